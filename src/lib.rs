@@ -1,0 +1,7 @@
+//! etcd's raft network transport in Rust.
+
+pub mod id;
+pub mod metrics;
+pub mod tls;
+pub mod transport;
+pub mod wire;

@@ -1,0 +1,50 @@
+//! The bounds of everything that a peer can make grow.
+
+/// Bounds of queues, frames and connections. A message queue is bounded in messages *and* in bytes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Messages queued on a stream's writer. Default 4096, etcd's `streamBufSize`.
+    pub stream_queue: usize,
+    /// Messages queued on the pipeline, those on their way included. Default 64, etcd's `pipelineBufSize`.
+    pub pipeline_queue: usize,
+    /// Messages received and not yet taken, and as many proposals. Default 4096, etcd's `recvBufSize`.
+    pub receive_queue: usize,
+    /// Bytes in each of these queues. Default 64 MiB.
+    pub queue_bytes: usize,
+    /// Length of a message frame or a POST's body. Default 512 MiB, etcd's `readBytesLimit`.
+    pub message_bytes: u64,
+    /// Length of a snapshot's envelope. Default 64 MiB.
+    pub snapshot_envelope_bytes: u64,
+    /// Length of a msgapp frame in all. Default 1 GiB.
+    pub msgapp_bytes: u64,
+    /// Length of one entry. Default 512 MiB.
+    pub entry_bytes: u64,
+    /// Entries in a message. Default 1 M (1 048 576).
+    pub entries: u64,
+    /// Snapshots under way at a time, for each direction. Default 2.
+    pub snapshots: usize,
+    /// Remotes known at a time. Default 64.
+    pub remotes: usize,
+    /// How long a remote is kept after its last request. Default 10 min.
+    pub remote_age: std::time::Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        Self {
+            stream_queue: 4096,
+            pipeline_queue: 64,
+            receive_queue: 4096,
+            queue_bytes: 64 << 20,
+            message_bytes: 512 * MIB,
+            snapshot_envelope_bytes: 64 * MIB,
+            msgapp_bytes: 1024 * MIB,
+            entry_bytes: 512 * MIB,
+            entries: MIB,
+            snapshots: 2,
+            remotes: 64,
+            remote_age: std::time::Duration::from_secs(600),
+        }
+    }
+}

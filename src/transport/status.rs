@@ -1,0 +1,41 @@
+//! What the transport says about itself: the source of `/metrics` and `/api/peers`.
+
+use crate::{
+    id::MemberId,
+    metrics::{Incoming, Link, Outgoing, Tally},
+    transport::urls::PeerUrl,
+};
+
+/// The state of one peer or remote, read in one go.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Who it is.
+    pub id: MemberId,
+    /// Whether it is known only from its requests.
+    pub remote: bool,
+    /// Its name, where the application knows it.
+    pub name: String,
+    /// Its URLs.
+    pub urls: Vec<PeerUrl>,
+    /// Whether it is paused or cut.
+    pub paused: bool,
+    /// The ledger of what goes to it.
+    pub outgoing: Outgoing,
+    /// The ledger of what comes from it.
+    pub incoming: Incoming,
+    /// How the link does.
+    pub link: Link,
+}
+
+/// The state of the whole transport.
+#[derive(Clone, Debug)]
+pub struct TransportStatus {
+    /// This member.
+    pub local: MemberId,
+    /// Peers and remotes by ID.
+    pub peers: Vec<PeerStatus>,
+    /// What came from members that are neither peer nor remote: the label `other`.
+    pub strangers: Incoming,
+    /// Messages to nobody (`no_destination`) or to whom we do not know (`unknown_peer`).
+    pub unroutable: Tally<&'static str>,
+}

@@ -1,0 +1,115 @@
+//! Peer URLs, and which of them to dial.
+
+use std::{fmt, str::FromStr};
+
+use url::Url;
+
+/// The URL of a peer listener: a scheme (`http` or `https`), a host and a port, nothing more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerUrl {
+    text: String,
+    tls: bool,
+    host: String,
+    port: u16,
+}
+
+/// Why a text is not a peer URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerUrlError {
+    /// Not a URL at all.
+    #[error("{0:?} is not a URL: expected http://HOST:PORT or https://HOST:PORT")]
+    Unparsable(String),
+    /// A scheme that peers do not speak.
+    #[error("{0:?}: scheme must be http or https")]
+    Scheme(String),
+    /// No host or no port.
+    #[error("{0:?} has no host:port: expected http://HOST:PORT")]
+    Port(String),
+    /// Something after the port.
+    #[error("{0:?} must not have a path, a query or credentials")]
+    Path(String),
+    /// A list without a URL.
+    #[error("no URL given")]
+    Empty,
+}
+
+impl PeerUrl {
+    /// Whether the peer speaks TLS there.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The host: a name or an IP address (IPv6 without brackets).
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// `host:port` as an HTTP `Host` header has it.
+    pub fn authority(&self) -> &str {
+        self.text.split_once("://").map_or(&self.text, |(_, rest)| rest)
+    }
+
+    /// Reads a list of URLs with commas between them, as `--initial-advertise-peer-urls` and `X-PeerURLs` have it.
+    pub fn list(text: &str) -> Result<Vec<Self>, PeerUrlError> {
+        let urls: Vec<Self> = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
+        if urls.is_empty() { Err(PeerUrlError::Empty) } else { Ok(urls) }
+    }
+}
+
+impl AsRef<str> for PeerUrl {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for PeerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for PeerUrl {
+    type Err = PeerUrlError;
+
+    /// As etcd's `types.NewURLs`: a scheme, `host:port`, no path.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let own = || text.to_owned();
+        let url = Url::parse(text).map_err(|_| PeerUrlError::Unparsable(own()))?;
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(PeerUrlError::Scheme(own())),
+        };
+        let host = match url.host() {
+            Some(url::Host::Domain(name)) => name.to_owned(),
+            Some(url::Host::Ipv4(address)) => address.to_string(),
+            Some(url::Host::Ipv6(address)) => address.to_string(),
+            None => return Err(PeerUrlError::Port(own())),
+        };
+        let authority = text.split_once("://").map_or("", |(_, rest)| rest);
+        if authority.contains(['/', '?', '#', '@', '\\']) {
+            return Err(PeerUrlError::Path(own()));
+        }
+        // `Url` drops a scheme's default port, etcd wants it written: read it from the text.
+        let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).filter(|port| *port != 0);
+        let port = port.ok_or_else(|| PeerUrlError::Port(own()))?;
+        Ok(Self { text: own(), tls, host, port })
+    }
+}
+
+impl serde::Serialize for PeerUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
