@@ -2,6 +2,8 @@
 
 pub mod id;
 pub mod metrics;
+#[cfg(feature = "raft-rs")]
+pub mod node;
 pub mod tls;
 pub mod transport;
 pub mod wire;

@@ -1,0 +1,9 @@
+//! One member of a replicated key-value store: raft-rs over this crate's [`Transport`](crate::transport::Transport).
+
+pub mod convert;
+
+#[cfg(feature = "cli")]
+mod config;
+
+#[cfg(feature = "cli")]
+pub use config::{Config, ConfigError, DEFAULT_TOKEN, InitialClusterState};
