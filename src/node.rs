@@ -4,6 +4,10 @@ pub mod convert;
 
 #[cfg(feature = "cli")]
 mod config;
+#[cfg(feature = "cli")]
+mod members;
+#[cfg(feature = "cli")]
+mod request;
 
 #[cfg(feature = "cli")]
 pub use config::{Config, ConfigError, DEFAULT_TOKEN, InitialClusterState};

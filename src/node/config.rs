@@ -204,9 +204,7 @@ impl Config {
     /// Ticks of an election timeout; a tick is a heartbeat.
     pub(crate) fn election_ticks(&self) -> usize {
         let ticks = self.election_timeout.as_nanos() / self.heartbeat_interval.as_nanos().max(1);
-        usize::try_from(ticks)
-            .unwrap_or(usize::MAX / 4)
-            .clamp(2, usize::MAX / 4)
+        usize::try_from(ticks).unwrap_or(usize::MAX / 4).clamp(2, usize::MAX / 4)
     }
 }
 
@@ -226,12 +224,7 @@ mod tests {
             .map(|(name, url)| (name.to_owned(), url.parse().expect("a URL")))
             .collect();
         let initial_advertise_peer_urls = PeerUrl::list(own).expect("URLs");
-        Config {
-            name: "a".to_owned(),
-            initial_cluster,
-            initial_advertise_peer_urls,
-            ..Config::default()
-        }
+        Config { name: "a".to_owned(), initial_cluster, initial_advertise_peer_urls, ..Config::default() }
     }
 
     #[test]
@@ -245,25 +238,15 @@ mod tests {
 
     #[test]
     fn a_cluster_without_us_or_with_other_urls_of_ours_is_refused() {
-        let error = |cluster| {
-            config(cluster, "http://h:1")
-                .initial_members()
-                .expect_err("must be refused")
-        };
+        let error = |cluster| config(cluster, "http://h:1").initial_members().expect_err("must be refused");
         assert_eq!(error("b=http://h:1"), ConfigError::NotInCluster("a".to_owned()));
         assert!(matches!(error("a=http://h:2"), ConfigError::UrlsDiffer { .. }));
-        assert_eq!(
-            error("a=http://h:1,b=http://h:1"),
-            ConfigError::DuplicateUrl("http://h:1".to_owned())
-        );
+        assert_eq!(error("a=http://h:1,b=http://h:1"), ConfigError::DuplicateUrl("http://h:1".to_owned()));
     }
 
     #[test]
     fn the_election_timeout_leaves_room_for_heartbeats() {
-        let config = Config {
-            election_timeout: Duration::from_millis(499),
-            ..Config::default()
-        };
+        let config = Config { election_timeout: Duration::from_millis(499), ..Config::default() };
         assert!(matches!(config.check(), Err(ConfigError::Election { .. })));
         assert_eq!(Config::default().check(), Ok(()));
         assert_eq!(Config::default().election_ticks(), 10);

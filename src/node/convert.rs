@@ -74,17 +74,10 @@ pub fn message_from_raftpb(message: raftpb::Message) -> Result<eraftpb::Message,
     out.term = message.term;
     out.log_term = message.log_term;
     out.index = message.index;
-    let entries: Vec<_> = message
-        .entries
-        .into_iter()
-        .map(entry_from_raftpb)
-        .collect::<Result<_, _>>()?;
+    let entries: Vec<_> = message.entries.into_iter().map(entry_from_raftpb).collect::<Result<_, _>>()?;
     out.set_entries(entries.into());
     out.commit = message.commit;
-    if let Some(snapshot) = message
-        .snapshot
-        .filter(|_| out.msg_type == eraftpb::MessageType::MsgSnapshot)
-    {
+    if let Some(snapshot) = message.snapshot.filter(|_| out.msg_type == eraftpb::MessageType::MsgSnapshot) {
         out.set_snapshot(snapshot_from_raftpb(snapshot));
     }
     out.reject = message.reject;
@@ -108,11 +101,7 @@ pub fn message_to_raftpb(mut message: eraftpb::Message) -> Result<raftpb::Messag
         term: message.term,
         log_term: message.log_term,
         index: message.index,
-        entries: message
-            .take_entries()
-            .into_iter()
-            .map(entry_to_raftpb)
-            .collect::<Result<_, _>>()?,
+        entries: message.take_entries().into_iter().map(entry_to_raftpb).collect::<Result<_, _>>()?,
         commit: if vote { 0 } else { message.commit },
         snapshot: message.snapshot.take().map(snapshot_to_raftpb),
         reject: message.reject,
@@ -194,10 +183,7 @@ pub fn entry_from_raftpb(entry: raftpb::Entry) -> Result<eraftpb::Entry, Convert
         }
         Ok(EntryType::EntryConfChangeV2) => return Err(ConvertError::ConfChangeV2(entry.index)),
         Err(_) => {
-            return Err(ConvertError::EntryType {
-                index: entry.index,
-                kind: entry.r#type,
-            });
+            return Err(ConvertError::EntryType { index: entry.index, kind: entry.r#type });
         }
     };
     Ok(out)
@@ -213,20 +199,13 @@ pub fn entry_to_raftpb(entry: eraftpb::Entry) -> Result<raftpb::Entry, ConvertEr
         }
         eraftpb::EntryType::EntryConfChangeV2 => return Err(ConvertError::ConfChangeV2(entry.index)),
     };
-    Ok(raftpb::Entry {
-        r#type: kind as i32,
-        term: entry.term,
-        index: entry.index,
-        data,
-    })
+    Ok(raftpb::Entry { r#type: kind as i32, term: entry.term, index: entry.index, data })
 }
 
 fn conf_change_from_raftpb(index: u64, data: &[u8]) -> Result<Bytes, ConvertError> {
     use raftpb::ConfChangeType as From;
-    let change = raftpb::ConfChange::decode(data).map_err(|error| ConvertError::ConfChange {
-        index,
-        why: error.to_string(),
-    })?;
+    let change =
+        raftpb::ConfChange::decode(data).map_err(|error| ConvertError::ConfChange { index, why: error.to_string() })?;
     if change.node_id == 0 {
         return Err(ConvertError::NobodysConfChange(index));
     }
@@ -244,16 +223,10 @@ fn conf_change_from_raftpb(index: u64, data: &[u8]) -> Result<Bytes, ConvertErro
             eraftpb::ConfChangeType::AddNode
         }
         Err(_) => {
-            return Err(ConvertError::ConfChangeType {
-                index,
-                kind: change.r#type,
-            });
+            return Err(ConvertError::ConfChangeType { index, kind: change.r#type });
         }
     };
-    let bytes = out.write_to_bytes().map_err(|error| ConvertError::ConfChange {
-        index,
-        why: error.to_string(),
-    })?;
+    let bytes = out.write_to_bytes().map_err(|error| ConvertError::ConfChange { index, why: error.to_string() })?;
     Ok(bytes.into())
 }
 
@@ -262,12 +235,7 @@ pub fn conf_change_to_raftpb(index: u64, data: &[u8]) -> Result<raftpb::ConfChan
     use eraftpb::ConfChangeType as From;
     use raftpb::ConfChangeType as To;
     let mut change = eraftpb::ConfChange::default();
-    change
-        .merge_from_bytes(data)
-        .map_err(|error| ConvertError::ConfChange {
-            index,
-            why: error.to_string(),
-        })?;
+    change.merge_from_bytes(data).map_err(|error| ConvertError::ConfChange { index, why: error.to_string() })?;
     let (kind, node_id, context) = match change.change_type {
         From::AddNode if change.node_id == 0 => {
             let (id, context) = unmark_update(&change.context).ok_or(ConvertError::NobodysConfChange(index))?;
@@ -277,12 +245,7 @@ pub fn conf_change_to_raftpb(index: u64, data: &[u8]) -> Result<raftpb::ConfChan
         From::RemoveNode => (To::ConfChangeRemoveNode, change.node_id, change.context),
         From::AddLearnerNode => (To::ConfChangeAddLearnerNode, change.node_id, change.context),
     };
-    Ok(raftpb::ConfChange {
-        id: change.id,
-        r#type: kind as i32,
-        node_id,
-        context,
-    })
+    Ok(raftpb::ConfChange { id: change.id, r#type: kind as i32, node_id, context })
 }
 
 /// A ConfChange of etcd's as raft-rs applies it. An update changes nothing that raft-rs knows.
@@ -295,11 +258,7 @@ pub(crate) fn conf_change_to_apply(change: &raftpb::ConfChange) -> Option<eraftp
         From::ConfChangeAddLearnerNode => eraftpb::ConfChangeType::AddLearnerNode,
         From::ConfChangeUpdateNode => return None,
     };
-    Some(eraftpb::ConfChange {
-        change_type,
-        node_id: change.node_id,
-        ..Default::default()
-    })
+    Some(eraftpb::ConfChange { change_type, node_id: change.node_id, ..Default::default() })
 }
 
 /// A proposal of our own for raft-rs: a `MsgProp` from `member` with these entries.
@@ -329,10 +288,7 @@ fn unmark_update(marked: &Bytes) -> Option<(u64, Bytes)> {
 }
 
 fn snapshot_from_raftpb(snapshot: raftpb::Snapshot) -> eraftpb::Snapshot {
-    let mut out = eraftpb::Snapshot {
-        data: snapshot.data,
-        ..Default::default()
-    };
+    let mut out = eraftpb::Snapshot { data: snapshot.data, ..Default::default() };
     if let Some(metadata) = snapshot.metadata {
         let to = out.mut_metadata();
         to.index = metadata.index;
@@ -348,10 +304,7 @@ fn snapshot_to_raftpb(mut snapshot: eraftpb::Snapshot) -> raftpb::Snapshot {
         index: metadata.index,
         term: metadata.term,
     });
-    raftpb::Snapshot {
-        data: snapshot.data,
-        metadata,
-    }
+    raftpb::Snapshot { data: snapshot.data, metadata }
 }
 
 /// The configuration of raft as raft-rs has it.
@@ -382,12 +335,7 @@ mod tests {
     use super::*;
 
     fn conf_change(kind: raftpb::ConfChangeType) -> raftpb::Entry {
-        let change = raftpb::ConfChange {
-            id: 7,
-            r#type: kind as i32,
-            node_id: 0xab,
-            context: "{\"id\":171}".into(),
-        };
+        let change = raftpb::ConfChange { id: 7, r#type: kind as i32, node_id: 0xab, context: "{\"id\":171}".into() };
         raftpb::Entry {
             r#type: raftpb::EntryType::EntryConfChange as i32,
             term: 3,
@@ -419,10 +367,7 @@ mod tests {
             (change.change_type, change.node_id)
         };
         use raftpb::ConfChangeType as T;
-        assert_eq!(
-            applied(T::ConfChangeAddLearnerNode),
-            (eraftpb::ConfChangeType::AddLearnerNode, 0xab)
-        );
+        assert_eq!(applied(T::ConfChangeAddLearnerNode), (eraftpb::ConfChangeType::AddLearnerNode, 0xab));
         assert_eq!(applied(T::ConfChangeUpdateNode), (eraftpb::ConfChangeType::AddNode, 0));
     }
 
@@ -447,44 +392,19 @@ mod tests {
             change(&mut entry);
             entry_from_raftpb(entry).expect_err("must be refused")
         };
-        assert!(matches!(
-            with(|entry| entry.data = "\u{7f}garbage".into()),
-            ConvertError::ConfChange { index: 9, .. }
-        ));
-        assert_eq!(
-            with(|entry| entry.data = Bytes::new()),
-            ConvertError::NobodysConfChange(9)
-        );
+        assert!(matches!(with(|entry| entry.data = "\u{7f}garbage".into()), ConvertError::ConfChange { index: 9, .. }));
+        assert_eq!(with(|entry| entry.data = Bytes::new()), ConvertError::NobodysConfChange(9));
         assert_eq!(with(|entry| entry.r#type = 2), ConvertError::ConfChangeV2(9));
-        assert_eq!(
-            with(|entry| entry.r#type = 3),
-            ConvertError::EntryType { index: 9, kind: 3 }
-        );
-        let unknown = raftpb::ConfChange {
-            r#type: 4,
-            node_id: 1,
-            ..Default::default()
-        }
-        .encode_to_vec();
-        let entry = raftpb::Entry {
-            r#type: 1,
-            index: 5,
-            data: unknown.into(),
-            term: 1,
-        };
-        assert_eq!(
-            entry_from_raftpb(entry),
-            Err(ConvertError::ConfChangeType { index: 5, kind: 4 })
-        );
+        assert_eq!(with(|entry| entry.r#type = 3), ConvertError::EntryType { index: 9, kind: 3 });
+        let unknown = raftpb::ConfChange { r#type: 4, node_id: 1, ..Default::default() }.encode_to_vec();
+        let entry = raftpb::Entry { r#type: 1, index: 5, data: unknown.into(), term: 1 };
+        assert_eq!(entry_from_raftpb(entry), Err(ConvertError::ConfChangeType { index: 5, kind: 4 }));
     }
 
     #[test]
     fn message_types_that_never_leave_a_process_are_refused() {
         for kind in 19..40 {
-            let message = raftpb::Message {
-                r#type: kind,
-                ..Default::default()
-            };
+            let message = raftpb::Message { r#type: kind, ..Default::default() };
             assert_eq!(message_from_raftpb(message), Err(ConvertError::MessageType(kind)));
         }
     }
@@ -492,13 +412,7 @@ mod tests {
     #[test]
     fn every_message_type_of_the_wire_has_its_counterpart() {
         for kind in 0..19 {
-            let message = raftpb::Message {
-                r#type: kind,
-                from: 1,
-                to: 2,
-                term: 3,
-                ..Default::default()
-            };
+            let message = raftpb::Message { r#type: kind, from: 1, to: 2, term: 3, ..Default::default() };
             let there = message_from_raftpb(message.clone()).expect("a type of the wire");
             assert_eq!(message_to_raftpb(there), Ok(message));
         }
@@ -510,33 +424,16 @@ mod tests {
         vote.msg_type = eraftpb::MessageType::MsgRequestVote;
         (vote.commit, vote.commit_term, vote.priority, vote.deprecated_priority) = (5, 6, 7, 8);
         let sent = message_to_raftpb(vote).expect("no entries");
-        assert_eq!(
-            sent,
-            raftpb::Message {
-                r#type: 5,
-                ..Default::default()
-            }
-        );
+        assert_eq!(sent, raftpb::Message { r#type: 5, ..Default::default() });
     }
 
     #[test]
     fn a_snapshot_keeps_its_membership() {
-        let conf_state = raftpb::ConfState {
-            voters: vec![1, 2],
-            learners: vec![3],
-            ..Default::default()
-        };
-        let metadata = raftpb::SnapshotMetadata {
-            conf_state: Some(conf_state),
-            index: 11,
-            term: 4,
-        };
+        let conf_state = raftpb::ConfState { voters: vec![1, 2], learners: vec![3], ..Default::default() };
+        let metadata = raftpb::SnapshotMetadata { conf_state: Some(conf_state), index: 11, term: 4 };
         let message = raftpb::Message {
             r#type: raftpb::MessageType::MsgSnap as i32,
-            snapshot: Some(raftpb::Snapshot {
-                data: "x".into(),
-                metadata: Some(metadata),
-            }),
+            snapshot: Some(raftpb::Snapshot { data: "x".into(), metadata: Some(metadata) }),
             ..Default::default()
         };
         let there = message_from_raftpb(message.clone()).expect("a snapshot");
