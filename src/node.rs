@@ -8,6 +8,8 @@ mod config;
 mod members;
 #[cfg(feature = "cli")]
 mod request;
+#[cfg(feature = "cli")]
+mod storage;
 
 #[cfg(feature = "cli")]
 pub use config::{Config, ConfigError, DEFAULT_TOKEN, InitialClusterState};
