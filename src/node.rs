@@ -5,9 +5,13 @@ pub mod convert;
 #[cfg(feature = "cli")]
 mod config;
 #[cfg(feature = "cli")]
+mod guard;
+#[cfg(feature = "cli")]
 mod members;
 #[cfg(feature = "cli")]
 mod request;
+#[cfg(feature = "cli")]
+mod snapshot;
 #[cfg(feature = "cli")]
 mod storage;
 

@@ -95,6 +95,13 @@ pub(super) struct Outgoing {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
+impl Outgoing {
+    /// The membership as of its index.
+    pub(super) fn membership(&self) -> Result<Vec<u8>, StoreError> {
+        meta(&self.read, "membership")?.ok_or_else(|| damaged("membership"))
+    }
+}
+
 /// The store, as the raft task has it.
 pub(super) struct Store {
     database: Arc<Database>,
