@@ -9,9 +9,19 @@ mod guard;
 #[cfg(feature = "cli")]
 mod members;
 #[cfg(feature = "cli")]
+mod proposals;
+#[cfg(feature = "cli")]
+mod reads;
+#[cfg(feature = "cli")]
+mod ready;
+#[cfg(feature = "cli")]
 mod request;
 #[cfg(feature = "cli")]
 mod snapshot;
+#[cfg(feature = "cli")]
+mod state;
+#[cfg(feature = "cli")]
+mod status;
 #[cfg(feature = "cli")]
 mod storage;
 

@@ -111,6 +111,11 @@ pub fn message_to_raftpb(mut message: eraftpb::Message) -> Result<raftpb::Messag
     })
 }
 
+/// As [`message_to_raftpb`], for all.
+pub fn messages_to_raftpb(messages: Vec<eraftpb::Message>) -> Result<Vec<raftpb::Message>, ConvertError> {
+    messages.into_iter().map(message_to_raftpb).collect()
+}
+
 fn type_from_raftpb(kind: i32) -> Result<eraftpb::MessageType, ConvertError> {
     use eraftpb::MessageType as To;
     use raftpb::MessageType as From;
@@ -287,7 +292,7 @@ fn unmark_update(marked: &Bytes) -> Option<(u64, Bytes)> {
     (marked[0] == UPDATE).then(|| (u64::from_be_bytes(id), marked.slice(9..)))
 }
 
-fn snapshot_from_raftpb(snapshot: raftpb::Snapshot) -> eraftpb::Snapshot {
+pub(crate) fn snapshot_from_raftpb(snapshot: raftpb::Snapshot) -> eraftpb::Snapshot {
     let mut out = eraftpb::Snapshot { data: snapshot.data, ..Default::default() };
     if let Some(metadata) = snapshot.metadata {
         let to = out.mut_metadata();

@@ -344,8 +344,9 @@ mod tests {
         let received = check(directory.path(), &body, &message(2, 3, conf_state())).expect("whole");
         assert!(received.membership.is_removed(crate::id::MemberId(9)));
         let mut to = Store::open(&directory.path().join("to"), 2).expect("a new store");
-        let state = crate::node::convert::conf_state_from_raftpb(conf_state());
-        to.install((2, 3), state, &received.membership, received.records().expect("open")).expect("whole");
+        let snapshot = crate::node::convert::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
+        let records = received.records().expect("open");
+        to.install(snapshot, &received.membership, records, Vec::new(), None).expect("whole");
         assert_eq!(to.reader().value(b"key 009999").expect("readable"), Some(vec![9999_u32 as u8; 100]));
         assert_eq!(to.membership().expect("kept"), received.membership);
         drop(received);

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use protobuf::Message as _;
 use raft::{
     Error as RaftError, GetEntriesContext, RaftState, StorageError,
-    eraftpb::{ConfState, Entry, HardState, Snapshot},
+    eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata},
 };
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -287,20 +287,20 @@ impl Store {
         Ok(found)
     }
 
-    /// Puts a snapshot in the place of everything: data, membership and log. All of it or, when the records do not
-    /// end well, nothing.
+    /// Puts a snapshot in the place of everything: data, membership and log; with it go the entries and the hard state
+    /// of the same `Ready`. All of it or, when the records do not end well, nothing.
     pub(super) fn install<E: Into<StoreError>>(
         &mut self,
-        (index, term): (u64, u64),
-        conf_state: ConfState,
+        snapshot: SnapshotMetadata,
         membership: &Membership,
         mut records: impl FnMut() -> Result<Option<(Bytes, Bytes)>, E>,
+        entries: Vec<Entry>,
+        hard_state: Option<HardState>,
     ) -> Result<(), StoreError> {
-        let hard_state = HardState {
-            term: self.hard_state.term.max(term),
-            commit: self.hard_state.commit.max(index),
-            ..self.hard_state.clone()
-        };
+        let (index, term, conf_state) = (snapshot.index, snapshot.term, snapshot.get_conf_state());
+        let mut hard_state = hard_state.unwrap_or_else(|| self.hard_state.clone());
+        hard_state.term = hard_state.term.max(term);
+        hard_state.commit = hard_state.commit.max(index);
         let mut torn = None;
         let written = self.write(Durability::Immediate, |write| {
             write.delete_table(DATA)?;
@@ -321,16 +321,17 @@ impl Store {
             meta.insert("applied", index.to_be_bytes().as_slice())?;
             meta.insert("truncated", pair_bytes(index, term).as_slice())?;
             meta.insert("hard_state", bytes(&hard_state)?.as_slice())?;
-            meta.insert("conf_state", bytes(&conf_state)?.as_slice())?;
+            meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
             meta.insert("membership", membership.to_json().as_slice())?;
-            Ok(())
+            append(write, &entries, index)
         });
         if let Some(error) = torn {
             return Err(error);
         }
         written?;
-        (self.applied, self.hard_state, self.conf_state) = (index, hard_state, conf_state);
+        (self.applied, self.hard_state, self.conf_state) = (index, hard_state, conf_state.clone());
         self.log = Log::new(index, term);
+        entries.into_iter().for_each(|entry| self.log.push(entry));
         Ok(())
     }
 
@@ -578,6 +579,12 @@ mod tests {
         ConfState { voters: ids.to_vec(), ..Default::default() }
     }
 
+    fn metadata(index: u64, term: u64, members: &[u64]) -> SnapshotMetadata {
+        let mut metadata = SnapshotMetadata { index, term, ..Default::default() };
+        metadata.set_conf_state(voters(members));
+        metadata
+    }
+
     fn identity() -> Identity {
         Identity { member: 1, cluster: 2, name: "a".into(), token: "t".into(), joined: Vec::new() }
     }
@@ -669,15 +676,15 @@ mod tests {
         let mut store = store(directory.path(), 4);
         let write = Write::Put("old".into(), "v".into());
         store.apply(Effect { index: 2, writes: vec![write], ..Effect::default() }).expect("room");
-        store.install((9, 3), voters(&[1, 2]), &membership(), records(&[("new", "v")])).expect("room");
+        let (entries, state) = (vec![entry(10, 4)], Some(hard_state(4, 2, 9)));
+        store.install(metadata(9, 3, &[1, 2]), &membership(), records(&[("new", "v")]), entries, state).expect("room");
         store = reopened(store, directory.path());
-        assert_eq!((store.applied(), store.first_and_last_index(), store.term(9)), (9, (10, 9), Ok(3)));
+        assert_eq!((store.applied(), store.first_and_last_index(), store.term(9)), (9, (10, 10), Ok(3)));
         assert_eq!(store.reader().value(b"old").expect("readable"), None);
         assert_eq!(store.reader().value(b"new").expect("readable"), Some(b"v".to_vec()));
         let state = store.initial_state().expect("kept");
-        assert_eq!((state.hard_state.commit, state.conf_state), (9, voters(&[1, 2])));
-        store.save(vec![entry(10, 3)], None, true).expect("room");
-        assert_eq!(terms(&reopened(store, directory.path())), [(10, 3)]);
+        assert_eq!((state.hard_state, state.conf_state), (hard_state(4, 2, 9), voters(&[1, 2])));
+        assert_eq!(terms(&store), [(10, 4)]);
     }
 
     #[test]
@@ -685,10 +692,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut store = store(directory.path(), 4);
         let mut left = 3;
-        let torn = store.install((9, 3), voters(&[2]), &Membership::default(), || {
+        let records = || {
             left -= 1;
             if left == 0 { Err(damaged("torn")) } else { Ok(Some((vec![left].into(), Bytes::new()))) }
-        });
+        };
+        let torn = store.install(metadata(9, 3, &[2]), &Membership::default(), records, Vec::new(), None);
         assert!(matches!(torn, Err(StoreError::Damaged(_))), "{torn:?}");
         for store in [&store, &reopened_copy(directory.path())] {
             assert_eq!((terms(store).len(), store.applied()), (4, 1));
