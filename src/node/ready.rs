@@ -173,8 +173,11 @@ impl Core {
 
     /// Gives raft a message that came from `peer`, if it is one that raft can take.
     pub(super) fn step(&mut self, peer: MemberId, message: Message) -> Result<(), NotTaken> {
-        self.check(peer, &message)?;
         let kind = message.r#type;
+        if kind == MessageType::MsgSnap as i32 {
+            return Err(NotTaken::refused("a snapshot comes with its body"));
+        }
+        self.check(peer, &message)?;
         if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
             self.leader_commit = message.commit;
         }
@@ -587,3 +590,6 @@ fn role(state: StateRole) -> Role {
         StateRole::Leader => Role::Leader,
     }
 }
+
+#[cfg(test)]
+mod tests;

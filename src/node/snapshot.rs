@@ -288,6 +288,24 @@ impl Reader {
     }
 }
 
+/// A body without records.
+#[cfg(test)]
+pub(super) fn made(cluster: u64, index: u64, term: u64, membership: &Membership) -> Vec<u8> {
+    let membership = serde_json::from_slice(&membership.to_json()).expect("JSON");
+    let header = serde_json::to_vec(&Header { cluster, index, term, membership }).expect("JSON");
+    let mut body = Vec::new();
+    body.put_slice(MAGIC);
+    body.put_u8(VERSION);
+    body.put_u32(u32::try_from(header.len()).expect("short"));
+    body.put_slice(&header);
+    body.put_u32(END);
+    body.put_u64(0);
+    body.put_u64(body.len() as u64 + 8);
+    let hash = xxhash_rust::xxh3::xxh3_128(&body);
+    body.put_u128(hash);
+    body
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt as _;
