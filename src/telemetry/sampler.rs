@@ -36,12 +36,12 @@ const SAMPLED_BITS: u64 = (1 << 63) - 1;
 /// };
 /// let sampler = Sampler::new(1.0, ClusterId(0x1000));
 /// let trace = sampler.sample(&message).unwrap();
-/// assert_eq!(trace.to_string(), "VECTOR_APP");
-/// assert_eq!(trace.send_span_id().to_string(), "VECTOR_SPAN");
+/// assert_eq!(trace.to_string(), "e5c18f3ded68a23ebc73f1d69373ce51");
+/// assert_eq!(trace.send_span_id().to_string(), "8d5d5f40aa82cdb1");
 ///
 /// // A proposal is told apart by its data.
 /// message.r#type = MessageType::MsgProp as i32;
-/// assert_eq!(sampler.sample(&message).unwrap().to_string(), "VECTOR_PROP");
+/// assert_eq!(sampler.sample(&message).unwrap().to_string(), "317a71fd62f1fee7c1c6e8404b2b703f");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Sampler {
