@@ -9,7 +9,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::wire::raftpb::MessageType;
+use crate::wire::{raftpb::MessageType, stream::StreamKind};
 
 mod collector;
 mod etcd;
@@ -52,6 +52,15 @@ impl Channel {
             Self::Message => "message",
             Self::Pipeline => "pipeline",
             Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+impl From<StreamKind> for Channel {
+    fn from(kind: StreamKind) -> Self {
+        match kind {
+            StreamKind::MsgApp => Self::MsgApp,
+            StreamKind::Message => Self::Message,
         }
     }
 }

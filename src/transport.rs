@@ -18,11 +18,12 @@ use tokio_util::{
 
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::{Channel, Direction, DropReason, Incoming, RejectReason, Tally, kind_index},
-    telemetry::{self, MessageSpan, Sampler},
+    metrics::{Channel, DropReason, Incoming, RejectReason, Tally, kind_index},
+    telemetry::Sampler,
     tls::Tls,
     wire::{
-        raftpb::{Message, MessageType},
+        message::message_size,
+        raftpb::Message,
         stream::StreamKind,
         version::{DEFAULT_SERVER, Version},
     },
@@ -658,11 +659,9 @@ impl Transport {
         message: Message,
         mut answering: inbox::Answering<'_>,
     ) -> Result<(), Rejected> {
-        let span = self.inner.shared.sampler.sample(&message).map(|trace| {
-            let span = telemetry::receive_span(trace, &message, crate::wire::message::message_size(&message));
-            span.channel(answering.channel(), "");
-            span
-        });
+        let size = message_size(&message);
+        let peer = from.and_then(|from| self.peer(from));
+        let span = peer.and_then(|peer| peer.tracer().receive_span(&message, answering.channel(), size));
         let processing = self.inner.shared.raft.process(from.unwrap_or_default(), vec![message]);
         let outcome = self.until_stopped(processing).await;
         match &outcome {
@@ -674,7 +673,7 @@ impl Transport {
             None => answering.rejected(RejectReason::Stopped),
         }
         if let (Some(span), Some(reason)) = (&span, answering.reason()) {
-            MessageSpan::failed(span, reason.label());
+            span.failed(reason.label());
         }
         outcome.unwrap_or_else(|| Err(Rejected::one("stopped")))
     }

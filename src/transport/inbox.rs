@@ -3,17 +3,17 @@
 use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 
 use crate::{
     metrics::{Channel, Incoming, KINDS, RejectReason, kind_index},
-    telemetry::{MessageSpan, Sampler},
-    transport::{Raft, Rejected, RejectionKind, limits::Limits, peer::Peer},
+    telemetry::MessageSpan,
+    transport::{Raft, Rejected, RejectionKind, limits::Limits, outbox::Tracer, peer::Peer},
     wire::{
-        message::message_size,
+        message::{LINK_HEARTBEAT_SIZE, message_size},
         raftpb::{Message, MessageType},
     },
 };
@@ -75,12 +75,12 @@ impl Inbox {
         channel: Channel,
         messages: &mut Vec<Message>,
         limits: &Limits,
-        sampler: &Sampler,
+        tracer: Tracer<'_>,
     ) -> [bool; 2] {
         let mut full = 0;
         let mut state = self.lock();
         for message in messages.drain(..) {
-            full += u64::from(!state.push(channel, message, limits, sampler));
+            full += u64::from(!state.push(channel, message, limits, tracer));
         }
         let start = [0, 1].map(|queue| {
             let queue = &mut state.queues[queue];
@@ -99,7 +99,7 @@ impl Inbox {
     pub(crate) fn read(&self, channel: Channel, bytes: u64, heartbeats: u64) {
         let mut state = self.lock();
         state.ledger.bytes[channel as usize] += bytes;
-        state.ledger.etcd_bytes += heartbeats * crate::wire::message::LINK_HEARTBEAT_SIZE as u64;
+        state.ledger.etcd_bytes += heartbeats * LINK_HEARTBEAT_SIZE;
         state.ledger.last_frame[channel as usize] = Some(SystemTime::now());
     }
 
@@ -109,7 +109,7 @@ impl Inbox {
     }
 
     /// Takes one message whose sender waits for the answer. An error: it is rejected and counted as that.
-    pub(crate) fn begin(&self, channel: Channel, message: &Message, bytes: u64) -> Result<(), RejectReason> {
+    fn begin(&self, channel: Channel, message: &Message, bytes: u64) -> Result<(), RejectReason> {
         let kind = kind_index(message.r#type);
         let mut state = self.lock();
         state.ledger.received[channel as usize][kind] += 1;
@@ -124,7 +124,7 @@ impl Inbox {
     }
 
     /// How a message whose sender waits has ended.
-    pub(crate) fn end(&self, kind: usize, took: std::time::Duration, outcome: Result<(), RejectReason>) {
+    fn end(&self, kind: usize, took: Duration, outcome: Result<(), RejectReason>) {
         let mut state = self.lock();
         state.answering -= 1;
         match outcome {
@@ -178,7 +178,7 @@ impl Inbox {
         Some(batch)
     }
 
-    fn processed(&self, queue: QueueKind, kinds: &[u8], took: std::time::Duration, outcome: Result<(), Rejected>) {
+    fn processed(&self, queue: QueueKind, kinds: &[u8], took: Duration, outcome: Result<(), Rejected>) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
         queues[queue as usize].processing = 0;
@@ -234,7 +234,7 @@ pub(crate) async fn process(peer: Arc<Peer>, raft: Arc<dyn Raft>, queue: QueueKi
             for rejection in rejections {
                 tracing::debug!(peer = %peer.id, why = rejection.why, "message refused");
                 if let Some((_, span)) = spans.iter().find(|(position, _)| *position == rejection.position) {
-                    span.error(RejectReason::from(rejection.kind).label());
+                    span.failed(RejectReason::from(rejection.kind).label());
                 }
             }
         }
@@ -258,6 +258,60 @@ impl Drop for Abandoned<'_> {
     }
 }
 
+/// One message whose sender waits for the answer. Ends in the ledger exactly once, even when its request breaks off.
+pub(crate) struct Answering<'a> {
+    inbox: &'a Inbox,
+    channel: Channel,
+    kind: usize,
+    since: Instant,
+    outcome: Option<Result<(), RejectReason>>,
+}
+
+impl<'a> Answering<'a> {
+    /// Takes it into the ledger. An error: it is rejected, and counted as that.
+    pub(crate) fn begin(
+        inbox: &'a Inbox,
+        channel: Channel,
+        message: &Message,
+        bytes: u64,
+    ) -> Result<Self, RejectReason> {
+        inbox.begin(channel, message, bytes)?;
+        Ok(Self { inbox, channel, kind: kind_index(message.r#type), since: Instant::now(), outcome: None })
+    }
+
+    /// The application took it.
+    pub(crate) fn processed(&mut self) {
+        self.end(Ok(()));
+    }
+
+    /// It did not.
+    pub(crate) fn rejected(&mut self, reason: RejectReason) {
+        self.end(Err(reason));
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel
+    }
+
+    /// Why it was not taken.
+    pub(crate) fn reason(&self) -> Option<RejectReason> {
+        self.outcome.and_then(Result::err)
+    }
+
+    fn end(&mut self, outcome: Result<(), RejectReason>) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+            self.inbox.end(self.kind, self.since.elapsed(), outcome);
+        }
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.end(Err(RejectReason::Failed));
+    }
+}
+
 impl State {
     fn refusal(&self) -> Option<RejectReason> {
         if self.closed {
@@ -268,7 +322,7 @@ impl State {
     }
 
     /// Says whether the message found room, or was not wanted.
-    fn push(&mut self, channel: Channel, message: Message, limits: &Limits, sampler: &Sampler) -> bool {
+    fn push(&mut self, channel: Channel, message: Message, limits: &Limits, tracer: Tracer<'_>) -> bool {
         let kind = kind_index(message.r#type);
         let size = message_size(&message);
         self.ledger.received[channel as usize][kind] += 1;
@@ -286,8 +340,8 @@ impl State {
             return false;
         }
         let batch = &mut queue.batch;
-        if let Some(trace) = sampler.sample(&message) {
-            batch.spans.push((batch.messages.len(), MessageSpan::receive(trace, &message, channel, size)));
+        if let Some(span) = tracer.receive_span(&message, channel, size) {
+            batch.spans.push((batch.messages.len(), span));
         }
         batch.bytes += size;
         batch.kinds.push(kind as u8);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::wire::limits::FrameLimits;
+use crate::wire::FrameLimits;
 
 /// Bounds of queues, frames and connections. A message queue is bounded in messages *and* in bytes.
 #[derive(Clone, Debug)]

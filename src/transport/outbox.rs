@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use crate::{
     id::MemberId,
     metrics::{Channel, DropReason, KINDS, Outgoing, kind_index},
-    telemetry::{MessageSpan, Sampler},
-    transport::limits::Limits,
+    telemetry::{self, MessageSpan, Sampler},
+    transport::{limits::Limits, urls::UrlPicker},
     wire::{
         frames::FrameBuffer,
-        message::message_size,
+        message::{LINK_HEARTBEAT_SIZE, message_size},
         raftpb::{Message, MessageType},
         stream::{StreamEncoder, StreamKind},
     },
@@ -82,6 +82,31 @@ pub(crate) struct Posting {
     pub(crate) size: usize,
     since: Instant,
     span: Option<MessageSpan>,
+}
+
+/// What it takes to trace a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Tracer<'a> {
+    pub(crate) sampler: &'a Sampler,
+    pub(crate) urls: &'a UrlPicker,
+}
+
+impl Tracer<'_> {
+    /// The span of a message that is sent, if it is among those that are traced.
+    fn send_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
+        let trace = self.sampler.sample(message)?;
+        let span = telemetry::send_span(trace, message, size);
+        span.channel(channel, self.urls.pick().authority());
+        Some(span)
+    }
+
+    /// The span of a message that was received, if it is among those that are traced.
+    pub(crate) fn receive_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
+        let trace = self.sampler.sample(message)?;
+        let span = telemetry::receive_span(trace, message, size);
+        span.channel(channel, self.urls.pick().authority());
+        Some(span)
+    }
 }
 
 /// What raft has to be told, and whom to start or wake, once the lock is released.
@@ -146,12 +171,12 @@ impl Outbox {
         messages: impl Iterator<Item = Message>,
         now: Instant,
         limits: &Limits,
-        sampler: &Sampler,
+        tracer: Tracer<'_>,
     ) -> Aftermath {
         let mut aftermath = Aftermath::default();
         let mut state = self.lock();
         for message in messages {
-            state.push(message, now, limits, sampler, &mut aftermath);
+            state.push(message, now, limits, tracer, &mut aftermath);
         }
         for (stream, waker) in state.streams.iter_mut().zip(&mut aftermath.wakers) {
             if let Some(writer) = stream
@@ -220,14 +245,13 @@ impl Outbox {
             return Poll::Ready(Turn::End);
         };
         if heartbeat_due {
-            let before = writer.frames.produced();
             writer.encoder.heartbeat(&mut writer.frames);
             // Not a message of raft's: it has no run, so it is counted nowhere but in the bytes.
-            ledger.etcd_bytes += writer.frames.produced() - before;
+            ledger.etcd_bytes += LINK_HEARTBEAT_SIZE;
         }
         match writer.frames.pop() {
             Some(bytes) => {
-                writer.account(bytes.len() as u64, kind.channel(), ledger);
+                writer.account(bytes.len() as u64, kind.into(), ledger);
                 Poll::Ready(Turn::Write(bytes))
             }
             None => {
@@ -358,7 +382,7 @@ impl Outbox {
         let mut ledger = state.ledger.clone();
         for kind in StreamKind::ALL {
             let queued = state.streams[kind.index()].as_ref().map_or(0, |writer| writer.messages as u64);
-            ledger.queued[kind.channel() as usize] = queued;
+            ledger.queued[kind.into() as usize] = queued;
         }
         ledger.queued[Channel::Pipeline as usize] = (state.pipeline.queue.len() + state.pipeline.in_flight) as u64;
         ledger.queued[Channel::Snapshot as usize] = state.snapshots;
@@ -372,7 +396,7 @@ impl State {
         message: Message,
         now: Instant,
         limits: &Limits,
-        sampler: &Sampler,
+        tracer: Tracer<'_>,
         aftermath: &mut Aftermath,
     ) {
         let kind = kind_index(message.r#type);
@@ -388,7 +412,7 @@ impl State {
             }
             return;
         }
-        let span = sampler.sample(&message).map(|trace| MessageSpan::send(trace, &message, channel, size));
+        let span = tracer.send_span(&message, channel, size);
         match self.streams.get_mut(channel as usize).and_then(Option::as_mut) {
             Some(writer) => writer.push(&message, kind, size, now, span),
             None => {
@@ -444,7 +468,7 @@ impl State {
     fn detach(&mut self, kind: StreamKind, reason: DropReason, aftermath: &mut Aftermath) -> bool {
         let Some(mut writer) = self.streams[kind.index()].take() else { return false };
         for run in writer.runs.drain(..) {
-            self.ledger.dropped.add((run.kind, kind.channel(), reason), run.messages);
+            self.ledger.dropped.add((run.kind, kind.into(), reason), run.messages);
             aftermath.given_up(run.kind);
         }
         for (_, span) in writer.spans.drain(..) {
@@ -461,7 +485,8 @@ impl Writer {
         let end = self.frames.produced();
         self.messages += 1;
         match self.runs.back_mut() {
-            Some(run) if run.kind == kind && run.since == since => {
+            // Only within one piece: what is handed over of a run, is handed over as a whole.
+            Some(run) if run.kind == kind && run.since == since && run.end > self.frames.sealed() => {
                 run.end = end;
                 run.messages += 1;
                 run.size += size as u64;

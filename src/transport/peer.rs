@@ -20,7 +20,7 @@ use crate::{
         client::Client,
         inbox::{self, Inbox, QueueKind},
         limits::Limits,
-        outbox::{Aftermath, Outbox},
+        outbox::{Aftermath, Outbox, Tracer},
         pipeline,
         prober::{self, ProbeConfig},
         reader,
@@ -110,13 +110,17 @@ impl Peer {
         self.remote.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn tracer(&self) -> Tracer<'_> {
+        Tracer { sampler: &self.shared.sampler, urls: &self.urls }
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.shared.tasks.spawn_on(task, &self.shared.runtime);
     }
 
     /// Queues messages for this peer, as [`Transport::send`](super::Transport::send) says.
     pub(crate) fn send(self: &Arc<Self>, messages: impl Iterator<Item = Message>, now: Instant) {
-        let aftermath = self.outbox.push(messages, now, &self.shared.limits, &self.shared.sampler);
+        let aftermath = self.outbox.push(messages, now, &self.shared.limits, self.tracer());
         if aftermath.queue_full {
             self.link(|link| link.sent_failures += 1);
             tracing::debug!(peer = %self.id, "queue full, messages dropped");
@@ -140,7 +144,7 @@ impl Peer {
 
     /// Hands what a stream brought to the application's queues.
     pub(crate) fn received(self: &Arc<Self>, channel: Channel, messages: &mut Vec<Message>) {
-        let start = self.inbox.push(channel, messages, &self.shared.limits, &self.shared.sampler);
+        let start = self.inbox.push(channel, messages, &self.shared.limits, self.tracer());
         for (start, queue) in start.into_iter().zip([QueueKind::Regular, QueueKind::Proposals]) {
             if start {
                 self.spawn(inbox::process(self.clone(), self.shared.raft.clone(), queue));
@@ -162,11 +166,12 @@ impl Peer {
             let up = &mut link.stream_up[kind.index()][Direction::Out as usize];
             let replaced = std::mem::replace(up, true);
             if replaced {
-                link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1);
+                link.losses.add((kind.into(), Direction::Out, LossReason::Replaced), 1);
             }
             replaced
         });
-        tracing::info!(peer = %self.id, channel = kind.channel().label(), replaced, "stream attached");
+        telemetry::stream_attached(self.id, kind.into(), Direction::Out);
+        tracing::info!(peer = %self.id, channel = kind.into().label(), replaced, "stream attached");
         self.active();
         Some(attachment)
     }
@@ -182,12 +187,12 @@ impl Peer {
 
     /// Counts and tells the end of an open stream.
     pub(crate) fn stream_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason, why: Option<&str>) {
-        let channel = kind.channel();
+        let channel = kind.into();
         self.link(|link| {
             link.stream_up[kind.index()][direction as usize] = false;
             link.losses.add((channel, direction, reason), 1);
         });
-        let _span = telemetry::stream_lost(self.id, channel, direction, reason).entered();
+        telemetry::stream_lost(self.id, channel, direction, reason);
         match reason {
             LossReason::Eof | LossReason::Stopped | LossReason::Replaced => {
                 tracing::info!(peer = %self.id, channel = channel.label(), direction = direction.label(),

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     metrics::{DialPhase, ProbeResult},
-    telemetry,
+    telemetry::ProbeTrace,
     transport::{
         client::{Body, Connection, DialPhases, empty_body},
         peer::Peer,
@@ -113,7 +113,8 @@ impl Prober {
     async fn probe(&mut self) {
         let started = SystemTime::now();
         let deadline = Instant::now() + self.peer.shared.probe.timeout;
-        let outcome = match timeout_at(deadline, self.ask()).await {
+        let trace = ProbeTrace::start();
+        let outcome = match timeout_at(deadline, self.ask(&trace)).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 let why = format!("no answer to a probe within {:?}", self.peer.shared.probe.timeout);
@@ -122,7 +123,7 @@ impl Prober {
         };
         match outcome {
             Ok(measured) => self.succeeded(&measured),
-            Err(failure) => self.failed(failure, started),
+            Err(failure) => self.failed(failure, started, trace),
         }
     }
 
@@ -141,11 +142,11 @@ impl Prober {
         }
     }
 
-    fn failed(&mut self, Failure { result, why, there }: Failure, started: SystemTime) {
+    fn failed(&mut self, Failure { result, why, there }: Failure, started: SystemTime, trace: ProbeTrace) {
         // Whatever went wrong on this connection, the next probe begins with a new one.
         self.warm = None;
-        if let Some(url) = self.asked.take() {
-            self.peer.urls.unreachable(&url);
+        if let Some(url) = &self.asked {
+            self.peer.urls.unreachable(url);
         }
         if self.failures == 0 {
             self.failing_since = started;
@@ -161,7 +162,7 @@ impl Prober {
         if there {
             self.peer.redial.up();
         }
-        let _span = telemetry::probe_failed(self.peer.id, result).entered();
+        trace.failed(self.peer.id, self.asked.as_ref().map_or("", PeerUrl::as_str), result);
         if before != Some(false) {
             tracing::warn!(peer = %self.peer.id, result = result.label(), why, "peer unreachable");
         }
@@ -171,14 +172,15 @@ impl Prober {
         }
     }
 
-    async fn ask(&mut self) -> Result<Measured, Failure> {
+    async fn ask(&mut self, trace: &ProbeTrace) -> Result<Measured, Failure> {
         let warm = match self.warm.take() {
             Some(warm) if !warm.sender.is_closed() && self.peer.urls.all().contains(&warm.url) => warm,
             _ => self.dial().await?,
         };
         let warm = self.warm.insert(warm);
         self.asked = Some(warm.url.clone());
-        let request = self.peer.shared.client.request(Method::GET, &warm.url, headers::PROBING).body(empty_body());
+        let request = self.peer.shared.client.request(Method::GET, &warm.url, headers::RAFT_PROBING);
+        let request = request.header(headers::TRACEPARENT, trace.traceparent()).body(empty_body());
         let request = request.map_err(|error| Failure::broken(error.to_string()))?;
         warm.sender.ready().await.map_err(|error| Failure::broken(error.to_string()))?;
         let (clock, start) = (OffsetDateTime::now_utc(), Instant::now());

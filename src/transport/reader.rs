@@ -16,7 +16,6 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::Instrument;
 
 use crate::{
     metrics::{AttemptResult, Direction, LossReason},
@@ -28,7 +27,7 @@ use crate::{
         urls::PeerUrl,
     },
     wire::{
-        headers,
+        FrameError, headers,
         message::Item,
         raftpb::Message,
         stream::{StreamDecoder, StreamKind},
@@ -96,18 +95,18 @@ impl Reader {
         let permit = self.peer.redial.permit().await;
         let url = self.peer.urls.pick();
         let ups = self.peer.redial.ups();
-        let span = telemetry::dial(self.peer.id, self.kind.channel(), &url);
-        let outcome = self.ask(&url).instrument(span.clone()).await;
+        let span = telemetry::dial_span(self.peer.id, self.kind.into(), url.as_str());
+        let outcome = self.ask(&url, &span).await;
         drop(permit);
         let result = outcome.as_ref().map_or_else(|refusal| refusal.result, |_| AttemptResult::Ok);
-        self.peer.link(|link| link.attempts.add((self.kind.channel(), result), 1));
+        self.peer.link(|link| link.attempts.add((self.kind.into(), result), 1));
         match outcome {
             Ok(stream) => {
                 self.peer.redial.up();
                 Some(stream)
             }
             Err(Refusal { result, why }) => {
-                let _entered = span.entered();
+                span.failed(result.label(), &why);
                 self.refused(&url, ups, result, &why);
                 None
             }
@@ -122,19 +121,21 @@ impl Reader {
             // The peer is there, and says no.
             _ => self.peer.redial.up(),
         }
-        tracing::debug!(peer = %self.peer.id, channel = self.kind.channel().label(), %url, result = result.label(), why,
+        tracing::debug!(peer = %self.peer.id, channel = self.kind.into().label(), %url, result = result.label(), why,
             "stream not opened");
         self.peer.inactive(why);
     }
 
-    async fn ask(&self, url: &PeerUrl) -> Result<Box<Stream>, Refusal> {
+    async fn ask(&self, url: &PeerUrl, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
         let shared = &self.peer.shared;
         let Connection { mut sender, driver, .. } = shared.client.dial(url).await?;
-        let path = format!("{}/{}", self.kind.path(), shared.identity.member);
-        let request = shared
-            .client
-            .request(Method::GET, url, &path)
-            .header(headers::X_RAFT_TO, self.peer.id.to_string())
+        let path = format!("{}/{}/{}", headers::RAFT_STREAM, self.kind.segment(), shared.identity.member);
+        let mut request =
+            shared.client.request(Method::GET, url, &path).header(headers::X_RAFT_TO, self.peer.id.to_string());
+        if let Some(traceparent) = span.traceparent() {
+            request = request.header(headers::TRACEPARENT, traceparent);
+        }
+        let request = request
             .body(empty_body())
             .map_err(|error| Refusal { result: AttemptResult::Unreachable, why: error.to_string() })?;
         let driver = async move {
@@ -177,7 +178,7 @@ impl Reader {
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
-        tracing::info!(peer = %peer.id, channel = kind.channel().label(), "stream opened");
+        tracing::info!(peer = %peer.id, channel = kind.into().label(), "stream opened");
         peer.active();
         let opened = Instant::now();
         let mut resets = peer.resets();
@@ -211,10 +212,10 @@ impl Stream {
             };
             deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
             let outcome = self.decode(bytes, peer, kind, &mut messages);
-            peer.received(kind.channel(), &mut messages);
+            peer.received(kind.into(), &mut messages);
             if let Err(error) = outcome {
                 peer.link(|link| {
-                    link.frame_errors.add((kind.channel(), error.kind.label()), 1);
+                    link.frame_errors.add((kind.into(), error.kind.label()), 1);
                     link.received_failures += 1;
                 });
                 return (LossReason::Frame, Some(error.to_string()));
@@ -226,7 +227,7 @@ impl Stream {
         match self.decoder.finish() {
             Ok(()) => (LossReason::Eof, None),
             Err(error) => {
-                peer.link(|link| link.frame_errors.add((kind.channel(), error.kind.label()), 1));
+                peer.link(|link| link.frame_errors.add((kind.into(), error.kind.label()), 1));
                 (LossReason::Frame, Some(error.to_string()))
             }
         }
@@ -238,7 +239,7 @@ impl Stream {
         peer: &Peer,
         kind: StreamKind,
         messages: &mut Vec<Message>,
-    ) -> Result<(), crate::wire::error::FrameError> {
+    ) -> Result<(), FrameError> {
         let read = bytes.len() as u64;
         let mut heartbeats = 0;
         let outcome = loop {
@@ -249,7 +250,7 @@ impl Stream {
                 Err(error) => break Err(error),
             }
         };
-        peer.inbox.read(kind.channel(), read, heartbeats);
+        peer.inbox.read(kind.into(), read, heartbeats);
         outcome
     }
 

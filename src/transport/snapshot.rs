@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
 use tokio::sync::mpsc;
 
+pub(crate) mod receiver;
 pub(crate) mod sender;
 pub(crate) mod store;
 

@@ -61,6 +61,11 @@ impl FrameBuffer {
         self.produced
     }
 
+    /// Where the open part begins, in bytes ever put: what ends beyond is handed over in one piece.
+    pub fn sealed(&self) -> u64 {
+        self.produced - self.open.len() as u64
+    }
+
     /// The next piece to write.
     pub fn pop(&mut self) -> Option<Bytes> {
         if let Some(piece) = self.sealed.pop_front() {

@@ -2,6 +2,8 @@
 
 use http::HeaderName;
 
+/// W3C trace context; on requests that are traced. etcd ignores it.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// ID of the local member; on every request.
 pub const X_SERVER_FROM: HeaderName = HeaderName::from_static("x-server-from");
 /// Version of the local server; on every request, and on every answer under [`RAFT_STREAM`].

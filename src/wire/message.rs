@@ -51,6 +51,9 @@ pub fn message_size(message: &Message) -> usize {
     message.encoded_len()
 }
 
+/// Protobuf size of the link heartbeat on the message stream: one field, its type.
+pub const LINK_HEARTBEAT_SIZE: u64 = 2;
+
 /// The index of the last entry, or the message's own where it has none: where the log stands after this message.
 pub fn last_index(message: &Message) -> u64 {
     message.entries.last().map_or(message.index, |entry| entry.index)

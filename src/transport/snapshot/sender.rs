@@ -113,7 +113,7 @@ async fn post(
         .request(Method::POST, &url, headers::RAFT_SNAPSHOT)
         .header(http::header::CONTENT_TYPE, headers::APPLICATION_OCTET_STREAM);
     if let Some(traceparent) = span.traceparent() {
-        request = request.header("traceparent", traceparent);
+        request = request.header(headers::TRACEPARENT, traceparent);
     }
     let request = request.body(whole(&message, body, progress.clone()));
     let request = request.map_err(|error| Failure::post(error.to_string()))?;
