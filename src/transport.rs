@@ -13,7 +13,9 @@ use crate::{
 };
 
 pub mod client;
+pub(crate) mod io;
 pub mod limits;
+pub(crate) mod resolver;
 pub mod snapshot;
 pub mod status;
 pub mod urls;
