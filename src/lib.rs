@@ -4,5 +4,14 @@ pub mod id;
 pub mod metrics;
 pub mod telemetry;
 pub mod tls;
-pub mod transport;
+mod transport;
 pub mod wire;
+
+pub use transport::{
+    Builder, Identity, Transport, TransportError,
+    limits::Limits,
+    raft::{Critical, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus},
+    snapshot::{SnapshotBody, store::SnapshotStore},
+    status::{PeerStatus, TransportStatus},
+    urls::{PeerUrl, PeerUrlError},
+};

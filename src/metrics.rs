@@ -14,8 +14,8 @@ use crate::wire::{raftpb::MessageType, stream::StreamKind};
 mod collector;
 mod etcd;
 mod exposition;
-mod family;
 mod families;
+mod family;
 mod raft;
 mod traces;
 
@@ -56,11 +56,12 @@ impl Channel {
     }
 }
 
-impl From<StreamKind> for Channel {
-    fn from(kind: StreamKind) -> Self {
-        match kind {
-            StreamKind::MsgApp => Self::MsgApp,
-            StreamKind::Message => Self::Message,
+impl StreamKind {
+    /// The channel that a stream of this kind is.
+    pub const fn channel(self) -> Channel {
+        match self {
+            Self::MsgApp => Channel::MsgApp,
+            Self::Message => Channel::Message,
         }
     }
 }
@@ -184,8 +185,16 @@ pub enum AttemptResult {
 impl AttemptResult {
     /// Every result.
     pub const ALL: [Self; 10] = [
-        Self::Ok, Self::Unreachable, Self::Tls, Self::Timeout, Self::NotFound, Self::Removed, Self::ClusterIdMismatch,
-        Self::IncompatibleVersion, Self::ToMismatch, Self::Refused,
+        Self::Ok,
+        Self::Unreachable,
+        Self::Tls,
+        Self::Timeout,
+        Self::NotFound,
+        Self::Removed,
+        Self::ClusterIdMismatch,
+        Self::IncompatibleVersion,
+        Self::ToMismatch,
+        Self::Refused,
     ];
 
     /// The value of the label.
@@ -262,8 +271,7 @@ pub enum ProbeResult {
 
 impl ProbeResult {
     /// Every result.
-    pub const ALL: [Self; 7] =
-        [Self::Ok, Self::Timeout, Self::Connect, Self::Tls, Self::Dns, Self::Status, Self::Body];
+    pub const ALL: [Self; 7] = [Self::Ok, Self::Timeout, Self::Connect, Self::Tls, Self::Dns, Self::Status, Self::Body];
 
     /// The value of the label.
     pub const fn label(self) -> &'static str {
@@ -316,10 +324,31 @@ pub fn kind_index(message_type: i32) -> usize {
 /// The label `type` for an index of the ledger's arrays, as raftpb writes it (`MsgApp`), or `other`.
 pub fn kind_label(index: usize) -> &'static str {
     const LABELS: [&str; KINDS] = [
-        "MsgHup", "MsgBeat", "MsgProp", "MsgApp", "MsgAppResp", "MsgVote", "MsgVoteResp", "MsgSnap", "MsgHeartbeat",
-        "MsgHeartbeatResp", "MsgUnreachable", "MsgSnapStatus", "MsgCheckQuorum", "MsgTransferLeader", "MsgTimeoutNow",
-        "MsgReadIndex", "MsgReadIndexResp", "MsgPreVote", "MsgPreVoteResp", "MsgStorageAppend", "MsgStorageAppendResp",
-        "MsgStorageApply", "MsgStorageApplyResp", "MsgForgetLeader", "other",
+        "MsgHup",
+        "MsgBeat",
+        "MsgProp",
+        "MsgApp",
+        "MsgAppResp",
+        "MsgVote",
+        "MsgVoteResp",
+        "MsgSnap",
+        "MsgHeartbeat",
+        "MsgHeartbeatResp",
+        "MsgUnreachable",
+        "MsgSnapStatus",
+        "MsgCheckQuorum",
+        "MsgTransferLeader",
+        "MsgTimeoutNow",
+        "MsgReadIndex",
+        "MsgReadIndexResp",
+        "MsgPreVote",
+        "MsgPreVoteResp",
+        "MsgStorageAppend",
+        "MsgStorageAppendResp",
+        "MsgStorageApply",
+        "MsgStorageApplyResp",
+        "MsgForgetLeader",
+        "other",
     ];
     LABELS[index.min(KINDS - 1)]
 }
@@ -385,9 +414,8 @@ impl Histogram {
 
     /// The edges for snapshots, in seconds: from 12.5 ms, doubling, up to 14 min. Holds every edge of etcd's snapshot
     /// histograms.
-    pub const SNAPSHOT_BOUNDS: [f64; 17] = [
-        0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 819.2,
-    ];
+    pub const SNAPSHOT_BOUNDS: [f64; 17] =
+        [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 819.2];
 
     /// One with the buckets of [`Self::SNAPSHOT_BOUNDS`].
     pub fn for_snapshots() -> Self {

@@ -13,9 +13,7 @@ mod event;
 mod message;
 mod sampler;
 
-pub use event::{
-    EventSpan, ProbeTrace, dial_span, snapshot_span, stream_attached, stream_lost, tls_reloaded,
-};
+pub use event::{EventSpan, ProbeTrace, dial_span, snapshot_span, stream_attached, stream_lost, tls_reloaded};
 pub use message::{MessageSpan, receive_span, send_span};
 pub use sampler::Sampler;
 

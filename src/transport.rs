@@ -18,7 +18,7 @@ use tokio_util::{
 
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::{Channel, DropReason, Incoming, RejectReason, Tally, kind_index},
+    metrics::{self, Channel, DropReason, Incoming, RejectReason, Tally, kind_index},
     telemetry::Sampler,
     tls::Tls,
     wire::{
@@ -223,7 +223,7 @@ impl Builder {
         let identity = Arc::new(self.identity);
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
-            client: Client::new(identity.clone(), self.tls.clone(), self.dial_timeout, tasks.clone()),
+            client: Client::new(identity.clone(), self.tls.clone(), self.dial_timeout),
             sampler: Sampler::new(self.trace_ratio, identity.cluster).heartbeats(self.trace_heartbeats),
             identity,
             raft: self.raft,
@@ -248,7 +248,8 @@ impl Builder {
         if let Some(registry) = self.registry {
             let source = Arc::downgrade(&inner);
             let source = move || source.upgrade().map(|inner| Transport { inner }.status());
-            registry.register(Box::new(crate::metrics::Collector::new(source, self.etcd_metrics)))?;
+            registry
+                .register(Box::new(metrics::Collector::new(source, metrics::Options { etcd: self.etcd_metrics })))?;
         }
         let aging = age_remotes(Arc::downgrade(&inner), inner.stop.clone());
         inner.shared.tasks.spawn(aging);
@@ -461,7 +462,7 @@ impl Transport {
             self.inner.strangers.close();
         }
         self.inner.stop.cancel();
-        self.inner.shared.client.close();
+        self.inner.shared.client.stop().await;
         self.inner.shared.tasks.close();
         self.inner.shared.tasks.wait().await;
     }

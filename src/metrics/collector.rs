@@ -20,15 +20,15 @@ use crate::transport::status::TransportStatus;
 /// `admin::router` does. A registry takes one of these: two transports in one process want two
 /// registries.
 pub struct Collector {
-    source: Box<dyn Fn() -> TransportStatus + Send + Sync>,
+    source: Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>,
     options: Options,
     descriptions: Vec<Desc>,
 }
 
 impl Collector {
-    /// A collector that reads the status from `source`, which should hold its transport weakly: the registry may
-    /// outlive it.
-    pub fn new(source: impl Fn() -> TransportStatus + Send + Sync + 'static, options: Options) -> Self {
+    /// A collector that reads the status from `source`, which holds its transport weakly: the registry may
+    /// outlive it, and then shows nothing of it.
+    pub fn new(source: impl Fn() -> Option<TransportStatus> + Send + Sync + 'static, options: Options) -> Self {
         let descriptions = family::all(&options).map(description).collect();
         Self { source: Box::new(source), options, descriptions }
     }
@@ -40,7 +40,7 @@ impl prometheus::core::Collector for Collector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let status = (self.source)();
+        let Some(status) = (self.source)() else { return Vec::new() };
         family::all(&self.options).map(|family| collect(family, &status)).collect()
     }
 }

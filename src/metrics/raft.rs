@@ -33,48 +33,30 @@ type Field = fn(&RaftStatus) -> u64;
 
 /// Names, help and types as in etcd's `etcdserver/metrics.go`, where committed and applied are gauges.
 static FAMILIES: &[(&str, &str, Kind, Field)] = &[
-    (
-        "etcd_server_has_leader",
-        "Whether or not a leader exists. 1 is existence, 0 is not.",
-        Kind::Gauge,
-        |raft| u64::from(raft.has_leader),
-    ),
-    (
-        "etcd_server_is_leader",
-        "Whether or not this member is a leader. 1 if is, 0 otherwise.",
-        Kind::Gauge,
-        |raft| u64::from(raft.is_leader),
-    ),
-    (
-        "etcd_server_leader_changes_seen_total",
-        "The number of leader changes seen.",
-        Kind::Counter,
-        |raft| raft.leader_changes,
-    ),
+    ("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", Kind::Gauge, |raft| {
+        u64::from(raft.has_leader)
+    }),
+    ("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", Kind::Gauge, |raft| {
+        u64::from(raft.is_leader)
+    }),
+    ("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", Kind::Counter, |raft| {
+        raft.leader_changes
+    }),
     (
         "etcd_server_proposals_committed_total",
         "The total number of consensus proposals committed.",
         Kind::Gauge,
         |raft| raft.proposals_committed,
     ),
-    (
-        "etcd_server_proposals_applied_total",
-        "The total number of consensus proposals applied.",
-        Kind::Gauge,
-        |raft| raft.proposals_applied,
-    ),
-    (
-        "etcd_server_proposals_pending",
-        "The current number of pending proposals to commit.",
-        Kind::Gauge,
-        |raft| raft.proposals_pending,
-    ),
-    (
-        "etcd_server_proposals_failed_total",
-        "The total number of failed proposals seen.",
-        Kind::Counter,
-        |raft| raft.proposals_failed,
-    ),
+    ("etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", Kind::Gauge, |raft| {
+        raft.proposals_applied
+    }),
+    ("etcd_server_proposals_pending", "The current number of pending proposals to commit.", Kind::Gauge, |raft| {
+        raft.proposals_pending
+    }),
+    ("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", Kind::Counter, |raft| {
+        raft.proposals_failed
+    }),
 ];
 
 /// A collector of the seven `etcd_server_…` series for a `prometheus::Registry`; reads the state from `source` once a

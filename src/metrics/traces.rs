@@ -27,11 +27,9 @@ static FAMILIES: &[(&str, &str, Field)] = &[
         "Spans given up because the queue was full or their batch could not be exported.",
         |status| status.dropped,
     ),
-    (
-        "rafthttp_trace_export_failures_total",
-        "Batches of spans that the trace collector did not take.",
-        |status| status.failures,
-    ),
+    ("rafthttp_trace_export_failures_total", "Batches of spans that the trace collector did not take.", |status| {
+        status.failures
+    }),
 ];
 
 /// A collector of the three `rafthttp_trace_…` series for a `prometheus::Registry`; reads the state from `source` once

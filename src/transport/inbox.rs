@@ -11,7 +11,12 @@ use tokio::time::Instant;
 use crate::{
     metrics::{Channel, Incoming, KINDS, RejectReason, kind_index},
     telemetry::MessageSpan,
-    transport::{Raft, Rejected, RejectionKind, limits::Limits, outbox::Tracer, peer::Peer},
+    transport::{
+        limits::Limits,
+        outbox::Tracer,
+        peer::Peer,
+        raft::{Raft, Rejected, RejectionKind},
+    },
     wire::{
         message::{LINK_HEARTBEAT_SIZE, message_size},
         raftpb::{Message, MessageType},
@@ -314,11 +319,7 @@ impl Drop for Answering<'_> {
 
 impl State {
     fn refusal(&self) -> Option<RejectReason> {
-        if self.closed {
-            Some(RejectReason::Stopped)
-        } else {
-            self.paused.then_some(RejectReason::Paused)
-        }
+        if self.closed { Some(RejectReason::Stopped) } else { self.paused.then_some(RejectReason::Paused) }
     }
 
     /// Says whether the message found room, or was not wanted.

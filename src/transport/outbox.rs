@@ -251,7 +251,7 @@ impl Outbox {
         }
         match writer.frames.pop() {
             Some(bytes) => {
-                writer.account(bytes.len() as u64, kind.into(), ledger);
+                writer.account(bytes.len() as u64, kind.channel(), ledger);
                 Poll::Ready(Turn::Write(bytes))
             }
             None => {
@@ -382,7 +382,7 @@ impl Outbox {
         let mut ledger = state.ledger.clone();
         for kind in StreamKind::ALL {
             let queued = state.streams[kind.index()].as_ref().map_or(0, |writer| writer.messages as u64);
-            ledger.queued[kind.into() as usize] = queued;
+            ledger.queued[kind.channel() as usize] = queued;
         }
         ledger.queued[Channel::Pipeline as usize] = (state.pipeline.queue.len() + state.pipeline.in_flight) as u64;
         ledger.queued[Channel::Snapshot as usize] = state.snapshots;
@@ -391,14 +391,7 @@ impl Outbox {
 }
 
 impl State {
-    fn push(
-        &mut self,
-        message: Message,
-        now: Instant,
-        limits: &Limits,
-        tracer: Tracer<'_>,
-        aftermath: &mut Aftermath,
-    ) {
+    fn push(&mut self, message: Message, now: Instant, limits: &Limits, tracer: Tracer<'_>, aftermath: &mut Aftermath) {
         let kind = kind_index(message.r#type);
         self.ledger.offered[kind] += 1;
         let channel = self.channel(kind);
@@ -468,7 +461,7 @@ impl State {
     fn detach(&mut self, kind: StreamKind, reason: DropReason, aftermath: &mut Aftermath) -> bool {
         let Some(mut writer) = self.streams[kind.index()].take() else { return false };
         for run in writer.runs.drain(..) {
-            self.ledger.dropped.add((run.kind, kind.into(), reason), run.messages);
+            self.ledger.dropped.add((run.kind, kind.channel(), reason), run.messages);
             aftermath.given_up(run.kind);
         }
         for (_, span) in writer.spans.drain(..) {

@@ -16,13 +16,14 @@ use crate::{
     metrics::{Channel, Direction, DropReason, Link, LossReason},
     telemetry::{self, Sampler},
     transport::{
-        Critical, Identity, Raft, SnapshotStatus,
+        Identity,
         client::Client,
         inbox::{self, Inbox, QueueKind},
         limits::Limits,
         outbox::{Aftermath, Outbox, Tracer},
         pipeline,
         prober::{self, ProbeConfig},
+        raft::{Critical, Raft, SnapshotStatus},
         reader,
         redial::Redial,
         status::PeerStatus,
@@ -166,18 +167,24 @@ impl Peer {
             let up = &mut link.stream_up[kind.index()][Direction::Out as usize];
             let replaced = std::mem::replace(up, true);
             if replaced {
-                link.losses.add((kind.into(), Direction::Out, LossReason::Replaced), 1);
+                link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1);
             }
             replaced
         });
-        telemetry::stream_attached(self.id, kind.into(), Direction::Out);
-        tracing::info!(peer = %self.id, channel = kind.into().label(), replaced, "stream attached");
+        telemetry::stream_attached(self.id, kind.channel(), Direction::Out);
+        tracing::info!(peer = %self.id, channel = kind.channel().label(), replaced, "stream attached");
         self.active();
         Some(attachment)
     }
 
     /// A stream of ours is over. Does nothing when it was not the one any more: who took its place has counted it.
-    pub(crate) fn detach(self: &Arc<Self>, kind: StreamKind, attachment: u64, direction: Direction, reason: LossReason) {
+    pub(crate) fn detach(
+        self: &Arc<Self>,
+        kind: StreamKind,
+        attachment: u64,
+        direction: Direction,
+        reason: LossReason,
+    ) {
         let (current, aftermath) = self.outbox.detach(kind, attachment);
         self.settle(aftermath);
         if current {
@@ -187,7 +194,7 @@ impl Peer {
 
     /// Counts and tells the end of an open stream.
     pub(crate) fn stream_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason, why: Option<&str>) {
-        let channel = kind.into();
+        let channel = kind.channel();
         self.link(|link| {
             link.stream_up[kind.index()][direction as usize] = false;
             link.losses.add((channel, direction, reason), 1);

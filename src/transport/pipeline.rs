@@ -8,7 +8,7 @@ use prost::Message as _;
 
 use crate::{
     metrics::{DropReason, kind_index},
-    transport::{SnapshotStatus, client::PostError, outbox::Posting, peer::Peer},
+    transport::{client::PostError, outbox::Posting, peer::Peer, raft::SnapshotStatus},
     wire::{headers, raftpb::MessageType},
 };
 

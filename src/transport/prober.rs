@@ -19,7 +19,7 @@ use crate::{
     metrics::{DialPhase, ProbeResult},
     telemetry::ProbeTrace,
     transport::{
-        client::{Body, Connection, DialPhases, empty_body},
+        client::{Body, Connection, DialPhases, empty},
         peer::Peer,
         urls::PeerUrl,
     },
@@ -180,7 +180,7 @@ impl Prober {
         let warm = self.warm.insert(warm);
         self.asked = Some(warm.url.clone());
         let request = self.peer.shared.client.request(Method::GET, &warm.url, headers::RAFT_PROBING);
-        let request = request.header(headers::TRACEPARENT, trace.traceparent()).body(empty_body());
+        let request = request.header(headers::TRACEPARENT, trace.traceparent()).body(empty());
         let request = request.map_err(|error| Failure::broken(error.to_string()))?;
         warm.sender.ready().await.map_err(|error| Failure::broken(error.to_string()))?;
         let (clock, start) = (OffsetDateTime::now_utc(), Instant::now());
@@ -219,7 +219,11 @@ impl Prober {
 
     fn timed(&self, phases: &DialPhases) {
         self.peer.link(|link| {
-            let times = [(DialPhase::Dns, phases.dns), (DialPhase::Connect, Some(phases.connect)), (DialPhase::Tls, phases.tls)];
+            let times = [
+                (DialPhase::Dns, phases.dns),
+                (DialPhase::Connect, Some(phases.connect)),
+                (DialPhase::Tls, phases.tls),
+            ];
             for (phase, time) in times {
                 if let Some(time) = time {
                     link.dial_seconds[phase as usize].observe(time);
@@ -261,7 +265,8 @@ mod tests {
 
     #[test]
     fn what_is_no_probes_answer_is_refused() {
-        for body in ["", "OK", "{}", r#"{"OK":false,"Now":"2026-11-23T20:48:01Z"}"#, r#"{"OK":true,"Now":"yesterday"}"#] {
+        for body in ["", "OK", "{}", r#"{"OK":false,"Now":"2026-11-23T20:48:01Z"}"#, r#"{"OK":true,"Now":"yesterday"}"#]
+        {
             assert!(parse(body.as_bytes()).is_none(), "{body:?}");
         }
     }

@@ -12,7 +12,6 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, future::FusedFuture};
 use http::{Method, StatusCode};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +20,7 @@ use crate::{
     metrics::{AttemptResult, Direction, LossReason},
     telemetry,
     transport::{
-        client::{Connection, DialError, empty_body},
+        client::{Connection, DialError, empty},
         peer::Peer,
         redial::wait_after,
         urls::PeerUrl,
@@ -31,7 +30,7 @@ use crate::{
         message::Item,
         raftpb::Message,
         stream::{StreamDecoder, StreamKind},
-        version::Version,
+        version::MISSING,
     },
 };
 
@@ -95,11 +94,11 @@ impl Reader {
         let permit = self.peer.redial.permit().await;
         let url = self.peer.urls.pick();
         let ups = self.peer.redial.ups();
-        let span = telemetry::dial_span(self.peer.id, self.kind.into(), url.as_str());
+        let span = telemetry::dial_span(self.peer.id, self.kind.channel(), url.as_str());
         let outcome = self.ask(&url, &span).await;
         drop(permit);
         let result = outcome.as_ref().map_or_else(|refusal| refusal.result, |_| AttemptResult::Ok);
-        self.peer.link(|link| link.attempts.add((self.kind.into(), result), 1));
+        self.peer.link(|link| link.attempts.add((self.kind.channel(), result), 1));
         match outcome {
             Ok(stream) => {
                 self.peer.redial.up();
@@ -121,7 +120,7 @@ impl Reader {
             // The peer is there, and says no.
             _ => self.peer.redial.up(),
         }
-        tracing::debug!(peer = %self.peer.id, channel = self.kind.into().label(), %url, result = result.label(), why,
+        tracing::debug!(peer = %self.peer.id, channel = self.kind.channel().label(), %url, result = result.label(), why,
             "stream not opened");
         self.peer.inactive(why);
     }
@@ -136,7 +135,7 @@ impl Reader {
             request = request.header(headers::TRACEPARENT, traceparent);
         }
         let request = request
-            .body(empty_body())
+            .body(empty())
             .map_err(|error| Refusal { result: AttemptResult::Unreachable, why: error.to_string() })?;
         let driver = async move {
             if let Err(error) = driver.await {
@@ -160,7 +159,7 @@ impl Reader {
         };
         let (head, mut body) = answer.into_parts();
         let version = head.headers.get(headers::X_SERVER_VERSION);
-        let version = version.map_or(Ok(Version::MISSING), |value| value.to_str().unwrap_or_default().parse());
+        let version = version.map_or(Ok(MISSING), |value| value.to_str().unwrap_or_default().parse());
         if version.is_ok() && head.status == StatusCode::OK {
             return Ok(Box::new(Stream { body, driver, decoder: self.peer.decoder(self.kind) }));
         }
@@ -178,7 +177,7 @@ impl Reader {
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
-        tracing::info!(peer = %peer.id, channel = kind.into().label(), "stream opened");
+        tracing::info!(peer = %peer.id, channel = kind.channel().label(), "stream opened");
         peer.active();
         let opened = Instant::now();
         let mut resets = peer.resets();
@@ -212,10 +211,10 @@ impl Stream {
             };
             deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
             let outcome = self.decode(bytes, peer, kind, &mut messages);
-            peer.received(kind.into(), &mut messages);
+            peer.received(kind.channel(), &mut messages);
             if let Err(error) = outcome {
                 peer.link(|link| {
-                    link.frame_errors.add((kind.into(), error.kind.label()), 1);
+                    link.frame_errors.add((kind.channel(), error.kind.label()), 1);
                     link.received_failures += 1;
                 });
                 return (LossReason::Frame, Some(error.to_string()));
@@ -227,7 +226,7 @@ impl Stream {
         match self.decoder.finish() {
             Ok(()) => (LossReason::Eof, None),
             Err(error) => {
-                peer.link(|link| link.frame_errors.add((kind.into(), error.kind.label()), 1));
+                peer.link(|link| link.frame_errors.add((kind.channel(), error.kind.label()), 1));
                 (LossReason::Frame, Some(error.to_string()))
             }
         }
@@ -250,7 +249,7 @@ impl Stream {
                 Err(error) => break Err(error),
             }
         };
-        peer.inbox.read(kind.into(), read, heartbeats);
+        peer.inbox.read(kind.channel(), read, heartbeats);
         outcome
     }
 

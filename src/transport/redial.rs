@@ -77,7 +77,11 @@ impl Redial {
                 continue;
             }
             let at_longest = FIRST.saturating_mul(1 << failures.min(10)) > LONGEST;
-            let wait = if self.probed && at_longest { LEFT_TO_PROBER.mul_f64(1.0 + rand::random::<f64>()) } else { wait_after(failures) };
+            let wait = if self.probed && at_longest {
+                LEFT_TO_PROBER.mul_f64(1.0 + rand::random::<f64>())
+            } else {
+                wait_after(failures)
+            };
             tokio::select! {
                 () = sleep(wait) => return Permit { _turn: turn },
                 () = &mut news => {}

@@ -65,7 +65,8 @@ impl PeerUrl {
 
     /// Reads a list of URLs with commas between them, as `--initial-advertise-peer-urls` and `X-PeerURLs` have it.
     pub fn list(text: &str) -> Result<Vec<Self>, PeerUrlError> {
-        let urls: Vec<Self> = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
+        let urls: Vec<Self> =
+            text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
         if urls.is_empty() { Err(PeerUrlError::Empty) } else { Ok(urls) }
     }
 }
@@ -176,9 +177,20 @@ mod tests {
         for good in ["http://10.0.0.1:2380", "https://etcd-0.etcd:2380", "http://[::1]:80", "https://localhost:443"] {
             assert_eq!(good.parse::<PeerUrl>().map(|url| url.to_string()), Ok(good.to_owned()));
         }
-        for bad in ["", "10.0.0.1:2380", "http://10.0.0.1", "http://10.0.0.1:2380/raft", "http://10.0.0.1:2380/", "ftp://a:1",
-            "http://a:x", "http://a:70000", "http://u@a:1", "http://a:1?x", "http://:2380", "http://a:0"]
-        {
+        for bad in [
+            "",
+            "10.0.0.1:2380",
+            "http://10.0.0.1",
+            "http://10.0.0.1:2380/raft",
+            "http://10.0.0.1:2380/",
+            "ftp://a:1",
+            "http://a:x",
+            "http://a:70000",
+            "http://u@a:1",
+            "http://a:1?x",
+            "http://:2380",
+            "http://a:0",
+        ] {
             assert!(bad.parse::<PeerUrl>().is_err(), "{bad:?}");
         }
     }

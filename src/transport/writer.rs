@@ -49,7 +49,10 @@ impl Body for StreamBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = &mut *self;
         let heartbeat_due = this.heartbeat.as_mut().poll(context).is_ready();
         if heartbeat_due {
@@ -69,7 +72,7 @@ impl Drop for StreamBody {
         let reason = match self.connection.as_ref().and_then(|status| status.end()) {
             Some(End::Stalled) => LossReason::Stalled,
             Some(End::Eof) => LossReason::Eof,
-            Some(End::Error) | None => LossReason::Error,
+            Some(End::Broken) | None => LossReason::Error,
         };
         self.peer.detach(self.kind, self.attachment, Direction::Out, reason);
     }

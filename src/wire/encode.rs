@@ -32,10 +32,7 @@ pub(crate) struct Scalars {
 
 impl Scalars {
     pub(crate) const fn new() -> Self {
-        Self {
-            bytes: [0; SCALARS],
-            length: 0,
-        }
+        Self { bytes: [0; SCALARS], length: 0 }
     }
 
     pub(crate) fn byte(&mut self, byte: u8) {

@@ -33,14 +33,7 @@ pub enum FrameErrorKind {
 
 impl FrameErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
-        Self::Length,
-        Self::Count,
-        Self::Protobuf,
-        Self::Type,
-        Self::Term,
-        Self::Truncated,
-    ];
+    pub const ALL: [Self; 6] = [Self::Length, Self::Count, Self::Protobuf, Self::Type, Self::Term, Self::Truncated];
 
     /// The name in `rafthttp_frame_errors_total{kind}`.
     pub const fn label(self) -> &'static str {
@@ -57,11 +50,7 @@ impl FrameErrorKind {
 
 impl FrameError {
     pub(crate) fn new(kind: FrameErrorKind, offset: u64, why: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind,
-            offset,
-            why: why.into(),
-        }
+        Self { kind, offset, why: why.into() }
     }
 
     /// The same, of a part that starts at byte `base`.

@@ -27,10 +27,7 @@ pub(crate) enum Value {
 impl<'a> Fields<'a> {
     /// The fields at `range` of a frame. `range` has to lie in it.
     pub(crate) fn new(frame: &'a [u8], range: Range<usize>) -> Self {
-        Self {
-            frame: &frame[..range.end],
-            at: range.start,
-        }
+        Self { frame: &frame[..range.end], at: range.start }
     }
 
     /// Where the next field starts.

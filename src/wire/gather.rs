@@ -61,11 +61,7 @@ impl Gather {
     ) -> Result<Option<T>, FrameError> {
         let start = self.offset;
         let decoded = if self.partial.is_empty() && input.len() >= length {
-            let mut payloads = Payloads {
-                source: input,
-                own_length: 0,
-                arena: &mut self.arena,
-            };
+            let mut payloads = Payloads { source: input, own_length: 0, arena: &mut self.arena };
             let decoded = decode(&input[..length], &mut payloads);
             input.advance(length);
             decoded
@@ -73,11 +69,7 @@ impl Gather {
             let Some(own) = self.rest(input, length) else {
                 return Ok(None);
             };
-            let mut payloads = Payloads {
-                source: &own,
-                own_length: length,
-                arena: &mut self.arena,
-            };
+            let mut payloads = Payloads { source: &own, own_length: length, arena: &mut self.arena };
             decode(&own, &mut payloads)
         };
         self.offset += length as u64;
@@ -90,11 +82,7 @@ impl Gather {
             return Ok(());
         }
         let offset = self.offset + self.partial.len() as u64;
-        Err(FrameError::new(
-            FrameErrorKind::Truncated,
-            offset,
-            "the stream ended inside a frame",
-        ))
+        Err(FrameError::new(FrameErrorKind::Truncated, offset, "the stream ended inside a frame"))
     }
 
     /// Gathers until there are `length` bytes.
@@ -129,12 +117,7 @@ mod tests {
         for _ in 0..50 {
             let mut input = Bytes::from(vec![0; 100_000]);
             received += input.len();
-            assert!(
-                gather
-                    .part(&mut input, 1 << 40, |_, _| Ok(()))
-                    .expect("no error yet")
-                    .is_none()
-            );
+            assert!(gather.part(&mut input, 1 << 40, |_, _| Ok(())).expect("no error yet").is_none());
             assert!(input.is_empty());
             assert!(gather.partial.capacity() <= received + AHEAD);
         }

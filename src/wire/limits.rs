@@ -19,11 +19,6 @@ pub(crate) const METADATA_BYTES: usize = 1 << 20;
 
 impl Default for FrameLimits {
     fn default() -> Self {
-        Self {
-            message_bytes: 512 << 20,
-            msgapp_bytes: 1 << 30,
-            entry_bytes: 512 << 20,
-            entries: 1 << 20,
-        }
+        Self { message_bytes: 512 << 20, msgapp_bytes: 1 << 30, entry_bytes: 512 << 20, entries: 1 << 20 }
     }
 }

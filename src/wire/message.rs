@@ -32,11 +32,7 @@ pub enum Item {
 
 impl Item {
     pub(crate) fn new(message: Message) -> Self {
-        if is_link_heartbeat(&message) {
-            Self::Heartbeat
-        } else {
-            Self::Message(message)
-        }
+        if is_link_heartbeat(&message) { Self::Heartbeat } else { Self::Message(message) }
     }
 }
 
@@ -72,13 +68,7 @@ impl MessageEncoder {
 
     /// Appends a link heartbeat.
     pub fn heartbeat(&mut self, out: &mut FrameBuffer) {
-        self.encode(
-            &Message {
-                r#type: MessageType::MsgHeartbeat as i32,
-                ..Message::default()
-            },
-            out,
-        );
+        self.encode(&Message { r#type: MessageType::MsgHeartbeat as i32, ..Message::default() }, out);
     }
 }
 
@@ -94,11 +84,7 @@ pub struct MessageDecoder {
 impl MessageDecoder {
     /// A decoder at the start of a stream.
     pub fn new(limits: FrameLimits) -> Self {
-        Self {
-            limits,
-            gather: Gather::default(),
-            length: None,
-        }
+        Self { limits, gather: Gather::default(), length: None }
     }
 
     /// The next item. None: all of `input` was taken, and more is needed. What follows an item stays in `input`.
@@ -115,9 +101,7 @@ impl MessageDecoder {
         };
         self.length = Some(length);
         let limits = &self.limits;
-        let message = self.gather.part(input, length, |frame, payloads| {
-            decode::message(frame, payloads, limits)
-        })?;
+        let message = self.gather.part(input, length, |frame, payloads| decode::message(frame, payloads, limits))?;
         Ok(message.map(|message| {
             self.length = None;
             Item::new(message)

@@ -41,10 +41,7 @@ struct Running {
 
 impl Running {
     fn after(message: &Message) -> Self {
-        Self {
-            term: message.term,
-            index: last_index(message),
-        }
+        Self { term: message.term, index: last_index(message) }
     }
 }
 
@@ -59,11 +56,7 @@ pub struct MsgAppV2Encoder {
 impl MsgAppV2Encoder {
     /// An encoder at the start of a stream from `local` to `remote`.
     pub fn new(local: MemberId, remote: MemberId) -> Self {
-        Self {
-            local,
-            remote,
-            running: Running::default(),
-        }
+        Self { local, remote, running: Running::default() }
     }
 
     /// Appends one message.
@@ -153,11 +146,7 @@ enum Expect {
 
 impl Expect {
     fn entry_or_commit(left: u64) -> Self {
-        if left == 0 {
-            Self::Commit
-        } else {
-            Self::EntryLength { left }
-        }
+        if left == 0 { Self::Commit } else { Self::EntryLength { left } }
     }
 }
 
@@ -202,15 +191,12 @@ impl MsgAppV2Decoder {
                     let Some(length) = self.gather.number(input) else {
                         return Ok(None);
                     };
-                    self.expect = Expect::Entry {
-                        left,
-                        length: self.entry_length(length, at)?,
-                    };
+                    self.expect = Expect::Entry { left, length: self.entry_length(length, at)? };
                 }
                 Expect::Entry { left, length } => {
-                    let read = self.gather.part(input, length, |frame, payloads| {
-                        decode::entry(frame, 0..frame.len(), payloads)
-                    })?;
+                    let read = self
+                        .gather
+                        .part(input, length, |frame, payloads| decode::entry(frame, 0..frame.len(), payloads))?;
                     let Some(entry) = read else { return Ok(None) };
                     self.entries.push(entry);
                     self.expect = Expect::entry_or_commit(left - 1);
@@ -231,9 +217,8 @@ impl MsgAppV2Decoder {
                 }
                 Expect::Message { length } => {
                     let limits = &self.limits;
-                    let read = self.gather.part(input, length, |frame, payloads| {
-                        decode::message(frame, payloads, limits)
-                    })?;
+                    let read =
+                        self.gather.part(input, length, |frame, payloads| decode::message(frame, payloads, limits))?;
                     let Some(message) = read else { return Ok(None) };
                     self.expect = Expect::Type;
                     self.running = Running::after(&message);
@@ -251,11 +236,7 @@ impl MsgAppV2Decoder {
     fn entries_start(&mut self, at: u64) -> Result<Expect, FrameError> {
         // Raft takes a message of term 0 for a local one. etcd's reader goes on here.
         if self.running.term == 0 {
-            return Err(FrameError::new(
-                FrameErrorKind::Term,
-                at,
-                "entries before any message has set the term",
-            ));
+            return Err(FrameError::new(FrameErrorKind::Term, at, "entries before any message has set the term"));
         }
         self.bytes_left = self.limits.msgapp_bytes;
         Ok(Expect::Count)
@@ -267,10 +248,7 @@ impl MsgAppV2Decoder {
             return Err(FrameError::new(FrameErrorKind::Count, at, why));
         }
         if self.running.index.checked_add(count).is_none() {
-            let why = format!(
-                "{count} entries after index {} go beyond the largest index",
-                self.running.index
-            );
+            let why = format!("{count} entries after index {} go beyond the largest index", self.running.index);
             return Err(FrameError::new(FrameErrorKind::Count, at, why));
         }
         let ahead = usize::try_from(count).map_or(ENTRIES_AHEAD, |count| count.min(ENTRIES_AHEAD));

@@ -65,11 +65,7 @@ mod tests {
     fn a_small_payload_does_not_pin_a_read_buffer() {
         let source = Bytes::from(vec![7; 1 << 20]);
         let mut arena = Arena::default();
-        let mut payloads = Payloads {
-            source: &source,
-            own_length: 0,
-            arena: &mut arena,
-        };
+        let mut payloads = Payloads { source: &source, own_length: 0, arena: &mut arena };
         let small = payloads.take(5..133);
         let large = payloads.take(0..SLICE_FROM);
         assert_eq!(small, source[5..133]);
@@ -81,11 +77,7 @@ mod tests {
     fn most_of_a_buffer_of_its_own_is_sliced() {
         let source = Bytes::from(vec![7; 140]);
         let mut arena = Arena::default();
-        let mut payloads = Payloads {
-            source: &source,
-            own_length: 140,
-            arena: &mut arena,
-        };
+        let mut payloads = Payloads { source: &source, own_length: 140, arena: &mut arena };
         assert!(source.as_ptr_range().contains(&payloads.take(12..140).as_ptr()));
         assert!(!source.as_ptr_range().contains(&payloads.take(12..20).as_ptr()));
     }

@@ -22,10 +22,10 @@ use crate::{
     metrics::{Direction, DropReason, kind_index},
     telemetry,
     transport::{
-        SnapshotStatus,
         client::{Body, Connection},
         io::IoStatus,
         peer::Peer,
+        raft::SnapshotStatus,
     },
     wire::{
         frames::FrameBuffer,
