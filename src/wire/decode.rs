@@ -26,10 +26,11 @@ pub fn decode_message(body: Bytes, limits: &FrameLimits) -> Result<Message, Fram
         );
         return Err(FrameError::new(FrameErrorKind::Length, 0, why));
     }
+    // The body may be a slice of the connection's read buffer.
     let mut payloads = Payloads {
         source: &body,
-        own_length: body.len(),
-        arena: &mut Arena::default(),
+        own_length: 0,
+        arena: &mut Arena::for_body(body.len()),
     };
     message(&body, &mut payloads, limits)
 }
