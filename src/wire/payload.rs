@@ -15,19 +15,37 @@ const BLOCK: usize = 16 << 10;
 const OWN_FROM: usize = BLOCK / 4;
 
 /// Blocks for small copies.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Arena {
     open: BytesMut,
+    block: usize,
+}
+
+impl Default for Arena {
+    fn default() -> Self {
+        Self {
+            open: BytesMut::new(),
+            block: BLOCK,
+        }
+    }
 }
 
 impl Arena {
+    /// For one body that payloads of at most `length` bytes in all are copied from.
+    pub(crate) fn for_body(length: usize) -> Self {
+        Self {
+            open: BytesMut::new(),
+            block: length.min(BLOCK),
+        }
+    }
+
     fn copy(&mut self, data: &[u8]) -> Bytes {
         if data.len() >= OWN_FROM {
             return Bytes::copy_from_slice(data);
         }
         if self.open.capacity() < data.len() {
             // The same block again if nothing that was copied into it is kept.
-            self.open.reserve(BLOCK);
+            self.open.reserve(self.block.max(data.len()));
         }
         self.open.extend_from_slice(data);
         self.open.split().freeze()
