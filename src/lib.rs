@@ -1,5 +1,6 @@
 //! etcd's raft network transport in Rust.
 
+pub mod admin;
 pub mod id;
 pub mod metrics;
 pub mod telemetry;

@@ -56,12 +56,19 @@ impl Sampler {
     pub fn new(ratio: f64, cluster: ClusterId) -> Self {
         // The cast saturates, and makes not-a-number 0.
         let threshold = (ratio.clamp(0.0, 1.0) * (SAMPLED_BITS as f64 + 1.0)) as u64;
-        Self { threshold, cluster, heartbeats: false }
+        Self {
+            threshold,
+            cluster,
+            heartbeats: false,
+        }
     }
 
     /// Whether raft's heartbeats and their answers are traced too. Default: no, they are only counted.
     pub fn heartbeats(self, traced: bool) -> Self {
-        Self { heartbeats: traced, ..self }
+        Self {
+            heartbeats: traced,
+            ..self
+        }
     }
 
     /// Whether no message is ever traced.
@@ -89,7 +96,15 @@ impl Sampler {
         let last_index = message.entries.last().map_or(0, |entry| entry.index);
         // An enum is 32 bits on the wire; a negative one, which no raft sends, is still the same on both ends.
         let kind = i64::from(message.r#type) as u64;
-        let head = [self.cluster.0, message.from, message.to, kind, message.term, message.index, last_index];
+        let head = [
+            self.cluster.0,
+            message.from,
+            message.to,
+            kind,
+            message.term,
+            message.index,
+            last_index,
+        ];
         let mut bytes = [0; 9 * 8];
         for (place, value) in bytes.chunks_exact_mut(8).zip(head) {
             place.copy_from_slice(&value.to_be_bytes());
