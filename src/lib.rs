@@ -2,7 +2,6 @@
 
 pub mod id;
 pub mod metrics;
-pub mod server;
 pub mod tls;
 pub mod transport;
 pub mod wire;

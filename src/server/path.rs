@@ -6,7 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::wire::headers::TEXT_HTML;
+/// The content type of a redirect, which only a person reads.
+const TEXT_HTML: &str = "text/html; charset=utf-8";
 
 /// The answer to a path that is not clean: where the clean one is. None: it is clean.
 pub(super) fn redirect(request: &Request) -> Option<Response> {
