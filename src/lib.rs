@@ -2,6 +2,7 @@
 
 pub mod id;
 pub mod metrics;
+pub mod telemetry;
 pub mod tls;
 pub mod transport;
 pub mod wire;

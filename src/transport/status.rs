@@ -1,8 +1,10 @@
 //! What the transport says about itself: the source of `/metrics` and `/api/peers`.
 
+use std::time::SystemTime;
+
 use crate::{
     id::MemberId,
-    metrics::{Incoming, Link, Outgoing, Tally},
+    metrics::{Direction, Incoming, Link, Outgoing, Tally},
     transport::urls::PeerUrl,
 };
 
@@ -28,7 +30,7 @@ pub struct PeerStatus {
 }
 
 /// The state of the whole transport.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TransportStatus {
     /// This member.
     pub local: MemberId,
@@ -38,4 +40,20 @@ pub struct TransportStatus {
     pub strangers: Incoming,
     /// Messages to nobody (`no_destination`) or to whom we do not know (`unknown_peer`).
     pub unroutable: Tally<&'static str>,
+    /// How its certificates do; none without TLS.
+    pub tls: Option<TlsStatus>,
+}
+
+/// How the certificates and handshakes of a member do.
+#[derive(Clone, Debug, Default)]
+pub struct TlsStatus {
+    /// When the first certificate of the chain that we show expires.
+    pub certificate_expiry: Option<SystemTime>,
+    /// How often changed files were read again and taken.
+    pub reloads_ok: u64,
+    /// How often they were not taken: unreadable, not a certificate, or not a pair.
+    pub reloads_failed: u64,
+    /// Handshakes that failed: `In` for those that we accepted, `Out` for those that we dialled. The reason is from a
+    /// closed set, never what the other end said.
+    pub handshake_failures: Tally<(Direction, &'static str)>,
 }
