@@ -2,6 +2,7 @@
 
 pub mod id;
 pub mod metrics;
+pub mod server;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;

@@ -60,9 +60,14 @@ pub(super) struct Connections {
     state: Arc<Mutex<State>>,
 }
 
+/// How many connections may be on their way out to make room: they hold a descriptor until their task has ended.
+const LEAVING: usize = 64;
+
 #[derive(Default)]
 struct State {
     next: u64,
+    /// Told to go and not yet gone.
+    leaving: usize,
     open: BTreeMap<u64, Entry>,
     /// Those that may be closed to make room: nobody's, and a peer's beyond what is kept for it.
     shared: BTreeSet<u64>,
@@ -90,9 +95,12 @@ impl Connections {
         Self { limits: Arc::new(limits), state: Arc::default() }
     }
 
-    /// Takes in a new connection, at the cost of older ones where there is no room.
-    pub(super) fn seat(&self, address: IpAddr) -> Seat {
+    /// Takes in a new connection, at the cost of older ones where there is no room. None: those have not yet gone.
+    pub(super) fn seat(&self, address: IpAddr) -> Option<Seat> {
         let mut state = self.state();
+        if state.leaving >= LEAVING {
+            return None;
+        }
         let same = state.nobodys.get(&address);
         if let Some(oldest) = same.filter(|same| same.len() >= self.limits.per_address).and_then(BTreeSet::first) {
             let oldest = *oldest;
@@ -107,7 +115,7 @@ impl Connections {
         state.open.insert(number, Entry { address, peer: None, evict: evicted.clone() });
         state.shared.insert(number);
         state.nobodys.entry(address).or_default().insert(number);
-        Seat { connections: self.clone(), number, evicted }
+        Some(Seat { connections: self.clone(), number, evicted })
     }
 
     /// Closes the oldest connection that is not kept, for the descriptor that it holds.
@@ -147,6 +155,7 @@ impl State {
     fn evict(&mut self, number: u64) {
         if let Some(entry) = self.remove(number) {
             tracing::debug!(address = %entry.address, "connection closed to make room");
+            self.leaving += 1;
             entry.evict.cancel();
         }
     }
@@ -187,7 +196,10 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.connections.state().remove(self.number);
+        let mut state = self.connections.state();
+        if state.remove(self.number).is_none() {
+            state.leaving -= 1;
+        }
     }
 }
 

@@ -11,7 +11,11 @@ use crate::{
         Endpoint,
         guard::{self, Refusal},
     },
-    transport::{Member, Members, Transport, urls::PeerUrl},
+    transport::{
+        Transport,
+        raft::{Member, Members},
+        urls::PeerUrl,
+    },
     wire::headers::APPLICATION_JSON,
 };
 

@@ -9,15 +9,6 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{server::Endpoint, wire::headers::TEXT_PLAIN};
 
-/// As `xiang90/probing` writes it.
-#[derive(serde::Serialize)]
-struct Health {
-    #[serde(rename = "OK")]
-    ok: bool,
-    #[serde(rename = "Now", with = "time::serde::rfc3339")]
-    now: OffsetDateTime,
-}
-
 /// Any method, no checks: a prober that is wrong about everything else still learns that somebody answers.
 pub(super) async fn answer(State(_): State<Endpoint>) -> Response {
     let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();

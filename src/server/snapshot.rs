@@ -22,9 +22,10 @@ use crate::{
         body::{self, BodyReader, ReadError, Share},
         guard::{self, Refusal},
     },
-    transport::snapshot::SnapshotError,
+    transport::SnapshotError,
     wire::{
-        FrameError, FrameLimits,
+        error::FrameError,
+        limits::FrameLimits,
         message::{Item, MessageDecoder},
         raftpb::{Message, MessageType},
     },
@@ -49,11 +50,12 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     }
     let mut share = endpoint.budget.share(sender.id.is_some_and(|id| transport.is_peer(id)));
     let mut data = SnapshotData { rest: Bytes::new(), reader: BodyReader::new(request.into_body()) };
-    let (message, envelope_bytes) =
-        data.envelope(endpoint.transport.limits().envelope(), &mut share).await.map_err(|error| {
-            transport.undecodable(sender.id, Channel::Snapshot, error.label());
-            Refusal::DecodingEnvelope(error.to_string())
-        })?;
+    let limits = transport.limits();
+    let limits = FrameLimits { message_bytes: limits.snapshot_envelope_bytes, ..limits.frames() };
+    let (message, envelope_bytes) = data.envelope(limits, &mut share).await.map_err(|error| {
+        transport.undecodable(sender.id, Channel::Snapshot, error.label());
+        Refusal::DecodingEnvelope(error.to_string())
+    })?;
     let Some(message) = message.filter(|message| message.r#type == MessageType::MsgSnap as i32) else {
         return Err(Refusal::WrongMessageType);
     };
