@@ -10,7 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -209,12 +209,11 @@ pub(super) struct Connection {
     connections: Connections,
     number: u64,
     status: Arc<IoStatus>,
-    address: SocketAddr,
 }
 
 impl Connection {
-    pub(super) fn new(seat: &Seat, status: Arc<IoStatus>, address: SocketAddr) -> Self {
-        Self { connections: seat.connections.clone(), number: seat.number, status, address }
+    pub(super) fn new(seat: &Seat, status: Arc<IoStatus>) -> Self {
+        Self { connections: seat.connections.clone(), number: seat.number, status }
     }
 
     /// The connection is this peer's. Nothing to do on a listener that is not ours.
@@ -227,10 +226,5 @@ impl Connection {
     /// How the connection does. None on a listener that is not ours.
     pub(super) fn status(extensions: &Extensions) -> Option<Arc<IoStatus>> {
         extensions.get::<Self>().map(|connection| Arc::clone(&connection.status))
-    }
-
-    /// Who is at the other end.
-    pub(super) fn address(extensions: &Extensions) -> Option<SocketAddr> {
-        extensions.get::<Self>().map(|connection| connection.address)
     }
 }

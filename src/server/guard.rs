@@ -15,8 +15,7 @@ use crate::{
             CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_PATH,
             METHOD_NOT_ALLOWED, PAGE_NOT_FOUND, PROCESSING_MESSAGE, PROCESSING_SNAPSHOT, READING_MESSAGE,
             REMOVED_MEMBER, SAVING_SNAPSHOT, SENDER_NOT_FOUND, TEXT_PLAIN, TO_FIELD_MISMATCH, UNMARSHALLING_MESSAGE,
-            WRONG_MESSAGE_TYPE, X_ETCD_CLUSTER_ID, X_MIN_CLUSTER_VERSION, X_PEER_URLS, X_SERVER_FROM,
-            X_SERVER_VERSION,
+            WRONG_MESSAGE_TYPE, X_ETCD_CLUSTER_ID, X_MIN_CLUSTER_VERSION, X_PEER_URLS, X_SERVER_FROM, X_SERVER_VERSION,
         },
         version::{MIN_CLUSTER, Version, compatible},
     },
@@ -79,10 +78,9 @@ impl Refusal {
             Self::RemovedMember => StatusCode::GONE,
             Self::Stopped | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ReadingMessage
-            | Self::UnmarshallingMessage
-            | Self::DecodingEnvelope(_)
-            | Self::WrongMessageType => StatusCode::BAD_REQUEST,
+            Self::ReadingMessage | Self::UnmarshallingMessage | Self::DecodingEnvelope(_) | Self::WrongMessageType => {
+                StatusCode::BAD_REQUEST
+            }
             Self::ProcessingMessage | Self::SavingSnapshot(_) | Self::ProcessingSnapshot(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

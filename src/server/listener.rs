@@ -1,6 +1,6 @@
 //! The port: accepts connections, within bounds, and ends them all when it stops.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -12,6 +12,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
+use tracing::Instrument;
 
 use crate::{
     server::connections::{Connection, ConnectionLimits, Connections, Seat},
@@ -72,7 +73,8 @@ impl Server {
                     // Without a seat there is no task: what we drop here is closed.
                     let Some(seat) = connections.seat(address.ip()) else { continue };
                     let (server, http, stop) = (Arc::clone(&server), http.clone(), stop.clone());
-                    tasks.spawn(async move { server.keep(http, socket, address, seat, stop).await });
+                    let span = tracing::debug_span!("connection", %address);
+                    tasks.spawn(async move { server.keep(http, socket, seat, stop).await }.instrument(span));
                 }
                 Err(error) => rest(&error, &connections).await,
             }
@@ -83,17 +85,10 @@ impl Server {
     }
 
     /// One connection, from its first byte to its end.
-    async fn keep(
-        &self,
-        http: http1::Builder,
-        socket: TcpStream,
-        address: SocketAddr,
-        seat: Seat,
-        stop: CancellationToken,
-    ) {
+    async fn keep(&self, http: http1::Builder, socket: TcpStream, seat: Seat, stop: CancellationToken) {
         let serving = async {
             let status = IoStatus::new(WRITE_DEADLINE);
-            let connection = Connection::new(&seat, Arc::clone(&status), address);
+            let connection = Connection::new(&seat, Arc::clone(&status));
             let Some(io) = stop.run_until_cancelled(self.open(socket, status)).await else { return Ok(()) };
             self.requests(http, io?, connection, &stop).await
         };
@@ -101,14 +96,15 @@ impl Server {
             biased;
             () = seat.evicted() => {}
             outcome = serving => if let Err(error) = outcome {
-                tracing::debug!(%address, error = %error, "connection ended");
+                tracing::debug!(%error, "connection ended");
             }
         }
     }
 
     async fn open(&self, socket: TcpStream, status: Arc<IoStatus>) -> Result<PeerIo, ConnectionError> {
         socket.set_nodelay(true)?;
-        SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))?;
+        SockRef::from(&socket)
+            .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))?;
         let io = DeadlineIo::new(socket, status);
         let Some(tls) = &self.tls else { return Ok(PeerIo::Plain(io)) };
         let handshake = timeout(self.limits.handshake_timeout, tls.accept(io)).await;

@@ -24,8 +24,7 @@ use crate::{
     },
     transport::SnapshotError,
     wire::{
-        error::FrameError,
-        limits::FrameLimits,
+        FrameError, FrameLimits,
         message::{Item, MessageDecoder},
         raftpb::{Message, MessageType},
     },
