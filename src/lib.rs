@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod id;
 pub mod metrics;
+pub mod server;
 pub mod telemetry;
 pub mod tls;
 mod transport;
