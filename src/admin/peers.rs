@@ -53,7 +53,8 @@ use super::StatusSource;
 use crate::{
     id::MemberId,
     metrics::{Channel, Direction, Incoming, KINDS, Link, Outgoing, Snapshots, Tally, kind_label},
-    transport::status::{PeerStatus, TlsStatus, TransportStatus},
+    tls::TlsStatus,
+    transport::status::{PeerStatus, TransportStatus},
 };
 
 type Counts = BTreeMap<&'static str, u64>;

@@ -44,7 +44,7 @@ impl prometheus::core::Collector for Collector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let status = (self.source)();
+        let Some(status) = (self.source)() else { return Vec::new() };
         family::all(&self.options)
             .map(|family| collect(family, &status))
             .collect()
