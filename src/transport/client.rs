@@ -592,3 +592,6 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).hosts.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,8 @@ impl Resolver {
         Self::with_files("/etc/hosts".into(), "/etc/resolv.conf".into(), LOOKUP_TIMEOUT)
     }
 
-    fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
+    /// As [`Self::new`], of other files and with another time-out.
+    pub(super) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
         let system = Arc::new(System {
             hosts,
             resolv_conf,
@@ -203,3 +204,6 @@ fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
 fn one_line(error: &dyn std::error::Error) -> String {
     error.to_string().replace('\n', " ")
 }
+
+#[cfg(test)]
+mod tests;
