@@ -111,7 +111,7 @@ pub(crate) enum DialError {
     Timeout {
         /// The address that was tried when time ran out.
         address: SocketAddr,
-        /// The time-out.
+        /// The time that it had: with several addresses, its share of the time-out.
         after: Duration,
     },
     /// No TLS with this peer.
@@ -201,18 +201,18 @@ impl PostError {
             Self::Dial(error) => error.attempt_result(),
             Self::Request { .. } => AttemptResult::Unreachable,
             Self::Stalled | Self::NoAnswer => AttemptResult::Timeout,
-            Self::Broken(error) if is_tls(error) => AttemptResult::Tls,
+            Self::Broken(error) if tls_failure(error).is_some() => AttemptResult::Tls,
             Self::Broken(_) => AttemptResult::Unreachable,
         }
     }
 }
 
-/// Whether a connection broke by TLS: with 1.3 a client learns only after its handshake that its certificate was
-/// refused.
-pub(crate) fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|cause| {
+/// Why a connection broke, if it was by TLS.
+pub(crate) fn tls_failure(error: &(dyn Error + 'static)) -> Option<HandshakeReason> {
+    causes(error).find_map(|cause| {
         let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        inner.or_else(|| cause.downcast_ref()).map(HandshakeReason::of)
     })
 }
 
@@ -377,9 +377,25 @@ impl Client {
         }
         let request = request()?;
         let mut fresh = self.dial(url).await?;
-        let answer = Box::pin(exchange(&mut fresh, request)).await?;
+        let answer = Box::pin(exchange(&mut fresh, request)).await.inspect_err(|error| {
+            if let PostError::Broken(error) = error {
+                self.first_request_failed(error);
+            }
+        })?;
         self.keep(url, fresh);
         Ok(answer)
+    }
+
+    /// What became of a dial whose first request was not answered. With TLS 1.3 a client learns only here that its
+    /// certificate was refused: then this counts the handshake as failed.
+    pub(crate) fn first_request_failed(&self, error: &hyper::Error) -> AttemptResult {
+        match (tls_failure(error), &self.tls) {
+            (Some(reason), Some(tls)) => {
+                tls.note_failure(Direction::Out, reason);
+                AttemptResult::Tls
+            }
+            _ => AttemptResult::Unreachable,
+        }
     }
 
     fn keep(&self, url: &PeerUrl, mut connection: Connection) {
@@ -409,6 +425,7 @@ impl Client {
         self.stop.cancel();
         self.tasks.close();
         self.pool.clear();
+        self.resolver.close();
         self.tasks.wait().await;
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum End {
     Stalled,
     /// It broke: a reset, an alert, any error of the socket.
     Broken,
-    /// The other end closed it.
+    /// The other end closed it. Whether a body had come to its end before is hyper's to say.
     Eof,
 }
 

@@ -8,7 +8,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -69,7 +69,7 @@ impl Resolver {
             hosts,
             resolv_conf,
             timeout,
-            dns: OnceLock::new(),
+            dns: Mutex::default(),
         });
         Self {
             system,
@@ -80,6 +80,11 @@ impl Resolver {
     /// The addresses of a name, in the order in which to try them; never none.
     pub(crate) async fn lookup(&self, name: &str) -> Outcome {
         self.join(name).await
+    }
+
+    /// Closes what connects to the servers, with the tasks that wait for their answers.
+    pub(crate) fn close(&self) {
+        self.system.dns.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn join(&self, name: &str) -> Shared<Lookup> {
@@ -110,7 +115,8 @@ struct System {
     hosts: PathBuf,
     resolv_conf: PathBuf,
     timeout: Duration,
-    dns: OnceLock<TokioResolver>,
+    /// Made for the first name that the hosts file does not have.
+    dns: Mutex<Option<TokioResolver>>,
 }
 
 impl System {
@@ -139,16 +145,17 @@ impl System {
         }
     }
 
-    fn dns(&self) -> Result<&TokioResolver, String> {
-        if let Some(dns) = self.dns.get() {
-            return Ok(dns);
+    fn dns(&self) -> Result<TokioResolver, String> {
+        let mut dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dns) = &*dns {
+            return Ok(dns.clone());
         }
         let at = self.resolv_conf.display();
         let text = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"))?;
         let (config, options) =
             hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| format!("{at}: {error}"))?;
-        let dns = build(config, options).map_err(|error| format!("{at}: {error}"))?;
-        Ok(self.dns.get_or_init(|| dns))
+        let made = build(config, options).map_err(|error| format!("{at}: {error}"))?;
+        Ok(dns.insert(made).clone())
     }
 }
 

@@ -130,7 +130,11 @@ impl Files {
     }
 
     pub fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("the directory is ours");
+        // Another file under the same name, so that two writes within a tick of the file system's clock differ.
+        let next = self.path("next");
+        fs::write(&next, text)
+            .and_then(|()| fs::rename(&next, self.path(name)))
+            .expect("the directory is ours");
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -72,7 +72,7 @@ fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
     options.ndots = 5;
     let dns = build(ResolverConfig::from_parts(None, search, servers), options).expect("a resolver");
     let resolver = Resolver::with_files("/nonexistent".into(), "/nonexistent".into(), Duration::from_millis(500));
-    assert!(resolver.system.dns.set(dns).is_ok());
+    *resolver.system.dns.lock().expect("nobody panicked") = Some(dns);
     resolver
 }
 
@@ -188,4 +188,20 @@ async fn a_look_up_that_everybody_gave_up_leaves_nothing_for_the_next() {
         assert!(given_up.is_err());
     }
     assert!(resolver.under_way.lock().expect("nobody panicked").len() <= 1);
+}
+
+#[tokio::test]
+async fn a_resolver_that_is_closed_leaves_no_task() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let resolver = asking(silent.local_addr().expect("it is bound"), &[]);
+    resolver.lookup("n1").await.expect_err("nobody answers");
+    resolver.close();
+    let ended = async {
+        while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), ended)
+        .await
+        .expect("every task ended");
 }
