@@ -12,7 +12,8 @@ use tokio::{
 use super::*;
 use crate::{
     id::{ClusterId, MemberId},
-    tls::TlsConfig,
+    metrics::ProbeResult,
+    tls::{HandshakeReason, TlsConfig},
     wire::version::Version,
 };
 
