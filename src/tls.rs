@@ -83,19 +83,8 @@ impl Tls {
     pub fn load(config: TlsConfig) -> Result<Self, TlsError> {
         let stamps = Stamps::of(&config);
         let pair = Pair::load(&config)?;
-        let state = State {
-            pair,
-            stamps,
-            looked: Instant::now(),
-            reloads: Reloads::default(),
-        };
-        Ok(Self {
-            inner: Arc::new(Inner {
-                config,
-                state: Mutex::new(state),
-                failures: Mutex::default(),
-            }),
-        })
+        let state = State { pair, stamps, looked: Instant::now(), reloads: Reloads::default() };
+        Ok(Self { inner: Arc::new(Inner { config, state: Mutex::new(state), failures: Mutex::default() }) })
     }
 
     /// For dialling; none without a trusted CA. Looks first, at most once a second, whether the files changed.
@@ -120,11 +109,7 @@ impl Tls {
 
     /// The handshakes that failed, by direction and reason.
     pub fn handshake_failures(&self) -> Tally<(Direction, HandshakeReason)> {
-        self.inner
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Speaks TLS with who dialled us, for at most 10 s.
@@ -141,11 +126,7 @@ impl Tls {
     }
 
     pub(crate) fn note_failure(&self, direction: Direction, reason: HandshakeReason) {
-        self.inner
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add((direction, reason), 1);
+        self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).add((direction, reason), 1);
     }
 
     fn current(&self) -> MutexGuard<'_, State> {

@@ -96,12 +96,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         // No certificate is longer than four bytes of length can say.
         long @ 0x81..=0x84 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
-            (
-                bytes.iter().try_fold(0_usize, |length, byte| {
-                    length.checked_mul(256)?.checked_add((*byte).into())
-                })?,
-                rest,
-            )
+            (bytes.iter().try_fold(0_usize, |length, byte| length.checked_mul(256)?.checked_add((*byte).into()))?, rest)
         }
         _ => return None,
     };
@@ -123,14 +118,10 @@ fn elements(mut der: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 
 fn common_name(subject: &[u8]) -> Option<&[u8]> {
     let sets = elements(subject).filter(|(tag, _)| *tag == SET);
-    let attributes = sets
-        .flat_map(|(_, set)| elements(set))
-        .filter(|(tag, _)| *tag == SEQUENCE);
+    let attributes = sets.flat_map(|(_, set)| elements(set)).filter(|(tag, _)| *tag == SEQUENCE);
     let named = attributes.filter_map(|(_, attribute)| {
         let (name, value) = expect(OBJECT_IDENTIFIER, attribute)?;
-        (name == COMMON_NAME)
-            .then(|| element(value).map(|(_, value, _)| value))
-            .flatten()
+        (name == COMMON_NAME).then(|| element(value).map(|(_, value, _)| value)).flatten()
     });
     named.last()
 }
@@ -140,11 +131,7 @@ fn extension<'a>(rest: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     let (extensions, _) = expect(SEQUENCE, extensions)?;
     elements(extensions).find_map(|(_, extension)| {
         let (name, rest) = expect(OBJECT_IDENTIFIER, extension)?;
-        let value = || {
-            elements(rest)
-                .find(|(tag, _)| *tag == OCTET_STRING)
-                .map(|(_, value)| value)
-        };
+        let value = || elements(rest).find(|(tag, _)| *tag == OCTET_STRING).map(|(_, value)| value);
         if name == wanted { value() } else { None }
     })
 }
@@ -175,9 +162,7 @@ fn read_time(tag: u8, text: &[u8]) -> Option<SystemTime> {
 }
 
 fn number(digits: &[u8]) -> Option<u32> {
-    digits
-        .iter()
-        .try_fold(0, |number, digit| Some(number * 10 + char::from(*digit).to_digit(10)?))
+    digits.iter().try_fold(0, |number, digit| Some(number * 10 + char::from(*digit).to_digit(10)?))
 }
 
 #[cfg(test)]
@@ -193,11 +178,7 @@ mod tests {
         params.distinguished_name.push(DnType::OrganizationName, "etcd");
         params.distinguished_name.push(DnType::CommonName, "member");
         params.not_after = rcgen::date_time_ymd(2049, 12, 31);
-        params
-            .self_signed(&key)
-            .expect("parameters are complete")
-            .der()
-            .to_vec()
+        params.self_signed(&key).expect("parameters are complete").der().to_vec()
     }
 
     #[test]

@@ -129,27 +129,18 @@ impl HandshakeError {
 
     pub(crate) fn timeout() -> Self {
         let why = format!("handshake not done within {:?}", super::HANDSHAKE_TIMEOUT);
-        Self {
-            reason: HandshakeReason::Timeout,
-            why,
-        }
+        Self { reason: HandshakeReason::Timeout, why }
     }
 
     pub(crate) fn not_a_name(host: &str) -> Self {
-        Self {
-            reason: HandshakeReason::Name,
-            why: format!("{host:?} cannot be a certificate's name"),
-        }
+        Self { reason: HandshakeReason::Name, why: format!("{host:?} cannot be a certificate's name") }
     }
 }
 
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-            return Self {
-                reason: HandshakeReason::of(tls),
-                why: describe(tls),
-            };
+            return Self { reason: HandshakeReason::of(tls), why: describe(tls) };
         }
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
@@ -158,10 +149,7 @@ impl From<io::Error> for HandshakeError {
             io::ErrorKind::TimedOut => HandshakeReason::Timeout,
             _ => HandshakeReason::Other,
         };
-        Self {
-            reason,
-            why: error.to_string(),
-        }
+        Self { reason, why: error.to_string() }
     }
 }
 

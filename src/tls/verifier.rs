@@ -60,11 +60,7 @@ impl Allowed {
         }
         if !self.hostnames.is_empty() {
             let certificate = ParsedCertificate::try_from(end_entity)?;
-            if !self
-                .hostnames
-                .iter()
-                .any(|allowed| verify_server_name(&certificate, allowed).is_ok())
-            {
+            if !self.hostnames.iter().any(|allowed| verify_server_name(&certificate, allowed).is_ok()) {
                 return Err(other(NotAllowed::Hostname));
             }
         }
@@ -108,9 +104,7 @@ pub(crate) struct Servers {
 
 impl fmt::Debug for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Servers")
-            .field("allowed", &self.allowed)
-            .finish_non_exhaustive()
+        f.debug_struct("Servers").field("allowed", &self.allowed).finish_non_exhaustive()
     }
 }
 
@@ -123,9 +117,7 @@ impl ServerCertVerifier for Servers {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self
-            .authority
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verified = self.authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let verified = verified.map_err(|error| explain(error, end_entity))?;
         self.allowed.check(end_entity)?;
         Ok(verified)
@@ -137,9 +129,7 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority
-            .verify_tls12_signature(message, cert, dss)
-            .map_err(|error| explain(error, cert))
+        self.authority.verify_tls12_signature(message, cert, dss).map_err(|error| explain(error, cert))
     }
 
     fn verify_tls13_signature(
@@ -148,9 +138,7 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority
-            .verify_tls13_signature(message, cert, dss)
-            .map_err(|error| explain(error, cert))
+        self.authority.verify_tls13_signature(message, cert, dss).map_err(|error| explain(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -166,9 +154,7 @@ pub(crate) struct Clients {
 
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients")
-            .field("allowed", &self.allowed)
-            .finish_non_exhaustive()
+        f.debug_struct("Clients").field("allowed", &self.allowed).finish_non_exhaustive()
     }
 }
 
@@ -195,9 +181,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority
-            .verify_tls12_signature(message, cert, dss)
-            .map_err(|error| explain(error, cert))
+        self.authority.verify_tls12_signature(message, cert, dss).map_err(|error| explain(error, cert))
     }
 
     fn verify_tls13_signature(
@@ -206,9 +190,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority
-            .verify_tls13_signature(message, cert, dss)
-            .map_err(|error| explain(error, cert))
+        self.authority.verify_tls13_signature(message, cert, dss).map_err(|error| explain(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

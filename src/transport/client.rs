@@ -157,17 +157,9 @@ impl Client {
         };
         let mut http = http1::Builder::new();
         http.max_buf_size(READ_BUFFER);
-        let (sender, driver) = http
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| DialError::Http { address, error })?;
-        Ok(Connection {
-            sender,
-            driver,
-            remote: address,
-            phases,
-            io,
-        })
+        let (sender, driver) =
+            http.handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http { address, error })?;
+        Ok(Connection { sender, driver, remote: address, phases, io })
     }
 
     async fn addresses(&self, url: &PeerUrl, phases: &mut DialPhases) -> Result<Arc<[IpAddr]>, DialError> {
@@ -194,25 +186,16 @@ impl Client {
                     Err(error) => DialError::Connect { address, error },
                 },
                 Ok(Err(error)) => DialError::Connect { address, error },
-                Err(_) => DialError::Timeout {
-                    address,
-                    after: self.dial_timeout,
-                },
+                Err(_) => DialError::Timeout { address, after: self.dial_timeout },
             });
         }
         let nowhere = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port);
-        Err(last.unwrap_or_else(|| DialError::Connect {
-            address: nowhere,
-            error: io::ErrorKind::NotFound.into(),
-        }))
+        Err(last.unwrap_or_else(|| DialError::Connect { address: nowhere, error: io::ErrorKind::NotFound.into() }))
     }
 
     /// A request with the headers that every request to a peer carries. Add a body, and what its endpoint asks for.
     pub(crate) fn request(&self, method: Method, url: &PeerUrl, path: &str) -> http::request::Builder {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, url.authority());
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, url.authority());
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
@@ -229,13 +212,8 @@ impl Client {
         body: Bytes,
     ) -> Result<Answer, PostError> {
         let request = || {
-            let request = self
-                .request(Method::POST, url, path)
-                .header(header::CONTENT_TYPE, content_type);
-            request.body(full(body.clone())).map_err(|error| PostError::Request {
-                url: url.clone(),
-                error,
-            })
+            let request = self.request(Method::POST, url, path).header(header::CONTENT_TYPE, content_type);
+            request.body(full(body.clone())).map_err(|error| PostError::Request { url: url.clone(), error })
         };
         if let Some(mut kept) = self.pool.take(url.as_str()) {
             let written = kept.io.written();
@@ -315,10 +293,7 @@ fn headers_of(identity: &Identity) -> HeaderMap {
     let urls: Vec<&str> = identity.urls.iter().map(PeerUrl::as_str).collect();
     let fields = [
         ("x-server-from", identity.member.to_string()),
-        (
-            "x-server-version",
-            format!("{}.{}.{}", version.major, version.minor, version.patch),
-        ),
+        ("x-server-version", format!("{}.{}.{}", version.major, version.minor, version.patch)),
         ("x-min-cluster-version", "3.0.0".to_owned()),
         ("x-etcd-cluster-id", identity.cluster.to_string()),
         ("x-peerurls", urls.join(",")),
@@ -412,11 +387,7 @@ async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Erro
             }
         }
     }
-    Ok(Answer {
-        status: head.status,
-        headers: head.headers,
-        text: String::from_utf8_lossy(&text).into_owned(),
-    })
+    Ok(Answer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
 }
 
 #[cfg(test)]

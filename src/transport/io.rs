@@ -68,8 +68,7 @@ impl IoStatus {
 
     /// Sets the write deadline, from the next write on that has to wait.
     pub(crate) fn set_write_deadline(&self, deadline: Duration) {
-        self.write_deadline_millis
-            .store(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        self.write_deadline_millis.store(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Bytes given to the socket so far, TLS and heads included.
@@ -125,11 +124,7 @@ pub(crate) struct DeadlineIo<T> {
 impl<T> DeadlineIo<T> {
     /// Watches over a socket.
     pub(crate) fn new(inner: T, status: Arc<IoStatus>) -> Self {
-        Self {
-            inner,
-            status,
-            patience: None,
-        }
+        Self { inner, status, patience: None }
     }
 
     /// What it tells others.
@@ -151,10 +146,7 @@ impl<T> DeadlineIo<T> {
             Poll::Pending => {
                 ready!(self.wait(cx));
                 self.status.note_end(End::Stalled);
-                Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "no write progress within the deadline",
-                )))
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no write progress within the deadline")))
             }
         }
     }
@@ -162,9 +154,7 @@ impl<T> DeadlineIo<T> {
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let patience = self.patience.get_or_insert_with(|| Box::pin(None));
         if patience.is_none() {
-            patience
-                .as_mut()
-                .set(Some(tokio::time::sleep(self.status.write_deadline())));
+            patience.as_mut().set(Some(tokio::time::sleep(self.status.write_deadline())));
         }
         match patience.as_mut().as_pin_mut() {
             Some(sleep) => sleep.poll(cx),
@@ -247,10 +237,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {
                 let (room, before) = (buffer.remaining(), buffer.filled().len());
                 let outcome = ready!(Pin::new(&mut *io).poll_read(cx, buffer));
                 // A close by `close_notify` or an alert is seen here and not below.
-                io.get_ref()
-                    .0
-                    .status()
-                    .note_read(&outcome, room, buffer.filled().len() - before);
+                io.get_ref().0.status().note_read(&outcome, room, buffer.filled().len() - before);
                 Poll::Ready(outcome)
             }
         }
@@ -304,13 +291,7 @@ mod tests {
 
     use super::*;
 
-    fn pair(
-        deadline: Duration,
-    ) -> (
-        DeadlineIo<tokio::io::DuplexStream>,
-        tokio::io::DuplexStream,
-        Arc<IoStatus>,
-    ) {
+    fn pair(deadline: Duration) -> (DeadlineIo<tokio::io::DuplexStream>, tokio::io::DuplexStream, Arc<IoStatus>) {
         let (near, far) = tokio::io::duplex(16);
         let status = IoStatus::new(deadline);
         (DeadlineIo::new(near, status.clone()), far, status)

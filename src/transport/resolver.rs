@@ -65,16 +65,8 @@ impl Resolver {
 
     /// As [`Self::new`], of other files and with another time-out.
     pub(super) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
-        let system = Arc::new(System {
-            hosts,
-            resolv_conf,
-            timeout,
-            dns: Mutex::default(),
-        });
-        Self {
-            system,
-            under_way: Arc::default(),
-        }
+        let system = Arc::new(System { hosts, resolv_conf, timeout, dns: Mutex::default() });
+        Self { system, under_way: Arc::default() }
     }
 
     /// The addresses of a name, in the order in which to try them; never none.
@@ -128,21 +120,11 @@ impl System {
         if is_localhost(name) {
             return Ok([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into());
         }
-        let failed = |why: String| LookupError::Failed {
-            name: name.clone(),
-            why: why.into(),
-        };
+        let failed = |why: String| LookupError::Failed { name: name.clone(), why: why.into() };
         let answer = tokio::time::timeout(self.timeout, self.dns().map_err(failed)?.lookup_ip(&**name)).await;
-        let answer = answer.map_err(|_| LookupError::Timeout {
-            name: name.clone(),
-            after: self.timeout,
-        })?;
+        let answer = answer.map_err(|_| LookupError::Timeout { name: name.clone(), after: self.timeout })?;
         let addresses: Arc<[IpAddr]> = answer.map_err(|error| failed(one_line(&error)))?.iter().collect();
-        if addresses.is_empty() {
-            Err(failed("no address".to_owned()))
-        } else {
-            Ok(addresses)
-        }
+        if addresses.is_empty() { Err(failed("no address".to_owned())) } else { Ok(addresses) }
     }
 
     fn dns(&self) -> Result<TokioResolver, String> {

@@ -47,48 +47,27 @@ impl Authority {
     pub fn new(name: &str) -> Self {
         let (params, key) = authority(name);
         let pem = params.self_signed(&key).expect("parameters are complete").pem();
-        Self {
-            pem,
-            issuer: Issuer::new(params, key),
-        }
+        Self { pem, issuer: Issuer::new(params, key) }
     }
 
     /// A CA below this one.
     pub fn intermediate(&self, name: &str) -> Self {
         let (params, key) = authority(name);
-        let pem = params
-            .signed_by(&key, &self.issuer)
-            .expect("parameters are complete")
-            .pem();
-        Self {
-            pem,
-            issuer: Issuer::new(params, key),
-        }
+        let pem = params.signed_by(&key, &self.issuer).expect("parameters are complete").pem();
+        Self { pem, issuer: Issuer::new(params, key) }
     }
 
     pub fn issue(&self, leaf: Leaf) -> Issued {
         let params = params(&leaf);
-        let cert = params
-            .signed_by(&leaf.key, &self.issuer)
-            .expect("parameters are complete")
-            .pem();
-        Issued {
-            cert,
-            key: leaf.key.serialize_pem(),
-        }
+        let cert = params.signed_by(&leaf.key, &self.issuer).expect("parameters are complete").pem();
+        Issued { cert, key: leaf.key.serialize_pem() }
     }
 }
 
 /// A certificate that vouches for itself, as etcd's `--peer-auto-tls` makes them but for the key.
 pub fn self_signed(leaf: Leaf) -> Issued {
-    let cert = params(&leaf)
-        .self_signed(&leaf.key)
-        .expect("parameters are complete")
-        .pem();
-    Issued {
-        cert,
-        key: leaf.key.serialize_pem(),
-    }
+    let cert = params(&leaf).self_signed(&leaf.key).expect("parameters are complete").pem();
+    Issued { cert, key: leaf.key.serialize_pem() }
 }
 
 fn authority(name: &str) -> (CertificateParams, KeyPair) {
@@ -132,9 +111,7 @@ impl Files {
     pub fn write(&self, name: &str, text: &str) {
         // Another file under the same name, so that two writes within a tick of the file system's clock differ.
         let next = self.path("next");
-        fs::write(&next, text)
-            .and_then(|()| fs::rename(&next, self.path(name)))
-            .expect("the directory is ours");
+        fs::write(&next, text).and_then(|()| fs::rename(&next, self.path(name))).expect("the directory is ours");
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -154,8 +131,6 @@ impl Files {
 
 /// What lies in `pem/`.
 pub fn fixture(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/support/pem")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/pem").join(name);
     fs::read_to_string(path).expect("the fixture is there")
 }

@@ -25,17 +25,9 @@ mod certificates;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn identity() -> Arc<Identity> {
-    let urls = vec![
-        "http://10.0.0.1:2380".parse().expect("a URL"),
-        "http://10.0.0.2:2380".parse().expect("a URL"),
-    ];
+    let urls = vec!["http://10.0.0.1:2380".parse().expect("a URL"), "http://10.0.0.2:2380".parse().expect("a URL")];
     let (member, cluster) = (MemberId(0xa), ClusterId(0x1000));
-    Arc::new(Identity {
-        member,
-        cluster,
-        urls,
-        server_version: Version::new(3, 6, 16),
-    })
+    Arc::new(Identity { member, cluster, urls, server_version: Version::new(3, 6, 16) })
 }
 
 fn client() -> Client {
@@ -82,9 +74,7 @@ async fn echo(tls: Option<Tls>) -> (PeerUrl, Arc<AtomicUsize>) {
 }
 
 async fn post(client: &Client, url: &PeerUrl) -> Result<Answer, PostError> {
-    client
-        .post(url, "/raft", "application/protobuf", Bytes::from_static(b"body"))
-        .await
+    client.post(url, "/raft", "application/protobuf", Bytes::from_static(b"body")).await
 }
 
 async fn read_head(stream: &mut TcpStream) -> String {
@@ -101,10 +91,7 @@ async fn a_post_carries_every_header_of_a_peers_request() {
     let answering = async {
         let (mut stream, _) = listener.accept().await.expect("it is dialled");
         let head = read_head(&mut stream).await;
-        stream
-            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-            .await
-            .expect("it listens");
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("it listens");
         head
     };
     let client = client();
@@ -145,10 +132,7 @@ async fn posts_at_the_same_time_take_a_connection_each_and_four_are_kept() {
     let answers = futures_util::future::join_all((0..6).map(|_| post(&client, &at))).await;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(connections.load(SeqCst), 6);
-    assert_eq!(
-        client.pool.0.lock().expect("nobody panicked").hosts[at.as_str()].len(),
-        4
-    );
+    assert_eq!(client.pool.0.lock().expect("nobody panicked").hosts[at.as_str()].len(), 4);
 }
 
 #[tokio::test]
@@ -159,21 +143,14 @@ async fn a_kept_connection_that_the_peer_closed_is_replaced() {
             let (mut stream, _) = listener.accept().await.expect("it is dialled");
             read_head(&mut stream).await;
             stream.read_exact(&mut [0; 4]).await.expect("a body");
-            stream
-                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-                .await
-                .expect("it listens");
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("it listens");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let client = client();
     let posting = async {
         post(&client, &at).await.expect("the first is answered");
-        assert_eq!(
-            client.pool.0.lock().expect("nobody panicked").hosts.len(),
-            1,
-            "it was kept"
-        );
+        assert_eq!(client.pool.0.lock().expect("nobody panicked").hosts.len(), 1, "it was kept");
         tokio::time::sleep(Duration::from_millis(200)).await;
         post(&client, &at).await.expect("the second too");
     };
@@ -189,10 +166,7 @@ async fn a_request_that_was_written_is_not_sent_twice() {
         accepted.fetch_add(1, SeqCst);
         read_head(&mut stream).await;
         stream.read_exact(&mut [0; 4]).await.expect("a body");
-        stream
-            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-            .await
-            .expect("it listens");
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("it listens");
         // The second is taken, and lost.
         read_head(&mut stream).await;
         drop(stream);
@@ -218,10 +192,7 @@ async fn an_idle_connection_is_closed_after_four_seconds() {
         let (mut stream, _) = listener.accept().await.expect("it is dialled");
         read_head(&mut stream).await;
         stream.read_exact(&mut [0; 4]).await.expect("a body");
-        stream
-            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-            .await
-            .expect("it listens");
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("it listens");
         let begin = Instant::now();
         assert_eq!(stream.read(&mut [0; 1]).await.expect("a clean close"), 0);
         begin.elapsed().as_secs()
@@ -291,10 +262,7 @@ async fn a_peer_that_stops_reading_is_found_after_the_write_deadline() {
     let client = client();
     let mut connection = client.dial(&at).await.expect("it listens");
     connection.io.set_write_deadline(Duration::from_millis(200));
-    let request = client
-        .request(Method::POST, &at, "/raft")
-        .body(full(vec![0; 64 << 20].into()))
-        .expect("a request");
+    let request = client.request(Method::POST, &at, "/raft").body(full(vec![0; 64 << 20].into())).expect("a request");
     let begin = Instant::now();
     let error = exchange(&mut connection, request).await.expect_err("it does not read");
     assert!(matches!(error, PostError::Stalled), "{error}");
@@ -308,10 +276,7 @@ async fn a_port_where_nobody_listens_is_unreachable() {
     drop(listener);
     let error = client().dial(&at).await.err().expect("nobody listens");
     assert!(matches!(error, DialError::Connect { .. }), "{error}");
-    assert_eq!(
-        (error.attempt_result(), error.probe_result()),
-        (AttemptResult::Unreachable, ProbeResult::Connect)
-    );
+    assert_eq!((error.attempt_result(), error.probe_result()), (AttemptResult::Unreachable, ProbeResult::Connect));
 }
 
 #[cfg(target_os = "linux")]
@@ -320,26 +285,15 @@ async fn a_host_that_drops_what_it_gets_costs_the_dial_timeout() {
     // A listener whose backlog is full drops what comes, as a host does that is gone.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    socket
-        .bind(&any.into())
-        .and_then(|()| socket.listen(0))
-        .expect("a port");
-    let address = socket
-        .local_addr()
-        .expect("it is bound")
-        .as_socket()
-        .expect("an IP socket");
+    socket.bind(&any.into()).and_then(|()| socket.listen(0)).expect("a port");
+    let address = socket.local_addr().expect("it is bound").as_socket().expect("an IP socket");
     let filling = (0..4).map(|_| timeout(Duration::from_millis(50), TcpStream::connect(address)));
     let _held = futures_util::future::join_all(filling).await;
     let client = Client::new(identity(), None, Duration::from_millis(100));
     let begin = Instant::now();
     let error = client.dial(&url("http", address)).await.err().expect("nobody answers");
     assert!(matches!(error, DialError::Timeout { .. }), "{error}");
-    assert!(
-        (100..900).contains(&begin.elapsed().as_millis()),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!((100..900).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
     assert_eq!(error.probe_result(), ProbeResult::Timeout);
 }
 
@@ -365,15 +319,8 @@ async fn the_next_address_of_a_name_is_tried_when_one_refuses() {
 #[tokio::test]
 async fn a_name_without_address_is_a_failure_of_dns() {
     let (_files, client) = with_hosts("");
-    let error = client
-        .dial(&"http://n1:2380".parse().expect("a URL"))
-        .await
-        .err()
-        .expect("no such name");
-    assert_eq!(
-        (error.attempt_result(), error.probe_result()),
-        (AttemptResult::Unreachable, ProbeResult::Dns)
-    );
+    let error = client.dial(&"http://n1:2380".parse().expect("a URL")).await.err().expect("no such name");
+    assert_eq!((error.attempt_result(), error.probe_result()), (AttemptResult::Unreachable, ProbeResult::Dns));
 }
 
 #[tokio::test]
@@ -408,20 +355,9 @@ async fn a_peer_of_another_authority_fails_by_tls_and_is_counted() {
     let (_server_files, server) = member(&theirs, &theirs);
     let (_files, tls) = member(&ours, &ours);
     let (at, _) = echo(Some(server)).await;
-    let error = Client::new(identity(), Some(tls.clone()), DIAL_TIMEOUT)
-        .dial(&at)
-        .await
-        .err()
-        .expect("not ours");
-    assert_eq!(
-        (error.attempt_result(), error.probe_result()),
-        (AttemptResult::Tls, ProbeResult::Tls)
-    );
-    assert_eq!(
-        tls.handshake_failures()
-            .of((Direction::Out, HandshakeReason::UnknownAuthority)),
-        1
-    );
+    let error = Client::new(identity(), Some(tls.clone()), DIAL_TIMEOUT).dial(&at).await.err().expect("not ours");
+    assert_eq!((error.attempt_result(), error.probe_result()), (AttemptResult::Tls, ProbeResult::Tls));
+    assert_eq!(tls.handshake_failures().of((Direction::Out, HandshakeReason::UnknownAuthority)), 1);
 }
 
 #[tokio::test]
@@ -431,23 +367,14 @@ async fn a_peer_that_refuses_our_certificate_fails_by_tls() {
     // We trust the peer; it does not trust us, and with TLS 1.3 says so after our handshake.
     let (_files, tls) = member(&ours, &theirs);
     let (at, _) = echo(Some(server)).await;
-    let error = post(&Client::new(identity(), Some(tls), DIAL_TIMEOUT), &at)
-        .await
-        .expect_err("it does not know us");
+    let error = post(&Client::new(identity(), Some(tls), DIAL_TIMEOUT), &at).await.expect_err("it does not know us");
     assert_eq!(error.attempt_result(), AttemptResult::Tls, "{error}");
 }
 
 #[tokio::test]
 async fn https_without_certificates_is_refused_before_anything_is_dialled() {
-    let error = client()
-        .dial(&"https://n1:2380".parse().expect("a URL"))
-        .await
-        .err()
-        .expect("no TLS");
-    assert_eq!(
-        error.to_string(),
-        "https://n1:2380 needs TLS: no certificate and trusted CA are configured"
-    );
+    let error = client().dial(&"https://n1:2380".parse().expect("a URL")).await.err().expect("no TLS");
+    assert_eq!(error.to_string(), "https://n1:2380 needs TLS: no certificate and trusted CA are configured");
     assert_eq!(error.attempt_result(), AttemptResult::Tls);
 }
 
@@ -458,11 +385,7 @@ async fn a_peer_that_is_silent_in_the_handshake_costs_ten_seconds() {
     let (_listener, at) = listen().await;
     let at = format!("https://{}", at.authority()).parse().expect("a URL");
     let begin = Instant::now();
-    let error = Client::new(identity(), Some(tls), DIAL_TIMEOUT)
-        .dial(&at)
-        .await
-        .err()
-        .expect("nobody answers");
+    let error = Client::new(identity(), Some(tls), DIAL_TIMEOUT).dial(&at).await.err().expect("nobody answers");
     assert_eq!(begin.elapsed().as_secs(), 10);
     assert_eq!(error.attempt_result(), AttemptResult::Timeout);
 }

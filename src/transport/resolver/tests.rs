@@ -64,10 +64,7 @@ fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
     let mut udp = ConnectionConfig::udp();
     udp.port = server.port();
     let servers = vec![NameServerConfig::new(server.ip(), true, vec![udp])];
-    let search = search
-        .iter()
-        .map(|name| name.parse::<Name>().expect("a name"))
-        .collect();
+    let search = search.iter().map(|name| name.parse::<Name>().expect("a name")).collect();
     let mut options = ResolverOpts::default();
     options.ndots = 5;
     let dns = build(ResolverConfig::from_parts(None, search, servers), options).expect("a resolver");
@@ -80,13 +77,7 @@ fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
 async fn a_name_of_the_hosts_file_needs_no_server() {
     let (_files, resolver) = files("# a comment\n127.0.0.3 other N1 # n2\n::1 n1\n", None);
     let addresses = resolver.lookup("n1").await.expect("it is in the file");
-    assert_eq!(
-        *addresses,
-        [
-            "127.0.0.3".parse::<IpAddr>().expect("an address"),
-            Ipv6Addr::LOCALHOST.into()
-        ]
-    );
+    assert_eq!(*addresses, ["127.0.0.3".parse::<IpAddr>().expect("an address"), Ipv6Addr::LOCALHOST.into()]);
     assert!(resolver.lookup("n2").await.is_err());
 }
 
@@ -104,24 +95,14 @@ async fn a_change_of_the_hosts_file_is_seen() {
 #[tokio::test]
 async fn localhost_is_this_machine_without_any_file() {
     let resolver = Resolver::with_files("/nonexistent".into(), "/nonexistent".into(), LOOKUP_TIMEOUT);
-    assert_eq!(
-        resolver.lookup("localhost").await.expect("it always is")[0],
-        IpAddr::from(Ipv4Addr::LOCALHOST)
-    );
+    assert_eq!(resolver.lookup("localhost").await.expect("it always is")[0], IpAddr::from(Ipv4Addr::LOCALHOST));
 }
 
 #[tokio::test]
 async fn a_machine_without_resolv_conf_says_so() {
     let (_files, resolver) = files("", None);
-    let error = resolver
-        .lookup("n1")
-        .await
-        .expect_err("nobody can be asked")
-        .to_string();
-    assert!(
-        error.starts_with("look-up of n1 failed") && error.contains("resolv.conf"),
-        "{error}"
-    );
+    let error = resolver.lookup("n1").await.expect_err("nobody can be asked").to_string();
+    assert!(error.starts_with("look-up of n1 failed") && error.contains("resolv.conf"), "{error}");
 }
 
 #[tokio::test]
@@ -148,23 +129,14 @@ async fn those_who_ask_at_the_same_time_share_a_look_up() {
 #[tokio::test]
 async fn search_domains_are_tried_as_in_a_pod() {
     let (address, _) = server("etcd-0.etcd.default.svc.cluster.local").await;
-    let resolver = asking(
-        address,
-        &["default.svc.cluster.local", "svc.cluster.local", "cluster.local"],
-    );
-    resolver
-        .lookup("etcd-0.etcd")
-        .await
-        .expect("the first search domain has it");
+    let resolver = asking(address, &["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+    resolver.lookup("etcd-0.etcd").await.expect("the first search domain has it");
 }
 
 #[tokio::test]
 async fn a_name_that_is_not_there_fails_in_one_line() {
     let (address, _) = server("n1").await;
-    let error = asking(address, &[])
-        .lookup("n2")
-        .await
-        .expect_err("the server does not know it");
+    let error = asking(address, &[]).lookup("n2").await.expect_err("the server does not know it");
     assert!(matches!(error, LookupError::Failed { .. }), "{error}");
     assert!(!error.to_string().contains('\n'));
 }
@@ -201,7 +173,5 @@ async fn a_resolver_that_is_closed_leaves_no_task() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(1), ended)
-        .await
-        .expect("every task ended");
+    tokio::time::timeout(Duration::from_secs(1), ended).await.expect("every task ended");
 }
