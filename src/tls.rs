@@ -126,24 +126,6 @@ impl Tls {
         self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// All that `/metrics` shows of it.
-    pub(crate) fn status(&self) -> TlsStatus {
-        let (expiry, reloads) = {
-            let current = self.current();
-            (current.pair.expiry, current.reloads)
-        };
-        let mut handshake_failures = Tally::default();
-        for ((direction, reason), count) in self.handshake_failures().iter() {
-            handshake_failures.add((direction, reason.label()), count);
-        }
-        TlsStatus {
-            certificate_expiry: Some(expiry),
-            reloads_ok: reloads.ok,
-            reloads_failed: reloads.failed,
-            handshake_failures,
-        }
-    }
-
     /// Speaks TLS with who dialled us, for at most 10 s.
     pub async fn accept<T>(&self, stream: T) -> Result<TlsStream<T>, HandshakeError>
     where
