@@ -1,6 +1,10 @@
 //! `/metrics`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -17,6 +21,8 @@ use crate::metrics::Exposition;
 /// Scrapes under way at a time. Each holds a copy of every peer's ledger (4 KB a peer) until its client has read the
 /// text, so the clients' patience must not decide how many there are.
 const SCRAPES: usize = 3;
+/// How long a scrape may take. Prometheus gives up after 10 s by itself; a client that reads drop by drop does not.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Metrics {
     admin: Admin,
@@ -50,9 +56,10 @@ pub(super) async fn answer(metrics: Arc<Metrics>) -> Response {
     let pieces = Pieces {
         first: Some(first),
         exposition,
+        deadline: Instant::now() + SCRAPE_TIMEOUT,
         _permit: permit,
     };
-    let body = Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, Infallible>)));
+    let body = Body::from_stream(stream::iter(pieces));
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], body).into_response()
 }
 
@@ -60,16 +67,20 @@ pub(super) async fn answer(metrics: Arc<Metrics>) -> Response {
 struct Pieces {
     first: Option<String>,
     exposition: Option<Exposition>,
+    deadline: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Iterator for Pieces {
-    type Item = Bytes;
+    type Item = io::Result<Bytes>;
 
-    fn next(&mut self) -> Option<Bytes> {
+    fn next(&mut self) -> Option<Self::Item> {
+        if Instant::now() > self.deadline {
+            return Some(Err(io::ErrorKind::TimedOut.into()));
+        }
         match self.first.take() {
-            Some(text) if !text.is_empty() => Some(Bytes::from(text)),
-            _ => self.exposition.as_mut()?.next(),
+            Some(text) if !text.is_empty() => Some(Ok(Bytes::from(text))),
+            _ => self.exposition.as_mut()?.next().map(Ok),
         }
     }
 }
