@@ -3,7 +3,12 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
-use rafthttp::{Limits, server::ConnectionLimits};
+use rafthttp::{
+    Limits, PeerStatus,
+    metrics::{Channel, Direction, LossReason},
+    server::ConnectionLimits,
+    wire::raftpb::{Entry, Message},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -163,7 +168,7 @@ async fn a_snapshot_that_breaks_off_is_not_saved() {
 async fn a_refused_sender_gets_to_read_why_though_it_was_still_sending() {
     let member = Member::start().await;
     let elsewhere = LEGAL.replace("X-Etcd-Cluster-ID: 1000", "X-Etcd-Cluster-ID: 2000");
-    let answer = member.ask(&post("/raft", &elsewhere, &[0; 200 << 10])).await;
+    let answer = member.ask(&post("/raft", &elsewhere, &vec![0; 8 << 20])).await;
     assert_eq!((answer.status, answer.body.as_str()), (412, "cluster ID mismatch\n"));
 }
 
@@ -220,6 +225,31 @@ async fn two_thousand_strangers_cost_no_peer_its_connections() {
     assert_eq!(ask(&mut pipeline, &heartbeat_from(2)).await.unwrap().status, 204);
     let mut link_heartbeat = [0; 8];
     timeout(PATIENCE, stream.read_exact(&mut link_heartbeat)).await.unwrap().unwrap();
+}
+
+/// A stranger that opens streams in a peer's name and never reads would hold what is queued for ever.
+#[tokio::test]
+async fn a_stream_that_is_never_read_is_cut_after_five_seconds() {
+    let member = Member::start().await;
+    let mut stream = member.connect().await;
+    let answer = ask(&mut stream, &request("GET", "/raft/stream/message/2", LEGAL)).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let entry = Entry { data: vec![7; 1 << 20].into(), ..Default::default() };
+    let message = Message { to: 2, term: 1, entries: vec![entry], ..Default::default() };
+    member.transport.send(vec![message; 32]);
+    let up = || {
+        let peers = member.transport.peers();
+        peers.iter().any(|peer| peer.link.stream_up.iter().flatten().any(|up| *up))
+    };
+    assert!(up());
+    let since = Instant::now();
+    while up() {
+        assert!(since.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!((4..9).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+    let lost = |peer: &PeerStatus| peer.link.losses.of((Channel::Message, Direction::Out, LossReason::Stalled));
+    assert_eq!(member.transport.peers().iter().map(lost).sum::<u64>(), 1);
 }
 
 #[tokio::test]

@@ -3,3 +3,4 @@
 mod answers;
 mod bounds;
 mod member;
+mod tls;
