@@ -9,6 +9,9 @@ pub mod tls;
 mod transport;
 pub mod wire;
 
+pub use id::{ClusterId, MemberId};
+pub use server::{ConnectionLimits, Server, router, serve};
+pub use tls::{Tls, TlsConfig, TlsError};
 pub use transport::{
     Builder, Identity, Transport, TransportError,
     limits::Limits,

@@ -10,10 +10,18 @@ use std::fmt;
 use http::HeaderValue;
 
 mod event;
+#[cfg(feature = "otlp")]
+mod logging;
 mod message;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod sampler;
 
-pub use event::{EventSpan, ProbeTrace, dial_span, snapshot_span, stream_attached, stream_lost, tls_reloaded};
+pub use event::{
+    EventSpan, ProbeTrace, dial_span, snapshot_span, stream_attached, stream_lost, tls_reloaded,
+};
+#[cfg(feature = "otlp")]
+pub use logging::{InitError, LogFormat, Telemetry, init};
 pub use message::{MessageSpan, receive_span, send_span};
 pub use sampler::Sampler;
 

@@ -320,19 +320,19 @@ impl Outbox {
         Ok(())
     }
 
-    /// How a snapshot ended; `envelope` is the size of its message, `body` the bytes that went out.
+    /// How a snapshot ended; `envelope` is the size of its message, `bytes` all that went out.
     pub(crate) fn end_snapshot(
         &self,
         kind: usize,
         since: Instant,
         envelope: u64,
-        body: u64,
+        bytes: u64,
         outcome: Result<(), DropReason>,
     ) {
         let mut state = self.lock();
         let index = Channel::Snapshot as usize;
         state.snapshots -= 1;
-        state.ledger.bytes[index] += body;
+        state.ledger.bytes[index] += bytes;
         match outcome {
             Ok(()) => {
                 state.ledger.sent[index][kind] += 1;

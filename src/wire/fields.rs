@@ -44,15 +44,15 @@ impl<'a> Fields<'a> {
         let (number, kind) = self.key()?;
         let value = match kind {
             0 => Value::Varint(self.varint()?),
-            1 => self.skip(8)?,
             2 => {
                 let length = self.varint()?;
                 let start = self.at;
                 self.skip(length)?;
                 Value::Delimited(start..self.at)
             }
+            1 => self.other(8)?,
             3 => self.skip_group(number)?,
-            5 => self.skip(4)?,
+            5 => self.other(4)?,
             _ => return Err(self.error("a protobuf wire type that does not exist")),
         };
         Ok(Some((number, value)))
@@ -98,33 +98,37 @@ impl<'a> Fields<'a> {
         Err(self.error("a protobuf number that does not end or does not fit"))
     }
 
+    fn other(&mut self, length: u64) -> Result<Value, FrameError> {
+        self.skip(length).map(|()| Value::Other)
+    }
+
     #[inline]
-    fn skip(&mut self, length: u64) -> Result<Value, FrameError> {
+    fn skip(&mut self, length: u64) -> Result<(), FrameError> {
         let left = self.frame.len() - self.at;
         match usize::try_from(length) {
             Ok(length) if length <= left => {
                 self.at += length;
-                Ok(Value::Other)
+                Ok(())
             }
             _ => Err(self.error("a protobuf length beyond the end of its message")),
         }
     }
 
-    /// Groups may lie in groups: an attacker's as deep as he likes, so there is no recursion.
+    /// Groups may lie in groups, an attacker's as deep as he likes: so no recursion, and prost's bound.
     fn skip_group(&mut self, number: u32) -> Result<Value, FrameError> {
         let mut open = vec![number];
         while let Some(&innermost) = open.last() {
             let (number, kind) = self.key()?;
             match kind {
                 0 => drop(self.varint()?),
-                1 => drop(self.skip(8)?),
+                1 => self.skip(8)?,
                 2 => {
                     let length = self.varint()?;
                     self.skip(length)?;
                 }
                 3 if open.len() < GROUPS => open.push(number),
                 4 if number == innermost => drop(open.pop()),
-                5 => drop(self.skip(4)?),
+                5 => self.skip(4)?,
                 _ => return Err(self.error("protobuf groups that are too deep or do not match")),
             }
         }

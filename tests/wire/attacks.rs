@@ -245,7 +245,13 @@ fn a_snapshot_s_body_stays_behind_its_envelope() {
         r#type: MessageType::MsgSnap as i32,
         ..Message::default()
     };
-    let mut input = Bytes::from([encode(StreamKind::Message, &[message.clone()]), b"database".to_vec()].concat());
+    let mut input = Bytes::from(
+        [
+            encode(StreamKind::Message, std::slice::from_ref(&message)),
+            b"database".to_vec(),
+        ]
+        .concat(),
+    );
     let mut decoder = MessageDecoder::new(FrameLimits {
         message_bytes: 64 << 20,
         ..FrameLimits::default()

@@ -73,7 +73,7 @@ fn member(decoded: &str, name: &str) -> u64 {
 }
 
 /// The column without what stands in brackets, and what does.
-fn without<'a>(decoded: &'a str, open: char, close: char) -> (String, Vec<&'a str>) {
+fn without(decoded: &str, open: char, close: char) -> (String, Vec<&str>) {
     let (mut outside, mut inside, mut left) = (String::new(), Vec::new(), decoded);
     while let Some((before, rest)) = left.split_once(open) {
         let (within, after) = rest.split_once(close).expect("a closing bracket");

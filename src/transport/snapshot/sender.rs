@@ -40,10 +40,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How much of an answer's text is read.
 const ANSWER_BYTES: usize = 4096;
 
+/// The length before the envelope's message.
+const FRAME_HEAD: u64 = 8;
+
 /// How far a body is.
 #[derive(Default)]
 struct Progress {
-    bytes: AtomicU64,
+    /// Bytes handed over, the envelope's included.
+    sent: AtomicU64,
     whole: AtomicBool,
 }
 
@@ -160,23 +164,23 @@ async fn post(
 fn whole(message: &Message, body: SnapshotBody, progress: Arc<Progress>) -> Body {
     let mut frames = FrameBuffer::new();
     MessageEncoder::default().encode(message, &mut frames);
+    let envelope_bytes = frames.produced();
     let envelope = std::iter::from_fn(move || frames.pop()).map(Ok);
     let promised = body.length;
     let counted = progress.clone();
-    let pieces = body.stream.inspect_ok(move |piece| {
-        counted.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    let pieces = stream::iter(envelope).chain(body.stream).inspect_ok(move |piece: &Bytes| {
+        counted.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
     });
     let end = stream::once(async move {
-        let sent = progress.bytes.load(Ordering::Relaxed);
-        if promised.is_some_and(|promised| promised != sent) {
-            let why = format!("the snapshot has {sent} bytes, not the {promised:?} that it promised");
+        let sent = progress.sent.load(Ordering::Relaxed) - envelope_bytes;
+        if let Some(promised) = promised.filter(|promised| *promised != sent) {
+            let why = format!("the snapshot has {sent} bytes, not the {promised} that it promised");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
         progress.whole.store(true, Ordering::Relaxed);
         Ok(Bytes::new())
     });
-    let pieces = stream::iter(envelope).chain(pieces).chain(end);
-    StreamBody::new(pieces.map_ok(Frame::data)).boxed_unsync()
+    StreamBody::new(pieces.chain(end).map_ok(Frame::data)).boxed_unsync()
 }
 
 /// Ends when the receiver, which has all of the body, fails its probes for too long. While the body is on its way, the
@@ -201,7 +205,8 @@ impl Underway {
             return;
         }
         let Self { peer, kind, envelope, since, progress, span, .. } = self;
-        let bytes = progress.bytes.load(Ordering::Relaxed);
+        let sent = progress.sent.load(Ordering::Relaxed);
+        let bytes = sent.saturating_sub(FRAME_HEAD + *envelope);
         let took = since.elapsed();
         peer.link(|link| {
             let snapshots = &mut link.snapshots[Direction::Out as usize];
@@ -226,7 +231,7 @@ impl Underway {
                 SnapshotStatus::Failure
             }
         };
-        peer.outbox.end_snapshot(*kind, *since, *envelope, bytes, outcome.map_err(|failure| failure.reason));
+        peer.outbox.end_snapshot(*kind, *since, *envelope, sent, outcome.map_err(|failure| failure.reason));
         if status == SnapshotStatus::Failure {
             peer.shared.raft.report_unreachable(peer.id);
         }
