@@ -18,6 +18,7 @@ use crate::transport::Transport;
 mod body;
 mod connections;
 mod guard;
+mod linger;
 mod listener;
 mod members;
 mod path;

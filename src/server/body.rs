@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt};
 use http_body::Body as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep},
 };
 
 /// How long a body may go without a byte: etcd's `DefaultConnReadTimeout`.
@@ -25,11 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SLOWEST: u64 = 1 << 10;
 /// How far a buffer may be ahead of the bytes received.
 const STEP: usize = 1 << 20;
-/// What is read of a refused body, so that its sender gets to read the answer (Go's `maxPostHandlerReadBytes`).
-const DRAINED: usize = 256 << 10;
-/// How long that may take.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
-
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
@@ -170,22 +165,6 @@ impl Stream for BodyReader {
     }
 }
 
-/// Reads a refused body and forgets it, up to what a sender has likely sent before it reads the answer.
-pub(super) async fn drain(body: Body) {
-    let mut reader = BodyReader::new(body);
-    let mut left = DRAINED;
-    // The answer goes out either way.
-    let _ = timeout(DRAIN_TIME, async {
-        while let Some(Ok(piece)) = reader.next().await {
-            left = left.saturating_sub(piece.len());
-            if left == 0 {
-                break;
-            }
-        }
-    })
-    .await;
-}
-
 /// The bytes that bodies may hold at a time, on all connections together. Peers do not share with strangers.
 #[derive(Clone)]
 pub(super) struct Budget {
@@ -235,5 +214,102 @@ impl Share {
         }
         self.spare = self.spare + u64::from(units) * UNIT - bytes as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn budget() -> Share {
+        Budget::new(1 << 20).share(true)
+    }
+
+    /// A body that sends `piece` every `interval`, and ends after `pieces` of them.
+    fn dripping(piece: &'static [u8], interval: Duration, pieces: usize) -> BodyReader {
+        let pieces = stream::unfold(0, move |sent| async move {
+            sleep(interval).await;
+            (sent < pieces).then_some((Ok::<_, io::Error>(Bytes::from_static(piece)), sent + 1))
+        });
+        BodyReader::new(Body::from_stream(pieces))
+    }
+
+    #[tokio::test]
+    async fn a_body_of_one_piece_is_not_copied() {
+        let piece = Bytes::from(vec![7; 1000]);
+        let whole = BodyReader::new(Body::from(piece.clone())).whole(1000, &mut budget()).await.unwrap();
+        assert_eq!(whole.as_ptr(), piece.as_ptr());
+    }
+
+    #[tokio::test]
+    async fn pieces_are_put_together() {
+        let pieces = (0..100u8).map(|number| Ok::<_, io::Error>(Bytes::from(vec![number; 100])));
+        let body = Body::from_stream(stream::iter(pieces));
+        let whole = BodyReader::new(body).whole(10_000, &mut budget()).await.unwrap();
+        assert_eq!(whole, (0..100u8).flat_map(|number| [number; 100]).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_body_over_its_limit_is_refused_whether_it_says_so_or_not() {
+        let announced = BodyReader::new(Body::from(vec![0; 11])).whole(10, &mut budget()).await;
+        assert!(matches!(announced, Err(ReadError::TooLarge)));
+        let unannounced = dripping(b"012345", Duration::ZERO, 2).whole(10, &mut budget()).await;
+        assert!(matches!(unannounced, Err(ReadError::TooLarge)));
+        let within = dripping(b"01234", Duration::ZERO, 2).whole(10, &mut budget()).await;
+        assert_eq!(within.unwrap(), "0123401234");
+    }
+
+    #[test]
+    fn what_is_announced_is_trusted_for_one_step() {
+        let mut whole = Vec::new();
+        reserve(&mut whole, 10, Some(512 << 20));
+        assert!(whole.capacity() <= 10 + STEP, "{}", whole.capacity());
+        whole.resize(whole.capacity(), 0);
+        let full = whole.len();
+        reserve(&mut whole, 1, Some(512 << 20));
+        assert!(whole.capacity() <= full + 1 + STEP, "{}", whole.capacity());
+        let mut exact = Vec::new();
+        reserve(&mut exact, 10, Some(1000));
+        assert_eq!(exact.capacity(), 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_pause_for_less_than_five_seconds() {
+        let steady = dripping(&[0; 8 << 10], Duration::from_millis(4900), 20);
+        assert_eq!(steady.whole(1 << 20, &mut budget()).await.unwrap().len(), 160 << 10);
+        let stalled = dripping(b"x", Duration::from_millis(5100), 1).whole(10, &mut budget()).await;
+        assert!(matches!(stalled, Err(ReadError::Stalled)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_runs_out_of_patience() {
+        let start = Instant::now();
+        let dripped = dripping(b"x", Duration::from_secs(4), 1000).whole(1000, &mut budget()).await;
+        assert!(matches!(dripped, Err(ReadError::Slow)));
+        assert_eq!(start.elapsed(), Duration::from_secs(12));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_the_application_takes_is_not_the_senders() {
+        let mut reader = dripping(b"x", Duration::from_secs(1), 5);
+        while let Some(piece) = reader.next().await {
+            piece.unwrap();
+            sleep(Duration::from_secs(60)).await;
+        }
+    }
+
+    #[test]
+    fn bodies_share_a_budget_and_give_it_back() {
+        let budget = Budget::new(10 * UNIT);
+        let (mut first, mut second) = (budget.share(false), budget.share(false));
+        for _ in 0..10 {
+            first.take(1000).unwrap();
+        }
+        assert!(matches!(second.take(2 * 1024), Err(ReadError::Busy)), "ten of eleven units are held");
+        budget.share(true).take(20 << 10).unwrap();
+        drop(first);
+        second.take(11 << 10).unwrap();
     }
 }

@@ -228,3 +228,98 @@ impl Connection {
         extensions.get::<Self>().map(|connection| Arc::clone(&connection.status))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: MemberId = MemberId(2);
+
+    fn connections(total: usize, per_address: usize, per_peer: usize) -> Connections {
+        Connections::new(ConnectionLimits { total, per_address, per_peer, ..Default::default() })
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    /// A connection, and whether it has been told to go.
+    fn seat(connections: &Connections, last: u8) -> Seat {
+        connections.seat(address(last)).expect("none is leaving")
+    }
+
+    fn peers(connections: &Connections, last: u8, peer: MemberId) -> Seat {
+        let seat = seat(connections, last);
+        connections.identify(seat.number, peer);
+        seat
+    }
+
+    fn stays(seat: &Seat) -> bool {
+        !seat.evicted.is_cancelled()
+    }
+
+    #[test]
+    fn the_oldest_of_an_address_makes_room_for_its_newest() {
+        let connections = connections(100, 2, 8);
+        let other = seat(&connections, 9);
+        let seats: Vec<Seat> = (0..3).map(|_| seat(&connections, 1)).collect();
+        assert_eq!(seats.iter().map(stays).collect::<Vec<_>>(), [false, true, true]);
+        assert!(stays(&other));
+    }
+
+    #[test]
+    fn a_peers_connection_is_not_counted_by_address() {
+        let connections = connections(100, 2, 8);
+        let seats: Vec<Seat> = (0..6).map(|_| peers(&connections, 1, PEER)).collect();
+        let strangers: Vec<Seat> = (0..2).map(|_| seat(&connections, 1)).collect();
+        assert!(seats.iter().chain(&strangers).all(stays));
+    }
+
+    #[test]
+    fn a_full_port_closes_the_oldest_that_no_peer_needs() {
+        let connections = connections(3, 16, 8);
+        let kept = peers(&connections, 1, PEER);
+        let strangers: Vec<Seat> = (2..6).map(|last| seat(&connections, last)).collect();
+        assert_eq!(strangers.iter().map(stays).collect::<Vec<_>>(), [false, true, true, true]);
+        assert!(stays(&kept));
+    }
+
+    #[test]
+    fn of_a_peers_connections_the_newest_are_kept() {
+        let connections = connections(2, 16, 2);
+        let seats: Vec<Seat> = (0..3).map(|_| peers(&connections, 1, PEER)).collect();
+        let strangers: Vec<Seat> = (2..4).map(|last| seat(&connections, last)).collect();
+        assert_eq!(seats.iter().map(stays).collect::<Vec<_>>(), [false, true, true]);
+        assert!(strangers.iter().all(stays));
+    }
+
+    #[test]
+    fn a_connection_is_the_first_peers_that_it_names() {
+        let connections = connections(1, 16, 1);
+        let first = peers(&connections, 1, PEER);
+        connections.identify(first.number, MemberId(3));
+        let second = peers(&connections, 1, MemberId(3));
+        let _stranger = seat(&connections, 2);
+        assert!(stays(&first) && stays(&second));
+    }
+
+    #[test]
+    fn while_too_many_are_leaving_none_comes() {
+        let connections = connections(1, 1, 8);
+        let mut leaving: Vec<Seat> = (0..=LEAVING).map(|_| seat(&connections, 1)).collect();
+        assert!(connections.seat(address(2)).is_none());
+        leaving.remove(0);
+        assert!(connections.seat(address(2)).is_some());
+    }
+
+    #[test]
+    fn nothing_is_left_of_connections_that_ended() {
+        let connections = connections(4, 2, 2);
+        let mut seats: Vec<Seat> = (0..4).map(|_| peers(&connections, 1, PEER)).collect();
+        seats.extend((0..8).map(|last| seat(&connections, last)));
+        drop(seats);
+        let state = connections.state();
+        assert!(state.open.is_empty() && state.shared.is_empty() && state.nobodys.is_empty() && state.kept.is_empty());
+        assert_eq!(state.leaving, 0);
+    }
+}

@@ -142,7 +142,7 @@ fn check_versions(identity: &Identity, headers: &HeaderMap) -> Result<(), Refusa
     let version = |name| Version::from_header(text(headers, name)).map_err(|_| Refusal::IncompatibleVersion);
     let (server, min_cluster) = (version(&X_SERVER_VERSION)?, version(&X_MIN_CLUSTER_VERSION)?);
     compatible(identity.server_version, MIN_CLUSTER, server, min_cluster).map_err(|error| {
-        tracing::debug!(%error, "request refused");
+        tracing::debug!(%error, "versions do not go together");
         Refusal::IncompatibleVersion
     })
 }
@@ -164,6 +164,9 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
 
 /// An answer, or a refusal as one, with the cluster's ID, which all but a 405 carry.
 pub(super) fn answer(identity: &Identity, result: Result<Response, Refusal>) -> Response {
+    if let Err(refusal) = &result {
+        tracing::debug!(%refusal, "request refused");
+    }
     let before_checks = matches!(result, Err(Refusal::MethodNotAllowed { .. }));
     let mut response = result.unwrap_or_else(IntoResponse::into_response);
     if !before_checks {

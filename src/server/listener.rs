@@ -15,7 +15,10 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use crate::{
-    server::connections::{Connection, ConnectionLimits, Connections, Seat},
+    server::{
+        connections::{Connection, ConnectionLimits, Connections, Seat},
+        linger::Lingering,
+    },
     tls::Tls,
     transport::io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
 };
@@ -125,7 +128,7 @@ impl Server {
             let answer = self.app.clone().call(request);
             async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
-        let mut serving = pin!(http.serve_connection(TokioIo::new(io), service));
+        let mut serving = pin!(http.serve_connection(TokioIo::new(Lingering::new(io)), service));
         if let Some(outcome) = stop.run_until_cancelled(serving.as_mut()).await {
             return Ok(outcome?);
         }

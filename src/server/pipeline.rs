@@ -10,7 +10,7 @@ use crate::{
     metrics::Channel,
     server::{
         Endpoint,
-        body::{self, BodyReader, ReadError},
+        body::{BodyReader, ReadError},
         guard::{self, Refusal},
     },
     wire::message::decode_message,
@@ -23,13 +23,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let sender = match guard::check(transport, &request, &Method::POST) {
-        Ok(sender) => sender,
-        Err(refusal) => {
-            body::drain(request.into_body()).await;
-            return Err(refusal);
-        }
-    };
+    let sender = guard::check(transport, &request, &Method::POST)?;
     if let Some(id) = sender.id {
         transport.admit(id, guard::peer_urls(request.headers()));
     }
