@@ -391,7 +391,7 @@ impl Outbox {
 }
 
 impl State {
-    fn push(&mut self, message: Message, now: Instant, limits: &Limits, tracer: Tracer<'_>, aftermath: &mut Aftermath) {
+    fn push(&mut self, message: &Message, now: Instant, limits: &Limits, tracer: Tracer<'_>, aftermath: &mut Aftermath) {
         let kind = kind_index(message.r#type);
         self.ledger.offered[kind] += 1;
         let channel = self.channel(kind);
