@@ -78,6 +78,20 @@ pub struct Reloads {
     pub failed: u64,
 }
 
+/// How the certificates and handshakes of a member do.
+#[derive(Clone, Debug, Default)]
+pub struct TlsStatus {
+    /// When the first certificate of the chain that we show expires.
+    pub certificate_expiry: Option<SystemTime>,
+    /// How often changed files were read again and taken.
+    pub reloads_ok: u64,
+    /// How often they were not taken: unreadable, not a certificate, or not a pair.
+    pub reloads_failed: u64,
+    /// Handshakes that failed: `In` for those that we accepted, `Out` for those that we dialled. The reason is from a
+    /// closed set, never what the other end said.
+    pub handshake_failures: Tally<(Direction, &'static str)>,
+}
+
 impl Tls {
     /// Reads the files. Fails when a file cannot be read or parsed, or when the key is not the certificate's.
     pub fn load(config: TlsConfig) -> Result<Self, TlsError> {
@@ -110,6 +124,24 @@ impl Tls {
     /// The handshakes that failed, by direction and reason.
     pub fn handshake_failures(&self) -> Tally<(Direction, HandshakeReason)> {
         self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All that `/metrics` shows of it.
+    pub(crate) fn status(&self) -> TlsStatus {
+        let (expiry, reloads) = {
+            let current = self.current();
+            (current.pair.expiry, current.reloads)
+        };
+        let mut handshake_failures = Tally::default();
+        for ((direction, reason), count) in self.handshake_failures().iter() {
+            handshake_failures.add((direction, reason.label()), count);
+        }
+        TlsStatus {
+            certificate_expiry: Some(expiry),
+            reloads_ok: reloads.ok,
+            reloads_failed: reloads.failed,
+            handshake_failures,
+        }
     }
 
     /// Speaks TLS with who dialled us, for at most 10 s.
