@@ -124,6 +124,27 @@ impl Tls {
     /// The handshakes that failed, by direction and reason.
     pub fn handshake_failures(&self) -> Tally<(Direction, HandshakeReason)> {
         self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+<<<<<<< HEAD
+=======
+    }
+
+    /// All that `/metrics` shows of it.
+    pub(crate) fn status(&self) -> TlsStatus {
+        let (expiry, reloads) = {
+            let current = self.current();
+            (current.pair.expiry, current.reloads)
+        };
+        let mut handshake_failures = Tally::default();
+        for ((direction, reason), count) in self.handshake_failures().iter() {
+            handshake_failures.add((direction, reason.label()), count);
+        }
+        TlsStatus {
+            certificate_expiry: Some(expiry),
+            reloads_ok: reloads.ok,
+            reloads_failed: reloads.failed,
+            handshake_failures,
+        }
+>>>>>>> dial
     }
 
     /// Speaks TLS with who dialled us, for at most 10 s.
