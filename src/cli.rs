@@ -20,7 +20,7 @@ use crate::config;
 
 const EXAMPLES: &str = "\
 Examples:
-  rafthttp demo                              three members on loopback, a steady write load; Ctrl-C stops
+  rafthttp demo --for 20s     three members on loopback, a steady write load
   rafthttp node --name n1 --data-dir n1.data \\
     --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
     --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380
@@ -35,7 +35,7 @@ Exit status: 0 done or stopped in good order; 1 failed; 2 a flag, or its value, 
 
 /// etcd's raft transport in Rust, and a service around it.
 #[derive(Debug, Parser)]
-#[command(name = "rafthttp", version, after_help = EXAMPLES, after_long_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "rafthttp", version, after_help = EXAMPLES, after_long_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) log: log::Flags,

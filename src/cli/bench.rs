@@ -90,16 +90,23 @@ struct SourceFlags {
     #[arg(long, value_name = "N", value_parser = config::positive)]
     window: Option<u64>,
 
+    #[command(flatten)]
+    extent: ExtentFlags,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct ExtentFlags {
     /// How many messages; of a snapshot, how many times SIZE its one body holds.
-    #[arg(long, value_name = "N", value_parser = config::positive, conflicts_with = "for", required_unless_present = "for")]
+    #[arg(long, value_name = "N", value_parser = config::positive)]
     messages: Option<u64>,
 
     /// For how long, instead of how many.
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     r#for: Option<Duration>,
-
-    #[command(flatten)]
-    common: Common,
 }
 
 #[derive(Args, Debug)]
@@ -169,10 +176,9 @@ impl Common {
 
 impl SourceFlags {
     fn plan(&self) -> Result<Plan, Failure> {
-        let extent = match (self.messages, self.r#for) {
+        let extent = match (self.extent.messages, self.extent.r#for) {
             (Some(messages), _) => Extent::Messages(messages),
-            (None, Some(time)) => Extent::Time(time),
-            (None, None) => return Err(BadFlag::new("messages", "", "expected it, or --for").into()),
+            (None, time) => Extent::Time(time.expect("clap requires one of the two")),
         };
         Ok(Plan::new(self.work, self.size, self.window, extent)?)
     }

@@ -7,6 +7,7 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 
 /// How this process speaks about itself.
 #[derive(Args, Debug)]
+#[group(skip)]
 pub(crate) struct Flags {
     /// Which events are logged, such as `debug` or `info,rafthttp::transport=trace`; without it RUST_LOG, else `info`.
     #[arg(long, global = true, value_name = "FILTER", value_parser = filter)]
