@@ -1,86 +1,31 @@
 //! `/metrics`.
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
 use axum::{
-    body::{Body, Bytes},
-    http::{StatusCode, header},
+    body::Bytes,
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
 use prometheus::{TEXT_FORMAT, TextEncoder};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Admin;
+use super::{Admin, pieces::Gate};
 use crate::metrics::Exposition;
 
-/// Scrapes under way at a time. Each holds a copy of every peer's ledger (4 KB a peer) until its client has read the
-/// text, so the clients' patience must not decide how many there are.
-const SCRAPES: usize = 3;
-/// How long a scrape may take. Prometheus gives up after 10 s by itself; a client that reads drop by drop does not.
-const SCRAPE_TIMEOUT: Duration = Duration::from_secs(60);
-
-pub(super) struct Metrics {
-    admin: Admin,
-    scrapes: Arc<Semaphore>,
-}
-
-impl Metrics {
-    pub(super) fn new(admin: Admin) -> Self {
-        Self {
-            admin,
-            scrapes: Arc::new(Semaphore::new(SCRAPES)),
-        }
-    }
-}
-
-pub(super) async fn answer(metrics: Arc<Metrics>) -> Response {
-    let Ok(permit) = metrics.scrapes.clone().try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes under way\n").into_response();
-    };
+/// What the registry has, then the transport's families.
+pub(super) fn answer(admin: &Admin, gate: &Gate) -> Response {
     let Admin {
         registry,
         transport,
         options,
         ..
-    } = &metrics.admin;
+    } = admin;
     let first = match TextEncoder::new().encode_to_string(&registry.gather()) {
-        Ok(text) => text,
+        Ok(text) => Bytes::from(text),
         Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     };
-    let exposition = transport.as_ref().map(|source| Exposition::new(source(), options));
-    let pieces = Pieces {
-        first: Some(first),
-        exposition,
-        deadline: Instant::now() + SCRAPE_TIMEOUT,
-        _permit: permit,
-    };
-    let body = Body::from_stream(stream::iter(pieces));
-    ([(header::CONTENT_TYPE, TEXT_FORMAT)], body).into_response()
-}
-
-/// The text of a scrape: what the registry has, then the transport's.
-struct Pieces {
-    first: Option<String>,
-    exposition: Option<Exposition>,
-    deadline: Instant,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Iterator for Pieces {
-    type Item = io::Result<Bytes>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if Instant::now() > self.deadline {
-            return Some(Err(io::ErrorKind::TimedOut.into()));
-        }
-        match self.first.take() {
-            Some(text) if !text.is_empty() => Some(Ok(Bytes::from(text))),
-            _ => self.exposition.as_mut()?.next().map(Ok),
-        }
-    }
+    gate.answer(TEXT_FORMAT, || {
+        let exposition = transport.as_ref().map(|source| Exposition::new(source(), options));
+        std::iter::once(first)
+            .filter(|text| !text.is_empty())
+            .chain(exposition.into_iter().flatten())
+    })
 }
