@@ -124,8 +124,6 @@ impl Tls {
     /// The handshakes that failed, by direction and reason.
     pub fn handshake_failures(&self) -> Tally<(Direction, HandshakeReason)> {
         self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
-<<<<<<< HEAD
-=======
     }
 
     /// All that `/metrics` shows of it.
@@ -144,7 +142,6 @@ impl Tls {
             reloads_failed: reloads.failed,
             handshake_failures,
         }
->>>>>>> dial
     }
 
     /// Speaks TLS with who dialled us, for at most 10 s.

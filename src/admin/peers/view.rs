@@ -11,7 +11,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     id::MemberId,
     metrics::{AttemptResult, Channel, Direction, Incoming, KINDS, Link, LossReason, Outgoing, Snapshots, kind_label},
-    transport::status::{PeerStatus, TlsStatus},
+    tls::TlsStatus,
+    transport::status::PeerStatus,
 };
 
 pub(super) type Counts = BTreeMap<&'static str, u64>;
