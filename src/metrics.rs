@@ -9,7 +9,21 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::wire::raftpb::MessageType;
+use crate::wire::{raftpb::MessageType, stream::StreamKind};
+
+mod collector;
+mod etcd;
+mod exposition;
+mod families;
+mod family;
+mod raft;
+mod traces;
+
+pub use collector::Collector;
+pub use exposition::Exposition;
+pub use family::Options;
+pub use raft::{RaftStatus, raft_collector};
+pub use traces::{TraceExportStatus, trace_collector};
 
 /// A way between two members: the label `channel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -42,6 +56,16 @@ impl Channel {
     }
 }
 
+impl StreamKind {
+    /// The channel that a stream of this kind is.
+    pub const fn channel(self) -> Channel {
+        match self {
+            Self::MsgApp => Channel::MsgApp,
+            Self::Message => Channel::Message,
+        }
+    }
+}
+
 /// Which way: the label `direction`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -53,6 +77,9 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Both, in the order of the arrays that are indexed by it.
+    pub const ALL: [Self; 2] = [Self::In, Self::Out];
+
     /// The value of the label.
     pub const fn label(self) -> &'static str {
         match self {
@@ -156,6 +183,20 @@ pub enum AttemptResult {
 }
 
 impl AttemptResult {
+    /// Every result.
+    pub const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::Unreachable,
+        Self::Tls,
+        Self::Timeout,
+        Self::NotFound,
+        Self::Removed,
+        Self::ClusterIdMismatch,
+        Self::IncompatibleVersion,
+        Self::ToMismatch,
+        Self::Refused,
+    ];
+
     /// The value of the label.
     pub const fn label(self) -> &'static str {
         match self {
@@ -230,8 +271,7 @@ pub enum ProbeResult {
 
 impl ProbeResult {
     /// Every result.
-    pub const ALL: [Self; 7] =
-        [Self::Ok, Self::Timeout, Self::Connect, Self::Tls, Self::Dns, Self::Status, Self::Body];
+    pub const ALL: [Self; 7] = [Self::Ok, Self::Timeout, Self::Connect, Self::Tls, Self::Dns, Self::Status, Self::Body];
 
     /// The value of the label.
     pub const fn label(self) -> &'static str {
@@ -259,6 +299,20 @@ pub enum DialPhase {
     Tls,
 }
 
+impl DialPhase {
+    /// Every phase, in the order of [`Link::dial_seconds`].
+    pub const ALL: [Self; 3] = [Self::Dns, Self::Connect, Self::Tls];
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+        }
+    }
+}
+
 /// How many kinds of messages are told apart: etcd's 24 and one for those that it does not know.
 pub const KINDS: usize = 25;
 
@@ -270,10 +324,31 @@ pub fn kind_index(message_type: i32) -> usize {
 /// The label `type` for an index of the ledger's arrays, as raftpb writes it (`MsgApp`), or `other`.
 pub fn kind_label(index: usize) -> &'static str {
     const LABELS: [&str; KINDS] = [
-        "MsgHup", "MsgBeat", "MsgProp", "MsgApp", "MsgAppResp", "MsgVote", "MsgVoteResp", "MsgSnap", "MsgHeartbeat",
-        "MsgHeartbeatResp", "MsgUnreachable", "MsgSnapStatus", "MsgCheckQuorum", "MsgTransferLeader", "MsgTimeoutNow",
-        "MsgReadIndex", "MsgReadIndexResp", "MsgPreVote", "MsgPreVoteResp", "MsgStorageAppend", "MsgStorageAppendResp",
-        "MsgStorageApply", "MsgStorageApplyResp", "MsgForgetLeader", "other",
+        "MsgHup",
+        "MsgBeat",
+        "MsgProp",
+        "MsgApp",
+        "MsgAppResp",
+        "MsgVote",
+        "MsgVoteResp",
+        "MsgSnap",
+        "MsgHeartbeat",
+        "MsgHeartbeatResp",
+        "MsgUnreachable",
+        "MsgSnapStatus",
+        "MsgCheckQuorum",
+        "MsgTransferLeader",
+        "MsgTimeoutNow",
+        "MsgReadIndex",
+        "MsgReadIndexResp",
+        "MsgPreVote",
+        "MsgPreVoteResp",
+        "MsgStorageAppend",
+        "MsgStorageAppendResp",
+        "MsgStorageApply",
+        "MsgStorageApplyResp",
+        "MsgForgetLeader",
+        "other",
     ];
     LABELS[index.min(KINDS - 1)]
 }
@@ -313,29 +388,47 @@ impl<K: Copy + PartialEq> Tally<K> {
     }
 }
 
-/// A histogram of seconds: buckets that start at 100 µs and double up to 26 s, with an edge at 0.15 s, where etcd's
-/// documentation draws the line for a peer's round trip. Takes no memory before its first observation.
-#[derive(Clone, Debug, Default)]
+/// A histogram of seconds. Takes no memory for its buckets before its first observation.
+#[derive(Clone, Debug)]
 pub struct Histogram {
+    bounds: &'static [f64],
     counts: Vec<u64>,
     sum: f64,
     count: u64,
 }
 
+/// With the buckets of [`Histogram::BOUNDS`].
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { bounds: &Self::BOUNDS, counts: Vec::new(), sum: 0.0, count: 0 }
+    }
+}
+
 impl Histogram {
-    /// Upper edges of the buckets, in seconds.
+    /// Upper edges of the buckets, in seconds: from 100 µs, doubling, up to 26 s, with an edge at 0.15 s, where etcd's
+    /// documentation draws the line for a peer's round trip. Holds every edge of etcd's round trip histogram.
     pub const BOUNDS: [f64; 20] = [
         0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024, 0.15, 0.2048, 0.4096,
         0.8192, 1.6384, 3.2768, 6.5536, 13.1072, 26.2144,
     ];
 
+    /// The edges for snapshots, in seconds: from 12.5 ms, doubling, up to 14 min. Holds every edge of etcd's snapshot
+    /// histograms.
+    pub const SNAPSHOT_BOUNDS: [f64; 17] =
+        [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 819.2];
+
+    /// One with the buckets of [`Self::SNAPSHOT_BOUNDS`].
+    pub fn for_snapshots() -> Self {
+        Self { bounds: &Self::SNAPSHOT_BOUNDS, ..Self::default() }
+    }
+
     /// Adds `n` observations of the same time.
     pub fn observe_many(&mut self, time: Duration, n: u64) {
         if self.counts.is_empty() {
-            self.counts = vec![0; Self::BOUNDS.len()];
+            self.counts = vec![0; self.bounds.len()];
         }
         let seconds = time.as_secs_f64();
-        if let Some(bucket) = Self::BOUNDS.iter().position(|bound| seconds <= *bound) {
+        if let Some(bucket) = self.bounds.iter().position(|bound| seconds <= *bound) {
             self.counts[bucket] += n;
         }
         self.sum += seconds * n as f64;
@@ -357,13 +450,20 @@ impl Histogram {
         self.sum
     }
 
-    /// The number of observations at or below each of [`Self::BOUNDS`].
+    /// The number of observations at or below each edge.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let mut below = 0;
-        Self::BOUNDS.iter().enumerate().map(move |(bucket, bound)| {
+        self.bounds.iter().enumerate().map(move |(bucket, bound)| {
             below += self.counts.get(bucket).copied().unwrap_or(0);
             (*bound, below)
         })
+    }
+
+    /// The upper edge of the bucket that holds the given quantile (0 to 1), in seconds. None without observations, and
+    /// for one above the last edge.
+    pub fn quantile(&self, quantile: f64) -> Option<f64> {
+        let rank = (quantile * self.count as f64).ceil().max(1.0) as u64;
+        self.cumulative().find(|(_, below)| *below >= rank).map(|(bound, _)| bound)
     }
 }
 
@@ -430,7 +530,7 @@ impl Incoming {
 }
 
 /// How the snapshots of one direction do.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Snapshots {
     /// Ended well.
     pub ok: u64,
@@ -442,6 +542,12 @@ pub struct Snapshots {
     pub bytes: u64,
     /// How long those that ended well took.
     pub seconds: Histogram,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self { ok: 0, failed: 0, in_flight: 0, bytes: 0, seconds: Histogram::for_snapshots() }
+    }
 }
 
 /// How the link to a peer does: probes, streams, snapshots; everything that is not counted per message.

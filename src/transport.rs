@@ -1,115 +1,61 @@
 //! The transport: every peer, what goes to them and what comes from them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::{Duration, SystemTime},
+};
 
-use async_trait::async_trait;
-use tokio_util::sync::CancellationToken;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::Channel,
+    metrics::{self, Channel, DropReason, Incoming, RejectReason, Tally, kind_index},
+    telemetry::Sampler,
     tls::Tls,
-    wire::{raftpb::Message, version::Version},
+    wire::{
+        message::message_size,
+        raftpb::Message,
+        stream::StreamKind,
+        version::{DEFAULT_SERVER, Version},
+    },
 };
 
-pub mod client;
-pub mod limits;
-pub mod snapshot;
-pub mod status;
-pub mod urls;
+pub(crate) mod client;
+mod inbox;
+pub(crate) mod io;
+pub(crate) mod limits;
+mod outbox;
+mod peer;
+mod pipeline;
+mod prober;
+pub(crate) mod raft;
+mod reader;
+mod redial;
+mod resolver;
+pub(crate) mod snapshot;
+pub(crate) mod status;
+pub(crate) mod urls;
+pub(crate) mod writer;
 
+use client::Client;
+use inbox::Inbox;
+use io::IoStatus;
 use limits::Limits;
-use snapshot::{SnapshotBody, SnapshotStore};
-use status::TransportStatus;
+use peer::{Peer, Shared};
+use prober::ProbeConfig;
+use raft::{Members, Raft, Rejected, SnapshotStatus};
+use snapshot::{SnapshotBody, store::SnapshotStore};
+use status::{PeerStatus, TransportStatus};
 use urls::{PeerUrl, PeerUrlError};
-
-/// What the transport needs from the raft that it serves: etcd's `rafthttp.Raft`, the one seam.
-#[async_trait]
-pub trait Raft: Send + Sync + 'static {
-    /// Takes what arrived from `from`, in order. It may wait; proposals wait apart from the rest. From a stream come
-    /// batches, from a POST or a snapshot a batch of one whose sender gets the answer.
-    async fn process(&self, from: MemberId, batch: Vec<Message>) -> Result<(), Rejected>;
-
-    /// Whether the member was removed from the cluster, ever (etcd's `IsIDRemoved`).
-    fn is_removed(&self, id: MemberId) -> bool;
-
-    /// A message to this member was given up (etcd's `ReportUnreachable`).
-    fn report_unreachable(&self, id: MemberId);
-
-    /// A snapshot to this member was delivered or given up (etcd's `ReportSnapshot`).
-    fn report_snapshot(&self, id: MemberId, status: SnapshotStatus);
-
-    /// The members of the cluster as of the last applied entry, for `GET /members`. None: answered with 404.
-    fn members(&self) -> Option<Members> {
-        None
-    }
-
-    /// An error after which this member cannot go on (etcd's `ErrorC`). Reported once.
-    fn critical(&self, error: Critical);
-}
-
-/// What became of a snapshot that raft handed out (etcd's `raft.SnapshotStatus`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotStatus {
-    /// The peer took it.
-    Finish,
-    /// It was given up.
-    Failure,
-}
-
-/// An error after which this member cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Critical {
-    /// A peer says that this member was removed from the cluster (etcd's `errMemberRemoved`).
-    #[error("the member has been permanently removed from the cluster (told by peer {by})")]
-    MemberRemoved {
-        /// The peer that says so.
-        by: MemberId,
-    },
-}
-
-/// The messages of a batch that the application did not take.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rejected(pub Vec<Rejection>);
-
-/// One message that the application did not take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// Its place in the batch.
-    pub position: usize,
-    /// Whose fault it is.
-    pub kind: RejectionKind,
-    /// Why, in a few words; a POST's sender is told.
-    pub why: String,
-}
-
-/// Whose fault a rejection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RejectionKind {
-    /// The message is not one that this member takes.
-    Refused,
-    /// The application failed on a message that it should have taken.
-    Failed,
-}
-
-/// The members of a cluster, as `GET /members` answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members(pub Vec<Member>);
-
-/// One member of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its ID; decimal in the JSON.
-    pub id: MemberId,
-    /// Its name; empty until it has started.
-    pub name: String,
-    /// Where its peers reach it.
-    pub peer_urls: Vec<PeerUrl>,
-    /// Where its clients reach it.
-    pub client_urls: Vec<String>,
-    /// Whether it has no vote yet.
-    pub is_learner: bool,
-}
+use writer::StreamBody;
 
 /// Why a transport or a peer could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -141,73 +87,631 @@ pub struct Identity {
     pub server_version: Version,
 }
 
-/// etcd's raft transport. Cheap to clone: every clone is the same transport.
+/// etcd's raft transport. Cheap to clone: every clone is the same transport, which ends when it is stopped, or when
+/// its last clone is dropped.
 #[derive(Clone)]
-pub struct Transport {}
+pub struct Transport {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Peers and remotes. Read by every `send`, changed with the cluster.
+    peers: ArcSwap<HashMap<MemberId, Arc<Peer>>>,
+    /// Held while `peers` changes; says whether all are paused and whether the transport has stopped.
+    changes: Mutex<Changes>,
+    /// What comes from members that are neither peer nor remote.
+    strangers: Inbox,
+    unroutable: Mutex<Tally<&'static str>>,
+    snapshots: Option<SnapshotStore>,
+    receiving: Semaphore,
+    tls: Option<Tls>,
+    stop: CancellationToken,
+    /// Ends the tasks of a transport that nobody stopped.
+    _ends: DropGuard,
+}
+
+#[derive(Default)]
+struct Changes {
+    paused: bool,
+    stopped: bool,
+}
 
 /// Builds a [`Transport`].
-pub struct Builder {}
+pub struct Builder {
+    identity: Identity,
+    raft: Arc<dyn Raft>,
+    tls: Option<Tls>,
+    snapshots: Option<SnapshotStore>,
+    registry: Option<prometheus::Registry>,
+    etcd_metrics: bool,
+    limits: Limits,
+    probe: ProbeConfig,
+    dial_timeout: Duration,
+    trace_ratio: f64,
+    trace_heartbeats: bool,
+}
 
 impl Builder {
     /// Own peer URLs, told to peers in `X-PeerURLs`. Default: none.
-    pub fn urls(self, _urls: Vec<PeerUrl>) -> Self { todo!() }
+    #[must_use]
+    pub fn urls(mut self, urls: Vec<PeerUrl>) -> Self {
+        self.identity.urls = urls;
+        self
+    }
+
     /// The etcd version that this member speaks as. Default: 3.6.0.
-    pub fn server_version(self, _version: Version) -> Self { todo!() }
+    #[must_use]
+    pub fn server_version(mut self, version: Version) -> Self {
+        self.identity.server_version = version;
+        self
+    }
+
     /// Certificates for `https` peers. Default: none, and such peers cannot be dialled.
-    pub fn tls(self, _tls: Tls) -> Self { todo!() }
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Where received snapshots are saved. Default: none, and `POST /raft/snapshot` answers 500.
-    pub fn snapshots(self, _store: SnapshotStore) -> Self { todo!() }
+    #[must_use]
+    pub fn snapshots(mut self, store: SnapshotStore) -> Self {
+        self.snapshots = Some(store);
+        self
+    }
+
     /// The registry that shows the metrics. Default: none, and only [`Transport::status`] does.
-    pub fn registry(self, _registry: &prometheus::Registry) -> Self { todo!() }
+    #[must_use]
+    pub fn registry(mut self, registry: &prometheus::Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
     /// Whether etcd's own names are exported too. Default: true.
-    pub fn etcd_metrics(self, _on: bool) -> Self { todo!() }
+    #[must_use]
+    pub fn etcd_metrics(mut self, on: bool) -> Self {
+        self.etcd_metrics = on;
+        self
+    }
+
     /// Bounds of queues and frames. Default: [`Limits::default`].
-    pub fn limits(self, _limits: Limits) -> Self { todo!() }
-    /// How often peers are probed and how long a probe may take. Default: 1 s, 700 ms.
-    pub fn probe(self, _interval: Duration, _timeout: Duration) -> Self { todo!() }
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How often peers are probed, and how long a probe may take. Default: 1 s and 700 ms. An interval of zero: never.
+    #[must_use]
+    pub fn probe(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.probe = ProbeConfig { interval, timeout };
+        self
+    }
+
     /// How long a connection attempt may take. Default: 1 s.
-    pub fn dial_timeout(self, _timeout: Duration) -> Self { todo!() }
-    /// The share of messages that are traced, 0 to 1. Default: 0.
-    pub fn trace_ratio(self, _ratio: f64) -> Self { todo!() }
-    /// Builds it. Needs a tokio runtime.
-    pub fn build(self) -> Result<Transport, TransportError> { todo!() }
+    #[must_use]
+    pub fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.dial_timeout = timeout;
+        self
+    }
+
+    /// The share of messages that are traced, 0 to 1. Default: 0, which costs nothing.
+    #[must_use]
+    pub fn trace_ratio(mut self, ratio: f64) -> Self {
+        self.trace_ratio = ratio;
+        self
+    }
+
+    /// Whether heartbeats are traced like other messages. Default: false.
+    #[must_use]
+    pub fn trace_heartbeats(mut self, traced: bool) -> Self {
+        self.trace_heartbeats = traced;
+        self
+    }
+
+    /// Builds the transport, which runs on the tokio runtime that this is called in.
+    ///
+    /// # Errors
+    /// When the registry already has metrics of these names.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn build(self) -> Result<Transport, TransportError> {
+        let tasks = TaskTracker::new();
+        let identity = Arc::new(self.identity);
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            client: Client::new(identity.clone(), self.tls.clone(), self.dial_timeout),
+            sampler: Sampler::new(self.trace_ratio, identity.cluster).heartbeats(self.trace_heartbeats),
+            identity,
+            raft: self.raft,
+            probe: self.probe,
+            tasks,
+            runtime: tokio::runtime::Handle::current(),
+            removed: AtomicBool::new(false),
+            limits: self.limits,
+        });
+        let inner = Arc::new(Inner {
+            peers: ArcSwap::default(),
+            changes: Mutex::default(),
+            strangers: Inbox::new(),
+            unroutable: Mutex::default(),
+            snapshots: self.snapshots,
+            receiving: Semaphore::new(shared.limits.snapshots),
+            tls: self.tls,
+            _ends: stop.clone().drop_guard(),
+            stop,
+            shared,
+        });
+        if let Some(registry) = self.registry {
+            let source = Arc::downgrade(&inner);
+            let source = move || source.upgrade().map(|inner| Transport { inner }.status());
+            registry
+                .register(Box::new(metrics::Collector::new(source, metrics::Options { etcd: self.etcd_metrics })))?;
+        }
+        let aging = age_remotes(Arc::downgrade(&inner), inner.stop.clone());
+        inner.shared.tasks.spawn(aging);
+        Ok(Transport { inner })
+    }
 }
 
 impl Transport {
     /// A transport for `member` of `cluster` that serves `raft`.
-    pub fn builder(_member: MemberId, _cluster: ClusterId, _raft: Arc<dyn Raft>) -> Builder { todo!() }
-    /// Adds a peer and starts to dial it; of a known peer, updates the URLs. A remote becomes a peer and keeps its counters.
-    pub fn add_peer(&self, _id: MemberId, _urls: Vec<PeerUrl>) -> Result<(), TransportError> { todo!() }
-    /// Adds a remote: a member that only its requests made known, reached by POST alone.
-    pub fn add_remote(&self, _id: MemberId, _urls: Vec<PeerUrl>) -> Result<(), TransportError> { todo!() }
-    /// Replaces a peer's URLs.
-    pub fn update_peer(&self, _id: MemberId, _urls: Vec<PeerUrl>) -> Result<(), TransportError> { todo!() }
-    /// Removes a peer or remote, ends its streams and its series.
-    pub fn remove_peer(&self, _id: MemberId) { todo!() }
-    /// Removes all peers and remotes.
-    pub fn remove_all_peers(&self) { todo!() }
-    /// Hands messages over. Never blocks, never fails: what cannot be delivered is in the ledger with its reason, and raft is told.
-    pub fn send(&self, _messages: Vec<Message>) { todo!() }
-    /// Sends a `MsgSnap` whose data are in `body` through `POST /raft/snapshot`.
-    pub fn send_snapshot(&self, _message: Message, _body: SnapshotBody) { todo!() }
-    /// Drops everything to and from a peer while its connections stay (a test hook), until [`Self::mend_peer`].
-    pub fn cut_peer(&self, _id: MemberId) { todo!() }
+    pub fn builder(member: MemberId, cluster: ClusterId, raft: Arc<dyn Raft>) -> Builder {
+        Builder {
+            identity: Identity { member, cluster, urls: Vec::new(), server_version: DEFAULT_SERVER },
+            raft,
+            tls: None,
+            snapshots: None,
+            registry: None,
+            etcd_metrics: true,
+            limits: Limits::default(),
+            probe: ProbeConfig::default(),
+            dial_timeout: Duration::from_secs(1),
+            trace_ratio: 0.0,
+            trace_heartbeats: false,
+        }
+    }
+
+    /// Adds a peer and begins to dial it. Of a known peer the URLs are updated; a remote becomes a peer and keeps its
+    /// counters and its queue (etcd's `Transport.AddPeer`).
+    ///
+    /// # Errors
+    /// When there is no URL, or the ID is zero or this member's own.
+    pub fn add_peer(&self, id: MemberId, urls: Vec<PeerUrl>) -> Result<(), TransportError> {
+        self.check(id, &urls)?;
+        let changes = self.changes();
+        if changes.stopped {
+            return Ok(());
+        }
+        let peer = match self.peer(id) {
+            Some(peer) => {
+                peer.urls.update(urls);
+                peer.redial.up();
+                peer
+            }
+            None => self.insert(&changes, id, urls),
+        };
+        if peer.is_remote() {
+            tracing::info!(peer = %id, urls = ?peer.urls.all(), "peer added");
+        }
+        peer.promote();
+        Ok(())
+    }
+
+    /// Adds a remote: a member that only its requests made known, reached by POST alone and forgotten some time after
+    /// its last request (etcd's `Transport.AddRemote`). Does nothing for a known peer or remote.
+    ///
+    /// # Errors
+    /// When there is no URL, or the ID is zero or this member's own.
+    pub fn add_remote(&self, id: MemberId, urls: Vec<PeerUrl>) -> Result<(), TransportError> {
+        self.check(id, &urls)?;
+        let changes = self.changes();
+        if changes.stopped || self.peer(id).is_some() {
+            return Ok(());
+        }
+        let mut remotes: Vec<_> = self.inner.peers.load().values().filter(|peer| peer.is_remote()).cloned().collect();
+        remotes.sort_by_key(|remote| std::cmp::Reverse(remote.silent_for()));
+        // A member that goes on asking is not the one that has been silent for longest.
+        let surplus = (remotes.len() + 1).saturating_sub(self.inner.shared.limits.remotes.max(1));
+        for remote in remotes.iter().take(surplus) {
+            self.take(&changes, remote.id);
+        }
+        tracing::info!(peer = %id, ?urls, "remote added");
+        self.insert(&changes, id, urls);
+        Ok(())
+    }
+
+    /// Replaces a peer's URLs (etcd's `Transport.UpdatePeer`).
+    ///
+    /// # Errors
+    /// When there is no URL, or no such peer.
+    pub fn update_peer(&self, id: MemberId, urls: Vec<PeerUrl>) -> Result<(), TransportError> {
+        self.check(id, &urls)?;
+        let peer = self.peer(id).ok_or(TransportError::UnknownPeer(id))?;
+        tracing::info!(peer = %id, ?urls, "peer updated");
+        peer.urls.update(urls);
+        peer.redial.up();
+        Ok(())
+    }
+
+    /// Removes a peer or remote: its streams end, its queue is dropped, its series go (etcd's `Transport.RemovePeer`).
+    pub fn remove_peer(&self, id: MemberId) {
+        let changes = self.changes();
+        if self.take(&changes, id) {
+            tracing::info!(peer = %id, "peer removed");
+        }
+    }
+
+    /// [`Self::remove_peer`] for all of them (etcd's `Transport.RemoveAllPeers`).
+    pub fn remove_all_peers(&self) {
+        let changes = self.changes();
+        let ids: Vec<_> = self.inner.peers.load().keys().copied().collect();
+        for id in ids {
+            self.take(&changes, id);
+        }
+    }
+
+    /// Hands messages over, each to the peer in its `to`, in order. Never blocks and never fails: what cannot be
+    /// delivered is in the ledger with its reason, and raft is told (etcd's `Transport.Send`). A `to` of 0 or of
+    /// nobody known is skipped and counted.
+    ///
+    /// May be called from any thread, and from within [`Raft::process`].
+    #[allow(clippy::needless_pass_by_value, reason = "etcd's shape: what is sent is handed over")]
+    pub fn send(&self, messages: Vec<Message>) {
+        let now = Instant::now();
+        let peers = self.inner.peers.load();
+        // By reference: most are encoded where they lie, and a message is large to move.
+        for same in messages.chunk_by(|one, next| one.to == next.to) {
+            let to = same[0].to;
+            match peers.get(&MemberId(to)) {
+                Some(peer) => peer.send(same, now),
+                None => self.unroutable(to, same.len()),
+            }
+        }
+    }
+
+    /// Sends a `MsgSnap` whose data are in `body` by `POST /raft/snapshot` (etcd's `Transport.SendSnapshot`). How it
+    /// ends is told by [`Raft::report_snapshot`], exactly once.
+    pub fn send_snapshot(&self, message: Message, body: SnapshotBody) {
+        let to = MemberId(message.to);
+        let Some(peer) = self.peer(to) else {
+            self.unroutable(to.0, 1);
+            return self.snapshot_failed(to);
+        };
+        let kind = kind_index(message.r#type);
+        if let Err(reason) = peer.outbox.begin_snapshot(kind, self.inner.shared.limits.snapshots) {
+            tracing::warn!(peer = %to, reason = reason.label(), "snapshot not sent");
+            return self.snapshot_failed(to);
+        }
+        let shared = &self.inner.shared;
+        shared.tasks.spawn_on(snapshot::sender::send(peer, message, body), &shared.runtime);
+    }
+
+    /// Drops everything to and from a peer while its connections stay, until [`Self::mend_peer`]: a test hook (etcd's
+    /// `Transport.CutPeer`).
+    pub fn cut_peer(&self, id: MemberId) {
+        if let Some(peer) = self.peer(id) {
+            peer.set_paused(true);
+        }
+    }
+
     /// Ends what [`Self::cut_peer`] began.
-    pub fn mend_peer(&self, _id: MemberId) { todo!() }
-    /// As [`Self::cut_peer`], for all.
-    pub fn pause(&self) { todo!() }
-    /// Ends what [`Self::pause`] began.
-    pub fn resume(&self) { todo!() }
-    /// Since when the peer is active; none while it is not.
-    pub fn active_since(&self, _id: MemberId) -> Option<std::time::SystemTime> { todo!() }
-    /// How many peers are active.
-    pub fn active_peers(&self) -> usize { todo!() }
-    /// The state of every peer and remote, as `/api/peers` shows it.
-    pub fn peers(&self) -> Vec<status::PeerStatus> { todo!() }
-    /// [`Self::peers`] and what belongs to no peer.
-    pub fn status(&self) -> TransportStatus { todo!() }
+    pub fn mend_peer(&self, id: MemberId) {
+        if let Some(peer) = self.peer(id) {
+            peer.set_paused(false);
+        }
+    }
+
+    /// [`Self::cut_peer`] for all, and for who comes later (etcd's `Transport.Pause`).
+    pub fn pause(&self) {
+        self.set_paused(true);
+    }
+
+    /// Ends what [`Self::pause`] and [`Self::cut_peer`] began (etcd's `Transport.Resume`).
+    pub fn resume(&self) {
+        self.set_paused(false);
+    }
+
+    /// Since when the peer is active: its last stream or POST went well. None while it is not (etcd's `ActiveSince`).
+    pub fn active_since(&self, id: MemberId) -> Option<SystemTime> {
+        self.peer(id).and_then(|peer| peer.link(|link| link.active_since))
+    }
+
+    /// How many peers are active (etcd's `ActivePeers`).
+    pub fn active_peers(&self) -> usize {
+        let peers = self.inner.peers.load();
+        peers.values().filter(|peer| peer.link(|link| link.active_since.is_some())).count()
+    }
+
+    /// The state of every peer and remote, by ID, as `/api/peers` shows it.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let names: HashMap<MemberId, String> = self.members().map_or_else(HashMap::new, |Members(members)| {
+            members.into_iter().map(|member| (member.id, member.name)).collect()
+        });
+        let mut peers: Vec<_> = self.inner.peers.load().values().cloned().collect();
+        peers.sort_unstable_by_key(|peer| peer.id);
+        peers.iter().map(|peer| peer.status(names.get(&peer.id).cloned().unwrap_or_default())).collect()
+    }
+
+    /// [`Self::peers`], and what belongs to no peer.
+    pub fn status(&self) -> TransportStatus {
+        TransportStatus {
+            local: self.inner.shared.identity.member,
+            peers: self.peers(),
+            strangers: self.strangers(),
+            unroutable: self.inner.unroutable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            tls: self.inner.tls.as_ref().map(Tls::status),
+        }
+    }
+
     /// Who we are.
-    pub fn identity(&self) -> &Identity { todo!() }
-    /// Ends every stream cleanly and every task; what is queued is dropped as `stopped`.
-    pub async fn stop(&self) { todo!() }
+    pub fn identity(&self) -> &Identity {
+        &self.inner.shared.identity
+    }
+
+    /// Ends every stream cleanly and every task; what is queued is dropped as `stopped`. Returns when no task is left.
+    /// The ledger can still be read.
+    pub async fn stop(&self) {
+        {
+            let mut changes = self.changes();
+            changes.stopped = true;
+            for peer in self.inner.peers.load().values() {
+                peer.close(DropReason::Stopped);
+            }
+            self.inner.strangers.close();
+        }
+        self.inner.stop.cancel();
+        self.inner.shared.client.stop().await;
+        self.inner.shared.tasks.close();
+        self.inner.shared.tasks.wait().await;
+    }
+
+    fn changes(&self) -> std::sync::MutexGuard<'_, Changes> {
+        self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, id: MemberId, urls: &[PeerUrl]) -> Result<(), TransportError> {
+        if id.0 == 0 || id == self.inner.shared.identity.member {
+            return Err(TransportError::NotAPeer(id));
+        }
+        if urls.is_empty() { Err(PeerUrlError::Empty.into()) } else { Ok(()) }
+    }
+
+    fn peer(&self, id: MemberId) -> Option<Arc<Peer>> {
+        self.inner.peers.load().get(&id).cloned()
+    }
+
+    fn insert(&self, changes: &Changes, id: MemberId, urls: Vec<PeerUrl>) -> Arc<Peer> {
+        let peer = Peer::remote(id, urls, self.inner.stop.child_token(), self.inner.shared.clone());
+        peer.set_paused(changes.paused);
+        let mut peers = HashMap::clone(&self.inner.peers.load());
+        peers.insert(id, peer.clone());
+        self.inner.peers.store(Arc::new(peers));
+        peer
+    }
+
+    fn take(&self, _changes: &Changes, id: MemberId) -> bool {
+        let mut peers = HashMap::clone(&self.inner.peers.load());
+        let Some(peer) = peers.remove(&id) else { return false };
+        self.inner.peers.store(Arc::new(peers));
+        peer.close(DropReason::PeerRemoved);
+        true
+    }
+
+    fn set_paused(&self, paused: bool) {
+        self.changes().paused = paused;
+        for peer in self.inner.peers.load().values() {
+            peer.set_paused(paused);
+        }
+    }
+
+    fn unroutable(&self, to: u64, messages: usize) {
+        let reason = if to == 0 { "no_destination" } else { "unknown_peer" };
+        self.inner.unroutable.lock().unwrap_or_else(PoisonError::into_inner).add(reason, messages as u64);
+        tracing::trace!(to = %MemberId(to), messages, reason, "messages not sent");
+    }
+
+    fn snapshot_failed(&self, to: MemberId) {
+        self.inner.shared.raft.report_unreachable(to);
+        self.inner.shared.raft.report_snapshot(to, SnapshotStatus::Failure);
+    }
+
+    fn strangers(&self) -> Incoming {
+        self.inner.strangers.ledger()
+    }
+}
+
+/// What the server side needs.
+impl Transport {
+    pub(crate) fn members(&self) -> Option<Members> {
+        self.inner.shared.raft.members()
+    }
+
+    pub(crate) fn raft(&self) -> &Arc<dyn Raft> {
+        &self.inner.shared.raft
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.shared.limits
+    }
+
+    /// Whether this is a configured peer, not a remote.
+    pub(crate) fn is_peer(&self, id: MemberId) -> bool {
+        self.peer(id).is_some_and(|peer| !peer.is_remote())
+    }
+
+    /// Notes that a member asked us, and what it said of itself: who is not known is added as a remote, when its URLs
+    /// are legal (etcd's `addRemoteFromRequest`).
+    pub(crate) fn admit(&self, from: MemberId, urls: Option<&str>) {
+        if let Some(peer) = self.peer(from) {
+            return peer.heard();
+        }
+        if self.inner.shared.raft.is_removed(from) {
+            return;
+        }
+        if let Some(Ok(urls)) = urls.map(PeerUrl::list) {
+            // Its own ID, or nobody's: not to be added, and no reason to refuse the request.
+            let _ = self.add_remote(from, urls);
+        }
+    }
+
+    /// Opens a stream that this peer has asked for. None: it is not a peer.
+    pub(crate) fn open_stream(
+        &self,
+        kind: StreamKind,
+        from: MemberId,
+        connection: Option<Arc<IoStatus>>,
+    ) -> Option<StreamBody> {
+        let peer = self.peer(from).filter(|peer| !peer.is_remote())?;
+        StreamBody::attach(peer, kind, connection)
+    }
+
+    /// Takes the message of one `POST /raft`, and waits for the application.
+    pub(crate) async fn receive(&self, from: Option<MemberId>, message: Message, bytes: u64) -> Result<(), Rejected> {
+        self.process(from, Channel::Pipeline, message, bytes).await
+    }
+
+    /// Counts what could not be read from a request.
+    pub(crate) fn undecodable(&self, from: Option<MemberId>, channel: Channel, kind: &'static str) {
+        if let Some(peer) = from.and_then(|from| self.peer(from)) {
+            peer.link(|link| {
+                link.frame_errors.add((channel, kind), 1);
+                link.received_failures += 1;
+            });
+        }
+    }
+
+    /// Saves the body of one `POST /raft/snapshot`, hands its message over, and waits for the application.
+    pub(crate) async fn receive_snapshot<S>(
+        &self,
+        from: Option<MemberId>,
+        message: Message,
+        envelope_bytes: u64,
+        body: S,
+    ) -> Result<(), SnapshotError>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    {
+        let peer = from.and_then(|from| self.peer(from));
+        let mut receiving = snapshot::receiver::Receiving::begin(peer, &message);
+        let outcome = self.save_and_process(from, message, envelope_bytes, body, &mut receiving).await;
+        receiving.end(&outcome);
+        outcome
+    }
+
+    async fn save_and_process<S>(
+        &self,
+        from: Option<MemberId>,
+        message: Message,
+        envelope_bytes: u64,
+        body: S,
+        receiving: &mut snapshot::receiver::Receiving,
+    ) -> Result<(), SnapshotError>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    {
+        let peer = from.and_then(|from| self.peer(from));
+        let inbox = peer.as_ref().map_or(&self.inner.strangers, |peer| &peer.inbox);
+        let mut answering = match inbox::Answering::begin(inbox, Channel::Snapshot, &message, envelope_bytes) {
+            Ok(answering) => answering,
+            Err(RejectReason::Paused) => return Ok(()),
+            Err(_) => return Err(SnapshotError::Process("stopped".to_owned())),
+        };
+        let saved = async {
+            let store = self.inner.snapshots.as_ref().ok_or("this member takes no snapshots")?;
+            let _permit = self.inner.receiving.try_acquire().map_err(|_| "too many snapshots at a time")?;
+            let saving = store.save(receiving.index(), body, |bytes| {
+                inbox.body(bytes);
+                receiving.progressed(bytes);
+            });
+            saving.await.map_err(|error| error.to_string())
+        };
+        let saved: Result<u64, String> = self.until_stopped(saved).await.unwrap_or_else(|| Err("stopped".to_owned()));
+        if let Err(why) = saved {
+            answering.rejected(RejectReason::Failed);
+            return Err(SnapshotError::Save(why));
+        }
+        let outcome = self.answer(from, message, answering).await;
+        outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()))
+    }
+
+    async fn process(
+        &self,
+        from: Option<MemberId>,
+        channel: Channel,
+        message: Message,
+        bytes: u64,
+    ) -> Result<(), Rejected> {
+        let peer = from.and_then(|from| self.peer(from));
+        let inbox = peer.as_ref().map_or(&self.inner.strangers, |peer| &peer.inbox);
+        match inbox::Answering::begin(inbox, channel, &message, bytes) {
+            Ok(answering) => self.answer(from, message, answering).await,
+            // Who is cut off looks like a network that swallows.
+            Err(RejectReason::Paused) => Ok(()),
+            Err(_) => Err(Rejected::one("stopped")),
+        }
+    }
+
+    /// Hands one message over whose sender waits.
+    async fn answer(
+        &self,
+        from: Option<MemberId>,
+        message: Message,
+        mut answering: inbox::Answering<'_>,
+    ) -> Result<(), Rejected> {
+        let size = message_size(&message);
+        let peer = from.and_then(|from| self.peer(from));
+        let span = peer.and_then(|peer| peer.tracer().receive_span(&message, answering.channel(), size));
+        let processing = self.inner.shared.raft.process(from.unwrap_or_default(), vec![message]);
+        let outcome = self.until_stopped(processing).await;
+        match &outcome {
+            Some(Ok(())) => answering.processed(),
+            Some(Err(Rejected(rejections))) => match rejections.first() {
+                Some(rejection) => answering.rejected(rejection.kind.into()),
+                None => answering.processed(),
+            },
+            None => answering.rejected(RejectReason::Stopped),
+        }
+        if let (Some(span), Some(reason)) = (&span, answering.reason()) {
+            span.failed(reason.label());
+        }
+        outcome.unwrap_or_else(|| Err(Rejected::one("stopped")))
+    }
+
+    async fn until_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.inner.stop.run_until_cancelled(future).await
+    }
+}
+
+/// Why a snapshot was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    /// Its body could not be read or saved.
+    #[error("{0}")]
+    Save(String),
+    /// The application did not take it.
+    #[error("{0}")]
+    Process(String),
+}
+
+/// How often remotes are looked through for those that are too old.
+const AGING_INTERVAL: Duration = Duration::from_secs(5);
+
+async fn age_remotes(inner: std::sync::Weak<Inner>, stop: CancellationToken) {
+    let aging = async {
+        loop {
+            tokio::time::sleep(AGING_INTERVAL).await;
+            let Some(inner) = inner.upgrade() else { return };
+            let transport = Transport { inner };
+            let age = transport.inner.shared.limits.remote_age;
+            let peers = transport.inner.peers.load_full();
+            for peer in peers.values().filter(|peer| peer.is_remote() && peer.silent_for() > age) {
+                tracing::info!(peer = %peer.id, "remote forgotten, it has been silent for long");
+                transport.take(&transport.changes(), peer.id);
+            }
+        }
+    };
+    stop.run_until_cancelled(aging).await;
 }

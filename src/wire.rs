@@ -1,7 +1,19 @@
 //! The wire, without I/O: bytes in, messages out. No socket, no clock, no runtime.
 
+mod decode;
+mod encode;
+mod error;
+mod fields;
+pub mod frames;
+mod gather;
 pub mod headers;
+mod limits;
 pub mod message;
 pub mod msgappv2;
+mod payload;
 pub mod raftpb;
+pub mod stream;
 pub mod version;
+
+pub use error::{FrameError, FrameErrorKind};
+pub use limits::FrameLimits;

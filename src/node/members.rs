@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::MemberId,
-    transport::{Member, Members, urls::PeerUrl},
+    transport::{
+        raft::{Member, Members},
+        urls::PeerUrl,
+    },
     wire::raftpb::{ConfChange, ConfChangeType, ConfState},
 };
 

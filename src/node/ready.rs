@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     id::{ClusterId, MemberId},
-    transport::{RejectionKind, SnapshotStatus, snapshot::SnapshotBody},
+    transport::{
+        raft::{RejectionKind, SnapshotStatus},
+        snapshot::SnapshotBody,
+    },
     wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType},
 };
 

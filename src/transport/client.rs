@@ -1,0 +1,394 @@
+//! Connections to peers: dialled for whoever owns them, and a small pool of them for POSTs.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    metrics::{AttemptResult, Direction},
+    tls::{HANDSHAKE_TIMEOUT, HandshakeError, Tls},
+    transport::{
+        Identity,
+        io::{DeadlineIo, End, IoStatus, PeerIo, WRITE_DEADLINE},
+        resolver::Resolver,
+        urls::PeerUrl,
+    },
+};
+
+mod failure;
+mod pool;
+
+pub(crate) use failure::{DialError, PostError, tls_failure};
+use pool::{IDLE_TIMEOUT, Pool, is_idle};
+
+/// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
+/// connection starts with 8 KiB and grows only while reads fill what there is, so that idle ones cost little and a
+/// stream of large messages takes few reads.
+const READ_BUFFER: usize = 512 << 10;
+/// TCP keep-alive: etcd's `net.Dialer.KeepAlive`.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long a POST waits for its answer once its body is out.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of an answer's text is read.
+const ANSWER_TEXT: usize = 64 << 10;
+
+/// The body of a request: nothing, bytes, or a stream.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// What moves a connection: to be polled by its owner, beside whatever it waits for.
+pub(crate) type Driver = http1::Connection<TokioIo<PeerIo>, Body>;
+
+/// A body without bytes.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body of bytes that are all there.
+pub(crate) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A connection that its owner drives: no task runs it.
+pub(crate) struct Connection {
+    /// Where requests go in.
+    pub(crate) sender: http1::SendRequest<Body>,
+    /// Must be polled for anything to move; ends when the connection does.
+    pub(crate) driver: Driver,
+    /// The address that answered.
+    pub(crate) remote: SocketAddr,
+    /// What opening it took.
+    pub(crate) phases: DialPhases,
+    /// How it ends, and how far the writing got.
+    pub(crate) io: Arc<IoStatus>,
+}
+
+/// The times of a dial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DialPhases {
+    /// The look-up; none for an IP address.
+    pub(crate) dns: Option<Duration>,
+    /// TCP, addresses that failed included.
+    pub(crate) connect: Duration,
+    /// The handshake; none for `http`.
+    pub(crate) tls: Option<Duration>,
+}
+
+/// The answer to a POST.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its headers.
+    pub(crate) headers: HeaderMap,
+    /// Its text, the first 64 KiB of it.
+    pub(crate) text: String,
+}
+
+/// Dials peers, and posts to them over connections that it keeps for a while. One per transport.
+pub(crate) struct Client {
+    headers: HeaderMap,
+    tls: Option<Tls>,
+    dial_timeout: Duration,
+    resolver: Resolver,
+    pool: Arc<Pool>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Client {
+    /// A client that speaks as `identity`. `dial_timeout` bounds the connecting, over all addresses of a name.
+    pub(crate) fn new(identity: Arc<Identity>, tls: Option<Tls>, dial_timeout: Duration) -> Self {
+        Self {
+            headers: headers_of(&identity),
+            tls,
+            dial_timeout,
+            resolver: Resolver::new(),
+            pool: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Opens a connection: look-up (1 s), TCP (the dial time-out), TLS (10 s).
+    pub(crate) async fn dial(&self, url: &PeerUrl) -> Result<Connection, DialError> {
+        // Boxed: whoever waits in a dial waits long, and the future of a handshake is large.
+        Box::pin(self.open(url)).await
+    }
+
+    async fn open(&self, url: &PeerUrl) -> Result<Connection, DialError> {
+        let mut phases = DialPhases::default();
+        let tls = match url.is_tls() {
+            true => Some(self.tls.as_ref().ok_or_else(|| DialError::NoTls(url.clone()))?),
+            false => None,
+        };
+        let addresses = self.addresses(url, &mut phases).await?;
+        let begin = Instant::now();
+        let (stream, address) = self.connect(&addresses, url.port()).await?;
+        phases.connect = begin.elapsed();
+        let io = IoStatus::new(WRITE_DEADLINE);
+        let stream = DeadlineIo::new(stream, io.clone());
+        let stream = match tls {
+            None => PeerIo::Plain(stream),
+            Some(tls) => {
+                let begin = Instant::now();
+                let stream = secure(tls, url, address, stream).await?;
+                phases.tls = Some(begin.elapsed());
+                PeerIo::Tls(Box::new(TlsStream::Client(stream)))
+            }
+        };
+        let mut http = http1::Builder::new();
+        http.max_buf_size(READ_BUFFER);
+        let (sender, driver) =
+            http.handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http { address, error })?;
+        Ok(Connection { sender, driver, remote: address, phases, io })
+    }
+
+    async fn addresses(&self, url: &PeerUrl, phases: &mut DialPhases) -> Result<Arc<[IpAddr]>, DialError> {
+        if let Ok(address) = url.host().parse() {
+            return Ok([address].into());
+        }
+        let begin = Instant::now();
+        let addresses = self.resolver.lookup(url.host()).await?;
+        phases.dns = Some(begin.elapsed());
+        Ok(addresses)
+    }
+
+    async fn connect(&self, addresses: &[IpAddr], port: u16) -> Result<(TcpStream, SocketAddr), DialError> {
+        let deadline = Instant::now() + self.dial_timeout;
+        let mut last = None;
+        for (tried, address) in addresses.iter().enumerate() {
+            let address = SocketAddr::new(*address, port);
+            // As Go's dialer: an address that is silent may take its share of the time, not that of the others.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+            last = Some(match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => match prepare(&stream) {
+                    Ok(()) => return Ok((stream, address)),
+                    Err(error) => DialError::Connect { address, error },
+                },
+                Ok(Err(error)) => DialError::Connect { address, error },
+                Err(_) => DialError::Timeout { address, after: self.dial_timeout },
+            });
+        }
+        let nowhere = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port);
+        Err(last.unwrap_or_else(|| DialError::Connect { address: nowhere, error: io::ErrorKind::NotFound.into() }))
+    }
+
+    /// A request with the headers that every request to a peer carries. Add a body, and what its endpoint asks for.
+    pub(crate) fn request(&self, method: Method, url: &PeerUrl, path: &str) -> http::request::Builder {
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, url.authority());
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        request
+    }
+
+    /// Posts `body` and waits for the answer, at most 10 s after the last byte of the request was written. Over a
+    /// connection that was kept, a request of which no byte was written is tried once more over a new one.
+    pub(crate) async fn post(
+        &self,
+        url: &PeerUrl,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Answer, PostError> {
+        let request = || {
+            let request = self.request(Method::POST, url, path).header(header::CONTENT_TYPE, content_type);
+            request.body(full(body.clone())).map_err(|error| PostError::Request { url: url.clone(), error })
+        };
+        if let Some(mut kept) = self.pool.take(url.as_str()) {
+            let written = kept.io.written();
+            match Box::pin(exchange(&mut kept, request()?)).await {
+                Err(PostError::Broken(_)) if kept.io.written() == written => {}
+                Err(error) => return Err(error),
+                Ok(answer) => {
+                    self.keep(url, kept);
+                    return Ok(answer);
+                }
+            }
+        }
+        let request = request()?;
+        let mut fresh = self.dial(url).await?;
+        let answer = Box::pin(exchange(&mut fresh, request)).await.inspect_err(|error| {
+            if let PostError::Broken(error) = error {
+                self.first_request_failed(error);
+            }
+        })?;
+        self.keep(url, fresh);
+        Ok(answer)
+    }
+
+    /// What became of a dial whose first request was not answered. With TLS 1.3 a client learns only here that its
+    /// certificate was refused: then this counts the handshake as failed.
+    pub(crate) fn first_request_failed(&self, error: &hyper::Error) -> AttemptResult {
+        match (tls_failure(error), &self.tls) {
+            (Some(reason), Some(tls)) => {
+                tls.note_failure(Direction::Out, reason);
+                AttemptResult::Tls
+            }
+            _ => AttemptResult::Unreachable,
+        }
+    }
+
+    fn keep(&self, url: &PeerUrl, mut connection: Connection) {
+        if self.stop.is_cancelled() || !is_idle(&mut connection) {
+            return;
+        }
+        if self.pool.put(url.as_str(), connection) {
+            let (pool, stop) = (Arc::downgrade(&self.pool), self.stop.clone());
+            self.tasks.spawn(async move {
+                let sweep = async {
+                    let mut next = IDLE_TIMEOUT;
+                    loop {
+                        tokio::time::sleep(next).await;
+                        match pool.upgrade().and_then(|pool| pool.sweep()) {
+                            Some(wait) => next = wait,
+                            None => return,
+                        }
+                    }
+                };
+                stop.run_until_cancelled(sweep).await;
+            });
+        }
+    }
+
+    /// Closes what is kept and waits until no task is left. A later POST dials and keeps nothing.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.pool.clear();
+        self.resolver.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The headers that every request carries, written once.
+fn headers_of(identity: &Identity) -> HeaderMap {
+    let version = identity.server_version;
+    let urls: Vec<&str> = identity.urls.iter().map(PeerUrl::as_str).collect();
+    let fields = [
+        ("x-server-from", identity.member.to_string()),
+        ("x-server-version", format!("{}.{}.{}", version.major, version.minor, version.patch)),
+        ("x-min-cluster-version", "3.0.0".to_owned()),
+        ("x-etcd-cluster-id", identity.cluster.to_string()),
+        ("x-peerurls", urls.join(",")),
+    ];
+    let written = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    // A URL that no header can carry is not told.
+    written
+        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
+        .collect()
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))
+}
+
+async fn secure(
+    tls: &Tls,
+    url: &PeerUrl,
+    address: SocketAddr,
+    stream: DeadlineIo<TcpStream>,
+) -> Result<tokio_rustls::client::TlsStream<DeadlineIo<TcpStream>>, DialError> {
+    let config = tls.client().ok_or_else(|| DialError::NoTls(url.clone()))?;
+    let handshake = async {
+        let name = ServerName::try_from(url.host().to_owned()).map_err(|_| HandshakeError::not_a_name(url.host()))?;
+        let connected = TlsConnector::from(config).connect(name, stream);
+        timeout(HANDSHAKE_TIMEOUT, connected)
+            .await
+            .map_err(|_| HandshakeError::timeout())?
+            .map_err(HandshakeError::from)
+    };
+    handshake.await.map_err(|error| {
+        tls.note_failure(Direction::Out, error.reason());
+        DialError::Tls { address, error }
+    })
+}
+
+/// Polls a connection's driver beside a future that needs it. When the connection ends, the future still says what it
+/// has: an answer may have come with the close.
+pub(crate) async fn drive<F: Future>(driver: &mut Driver, future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut ended = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
+        if ended || Pin::new(&mut *driver).poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        ended = true;
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+async fn exchange(connection: &mut Connection, request: Request<Body>) -> Result<Answer, PostError> {
+    let Connection { sender, driver, io, .. } = connection;
+    let begin = Instant::now();
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        read_answer(response).await
+    };
+    let patience = async {
+        loop {
+            let deadline = io.last_write().max(begin) + ANSWER_TIMEOUT;
+            if deadline <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = drive(driver, answer) => outcome.map_err(|error| match io.end() {
+            Some(End::Stalled) => PostError::Stalled,
+            _ => PostError::Broken(error),
+        }),
+        () = patience => Err(PostError::NoAnswer),
+    }
+}
+
+async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+    let (head, mut body) = response.into_parts();
+    let mut text = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            let room = ANSWER_TEXT - text.len();
+            text.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                break;
+            }
+        }
+    }
+    Ok(Answer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
+}
+
+#[cfg(test)]
+mod tests;

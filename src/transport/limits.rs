@@ -1,5 +1,9 @@
 //! The bounds of everything that a peer can make grow.
 
+use std::time::Duration;
+
+use crate::wire::FrameLimits;
+
 /// Bounds of queues, frames and connections. A message queue is bounded in messages *and* in bytes.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -26,7 +30,19 @@ pub struct Limits {
     /// Remotes known at a time. Default 64.
     pub remotes: usize,
     /// How long a remote is kept after its last request. Default 10 min.
-    pub remote_age: std::time::Duration,
+    pub remote_age: Duration,
+}
+
+impl Limits {
+    /// The part of them that the codecs need.
+    pub(crate) fn frames(&self) -> FrameLimits {
+        FrameLimits {
+            message_bytes: self.message_bytes,
+            msgapp_bytes: self.msgapp_bytes,
+            entry_bytes: self.entry_bytes,
+            entries: self.entries,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -44,7 +60,7 @@ impl Default for Limits {
             entries: MIB,
             snapshots: 2,
             remotes: 64,
-            remote_age: std::time::Duration::from_secs(600),
+            remote_age: Duration::from_secs(600),
         }
     }
 }

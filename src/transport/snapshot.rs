@@ -1,33 +1,93 @@
-//! Snapshots: their bodies, and where received ones are kept.
+//! Snapshots: their bodies, how one is sent, and where received ones are kept.
 
-use std::{io, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read},
+};
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
+use tokio::sync::mpsc;
+
+pub(crate) mod receiver;
+pub(crate) mod sender;
+pub(crate) mod store;
+
+/// How much of a file is read at once.
+const BLOCK: usize = 256 << 10;
+/// How many blocks may lie between the file and the network.
+const BLOCKS_AHEAD: usize = 4;
 
 /// The data of a snapshot on its way out.
 pub struct SnapshotBody {
-    /// The bytes, in pieces.
-    pub stream: BoxStream<'static, io::Result<Bytes>>,
+    /// The bytes, in pieces. An error cuts the connection, so that the receiver cannot take a part for the whole.
+    pub(crate) stream: BoxStream<'static, io::Result<Bytes>>,
     /// How many there will be, where it is known.
-    pub length: Option<u64>,
+    pub(crate) length: Option<u64>,
 }
 
 impl SnapshotBody {
-    /// The bytes of a file, from its current position to its end.
-    pub fn from_file(_file: std::fs::File) -> io::Result<Self> { todo!() }
+    /// Bytes that come in pieces.
+    pub fn from_stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static, length: Option<u64>) -> Self {
+        Self { stream: stream.boxed(), length }
+    }
+
+    /// What a blocking reader gives, read on a thread of its own. Needs a tokio runtime.
+    pub fn from_reader(reader: impl Read + Send + 'static, length: Option<u64>) -> Self {
+        let (sender, receiver) = mpsc::channel(BLOCKS_AHEAD);
+        let mut start = Some(move || read_blocks(reader, &sender));
+        let blocks = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+        // The thread starts when the first block is asked for: what waits for its turn holds no thread.
+        let blocks = stream::once(async move {
+            if let Some(read) = start.take() {
+                tokio::task::spawn_blocking(read);
+            }
+            blocks
+        });
+        Self { stream: blocks.flatten().boxed(), length }
+    }
+
+    /// The bytes of a file, from where it stands to its end. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the file's length cannot be read.
+    pub fn from_file(mut file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len().saturating_sub(io::Seek::stream_position(&mut file)?);
+        Ok(Self::from_reader(file, Some(length)))
+    }
 }
 
-/// A directory of received snapshots, as etcd's `Snapshotter` keeps them: `{index:016x}.snap.db`.
-#[derive(Clone, Debug)]
-pub struct SnapshotStore {
-    /// directory
-    pub directory: PathBuf,
+fn read_blocks(mut reader: impl Read, sender: &mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let mut block = Vec::with_capacity(BLOCK);
+        let read = match reader.by_ref().take(BLOCK as u64).read_to_end(&mut block) {
+            Ok(0) => return,
+            Ok(_) => Ok(Bytes::from(block)),
+            Err(error) => Err(error),
+        };
+        let failed = read.is_err();
+        // Nobody takes it any more: the snapshot was given up.
+        if sender.blocking_send(read).is_err() || failed {
+            return;
+        }
+    }
 }
 
-impl SnapshotStore {
-    /// A store in `directory`, which is made if it is not there; what a crash left half written is removed.
-    pub fn open(_directory: impl Into<PathBuf>) -> io::Result<Self> { todo!() }
-    /// Where the snapshot at `index` is, once [`Raft::process`](super::Raft::process) is given its message.
-    pub fn path(&self, _index: u64) -> PathBuf { todo!() }
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_files_bytes_come_out_as_they_are() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("data");
+        let data: Vec<u8> = (0..BLOCK * 3 + 17).map(|i| (i % 251) as u8).collect();
+        fs::write(&path, &data).expect("a file");
+        let body = SnapshotBody::from_file(File::open(&path).expect("a file")).expect("a body");
+        assert_eq!(body.length, Some(data.len() as u64));
+        let read: Vec<Bytes> = body.stream.map(|block| block.expect("a block")).collect().await;
+        assert_eq!(read.concat(), data);
+    }
 }

@@ -3,6 +3,7 @@
 use crate::{
     id::MemberId,
     metrics::{Incoming, Link, Outgoing, Tally},
+    tls::TlsStatus,
     transport::urls::PeerUrl,
 };
 
@@ -28,7 +29,7 @@ pub struct PeerStatus {
 }
 
 /// The state of the whole transport.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TransportStatus {
     /// This member.
     pub local: MemberId,
@@ -38,4 +39,6 @@ pub struct TransportStatus {
     pub strangers: Incoming,
     /// Messages to nobody (`no_destination`) or to whom we do not know (`unknown_peer`).
     pub unroutable: Tally<&'static str>,
+    /// How its certificates do; none without TLS.
+    pub tls: Option<TlsStatus>,
 }

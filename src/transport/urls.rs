@@ -1,6 +1,10 @@
 //! Peer URLs, and which of them to dial.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use url::Url;
 
@@ -61,7 +65,8 @@ impl PeerUrl {
 
     /// Reads a list of URLs with commas between them, as `--initial-advertise-peer-urls` and `X-PeerURLs` have it.
     pub fn list(text: &str) -> Result<Vec<Self>, PeerUrlError> {
-        let urls: Vec<Self> = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
+        let urls: Vec<Self> =
+            text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
         if urls.is_empty() { Err(PeerUrlError::Empty) } else { Ok(urls) }
     }
 }
@@ -111,5 +116,106 @@ impl FromStr for PeerUrl {
 impl serde::Serialize for PeerUrl {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
+    }
+}
+
+/// Which of a peer's URLs is dialled: one until it fails, then the next (etcd's `urlPicker`).
+pub(crate) struct UrlPicker {
+    state: Mutex<Picked>,
+}
+
+struct Picked {
+    urls: Vec<PeerUrl>,
+    picked: usize,
+}
+
+impl UrlPicker {
+    /// Starts with the first of `urls`, of which there is at least one.
+    pub(crate) fn new(urls: Vec<PeerUrl>) -> Self {
+        Self { state: Mutex::new(Picked { urls, picked: 0 }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Picked> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the URLs; starts with the first.
+    pub(crate) fn update(&self, urls: Vec<PeerUrl>) {
+        *self.lock() = Picked { urls, picked: 0 };
+    }
+
+    /// The URL to dial now.
+    pub(crate) fn pick(&self) -> PeerUrl {
+        let state = self.lock();
+        state.urls[state.picked].clone()
+    }
+
+    /// Moves on to the next URL, if `url` is still the one: of several tasks that failed on it, one moves on.
+    pub(crate) fn unreachable(&self, url: &PeerUrl) {
+        let mut state = self.lock();
+        if state.urls[state.picked] == *url {
+            state.picked = (state.picked + 1) % state.urls.len();
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<PeerUrl> {
+        self.lock().urls.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(text: &str) -> Vec<PeerUrl> {
+        PeerUrl::list(text).expect("a list of URLs")
+    }
+
+    #[test]
+    fn peer_urls_are_what_etcd_takes_for_one() {
+        for good in ["http://10.0.0.1:2380", "https://etcd-0.etcd:2380", "http://[::1]:80", "https://localhost:443"] {
+            assert_eq!(good.parse::<PeerUrl>().map(|url| url.to_string()), Ok(good.to_owned()));
+        }
+        for bad in [
+            "",
+            "10.0.0.1:2380",
+            "http://10.0.0.1",
+            "http://10.0.0.1:2380/raft",
+            "http://10.0.0.1:2380/",
+            "ftp://a:1",
+            "http://a:x",
+            "http://a:70000",
+            "http://u@a:1",
+            "http://a:1?x",
+            "http://:2380",
+            "http://a:0",
+        ] {
+            assert!(bad.parse::<PeerUrl>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_host_has_no_brackets_and_a_default_port_stays() {
+        let url: PeerUrl = "https://[::1]:443".parse().expect("a URL");
+        assert_eq!((url.host(), url.port(), url.is_tls(), url.authority()), ("::1", 443, true, "[::1]:443"));
+    }
+
+    #[test]
+    fn several_failures_on_one_url_move_on_once() {
+        let picker = UrlPicker::new(urls("http://a:1,http://b:2,http://c:3"));
+        let first = picker.pick();
+        picker.unreachable(&first);
+        picker.unreachable(&first);
+        assert_eq!(picker.pick().as_str(), "http://b:2");
+    }
+
+    #[test]
+    fn after_the_last_url_comes_the_first() {
+        let picker = UrlPicker::new(urls("http://a:1,http://b:2"));
+        for expected in ["http://a:1", "http://b:2", "http://a:1"] {
+            assert_eq!(picker.pick().as_str(), expected);
+            picker.unreachable(&picker.pick());
+        }
     }
 }

@@ -1,0 +1,77 @@
+//! The words of the protocol: paths, header names, content types, and the text of each refusal.
+
+use http::HeaderName;
+
+/// W3C trace context; on requests that are traced. etcd ignores it.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// ID of the local member; on every request.
+pub const X_SERVER_FROM: HeaderName = HeaderName::from_static("x-server-from");
+/// Version of the local server; on every request, and on every answer under [`RAFT_STREAM`].
+pub const X_SERVER_VERSION: HeaderName = HeaderName::from_static("x-server-version");
+/// Oldest cluster that the local server joins; on every request.
+pub const X_MIN_CLUSTER_VERSION: HeaderName = HeaderName::from_static("x-min-cluster-version");
+/// ID of the cluster; on every request and every answer but a 405.
+pub const X_ETCD_CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
+/// ID of the member that is dialled; on stream requests.
+pub const X_RAFT_TO: HeaderName = HeaderName::from_static("x-raft-to");
+/// Peer URLs of the local member joined with `,`; on every request, where known.
+pub const X_PEER_URLS: HeaderName = HeaderName::from_static("x-peerurls");
+
+/// One message by `POST` (etcd's `RaftPrefix`).
+pub const RAFT: &str = "/raft";
+/// Probes (etcd's `ProbingPrefix`).
+pub const RAFT_PROBING: &str = "/raft/probing";
+/// One snapshot by `POST` (etcd's `RaftSnapshotPrefix`).
+pub const RAFT_SNAPSHOT: &str = "/raft/snapshot";
+/// What both kinds of streams begin with (etcd's `RaftStreamPrefix`).
+pub const RAFT_STREAM: &str = "/raft/stream";
+/// The msgapp stream, less the ID of the member that asks.
+pub const RAFT_STREAM_MSGAPP: &str = "/raft/stream/msgapp";
+/// The message stream, less the ID of the member that asks.
+pub const RAFT_STREAM_MESSAGE: &str = "/raft/stream/message";
+/// Versions of server and cluster.
+pub const VERSION: &str = "/version";
+/// Members of the cluster.
+pub const MEMBERS: &str = "/members";
+
+/// Content type of `POST /raft`.
+pub const APPLICATION_PROTOBUF: &str = "application/protobuf";
+/// Content type of `POST /raft/snapshot`.
+pub const APPLICATION_OCTET_STREAM: &str = "application/octet-stream";
+/// Content type of `/version` and `/members`.
+pub const APPLICATION_JSON: &str = "application/json";
+/// Content type of `/raft/probing` and of every refusal.
+pub const TEXT_PLAIN: &str = "text/plain; charset=utf-8";
+
+/// 405: another method than the path takes.
+pub const METHOD_NOT_ALLOWED: &str = "Method Not Allowed";
+/// 404: no such path.
+pub const PAGE_NOT_FOUND: &str = "404 page not found";
+/// 412: the versions of the two servers do not go together.
+pub const INCOMPATIBLE_VERSION: &str = "incompatible version";
+/// 412: the sender is a member of another cluster.
+pub const CLUSTER_ID_MISMATCH: &str = "cluster ID mismatch";
+/// 412: the dialler thinks that another member answers here.
+pub const TO_FIELD_MISMATCH: &str = "to field mismatch";
+/// 404: no such kind of stream, or a slash after the ID.
+pub const INVALID_PATH: &str = "invalid path";
+/// 404: the ID of the asker does not parse.
+pub const INVALID_FROM: &str = "invalid from";
+/// 410: the asker has been removed from the cluster.
+pub const REMOVED_MEMBER: &str = "removed member";
+/// 404: the asker is not known (yet).
+pub const SENDER_NOT_FOUND: &str = "error sender not found";
+/// 400: the body of `POST /raft` could not be read.
+pub const READING_MESSAGE: &str = "error reading raft message";
+/// 400: the body of `POST /raft` is no message.
+pub const UNMARSHALLING_MESSAGE: &str = "error unmarshalling raft message";
+/// 500: the application did not take the message of `POST /raft`.
+pub const PROCESSING_MESSAGE: &str = "error processing raft message";
+/// 400: the envelope of a snapshot is not one; the error follows in parentheses.
+pub const DECODING_ENVELOPE: &str = "failed to decode raft message";
+/// 400: the envelope of a snapshot holds another message than a `MsgSnap`.
+pub const WRONG_MESSAGE_TYPE: &str = "wrong raft message type";
+/// 500: a snapshot could not be saved; the error follows in parentheses.
+pub const SAVING_SNAPSHOT: &str = "failed to save KV snapshot";
+/// 500: the application did not take a snapshot; the error follows in parentheses.
+pub const PROCESSING_SNAPSHOT: &str = "failed to process raft message";

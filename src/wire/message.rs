@@ -1,0 +1,127 @@
+//! The message stream, and the envelope of a snapshot.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 8 | length, big-endian |
+//! | length | a `raftpb.Message` |
+//!
+//! The link heartbeat is a `MsgHeartbeat` from and to member 0.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::wire::{
+    decode, encode,
+    error::{FrameError, FrameErrorKind},
+    frames::FrameBuffer,
+    gather::Gather,
+    limits::FrameLimits,
+    raftpb::{Message, MessageType},
+};
+
+pub use decode::decode_message;
+
+/// What a frame holds.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every item is a message, and a box would be a malloc for each"
+)]
+pub enum Item {
+    /// A message for raft.
+    Message(Message),
+    /// A link heartbeat: the writer lives. Raft never sees it.
+    Heartbeat,
+}
+
+impl Item {
+    pub(crate) fn new(message: Message) -> Self {
+        if is_link_heartbeat(&message) { Self::Heartbeat } else { Self::Message(message) }
+    }
+}
+
+/// Recognised by type, `from` and `to`, never by its bytes: those differ by version (etcd's
+/// `isLinkHeartbeatMessage`).
+pub fn is_link_heartbeat(message: &Message) -> bool {
+    message.r#type == MessageType::MsgHeartbeat as i32 && message.from == 0 && message.to == 0
+}
+
+/// The protobuf size of the whole message in bytes, whatever the frame: what etcd's byte counters count.
+pub fn message_size(message: &Message) -> usize {
+    message.encoded_len()
+}
+
+/// Protobuf size of the link heartbeat on the message stream: one field, its type.
+pub const LINK_HEARTBEAT_SIZE: u64 = 2;
+
+/// The index of the last entry, or the message's own where it has none: where the log stands after this message.
+pub fn last_index(message: &Message) -> u64 {
+    message.entries.last().map_or(message.index, |entry| entry.index)
+}
+
+/// Writes message frames (etcd's `messageEncoder`).
+#[derive(Debug, Default)]
+pub struct MessageEncoder;
+
+impl MessageEncoder {
+    /// Appends one message.
+    pub fn encode(&mut self, message: &Message, out: &mut FrameBuffer) {
+        out.put_u64(message.encoded_len() as u64);
+        encode::put_message(message, out);
+    }
+
+    /// Appends a link heartbeat.
+    pub fn heartbeat(&mut self, out: &mut FrameBuffer) {
+        self.encode(&Message { r#type: MessageType::MsgHeartbeat as i32, ..Message::default() }, out);
+    }
+}
+
+/// Reads message frames (etcd's `messageDecoder`). After an error it is of no more use.
+#[derive(Debug)]
+pub struct MessageDecoder {
+    limits: FrameLimits,
+    gather: Gather,
+    /// Of the message that comes next, once it is known.
+    length: Option<usize>,
+}
+
+impl MessageDecoder {
+    /// A decoder at the start of a stream.
+    pub fn new(limits: FrameLimits) -> Self {
+        Self { limits, gather: Gather::default(), length: None }
+    }
+
+    /// The next item. None: all of `input` was taken, and more is needed. What follows an item stays in `input`.
+    pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Item>, FrameError> {
+        let length = match self.length {
+            Some(length) => length,
+            None => {
+                let at = self.gather.offset();
+                let Some(length) = self.gather.number(input) else {
+                    return Ok(None);
+                };
+                check_length("a message", length, self.limits.message_bytes, at)?
+            }
+        };
+        self.length = Some(length);
+        let limits = &self.limits;
+        let message = self.gather.part(input, length, |frame, payloads| decode::message(frame, payloads, limits))?;
+        Ok(message.map(|message| {
+            self.length = None;
+            Item::new(message)
+        }))
+    }
+
+    /// The stream has ended: an error if it did inside a frame.
+    pub fn finish(&self) -> Result<(), FrameError> {
+        self.gather.finish(self.length.is_some())
+    }
+}
+
+/// A length that a peer announces, if it is within `limit` bytes.
+pub(crate) fn check_length(what: &str, length: u64, limit: u64, at: u64) -> Result<usize, FrameError> {
+    usize::try_from(length).ok().filter(|_| length <= limit).ok_or_else(|| {
+        let why = format!("a length of {length} bytes for {what} is over the limit of {limit}");
+        FrameError::new(FrameErrorKind::Length, at, why)
+    })
+}

@@ -1,0 +1,291 @@
+//! The msgapp stream, msgappv2.
+//!
+//! | type (1 byte) | content; numbers are 8 bytes, big-endian |
+//! |---|---|
+//! | 0 link heartbeat | nothing |
+//! | 1 entries | entry count; for each entry its length and a `raftpb.Entry`; commit index |
+//! | 2 message | length; a `raftpb.Message` |
+//!
+//! Both sides keep a term and an index: type 2 sets them, type 1 stands on them and moves the index by its entries.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::{
+    id::MemberId,
+    wire::{
+        decode,
+        encode::{self, Scalars},
+        error::{FrameError, FrameErrorKind},
+        frames::FrameBuffer,
+        gather::Gather,
+        limits::FrameLimits,
+        message::{Item, check_length, is_link_heartbeat, last_index},
+        raftpb::{Entry, Message, MessageType},
+    },
+};
+
+const LINK_HEARTBEAT: u8 = 0;
+const APP_ENTRIES: u8 = 1;
+const APP: u8 = 2;
+
+/// Entries that room is made for before they have arrived.
+const ENTRIES_AHEAD: usize = 1024;
+
+/// Where the log of the stream stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Running {
+    term: u64,
+    index: u64,
+}
+
+impl Running {
+    fn after(message: &Message) -> Self {
+        Self { term: message.term, index: last_index(message) }
+    }
+}
+
+/// Writes msgappv2 frames (etcd's `msgAppV2Encoder`). Its state belongs to one stream: start afresh on the next.
+#[derive(Debug)]
+pub struct MsgAppV2Encoder {
+    local: MemberId,
+    remote: MemberId,
+    running: Running,
+}
+
+impl MsgAppV2Encoder {
+    /// An encoder at the start of a stream from `local` to `remote`.
+    pub fn new(local: MemberId, remote: MemberId) -> Self {
+        Self { local, remote, running: Running::default() }
+    }
+
+    /// Appends one message.
+    pub fn encode(&mut self, message: &Message, out: &mut FrameBuffer) {
+        if is_link_heartbeat(message) {
+            return self.heartbeat(out);
+        }
+        if self.stands_on_running(message) {
+            put_entries(message, out);
+        } else {
+            out.put_u8(APP);
+            out.put_u64(message.encoded_len() as u64);
+            encode::put_message(message, out);
+        }
+        self.running = Running::after(message);
+    }
+
+    /// Appends a link heartbeat.
+    pub fn heartbeat(&mut self, out: &mut FrameBuffer) {
+        out.put_u8(LINK_HEARTBEAT);
+    }
+
+    /// Whether the reader can rebuild the message from its entries and commit index. etcd asks for less, and its
+    /// reader gets another message when the rest is set.
+    fn stands_on_running(&self, message: &Message) -> bool {
+        let Running { term, index } = self.running;
+        message.r#type == MessageType::MsgApp as i32
+            && term != 0
+            && (message.term, message.log_term, message.index) == (term, term, index)
+            && (message.from, message.to) == (self.local.0, self.remote.0)
+            && message.snapshot.is_none()
+            && !message.reject
+            && message.reject_hint == 0
+            && message.context.is_empty()
+            && message.vote == 0
+            && are_contiguous(&message.entries, index)
+    }
+}
+
+fn are_contiguous(entries: &[Entry], mut index: u64) -> bool {
+    entries.iter().all(|entry| {
+        let follows = index.checked_add(1) == Some(entry.index);
+        index = entry.index;
+        follows
+    })
+}
+
+fn put_entries(message: &Message, out: &mut FrameBuffer) {
+    let mut scalars = Scalars::new();
+    scalars.byte(APP_ENTRIES);
+    scalars.number(message.entries.len() as u64);
+    for entry in &message.entries {
+        scalars.number(entry.encoded_len() as u64);
+        encode::put_entry(scalars, entry, out);
+        scalars = Scalars::new();
+    }
+    scalars.number(message.commit);
+    scalars.put(out);
+}
+
+/// Reads msgappv2 frames (etcd's `msgAppV2Decoder`). After an error it is of no more use.
+#[derive(Debug)]
+pub struct MsgAppV2Decoder {
+    local: MemberId,
+    remote: MemberId,
+    limits: FrameLimits,
+    running: Running,
+    gather: Gather,
+    expect: Expect,
+    /// Of the type 1 frame that is being read.
+    entries: Vec<Entry>,
+    /// Bytes that this frame may still have.
+    bytes_left: u64,
+}
+
+/// The part of a frame that comes next.
+#[derive(Clone, Copy, Debug)]
+enum Expect {
+    Type,
+    Count,
+    EntryLength { left: u64 },
+    Entry { left: u64, length: usize },
+    Commit,
+    MessageLength,
+    Message { length: usize },
+}
+
+impl Expect {
+    fn entry_or_commit(left: u64) -> Self {
+        if left == 0 { Self::Commit } else { Self::EntryLength { left } }
+    }
+}
+
+impl MsgAppV2Decoder {
+    /// A decoder at the start of a stream that `remote` writes and `local` reads.
+    pub fn new(local: MemberId, remote: MemberId, limits: FrameLimits) -> Self {
+        Self {
+            local,
+            remote,
+            limits,
+            running: Running::default(),
+            gather: Gather::default(),
+            expect: Expect::Type,
+            entries: Vec::new(),
+            bytes_left: 0,
+        }
+    }
+
+    /// The next item. None: all of `input` was taken, and more is needed. What follows an item stays in `input`.
+    pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Item>, FrameError> {
+        loop {
+            let at = self.gather.offset();
+            match self.expect {
+                Expect::Type => {
+                    let Some(kind) = self.gather.byte(input) else {
+                        return Ok(None);
+                    };
+                    match kind {
+                        LINK_HEARTBEAT => return Ok(Some(Item::Heartbeat)),
+                        APP_ENTRIES => self.expect = self.entries_start(at)?,
+                        APP => self.expect = Expect::MessageLength,
+                        _ => return Err(unknown_type(kind, at)),
+                    }
+                }
+                Expect::Count => {
+                    let Some(count) = self.gather.number(input) else {
+                        return Ok(None);
+                    };
+                    self.expect = self.entries_counted(count, at)?;
+                }
+                Expect::EntryLength { left } => {
+                    let Some(length) = self.gather.number(input) else {
+                        return Ok(None);
+                    };
+                    self.expect = Expect::Entry { left, length: self.entry_length(length, at)? };
+                }
+                Expect::Entry { left, length } => {
+                    let read = self
+                        .gather
+                        .part(input, length, |frame, payloads| decode::entry(frame, 0..frame.len(), payloads))?;
+                    let Some(entry) = read else { return Ok(None) };
+                    self.entries.push(entry);
+                    self.expect = Expect::entry_or_commit(left - 1);
+                }
+                Expect::Commit => {
+                    let Some(commit) = self.gather.number(input) else {
+                        return Ok(None);
+                    };
+                    self.expect = Expect::Type;
+                    return Ok(Some(Item::Message(self.rebuild(commit))));
+                }
+                Expect::MessageLength => {
+                    let Some(length) = self.gather.number(input) else {
+                        return Ok(None);
+                    };
+                    let length = check_length("a message", length, self.limits.msgapp_bytes, at)?;
+                    self.expect = Expect::Message { length };
+                }
+                Expect::Message { length } => {
+                    let limits = &self.limits;
+                    let read =
+                        self.gather.part(input, length, |frame, payloads| decode::message(frame, payloads, limits))?;
+                    let Some(message) = read else { return Ok(None) };
+                    self.expect = Expect::Type;
+                    self.running = Running::after(&message);
+                    return Ok(Some(Item::new(message)));
+                }
+            }
+        }
+    }
+
+    /// The stream has ended: an error if it did inside a frame.
+    pub fn finish(&self) -> Result<(), FrameError> {
+        self.gather.finish(!matches!(self.expect, Expect::Type))
+    }
+
+    fn entries_start(&mut self, at: u64) -> Result<Expect, FrameError> {
+        // Raft takes a message of term 0 for a local one. etcd's reader goes on here.
+        if self.running.term == 0 {
+            return Err(FrameError::new(FrameErrorKind::Term, at, "entries before any message has set the term"));
+        }
+        self.bytes_left = self.limits.msgapp_bytes;
+        Ok(Expect::Count)
+    }
+
+    fn entries_counted(&mut self, count: u64, at: u64) -> Result<Expect, FrameError> {
+        if count > self.limits.entries {
+            let why = format!("{count} entries are over the limit of {}", self.limits.entries);
+            return Err(FrameError::new(FrameErrorKind::Count, at, why));
+        }
+        if self.running.index.checked_add(count).is_none() {
+            let why = format!("{count} entries after index {} go beyond the largest index", self.running.index);
+            return Err(FrameError::new(FrameErrorKind::Count, at, why));
+        }
+        let ahead = usize::try_from(count).map_or(ENTRIES_AHEAD, |count| count.min(ENTRIES_AHEAD));
+        self.entries = Vec::with_capacity(ahead);
+        Ok(Expect::entry_or_commit(count))
+    }
+
+    fn entry_length(&mut self, length: u64, at: u64) -> Result<usize, FrameError> {
+        let checked = check_length("an entry", length, self.limits.entry_bytes, at)?;
+        // With the length itself, so that empty entries count too.
+        self.bytes_left = self.bytes_left.checked_sub(length.saturating_add(8)).ok_or_else(|| {
+            let why = format!("a msgapp frame over the limit of {} bytes", self.limits.msgapp_bytes);
+            FrameError::new(FrameErrorKind::Length, at, why)
+        })?;
+        Ok(checked)
+    }
+
+    /// The message that a type 1 frame stands for.
+    fn rebuild(&mut self, commit: u64) -> Message {
+        let Running { term, index } = self.running;
+        let entries = std::mem::take(&mut self.entries);
+        // `entries_counted` has seen that this does not overflow.
+        self.running.index = index.saturating_add(entries.len() as u64);
+        Message {
+            r#type: MessageType::MsgApp as i32,
+            to: self.local.0,
+            from: self.remote.0,
+            term,
+            log_term: term,
+            index,
+            entries,
+            commit,
+            ..Message::default()
+        }
+    }
+}
+
+fn unknown_type(kind: u8, at: u64) -> FrameError {
+    FrameError::new(FrameErrorKind::Type, at, format!("frame type {kind} does not exist"))
+}

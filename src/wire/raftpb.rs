@@ -1,5 +1,10 @@
 //! The messages of raft as etcd writes them: `proto/raftpb.proto`, generated at build time.
 
-#![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from proto/raftpb.proto, which says what each name means")]
+#![allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated from proto/raftpb.proto, which says what each name means"
+)]
 
 include!(concat!(env!("OUT_DIR"), "/raftpb.rs"));

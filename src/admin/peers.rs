@@ -1,0 +1,80 @@
+//! `/api/peers`: everything about every peer, as JSON.
+//!
+//! Field names are stable; fields may be added. IDs are hexadecimal, times RFC 3339, durations seconds. What is not
+//! known is `null`. Counts that never happened are left out of maps and lists.
+//!
+//! ```json
+//! {"local": "8e9e05c52164694d",
+//!  "peers": [{
+//!    "id": "91bc3c398fb3c146", "name": "n2", "urls": ["http://127.0.0.1:2382"],
+//!    "remote": false, "paused": false, "active": true, "active_since": "2026-01-01T00:00:00Z",
+//!    "reachable": true, "round_trip_seconds": 0.0002, "round_trip_p50_seconds": 0.0002,
+//!    "round_trip_p99_seconds": 0.0004, "clock_offset_seconds": 0.00001,
+//!    "probes": {"ok": 12},
+//!    "streams": [{"channel": "msgapp", "direction": "in", "up": true, "last_frame": "2026-01-01T00:00:12Z"}],
+//!    "attempts": [{"channel": "msgapp", "result": "ok", "count": 1}],
+//!    "losses": [{"channel": "msgapp", "direction": "in", "reason": "eof", "count": 1}],
+//!    "frame_errors": [{"channel": "msgapp", "kind": "length", "count": 1}],
+//!    "outgoing": {
+//!      "balanced": true, "offered": {"MsgApp": 3},
+//!      "sent": [{"type": "MsgApp", "channel": "msgapp", "count": 2}],
+//!      "dropped": [{"type": "MsgApp", "channel": "msgapp", "reason": "queue_full", "count": 1}],
+//!      "queued": {"msgapp": 0, "message": 0, "pipeline": 0, "snapshot": 0},
+//!      "bytes": {"msgapp": 512, "message": 0, "pipeline": 0, "snapshot": 0}},
+//!    "incoming": {
+//!      "balanced": true, "received": [{"type": "MsgAppResp", "channel": "message", "count": 2}],
+//!      "waiting": 0, "processed": {"MsgAppResp": 2}, "rejected": [],
+//!      "bytes": {"msgapp": 0, "message": 128, "pipeline": 0, "snapshot": 0}},
+//!    "snapshots": {"in": {"ok": 0, "failed": 0, "in_flight": 0, "bytes": 0},
+//!                  "out": {"ok": 0, "failed": 0, "in_flight": 0, "bytes": 0}},
+//!    "last_error": {"time": "2026-01-01T00:00:05Z", "error": "connection refused"}}],
+//!  "strangers": {"balanced": true, "received": [], "waiting": 0, "processed": {}, "rejected": [], "bytes": {}},
+//!  "unroutable": {"unknown_peer": 1},
+//!  "tls": null}
+//! ```
+
+use axum::{body::Bytes, response::Response};
+use serde::Serialize;
+
+use super::{StatusSource, pieces::Gate};
+use crate::transport::status::TransportStatus;
+
+mod view;
+
+pub(super) fn answer(source: &StatusSource, gate: &Gate) -> Response {
+    gate.answer("application/json", || pieces(source()))
+}
+
+/// The document, a peer at a time.
+fn pieces(status: TransportStatus) -> impl Iterator<Item = Bytes> {
+    let TransportStatus {
+        local,
+        peers,
+        strangers,
+        unroutable,
+        tls,
+    } = status;
+    let head = format!("{{\"local\":\"{local}\",\"peers\":[");
+    let mut tail = Vec::from(*b"],\"strangers\":");
+    write_json(&mut tail, &view::incoming(&strangers));
+    tail.extend_from_slice(b",\"unroutable\":");
+    write_json(&mut tail, &unroutable.iter().collect::<view::Counts>());
+    tail.extend_from_slice(b",\"tls\":");
+    write_json(&mut tail, &tls.as_ref().map(view::tls_state));
+    tail.extend_from_slice(b"}\n");
+    let peers = peers.into_iter().enumerate().map(|(place, status)| {
+        let mut text = Vec::new();
+        if place > 0 {
+            text.push(b',');
+        }
+        write_json(&mut text, &view::peer(&status));
+        Bytes::from(text)
+    });
+    std::iter::once(Bytes::from(head))
+        .chain(peers)
+        .chain(std::iter::once(Bytes::from(tail)))
+}
+
+fn write_json(text: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(text, value).expect("our own types, with text for keys, always serialize");
+}

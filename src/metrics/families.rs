@@ -1,0 +1,393 @@
+//! Our own names (`spec/telemetry.md`): the one place where they stand.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{
+    AttemptResult, Channel, DialPhase, Direction, Histogram, KINDS, ProbeResult,
+    family::{Family, Kind, Of, Samples},
+    kind_label,
+};
+
+/// The two channels that are streams, in the order of the arrays that are indexed by them.
+const STREAMS: [Channel; 2] = [Channel::MsgApp, Channel::Message];
+
+/// The ledger, links and probes, time, the process.
+pub(crate) static FAMILIES: &[Family] = &[
+    Family {
+        name: "rafthttp_messages_offered_total",
+        help: "Messages handed to send or send_snapshot for a known peer.",
+        kind: Kind::Counter,
+        labels: &["peer", "type"],
+        of: Of::Members(|member, samples| by_type(member.id, &member.status.outgoing.offered, samples)),
+    },
+    Family {
+        name: "rafthttp_messages_sent_total",
+        help: "Messages given to the connection of a stream, or answered with success.",
+        kind: Kind::Counter,
+        labels: &["peer", "type", "channel"],
+        of: Of::Members(|member, samples| by_channel_and_type(member.id, &member.status.outgoing.sent, samples)),
+    },
+    Family {
+        name: "rafthttp_messages_dropped_total",
+        help: "Messages given up on the sending side.",
+        kind: Kind::Counter,
+        labels: &["peer", "type", "channel", "reason"],
+        of: Of::Members(|member, samples| {
+            for ((kind, channel, reason), count) in member.status.outgoing.dropped.iter() {
+                samples.count(&[member.id, kind_label(kind), channel.label(), reason.label()], count);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_messages_queued",
+        help: "Messages neither sent nor dropped yet, requests on their way included.",
+        kind: Kind::Gauge,
+        labels: &["peer", "channel"],
+        of: Of::Members(|member, samples| {
+            for (channel, queued) in Channel::ALL.iter().zip(member.status.outgoing.queued) {
+                samples.gauge(&[member.id, channel.label()], queued as f64);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_messages_unroutable_total",
+        help: "Messages to nobody or to a member that is neither peer nor remote.",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        of: Of::Transport(|status, samples| {
+            for (reason, count) in status.unroutable.iter() {
+                samples.count(&[reason], count);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_messages_received_total",
+        help: "Messages decoded from the wire, link heartbeats not counted.",
+        kind: Kind::Counter,
+        labels: &["peer", "type", "channel"],
+        of: Of::Senders(|incoming, peer, samples| by_channel_and_type(peer, &incoming.received, samples)),
+    },
+    Family {
+        name: "rafthttp_messages_waiting",
+        help: "Messages received and not yet taken or refused by the application.",
+        kind: Kind::Gauge,
+        labels: &["peer"],
+        of: Of::Senders(|incoming, peer, samples| samples.gauge(&[peer], incoming.waiting as f64)),
+    },
+    Family {
+        name: "rafthttp_messages_processed_total",
+        help: "Messages taken by the application.",
+        kind: Kind::Counter,
+        labels: &["peer", "type"],
+        of: Of::Senders(|incoming, peer, samples| by_type(peer, &incoming.processed, samples)),
+    },
+    Family {
+        name: "rafthttp_messages_rejected_total",
+        help: "Messages received and not taken.",
+        kind: Kind::Counter,
+        labels: &["peer", "type", "reason"],
+        of: Of::Senders(|incoming, peer, samples| {
+            for ((kind, reason), count) in incoming.rejected.iter() {
+                samples.count(&[peer, kind_label(kind), reason.label()], count);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_peer_reachable",
+        help: "Whether the last probe of the peer succeeded.",
+        kind: Kind::Gauge,
+        labels: &["peer"],
+        of: Of::Peers(|peer, samples| {
+            if let Some(reachable) = peer.status.link.reachable {
+                samples.gauge(&[peer.id], f64::from(u8::from(reachable)));
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_probe_duration_seconds",
+        help: "Raw round trips of successful probes on a warm connection.",
+        kind: Kind::Histogram,
+        labels: &["peer"],
+        of: Of::Peers(|peer, samples| {
+            samples.histogram(&[peer.id], &peer.status.link.probe_seconds, &Histogram::BOUNDS);
+        }),
+    },
+    Family {
+        name: "rafthttp_probes_total",
+        help: "Probes by how they ended.",
+        kind: Kind::Counter,
+        labels: &["peer", "result"],
+        of: Of::Peers(|peer, samples| {
+            for result in ProbeResult::ALL {
+                samples.count(&[peer.id, result.label()], peer.status.link.probes.of(result));
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_probe_dial_seconds",
+        help: "Times of the parts of a probe's dial, when it had to dial.",
+        kind: Kind::Histogram,
+        labels: &["peer", "phase"],
+        of: Of::Peers(|peer, samples| {
+            for (phase, histogram) in DialPhase::ALL.iter().zip(&peer.status.link.dial_seconds) {
+                samples.histogram(&[peer.id, phase.label()], histogram, &Histogram::BOUNDS);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_peer_clock_offset_seconds",
+        help: "The peer's clock minus ours at the middle of the last round trip.",
+        kind: Kind::Gauge,
+        labels: &["peer"],
+        of: Of::Peers(|peer, samples| {
+            if let Some(offset) = peer.status.link.clock_offset {
+                samples.gauge(&[peer.id], offset);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_stream_up",
+        help: "Whether the stream is open.",
+        kind: Kind::Gauge,
+        labels: &["peer", "channel", "direction"],
+        of: Of::Peers(|peer, samples| {
+            for (channel, ways) in STREAMS.iter().zip(peer.status.link.stream_up) {
+                for (direction, up) in Direction::ALL.iter().zip(ways) {
+                    samples.gauge(&[peer.id, channel.label(), direction.label()], f64::from(u8::from(up)));
+                }
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_stream_attempts_total",
+        help: "Dials of streams by how they ended.",
+        kind: Kind::Counter,
+        labels: &["peer", "channel", "result"],
+        of: Of::Peers(|peer, samples| {
+            for channel in STREAMS {
+                for result in AttemptResult::ALL {
+                    let count = peer.status.link.attempts.of((channel, result));
+                    samples.count(&[peer.id, channel.label(), result.label()], count);
+                }
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_stream_losses_total",
+        help: "Ends of open streams.",
+        kind: Kind::Counter,
+        labels: &["peer", "channel", "direction", "reason"],
+        of: Of::Peers(|peer, samples| {
+            for ((channel, direction, reason), count) in peer.status.link.losses.iter() {
+                samples.count(&[peer.id, channel.label(), direction.label(), reason.label()], count);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_stream_last_frame_timestamp_seconds",
+        help: "When a frame, link heartbeats included, last passed.",
+        kind: Kind::Gauge,
+        labels: &["peer", "channel", "direction"],
+        of: Of::Peers(|peer, samples| {
+            let ways = [peer.status.incoming.last_frame, peer.status.outgoing.last_frame];
+            for (direction, times) in Direction::ALL.iter().zip(ways) {
+                for (channel, time) in STREAMS.iter().zip(times) {
+                    if let Some(time) = time {
+                        samples.gauge(&[peer.id, channel.label(), direction.label()], unix_seconds(time));
+                    }
+                }
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_frame_errors_total",
+        help: "What a peer sent that could not be read.",
+        kind: Kind::Counter,
+        labels: &["peer", "channel", "kind"],
+        of: Of::Members(|member, samples| {
+            for ((channel, kind), count) in member.status.link.frame_errors.iter() {
+                samples.count(&[member.id, channel.label(), kind], count);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_peer_active",
+        help: "Whether the peer is active in etcd's sense: the last stream or request succeeded.",
+        kind: Kind::Gauge,
+        labels: &["peer"],
+        of: Of::Members(|member, samples| {
+            samples.gauge(
+                &[member.id],
+                f64::from(u8::from(member.status.link.active_since.is_some())),
+            );
+        }),
+    },
+    Family {
+        // Of peers alone: a remote's URLs are what it says of itself.
+        name: "rafthttp_peer_info",
+        help: "The peer's name and URLs.",
+        kind: Kind::Gauge,
+        labels: &["peer", "name", "urls"],
+        of: Of::Peers(|peer, samples| {
+            let urls = peer
+                .status
+                .urls
+                .iter()
+                .map(AsRef::as_ref)
+                .collect::<Vec<&str>>()
+                .join(",");
+            samples.gauge(&[peer.id, &peer.status.name, &urls], 1.0);
+        }),
+    },
+    Family {
+        name: "rafthttp_sent_bytes_total",
+        help: "Bytes of frames and bodies sent, link heartbeats included.",
+        kind: Kind::Counter,
+        labels: &["peer", "channel"],
+        of: Of::Members(|member, samples| by_channel(member.id, &member.status.outgoing.bytes, samples)),
+    },
+    Family {
+        name: "rafthttp_received_bytes_total",
+        help: "Bytes of frames and bodies received, link heartbeats included.",
+        kind: Kind::Counter,
+        labels: &["peer", "channel"],
+        of: Of::Senders(|incoming, peer, samples| by_channel(peer, &incoming.bytes, samples)),
+    },
+    Family {
+        name: "rafthttp_queue_seconds",
+        help: "From send to written.",
+        kind: Kind::Histogram,
+        labels: &["peer", "channel"],
+        of: Of::Members(|member, samples| {
+            for (channel, histogram) in Channel::ALL.iter().zip(&member.status.outgoing.queue_seconds) {
+                samples.histogram(&[member.id, channel.label()], histogram, &Histogram::BOUNDS);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_process_seconds",
+        help: "Time that the application took for a batch of messages.",
+        kind: Kind::Histogram,
+        labels: &["peer"],
+        of: Of::Senders(|incoming, peer, samples| {
+            samples.histogram(&[peer], &incoming.process_seconds, &Histogram::BOUNDS);
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshots_total",
+        help: "Snapshots by how they ended.",
+        kind: Kind::Counter,
+        labels: &["peer", "direction", "result"],
+        of: Of::Members(|member, samples| {
+            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+                samples.count(&[member.id, direction.label(), "ok"], snapshots.ok);
+                samples.count(&[member.id, direction.label(), "failed"], snapshots.failed);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_seconds",
+        help: "How long the snapshots took that ended well.",
+        kind: Kind::Histogram,
+        labels: &["peer", "direction"],
+        of: Of::Members(|member, samples| {
+            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+                let labels = [member.id, direction.label()];
+                samples.histogram(&labels, &snapshots.seconds, &Histogram::SNAPSHOT_BOUNDS);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_bytes_total",
+        help: "Bytes of the bodies of snapshots.",
+        kind: Kind::Counter,
+        labels: &["peer", "direction"],
+        of: Of::Members(|member, samples| {
+            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+                samples.count(&[member.id, direction.label()], snapshots.bytes);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshots_in_flight",
+        help: "Snapshots under way.",
+        kind: Kind::Gauge,
+        labels: &["peer", "direction"],
+        of: Of::Members(|member, samples| {
+            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+                samples.gauge(&[member.id, direction.label()], snapshots.in_flight as f64);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_certificate_expiry_timestamp_seconds",
+        help: "When the certificate that we show to peers expires.",
+        kind: Kind::Gauge,
+        labels: &[],
+        of: Of::Transport(|status, samples| {
+            if let Some(expiry) = status.tls.as_ref().and_then(|tls| tls.certificate_expiry) {
+                samples.gauge(&[], unix_seconds(expiry));
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_reloads_total",
+        help: "Changed certificate files that were read again: ok, or failed and the old ones kept.",
+        kind: Kind::Counter,
+        labels: &["result"],
+        of: Of::Transport(|status, samples| {
+            if let Some(tls) = &status.tls {
+                samples.count(&["ok"], tls.reloads_ok);
+                samples.count(&["failed"], tls.reloads_failed);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_handshake_failures_total",
+        help: "TLS handshakes with peers that failed.",
+        kind: Kind::Counter,
+        labels: &["direction", "reason"],
+        of: Of::Transport(|status, samples| {
+            for ((direction, reason), count) in status.tls.iter().flat_map(|tls| tls.handshake_failures.iter()) {
+                samples.count(&[direction.label(), reason], count);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_build_info",
+        help: "The version of this program.",
+        kind: Kind::Gauge,
+        labels: &["version"],
+        of: Of::Transport(|_, samples| samples.gauge(&[env!("CARGO_PKG_VERSION")], 1.0)),
+    },
+];
+
+fn by_type(peer: &str, counts: &[u64; KINDS], samples: &mut dyn Samples) {
+    for (kind, count) in used(counts) {
+        samples.count(&[peer, kind_label(kind)], count);
+    }
+}
+
+fn by_channel_and_type(peer: &str, counts: &[[u64; KINDS]; Channel::COUNT], samples: &mut dyn Samples) {
+    for (channel, counts) in Channel::ALL.iter().zip(counts) {
+        for (kind, count) in used(counts) {
+            samples.count(&[peer, kind_label(kind), channel.label()], count);
+        }
+    }
+}
+
+fn by_channel(peer: &str, counts: &[u64; Channel::COUNT], samples: &mut dyn Samples) {
+    for (channel, count) in Channel::ALL.iter().zip(counts) {
+        samples.count(&[peer, channel.label()], *count);
+    }
+}
+
+/// Series with a type appear on first use.
+fn used(counts: &[u64; KINDS]) -> impl Iterator<Item = (usize, u64)> + '_ {
+    counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or_else(|before| -before.duration().as_secs_f64(), |since| since.as_secs_f64())
+}

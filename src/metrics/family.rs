@@ -1,0 +1,103 @@
+//! What a family of series is: its name, its labels, and how its samples are read from a status.
+
+use super::{Histogram, Incoming, etcd, families};
+use crate::transport::status::{PeerStatus, TransportStatus};
+
+/// What is shown.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// etcd's own 15 names (`etcd_network_…`) beside ours. Default: yes.
+    pub etcd: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { etcd: true }
+    }
+}
+
+/// The value of `peer` for everyone who is neither peer nor remote.
+pub(crate) const STRANGERS: &str = "other";
+
+/// One family: everything under one name.
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) labels: &'static [&'static str],
+    pub(crate) of: Of,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Whose samples a family has. A function writes the samples of one of them.
+pub(crate) enum Of {
+    /// Peers and remotes.
+    Members(fn(&Member<'_>, &mut dyn Samples)),
+    /// Peers alone: what is dialled, probed and streamed.
+    Peers(fn(&Member<'_>, &mut dyn Samples)),
+    /// Peers, remotes, and strangers together as one; the `&str` is the label `peer`.
+    Senders(fn(&Incoming, &str, &mut dyn Samples)),
+    /// The transport itself.
+    Transport(fn(&TransportStatus, &mut dyn Samples)),
+}
+
+/// A peer or remote, with the IDs as labels have them.
+pub(crate) struct Member<'a> {
+    pub(crate) local: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) status: &'a PeerStatus,
+}
+
+/// Takes samples; the values of labels come in the order of [`Family::labels`].
+pub(crate) trait Samples {
+    fn count(&mut self, labels: &[&str], value: u64);
+    fn gauge(&mut self, labels: &[&str], value: f64);
+    /// `bounds` are the edges to show, each an edge of the histogram.
+    fn histogram(&mut self, labels: &[&str], histogram: &Histogram, bounds: &[f64]);
+}
+
+/// Every family of the transport.
+pub(crate) fn all(options: &Options) -> impl Iterator<Item = &'static Family> + use<> {
+    let etcd = if options.etcd { etcd::FAMILIES } else { &[] };
+    families::FAMILIES.iter().chain(etcd)
+}
+
+impl Family {
+    /// How many turns [`Self::write`] has: one for each of those whose samples it has.
+    pub(crate) fn turns(&self, status: &TransportStatus) -> usize {
+        match self.of {
+            Of::Members(_) | Of::Peers(_) => status.peers.len(),
+            Of::Senders(_) => status.peers.len() + 1,
+            Of::Transport(_) => 1,
+        }
+    }
+
+    /// Writes the samples of one turn.
+    pub(crate) fn write(&self, status: &TransportStatus, turn: usize, samples: &mut dyn Samples) {
+        let peer = status.peers.get(turn);
+        match (&self.of, peer) {
+            (Of::Transport(write), _) => write(status, samples),
+            (Of::Senders(write), Some(peer)) => write(&peer.incoming, &peer.id.to_string(), samples),
+            (Of::Senders(write), None) => write(&status.strangers, STRANGERS, samples),
+            (Of::Peers(_), Some(peer)) if peer.remote => {}
+            (Of::Peers(write) | Of::Members(write), Some(peer)) => {
+                let (local, id) = (status.local.to_string(), peer.id.to_string());
+                write(
+                    &Member {
+                        local: &local,
+                        id: &id,
+                        status: peer,
+                    },
+                    samples,
+                );
+            }
+            (Of::Peers(_) | Of::Members(_), None) => {}
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What became of the spans that were to be exported.
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+use super::{collector::describe, family::Kind, raft::single};
+
+/// What became of the spans that were to be exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceExportStatus {
+    /// Spans that the collector took.
+    pub exported: u64,
+    /// Spans given up: the queue was full, or their batch could not be exported.
+    pub dropped: u64,
+    /// Batches that could not be exported.
+    pub failures: u64,
+}
+
+type Field = fn(&TraceExportStatus) -> u64;
+
+static FAMILIES: &[(&str, &str, Field)] = &[
+    (
+        "rafthttp_trace_spans_exported_total",
+        "Spans that the trace collector took.",
+        |status| status.exported,
+    ),
+    (
+        "rafthttp_trace_spans_dropped_total",
+        "Spans given up because the queue was full or their batch could not be exported.",
+        |status| status.dropped,
+    ),
+    ("rafthttp_trace_export_failures_total", "Batches of spans that the trace collector did not take.", |status| {
+        status.failures
+    }),
+];
+
+/// A collector of the three `rafthttp_trace_…` series for a `prometheus::Registry`; reads the state from `source` once
+/// a scrape.
+pub fn trace_collector(source: impl Fn() -> TraceExportStatus + Send + Sync + 'static) -> Box<dyn Collector> {
+    let descriptions = FAMILIES
+        .iter()
+        .map(|(name, help, _)| describe(name, help, &[]))
+        .collect();
+    Box::new(TraceCollector {
+        source: Box::new(source),
+        descriptions,
+    })
+}
+
+struct TraceCollector {
+    source: Box<dyn Fn() -> TraceExportStatus + Send + Sync>,
+    descriptions: Vec<Desc>,
+}
+
+impl Collector for TraceCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let status = (self.source)();
+        FAMILIES
+            .iter()
+            .map(|(name, help, field)| single(name, help, Kind::Counter, field(&status)))
+            .collect()
+    }
+}

@@ -1,0 +1,315 @@
+//! Bodies of requests, read within bounds: of time, of bytes, and of what all of them together hold.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http_body::Body as _;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep},
+};
+
+/// How long a body may go without a byte: etcd's `DefaultConnReadTimeout`.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// How long we wait for a body in all, beyond what its bytes earn at [`SLOWEST`].
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The slowest body, in bytes per second, that does not run out of patience. One that drips is no peer's.
+const SLOWEST: u64 = 1 << 10;
+/// How far a buffer may be ahead of the bytes received.
+const STEP: usize = 1 << 20;
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// The connection broke, or what came is not HTTP.
+    #[error("reading the body: {0}")]
+    Broken(axum::Error),
+    /// Nothing came for [`READ_DEADLINE`].
+    #[error("no byte of the body for {READ_DEADLINE:?}")]
+    Stalled,
+    /// What came was less than [`SLOWEST`].
+    #[error("the body drips: less than {SLOWEST} bytes a second")]
+    Slow,
+    /// It ended too early.
+    #[error("the body ended early")]
+    Truncated,
+    /// It is longer than its limit.
+    #[error("the body is longer than its limit")]
+    TooLarge,
+    /// Bodies on other connections hold all that there is.
+    #[error("too many bodies under way")]
+    Busy,
+}
+
+impl ReadError {
+    /// The value of the label `kind`.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Broken(_) | Self::Truncated => "truncated",
+            Self::Stalled | Self::Slow => "timeout",
+            Self::TooLarge => "too_large",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        let kind = match error {
+            ReadError::Stalled | ReadError::Slow => io::ErrorKind::TimedOut,
+            _ => io::ErrorKind::UnexpectedEof,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// A body in pieces, with deadlines that run only while we wait for the next one: what the application does with the
+/// last costs the sender nothing.
+pub(super) struct BodyReader {
+    body: Body,
+    deadline: Pin<Box<Sleep>>,
+    /// Since when we wait for the next piece.
+    waiting: Option<Instant>,
+    /// How long we waited for the others.
+    waited: Duration,
+    received: u64,
+}
+
+impl BodyReader {
+    pub(super) fn new(body: Body) -> Self {
+        let deadline = Box::pin(sleep(READ_DEADLINE));
+        Self { body, deadline, waiting: None, waited: Duration::ZERO, received: 0 }
+    }
+
+    /// The whole body in one piece, of at most `limit` bytes, which `share` pays for as they come.
+    pub(super) async fn whole(mut self, limit: u64, share: &mut Share) -> Result<Bytes, ReadError> {
+        // The length that the head announces, where it does; trusted for no more than a step.
+        let announced = self.body.size_hint().exact();
+        if announced.is_some_and(|length| length > limit) {
+            return Err(ReadError::TooLarge);
+        }
+        let Some(first) = self.next().await.transpose()? else { return Ok(Bytes::new()) };
+        share.take(first.len())?;
+        if announced == Some(first.len() as u64) {
+            return Ok(first);
+        }
+        let announced = announced.and_then(|length| usize::try_from(length).ok());
+        let mut whole = Vec::new();
+        let mut piece = first;
+        loop {
+            if (whole.len() + piece.len()) as u64 > limit {
+                return Err(ReadError::TooLarge);
+            }
+            reserve(&mut whole, piece.len(), announced);
+            whole.extend_from_slice(&piece);
+            match self.next().await.transpose()? {
+                Some(next) => piece = next,
+                None => return Ok(whole.into()),
+            }
+            share.take(piece.len())?;
+        }
+    }
+
+    fn ready(&mut self, piece: &Bytes) -> Result<(), ReadError> {
+        if let Some(since) = self.waiting.take() {
+            self.waited += since.elapsed();
+        }
+        self.received += piece.len() as u64;
+        let earned = Duration::from_millis(self.received.saturating_mul(1000) / SLOWEST);
+        if self.waited > PATIENCE + earned { Err(ReadError::Slow) } else { Ok(()) }
+    }
+
+    fn pending(&mut self, context: &mut Context<'_>) -> Poll<ReadError> {
+        if self.waiting.is_none() {
+            let now = Instant::now();
+            self.waiting = Some(now);
+            self.deadline.as_mut().reset(now + READ_DEADLINE);
+        }
+        self.deadline.as_mut().poll(context).map(|()| ReadError::Stalled)
+    }
+}
+
+/// Makes room for a piece and, when it must grow, for what is announced beyond it, a step at most.
+fn reserve(whole: &mut Vec<u8>, piece: usize, announced: Option<usize>) {
+    let needed = whole.len() + piece;
+    if needed > whole.capacity() {
+        let ahead = announced.map_or(piece, |length| length.saturating_sub(needed));
+        whole.reserve_exact(piece + ahead.min(STEP));
+    }
+}
+
+impl Stream for BodyReader {
+    type Item = Result<Bytes, ReadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+                return Poll::Ready(Some(Err(ready!(this.pending(context)))));
+            };
+            let Some(frame) = frame else { return Poll::Ready(None) };
+            // Trailers say nothing to us.
+            let piece = frame.map_err(ReadError::Broken)?.into_data().unwrap_or_default();
+            this.ready(&piece)?;
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+        }
+    }
+}
+
+/// The bytes that bodies may hold at a time, on all connections together. Peers do not share with strangers.
+#[derive(Clone)]
+pub(super) struct Budget {
+    peers: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+}
+
+/// What one permit pays for: a semaphore counts in `u32`.
+const UNIT: u64 = 1 << 10;
+
+impl Budget {
+    /// For messages of at most `message` bytes: two of the largest for peers, one for strangers.
+    pub(super) fn new(message: u64) -> Self {
+        let permits = |bytes: u64| {
+            let units = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX);
+            Arc::new(Semaphore::new(units.saturating_add(1).min(Semaphore::MAX_PERMITS)))
+        };
+        Self { peers: permits(message.saturating_mul(2)), strangers: permits(message) }
+    }
+
+    /// One body's share of it, empty as yet.
+    pub(super) fn share(&self, peer: bool) -> Share {
+        let pool = if peer { &self.peers } else { &self.strangers };
+        Share { pool: Arc::clone(pool), held: None, spare: 0 }
+    }
+}
+
+/// The part of the [`Budget`] that one body holds, until it is dropped.
+pub(super) struct Share {
+    pool: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+    /// Bytes paid for and not yet used.
+    spare: u64,
+}
+
+impl Share {
+    /// Pays for more bytes.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), ReadError> {
+        let short = (bytes as u64).saturating_sub(self.spare);
+        let units = u32::try_from(short.div_ceil(UNIT)).map_err(|_| ReadError::Busy)?;
+        if units > 0 {
+            let more = Arc::clone(&self.pool).try_acquire_many_owned(units).map_err(|_| ReadError::Busy)?;
+            match &mut self.held {
+                Some(held) => held.merge(more),
+                None => self.held = Some(more),
+            }
+        }
+        self.spare = self.spare + u64::from(units) * UNIT - bytes as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn budget() -> Share {
+        Budget::new(1 << 20).share(true)
+    }
+
+    /// A body that sends `piece` every `interval`, and ends after `pieces` of them.
+    fn dripping(piece: &'static [u8], interval: Duration, pieces: usize) -> BodyReader {
+        let pieces = stream::unfold(0, move |sent| async move {
+            sleep(interval).await;
+            (sent < pieces).then_some((Ok::<_, io::Error>(Bytes::from_static(piece)), sent + 1))
+        });
+        BodyReader::new(Body::from_stream(pieces))
+    }
+
+    #[tokio::test]
+    async fn a_body_of_one_piece_is_not_copied() {
+        let piece = Bytes::from(vec![7; 1000]);
+        let whole = BodyReader::new(Body::from(piece.clone())).whole(1000, &mut budget()).await.unwrap();
+        assert_eq!(whole.as_ptr(), piece.as_ptr());
+    }
+
+    #[tokio::test]
+    async fn pieces_are_put_together() {
+        let pieces = (0..100u8).map(|number| Ok::<_, io::Error>(Bytes::from(vec![number; 100])));
+        let body = Body::from_stream(stream::iter(pieces));
+        let whole = BodyReader::new(body).whole(10_000, &mut budget()).await.unwrap();
+        assert_eq!(whole, (0..100u8).flat_map(|number| [number; 100]).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_body_over_its_limit_is_refused_whether_it_says_so_or_not() {
+        let announced = BodyReader::new(Body::from(vec![0; 11])).whole(10, &mut budget()).await;
+        assert!(matches!(announced, Err(ReadError::TooLarge)));
+        let unannounced = dripping(b"012345", Duration::ZERO, 2).whole(10, &mut budget()).await;
+        assert!(matches!(unannounced, Err(ReadError::TooLarge)));
+        let within = dripping(b"01234", Duration::ZERO, 2).whole(10, &mut budget()).await;
+        assert_eq!(within.unwrap(), "0123401234");
+    }
+
+    #[test]
+    fn what_is_announced_is_trusted_for_one_step() {
+        let mut whole = Vec::new();
+        reserve(&mut whole, 10, Some(512 << 20));
+        assert!(whole.capacity() <= 10 + STEP, "{}", whole.capacity());
+        whole.resize(whole.capacity(), 0);
+        let full = whole.len();
+        reserve(&mut whole, 1, Some(512 << 20));
+        assert!(whole.capacity() <= full + 1 + STEP, "{}", whole.capacity());
+        let mut exact = Vec::new();
+        reserve(&mut exact, 10, Some(1000));
+        assert_eq!(exact.capacity(), 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_pause_for_less_than_five_seconds() {
+        let steady = dripping(&[0; 8 << 10], Duration::from_millis(4900), 20);
+        assert_eq!(steady.whole(1 << 20, &mut budget()).await.unwrap().len(), 160 << 10);
+        let stalled = dripping(b"x", Duration::from_millis(5100), 1).whole(10, &mut budget()).await;
+        assert!(matches!(stalled, Err(ReadError::Stalled)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_runs_out_of_patience() {
+        let start = Instant::now();
+        let dripped = dripping(b"x", Duration::from_secs(4), 1000).whole(1000, &mut budget()).await;
+        assert!(matches!(dripped, Err(ReadError::Slow)));
+        assert_eq!(start.elapsed(), Duration::from_secs(12));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_the_application_takes_is_not_the_senders() {
+        let mut reader = dripping(b"x", Duration::from_secs(1), 5);
+        while let Some(piece) = reader.next().await {
+            piece.unwrap();
+            sleep(Duration::from_secs(60)).await;
+        }
+    }
+
+    #[test]
+    fn bodies_share_a_budget_and_give_it_back() {
+        let budget = Budget::new(10 * UNIT);
+        let (mut first, mut second) = (budget.share(false), budget.share(false));
+        for _ in 0..10 {
+            first.take(1000).unwrap();
+        }
+        assert!(matches!(second.take(2 * 1024), Err(ReadError::Busy)), "ten of eleven units are held");
+        budget.share(true).take(20 << 10).unwrap();
+        drop(first);
+        second.take(11 << 10).unwrap();
+    }
+}

@@ -1,0 +1,325 @@
+//! Who may hold a connection to the port, when there are more than it has room for.
+//!
+//! A connection is *nobody's* when it is accepted. When a request on it passes the guard with the `X-Server-From` of a
+//! configured peer, it becomes that peer's and stays so. The newest few of each peer are *kept*: never closed to make
+//! room, and not counted towards the port's bound. All others share the port, and nobody's are counted by address, too.
+//!
+//! Where a bound is reached, the oldest connection under it makes room for the newest. So whoever fills the port or an
+//! address with idle connections loses them to the next peer that dials, which then needs to send one head to be safe;
+//! and members that share an address, as on loopback, only ever share the bound for the moment before they are known.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::http::Extensions;
+use tokio_util::sync::CancellationToken;
+
+use crate::{id::MemberId, transport::io::IoStatus};
+
+/// Bounds of a peer listener's connections.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// Connections on the port, those kept for peers not counted. Default 1024. etcd has no bound.
+    pub total: usize,
+    /// Of these, those from one address that no peer has used yet. Default 16.
+    pub per_address: usize,
+    /// Connections kept for each known peer: two streams, four POSTs, a snapshot and a probe. Default 8.
+    pub per_peer: usize,
+    /// Length of a request's head. Default 64 KiB.
+    pub head_bytes: usize,
+    /// How long a head may take, the idle time before it included. Default 10 s; etcd's idle connections end after 5 s.
+    pub head_timeout: Duration,
+    /// How long a TLS handshake may take. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// How long requests under way may take to end once the server stops. Default 5 s.
+    pub grace: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            total: 1024,
+            per_address: 16,
+            per_peer: 8,
+            head_bytes: 64 << 10,
+            head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Every connection of a listener, in the order in which they came.
+#[derive(Clone)]
+pub(super) struct Connections {
+    limits: Arc<ConnectionLimits>,
+    state: Arc<Mutex<State>>,
+}
+
+/// How many connections may be on their way out to make room: they hold a descriptor until their task has ended.
+const LEAVING: usize = 64;
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    /// Told to go and not yet gone.
+    leaving: usize,
+    open: BTreeMap<u64, Entry>,
+    /// Those that may be closed to make room: nobody's, and a peer's beyond what is kept for it.
+    shared: BTreeSet<u64>,
+    /// Nobody's, by address.
+    nobodys: HashMap<IpAddr, BTreeSet<u64>>,
+    /// Kept for a peer, the oldest first.
+    kept: HashMap<MemberId, VecDeque<u64>>,
+}
+
+struct Entry {
+    address: IpAddr,
+    peer: Option<MemberId>,
+    evict: CancellationToken,
+}
+
+/// A connection's place among the others, given up when it is dropped.
+pub(super) struct Seat {
+    connections: Connections,
+    number: u64,
+    evicted: CancellationToken,
+}
+
+impl Connections {
+    pub(super) fn new(limits: ConnectionLimits) -> Self {
+        Self { limits: Arc::new(limits), state: Arc::default() }
+    }
+
+    /// Takes in a new connection, at the cost of older ones where there is no room. None: those have not yet gone.
+    pub(super) fn seat(&self, address: IpAddr) -> Option<Seat> {
+        let mut state = self.state();
+        if state.leaving >= LEAVING {
+            return None;
+        }
+        let same = state.nobodys.get(&address);
+        if let Some(oldest) = same.filter(|same| same.len() >= self.limits.per_address).and_then(BTreeSet::first) {
+            let oldest = *oldest;
+            state.evict(oldest);
+        }
+        if state.shared.len() >= self.limits.total {
+            state.evict_oldest();
+        }
+        let number = state.next;
+        state.next += 1;
+        let evicted = CancellationToken::new();
+        state.open.insert(number, Entry { address, peer: None, evict: evicted.clone() });
+        state.shared.insert(number);
+        state.nobodys.entry(address).or_default().insert(number);
+        Some(Seat { connections: self.clone(), number, evicted })
+    }
+
+    /// Closes the oldest connection that is not kept, for the descriptor that it holds.
+    pub(super) fn evict_oldest(&self) {
+        self.state().evict_oldest();
+    }
+
+    fn identify(&self, number: u64, peer: MemberId) {
+        let mut state = self.state();
+        let Some(entry) = state.open.get_mut(&number).filter(|entry| entry.peer.is_none()) else { return };
+        entry.peer = Some(peer);
+        let address = entry.address;
+        state.forget_address(address, number);
+        state.shared.remove(&number);
+        let kept = state.kept.entry(peer).or_default();
+        kept.push_back(number);
+        if kept.len() > self.limits.per_peer
+            && let Some(oldest) = kept.pop_front()
+        {
+            state.shared.insert(oldest);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is kept here is a count: right enough even if a thread panicked with it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn evict_oldest(&mut self) {
+        if let Some(oldest) = self.shared.first().copied() {
+            self.evict(oldest);
+        }
+    }
+
+    fn evict(&mut self, number: u64) {
+        if let Some(entry) = self.remove(number) {
+            tracing::debug!(address = %entry.address, "connection closed to make room");
+            self.leaving += 1;
+            entry.evict.cancel();
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.open.remove(&number)?;
+        self.shared.remove(&number);
+        match entry.peer {
+            None => self.forget_address(entry.address, number),
+            Some(peer) => {
+                if let Some(kept) = self.kept.get_mut(&peer) {
+                    kept.retain(|kept| *kept != number);
+                    if kept.is_empty() {
+                        self.kept.remove(&peer);
+                    }
+                }
+            }
+        }
+        Some(entry)
+    }
+
+    fn forget_address(&mut self, address: IpAddr, number: u64) {
+        if let Some(same) = self.nobodys.get_mut(&address) {
+            same.remove(&number);
+            if same.is_empty() {
+                self.nobodys.remove(&address);
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// Ends when the connection has to make room.
+    pub(super) async fn evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.connections.state();
+        if state.remove(self.number).is_none() {
+            state.leaving -= 1;
+        }
+    }
+}
+
+/// What a handler may know about the connection that its request came on.
+#[derive(Clone)]
+pub(super) struct Connection {
+    connections: Connections,
+    number: u64,
+    status: Arc<IoStatus>,
+}
+
+impl Connection {
+    pub(super) fn new(seat: &Seat, status: Arc<IoStatus>) -> Self {
+        Self { connections: seat.connections.clone(), number: seat.number, status }
+    }
+
+    /// The connection is this peer's. Nothing to do on a listener that is not ours.
+    pub(super) fn identify(extensions: &Extensions, peer: MemberId) {
+        if let Some(connection) = extensions.get::<Self>() {
+            connection.connections.identify(connection.number, peer);
+        }
+    }
+
+    /// How the connection does. None on a listener that is not ours.
+    pub(super) fn status(extensions: &Extensions) -> Option<Arc<IoStatus>> {
+        extensions.get::<Self>().map(|connection| Arc::clone(&connection.status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: MemberId = MemberId(2);
+
+    fn connections(total: usize, per_address: usize, per_peer: usize) -> Connections {
+        Connections::new(ConnectionLimits { total, per_address, per_peer, ..Default::default() })
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    /// A connection, and whether it has been told to go.
+    fn seat(connections: &Connections, last: u8) -> Seat {
+        connections.seat(address(last)).expect("none is leaving")
+    }
+
+    fn peers(connections: &Connections, last: u8, peer: MemberId) -> Seat {
+        let seat = seat(connections, last);
+        connections.identify(seat.number, peer);
+        seat
+    }
+
+    fn stays(seat: &Seat) -> bool {
+        !seat.evicted.is_cancelled()
+    }
+
+    #[test]
+    fn the_oldest_of_an_address_makes_room_for_its_newest() {
+        let connections = connections(100, 2, 8);
+        let other = seat(&connections, 9);
+        let seats: Vec<Seat> = (0..3).map(|_| seat(&connections, 1)).collect();
+        assert_eq!(seats.iter().map(stays).collect::<Vec<_>>(), [false, true, true]);
+        assert!(stays(&other));
+    }
+
+    #[test]
+    fn a_peers_connection_is_not_counted_by_address() {
+        let connections = connections(100, 2, 8);
+        let seats: Vec<Seat> = (0..6).map(|_| peers(&connections, 1, PEER)).collect();
+        let strangers: Vec<Seat> = (0..2).map(|_| seat(&connections, 1)).collect();
+        assert!(seats.iter().chain(&strangers).all(stays));
+    }
+
+    #[test]
+    fn a_full_port_closes_the_oldest_that_no_peer_needs() {
+        let connections = connections(3, 16, 8);
+        let kept = peers(&connections, 1, PEER);
+        let strangers: Vec<Seat> = (2..6).map(|last| seat(&connections, last)).collect();
+        assert_eq!(strangers.iter().map(stays).collect::<Vec<_>>(), [false, true, true, true]);
+        assert!(stays(&kept));
+    }
+
+    #[test]
+    fn of_a_peers_connections_the_newest_are_kept() {
+        let connections = connections(2, 16, 2);
+        let seats: Vec<Seat> = (0..3).map(|_| peers(&connections, 1, PEER)).collect();
+        let strangers: Vec<Seat> = (2..4).map(|last| seat(&connections, last)).collect();
+        assert_eq!(seats.iter().map(stays).collect::<Vec<_>>(), [false, true, true]);
+        assert!(strangers.iter().all(stays));
+    }
+
+    #[test]
+    fn a_connection_is_the_first_peers_that_it_names() {
+        let connections = connections(1, 16, 1);
+        let first = peers(&connections, 1, PEER);
+        connections.identify(first.number, MemberId(3));
+        let second = peers(&connections, 1, MemberId(3));
+        let _stranger = seat(&connections, 2);
+        assert!(stays(&first) && stays(&second));
+    }
+
+    #[test]
+    fn while_too_many_are_leaving_none_comes() {
+        let connections = connections(1, 1, 8);
+        let mut leaving: Vec<Seat> = (0..=LEAVING).map(|_| seat(&connections, 1)).collect();
+        assert!(connections.seat(address(2)).is_none());
+        leaving.remove(0);
+        assert!(connections.seat(address(2)).is_some());
+    }
+
+    #[test]
+    fn nothing_is_left_of_connections_that_ended() {
+        let connections = connections(4, 2, 2);
+        let mut seats: Vec<Seat> = (0..4).map(|_| peers(&connections, 1, PEER)).collect();
+        seats.extend((0..8).map(|last| seat(&connections, last)));
+        drop(seats);
+        let state = connections.state();
+        assert!(state.open.is_empty() && state.shared.is_empty() && state.nobodys.is_empty() && state.kept.is_empty());
+        assert_eq!(state.leaving, 0);
+    }
+}

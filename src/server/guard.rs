@@ -1,0 +1,181 @@
+//! The checks that come before a request is taken, and what a refusal looks like.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    id::MemberId,
+    server::connections::Connection,
+    transport::{Identity, Transport},
+    wire::{
+        headers::{
+            CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_PATH,
+            METHOD_NOT_ALLOWED, PAGE_NOT_FOUND, PROCESSING_MESSAGE, PROCESSING_SNAPSHOT, READING_MESSAGE,
+            REMOVED_MEMBER, SAVING_SNAPSHOT, SENDER_NOT_FOUND, TEXT_PLAIN, TO_FIELD_MISMATCH, UNMARSHALLING_MESSAGE,
+            WRONG_MESSAGE_TYPE, X_ETCD_CLUSTER_ID, X_MIN_CLUSTER_VERSION, X_PEER_URLS, X_SERVER_FROM, X_SERVER_VERSION,
+        },
+        version::{MIN_CLUSTER, Version, compatible},
+    },
+};
+
+/// A request that is not taken. Status and text are etcd's, except where etcd has no bound or no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("{METHOD_NOT_ALLOWED}")]
+    MethodNotAllowed { allow: &'static str },
+    #[error("{PAGE_NOT_FOUND}")]
+    PageNotFound,
+    #[error("{INCOMPATIBLE_VERSION}")]
+    IncompatibleVersion,
+    #[error("{CLUSTER_ID_MISMATCH}")]
+    ClusterIdMismatch,
+    #[error("{INVALID_PATH}")]
+    InvalidPath,
+    #[error("{INVALID_FROM}")]
+    InvalidFrom,
+    #[error("{REMOVED_MEMBER}")]
+    RemovedMember,
+    #[error("{SENDER_NOT_FOUND}")]
+    SenderNotFound,
+    #[error("{TO_FIELD_MISMATCH}")]
+    ToFieldMismatch,
+    /// Ours: the transport is stopping.
+    #[error("server stopped")]
+    Stopped,
+    #[error("{READING_MESSAGE}")]
+    ReadingMessage,
+    #[error("{UNMARSHALLING_MESSAGE}")]
+    UnmarshallingMessage,
+    /// Ours: etcd reads a body of any length.
+    #[error("raft message too large")]
+    MessageTooLarge,
+    /// Ours: etcd holds as many bodies as are sent.
+    #[error("too many raft messages under way")]
+    Busy,
+    #[error("{PROCESSING_MESSAGE}")]
+    ProcessingMessage,
+    #[error("{DECODING_ENVELOPE} ({0})")]
+    DecodingEnvelope(String),
+    #[error("{WRONG_MESSAGE_TYPE}")]
+    WrongMessageType,
+    #[error("{SAVING_SNAPSHOT} ({0})")]
+    SavingSnapshot(String),
+    #[error("{PROCESSING_SNAPSHOT} ({0})")]
+    ProcessingSnapshot(String),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PageNotFound | Self::InvalidPath | Self::InvalidFrom | Self::SenderNotFound => StatusCode::NOT_FOUND,
+            Self::IncompatibleVersion | Self::ClusterIdMismatch | Self::ToFieldMismatch => {
+                StatusCode::PRECONDITION_FAILED
+            }
+            Self::RemovedMember => StatusCode::GONE,
+            Self::Stopped | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ReadingMessage | Self::UnmarshallingMessage | Self::DecodingEnvelope(_) | Self::WrongMessageType => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::ProcessingMessage | Self::SavingSnapshot(_) | Self::ProcessingSnapshot(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+
+    /// Whether the connection goes with the answer. etcd's `pipelineHandler` panics after a message that raft refused.
+    fn closes(&self) -> bool {
+        matches!(self, Self::ProcessingMessage | Self::Stopped | Self::Busy | Self::MessageTooLarge)
+    }
+}
+
+/// Go's `http.Error`: the text, a newline, and two headers.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), format!("{self}\n")).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_PLAIN));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Self::MethodNotAllowed { allow } = self {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.closes() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Who sent a request that passed the checks, as far as it says.
+pub(super) struct Sender {
+    /// `X-Server-From`; none when it is missing or no ID.
+    pub(super) id: Option<MemberId>,
+}
+
+/// The checks of every request of a member, in etcd's order: method, versions, cluster.
+///
+/// A connection on which a configured peer passed them is that peer's from then on.
+pub(super) fn check(transport: &Transport, request: &Request, allow: &'static Method) -> Result<Sender, Refusal> {
+    check_method(request, allow)?;
+    let (identity, headers) = (transport.identity(), request.headers());
+    check_versions(identity, headers)?;
+    if text(headers, &X_ETCD_CLUSTER_ID).unwrap_or_default() != identity.cluster.to_string() {
+        return Err(Refusal::ClusterIdMismatch);
+    }
+    let id = server_from(headers);
+    if let Some(peer) = id.filter(|id| transport.is_peer(*id)) {
+        Connection::identify(request.extensions(), peer);
+    }
+    Ok(Sender { id })
+}
+
+/// The first check of every path but `/raft/probing`.
+pub(super) fn check_method(request: &Request, allow: &'static Method) -> Result<(), Refusal> {
+    if request.method() == allow { Ok(()) } else { Err(Refusal::MethodNotAllowed { allow: allow.as_str() }) }
+}
+
+fn check_versions(identity: &Identity, headers: &HeaderMap) -> Result<(), Refusal> {
+    let version = |name| Version::from_header(text(headers, name)).map_err(|_| Refusal::IncompatibleVersion);
+    let (server, min_cluster) = (version(&X_SERVER_VERSION)?, version(&X_MIN_CLUSTER_VERSION)?);
+    compatible(identity.server_version, MIN_CLUSTER, server, min_cluster).map_err(|error| {
+        tracing::debug!(%error, "versions do not go together");
+        Refusal::IncompatibleVersion
+    })
+}
+
+/// `X-Server-From`, if it is there and an ID.
+pub(super) fn server_from(headers: &HeaderMap) -> Option<MemberId> {
+    text(headers, &X_SERVER_FROM)?.parse().ok()
+}
+
+/// `X-PeerURLs`, if it is there and says something.
+pub(super) fn peer_urls(headers: &HeaderMap) -> Option<&str> {
+    text(headers, &X_PEER_URLS).filter(|urls| !urls.is_empty())
+}
+
+/// A header as text. What is not ASCII reads as if it were empty: no value of ours is such, so no check passes by it.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or_default())
+}
+
+/// An answer, or a refusal as one, with the cluster's ID, which all but a 405 carry.
+pub(super) fn answer(identity: &Identity, result: Result<Response, Refusal>) -> Response {
+    if let Err(refusal) = &result {
+        tracing::debug!(%refusal, "request refused");
+    }
+    let before_checks = matches!(result, Err(Refusal::MethodNotAllowed { .. }));
+    let mut response = result.unwrap_or_else(IntoResponse::into_response);
+    if !before_checks {
+        response.headers_mut().insert(X_ETCD_CLUSTER_ID, printed(identity.cluster));
+    }
+    response
+}
+
+/// The value of a header that tells an ID or a version.
+pub(super) fn printed(value: impl std::fmt::Display) -> HeaderValue {
+    HeaderValue::try_from(value.to_string()).expect("an ID or a version prints as letters, digits and dots")
+}

@@ -1,0 +1,172 @@
+//! The port: accepts connections, within bounds, and ends them all when it stops.
+
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_service::Service;
+use tracing::Instrument;
+
+use crate::{
+    server::{
+        connections::{Connection, ConnectionLimits, Connections, Seat},
+        linger::Lingering,
+    },
+    tls::Tls,
+    transport::io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
+};
+
+/// How often TCP looks whether a silent peer is still there (etcd: 30 s).
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Headers in a head.
+const HEADERS: usize = 100;
+/// How long accepting rests after an error that is not the connection's: most of all, no descriptor left.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Serves `app` on `listener` until `stop`: [`Server`] with its defaults, without TLS.
+pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+    Server::new(app).serve(listener, stop).await;
+}
+
+/// A peer listener: HTTP/1.1, with TLS or without, within [`ConnectionLimits`].
+#[derive(Clone)]
+pub struct Server {
+    app: Router,
+    tls: Option<Tls>,
+    limits: ConnectionLimits,
+}
+
+impl Server {
+    /// A server of `app`, most often [`router`](super::router)'s.
+    pub fn new(app: Router) -> Self {
+        Self { app, tls: None, limits: ConnectionLimits::default() }
+    }
+
+    /// Speaks TLS alone. Default: none at all.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Bounds of its connections. Default: [`ConnectionLimits::default`].
+    pub fn limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Serves until `stop`; then requests under way have [`ConnectionLimits::grace`] to end. Returns when every
+    /// connection is closed.
+    ///
+    /// An open stream is a request under way: stop the transport too, which ends each with a clean end of its body.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let connections = Connections::new(self.limits.clone());
+        let http = http(&self.limits);
+        let server = Arc::new(self);
+        let tasks = TaskTracker::new();
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((socket, address)) => {
+                    // Without a seat there is no task: what we drop here is closed.
+                    let Some(seat) = connections.seat(address.ip()) else { continue };
+                    let (server, http, stop) = (Arc::clone(&server), http.clone(), stop.clone());
+                    let span = tracing::debug_span!("connection", %address);
+                    tasks.spawn(async move { server.keep(http, socket, seat, stop).await }.instrument(span));
+                }
+                Err(error) => rest(&error, &connections).await,
+            }
+        }
+        drop(listener);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// One connection, from its first byte to its end.
+    async fn keep(&self, http: http1::Builder, socket: TcpStream, seat: Seat, stop: CancellationToken) {
+        let serving = async {
+            let status = IoStatus::new(WRITE_DEADLINE);
+            let connection = Connection::new(&seat, Arc::clone(&status));
+            let Some(io) = stop.run_until_cancelled(self.open(socket, status)).await else { return Ok(()) };
+            self.requests(http, io?, connection, &stop).await
+        };
+        tokio::select! {
+            biased;
+            () = seat.evicted() => {}
+            outcome = serving => if let Err(error) = outcome {
+                tracing::debug!(%error, "connection ended");
+            }
+        }
+    }
+
+    async fn open(&self, socket: TcpStream, status: Arc<IoStatus>) -> Result<PeerIo, ConnectionError> {
+        socket.set_nodelay(true)?;
+        SockRef::from(&socket)
+            .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))?;
+        let io = DeadlineIo::new(socket, status);
+        let Some(tls) = &self.tls else { return Ok(PeerIo::Plain(io)) };
+        let handshake = timeout(self.limits.handshake_timeout, tls.accept(io)).await;
+        let io = handshake.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        Ok(PeerIo::Tls(Box::new(io.into())))
+    }
+
+    async fn requests(
+        &self,
+        http: http1::Builder,
+        io: PeerIo,
+        connection: Connection,
+        stop: &CancellationToken,
+    ) -> Result<(), ConnectionError> {
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let mut request: Request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(connection.clone());
+            let answer = self.app.clone().call(request);
+            async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        });
+        let mut serving = pin!(http.serve_connection(TokioIo::new(Lingering::new(io)), service));
+        if let Some(outcome) = stop.run_until_cancelled(serving.as_mut()).await {
+            return Ok(outcome?);
+        }
+        serving.as_mut().graceful_shutdown();
+        // What does not end in time is cut: its future is dropped with the connection.
+        timeout(self.limits.grace, serving).await.unwrap_or(Ok(()))?;
+        Ok(())
+    }
+}
+
+/// Why a connection ended, other than well.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Handshake(#[from] crate::tls::HandshakeError),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+fn http(limits: &ConnectionLimits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_header_size(limits.head_bytes)
+        .max_headers(HEADERS)
+        // Go writes them so, and people compare traces.
+        .title_case_headers(true);
+    http
+}
+
+async fn rest(error: &io::Error, connections: &Connections) {
+    // These are the connection's own, and say nothing about the next one.
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    tracing::warn!(%error, "cannot accept connections, closing the oldest that no peer needs");
+    connections.evict_oldest();
+    sleep(ACCEPT_REST).await;
+}

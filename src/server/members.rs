@@ -1,0 +1,94 @@
+//! `GET /members`: who is in the cluster, for who joins it (etcd's `peerMembersHandler`).
+
+use axum::{
+    extract::{Request, State},
+    http::{Method, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    server::{
+        Endpoint,
+        guard::{self, Refusal},
+    },
+    transport::{
+        Transport,
+        raft::{Member, Members},
+        urls::PeerUrl,
+    },
+    wire::headers::APPLICATION_JSON,
+};
+
+/// etcd's `membership.Member` as JSON: the ID is decimal, what is empty is left out.
+#[derive(serde::Serialize)]
+struct MemberJson<'a> {
+    id: u64,
+    #[serde(rename = "peerURLs")]
+    peer_urls: &'a [PeerUrl],
+    #[serde(rename = "isLearner", skip_serializing_if = "std::ops::Not::not")]
+    is_learner: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(rename = "clientURLs", skip_serializing_if = "<[String]>::is_empty")]
+    client_urls: &'a [String],
+}
+
+impl<'a> From<&'a Member> for MemberJson<'a> {
+    fn from(member: &'a Member) -> Self {
+        let Member { id, name, peer_urls, client_urls, is_learner } = member;
+        Self { id: id.0, peer_urls, is_learner: *is_learner, name, client_urls }
+    }
+}
+
+pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
+    let transport = &endpoint.transport;
+    guard::answer(transport.identity(), list(transport, &request))
+}
+
+fn list(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
+    guard::check_method(request, &Method::GET)?;
+    let members = transport.raft().members().ok_or(Refusal::PageNotFound)?;
+    Ok(([(header::CONTENT_TYPE, APPLICATION_JSON)], body(&members)).into_response())
+}
+
+/// Sorted by ID, with a newline, as Go's JSON encoder ends.
+fn body(members: &Members) -> String {
+    let mut list: Vec<MemberJson<'_>> = members.0.iter().map(MemberJson::from).collect();
+    list.sort_unstable_by_key(|member| member.id);
+    let mut json = serde_json::to_string(&list).expect("numbers and texts alone are always JSON");
+    json.push('\n');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::MemberId;
+
+    #[test]
+    fn members_are_sorted_and_written_as_etcd_writes_them() {
+        let url = |text: &str| vec![text.parse().expect("a peer URL")];
+        let learner = Member {
+            id: MemberId(0x8e9e_05c5_2164_694d),
+            name: String::new(),
+            peer_urls: url("http://b:2380"),
+            client_urls: vec![],
+            is_learner: true,
+        };
+        let voter = Member {
+            id: MemberId(10),
+            name: "a".to_owned(),
+            peer_urls: url("http://a:2380"),
+            client_urls: vec!["http://a:2379".to_owned()],
+            is_learner: false,
+        };
+        assert_eq!(
+            body(&Members(vec![learner, voter])),
+            concat!(
+                r#"[{"id":10,"peerURLs":["http://a:2380"],"name":"a","clientURLs":["http://a:2379"]},"#,
+                r#"{"id":10276657743932975437,"peerURLs":["http://b:2380"],"isLearner":true}]"#,
+                "\n"
+            )
+        );
+    }
+}

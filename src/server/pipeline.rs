@@ -1,0 +1,51 @@
+//! `POST /raft`: one message, answered once the application has taken it (etcd's `pipelineHandler`).
+
+use axum::{
+    extract::{Request, State},
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    metrics::Channel,
+    server::{
+        Endpoint,
+        body::{BodyReader, ReadError},
+        guard::{self, Refusal},
+    },
+    wire::message::decode_message,
+};
+
+pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
+    let result = receive(&endpoint, request).await;
+    guard::answer(endpoint.transport.identity(), result)
+}
+
+async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
+    let transport = &endpoint.transport;
+    let sender = guard::check(transport, &request, &Method::POST)?;
+    if let Some(id) = sender.id {
+        transport.admit(id, guard::peer_urls(request.headers()));
+    }
+    let limits = transport.limits();
+    let mut share = endpoint.budget.share(sender.id.is_some_and(|id| transport.is_peer(id)));
+    let unreadable = |kind, refusal| {
+        transport.undecodable(sender.id, Channel::Pipeline, kind);
+        refusal
+    };
+    let body = BodyReader::new(request.into_body()).whole(limits.message_bytes, &mut share).await;
+    let body = body.map_err(|error| unreadable(error.label(), refusal_of(&error)))?;
+    let bytes = body.len() as u64;
+    let message = decode_message(body, &limits.frames())
+        .map_err(|error| unreadable(error.kind.label(), Refusal::UnmarshallingMessage))?;
+    transport.receive(sender.id, message, bytes).await.map_err(|_| Refusal::ProcessingMessage)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn refusal_of(error: &ReadError) -> Refusal {
+    match error {
+        ReadError::TooLarge => Refusal::MessageTooLarge,
+        ReadError::Busy => Refusal::Busy,
+        ReadError::Broken(_) | ReadError::Stalled | ReadError::Slow | ReadError::Truncated => Refusal::ReadingMessage,
+    }
+}

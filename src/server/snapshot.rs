@@ -1,0 +1,127 @@
+//! `POST /raft/snapshot`: an envelope, then the data to the end of the body; answered once they are saved and the
+//! application has taken the message (etcd's `snapshotHandler`).
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use crate::{
+    metrics::Channel,
+    server::{
+        Endpoint,
+        body::{BodyReader, ReadError, Share},
+        guard::{self, Refusal},
+    },
+    transport::SnapshotError,
+    wire::{
+        FrameError, FrameLimits,
+        message::{Item, MessageDecoder},
+        raftpb::{Message, MessageType},
+    },
+};
+
+pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
+    let result = receive(&endpoint, request).await;
+    guard::answer(endpoint.transport.identity(), result)
+}
+
+async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
+    let transport = &endpoint.transport;
+    let sender = guard::check(transport, &request, &Method::POST)?;
+    if let Some(id) = sender.id {
+        transport.admit(id, guard::peer_urls(request.headers()));
+    }
+    let mut share = endpoint.budget.share(sender.id.is_some_and(|id| transport.is_peer(id)));
+    let mut data = SnapshotData { rest: Bytes::new(), reader: BodyReader::new(request.into_body()) };
+    let limits = transport.limits();
+    let limits = FrameLimits { message_bytes: limits.snapshot_envelope_bytes, ..limits.frames() };
+    let (message, envelope_bytes) = data.envelope(limits, &mut share).await.map_err(|error| {
+        transport.undecodable(sender.id, Channel::Snapshot, error.label());
+        Refusal::DecodingEnvelope(error.to_string())
+    })?;
+    let Some(message) = message.filter(|message| message.r#type == MessageType::MsgSnap as i32) else {
+        return Err(Refusal::WrongMessageType);
+    };
+    if message.snapshot.is_none() {
+        // etcd 3.6 and 3.7 panic here, and a panic answers nothing.
+        return Err(Refusal::DecodingEnvelope("a MsgSnap without a snapshot".to_owned()));
+    }
+    transport.receive_snapshot(sender.id, message, envelope_bytes, data).await.map_err(|error| match error {
+        SnapshotError::Save(why) => Refusal::SavingSnapshot(why),
+        SnapshotError::Process(why) => Refusal::ProcessingSnapshot(why),
+    })?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Why an envelope was not read.
+#[derive(Debug, thiserror::Error)]
+enum EnvelopeError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+impl EnvelopeError {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Read(error) => error.label(),
+            Self::Frame(error) => error.kind.label(),
+        }
+    }
+}
+
+/// The body of a snapshot: what was read beyond the envelope, then what is still to come.
+struct SnapshotData {
+    rest: Bytes,
+    reader: BodyReader,
+}
+
+impl SnapshotData {
+    /// Reads the envelope: its message (none for a link heartbeat, which is no snapshot either) and its bytes.
+    async fn envelope(
+        &mut self,
+        limits: FrameLimits,
+        share: &mut Share,
+    ) -> Result<(Option<Message>, u64), EnvelopeError> {
+        let mut decoder = MessageDecoder::new(limits);
+        let mut read = 0;
+        loop {
+            let Some(piece) = self.reader.next().await.transpose()? else {
+                decoder.finish()?;
+                return Err(ReadError::Truncated.into());
+            };
+            share.take(piece.len())?;
+            read += piece.len() as u64;
+            self.rest = piece;
+            if let Some(item) = decoder.next(&mut self.rest)? {
+                let message = match item {
+                    Item::Message(message) => Some(message),
+                    Item::Heartbeat => None,
+                };
+                return Ok((message, read - self.rest.len() as u64));
+            }
+        }
+    }
+}
+
+impl Stream for SnapshotData {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.rest))));
+        }
+        self.reader.poll_next_unpin(context).map_err(io::Error::from)
+    }
+}

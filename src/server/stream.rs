@@ -1,0 +1,69 @@
+//! `GET /raft/stream/{kind}/{from}`: the asker wants to hear us, and the answer's body is the writer (etcd's
+//! `streamHandler`).
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::Method,
+    response::Response,
+};
+
+use crate::{
+    id::MemberId,
+    server::{
+        Endpoint,
+        connections::Connection,
+        guard::{self, Refusal},
+        path,
+    },
+    transport::{Transport, io::IoStatus},
+    wire::{
+        headers::{RAFT_STREAM, X_RAFT_TO, X_SERVER_VERSION},
+        stream::StreamKind,
+    },
+};
+
+/// Every answer carries our version: etcd reads it before the status, and takes a missing one for 2.0.0.
+pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
+    let transport = &endpoint.transport;
+    let mut response = match path::redirect(&request) {
+        Some(response) => response,
+        None => guard::answer(transport.identity(), open(transport, &request)),
+    };
+    response.headers_mut().insert(X_SERVER_VERSION, guard::printed(transport.identity().server_version));
+    response
+}
+
+fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
+    guard::check(transport, request, &Method::GET)?;
+    let (kind, from) = parse(request.uri().path())?;
+    if transport.raft().is_removed(from) {
+        return Err(Refusal::RemovedMember);
+    }
+    transport.admit(from, guard::peer_urls(request.headers()));
+    if !transport.is_peer(from) {
+        return Err(Refusal::SenderNotFound);
+    }
+    let to = guard::text(request.headers(), &X_RAFT_TO).unwrap_or_default();
+    if to != transport.identity().member.to_string() {
+        return Err(Refusal::ToFieldMismatch);
+    }
+    let connection: Option<Arc<IoStatus>> = Connection::status(request.extensions());
+    // Not there: the transport stopped, or the peer was removed since we looked.
+    let body = transport.open_stream(kind, from, connection).ok_or(Refusal::Stopped)?;
+    Ok(Response::new(Body::new(body)))
+}
+
+/// Kind and asker, told apart as etcd does by `path.Dir` and `path.Base`.
+fn parse(path: &str) -> Result<(StreamKind, MemberId), Refusal> {
+    let rest = path.strip_prefix(RAFT_STREAM).and_then(|rest| rest.strip_prefix('/')).ok_or(Refusal::InvalidPath)?;
+    let (kind, from) = rest.rsplit_once('/').ok_or(Refusal::InvalidPath)?;
+    let kind = match kind {
+        "msgapp" => StreamKind::MsgApp,
+        "message" => StreamKind::Message,
+        _ => return Err(Refusal::InvalidPath),
+    };
+    Ok((kind, from.parse().map_err(|_| Refusal::InvalidFrom)?))
+}

@@ -1,0 +1,104 @@
+//! What is traced, and how both ends of a message meet in one trace with no byte added to the wire.
+//!
+//! The library makes `tracing` spans and nothing else; the feature `otlp` exports them (`telemetry/otlp.rs`, the one
+//! file that names OpenTelemetry). Whether a message is traced is decided from its own fields ([`Sampler`]) before a
+//! span is made, alike on both ends. Spans carry the IDs that they must have as fields; the exporter takes them from
+//! there.
+
+use std::fmt;
+
+use http::HeaderValue;
+
+mod event;
+#[cfg(feature = "otlp")]
+mod logging;
+mod message;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+mod sampler;
+
+pub use event::{
+    EventSpan, ProbeTrace, dial_span, snapshot_span, stream_attached, stream_lost, tls_reloaded,
+};
+#[cfg(feature = "otlp")]
+pub use logging::{InitError, LogFormat, Telemetry, init};
+pub use message::{MessageSpan, receive_span, send_span};
+pub use sampler::Sampler;
+
+/// Target of the spans around single messages: `raft.send` and `raft.receive`.
+pub const MESSAGE_TARGET: &str = "rafthttp::message";
+
+/// Target of the spans around rare events: dials, streams that come and go, snapshots, failed probes, TLS reloads.
+pub const EVENT_TARGET: &str = "rafthttp::event";
+
+/// A W3C trace ID.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceId(pub u128);
+
+impl TraceId {
+    /// The ID that the sending span of this trace has: the xxh3-64 of the trace ID's 16 bytes, big-endian. So the
+    /// receiver can name its parent without being told.
+    pub fn send_span_id(self) -> SpanId {
+        SpanId(xxhash_rust::xxh3::xxh3_64(&self.0.to_be_bytes()))
+    }
+
+    fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A W3C span ID.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanId(pub u64);
+
+impl SpanId {
+    fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A span's place: its trace and its own ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The trace.
+    pub trace: TraceId,
+    /// The span.
+    pub span: SpanId,
+}
+
+impl TraceContext {
+    fn random() -> Self {
+        Self { trace: TraceId::random(), span: SpanId::random() }
+    }
+
+    /// The value of the header `traceparent` (W3C Trace Context, version 00).
+    fn traceparent(self, sampled: bool) -> HeaderValue {
+        let Self { trace, span } = self;
+        let text = format!("00-{trace}-{span}-0{}", u8::from(sampled));
+        HeaderValue::try_from(text).expect("hexadecimal digits and hyphens are a header value")
+    }
+}

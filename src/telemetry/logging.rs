@@ -1,0 +1,117 @@
+//! Where log lines and spans go: set up once, at the start of the program.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use super::otlp::Export;
+use crate::metrics::TraceExportStatus;
+
+/// How log lines look. They go to standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line: `timestamp`, `level`, `target`, `message`, and the event's own fields.
+    Json,
+}
+
+/// Why logging or tracing could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The filter cannot be read.
+    #[error("log filter {filter:?}: {source}")]
+    Filter {
+        /// The filter as it was given.
+        filter: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The variables `OTEL_EXPORTER_OTLP_…` do not make an exporter.
+    #[error("trace export: {0}")]
+    Export(String),
+    /// The program has set up logging before.
+    #[error("logging is set up already")]
+    Again,
+}
+
+/// Logging and tracing, until [`shutdown`](Self::shutdown).
+#[derive(Debug)]
+pub struct Telemetry {
+    export: Option<Export>,
+}
+
+/// Sets up logging, and the export of spans where `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) names a
+/// collector. `filter` is in the syntax of `RUST_LOG`, which counts where it is none; `info` where that is not set
+/// either. The filter is about log lines alone, not about exported spans. Needs a tokio runtime.
+pub fn init(format: LogFormat, filter: Option<&str>) -> Result<Telemetry, InitError> {
+    let filter = log_filter(filter)?;
+    let human = match format {
+        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = if human {
+        lines.with_ansi(io::stderr().is_terminal()).boxed()
+    } else {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed()
+    };
+    let export = Export::from_env().map_err(|error| InitError::Export(error.to_string()))?;
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(export.as_ref().map(Export::layer))
+        .try_init()
+        .map_err(|_| InitError::Again)?;
+    Ok(Telemetry { export })
+}
+
+impl Telemetry {
+    /// Reads what became of the spans, for [`trace_collector`](crate::metrics::trace_collector); none where none are
+    /// exported.
+    pub fn export_status(&self) -> Option<impl Fn() -> TraceExportStatus + Send + Sync + 'static + use<>> {
+        self.export.as_ref().map(Export::status)
+    }
+
+    /// Exports the spans that wait, for two seconds at most.
+    pub async fn shutdown(self) {
+        if let Some(export) = self.export {
+            export.shutdown().await;
+        }
+    }
+}
+
+fn log_filter(given: Option<&str>) -> Result<EnvFilter, InitError> {
+    let from_env = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let filter = given
+        .or(from_env.as_deref())
+        .filter(|text| !text.is_empty())
+        .unwrap_or("info");
+    EnvFilter::try_new(filter).map_err(|source| InitError::Filter {
+        filter: filter.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_named() {
+        let error = log_filter(Some("rafthttp=loud")).expect_err("there is no such level");
+        assert!(
+            error.to_string().starts_with("log filter \"rafthttp=loud\": "),
+            "{error}"
+        );
+        assert!(log_filter(Some("info,rafthttp=trace")).is_ok());
+    }
+}

@@ -1,0 +1,108 @@
+//! The spans around a traced message.
+
+use std::fmt;
+
+use http::HeaderValue;
+use tracing::{Level, Span, field};
+
+use super::{MESSAGE_TARGET, SpanId, TraceContext, TraceId};
+use crate::{
+    id::MemberId,
+    metrics::{Channel, kind_index, kind_label},
+    wire::raftpb::Message,
+};
+
+/// A traced message's span, from its creation to its drop. One pointer wide, to be kept beside what is queued.
+#[derive(Debug)]
+pub struct MessageSpan(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    span: Span,
+    context: TraceContext,
+}
+
+/// The span of a message on its way out (`raft.send`): made at `send`, dropped when the message is written or given
+/// up. `size` is the message's encoded length in bytes.
+pub fn send_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan {
+    let context = TraceContext {
+        trace,
+        span: trace.send_span_id(),
+    };
+    open("raft.send", "producer", "send", context, None, message, size)
+}
+
+/// The span of a message on its way in (`raft.receive`): made when the message is decoded, dropped when the
+/// application has taken it or it is rejected. Its parent is the sender's span.
+pub fn receive_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan {
+    let context = TraceContext {
+        trace,
+        span: SpanId::random(),
+    };
+    open(
+        "raft.receive",
+        "consumer",
+        "process",
+        context,
+        Some(trace.send_span_id()),
+        message,
+        size,
+    )
+}
+
+impl MessageSpan {
+    /// Says on which channel the message goes and where the other end is (`host:port`). Call it once.
+    pub fn channel(&self, channel: Channel, address: impl fmt::Display) {
+        self.0.span.record("messaging.destination.name", channel.label());
+        self.0.span.record("network.peer.address", field::display(address));
+    }
+
+    /// Says that the message did not get there, and why: the label of a [`crate::metrics::DropReason`] or
+    /// [`crate::metrics::RejectReason`]. Call it once; the span still ends when it is dropped.
+    pub fn failed(&self, reason: &'static str) {
+        self.0.span.record("otel.status_code", "ERROR");
+        self.0.span.record("error.type", reason);
+    }
+
+    /// The header `traceparent` for a request that carries the message. None when nobody looks at spans.
+    pub fn traceparent(&self) -> Option<HeaderValue> {
+        (!self.0.span.is_disabled()).then(|| self.0.context.traceparent(true))
+    }
+}
+
+fn open(
+    name: &'static str,
+    kind: &'static str,
+    operation: &'static str,
+    context: TraceContext,
+    parent: Option<SpanId>,
+    message: &Message,
+    size: usize,
+) -> MessageSpan {
+    // Integers are i64 because that is what OpenTelemetry has; tracing would turn a u64 into text.
+    let span = tracing::span!(
+        target: MESSAGE_TARGET,
+        parent: None,
+        Level::TRACE,
+        "raft.message",
+        otel.name = name,
+        otel.kind = kind,
+        otel.status_code = field::Empty,
+        trace_id = %context.trace,
+        span_id = %context.span,
+        parent_id = parent.map(field::display),
+        messaging.system = "raft",
+        messaging.operation.type = operation,
+        messaging.destination.name = field::Empty,
+        messaging.message.body.size = size as i64,
+        network.peer.address = field::Empty,
+        raft.message.type = kind_label(kind_index(message.r#type)),
+        raft.from = %MemberId(message.from),
+        raft.to = %MemberId(message.to),
+        raft.term = message.term as i64,
+        raft.index = message.index as i64,
+        raft.entries = message.entries.len() as i64,
+        error.type = field::Empty,
+    );
+    MessageSpan(Box::new(Inner { span, context }))
+}

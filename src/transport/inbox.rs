@@ -1,0 +1,378 @@
+//! What comes from one peer: the receive queue, the proposal queue and the ledger over them, behind one lock.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    metrics::{Channel, Incoming, KINDS, RejectReason, kind_index},
+    telemetry::MessageSpan,
+    transport::{
+        limits::Limits,
+        outbox::Tracer,
+        peer::Peer,
+        raft::{Raft, Rejected, RejectionKind},
+    },
+    wire::{
+        message::{LINK_HEARTBEAT_SIZE, message_size},
+        raftpb::{Message, MessageType},
+    },
+};
+
+/// The receive queues from one peer and their ledger.
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ledger: Incoming,
+    queues: [Queue; 2],
+    /// Messages of POSTs and snapshots whose answer is awaited.
+    answering: u64,
+    paused: bool,
+    closed: bool,
+}
+
+/// Proposals wait apart: the application may hold them while there is no leader, and must not hold up the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QueueKind {
+    Regular,
+    Proposals,
+}
+
+#[derive(Default)]
+struct Queue {
+    batch: Batch,
+    /// The batch that the application has.
+    processing: usize,
+    processing_bytes: usize,
+    running: bool,
+}
+
+/// What the application gets at once, and what is to be known of it afterwards.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Message>,
+    kinds: Vec<u8>,
+    bytes: usize,
+    spans: Vec<(usize, MessageSpan)>,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(State::default()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // As in the outbox: the counters are whole after every critical section.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what a stream brought; what does not fit is dropped and counted, never waited for, since the writer's
+    /// deadline would run out. Says which queues need someone to process them.
+    pub(crate) fn push(
+        &self,
+        channel: Channel,
+        messages: &mut Vec<Message>,
+        limits: &Limits,
+        tracer: Tracer<'_>,
+    ) -> [bool; 2] {
+        let mut full = 0;
+        let mut state = self.lock();
+        for message in messages.drain(..) {
+            full += u64::from(!state.push(channel, message, limits, tracer));
+        }
+        let start = [0, 1].map(|queue| {
+            let queue = &mut state.queues[queue];
+            let start = !queue.running && !queue.batch.messages.is_empty();
+            queue.running |= start;
+            start
+        });
+        drop(state);
+        if full > 0 {
+            tracing::debug!(messages = full, "receive queue full, messages dropped");
+        }
+        start
+    }
+
+    /// Counts the bytes of frames that were read from a stream, and the link heartbeats among them.
+    pub(crate) fn read(&self, channel: Channel, bytes: u64, heartbeats: u64) {
+        let mut state = self.lock();
+        state.ledger.bytes[channel as usize] += bytes;
+        state.ledger.etcd_bytes += heartbeats * LINK_HEARTBEAT_SIZE;
+        state.ledger.last_frame[channel as usize] = Some(SystemTime::now());
+    }
+
+    /// When a frame was last read from the peer, on any stream.
+    pub(crate) fn last_read(&self) -> Option<SystemTime> {
+        self.lock().ledger.last_frame.iter().flatten().max().copied()
+    }
+
+    /// Takes one message whose sender waits for the answer. An error: it is rejected and counted as that.
+    fn begin(&self, channel: Channel, message: &Message, bytes: u64) -> Result<(), RejectReason> {
+        let kind = kind_index(message.r#type);
+        let mut state = self.lock();
+        state.ledger.received[channel as usize][kind] += 1;
+        state.ledger.bytes[channel as usize] += bytes;
+        state.ledger.etcd_bytes += message_size(message) as u64;
+        if let Some(reason) = state.refusal() {
+            state.ledger.rejected.add((kind, reason), 1);
+            return Err(reason);
+        }
+        state.answering += 1;
+        Ok(())
+    }
+
+    /// How a message whose sender waits has ended.
+    fn end(&self, kind: usize, took: Duration, outcome: Result<(), RejectReason>) {
+        let mut state = self.lock();
+        state.answering -= 1;
+        match outcome {
+            Ok(()) => {
+                state.ledger.processed[kind] += 1;
+                state.ledger.process_seconds.observe(took);
+            }
+            Err(reason) => state.ledger.rejected.add((kind, reason), 1),
+        }
+    }
+
+    /// Counts bytes of a snapshot's body.
+    pub(crate) fn body(&self, bytes: u64) {
+        self.lock().ledger.bytes[Channel::Snapshot as usize] += bytes;
+    }
+
+    /// Drops what arrives from now on, or no longer.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.lock().paused = paused;
+    }
+
+    /// Rejects what waits, and what arrives from now on, as `stopped`.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let State { ledger, queues, .. } = &mut *state;
+        for queue in queues {
+            mem::take(&mut queue.batch).reject(ledger, RejectReason::Stopped);
+        }
+    }
+
+    /// A copy of the ledger, with what waits as measured now.
+    pub(crate) fn ledger(&self) -> Incoming {
+        let state = self.lock();
+        let mut ledger = state.ledger.clone();
+        ledger.waiting = state.answering + state.queues.iter().map(|queue| queue.waiting() as u64).sum::<u64>();
+        ledger
+    }
+
+    /// The next batch of a queue. None: it is empty, and who processes it ends.
+    fn next(&self, queue: QueueKind) -> Option<Batch> {
+        let mut state = self.lock();
+        let queue = &mut state.queues[queue as usize];
+        if queue.batch.messages.is_empty() {
+            queue.running = false;
+            return None;
+        }
+        let batch = mem::take(&mut queue.batch);
+        queue.processing = batch.messages.len();
+        queue.processing_bytes = batch.bytes;
+        Some(batch)
+    }
+
+    fn processed(&self, queue: QueueKind, kinds: &[u8], took: Duration, outcome: Result<(), Rejected>) {
+        let mut state = self.lock();
+        let State { ledger, queues, .. } = &mut *state;
+        queues[queue as usize].processing = 0;
+        queues[queue as usize].processing_bytes = 0;
+        let mut counts = [0_u64; KINDS];
+        for kind in kinds {
+            counts[usize::from(*kind)] += 1;
+        }
+        if let Err(Rejected(rejections)) = outcome {
+            let mut counted = vec![false; kinds.len()];
+            for rejection in rejections {
+                // A position beyond the batch, or named twice, is the application's slip and must not upset the ledger.
+                let Some(counted) = counted.get_mut(rejection.position).filter(|counted| !**counted) else { continue };
+                *counted = true;
+                let kind = usize::from(kinds[rejection.position]);
+                counts[kind] -= 1;
+                ledger.rejected.add((kind, rejection.kind.into()), 1);
+            }
+        }
+        let mut taken = 0;
+        for (total, count) in ledger.processed.iter_mut().zip(counts) {
+            *total += count;
+            taken += count;
+        }
+        if taken > 0 {
+            ledger.process_seconds.observe(took);
+        }
+    }
+
+    fn abandoned(&self, queue: QueueKind, kinds: &[u8]) {
+        let mut state = self.lock();
+        let State { ledger, queues, .. } = &mut *state;
+        queues[queue as usize].processing = 0;
+        queues[queue as usize].processing_bytes = 0;
+        for kind in kinds {
+            ledger.rejected.add((usize::from(*kind), RejectReason::Stopped), 1);
+        }
+    }
+}
+
+/// Hands a queue's batches to the application until it is empty, then ends: a peer that is silent costs no task.
+pub(crate) async fn process(peer: Arc<Peer>, raft: Arc<dyn Raft>, queue: QueueKind) {
+    while let Some(Batch { messages, kinds, spans, .. }) = peer.inbox.next(queue) {
+        let mut abandoned = Abandoned { peer: &peer, queue, kinds: &kinds, armed: true };
+        let since = Instant::now();
+        let outcome = tokio::select! {
+            biased;
+            () = peer.stop.cancelled() => return,
+            outcome = raft.process(peer.id, messages) => outcome,
+        };
+        abandoned.armed = false;
+        if let Err(Rejected(rejections)) = &outcome {
+            for rejection in rejections {
+                tracing::debug!(peer = %peer.id, why = rejection.why, "message refused");
+                if let Some((_, span)) = spans.iter().find(|(position, _)| *position == rejection.position) {
+                    span.failed(RejectReason::from(rejection.kind).label());
+                }
+            }
+        }
+        peer.inbox.processed(queue, &kinds, since.elapsed(), outcome);
+    }
+}
+
+/// Counts a batch as rejected when the task that has it is dropped before the application took it.
+struct Abandoned<'a> {
+    peer: &'a Peer,
+    queue: QueueKind,
+    kinds: &'a [u8],
+    armed: bool,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.peer.inbox.abandoned(self.queue, self.kinds);
+        }
+    }
+}
+
+/// One message whose sender waits for the answer. Ends in the ledger exactly once, even when its request breaks off.
+pub(crate) struct Answering<'a> {
+    inbox: &'a Inbox,
+    channel: Channel,
+    kind: usize,
+    since: Instant,
+    outcome: Option<Result<(), RejectReason>>,
+}
+
+impl<'a> Answering<'a> {
+    /// Takes it into the ledger. An error: it is rejected, and counted as that.
+    pub(crate) fn begin(
+        inbox: &'a Inbox,
+        channel: Channel,
+        message: &Message,
+        bytes: u64,
+    ) -> Result<Self, RejectReason> {
+        inbox.begin(channel, message, bytes)?;
+        Ok(Self { inbox, channel, kind: kind_index(message.r#type), since: Instant::now(), outcome: None })
+    }
+
+    /// The application took it.
+    pub(crate) fn processed(&mut self) {
+        self.end(Ok(()));
+    }
+
+    /// It did not.
+    pub(crate) fn rejected(&mut self, reason: RejectReason) {
+        self.end(Err(reason));
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel
+    }
+
+    /// Why it was not taken.
+    pub(crate) fn reason(&self) -> Option<RejectReason> {
+        self.outcome.and_then(Result::err)
+    }
+
+    fn end(&mut self, outcome: Result<(), RejectReason>) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+            self.inbox.end(self.kind, self.since.elapsed(), outcome);
+        }
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.end(Err(RejectReason::Failed));
+    }
+}
+
+impl State {
+    fn refusal(&self) -> Option<RejectReason> {
+        if self.closed { Some(RejectReason::Stopped) } else { self.paused.then_some(RejectReason::Paused) }
+    }
+
+    /// Says whether the message found room, or was not wanted.
+    fn push(&mut self, channel: Channel, message: Message, limits: &Limits, tracer: Tracer<'_>) -> bool {
+        let kind = kind_index(message.r#type);
+        let size = message_size(&message);
+        self.ledger.received[channel as usize][kind] += 1;
+        self.ledger.etcd_bytes += size as u64;
+        if let Some(reason) = self.refusal() {
+            self.ledger.rejected.add((kind, reason), 1);
+            return true;
+        }
+        let queue = if kind == MessageType::MsgProp as usize { QueueKind::Proposals } else { QueueKind::Regular };
+        let queue = &mut self.queues[queue as usize];
+        let bytes = queue.batch.bytes + queue.processing_bytes;
+        let waiting = queue.waiting();
+        if waiting >= limits.receive_queue || (waiting > 0 && bytes + size > limits.queue_bytes) {
+            self.ledger.rejected.add((kind, RejectReason::QueueFull), 1);
+            return false;
+        }
+        let batch = &mut queue.batch;
+        if let Some(span) = tracer.receive_span(&message, channel, size) {
+            batch.spans.push((batch.messages.len(), span));
+        }
+        batch.bytes += size;
+        batch.kinds.push(kind as u8);
+        batch.messages.push(message);
+        true
+    }
+}
+
+impl Queue {
+    fn waiting(&self) -> usize {
+        self.batch.messages.len() + self.processing
+    }
+}
+
+impl Batch {
+    fn reject(self, ledger: &mut Incoming, reason: RejectReason) {
+        for kind in self.kinds {
+            ledger.rejected.add((usize::from(kind), reason), 1);
+        }
+        for (_, span) in self.spans {
+            span.failed(reason.label());
+        }
+    }
+}
+
+impl From<RejectionKind> for RejectReason {
+    fn from(kind: RejectionKind) -> Self {
+        match kind {
+            RejectionKind::Refused => Self::Refused,
+            RejectionKind::Failed => Self::Failed,
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! A connection that knows how it ended, and that does not wait for ever for a peer that stopped reading.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep},
+};
+use tokio_rustls::TlsStream;
+
+/// How long a write may be without progress: etcd's `DefaultConnWriteTimeout`.
+pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// No byte could be written for the write deadline.
+    Stalled,
+    /// It broke: a reset, an alert, any error of the socket.
+    Broken,
+    /// The other end closed it. Whether a body had come to its end before is hyper's to say.
+    Eof,
+}
+
+/// What others may know and say about a connection that hyper owns.
+#[derive(Debug)]
+pub(crate) struct IoStatus {
+    born: Instant,
+    end: AtomicU8,
+    write_deadline_millis: AtomicU64,
+    written: AtomicU64,
+    last_write_millis: AtomicU64,
+}
+
+impl IoStatus {
+    /// A connection that has just begun, with a write deadline.
+    pub(crate) fn new(write_deadline: Duration) -> Arc<Self> {
+        let status = Self {
+            born: Instant::now(),
+            end: AtomicU8::new(0),
+            write_deadline_millis: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            last_write_millis: AtomicU64::new(0),
+        };
+        status.set_write_deadline(write_deadline);
+        Arc::new(status)
+    }
+
+    /// How the connection ended; the first cause counts. None while it has not, or when we ended it.
+    pub(crate) fn end(&self) -> Option<End> {
+        match self.end.load(Relaxed) {
+            1 => Some(End::Stalled),
+            2 => Some(End::Broken),
+            3 => Some(End::Eof),
+            _ => None,
+        }
+    }
+
+    /// Sets the write deadline, from the next write on that has to wait.
+    pub(crate) fn set_write_deadline(&self, deadline: Duration) {
+        self.write_deadline_millis.store(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Bytes given to the socket so far, TLS and heads included.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// When the socket last took bytes; the beginning, if it never did.
+    pub(crate) fn last_write(&self) -> Instant {
+        self.born + Duration::from_millis(self.last_write_millis.load(Relaxed))
+    }
+
+    fn write_deadline(&self) -> Duration {
+        Duration::from_millis(self.write_deadline_millis.load(Relaxed))
+    }
+
+    fn note_written(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Relaxed);
+        let millis = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_write_millis.store(millis, Relaxed);
+    }
+
+    fn note_end(&self, end: End) {
+        let value = match end {
+            End::Stalled => 1,
+            End::Broken => 2,
+            End::Eof => 3,
+        };
+        // Only the first cause counts; what follows from it is no news.
+        let _ = self.end.compare_exchange(0, value, Relaxed, Relaxed);
+    }
+
+    fn note_read(&self, outcome: &io::Result<()>, room: usize, bytes: usize) {
+        match outcome {
+            Ok(()) if bytes == 0 && room > 0 => self.note_end(End::Eof),
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.note_end(End::Eof),
+            Err(_) => self.note_end(End::Broken),
+        }
+    }
+}
+
+/// A socket whose writes fail with [`io::ErrorKind::TimedOut`] when nothing could be written for the write deadline.
+/// Reads have no deadline here: a stream is silent the other way for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct DeadlineIo<T> {
+    inner: T,
+    status: Arc<IoStatus>,
+    /// Set, and known to the timer, only while a write waits. Boxed once, at the first write that has to.
+    patience: Option<Pin<Box<Option<Sleep>>>>,
+}
+
+impl<T> DeadlineIo<T> {
+    /// Watches over a socket.
+    pub(crate) fn new(inner: T, status: Arc<IoStatus>) -> Self {
+        Self { inner, status, patience: None }
+    }
+
+    /// What it tells others.
+    pub(crate) fn status(&self) -> &Arc<IoStatus> {
+        &self.status
+    }
+
+    fn watch<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        match outcome {
+            Poll::Ready(outcome) => {
+                if let Some(patience) = &mut self.patience {
+                    patience.as_mut().set(None);
+                }
+                if outcome.is_err() {
+                    self.status.note_end(End::Broken);
+                }
+                Poll::Ready(outcome)
+            }
+            Poll::Pending => {
+                ready!(self.wait(cx));
+                self.status.note_end(End::Stalled);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no write progress within the deadline")))
+            }
+        }
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience.get_or_insert_with(|| Box::pin(None));
+        if patience.is_none() {
+            patience.as_mut().set(Some(tokio::time::sleep(self.status.write_deadline())));
+        }
+        match patience.as_mut().as_pin_mut() {
+            Some(sleep) => sleep.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &outcome {
+            self.status.note_written(*bytes);
+        }
+        self.watch(cx, outcome)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for DeadlineIo<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (room, before) = (buffer.remaining(), buffer.filled().len());
+        let outcome = ready!(Pin::new(&mut self.inner).poll_read(cx, buffer));
+        self.status.note_read(&outcome, room, buffer.filled().len() - before);
+        Poll::Ready(outcome)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for DeadlineIo<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.wrote(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.wrote(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_flush(cx);
+        self.watch(cx, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.watch(cx, outcome)
+    }
+}
+
+/// A connection between two members, in the clear or by TLS, dialled or accepted. The deadline lies below TLS, so that
+/// progress is what the socket took.
+#[derive(Debug)]
+pub(crate) enum PeerIo<T = TcpStream> {
+    /// `http`.
+    Plain(DeadlineIo<T>),
+    /// `https`.
+    Tls(Box<TlsStream<DeadlineIo<T>>>),
+}
+
+impl<T> PeerIo<T> {
+    /// What the connection tells others.
+    pub(crate) fn status(&self) -> &Arc<IoStatus> {
+        match self {
+            Self::Plain(io) => io.status(),
+            Self::Tls(io) => io.get_ref().0.status(),
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buffer),
+            Self::Tls(io) => {
+                let (room, before) = (buffer.remaining(), buffer.filled().len());
+                let outcome = ready!(Pin::new(&mut *io).poll_read(cx, buffer));
+                // A close by `close_notify` or an alert is seen here and not below.
+                io.get_ref().0.status().note_read(&outcome, room, buffer.filled().len() - before);
+                Poll::Ready(outcome)
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PeerIo<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, slices),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn pair(deadline: Duration) -> (DeadlineIo<tokio::io::DuplexStream>, tokio::io::DuplexStream, Arc<IoStatus>) {
+        let (near, far) = tokio::io::duplex(16);
+        let status = IoStatus::new(deadline);
+        (DeadlineIo::new(near, status.clone()), far, status)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_without_progress_ends_after_the_deadline_and_says_so() {
+        let (mut io, _far, status) = pair(WRITE_DEADLINE);
+        let begin = Instant::now();
+        let error = io.write_all(&[0; 17]).await.expect_err("only 16 bytes fit");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begin.elapsed().as_secs(), 5);
+        assert_eq!((status.end(), status.written()), (Some(End::Stalled), 16));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_keeps_the_connection_alive() {
+        let (mut io, mut far, status) = pair(WRITE_DEADLINE);
+        let reader = async {
+            let mut taken = [0; 16];
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                far.read_exact(&mut taken).await.expect("there is more");
+            }
+        };
+        let (written, ()) = tokio::join!(io.write_all(&[0; 64]), reader);
+        written.expect("there was progress every 4 s");
+        assert_eq!(status.end(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_can_be_set_from_outside() {
+        let (mut io, _far, status) = pair(WRITE_DEADLINE);
+        status.set_write_deadline(Duration::from_secs(30));
+        let begin = Instant::now();
+        io.write_all(&[0; 17]).await.expect_err("only 16 bytes fit");
+        assert_eq!(begin.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_timer_runs_while_no_write_waits() {
+        let (mut io, mut far, _) = pair(WRITE_DEADLINE);
+        let mut taken = [0; 32];
+        let (written, _) = tokio::join!(io.write_all(&[0; 32]), far.read_exact(&mut taken));
+        written.expect("it was read");
+        assert!(io.patience.as_ref().is_some_and(|patience| patience.is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_reader_side_has_no_deadline() {
+        let (mut io, _far, status) = pair(WRITE_DEADLINE);
+        let silence = tokio::time::timeout(Duration::from_secs(3600), io.read_u8()).await;
+        assert!(silence.is_err());
+        assert_eq!(status.end(), None);
+    }
+
+    #[tokio::test]
+    async fn a_close_by_the_other_end_is_its_end() {
+        let (mut io, far, status) = pair(WRITE_DEADLINE);
+        drop(far);
+        io.read_u8().await.expect_err("it is closed");
+        assert_eq!(status.end(), Some(End::Eof));
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_a_break() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (far, _) = far.expect("it was dialled");
+        far.set_zero_linger().expect("a socket option");
+        drop(far);
+        let status = IoStatus::new(WRITE_DEADLINE);
+        let mut io = DeadlineIo::new(near.expect("it listens"), status.clone());
+        io.read_u8().await.expect_err("it was reset");
+        assert_eq!(status.end(), Some(End::Broken));
+        assert!(io.is_write_vectored());
+    }
+}

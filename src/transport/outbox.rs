@@ -1,0 +1,517 @@
+//! What goes to one peer: the queues of its two streams and of its pipeline, and the ledger over them, behind one lock.
+//!
+//! A message is encoded when it is queued, into the buffer of the stream that will carry it, so that the stream's
+//! answer body ([`StreamBody`](super::writer::StreamBody)) has nothing left to do but to hand bytes to the
+//! connection. It counts as *queued* until its last byte was handed over.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::{
+    id::MemberId,
+    metrics::{Channel, DropReason, KINDS, Outgoing, kind_index},
+    telemetry::{self, MessageSpan, Sampler},
+    transport::{limits::Limits, urls::UrlPicker},
+    wire::{
+        frames::FrameBuffer,
+        message::{LINK_HEARTBEAT_SIZE, message_size},
+        raftpb::{Message, MessageType},
+        stream::{StreamEncoder, StreamKind},
+    },
+};
+
+/// The queues to one peer and their ledger.
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+}
+
+struct State {
+    ledger: Outgoing,
+    streams: [Option<Writer>; 2],
+    /// Names the attachments, so that a body knows whether it is still the one.
+    attachments: u64,
+    pipeline: Pipeline,
+    snapshots: u64,
+    paused: bool,
+    closed: Option<DropReason>,
+}
+
+/// The sending side of one open stream.
+struct Writer {
+    attachment: u64,
+    encoder: StreamEncoder,
+    frames: FrameBuffer,
+    /// How many of the bytes that `frames` ever took were handed to the connection.
+    yielded: u64,
+    /// Messages not yet handed over, in order.
+    runs: VecDeque<Run>,
+    messages: usize,
+    spans: VecDeque<(u64, MessageSpan)>,
+    waker: Option<Waker>,
+}
+
+/// Messages of one kind that came with one call of `send`.
+struct Run {
+    /// Where the last of them ends in the stream.
+    end: u64,
+    kind: usize,
+    messages: u64,
+    /// Their protobuf size.
+    size: u64,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Pipeline {
+    queue: VecDeque<Posting>,
+    bytes: usize,
+    in_flight: usize,
+    workers: usize,
+}
+
+/// A message on its way through the pipeline.
+pub(crate) struct Posting {
+    pub(crate) message: Message,
+    pub(crate) size: usize,
+    since: Instant,
+    span: Option<MessageSpan>,
+}
+
+/// What it takes to trace a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Tracer<'a> {
+    pub(crate) sampler: &'a Sampler,
+    pub(crate) urls: &'a UrlPicker,
+}
+
+impl Tracer<'_> {
+    /// The span of a message that is sent, if it is among those that are traced.
+    fn send_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
+        let trace = self.sampler.sample(message)?;
+        let span = telemetry::send_span(trace, message, size);
+        span.channel(channel, self.urls.pick().authority());
+        Some(span)
+    }
+
+    /// The span of a message that was received, if it is among those that are traced.
+    pub(crate) fn receive_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
+        let trace = self.sampler.sample(message)?;
+        let span = telemetry::receive_span(trace, message, size);
+        span.channel(channel, self.urls.pick().authority());
+        Some(span)
+    }
+}
+
+/// What raft has to be told, and whom to start or wake, once the lock is released.
+#[derive(Default)]
+pub(crate) struct Aftermath {
+    /// At least one message was given up.
+    pub(crate) unreachable: bool,
+    /// So many of them were snapshots.
+    pub(crate) snapshots_failed: usize,
+    /// So many pipeline workers are to be started.
+    pub(crate) start_workers: usize,
+    /// So many messages found their queue full.
+    pub(crate) queue_full: u64,
+    wakers: [Option<Waker>; 2],
+}
+
+impl Aftermath {
+    fn given_up(&mut self, kind: usize) {
+        self.unreachable = true;
+        self.snapshots_failed += usize::from(kind == MessageType::MsgSnap as usize);
+    }
+
+    /// Wakes the streams that have something to write.
+    pub(crate) fn wake(&mut self) {
+        for waker in self.wakers.iter_mut().filter_map(Option::take) {
+            waker.wake();
+        }
+    }
+}
+
+/// The next thing a stream writes.
+pub(crate) enum Turn {
+    /// Bytes for the connection.
+    Write(Bytes),
+    /// The stream is no longer the one: end the body.
+    End,
+}
+
+impl Outbox {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                ledger: Outgoing::default(),
+                streams: [None, None],
+                attachments: 0,
+                pipeline: Pipeline::default(),
+                snapshots: 0,
+                paused: false,
+                closed: None,
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every critical section leaves the counters whole, so a panic elsewhere in one is no reason to stop counting.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues messages, all for this peer, in their order.
+    pub(crate) fn push(
+        &self,
+        messages: &[Message],
+        now: Instant,
+        limits: &Limits,
+        tracer: Tracer<'_>,
+    ) -> Aftermath {
+        let mut aftermath = Aftermath::default();
+        let mut state = self.lock();
+        for message in messages {
+            state.push(message, now, limits, tracer, &mut aftermath);
+        }
+        for (stream, waker) in state.streams.iter_mut().zip(&mut aftermath.wakers) {
+            if let Some(writer) = stream
+                && !writer.frames.is_empty()
+            {
+                *waker = writer.waker.take();
+            }
+        }
+        drop(state);
+        aftermath
+    }
+
+    /// Makes a new stream the one that carries this channel; the one before, if there is one, ends.
+    pub(crate) fn attach(&self, kind: StreamKind, local: MemberId, remote: MemberId) -> (Option<u64>, Aftermath) {
+        let mut aftermath = Aftermath::default();
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return (None, aftermath);
+        }
+        let state = &mut *state;
+        state.detach(kind, DropReason::StreamLost, &mut aftermath);
+        state.attachments += 1;
+        state.streams[kind.index()] = Some(Writer {
+            attachment: state.attachments,
+            encoder: StreamEncoder::new(kind, local, remote),
+            frames: FrameBuffer::new(),
+            yielded: 0,
+            runs: VecDeque::new(),
+            messages: 0,
+            spans: VecDeque::new(),
+            waker: None,
+        });
+        (Some(state.attachments), aftermath)
+    }
+
+    /// Ends a stream if it is still the one. Says whether it was.
+    pub(crate) fn detach(&self, kind: StreamKind, attachment: u64) -> (bool, Aftermath) {
+        let mut aftermath = Aftermath::default();
+        let mut state = self.lock();
+        let current = state.streams[kind.index()].as_ref().is_some_and(|writer| writer.attachment == attachment);
+        if current {
+            state.detach(kind, DropReason::StreamLost, &mut aftermath);
+        }
+        (current, aftermath)
+    }
+
+    /// Ends both streams cleanly, so that the peer dials anew. Says which were open.
+    pub(crate) fn detach_all(&self) -> ([bool; 2], Aftermath) {
+        let mut aftermath = Aftermath::default();
+        let mut state = self.lock();
+        let open = StreamKind::ALL.map(|kind| state.detach(kind, DropReason::StreamLost, &mut aftermath));
+        (open, aftermath)
+    }
+
+    /// What a stream writes next: what is queued, else, when it is time for one, a link heartbeat.
+    pub(crate) fn poll(
+        &self,
+        kind: StreamKind,
+        attachment: u64,
+        heartbeat_due: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Turn> {
+        let mut state = self.lock();
+        let State { ledger, streams, .. } = &mut *state;
+        let Some(writer) = streams[kind.index()].as_mut().filter(|writer| writer.attachment == attachment) else {
+            return Poll::Ready(Turn::End);
+        };
+        if heartbeat_due {
+            writer.encoder.heartbeat(&mut writer.frames);
+            // Not a message of raft's: it has no run, so it is counted nowhere but in the bytes.
+            ledger.etcd_bytes += LINK_HEARTBEAT_SIZE;
+        }
+        match writer.frames.pop() {
+            Some(bytes) => {
+                writer.account(bytes.len() as u64, kind.channel(), ledger);
+                Poll::Ready(Turn::Write(bytes))
+            }
+            None => {
+                if !writer.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                    writer.waker = Some(context.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The next message for a pipeline worker. None: there is none, and the worker ends.
+    pub(crate) fn next_posting(&self) -> Option<Posting> {
+        let mut state = self.lock();
+        match state.pipeline.queue.pop_front() {
+            Some(posting) => {
+                state.pipeline.in_flight += 1;
+                Some(posting)
+            }
+            None => {
+                state.pipeline.workers -= 1;
+                None
+            }
+        }
+    }
+
+    /// How a posting ended: sent, or given up.
+    pub(crate) fn posted(&self, posting: Posting, outcome: Result<(), DropReason>) {
+        let kind = kind_index(posting.message.r#type);
+        let mut state = self.lock();
+        state.pipeline.in_flight -= 1;
+        state.pipeline.bytes -= posting.size;
+        match outcome {
+            Ok(()) => {
+                let index = Channel::Pipeline as usize;
+                state.ledger.sent[index][kind] += 1;
+                state.ledger.bytes[index] += posting.size as u64;
+                state.ledger.etcd_bytes += posting.size as u64;
+                state.ledger.queue_seconds[index].observe(posting.since.elapsed());
+            }
+            Err(reason) => {
+                // A request that the end of the peer tore down is counted as what ended it.
+                let reason = state.closed.unwrap_or(reason);
+                state.ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
+                if let Some(span) = posting.span {
+                    span.failed(reason.label());
+                }
+            }
+        }
+    }
+
+    /// Takes a snapshot into the ledger. An error: it cannot be sent, and is counted as dropped.
+    pub(crate) fn begin_snapshot(&self, kind: usize, limit: usize) -> Result<(), DropReason> {
+        let mut state = self.lock();
+        state.ledger.offered[kind] += 1;
+        let refusal = match (state.closed, state.paused) {
+            (Some(reason), _) => Some(reason),
+            (None, true) => Some(DropReason::Paused),
+            (None, false) => (state.snapshots >= limit as u64).then_some(DropReason::QueueFull),
+        };
+        if let Some(reason) = refusal {
+            state.ledger.dropped.add((kind, Channel::Snapshot, reason), 1);
+            return Err(reason);
+        }
+        state.snapshots += 1;
+        Ok(())
+    }
+
+    /// How a snapshot ended; `envelope` is the size of its message, `bytes` all that went out.
+    pub(crate) fn end_snapshot(
+        &self,
+        kind: usize,
+        since: Instant,
+        envelope: u64,
+        bytes: u64,
+        outcome: Result<(), DropReason>,
+    ) {
+        let mut state = self.lock();
+        let index = Channel::Snapshot as usize;
+        state.snapshots -= 1;
+        state.ledger.bytes[index] += bytes;
+        match outcome {
+            Ok(()) => {
+                state.ledger.sent[index][kind] += 1;
+                state.ledger.etcd_bytes += envelope;
+                state.ledger.queue_seconds[index].observe(since.elapsed());
+            }
+            Err(reason) => {
+                let reason = state.closed.unwrap_or(reason);
+                state.ledger.dropped.add((kind, Channel::Snapshot, reason), 1);
+            }
+        }
+    }
+
+    /// Drops what is handed over from now on, or no longer.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.lock().paused = paused;
+    }
+
+    /// Whether what is handed over is dropped.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().paused
+    }
+
+    /// Ends everything: what is queued, and what is handed over from now on, is dropped for this reason. Says which
+    /// streams were open.
+    pub(crate) fn close(&self, reason: DropReason) -> ([bool; 2], Aftermath) {
+        let mut aftermath = Aftermath::default();
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return ([false; 2], aftermath);
+        }
+        state.closed = Some(reason);
+        let open = StreamKind::ALL.map(|kind| state.detach(kind, reason, &mut aftermath));
+        let State { ledger, pipeline, .. } = &mut *state;
+        for posting in pipeline.queue.drain(..) {
+            let kind = kind_index(posting.message.r#type);
+            pipeline.bytes -= posting.size;
+            ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
+            aftermath.given_up(kind);
+        }
+        (open, aftermath)
+    }
+
+    /// A copy of the ledger, with what is queued as measured now.
+    pub(crate) fn ledger(&self) -> Outgoing {
+        let state = self.lock();
+        let mut ledger = state.ledger.clone();
+        for kind in StreamKind::ALL {
+            let queued = state.streams[kind.index()].as_ref().map_or(0, |writer| writer.messages as u64);
+            ledger.queued[kind.channel() as usize] = queued;
+        }
+        ledger.queued[Channel::Pipeline as usize] = (state.pipeline.queue.len() + state.pipeline.in_flight) as u64;
+        ledger.queued[Channel::Snapshot as usize] = state.snapshots;
+        ledger
+    }
+}
+
+impl State {
+    fn push(&mut self, message: &Message, now: Instant, limits: &Limits, tracer: Tracer<'_>, aftermath: &mut Aftermath) {
+        let kind = kind_index(message.r#type);
+        self.ledger.offered[kind] += 1;
+        let channel = self.channel(kind);
+        let size = message_size(message);
+        if let Err(reason) = self.admit(channel, size, limits) {
+            self.ledger.dropped.add((kind, channel, reason), 1);
+            aftermath.queue_full += u64::from(reason == DropReason::QueueFull);
+            // Who is paused looks like a network that swallows: raft learns nothing (etcd's `peer.send`).
+            if reason != DropReason::Paused || kind == MessageType::MsgSnap as usize {
+                aftermath.given_up(kind);
+            }
+            return;
+        }
+        let span = tracer.send_span(message, channel, size);
+        match self.streams.get_mut(channel as usize).and_then(Option::as_mut) {
+            Some(writer) => writer.push(message, kind, size, now, span),
+            None => {
+                self.pipeline.bytes += size;
+                self.pipeline.queue.push_back(Posting { message: message.clone(), size, since: now, span });
+                if self.pipeline.workers < super::pipeline::WORKERS {
+                    self.pipeline.workers += 1;
+                    aftermath.start_workers += 1;
+                }
+            }
+        }
+    }
+
+    /// etcd's `peer.pick`: snapshots by request, appends by their own stream, everything else by the other; what finds
+    /// its stream closed by the next best.
+    fn channel(&self, kind: usize) -> Channel {
+        if kind == MessageType::MsgSnap as usize {
+            Channel::Pipeline
+        } else if kind == MessageType::MsgApp as usize && self.streams[StreamKind::MsgApp.index()].is_some() {
+            Channel::MsgApp
+        } else if self.streams[StreamKind::Message.index()].is_some() {
+            Channel::Message
+        } else {
+            Channel::Pipeline
+        }
+    }
+
+    fn admit(&self, channel: Channel, size: usize, limits: &Limits) -> Result<(), DropReason> {
+        if let Some(reason) = self.closed {
+            return Err(reason);
+        }
+        if self.paused {
+            return Err(DropReason::Paused);
+        }
+        if size as u64 > limits.message_bytes {
+            return Err(DropReason::TooLarge);
+        }
+        let (messages, bytes, most) = match self.streams.get(channel as usize).and_then(Option::as_ref) {
+            Some(writer) => (writer.messages, writer.frames.len(), limits.stream_queue),
+            None => {
+                let pipeline = &self.pipeline;
+                (pipeline.queue.len() + pipeline.in_flight, pipeline.bytes, limits.pipeline_queue)
+            }
+        };
+        // One message larger than the bound still passes through an empty queue: nothing else could carry it.
+        if messages >= most || (messages > 0 && bytes + size > limits.queue_bytes) {
+            return Err(DropReason::QueueFull);
+        }
+        Ok(())
+    }
+
+    /// Takes a stream away and drops what was queued on it. Says whether it was open.
+    fn detach(&mut self, kind: StreamKind, reason: DropReason, aftermath: &mut Aftermath) -> bool {
+        let Some(mut writer) = self.streams[kind.index()].take() else { return false };
+        for run in writer.runs.drain(..) {
+            self.ledger.dropped.add((run.kind, kind.channel(), reason), run.messages);
+            aftermath.given_up(run.kind);
+        }
+        for (_, span) in writer.spans.drain(..) {
+            span.failed(reason.label());
+        }
+        aftermath.wakers[kind.index()] = writer.waker.take();
+        true
+    }
+}
+
+impl Writer {
+    fn push(&mut self, message: &Message, kind: usize, size: usize, since: Instant, span: Option<MessageSpan>) {
+        self.encoder.encode(message, &mut self.frames);
+        let end = self.frames.produced();
+        self.messages += 1;
+        match self.runs.back_mut() {
+            // Only within one piece: what is handed over of a run, is handed over as a whole.
+            Some(run) if run.kind == kind && run.since == since && run.end > self.frames.sealed() => {
+                run.end = end;
+                run.messages += 1;
+                run.size += size as u64;
+            }
+            _ => self.runs.push_back(Run { end, kind, messages: 1, size: size as u64, since }),
+        }
+        if let Some(span) = span {
+            self.spans.push_back((end, span));
+        }
+    }
+
+    /// Moves the messages whose last byte is among the bytes handed over from *queued* to *sent*.
+    fn account(&mut self, bytes: u64, channel: Channel, ledger: &mut Outgoing) {
+        let index = channel as usize;
+        let now = Instant::now();
+        self.yielded += bytes;
+        ledger.bytes[index] += bytes;
+        ledger.last_frame[index] = Some(SystemTime::now());
+        while let Some(run) = self.runs.front() {
+            if run.end > self.yielded {
+                break;
+            }
+            ledger.sent[index][run.kind] += run.messages;
+            ledger.etcd_bytes += run.size;
+            ledger.queue_seconds[index].observe_many(now - run.since, run.messages);
+            self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
+            self.runs.pop_front();
+        }
+        while self.spans.front().is_some_and(|(end, _)| *end <= self.yielded) {
+            self.spans.pop_front();
+        }
+    }
+}
+
+const _: () = assert!(KINDS > MessageType::MsgForgetLeader as usize);

@@ -1,0 +1,302 @@
+//! One other member: its queues, its link, and the tasks that keep it connected.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    id::MemberId,
+    metrics::{Channel, Direction, DropReason, Link, LossReason},
+    telemetry::{self, Sampler},
+    transport::{
+        Identity,
+        client::Client,
+        inbox::{self, Inbox, QueueKind},
+        limits::Limits,
+        outbox::{Aftermath, Outbox, Tracer},
+        pipeline,
+        prober::{self, ProbeConfig},
+        raft::{Critical, Raft, SnapshotStatus},
+        reader,
+        redial::Redial,
+        status::PeerStatus,
+        urls::{PeerUrl, UrlPicker},
+    },
+    wire::{
+        raftpb::Message,
+        stream::{StreamDecoder, StreamKind},
+    },
+};
+
+/// What every peer of a transport shares.
+pub(crate) struct Shared {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) raft: Arc<dyn Raft>,
+    pub(crate) client: Client,
+    pub(crate) limits: Limits,
+    pub(crate) sampler: Sampler,
+    pub(crate) probe: ProbeConfig,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) removed: AtomicBool,
+}
+
+impl Shared {
+    /// A peer says that this member was removed: the application is told once.
+    pub(crate) fn removed(&self, by: MemberId) {
+        if !self.removed.swap(true, Ordering::Relaxed) {
+            self.raft.critical(Critical::MemberRemoved { by });
+        }
+    }
+}
+
+/// One other member, a peer or a remote.
+pub(crate) struct Peer {
+    pub(crate) id: MemberId,
+    pub(crate) outbox: Outbox,
+    pub(crate) inbox: Inbox,
+    pub(crate) urls: UrlPicker,
+    pub(crate) redial: Redial,
+    /// Ends this peer's tasks.
+    pub(crate) stop: CancellationToken,
+    pub(crate) shared: Arc<Shared>,
+    link: Mutex<Link>,
+    /// When it was last heard from by a request.
+    heard: Mutex<Instant>,
+    /// Whether it is a member known only from its requests.
+    remote: AtomicBool,
+    /// Counts the times that its streams were to be dialled anew.
+    reset: watch::Sender<u64>,
+}
+
+impl Peer {
+    /// A remote: no streams, no probes. [`Self::promote`] makes it a peer.
+    pub(crate) fn remote(id: MemberId, urls: Vec<PeerUrl>, stop: CancellationToken, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            outbox: Outbox::new(),
+            inbox: Inbox::new(),
+            urls: UrlPicker::new(urls),
+            redial: Redial::new(shared.probe.is_on()),
+            stop,
+            shared,
+            link: Mutex::default(),
+            heard: Mutex::new(Instant::now()),
+            remote: AtomicBool::new(true),
+            reset: watch::Sender::new(0),
+        })
+    }
+
+    /// Makes a remote a peer and starts its readers and its prober; it keeps its counters and its queue.
+    pub(crate) fn promote(self: &Arc<Self>) {
+        if !self.remote.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        for kind in StreamKind::ALL {
+            self.spawn(reader::Reader::new(self.clone(), kind).run());
+        }
+        if self.shared.probe.is_on() {
+            self.spawn(prober::Prober::new(self.clone()).run());
+        }
+    }
+
+    pub(crate) fn is_remote(&self) -> bool {
+        self.remote.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tracer(&self) -> Tracer<'_> {
+        Tracer { sampler: &self.shared.sampler, urls: &self.urls }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn_on(task, &self.shared.runtime);
+    }
+
+    /// Queues messages for this peer, as [`Transport::send`](super::Transport::send) says.
+    pub(crate) fn send(self: &Arc<Self>, messages: &[Message], now: Instant) {
+        let aftermath = self.outbox.push(messages, now, &self.shared.limits, self.tracer());
+        if aftermath.queue_full > 0 {
+            self.link(|link| link.sent_failures += aftermath.queue_full);
+            tracing::debug!(peer = %self.id, messages = aftermath.queue_full, "queue full, messages dropped");
+        }
+        self.settle(aftermath);
+    }
+
+    /// Does what the outbox could not do under its lock.
+    pub(crate) fn settle(self: &Arc<Self>, mut aftermath: Aftermath) {
+        aftermath.wake();
+        for _ in 0..aftermath.start_workers {
+            self.spawn(pipeline::work(self.clone()));
+        }
+        if aftermath.unreachable {
+            self.shared.raft.report_unreachable(self.id);
+        }
+        for _ in 0..aftermath.snapshots_failed {
+            self.shared.raft.report_snapshot(self.id, SnapshotStatus::Failure);
+        }
+    }
+
+    /// Hands what a stream brought to the application's queues.
+    pub(crate) fn received(self: &Arc<Self>, channel: Channel, messages: &mut Vec<Message>) {
+        let start = self.inbox.push(channel, messages, &self.shared.limits, self.tracer());
+        for (start, queue) in start.into_iter().zip([QueueKind::Regular, QueueKind::Proposals]) {
+            if start {
+                self.spawn(inbox::process(self.clone(), self.shared.raft.clone(), queue));
+            }
+        }
+    }
+
+    /// A decoder for a stream of this kind that the peer writes.
+    pub(crate) fn decoder(&self, kind: StreamKind) -> StreamDecoder {
+        StreamDecoder::new(kind, self.shared.identity.member, self.id, self.shared.limits.frames())
+    }
+
+    /// Makes a new stream the way out; names it. None: the peer is closed.
+    pub(crate) fn attach(self: &Arc<Self>, kind: StreamKind) -> Option<u64> {
+        let (attachment, aftermath) = self.outbox.attach(kind, self.shared.identity.member, self.id);
+        self.settle(aftermath);
+        let attachment = attachment?;
+        let replaced = self.link(|link| {
+            let up = &mut link.stream_up[kind.index()][Direction::Out as usize];
+            let replaced = std::mem::replace(up, true);
+            if replaced {
+                link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1);
+            }
+            replaced
+        });
+        telemetry::stream_attached(self.id, kind.channel(), Direction::Out);
+        tracing::info!(peer = %self.id, channel = kind.channel().label(), replaced, "stream attached");
+        self.active();
+        Some(attachment)
+    }
+
+    /// A stream of ours is over. Does nothing when it was not the one any more: who took its place has counted it.
+    pub(crate) fn detach(
+        self: &Arc<Self>,
+        kind: StreamKind,
+        attachment: u64,
+        direction: Direction,
+        reason: LossReason,
+    ) {
+        let (current, aftermath) = self.outbox.detach(kind, attachment);
+        self.settle(aftermath);
+        if current {
+            self.stream_lost(kind, direction, reason, None);
+        }
+    }
+
+    /// Counts and tells the end of an open stream.
+    pub(crate) fn stream_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason, why: Option<&str>) {
+        let channel = kind.channel();
+        self.link(|link| {
+            link.stream_up[kind.index()][direction as usize] = false;
+            link.losses.add((channel, direction, reason), 1);
+        });
+        telemetry::stream_lost(self.id, channel, direction, reason);
+        match reason {
+            LossReason::Eof | LossReason::Stopped | LossReason::Replaced => {
+                tracing::info!(peer = %self.id, channel = channel.label(), direction = direction.label(),
+                    reason = reason.label(), "stream closed");
+            }
+            LossReason::Error | LossReason::Timeout | LossReason::Stalled | LossReason::Frame => {
+                tracing::warn!(peer = %self.id, channel = channel.label(), direction = direction.label(),
+                    reason = reason.label(), why, "stream lost");
+                self.inactive(why.unwrap_or(reason.label()));
+            }
+        }
+    }
+
+    /// Closes the peer's streams in both directions, so that they are dialled anew.
+    pub(crate) fn reset_streams(self: &Arc<Self>) {
+        let (open, aftermath) = self.outbox.detach_all();
+        self.settle(aftermath);
+        for (kind, _) in StreamKind::ALL.into_iter().zip(open).filter(|(_, open)| *open) {
+            self.stream_lost(kind, Direction::Out, LossReason::Stopped, None);
+        }
+        self.reset.send_modify(|times| *times += 1);
+    }
+
+    /// Tells a reader when its stream is to be dialled anew.
+    pub(crate) fn resets(&self) -> watch::Receiver<u64> {
+        self.reset.subscribe()
+    }
+
+    /// The peer asked us for something: it is there, and no wait before a dial holds any longer.
+    pub(crate) fn heard(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.redial.up();
+    }
+
+    /// How long it has been silent.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Reads or changes what is known of the link.
+    pub(crate) fn link<T>(&self, with: impl FnOnce(&mut Link) -> T) -> T {
+        with(&mut self.link.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A stream or POST succeeded (etcd's `peerStatus.activate`).
+    pub(crate) fn active(&self) {
+        let became = self.link(|link| {
+            let became = link.active_since.is_none();
+            link.active_since.get_or_insert_with(SystemTime::now);
+            became
+        });
+        if became {
+            tracing::info!(peer = %self.id, "peer became active");
+        }
+    }
+
+    /// A stream or POST failed (etcd's `peerStatus.deactivate`).
+    pub(crate) fn inactive(&self, why: &str) {
+        let became = self.link(|link| {
+            link.last_error = Some((SystemTime::now(), why.to_owned()));
+            let became = link.active_since.take().is_some();
+            link.disconnected += u64::from(became);
+            became
+        });
+        if became {
+            tracing::warn!(peer = %self.id, why, "peer became inactive");
+        }
+    }
+
+    /// Drops everything to and from the peer while its connections stay, or no longer.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.outbox.set_paused(paused);
+        self.inbox.set_paused(paused);
+    }
+
+    /// Ends everything of this peer; what is queued is dropped for this reason.
+    pub(crate) fn close(self: &Arc<Self>, reason: DropReason) {
+        let (open, aftermath) = self.outbox.close(reason);
+        self.settle(aftermath);
+        for (kind, _) in StreamKind::ALL.into_iter().zip(open).filter(|(_, open)| *open) {
+            self.stream_lost(kind, Direction::Out, LossReason::Stopped, None);
+        }
+        self.stop.cancel();
+        self.inbox.close();
+    }
+
+    /// All that is known of it.
+    pub(crate) fn status(&self, name: String) -> PeerStatus {
+        PeerStatus {
+            id: self.id,
+            remote: self.is_remote(),
+            name,
+            urls: self.urls.all(),
+            paused: self.outbox.is_paused(),
+            outgoing: self.outbox.ledger(),
+            incoming: self.inbox.ledger(),
+            link: self.link(|link| link.clone()),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The pipeline: messages that found no stream, each by a `POST /raft` of its own (etcd: `pipeline`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use prost::Message as _;
+
+use crate::{
+    metrics::{DropReason, kind_index},
+    transport::{client::PostError, outbox::Posting, peer::Peer, raft::SnapshotStatus},
+    wire::{headers, raftpb::MessageType},
+};
+
+/// How many requests are under way at a time: etcd's `connPerPipeline`.
+pub(crate) const WORKERS: usize = 4;
+
+/// Why a message was not delivered.
+struct Failure {
+    reason: DropReason,
+    why: String,
+}
+
+/// One worker: posts what is queued, until nothing is. A peer with nothing to post costs no task.
+pub(crate) async fn work(peer: Arc<Peer>) {
+    while let Some(posting) = peer.outbox.next_posting() {
+        let body = Bytes::from(posting.message.encode_to_vec());
+        let mut underway = Underway { peer: &peer, posting: Some(posting) };
+        let outcome = tokio::select! {
+            biased;
+            () = peer.stop.cancelled() => Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }),
+            outcome = post(&peer, body) => outcome,
+        };
+        underway.end(outcome);
+    }
+}
+
+async fn post(peer: &Arc<Peer>, body: Bytes) -> Result<(), Failure> {
+    if peer.redial.is_down() && !peer.is_remote() {
+        // Its readers and its prober dial it; one more would only add to what a dead peer costs.
+        return Err(Failure { reason: DropReason::PostFailed, why: "the peer is down".to_owned() });
+    }
+    let url = peer.urls.pick();
+    let ups = peer.redial.ups();
+    let shared = &peer.shared;
+    let failure = match shared.client.post(&url, headers::RAFT, headers::APPLICATION_PROTOBUF, body).await {
+        Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
+            peer.redial.up();
+            peer.active();
+            return Ok(());
+        }
+        Ok(answer) => {
+            peer.redial.up();
+            if answer.status == StatusCode::FORBIDDEN && answer.text.contains("removed") {
+                shared.removed(peer.id);
+            }
+            let why = format!("POST {} answered {}: {}", headers::RAFT, answer.status, answer.text);
+            Failure { reason: DropReason::Refused, why }
+        }
+        Err(error) => {
+            if let PostError::Dial(_) = error {
+                peer.redial.down(ups);
+            }
+            Failure { reason: DropReason::PostFailed, why: format!("POST {} failed: {error}", headers::RAFT) }
+        }
+    };
+    peer.urls.unreachable(&url);
+    peer.inactive(&failure.why);
+    Err(failure)
+}
+
+/// A message that a worker has. Ends in the ledger exactly once, even when the worker is dropped.
+struct Underway<'a> {
+    peer: &'a Arc<Peer>,
+    posting: Option<Posting>,
+}
+
+impl Underway<'_> {
+    fn end(&mut self, outcome: Result<(), Failure>) {
+        let Some(posting) = self.posting.take() else { return };
+        let peer = self.peer;
+        let snapshot = kind_index(posting.message.r#type) == MessageType::MsgSnap as usize;
+        if let Err(failure) = &outcome {
+            tracing::debug!(peer = %peer.id, why = failure.why, "message not delivered");
+        }
+        let failed = outcome.is_err();
+        peer.outbox.posted(posting, outcome.map_err(|failure| failure.reason));
+        if failed {
+            peer.link(|link| link.sent_failures += 1);
+            peer.shared.raft.report_unreachable(peer.id);
+        }
+        if snapshot {
+            let status = if failed { SnapshotStatus::Failure } else { SnapshotStatus::Finish };
+            peer.shared.raft.report_snapshot(peer.id, status);
+        }
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.end(Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }));
+    }
+}

@@ -1,0 +1,112 @@
+//! The one seam: what the transport needs from the raft that it serves, and what passes between them.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::{id::MemberId, transport::urls::PeerUrl, wire::raftpb::Message};
+
+/// What the transport needs from the raft that it serves: etcd's `rafthttp.Raft`, the one seam.
+#[async_trait]
+pub trait Raft: Send + Sync + 'static {
+    /// Takes what arrived from `from`, in order. It may wait; proposals wait apart from the rest. From a stream come
+    /// batches, from a POST or a snapshot a batch of one whose sender gets the answer.
+    async fn process(&self, from: MemberId, batch: Vec<Message>) -> Result<(), Rejected>;
+
+    /// Whether the member was removed from the cluster, ever (etcd's `IsIDRemoved`).
+    fn is_removed(&self, id: MemberId) -> bool;
+
+    /// A message to this member was given up (etcd's `ReportUnreachable`).
+    fn report_unreachable(&self, id: MemberId);
+
+    /// A snapshot to this member was delivered or given up (etcd's `ReportSnapshot`).
+    fn report_snapshot(&self, id: MemberId, status: SnapshotStatus);
+
+    /// The members of the cluster as of the last applied entry, for `GET /members`. None: answered with 404.
+    fn members(&self) -> Option<Members> {
+        None
+    }
+
+    /// An error after which this member cannot go on (etcd's `ErrorC`). Reported once.
+    fn critical(&self, error: Critical);
+}
+
+/// What became of a snapshot that raft handed out (etcd's `raft.SnapshotStatus`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotStatus {
+    /// The peer took it.
+    Finish,
+    /// It was given up.
+    Failure,
+}
+
+/// An error after which this member cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Critical {
+    /// A peer says that this member was removed from the cluster (etcd's `errMemberRemoved`).
+    #[error("the member has been permanently removed from the cluster (told by peer {by})")]
+    MemberRemoved {
+        /// The peer that says so.
+        by: MemberId,
+    },
+}
+
+/// The messages of a batch that the application did not take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejected(pub Vec<Rejection>);
+
+impl Rejected {
+    /// One message, refused.
+    pub fn one(why: impl Into<String>) -> Self {
+        Self(vec![Rejection { position: 0, kind: RejectionKind::Refused, why: why.into() }])
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [] => f.write_str("nothing rejected"),
+            [only] => f.write_str(&only.why),
+            [first, rest @ ..] => write!(f, "{} (and {} more)", first.why, rest.len()),
+        }
+    }
+}
+
+/// One message that the application did not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its place in the batch.
+    pub position: usize,
+    /// Whose fault it is.
+    pub kind: RejectionKind,
+    /// Why, in a few words; a POST's sender is told.
+    pub why: String,
+}
+
+/// Whose fault a rejection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectionKind {
+    /// The message is not one that this member takes.
+    Refused,
+    /// The application failed on a message that it should have taken.
+    Failed,
+}
+
+/// The members of a cluster, as `GET /members` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(pub Vec<Member>);
+
+/// One member of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its ID; decimal in the JSON.
+    pub id: MemberId,
+    /// Its name; empty until it has started.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<PeerUrl>,
+    /// Where its clients reach it.
+    pub client_urls: Vec<String>,
+    /// Whether it has no vote yet.
+    pub is_learner: bool,
+}

@@ -1,0 +1,316 @@
+//! The reader of a stream: dials the peer, reads what it writes without end, dials again (etcd: `streamReader`).
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::FusedFuture};
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    metrics::{AttemptResult, Direction, LossReason},
+    telemetry,
+    transport::{
+        client::{Connection, DialError, empty},
+        peer::Peer,
+        urls::PeerUrl,
+    },
+    wire::{
+        FrameError, headers,
+        message::Item,
+        raftpb::Message,
+        stream::{StreamDecoder, StreamKind},
+        version::MISSING,
+    },
+};
+
+/// How long a stream may be silent: etcd's `ConnReadTimeout`. Link heartbeats come three times as often.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// How much of a refusal's text is read.
+const REFUSAL_BYTES: usize = 4096;
+
+/// Keeps one of a peer's streams open.
+pub(crate) struct Reader {
+    peer: Arc<Peer>,
+    kind: StreamKind,
+    /// Answers in a row that were no stream, from a peer that is there.
+    refusals: u32,
+}
+
+/// An open stream. It owns its connection: dropping it ends both.
+struct Stream {
+    body: Incoming,
+    driver: Driver,
+    decoder: StreamDecoder,
+}
+
+/// The connection under a stream. Fused: once it has ended it is never ready again.
+type Driver = Pin<Box<dyn FusedFuture<Output = ()> + Send>>;
+
+/// Why a dial gave no stream.
+struct Refusal {
+    result: AttemptResult,
+    why: String,
+}
+
+impl Reader {
+    pub(crate) fn new(peer: Arc<Peer>, kind: StreamKind) -> Self {
+        Self { peer, kind, refusals: 0 }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let stop = self.peer.stop.clone();
+        stop.run_until_cancelled(self.keep_open()).await;
+        let up = self.peer.link(|link| link.stream_up[self.kind.index()][Direction::In as usize]);
+        if up {
+            self.peer.stream_lost(self.kind, Direction::In, LossReason::Stopped, None);
+        }
+    }
+
+    async fn keep_open(&mut self) {
+        loop {
+            // Boxed: while a peer is down, the task is as small as its wait.
+            let ended_well = match Box::pin(self.dial()).await {
+                Some(stream) => self.read(stream).await,
+                None => false,
+            };
+            self.refusals = if ended_well { 0 } else { self.refusals.saturating_add(1) };
+            // While it is down, the permit of the next dial makes the longer wait.
+            self.peer.redial.rest(if self.peer.redial.is_down() { 1 } else { self.refusals }).await;
+        }
+    }
+
+    /// One attempt to open the stream.
+    async fn dial(&self) -> Option<Box<Stream>> {
+        let permit = self.peer.redial.permit().await;
+        let url = self.peer.urls.pick();
+        let ups = self.peer.redial.ups();
+        let span = telemetry::dial_span(self.peer.id, self.kind.channel(), url.as_str());
+        let outcome = self.ask(&url, &span).await;
+        drop(permit);
+        let result = outcome.as_ref().map_or_else(|refusal| refusal.result, |_| AttemptResult::Ok);
+        self.peer.link(|link| link.attempts.add((self.kind.channel(), result), 1));
+        match outcome {
+            Ok(stream) => {
+                self.peer.redial.up();
+                Some(stream)
+            }
+            Err(Refusal { result, why }) => {
+                span.failed(result.label(), &why);
+                self.refused(&url, ups, result, &why);
+                None
+            }
+        }
+    }
+
+    fn refused(&self, url: &PeerUrl, ups: u64, result: AttemptResult, why: &str) {
+        self.peer.urls.unreachable(url);
+        match result {
+            AttemptResult::Unreachable | AttemptResult::Tls | AttemptResult::Timeout => self.peer.redial.down(ups),
+            AttemptResult::Removed => self.peer.shared.removed(self.peer.id),
+            // The peer is there, and says no.
+            _ => self.peer.redial.up(),
+        }
+        tracing::debug!(peer = %self.peer.id, channel = self.kind.channel().label(), %url, result = result.label(), why,
+            "stream not opened");
+        self.peer.inactive(why);
+    }
+
+    async fn ask(&self, url: &PeerUrl, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
+        let shared = &self.peer.shared;
+        let Connection { mut sender, driver, .. } = shared.client.dial(url).await?;
+        let path = format!("{}/{}/{}", headers::RAFT_STREAM, self.kind.segment(), shared.identity.member);
+        let mut request =
+            shared.client.request(Method::GET, url, &path).header(headers::X_RAFT_TO, self.peer.id.to_string());
+        if let Some(traceparent) = span.traceparent() {
+            request = request.header(headers::TRACEPARENT, traceparent);
+        }
+        let request = request
+            .body(empty())
+            .map_err(|error| Refusal { result: AttemptResult::Unreachable, why: error.to_string() })?;
+        let driver = async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "stream connection ended");
+            }
+        };
+        let mut driver: Driver = Box::pin(driver.fuse());
+        let answer = {
+            let answer = pin!(sender.send_request(request));
+            timeout(READ_DEADLINE, alongside(answer, &mut driver)).await
+        };
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                return Err(Refusal { result: AttemptResult::Unreachable, why: format!("no answer: {error}") });
+            }
+            Err(_) => {
+                let why = format!("no answer within {READ_DEADLINE:?}");
+                return Err(Refusal { result: AttemptResult::Timeout, why });
+            }
+        };
+        let (head, mut body) = answer.into_parts();
+        let version = head.headers.get(headers::X_SERVER_VERSION);
+        let version = version.map_or(Ok(MISSING), |value| value.to_str().unwrap_or_default().parse());
+        if version.is_ok() && head.status == StatusCode::OK {
+            return Ok(Box::new(Stream { body, driver, decoder: self.peer.decoder(self.kind) }));
+        }
+        let text = {
+            let text = pin!(text(&mut body));
+            timeout(READ_DEADLINE, alongside(text, &mut driver)).await.unwrap_or_default()
+        };
+        Err(match version {
+            Ok(_) => Refusal { result: classify(head.status, &text), why: format!("answered {}: {text}", head.status) },
+            Err(error) => Refusal { result: AttemptResult::IncompatibleVersion, why: format!("answered with {error}") },
+        })
+    }
+
+    /// Reads a stream to its end. Says whether it ended cleanly, or was of some use.
+    async fn read(&mut self, mut stream: Box<Stream>) -> bool {
+        let (peer, kind) = (self.peer.clone(), self.kind);
+        peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
+        tracing::info!(peer = %peer.id, channel = kind.channel().label(), "stream opened");
+        peer.active();
+        let opened = Instant::now();
+        let mut resets = peer.resets();
+        let (reason, why) = tokio::select! {
+            biased;
+            _ = resets.changed() => (LossReason::Stopped, None),
+            ended = stream.read_all(&peer, kind) => ended,
+        };
+        peer.stream_lost(kind, Direction::In, reason, why.as_deref());
+        matches!(reason, LossReason::Eof | LossReason::Stopped) || opened.elapsed() > READ_DEADLINE
+    }
+}
+
+impl Stream {
+    async fn read_all(&mut self, peer: &Arc<Peer>, kind: StreamKind) -> (LossReason, Option<String>) {
+        let mut messages = Vec::new();
+        let mut deadline = pin!(sleep(READ_DEADLINE));
+        loop {
+            // The deadline is asked only when there is nothing to read, and moved on only then.
+            let read = tokio::select! {
+                biased;
+                read = self.next() => read,
+                () = &mut deadline => {
+                    return (LossReason::Timeout, Some(format!("nothing read for {READ_DEADLINE:?}")));
+                }
+            };
+            let bytes = match read {
+                None => return self.finished(peer, kind),
+                Some(Err(error)) => return (LossReason::Error, Some(error.to_string())),
+                Some(Ok(bytes)) => bytes,
+            };
+            deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
+            let outcome = self.decode(bytes, peer, kind, &mut messages);
+            peer.received(kind.channel(), &mut messages);
+            if let Err(error) = outcome {
+                peer.link(|link| {
+                    link.frame_errors.add((kind.channel(), error.kind.label()), 1);
+                    link.received_failures += 1;
+                });
+                return (LossReason::Frame, Some(error.to_string()));
+            }
+        }
+    }
+
+    fn finished(&self, peer: &Arc<Peer>, kind: StreamKind) -> (LossReason, Option<String>) {
+        match self.decoder.finish() {
+            Ok(()) => (LossReason::Eof, None),
+            Err(error) => {
+                peer.link(|link| link.frame_errors.add((kind.channel(), error.kind.label()), 1));
+                (LossReason::Frame, Some(error.to_string()))
+            }
+        }
+    }
+
+    fn decode(
+        &mut self,
+        mut bytes: Bytes,
+        peer: &Peer,
+        kind: StreamKind,
+        messages: &mut Vec<Message>,
+    ) -> Result<(), FrameError> {
+        let read = bytes.len() as u64;
+        let mut heartbeats = 0;
+        let outcome = loop {
+            match self.decoder.next(&mut bytes) {
+                Ok(Some(Item::Message(message))) => messages.push(message),
+                Ok(Some(Item::Heartbeat)) => heartbeats += 1,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        peer.inbox.read(kind.channel(), read, heartbeats);
+        outcome
+    }
+
+    /// The next bytes of the body. Polls body and connection in one task: no hop between them.
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            let (body, driver) = (&mut self.body, &mut self.driver);
+            let frame = alongside(pin!(body.frame()), driver).await;
+            match frame {
+                None => return None,
+                Some(Err(error)) => return Some(Err(io::Error::other(error))),
+                Some(Ok(frame)) => {
+                    if let Ok(bytes) = frame.into_data()
+                        && !bytes.is_empty()
+                    {
+                        return Some(Ok(bytes));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Drives a connection until something that it carries is ready.
+async fn alongside<F: Future>(mut future: Pin<&mut F>, driver: &mut Driver) -> F::Output {
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(output);
+        }
+        // What the connection has read just now is taken in the same turn, and what it read before it ended, too.
+        match driver.as_mut().poll(context) {
+            Poll::Pending | Poll::Ready(()) => future.as_mut().poll(context),
+        }
+    })
+    .await
+}
+
+async fn text(body: &mut Incoming) -> String {
+    let mut text = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await
+        && text.len() < REFUSAL_BYTES
+    {
+        text.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..data.len().min(REFUSAL_BYTES)]));
+    }
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// What the answer to a dial means (wire.md, "What the asking side makes of an answer").
+fn classify(status: StatusCode, text: &str) -> AttemptResult {
+    match status {
+        StatusCode::GONE => AttemptResult::Removed,
+        StatusCode::NOT_FOUND => AttemptResult::NotFound,
+        StatusCode::PRECONDITION_FAILED if text == headers::CLUSTER_ID_MISMATCH => AttemptResult::ClusterIdMismatch,
+        StatusCode::PRECONDITION_FAILED if text == headers::INCOMPATIBLE_VERSION => AttemptResult::IncompatibleVersion,
+        StatusCode::PRECONDITION_FAILED if text == headers::TO_FIELD_MISMATCH => AttemptResult::ToMismatch,
+        _ => AttemptResult::Refused,
+    }
+}
+
+impl From<DialError> for Refusal {
+    fn from(error: DialError) -> Self {
+        Self { result: error.attempt_result(), why: error.to_string() }
+    }
+}

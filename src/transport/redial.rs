@@ -1,0 +1,214 @@
+//! When a peer may be dialled: at a bounded rate, with jitter, and by one of its tasks only while it is down.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::sleep,
+};
+
+/// The wait before the first redial, which doubles with each failure. etcd redials every 100 ms.
+const FIRST: Duration = Duration::from_millis(100);
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// How long dialling is left to the prober at the least: it is no judge of a peer that answers, but slower than a probe
+/// may take.
+const LEFT_TO_PROBER: Duration = Duration::from_secs(10);
+
+/// A wait that doubles from [`FIRST`] to [`LONGEST`], with full jitter, so that a thousand peers that went down
+/// together are not dialled together.
+pub(crate) fn wait_after(failures: u32) -> Duration {
+    let bound = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
+    // Never quite zero: the rate stays bounded, whatever the dice say.
+    FIRST / 10 + bound.mul_f64(rand::random::<f64>())
+}
+
+/// The dial state of one peer, shared by its two readers, its pipeline and its prober.
+pub(crate) struct Redial {
+    state: Mutex<State>,
+    /// Who holds it dials while the peer is down; the others wait for news.
+    turn: Semaphore,
+    news: Notify,
+    /// A prober dials once in its interval anyway: when the wait has reached its longest, dialling is left to it.
+    probed: bool,
+}
+
+#[derive(Default)]
+struct State {
+    /// Dials in a row that found nobody; 0 while the peer is up.
+    failures: u32,
+    /// Counts the times that the peer was found to be there.
+    ups: u64,
+}
+
+/// The right to dial once.
+pub(crate) struct Permit<'a> {
+    _turn: Option<SemaphorePermit<'a>>,
+}
+
+impl Redial {
+    pub(crate) fn new(probed: bool) -> Self {
+        Self { state: Mutex::default(), turn: Semaphore::new(1), news: Notify::new(), probed }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the peer may be dialled: at once while it is up, else by turns and after a wait.
+    pub(crate) async fn permit(&self) -> Permit<'_> {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if !self.is_down() {
+                return Permit { _turn: None };
+            }
+            let turn = tokio::select! {
+                turn = self.turn.acquire() => turn.ok(),
+                () = &mut news => continue,
+            };
+            let failures = self.lock().failures;
+            if failures == 0 {
+                continue;
+            }
+            let at_longest = FIRST.saturating_mul(1 << failures.min(10)) > LONGEST;
+            let wait = if self.probed && at_longest {
+                LEFT_TO_PROBER.mul_f64(1.0 + rand::random::<f64>())
+            } else {
+                wait_after(failures)
+            };
+            tokio::select! {
+                () = sleep(wait) => return Permit { _turn: turn },
+                () = &mut news => {}
+            }
+        }
+    }
+
+    /// Whether the last dials found nobody.
+    pub(crate) fn is_down(&self) -> bool {
+        self.lock().failures > 0
+    }
+
+    /// The peer is there: it asked us, answered a probe or a dial. Ends every wait at once.
+    pub(crate) fn up(&self) {
+        {
+            let mut state = self.lock();
+            state.ups += 1;
+            state.failures = 0;
+        }
+        self.news.notify_waiters();
+    }
+
+    /// Rests after a dial that gave no stream, or after a stream's end: briefly in any case, so that the rate stays
+    /// bounded, and for longer only until there is news of the peer.
+    pub(crate) async fn rest(&self, failures: u32) {
+        let news = self.news.notified();
+        let wait = wait_after(failures);
+        let brief = wait.min(wait_after(1));
+        sleep(brief).await;
+        tokio::select! {
+            () = news => {}
+            () = sleep(wait - brief) => {}
+        }
+    }
+
+    /// A dial found nobody. `since` is [`Self::ups`] as it was before the dial: news that came meanwhile are newer.
+    pub(crate) fn down(&self, since: u64) {
+        let mut state = self.lock();
+        if state.ups == since {
+            state.failures = state.failures.saturating_add(1);
+        }
+    }
+
+    /// How often the peer was found to be there.
+    pub(crate) fn ups(&self) -> u64 {
+        self.lock().ups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    fn down(redial: &Redial, times: u32) {
+        for _ in 0..times {
+            redial.down(redial.ups());
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_a_second_and_never_vanish() {
+        for failures in 0..100 {
+            let wait = wait_after(failures);
+            assert!(wait >= Duration::from_millis(10) && wait <= Duration::from_millis(1010), "{wait:?}");
+        }
+        let longest = |failures| (0..500).map(|_| wait_after(failures)).max();
+        assert!(longest(1) < Some(Duration::from_millis(111)));
+        assert!(longest(2) > Some(Duration::from_millis(120)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_up_is_dialled_at_once() {
+        let start = Instant::now();
+        Redial::new(true).permit().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_one_task_dials_a_peer_that_is_down() {
+        let redial = Redial::new(false);
+        down(&redial, 1);
+        let first = redial.permit().await;
+        assert!(timeout(Duration::from_secs(60), redial.permit()).await.is_err());
+        drop(first);
+        redial.permit().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_of_the_peer_end_every_wait_at_once() {
+        let redial = Arc::new(Redial::new(true));
+        down(&redial, 20);
+        let waiting = [1, 2].map(|_| {
+            let redial = redial.clone();
+            tokio::spawn(async move {
+                let start = Instant::now();
+                redial.permit().await;
+                start.elapsed()
+            })
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        redial.up();
+        for task in waiting {
+            assert!(task.await.is_ok_and(|waited| waited < Duration::from_millis(10)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_wait_is_longest_dialling_is_left_to_the_prober() {
+        let probed = Redial::new(true);
+        down(&probed, 10);
+        assert!(timeout(LEFT_TO_PROBER, probed.permit()).await.is_err());
+        assert!(timeout(LEFT_TO_PROBER * 3, probed.permit()).await.is_ok());
+        let unprobed = Redial::new(false);
+        down(&unprobed, 10);
+        assert!(timeout(Duration::from_secs(2), unprobed.permit()).await.is_ok());
+    }
+
+    #[test]
+    fn a_failure_that_is_older_than_good_news_counts_for_nothing() {
+        let redial = Redial::new(true);
+        let before = redial.ups();
+        redial.up();
+        redial.down(before);
+        assert!(!redial.is_down());
+    }
+}

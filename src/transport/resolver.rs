@@ -1,0 +1,198 @@
+//! Names to addresses, each look-up bounded in time and shared by those who ask for the same name at the same time.
+//!
+//! `getaddrinfo` cannot be cancelled, and a thousand dead names would hold every blocking thread; so the hosts file is
+//! read here and the rest is asked of the servers of `resolv.conf`, with its search domains and `ndots`.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
+use hickory_resolver::{
+    TokioResolver,
+    config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts},
+    net::runtime::TokioRuntimeProvider,
+};
+
+/// How long a look-up may take in total, all search domains and repetitions included.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to wait for a server before asking again, so that one lost datagram does not fail the look-up.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// Why a name has no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LookupError {
+    /// No answer within the time-out.
+    #[error("look-up of {name} timed out after {after:?}")]
+    Timeout {
+        /// The name.
+        name: Arc<str>,
+        /// The time-out.
+        after: Duration,
+    },
+    /// Anything else: no such name, no server, no `resolv.conf`.
+    #[error("look-up of {name} failed: {why}")]
+    Failed {
+        /// The name.
+        name: Arc<str>,
+        /// In one line.
+        why: Arc<str>,
+    },
+}
+
+type Outcome = Result<Arc<[IpAddr]>, LookupError>;
+type Lookup = BoxFuture<'static, Outcome>;
+
+/// Resolves names; keeps no answer.
+pub(crate) struct Resolver {
+    system: Arc<System>,
+    under_way: Arc<Mutex<HashMap<Arc<str>, WeakShared<Lookup>>>>,
+}
+
+impl Resolver {
+    /// Reads nothing before the first name.
+    pub(crate) fn new() -> Self {
+        Self::with_files("/etc/hosts".into(), "/etc/resolv.conf".into(), LOOKUP_TIMEOUT)
+    }
+
+    /// As [`Self::new`], of other files and with another time-out.
+    pub(super) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
+        let system = Arc::new(System { hosts, resolv_conf, timeout, dns: Mutex::default() });
+        Self { system, under_way: Arc::default() }
+    }
+
+    /// The addresses of a name, in the order in which to try them; never none.
+    pub(crate) async fn lookup(&self, name: &str) -> Outcome {
+        self.join(name).await
+    }
+
+    /// Closes what connects to the servers, with the tasks that wait for their answers.
+    pub(crate) fn close(&self) {
+        self.system.dns.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn join(&self, name: &str) -> Shared<Lookup> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lookup) = under_way.get(name).and_then(WeakShared::upgrade) {
+            return lookup;
+        }
+        // Those that everybody gave up waiting for left their entry behind.
+        under_way.retain(|_, lookup| lookup.upgrade().is_some());
+        let name: Arc<str> = name.into();
+        let (system, entries, key) = (self.system.clone(), self.under_way.clone(), name.clone());
+        let lookup = async move {
+            let outcome = system.lookup(&key).await;
+            // The next one to ask looks it up again.
+            entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            outcome
+        };
+        let lookup = lookup.boxed().shared();
+        if let Some(weak) = lookup.downgrade() {
+            under_way.insert(name, weak);
+        }
+        lookup
+    }
+}
+
+/// What the machine knows of names.
+struct System {
+    hosts: PathBuf,
+    resolv_conf: PathBuf,
+    timeout: Duration,
+    /// Made for the first name that the hosts file does not have.
+    dns: Mutex<Option<TokioResolver>>,
+}
+
+impl System {
+    async fn lookup(&self, name: &Arc<str>) -> Outcome {
+        let known = hosts_file(&self.hosts, name);
+        if !known.is_empty() {
+            return Ok(known.into());
+        }
+        if is_localhost(name) {
+            return Ok([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into());
+        }
+        let failed = |why: String| LookupError::Failed { name: name.clone(), why: why.into() };
+        let answer = tokio::time::timeout(self.timeout, self.dns().map_err(failed)?.lookup_ip(&**name)).await;
+        let answer = answer.map_err(|_| LookupError::Timeout { name: name.clone(), after: self.timeout })?;
+        let addresses: Arc<[IpAddr]> = answer.map_err(|error| failed(one_line(&error)))?.iter().collect();
+        if addresses.is_empty() { Err(failed("no address".to_owned())) } else { Ok(addresses) }
+    }
+
+    fn dns(&self) -> Result<TokioResolver, String> {
+        let mut dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dns) = &*dns {
+            return Ok(dns.clone());
+        }
+        let at = self.resolv_conf.display();
+        let text = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"))?;
+        let (config, options) =
+            hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| format!("{at}: {error}"))?;
+        let made = build(config, options).map_err(|error| format!("{at}: {error}"))?;
+        Ok(dns.insert(made).clone())
+    }
+}
+
+fn build(config: ResolverConfig, options: ResolverOpts) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
+    let options = builder.options_mut();
+    options.timeout = QUERY_TIMEOUT;
+    options.attempts = 1;
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    // An answer that was cut short is asked for again by TCP.
+    options.try_tcp_on_error = true;
+    builder.build()
+}
+
+/// RFC 6761, 6.3: `localhost` and what lies below it are this machine, whatever a server says.
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// The addresses of a name in a hosts file, read each time: containers' files change under them.
+fn hosts_file(path: &Path, name: &str) -> Vec<IpAddr> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::debug!(path = %path.display(), %error, "the hosts file cannot be read");
+            }
+            return Vec::new();
+        }
+    };
+    hosts(&String::from_utf8_lossy(&text), name)
+}
+
+fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let mut addresses = Vec::new();
+    for line in text.lines() {
+        let line = line.split_once('#').map_or(line, |(line, _)| line);
+        let mut words = line.split_whitespace();
+        let Some(address) = words.next().and_then(|word| word.parse().ok()) else {
+            continue;
+        };
+        if words.any(|word| word.eq_ignore_ascii_case(name)) && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+fn one_line(error: &dyn std::error::Error) -> String {
+    error.to_string().replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! Sends one snapshot by `POST /raft/snapshot`: the envelope, then the body (etcd: `snapshotSender`).
+
+use std::{
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::{Method, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Limited, StreamBody};
+use tokio::time::{Instant, interval};
+
+use super::SnapshotBody;
+use crate::{
+    metrics::{Direction, DropReason, kind_index},
+    telemetry,
+    transport::{
+        client::{Body, Connection},
+        io::IoStatus,
+        peer::Peer,
+        raft::SnapshotStatus,
+    },
+    wire::{
+        frames::FrameBuffer,
+        headers,
+        message::{MessageEncoder, message_size},
+        raftpb::Message,
+    },
+};
+
+/// How long a snapshot may make no progress, or its receiver, which is syncing it, may fail its probes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How much of an answer's text is read.
+const ANSWER_BYTES: usize = 4096;
+
+/// The length before the envelope's message.
+const FRAME_HEAD: u64 = 8;
+
+/// How far a body is.
+#[derive(Default)]
+struct Progress {
+    /// Bytes handed over, the envelope's included.
+    sent: AtomicU64,
+    whole: AtomicBool,
+}
+
+struct Failure {
+    reason: DropReason,
+    why: String,
+}
+
+/// A snapshot under way. Ends in the ledger, and with raft, exactly once, even when the task is dropped.
+struct Underway {
+    peer: Arc<Peer>,
+    kind: usize,
+    envelope: u64,
+    since: Instant,
+    progress: Arc<Progress>,
+    span: telemetry::EventSpan,
+    ended: bool,
+}
+
+/// Sends a snapshot whose start the ledger has seen.
+pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody) {
+    let (term, index) = message
+        .snapshot
+        .as_ref()
+        .and_then(|snapshot| snapshot.metadata.as_ref())
+        .map_or((0, 0), |metadata| (metadata.term, metadata.index));
+    tracing::info!(peer = %peer.id, index, term, bytes = body.length, "sending snapshot");
+    peer.link(|link| link.snapshots[Direction::Out as usize].in_flight += 1);
+    let mut underway = Underway {
+        kind: kind_index(message.r#type),
+        envelope: message_size(&message) as u64,
+        since: Instant::now(),
+        progress: Arc::default(),
+        span: telemetry::snapshot_span(peer.id, Direction::Out, term, index),
+        ended: false,
+        peer: peer.clone(),
+    };
+    let outcome = tokio::select! {
+        biased;
+        () = peer.stop.cancelled() => Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }),
+        outcome = post(&peer, message, body, underway.progress.clone(), &underway.span) => outcome,
+    };
+    underway.end(outcome);
+}
+
+async fn post(
+    peer: &Peer,
+    message: Message,
+    body: SnapshotBody,
+    progress: Arc<Progress>,
+    span: &telemetry::EventSpan,
+) -> Result<(), Failure> {
+    let url = peer.urls.pick();
+    let client = &peer.shared.client;
+    let moved_on = |failure: Failure| {
+        peer.urls.unreachable(&url);
+        peer.inactive(&failure.why);
+        failure
+    };
+    let ups = peer.redial.ups();
+    let Connection { mut sender, driver, io, .. } = client.dial(&url).await.map_err(|error| {
+        peer.redial.down(ups);
+        moved_on(Failure::post(error.to_string()))
+    })?;
+    io.set_write_deadline(PATIENCE);
+    let mut request = client
+        .request(Method::POST, &url, headers::RAFT_SNAPSHOT)
+        .header(http::header::CONTENT_TYPE, headers::APPLICATION_OCTET_STREAM);
+    if let Some(traceparent) = span.traceparent() {
+        request = request.header(headers::TRACEPARENT, traceparent);
+    }
+    let request = request.body(whole(&message, body, progress.clone()));
+    let request = request.map_err(|error| Failure::post(error.to_string()))?;
+    let answer = async {
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let text = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+        let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).trim().to_owned()).unwrap_or_default();
+        Ok::<_, String>((status, text))
+    };
+    let mut answer = pin!(answer);
+    let mut driver = pin!(driver);
+    let given_up = abandoned_by_its_receiver(peer, &progress, &io);
+    let outcome = tokio::select! {
+        biased;
+        outcome = &mut answer => outcome,
+        ended = &mut driver => match ended {
+            // The answer may have been read in the connection's last turn.
+            Ok(()) => answer.await,
+            Err(error) => Err(error.to_string()),
+        },
+        why = given_up => Err(why),
+    };
+    match outcome {
+        Ok((StatusCode::NO_CONTENT, _)) => {
+            peer.redial.up();
+            peer.active();
+            Ok(())
+        }
+        Ok((status, text)) => {
+            peer.redial.up();
+            if status == StatusCode::FORBIDDEN && text.contains("removed") {
+                peer.shared.removed(peer.id);
+            }
+            let why = format!("POST {} answered {status}: {text}", headers::RAFT_SNAPSHOT);
+            Err(moved_on(Failure { reason: DropReason::Refused, why }))
+        }
+        Err(why) => Err(moved_on(Failure::post(format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT)))),
+    }
+}
+
+/// The request's body: the envelope as one message frame, then the snapshot's bytes. If their source fails, or ends
+/// short of what it promised, the body breaks, and with it the connection: a terminating chunk would say *complete*.
+fn whole(message: &Message, body: SnapshotBody, progress: Arc<Progress>) -> Body {
+    let mut frames = FrameBuffer::new();
+    MessageEncoder::default().encode(message, &mut frames);
+    let envelope_bytes = frames.produced();
+    let envelope = std::iter::from_fn(move || frames.pop()).map(Ok);
+    let promised = body.length;
+    let counted = progress.clone();
+    let pieces = stream::iter(envelope).chain(body.stream).inspect_ok(move |piece: &Bytes| {
+        counted.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    });
+    let end = stream::once(async move {
+        let sent = progress.sent.load(Ordering::Relaxed) - envelope_bytes;
+        if let Some(promised) = promised.filter(|promised| *promised != sent) {
+            let why = format!("the snapshot has {sent} bytes, not the {promised} that it promised");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        }
+        progress.whole.store(true, Ordering::Relaxed);
+        Ok(Bytes::new())
+    });
+    StreamBody::new(pieces.chain(end).map_ok(Frame::data)).boxed_unsync()
+}
+
+/// Ends when the receiver, which has all of the body, fails its probes for too long. While the body is on its way, the
+/// connection's write deadline watches.
+async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStatus) -> String {
+    let mut reached = Instant::now();
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let unreachable = peer.link(|link| link.reachable) == Some(false);
+        if !unreachable || !progress.whole.load(Ordering::Relaxed) || io.last_write().elapsed() < tick.period() {
+            reached = Instant::now();
+        } else if reached.elapsed() >= PATIENCE {
+            return format!("no answer, and probes have failed for {PATIENCE:?}");
+        }
+    }
+}
+
+impl Underway {
+    fn end(&mut self, outcome: Result<(), Failure>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let Self { peer, kind, envelope, since, progress, span, .. } = self;
+        let sent = progress.sent.load(Ordering::Relaxed);
+        let bytes = sent.saturating_sub(FRAME_HEAD + *envelope);
+        let took = since.elapsed();
+        peer.link(|link| {
+            let snapshots = &mut link.snapshots[Direction::Out as usize];
+            snapshots.in_flight -= 1;
+            snapshots.bytes += bytes;
+            if outcome.is_ok() {
+                snapshots.ok += 1;
+                snapshots.seconds.observe(took);
+            } else {
+                snapshots.failed += 1;
+                link.sent_failures += 1;
+            }
+        });
+        let status = match &outcome {
+            Ok(()) => {
+                tracing::info!(peer = %peer.id, bytes, ?took, "snapshot sent");
+                SnapshotStatus::Finish
+            }
+            Err(Failure { reason, why }) => {
+                tracing::warn!(peer = %peer.id, bytes, why, "snapshot not sent");
+                span.failed(reason.label(), why);
+                SnapshotStatus::Failure
+            }
+        };
+        peer.outbox.end_snapshot(*kind, *since, *envelope, sent, outcome.map_err(|failure| failure.reason));
+        if status == SnapshotStatus::Failure {
+            peer.shared.raft.report_unreachable(peer.id);
+        }
+        peer.shared.raft.report_snapshot(peer.id, status);
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.end(Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }));
+    }
+}
+
+impl Failure {
+    fn post(why: String) -> Self {
+        Self { reason: DropReason::PostFailed, why }
+    }
+}

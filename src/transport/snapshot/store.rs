@@ -1,0 +1,182 @@
+//! Where received snapshots are kept.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::mpsc;
+
+/// How many pieces may lie between the network and the file.
+const PIECES_AHEAD: usize = 4;
+
+/// A directory of received snapshots, as etcd's `Snapshotter` keeps them: `{index:016x}.snap.db`.
+#[derive(Clone, Debug)]
+pub struct SnapshotStore {
+    directory: PathBuf,
+    unfinished: Arc<AtomicU64>,
+}
+
+const UNFINISHED: &str = "tmp";
+
+impl SnapshotStore {
+    /// A store in `directory`, which is made if it is not there. What a crash left half written is removed.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read.
+    pub fn open(directory: impl Into<PathBuf>) -> io::Result<Self> {
+        let directory = directory.into();
+        fs::create_dir_all(&directory)?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { directory, unfinished: Arc::default() })
+    }
+
+    /// Where the snapshot at `index` is, from before [`Raft::process`](crate::Raft::process) is given its message
+    /// until the application removes it.
+    pub fn path(&self, index: u64) -> PathBuf {
+        self.directory.join(format!("{index:016x}.snap.db"))
+    }
+
+    /// Saves a body, synced, under its index, or nothing at all (etcd's `SaveDBFrom`). Returns its length.
+    pub(crate) async fn save<S>(&self, index: u64, mut body: S, mut progress: impl FnMut(u64)) -> io::Result<u64>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Unpin,
+    {
+        let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.directory.join(format!("{UNFINISHED}-{index:016x}-{number}"));
+        let (sender, receiver) = mpsc::channel::<Option<Bytes>>(PIECES_AHEAD);
+        let (path, directory) = (self.path(index), self.directory.clone());
+        let writing = tokio::task::spawn_blocking(move || write_blocks(&directory, &unfinished, &path, receiver));
+        let mut broken = None;
+        while let Some(block) = body.next().await {
+            match block {
+                Ok(block) => {
+                    progress(block.len() as u64);
+                    if sender.send(Some(block)).await.is_err() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            }
+        }
+        if broken.is_none() {
+            // Only this says that the body is whole; a sender that is merely dropped says that it is not.
+            let _ = sender.send(None).await;
+        }
+        drop(sender);
+        let written = writing.await.map_err(io::Error::other)?;
+        match broken {
+            Some(error) => Err(error),
+            None => written,
+        }
+    }
+}
+
+fn write_blocks(
+    directory: &Path,
+    unfinished: &Path,
+    path: &Path,
+    mut blocks: mpsc::Receiver<Option<Bytes>>,
+) -> io::Result<u64> {
+    let written = (|| {
+        let mut file = File::create_new(unfinished)?;
+        let mut length = 0;
+        loop {
+            match blocks.blocking_recv() {
+                Some(Some(block)) => {
+                    file.write_all(&block)?;
+                    length += block.len() as u64;
+                }
+                Some(None) => break,
+                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended before it was whole")),
+            }
+        }
+        file.sync_all()?;
+        fs::rename(unfinished, path)?;
+        File::open(directory)?.sync_all()?;
+        Ok(length)
+    })();
+    if written.is_err() {
+        // It may not be there; what remains is removed when the store is opened again.
+        let _ = fs::remove_file(unfinished);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn body(pieces: &[&'static str]) -> impl Stream<Item = io::Result<Bytes>> + Unpin + use<> {
+        stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect::<Vec<_>>())
+    }
+
+    fn files(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_is_saved_under_its_index() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        let mut seen = 0;
+        let saved = store.save(0x1f, body(&["ab", "", "cde"]), |bytes| seen += bytes).await;
+        assert_eq!((saved.ok(), seen), (Some(5), 5));
+        assert_eq!(fs::read(store.path(0x1f)).ok(), Some(b"abcde".to_vec()));
+        assert_eq!(files(directory.path()), ["000000000000001f.snap.db"]);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        let cut = body(&["ab"]).chain(stream::iter([Err(io::Error::other("cut"))]));
+        let error = store.save(1, cut, |_| ()).await.map_err(|error| error.to_string());
+        assert_eq!(error, Err("cut".to_owned()));
+        assert_eq!(files(directory.path()), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_save_that_is_given_up_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        let endless = body(&["ab"]).chain(stream::pending());
+        let given_up = tokio::time::timeout(std::time::Duration::from_millis(50), store.save(1, endless, |_| ())).await;
+        assert!(given_up.is_err());
+        for _ in 0..100 {
+            if files(directory.path()).is_empty() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("left behind: {:?}", files(directory.path()));
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_is_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("tmp-1-0"), "half").expect("a file");
+        fs::write(directory.path().join("0000000000000001.snap.db"), "whole").expect("a file");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        assert_eq!(files(directory.path()), ["0000000000000001.snap.db"]);
+        assert!(store.path(1).exists());
+    }
+}

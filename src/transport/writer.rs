@@ -1,0 +1,79 @@
+//! The writer of a stream: the endless body with which `GET /raft/stream/…` is answered.
+//!
+//! There is no task and no channel in between: the HTTP connection polls the body when it can take more, and the body
+//! takes what is queued out of the peer's [`Outbox`](super::outbox::Outbox) (etcd: `streamWriter`).
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::{
+    metrics::{Direction, LossReason},
+    transport::{
+        io::{End, IoStatus},
+        outbox::Turn,
+        peer::Peer,
+    },
+    wire::stream::StreamKind,
+};
+
+/// How often a link heartbeat goes out on each stream: a third of the reader's deadline (etcd's `ConnReadTimeout / 3`).
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
+
+/// The body of one answered stream. Dropping it is how the connection says that the stream is over.
+pub struct StreamBody {
+    peer: Arc<Peer>,
+    kind: StreamKind,
+    attachment: u64,
+    heartbeat: Pin<Box<Sleep>>,
+    connection: Option<Arc<IoStatus>>,
+}
+
+impl StreamBody {
+    /// Makes a new stream the peer's way out for this kind. None: the peer is closed.
+    pub(crate) fn attach(peer: Arc<Peer>, kind: StreamKind, connection: Option<Arc<IoStatus>>) -> Option<Self> {
+        let attachment = peer.attach(kind)?;
+        Some(Self { peer, kind, attachment, heartbeat: Box::pin(sleep(HEARTBEAT_INTERVAL)), connection })
+    }
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = &mut *self;
+        let heartbeat_due = this.heartbeat.as_mut().poll(context).is_ready();
+        if heartbeat_due {
+            this.heartbeat.as_mut().reset(Instant::now() + HEARTBEAT_INTERVAL);
+            // Registers the next one with this task; a reset alone wakes nobody.
+            let _ = this.heartbeat.as_mut().poll(context);
+        }
+        this.peer.outbox.poll(this.kind, this.attachment, heartbeat_due, context).map(|turn| match turn {
+            Turn::Write(bytes) => Some(Ok(Frame::data(bytes))),
+            Turn::End => None,
+        })
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        let reason = match self.connection.as_ref().and_then(|status| status.end()) {
+            Some(End::Stalled) => LossReason::Stalled,
+            Some(End::Eof) => LossReason::Eof,
+            Some(End::Broken) | None => LossReason::Error,
+        };
+        self.peer.detach(self.kind, self.attachment, Direction::Out, reason);
+    }
+}

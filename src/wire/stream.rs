@@ -1,0 +1,117 @@
+//! Either kind of stream.
+
+use bytes::Bytes;
+
+use crate::{
+    id::MemberId,
+    wire::{
+        error::FrameError,
+        frames::FrameBuffer,
+        limits::FrameLimits,
+        message::{Item, MessageDecoder, MessageEncoder},
+        msgappv2::{MsgAppV2Decoder, MsgAppV2Encoder},
+        raftpb::Message,
+    },
+};
+
+/// The two kinds of streams between two members, one of each in each direction (etcd's `streamType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StreamKind {
+    /// `MsgApp` of a leader to its follower, as msgappv2 frames.
+    MsgApp,
+    /// Everything else, as message frames.
+    Message,
+}
+
+impl StreamKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::MsgApp, Self::Message];
+
+    /// Its segment of the path: `/raft/stream/{segment}/{from-id}`.
+    pub const fn segment(self) -> &'static str {
+        match self {
+            Self::MsgApp => "msgapp",
+            Self::Message => "message",
+        }
+    }
+
+    /// Its place in an array of both.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The kind that a segment of a path names.
+    pub fn from_segment(segment: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.segment() == segment)
+    }
+}
+
+/// Writes the frames of one stream, from its start.
+#[derive(Debug)]
+pub enum StreamEncoder {
+    /// msgappv2 frames.
+    MsgApp(MsgAppV2Encoder),
+    /// Message frames.
+    Message(MessageEncoder),
+}
+
+impl StreamEncoder {
+    /// An encoder at the start of a stream from `local` to `remote`.
+    pub fn new(kind: StreamKind, local: MemberId, remote: MemberId) -> Self {
+        match kind {
+            StreamKind::MsgApp => Self::MsgApp(MsgAppV2Encoder::new(local, remote)),
+            StreamKind::Message => Self::Message(MessageEncoder),
+        }
+    }
+
+    /// Appends one message.
+    pub fn encode(&mut self, message: &Message, out: &mut FrameBuffer) {
+        match self {
+            Self::MsgApp(encoder) => encoder.encode(message, out),
+            Self::Message(encoder) => encoder.encode(message, out),
+        }
+    }
+
+    /// Appends a link heartbeat.
+    pub fn heartbeat(&mut self, out: &mut FrameBuffer) {
+        match self {
+            Self::MsgApp(encoder) => encoder.heartbeat(out),
+            Self::Message(encoder) => encoder.heartbeat(out),
+        }
+    }
+}
+
+/// Reads the frames of one stream, from its start. After an error it is of no more use.
+#[derive(Debug)]
+pub enum StreamDecoder {
+    /// msgappv2 frames.
+    MsgApp(MsgAppV2Decoder),
+    /// Message frames.
+    Message(MessageDecoder),
+}
+
+impl StreamDecoder {
+    /// A decoder at the start of a stream that `remote` writes and `local` reads.
+    pub fn new(kind: StreamKind, local: MemberId, remote: MemberId, limits: FrameLimits) -> Self {
+        match kind {
+            StreamKind::MsgApp => Self::MsgApp(MsgAppV2Decoder::new(local, remote, limits)),
+            StreamKind::Message => Self::Message(MessageDecoder::new(limits)),
+        }
+    }
+
+    /// The next item. None: all of `input` was taken, and more is needed. What follows an item stays in `input`.
+    pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Item>, FrameError> {
+        match self {
+            Self::MsgApp(decoder) => decoder.next(input),
+            Self::Message(decoder) => decoder.next(input),
+        }
+    }
+
+    /// The stream has ended: an error if it did inside a frame.
+    pub fn finish(&self) -> Result<(), FrameError> {
+        match self {
+            Self::MsgApp(decoder) => decoder.finish(),
+            Self::Message(decoder) => decoder.finish(),
+        }
+    }
+}

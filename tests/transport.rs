@@ -1,0 +1,326 @@
+//! The transport between real sockets: one behaviour of wire.md each.
+
+mod support;
+
+use std::time::Duration;
+
+use rafthttp::{
+    Critical, MemberId, SnapshotBody, SnapshotStatus, SnapshotStore,
+    metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, kind_index},
+    wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
+};
+use support::{TestMember, append, connected, heartbeat, lock, pair, proposal, until};
+
+#[tokio::test]
+async fn appends_go_by_their_own_stream_and_all_else_by_the_other() {
+    let (one, two) = pair().await;
+    one.transport.send(vec![append(1, 2, 1, b"a"), heartbeat(1, 2, 1), append(1, 2, 2, b"b")]);
+    until("three messages taken", || two.taken() == 3).await;
+    let ledger = &one.transport.peers()[0].outgoing;
+    assert_eq!(ledger.sent[Channel::MsgApp as usize][MessageType::MsgApp as usize], 2);
+    assert_eq!(ledger.sent[Channel::Message as usize][MessageType::MsgHeartbeat as usize], 1);
+    one.check_ledger();
+    two.check_ledger();
+}
+
+#[tokio::test]
+async fn messages_of_one_stream_arrive_as_they_were_sent_and_in_order() {
+    let (one, two) = pair().await;
+    let sent: Vec<Message> = (1..=3000).map(|index| append(1, 2, index, &vec![7; (index % 300) as usize])).collect();
+    for part in sent.chunks(37) {
+        one.transport.send(part.to_vec());
+    }
+    until("all taken", || two.taken() == sent.len()).await;
+    let taken: Vec<Message> = lock(&two.raft.taken).iter().map(|(_, message)| message.clone()).collect();
+    assert_eq!(taken, sent);
+}
+
+#[tokio::test]
+async fn large_entries_arrive_whole() {
+    let (one, two) = pair().await;
+    let sent: Vec<Message> =
+        [8 << 10, 64 << 10, 1 << 20, 9 << 20].into_iter().zip(1..).map(|(size, index)| append(1, 2, index, &vec![3; size])).collect();
+    one.transport.send(sent.clone());
+    until("all taken", || two.taken() == sent.len()).await;
+    assert!(lock(&two.raft.taken).iter().map(|(_, message)| message).eq(&sent));
+    until("both ends count the same bytes", || {
+        let out = one.transport.peers()[0].outgoing.bytes[Channel::MsgApp as usize];
+        out == two.transport.peers()[0].incoming.bytes[Channel::MsgApp as usize]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_stream_messages_go_by_the_pipeline() {
+    let (one, two) = (TestMember::start(1).await, TestMember::start(2).await);
+    // Two does not know one, so it dials no stream to hear it.
+    one.add(&two);
+    one.transport.send(vec![append(1, 2, 1, b"a"), heartbeat(1, 2, 1)]);
+    until("both taken", || two.taken() == 2).await;
+    until("both counted", || {
+        one.transport.peers()[0].outgoing.sent[Channel::Pipeline as usize].iter().sum::<u64>() == 2
+    })
+    .await;
+    one.check_ledger();
+    // Two has learned of one from its requests, and reaches it by the pipeline as a remote.
+    let remote = two.transport.peers();
+    assert!(remote.len() == 1 && remote[0].remote && remote[0].urls == [one.url.clone()]);
+    two.transport.send(vec![heartbeat(2, 1, 1)]);
+    until("taken", || one.taken() == 1).await;
+}
+
+#[tokio::test]
+async fn a_remote_that_becomes_a_peer_keeps_its_counters() {
+    let (one, two) = (TestMember::start(1).await, TestMember::start(2).await);
+    one.add(&two);
+    one.transport.send(vec![heartbeat(1, 2, 1)]);
+    until("taken", || two.taken() == 1).await;
+    two.add(&one);
+    connected(&one, &two).await;
+    let status = &two.transport.peers()[0];
+    assert!(!status.remote);
+    assert_eq!(status.incoming.received[Channel::Pipeline as usize][MessageType::MsgHeartbeat as usize], 1);
+}
+
+#[tokio::test]
+async fn send_skips_and_counts_what_has_no_destination_or_an_unknown_one() {
+    let one = TestMember::start(1).await;
+    one.transport.send(vec![heartbeat(1, 0, 1), heartbeat(1, 9, 1), heartbeat(1, 9, 1)]);
+    let unroutable = one.status().unroutable;
+    assert_eq!((unroutable.of("no_destination"), unroutable.of("unknown_peer")), (1, 2));
+}
+
+#[tokio::test]
+async fn a_full_queue_drops_counts_and_tells_raft() {
+    let one = TestMember::start_with(1, |builder| {
+        builder.limits(rafthttp::Limits { pipeline_queue: 4, ..rafthttp::Limits::default() })
+    })
+    .await;
+    // Accepts and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", silent.local_addr().expect("bound")).parse().expect("a URL");
+    one.transport.add_peer(MemberId(2), vec![url]).expect("a peer");
+    one.transport.send((0..10).map(|commit| heartbeat(1, 2, commit)).collect());
+    let ledger = &one.transport.peers()[0].outgoing;
+    let key = (kind_index(MessageType::MsgHeartbeat as i32), Channel::Pipeline, DropReason::QueueFull);
+    assert_eq!((ledger.dropped.of(key), ledger.queued[Channel::Pipeline as usize]), (6, 4));
+    assert_eq!(*lock(&one.raft.unreachable), [MemberId(2)]);
+    one.check_ledger();
+}
+
+#[tokio::test]
+async fn a_proposal_that_waits_does_not_hold_up_the_rest() {
+    let (one, two) = pair().await;
+    let held = two.raft.proposals.lock().await;
+    one.transport.send(vec![proposal(1, 2), heartbeat(1, 2, 1)]);
+    until("the heartbeat is taken", || two.taken() == 1).await;
+    assert_eq!(two.transport.peers()[0].incoming.waiting, 1);
+    two.check_ledger();
+    drop(held);
+    until("the proposal is taken", || two.taken() == 2).await;
+}
+
+#[tokio::test]
+async fn a_full_receive_queue_drops_and_counts_and_the_stream_goes_on() {
+    let one = TestMember::start(1).await;
+    let two = TestMember::start_with(2, |builder| {
+        builder.limits(rafthttp::Limits { receive_queue: 10, ..rafthttp::Limits::default() })
+    })
+    .await;
+    one.add(&two);
+    two.add(&one);
+    connected(&one, &two).await;
+    let held = two.raft.rest.lock().await;
+    for commit in 0..50 {
+        one.transport.send(vec![heartbeat(1, 2, commit)]);
+    }
+    until("all read", || two.transport.peers()[0].incoming.received.iter().flatten().sum::<u64>() == 50).await;
+    two.check_ledger();
+    drop(held);
+    until("what fitted is taken", || two.taken() == 10).await;
+    assert_eq!(two.transport.peers()[0].incoming.rejected.total(), 40);
+    one.transport.send(vec![heartbeat(1, 2, 50)]);
+    until("the stream goes on", || two.taken() == 11).await;
+    two.check_ledger();
+}
+
+#[tokio::test]
+async fn a_paused_transport_drops_both_ways_while_its_connections_stay() {
+    let (one, two) = pair().await;
+    one.transport.pause();
+    one.transport.send(vec![heartbeat(1, 2, 1)]);
+    two.transport.send(vec![heartbeat(2, 1, 1)]);
+    until("what came is rejected", || one.transport.peers()[0].incoming.rejected.total() == 1).await;
+    assert_eq!(one.transport.peers()[0].outgoing.dropped.total(), 1);
+    assert_eq!((one.taken(), two.taken()), (0, 0));
+    one.transport.resume();
+    connected(&one, &two).await;
+    one.transport.send(vec![heartbeat(1, 2, 2)]);
+    two.transport.send(vec![heartbeat(2, 1, 2)]);
+    until("both flow again", || one.taken() == 1 && two.taken() == 1).await;
+    assert_eq!(one.transport.peers()[0].link.losses.total(), 0, "no stream was lost");
+    one.check_ledger();
+}
+
+#[tokio::test]
+async fn a_peer_that_is_cut_is_the_only_one() {
+    let (one, two) = pair().await;
+    let three = TestMember::start(3).await;
+    one.add(&three);
+    three.add(&one);
+    connected(&one, &three).await;
+    one.transport.cut_peer(two.id);
+    one.transport.send(vec![heartbeat(1, 2, 1), heartbeat(1, 3, 1)]);
+    until("the other gets its message", || three.taken() == 1).await;
+    one.transport.mend_peer(two.id);
+    one.transport.send(vec![heartbeat(1, 2, 2)]);
+    until("mended", || two.taken() == 1).await;
+}
+
+#[tokio::test]
+async fn a_removed_member_is_told_by_410_and_reports_it_once() {
+    let (one, two) = (TestMember::start(1).await, TestMember::start(2).await);
+    lock(&two.raft.removed).push(one.id);
+    one.add(&two);
+    until("told", || !lock(&one.raft.critical).is_empty()).await;
+    let attempts = || one.transport.peers()[0].link.attempts.of((Channel::Message, AttemptResult::Removed));
+    until("told again", || attempts() >= 3).await;
+    assert_eq!(*lock(&one.raft.critical), [Critical::MemberRemoved { by: two.id }]);
+}
+
+#[tokio::test]
+async fn a_reader_moves_on_to_the_next_url() {
+    let (one, two) = (TestMember::start(1).await, TestMember::start(2).await);
+    let dead: rafthttp::PeerUrl = "http://127.0.0.1:1".parse().expect("a URL");
+    one.transport.add_peer(two.id, vec![dead, two.url.clone()]).expect("a peer");
+    two.add(&one);
+    connected(&one, &two).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_starts_later_is_found_at_once_when_it_asks() {
+    let one = TestMember::start(1).await;
+    let later = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = later.local_addr().expect("bound");
+    drop(later);
+    one.transport.add_peer(MemberId(2), vec![format!("http://{address}").parse().expect("a URL")]).expect("a peer");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let attempts: u64 = one.transport.peers()[0].link.attempts.total();
+    assert!((1..=12).contains(&attempts), "{attempts} dials of a dead peer in 1.5 s");
+    let listener = tokio::net::TcpListener::bind(address).await.expect("the same port");
+    let two = TestMember::start_on(2, listener, |builder| builder).await;
+    two.add(&one);
+    let start = std::time::Instant::now();
+    connected(&one, &two).await;
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_stopped_transport_ends_its_streams_cleanly_and_leaves_no_task() {
+    let (one, two) = pair().await;
+    let url = two.url.clone();
+    one.transport.stop().await;
+    until("two sees a clean end", || {
+        let link = &two.transport.peers()[0].link;
+        [Channel::MsgApp, Channel::Message]
+            .into_iter()
+            .all(|channel| link.losses.of((channel, Direction::In, LossReason::Eof)) == 1)
+    })
+    .await;
+    one.transport.send(vec![heartbeat(1, 2, 1)]);
+    let ledger = &one.transport.peers()[0].outgoing;
+    assert_eq!(ledger.dropped.total(), 1);
+    one.check_ledger();
+    assert_eq!(two.url, url);
+}
+
+#[tokio::test]
+async fn a_removed_peer_has_no_status_any_more_and_its_streams_end() {
+    let (one, two) = pair().await;
+    one.transport.remove_peer(two.id);
+    assert!(one.transport.peers().is_empty());
+    until("two sees the end", || !two.stream(one.id, Channel::Message, Direction::In)).await;
+}
+
+#[tokio::test]
+async fn probes_measure_the_round_trip_and_the_clock() {
+    let (one, _two) = pair().await;
+    until("a probe went well", || one.transport.peers()[0].link.probe_seconds.count() > 1).await;
+    let link = &one.transport.peers()[0].link;
+    assert_eq!(link.reachable, Some(true));
+    assert!(link.round_trip.is_some_and(|time| time > Duration::ZERO && time < Duration::from_millis(150)));
+    assert!(link.clock_offset.is_some_and(|seconds| seconds.abs() < 0.1), "{:?}", link.clock_offset);
+}
+
+#[tokio::test]
+async fn a_peer_that_was_never_reached_has_no_round_trip() {
+    let one = TestMember::start(1).await;
+    one.transport.add_peer(MemberId(2), vec!["http://127.0.0.1:1".parse().expect("a URL")]).expect("a peer");
+    until("probes failed", || one.transport.peers()[0].link.probes.total() > 1).await;
+    let link = &one.transport.peers()[0].link;
+    assert_eq!((link.reachable, link.probe_seconds.count(), link.round_trip, link.clock_offset), (Some(false), 0, None, None));
+}
+
+fn snapshot_message(index: u64) -> Message {
+    let metadata = SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() };
+    Message {
+        r#type: MessageType::MsgSnap as i32,
+        from: 1,
+        to: 2,
+        term: 1,
+        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }),
+        ..Message::default()
+    }
+}
+
+async fn snapshot_pair() -> (TestMember, TestMember, SnapshotStore, tempfile::TempDir) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = SnapshotStore::open(directory.path()).expect("a store");
+    let (one, kept) = (TestMember::start(1).await, store.clone());
+    let two = TestMember::start_with(2, |builder| builder.snapshots(kept)).await;
+    one.add(&two);
+    two.add(&one);
+    connected(&one, &two).await;
+    (one, two, store, directory)
+}
+
+#[tokio::test]
+async fn a_snapshot_is_saved_whole_before_its_message_is_handed_over() {
+    let (one, two, store, _directory) = snapshot_pair().await;
+    let body: Vec<u8> = (0..20 << 20).map(|at: u32| (at % 253) as u8).collect();
+    one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_reader(std::io::Cursor::new(body.clone()), None));
+    until("reported", || !lock(&one.raft.snapshots).is_empty()).await;
+    assert_eq!(*lock(&one.raft.snapshots), [(two.id, SnapshotStatus::Finish)]);
+    assert_eq!(lock(&two.raft.taken)[0].1, snapshot_message(7));
+    assert!(std::fs::read(store.path(7)).is_ok_and(|saved| saved == body));
+    one.check_ledger();
+    two.check_ledger();
+    let (sent, received) = (&one.transport.peers()[0].outgoing, &two.transport.peers()[0].incoming);
+    assert_eq!(sent.bytes[Channel::Snapshot as usize], received.bytes[Channel::Snapshot as usize]);
+}
+
+#[tokio::test]
+async fn a_snapshot_whose_source_fails_is_not_taken_for_a_whole_one() {
+    let (one, two, store, _directory) = snapshot_pair().await;
+    let pieces = futures_util::stream::unfold(0, |piece| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let bytes = if piece < 2 { Ok(bytes::Bytes::from_static(b"half")) } else { Err(std::io::Error::other("no disk")) };
+        Some((bytes, piece + 1))
+    });
+    one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_stream(pieces, None));
+    until("reported", || !lock(&one.raft.snapshots).is_empty()).await;
+    assert_eq!(*lock(&one.raft.snapshots), [(two.id, SnapshotStatus::Failure)]);
+    until("counted", || two.transport.peers()[0].link.snapshots[Direction::In as usize].failed == 1).await;
+    assert!(!store.path(7).exists());
+    assert_eq!(two.taken(), 0);
+    one.check_ledger();
+    two.check_ledger();
+}
+
+#[tokio::test]
+async fn a_snapshot_to_who_is_no_peer_is_reported_as_failed_exactly_once() {
+    let one = TestMember::start(1).await;
+    one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_reader(std::io::empty(), None));
+    assert_eq!(*lock(&one.raft.snapshots), [(MemberId(2), SnapshotStatus::Failure)]);
+    assert_eq!(*lock(&one.raft.unreachable), [MemberId(2)]);
+}
