@@ -106,8 +106,7 @@ pub(super) fn check<S: Storage>(
 
 /// Followers forward three types unchanged; all else is from who sent it.
 fn check_origin(peer: MemberId, message: &Message, kind: MessageType) -> Result<(), Refusal> {
-    let forwarded =
-        matches!(kind, MessageType::MsgProp | MessageType::MsgReadIndex | MessageType::MsgTransferLeader);
+    let forwarded = matches!(kind, MessageType::MsgProp | MessageType::MsgReadIndex | MessageType::MsgTransferLeader);
     let from = MemberId(message.from);
     if from.0 == 0 || (from != peer && !forwarded) {
         return Err(Refusal::NotFromPeer { from, peer });
@@ -183,8 +182,8 @@ fn check_heartbeat<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), 
     if commit <= last || message.term < raft.term {
         return Ok(());
     }
-    let leader = message.from == raft.leader_id
-        || raft.leader_id == 0 && raft.prs().conf().voters().contains(message.from);
+    let leader =
+        message.from == raft.leader_id || raft.leader_id == 0 && raft.prs().conf().voters().contains(message.from);
     if message.term == raft.term && leader && raft.state != StateRole::Leader {
         return Err(Refusal::LostData { commit, last });
     }

@@ -21,7 +21,7 @@ use super::{
     convert::{self, ConvertError},
     guard::{self, Refusal},
     members::{ConfRefusal, Membership, PeerChange},
-    proposals::{Key, Outcome, Payload, Proposal, ProposeError, Proposals},
+    proposals::{Key, Outcome, Payload, Proposal, Proposals, ProposeError},
     reads::{Reads, Waiter},
     request::{Command, Request, RequestIds},
     snapshot::{self, Received},

@@ -183,7 +183,9 @@ impl Received {
     }
 
     /// The records, to install them.
-    pub(super) fn records(&self) -> Result<impl FnMut() -> Result<Option<(Bytes, Bytes)>, SnapshotError>, SnapshotError> {
+    pub(super) fn records(
+        &self,
+    ) -> Result<impl FnMut() -> Result<Option<(Bytes, Bytes)>, SnapshotError>, SnapshotError> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         let mut reader = Reader::open(file)?;
@@ -320,11 +322,14 @@ mod tests {
     const CLUSTER: u64 = 2;
 
     fn store(directory: &Path, keys: usize) -> Store {
-        let identity = Identity { member: 1, cluster: CLUSTER, name: "a".into(), token: "t".into(), joined: Vec::new() };
+        let identity =
+            Identity { member: 1, cluster: CLUSTER, name: "a".into(), token: "t".into(), joined: Vec::new() };
         let json = br#"{"members":[{"id":1,"peerURLs":["http://h:1"]}],"removed":[9]}"#;
         let membership = Membership::parse(json).expect("valid");
         let mut store = Store::open(directory, 2).expect("a new store");
-        let entry = |index| crate::node::convert::entry_from_raftpb(crate::wire::raftpb::Entry { term: 3, index, ..Default::default() });
+        let entry = |index| {
+            crate::node::convert::entry_from_raftpb(crate::wire::raftpb::Entry { term: 3, index, ..Default::default() })
+        };
         let state = crate::node::convert::conf_state_from_raftpb(conf_state());
         store.bootstrap(&identity, vec![entry(1).expect("a normal entry")], state, &membership).expect("room");
         store.save(vec![entry(2).expect("a normal entry")], None, true).expect("room");
@@ -338,7 +343,10 @@ mod tests {
     }
 
     fn message(index: u64, term: u64, conf_state: ConfState) -> Snapshot {
-        Snapshot { metadata: Some(SnapshotMetadata { conf_state: Some(conf_state), index, term }), ..Default::default() }
+        Snapshot {
+            metadata: Some(SnapshotMetadata { conf_state: Some(conf_state), index, term }),
+            ..Default::default()
+        }
     }
 
     async fn sent(store: &Store) -> Vec<u8> {
@@ -392,7 +400,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let body = sent(&store(&directory.path().join("from"), 3)).await;
         let other = ConfState { voters: vec![1, 2], ..Default::default() };
-        for message in [message(3, 3, conf_state()), message(2, 4, conf_state()), message(2, 3, other), Snapshot::default()] {
+        for message in
+            [message(3, 3, conf_state()), message(2, 4, conf_state()), message(2, 3, other), Snapshot::default()]
+        {
             let error = check(directory.path(), &body, &message).expect_err("it contradicts");
             assert!(matches!(error, SnapshotError::Contradicts(_)), "{error}");
         }

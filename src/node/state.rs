@@ -95,8 +95,10 @@ impl Applied {
         let outcome = match made {
             Ok(peer) => {
                 self.membership_changed = true;
-                self.removed = change.r#type == ConfChangeType::ConfChangeRemoveNode as i32 && change.node_id == local.0;
-                let own = |peer: &PeerChange| matches!(peer, PeerChange::Set(id, _) | PeerChange::Remove(id) if *id == local);
+                self.removed =
+                    change.r#type == ConfChangeType::ConfChangeRemoveNode as i32 && change.node_id == local.0;
+                let own =
+                    |peer: &PeerChange| matches!(peer, PeerChange::Set(id, _) | PeerChange::Remove(id) if *id == local);
                 self.peers.extend(peer.filter(|peer| !own(peer)));
                 tracing::info!(member = %MemberId(change.node_id), change = change_name(&change), "membership changed");
                 Outcome::Membership

@@ -1,18 +1,17 @@
-//! What a member says about its raft: `/status`, `/readyz`, and etcd's names on `/metrics`.
+//! What a member says about its raft: on `/status`, `/readyz` and `/metrics`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use prometheus::{
-    IntCounter, IntGauge,
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::members::Membership;
-use crate::id::{ClusterId, MemberId};
+use crate::{
+    admin::Check,
+    id::{ClusterId, MemberId},
+    metrics,
+};
 
 /// Entries that a member may be behind its leader and still be called caught up.
 const CAUGHT_UP: u64 = 5000;
@@ -71,38 +70,32 @@ pub struct RaftStatus {
     pub halted: Option<String>,
 }
 
-/// Whether a member can serve.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Health {
-    /// Whether it knows its leader.
-    pub has_leader: bool,
-    /// Whether it has applied nearly all that its leader has committed.
-    pub caught_up: bool,
-    /// What is wrong; empty when nothing is.
-    pub reasons: Vec<String>,
-}
-
-impl Health {
-    /// Whether nothing is wrong.
-    pub fn is_ready(&self) -> bool {
-        self.reasons.is_empty()
-    }
-}
-
 impl RaftStatus {
-    /// Whether the member can serve, and why not.
-    pub fn health(&self) -> Health {
+    /// Whether the member takes part, and whether it can serve.
+    pub(super) fn checks(&self) -> [Check; 3] {
         let has_leader = self.leader.0 != 0;
         let behind = self.leader_commit.saturating_sub(self.applied);
         // Who has applied nothing has not even learnt who the members are.
         let caught_up = has_leader && self.applied > 0 && behind <= CAUGHT_UP;
-        let mut reasons: Vec<String> = self.halted.iter().cloned().collect();
-        if !has_leader {
-            reasons.push("no leader".to_owned());
-        } else if !caught_up {
-            reasons.push(format!("{behind} entries behind the leader"));
+        let check = |name, ok: bool, why: &str| if ok { Check::ok(name) } else { Check::failed(name, why) };
+        [
+            check("takes_part", self.halted.is_none(), self.halted.as_deref().unwrap_or_default()),
+            check("leader", has_leader, "no leader"),
+            check("caught_up", caught_up, &format!("{behind} entries behind the leader")),
+        ]
+    }
+
+    /// As etcd's metrics of its raft show it.
+    pub(super) fn metrics(&self) -> metrics::RaftStatus {
+        metrics::RaftStatus {
+            has_leader: self.leader.0 != 0,
+            is_leader: self.role == Role::Leader,
+            leader_changes: self.leader_changes_seen,
+            proposals_committed: self.commit,
+            proposals_applied: self.applied,
+            proposals_pending: self.proposals_pending,
+            proposals_failed: self.proposals_failed,
         }
-        Health { has_leader, caught_up, reasons }
     }
 }
 
@@ -138,66 +131,6 @@ impl Shared {
     }
 }
 
-/// etcd's metrics of its raft (`etcdserver/metrics.go`): names, help and kinds are etcd's.
-pub(super) struct RaftMetrics {
-    shared: Arc<Shared>,
-    has_leader: IntGauge,
-    is_leader: IntGauge,
-    committed: IntGauge,
-    applied: IntGauge,
-    pending: IntGauge,
-    leader_changes: IntCounter,
-    failed: IntCounter,
-}
-
-impl RaftMetrics {
-    pub(super) fn new(shared: Arc<Shared>) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| IntGauge::new(format!("etcd_server_{name}"), help);
-        let counter = |name: &str, help: &str| IntCounter::new(format!("etcd_server_{name}"), help);
-        Ok(Self {
-            shared,
-            has_leader: gauge("has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.")?,
-            is_leader: gauge("is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.")?,
-            committed: gauge("proposals_committed_total", "The total number of consensus proposals committed.")?,
-            applied: gauge("proposals_applied_total", "The total number of consensus proposals applied.")?,
-            pending: gauge("proposals_pending", "The current number of pending proposals to commit.")?,
-            leader_changes: counter("leader_changes_seen_total", "The number of leader changes seen.")?,
-            failed: counter("proposals_failed_total", "The total number of failed proposals seen.")?,
-        })
-    }
-
-    fn collectors(&self) -> [&dyn Collector; 7] {
-        [
-            &self.has_leader,
-            &self.is_leader,
-            &self.committed,
-            &self.applied,
-            &self.pending,
-            &self.leader_changes,
-            &self.failed,
-        ]
-    }
-}
-
-impl Collector for RaftMetrics {
-    fn desc(&self) -> Vec<&Desc> {
-        self.collectors().into_iter().flat_map(Collector::desc).collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let status = self.shared.status();
-        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.has_leader.set(i64::from(status.leader.0 != 0));
-        self.is_leader.set(i64::from(status.role == Role::Leader));
-        self.committed.set(signed(status.commit));
-        self.applied.set(signed(status.applied));
-        self.pending.set(signed(status.proposals_pending));
-        self.leader_changes.inc_by(status.leader_changes_seen.saturating_sub(self.leader_changes.get()));
-        self.failed.inc_by(status.proposals_failed.saturating_sub(self.failed.get()));
-        self.collectors().into_iter().flat_map(Collector::collect).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,37 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn health_says_what_is_wrong() {
-        assert!(healthy().health().is_ready());
-        let reasons = |status: RaftStatus| status.health().reasons;
-        assert_eq!(reasons(RaftStatus { leader: MemberId(0), ..healthy() }), ["no leader"]);
-        assert_eq!(reasons(RaftStatus { leader_commit: 6000, ..healthy() }), ["5990 entries behind the leader"]);
-        assert_eq!(reasons(RaftStatus { halted: Some("lost data".into()), ..healthy() }), ["lost data"]);
-        assert!(!RaftStatus { applied: 0, leader_commit: 0, ..healthy() }.health().is_ready());
-    }
-
-    #[test]
-    fn the_seven_names_of_etcd_are_there_and_true() {
-        let shared = Shared::new(RaftStatus::default(), Membership::default());
-        let registry = prometheus::Registry::new();
-        registry.register(Box::new(RaftMetrics::new(shared.clone()).expect("good names"))).expect("new names");
-        shared.update(|status| {
-            *status = RaftStatus { role: Role::Leader, leader_changes_seen: 2, commit: 7, ..healthy() };
-        });
-        for _ in 0..2 {
-            let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).expect("text");
-            for line in [
-                "etcd_server_has_leader 1",
-                "etcd_server_is_leader 1",
-                "etcd_server_leader_changes_seen_total 2",
-                "etcd_server_proposals_committed_total 7",
-                "etcd_server_proposals_applied_total 10",
-                "etcd_server_proposals_pending 0",
-                "etcd_server_proposals_failed_total 0",
-            ] {
-                assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
-            }
-        }
+    fn the_checks_say_what_is_wrong() {
+        let failures =
+            |status: RaftStatus| status.checks().into_iter().filter_map(|check| check.failure).collect::<Vec<_>>();
+        assert_eq!(failures(healthy()), Vec::<String>::new());
+        let behind = RaftStatus { leader_commit: 6000, ..healthy() };
+        assert_eq!(failures(behind), ["5990 entries behind the leader"]);
+        let halted = RaftStatus { halted: Some("lost data".into()), ..healthy() };
+        assert_eq!(failures(halted), ["lost data"]);
+        assert_eq!(failures(RaftStatus { leader: MemberId(0), ..healthy() })[0], "no leader");
+        assert_eq!(failures(RaftStatus { applied: 0, leader_commit: 0, ..healthy() }).len(), 1);
     }
 
     #[tokio::test]

@@ -266,8 +266,7 @@ impl Store {
     /// membership changed: who was removed must not wake up as a member.
     pub(super) fn apply(&mut self, effect: Effect) -> Result<Vec<bool>, StoreError> {
         let lasting = effect.conf_state.is_some() || effect.membership.is_some();
-        let hard_state =
-            HardState { commit: self.hard_state.commit.max(effect.index), ..self.hard_state.clone() };
+        let hard_state = HardState { commit: self.hard_state.commit.max(effect.index), ..self.hard_state.clone() };
         let found = self.write(if lasting { Durability::Immediate } else { Durability::None }, |write| {
             let mut meta = write.open_table(META)?;
             meta.insert("applied", effect.index.to_be_bytes().as_slice())?;
@@ -337,7 +336,8 @@ impl Store {
 
     /// Cuts the log off up to `index`, which has been applied.
     pub(super) fn compact(&mut self, index: u64) -> Result<(), StoreError> {
-        let Some(term) = self.log.term(index).filter(|_| index > self.log.truncated().0 && index <= self.applied) else {
+        let Some(term) = self.log.term(index).filter(|_| index > self.log.truncated().0 && index <= self.applied)
+        else {
             return Ok(());
         };
         self.write(Durability::Immediate, |write| {
@@ -653,7 +653,8 @@ mod tests {
             let crashed = tempfile::tempdir().expect("a directory");
             std::fs::copy(directory.path().join("node.redb"), crashed.path().join("node.redb")).expect("a copy");
             let found = Store::open(crashed.path(), 2).expect("a crash leaves a store that opens");
-            let value = found.reader().value(b"k").expect("readable").map(|value| String::from_utf8(value).expect("text"));
+            let value =
+                found.reader().value(b"k").expect("readable").map(|value| String::from_utf8(value).expect("text"));
             let expected = (found.applied() > 1).then(|| found.applied().to_string());
             assert_eq!(value, expected);
             assert!(found.initial_state().expect("kept").hard_state.commit >= found.applied());

@@ -14,12 +14,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    node::{
-        members::MemberRecord,
-        proposals::Answer,
-        request::RequestId,
-        storage::Identity,
-    },
+    node::{members::MemberRecord, proposals::Answer, request::RequestId, storage::Identity},
     wire::raftpb::{ConfState, Snapshot, SnapshotMetadata},
 };
 
@@ -501,10 +496,11 @@ fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
     std::fs::rename(&backup, &file).expect("a rename");
     cluster.start(victim);
     cluster.until("it says so", |cluster| cluster.status(victim).halted.is_some());
-    let health = cluster.status(victim).health();
-    assert!(health.reasons[0].contains("shorter than what was committed"), "{health:?}");
+    let [takes_part, ..] = cluster.status(victim).checks();
+    assert!(takes_part.failure.is_some_and(|why| why.contains("shorter than what was committed")));
     let member = cluster.running.get_mut(&victim).expect("it stays up");
-    let vote = Message { r#type: 5, to: victim, from: leader, term: 99, index: 999, log_term: 98, ..Message::default() };
+    let vote =
+        Message { r#type: 5, to: victim, from: leader, term: 99, index: 999, log_term: 98, ..Message::default() };
     assert!(member.core.step(MemberId(leader), vote).is_err());
     let answer = cluster.put(victim, "k", "v");
     assert_eq!(cluster.answer(answer), Err(ProposeError::Halted));
@@ -534,7 +530,10 @@ fn no_message_from_the_network_ends_the_process() {
         // What of a snapshot's message raft would choke on; the body that goes with it has its own tests.
         let taken_now = if message.r#type == MessageType::MsgSnap as i32 {
             let fits = guard::check(&member.core.raw.raft, MemberId(from), &message, 1 << 20).is_ok();
-            fits && member.core.step_snapshot(MemberId(from), message.clone(), body_of(&cluster.directory, &message)).is_ok()
+            fits && member
+                .core
+                .step_snapshot(MemberId(from), message.clone(), body_of(&cluster.directory, &message))
+                .is_ok()
         } else {
             member.core.step(MemberId(from), message).is_ok()
         };

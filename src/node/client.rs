@@ -1,0 +1,261 @@
+//! What clients ask of a member, over HTTP.
+//!
+//! | method, path | answers |
+//! |---|---|
+//! | `PUT /kv/{key}` | 204 once it is applied here |
+//! | `GET /kv/{key}` | 200 and the value, linearizable; with `?consistency=local` as this member has it; 404 |
+//! | `DELETE /kv/{key}` | 204 once it is applied here, 404 if there was nothing |
+//! | `GET /members` | 200, JSON, linearizable; with `?consistency=local` as this member has it |
+//! | `POST /members` | 201: `{"peerURLs":[…], "name":"…", "isLearner":true}` makes a member, a voter unless it says so |
+//! | `PUT /members/{id}` | 200: `{"peerURLs":[…]}` |
+//! | `DELETE /members/{id}` | 204 |
+//! | `POST /members/{id}/promote` | 200 |
+//! | `GET /status` | 200, JSON |
+//!
+//! Every member takes every request. Refusals say why in one line: 400, 404, 409, 413; 503 with `Retry-After` only when
+//! nothing was proposed; 504 `outcome unknown` when it was, since it may still be committed, now or later. Nothing is
+//! proposed twice.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use bytes::Bytes;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    config::Config,
+    members::{ConfRefusal, MemberRecord},
+    proposals::{Outcome, Payload, Proposal, ProposeError},
+    request::{Command, MAX_KEY_BYTES, Request, RequestIds},
+    status::Shared,
+    storage::Reader,
+    task::Input,
+};
+
+mod keys;
+mod membership;
+
+/// Requests under way; what exceeds them was not proposed.
+const REQUESTS: usize = 4096;
+/// Bytes of values that are being written; likewise.
+const VALUE_BYTES: usize = 64 << 20;
+/// What values are counted in.
+const PERMIT_BYTES: usize = 1 << 10;
+/// How long a request's body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest body that is not a value.
+const JSON_BYTES: usize = 64 << 10;
+
+/// The routes of a client URL.
+pub(super) fn router(client: Client) -> Router {
+    Router::new()
+        .route("/kv/{key}", get(keys::read).put(keys::write).delete(keys::delete))
+        .route("/members", get(membership::list).post(membership::add))
+        .route("/members/{id}", put(membership::update).delete(membership::remove))
+        .route("/members/{id}/promote", post(membership::promote))
+        .route("/status", get(membership::status))
+        .fallback(|| async { Refusal::NotFound("404 page not found") })
+        .with_state(client)
+}
+
+/// Asks raft for who asks over HTTP.
+#[derive(Clone)]
+pub(super) struct Client {
+    ids: RequestIds,
+    reader: Reader,
+    shared: Arc<Shared>,
+    inbox: mpsc::Sender<Input>,
+    requests: Arc<Semaphore>,
+    values: Arc<Semaphore>,
+    /// How long a client waits (etcd's `ReqTimeout`: 5 s for the disk, and two elections).
+    patience: Duration,
+    max_value_bytes: usize,
+    token: Arc<str>,
+}
+
+/// Why a request is not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("{0}")]
+    Bad(String),
+    #[error("{0}")]
+    NotFound(&'static str),
+    #[error("{0}")]
+    Conflict(ConfRefusal),
+    #[error("{0}")]
+    TooLarge(String),
+    #[error("the request's body did not come in time")]
+    Slow,
+    #[error("{0}, nothing was proposed")]
+    Unavailable(&'static str),
+    #[error("outcome unknown")]
+    Unknown,
+    #[error("the store cannot be read")]
+    Store,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown => StatusCode::GATEWAY_TIMEOUT,
+            Self::Store => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut response = (status, format!("{self}\n")).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<ProposeError> for Refusal {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NoLeader => Self::Unavailable("there is no leader"),
+            ProposeError::Busy => Self::Unavailable("too much is on its way already"),
+            ProposeError::Halted => Self::Unavailable("this member takes no part any more"),
+            ProposeError::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<ConfRefusal> for Refusal {
+    fn from(refusal: ConfRefusal) -> Self {
+        match refusal {
+            ConfRefusal::Pending => Self::Unavailable("another change of the membership is under way"),
+            ConfRefusal::Malformed => Self::Bad(refusal.to_string()),
+            ConfRefusal::NotFound | ConfRefusal::Removed => Self::NotFound("no such member"),
+            ConfRefusal::Exists
+            | ConfRefusal::UrlTaken
+            | ConfRefusal::NotLearner
+            | ConfRefusal::NotReady
+            | ConfRefusal::LastVoter
+            | ConfRefusal::TooMany
+            | ConfRefusal::Raft => Self::Conflict(refusal),
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn new(
+        config: &Config,
+        ids: RequestIds,
+        reader: Reader,
+        shared: Arc<Shared>,
+        inbox: mpsc::Sender<Input>,
+    ) -> Self {
+        Self {
+            ids,
+            reader,
+            shared,
+            inbox,
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            values: Arc::new(Semaphore::new(VALUE_BYTES / PERMIT_BYTES)),
+            patience: Duration::from_secs(5) + 2 * config.election_timeout,
+            max_value_bytes: config.max_request_bytes,
+            token: config.initial_cluster_token.as_str().into(),
+        }
+    }
+
+    /// Room for one more request.
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let permit = self.requests.clone().try_acquire_owned();
+        permit.map_err(|_| Refusal::Unavailable("too many requests are under way"))
+    }
+
+    /// Proposes, once, and waits for the outcome.
+    async fn propose(&self, payload: Payload) -> Result<Outcome, Refusal> {
+        let deadline = Instant::now() + self.patience;
+        let (reply, answer) = oneshot::channel();
+        let place = timeout_at(deadline, self.inbox.reserve()).await;
+        let place = place.map_err(|_| Refusal::Unavailable("too much is on its way already"))?;
+        let place = place.map_err(|_| Refusal::Unavailable("this member has stopped"))?;
+        place.send(Input::Propose(Proposal { payload, reply }));
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(outcome)) => Ok(outcome?),
+            // The raft task is gone, or too late: nobody knows how far it got.
+            Ok(Err(_)) | Err(_) => Err(Refusal::Unknown),
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<Outcome, Refusal> {
+        let request = Request { id: self.ids.next(), command };
+        self.propose(Payload::Request(request.id, request.encode())).await
+    }
+
+    /// Waits until this member has applied all that was committed when it was asked.
+    async fn catch_up(&self) -> Result<(), Refusal> {
+        let (waiter, answer) = oneshot::channel();
+        let asked = async {
+            self.inbox.send(Input::Read(waiter)).await.ok()?;
+            answer.await.ok()
+        };
+        let answered = timeout(self.patience, asked).await;
+        answered.ok().flatten().ok_or(Refusal::Unavailable("no leader confirmed the read"))
+    }
+
+    /// Whether the cluster knows this member's name and client URLs; if not, tells it.
+    pub(super) async fn publish(&self, name: &str, client_urls: &[String]) -> bool {
+        let id = self.shared.status().id;
+        let known = self.shared.membership.load();
+        // Who has not applied its own addition yet would only be told that it is nobody.
+        let Some(member) = known.get(id) else { return false };
+        if member.name == name && member.client_urls == client_urls {
+            return true;
+        }
+        let record =
+            MemberRecord { name: name.to_owned(), client_urls: client_urls.to_vec(), ..MemberRecord::from(member) };
+        matches!(self.command(Command::Attributes { member: record.to_json() }).await, Ok(Outcome::Membership))
+    }
+
+    /// Reads a body of at most `limit` bytes, and holds room for it until it is done with.
+    async fn body(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        limit: usize,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
+        let too_large = || Refusal::TooLarge(format!("the body is larger than {limit} bytes"));
+        let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length: usize = told.unwrap_or(limit);
+        if length > limit {
+            return Err(too_large());
+        }
+        let permits = u32::try_from(length / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
+        let permit = self.values.clone().try_acquire_many_owned(permits);
+        let permit = permit.map_err(|_| Refusal::Unavailable("too many bytes are on their way already"))?;
+        match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
+            Ok(Ok(bytes)) => Ok((bytes, permit)),
+            Ok(Err(error)) if is_too_long(&error) => Err(too_large()),
+            Ok(Err(error)) => Err(Refusal::Bad(format!("the body cannot be read: {error}"))),
+            Err(_) => Err(Refusal::Slow),
+        }
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+/// A key as clients may use it.
+fn checked_key(key: String) -> Result<Bytes, Refusal> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(Refusal::TooLarge(format!("the key is larger than {MAX_KEY_BYTES} bytes")));
+    }
+    Ok(key.into())
+}

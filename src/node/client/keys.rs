@@ -1,0 +1,74 @@
+//! `/kv/{key}`.
+
+use axum::{
+    body::Body,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+
+use super::{Client, Refusal, checked_key};
+use crate::node::{proposals::Outcome, request::Command};
+
+/// `?consistency=`.
+#[derive(Deserialize)]
+pub(super) struct Consistency {
+    consistency: Option<String>,
+}
+
+impl Consistency {
+    /// Whether what this member has is good enough.
+    pub(super) fn is_local(&self) -> Result<bool, Refusal> {
+        match self.consistency.as_deref() {
+            None | Some("linearizable") => Ok(false),
+            Some("local") => Ok(true),
+            Some(other) => Err(Refusal::Bad(format!("consistency {other:?}: expected linearizable or local"))),
+        }
+    }
+}
+
+pub(super) async fn read(
+    State(client): State<Client>,
+    Path(key): Path<String>,
+    Query(consistency): Query<Consistency>,
+) -> Result<Response, Refusal> {
+    let key = checked_key(key)?;
+    let _permit = client.admit()?;
+    if !consistency.is_local()? {
+        client.catch_up().await?;
+    }
+    let reader = client.reader.clone();
+    let value = tokio::task::spawn_blocking(move || reader.value(&key)).await;
+    match value {
+        Ok(Ok(Some(value))) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response()),
+        Ok(Ok(None)) => Err(Refusal::NotFound("no such key")),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a value cannot be read");
+            Err(Refusal::Store)
+        }
+        Err(_) => Err(Refusal::Store),
+    }
+}
+
+pub(super) async fn write(
+    State(client): State<Client>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let key = checked_key(key)?;
+    let _permit = client.admit()?;
+    let (value, _room) = client.body(&headers, body, client.max_value_bytes).await?;
+    client.command(Command::Put { key, value }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn delete(State(client): State<Client>, Path(key): Path<String>) -> Result<StatusCode, Refusal> {
+    let key = checked_key(key)?;
+    let _permit = client.admit()?;
+    match client.command(Command::Delete { key }).await? {
+        Outcome::Written { found: false } => Err(Refusal::NotFound("no such key")),
+        Outcome::Written { found: true } | Outcome::Membership | Outcome::Refused(_) => Ok(StatusCode::NO_CONTENT),
+    }
+}

@@ -1,0 +1,163 @@
+//! `/members` and `/status`.
+
+use std::time::SystemTime;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Client, JSON_BYTES, Refusal, keys::Consistency};
+use crate::{
+    id::MemberId,
+    node::{
+        members::{ConfRefusal, MemberRecord},
+        proposals::{Outcome, Payload},
+        status::RaftStatus,
+    },
+    transport::{raft::Member, urls::PeerUrl},
+    wire::raftpb::{ConfChange, ConfChangeType},
+};
+
+/// A member, as clients see it: its ID as everyone prints it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct MemberJson {
+    id: MemberId,
+    name: String,
+    #[serde(rename = "peerURLs")]
+    peer_urls: Vec<PeerUrl>,
+    #[serde(rename = "clientURLs")]
+    client_urls: Vec<String>,
+    is_learner: bool,
+}
+
+impl From<&Member> for MemberJson {
+    fn from(member: &Member) -> Self {
+        let Member { id, name, peer_urls, client_urls, is_learner } = member.clone();
+        Self { id, name, peer_urls, client_urls, is_learner }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct MembersJson {
+    members: Vec<MemberJson>,
+}
+
+/// A member that is to be, or is to be elsewhere.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Asked {
+    #[serde(rename = "peerURLs")]
+    peer_urls: Vec<String>,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    is_learner: bool,
+}
+
+impl Asked {
+    async fn read(client: &Client, headers: &HeaderMap, body: Body) -> Result<Self, Refusal> {
+        let (body, _room) = client.body(headers, body, JSON_BYTES).await?;
+        let asked: Self = serde_json::from_slice(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
+        for url in &asked.peer_urls {
+            url.parse::<PeerUrl>().map_err(|error| Refusal::Bad(error.to_string()))?;
+        }
+        if asked.peer_urls.is_empty() {
+            return Err(Refusal::Bad("peerURLs: expected at least one URL".to_owned()));
+        }
+        Ok(asked)
+    }
+}
+
+pub(super) async fn status(State(client): State<Client>) -> Json<RaftStatus> {
+    Json(client.shared.status())
+}
+
+pub(super) async fn list(
+    State(client): State<Client>,
+    Query(consistency): Query<Consistency>,
+) -> Result<Json<MembersJson>, Refusal> {
+    let _permit = client.admit()?;
+    if !consistency.is_local()? {
+        client.catch_up().await?;
+    }
+    let members = client.shared.membership.load().iter().map(MemberJson::from).collect();
+    Ok(Json(MembersJson { members }))
+}
+
+pub(super) async fn add(
+    State(client): State<Client>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<MemberJson>), Refusal> {
+    let _permit = client.admit()?;
+    let asked = Asked::read(&client, &headers, body).await?;
+    let id = MemberId::derive(&asked.peer_urls, &client.token, Some(SystemTime::now()));
+    let kind = match asked.is_learner {
+        true => ConfChangeType::ConfChangeAddLearnerNode,
+        false => ConfChangeType::ConfChangeAddNode,
+    };
+    let record = MemberRecord {
+        id: id.0,
+        peer_urls: asked.peer_urls,
+        is_learner: asked.is_learner,
+        name: asked.name,
+        ..MemberRecord::default()
+    };
+    client.change(kind, &record).await?;
+    Ok((StatusCode::CREATED, Json(client.member(id)?)))
+}
+
+pub(super) async fn update(
+    State(client): State<Client>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<MemberJson>, Refusal> {
+    let _permit = client.admit()?;
+    let id = parse_id(&id)?;
+    let asked = Asked::read(&client, &headers, body).await?;
+    let record = MemberRecord { id: id.0, peer_urls: asked.peer_urls, ..MemberRecord::default() };
+    client.change(ConfChangeType::ConfChangeUpdateNode, &record).await?;
+    Ok(Json(client.member(id)?))
+}
+
+pub(super) async fn remove(State(client): State<Client>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
+    let _permit = client.admit()?;
+    let record = MemberRecord { id: parse_id(&id)?.0, ..MemberRecord::default() };
+    client.change(ConfChangeType::ConfChangeRemoveNode, &record).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn promote(State(client): State<Client>, Path(id): Path<String>) -> Result<Json<MemberJson>, Refusal> {
+    let _permit = client.admit()?;
+    let id = parse_id(&id)?;
+    let record = MemberRecord { id: id.0, is_promote: true, ..MemberRecord::default() };
+    client.change(ConfChangeType::ConfChangeAddNode, &record).await?;
+    Ok(Json(client.member(id)?))
+}
+
+fn parse_id(text: &str) -> Result<MemberId, Refusal> {
+    let id = text.parse().map_err(|_| Refusal::Bad(format!("{text:?} is not a member's ID: expected hexadecimal")))?;
+    if id == MemberId(0) { Err(Refusal::NotFound("no such member")) } else { Ok(id) }
+}
+
+impl Client {
+    async fn change(&self, kind: ConfChangeType, record: &MemberRecord) -> Result<(), Refusal> {
+        let id = self.ids.next().conf_change_id();
+        let change = ConfChange { id, r#type: kind as i32, node_id: record.id, context: record.to_json() };
+        match self.propose(Payload::ConfChange(change)).await? {
+            Outcome::Refused(why) => Err(why.into()),
+            Outcome::Membership | Outcome::Written { .. } => Ok(()),
+        }
+    }
+
+    fn member(&self, id: MemberId) -> Result<MemberJson, Refusal> {
+        let membership = self.shared.membership.load();
+        membership.get(id).map(MemberJson::from).ok_or_else(|| ConfRefusal::NotFound.into())
+    }
+}

@@ -1,0 +1,124 @@
+//! What the transport sees of raft: [`Raft`], by which everything comes in.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    snapshot::Received,
+    status::Shared,
+    task::{End, Input, Reports, Stopped},
+};
+use crate::{
+    id::{ClusterId, MemberId},
+    transport::{
+        raft::{Critical, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus},
+        snapshot::store::SnapshotStore,
+    },
+    wire::raftpb::{Message, MessageType},
+};
+
+/// The way in to raft.
+pub(super) struct Inlet {
+    pub(super) cluster: ClusterId,
+    pub(super) inbox: mpsc::Sender<Input>,
+    pub(super) reports: Arc<Reports>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) snapshots: SnapshotStore,
+    pub(super) end: End,
+    /// How long a proposal may wait for a leader; shorter than its sender waits for the answer.
+    pub(super) patience: Duration,
+}
+
+#[async_trait]
+impl Raft for Inlet {
+    async fn process(&self, from: MemberId, mut batch: Vec<Message>) -> Result<(), Rejected> {
+        if batch.len() == 1 && batch[0].r#type == MessageType::MsgSnap as i32 {
+            let message = batch.remove(0);
+            return self.process_snapshot(from, message).await;
+        }
+        if batch.iter().all(|message| message.r#type == MessageType::MsgProp as i32) {
+            self.wait_for_leader().await;
+        }
+        let count = batch.len();
+        self.hand_in(count, |reply| Input::Messages(from, batch, reply)).await
+    }
+
+    fn is_removed(&self, id: MemberId) -> bool {
+        self.shared.membership.load().is_removed(id)
+    }
+
+    fn report_unreachable(&self, id: MemberId) {
+        self.reports.unreachable(id);
+    }
+
+    fn report_snapshot(&self, id: MemberId, status: SnapshotStatus) {
+        self.reports.snapshot(id, status);
+    }
+
+    fn members(&self) -> Option<Members> {
+        self.shared.membership.load().members()
+    }
+
+    fn critical(&self, error: Critical) {
+        match error {
+            Critical::MemberRemoved { .. } => {
+                tracing::error!(%error, "stopping");
+                self.end.set(Stopped::Removed);
+            }
+        }
+    }
+}
+
+impl Inlet {
+    /// A snapshot of which the transport has saved the body: read to its end, on a thread that may wait for the disk.
+    async fn process_snapshot(&self, from: MemberId, message: Message) -> Result<(), Rejected> {
+        let Some(metadata) = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()) else {
+            return Err(Rejected::one("a snapshot without metadata"));
+        };
+        let (path, cluster, index) = (self.snapshots.path(metadata.index), self.cluster.0, metadata.index);
+        let snapshot = message.snapshot.clone().unwrap_or_default();
+        let checked = tokio::task::spawn_blocking(move || {
+            Received::check(&path, cluster, &snapshot).inspect_err(|_| {
+                // Nobody else will remove it. What cannot be removed is overwritten by the next of its index.
+                let _ = std::fs::remove_file(&path);
+            })
+        });
+        match checked.await {
+            Ok(Ok(body)) => self.hand_in(1, |reply| Input::Snapshot(from, message, body, reply)).await,
+            Ok(Err(error)) => {
+                tracing::warn!(peer = %from, index, %error, "a snapshot was received and is not taken");
+                Err(Rejected::one(error.to_string()))
+            }
+            Err(error) => Err(stopped(1, &error.to_string())),
+        }
+    }
+
+    /// A member that has just lost its leader will most often have another within an election.
+    async fn wait_for_leader(&self) {
+        let mut leader = self.shared.leader();
+        // Without one, the proposal is refused when it is stepped.
+        let _ = timeout(self.patience, leader.wait_for(|leader| leader.0 != 0)).await;
+    }
+
+    async fn hand_in(
+        &self,
+        count: usize,
+        input: impl FnOnce(oneshot::Sender<Result<(), Rejected>>) -> Input,
+    ) -> Result<(), Rejected> {
+        let (reply, answer) = oneshot::channel();
+        if self.inbox.send(input(reply)).await.is_err() {
+            return Err(stopped(count, "this member has stopped"));
+        }
+        answer.await.unwrap_or_else(|_| Err(stopped(count, "this member has stopped")))
+    }
+}
+
+fn stopped(count: usize, why: &str) -> Rejected {
+    let rejection = |position| Rejection { position, kind: RejectionKind::Failed, why: why.to_owned() };
+    Rejected((0..count).map(rejection).collect())
+}

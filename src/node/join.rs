@@ -1,0 +1,126 @@
+//! A member that joins a cluster learns who it is from those who are in it (etcd's `GetClusterFromRemotePeers`).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    config::{Config, same_urls},
+    members::MemberRecord,
+};
+use crate::{
+    id::{ClusterId, MemberId},
+    transport::{
+        Identity,
+        client::{Client, drive, empty},
+        urls::PeerUrl,
+    },
+    wire::version::DEFAULT_SERVER,
+};
+
+/// How long one of them may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of an answer.
+const ANSWER_BYTES: usize = 1 << 20;
+/// How long to wait before all are asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A cluster that runs, as one of its members told.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) member: MemberId,
+    pub(super) cluster: ClusterId,
+    /// All members, this one too.
+    pub(super) members: Vec<MemberRecord>,
+}
+
+/// Asks the members at the others' URLs, again and again, until one tells a membership that this member is in.
+pub(super) async fn join(config: &Config) -> Joined {
+    let own = &config.initial_advertise_peer_urls;
+    let others: BTreeSet<&PeerUrl> =
+        config.initial_cluster.iter().map(|(_, url)| url).filter(|url| !own.contains(url)).collect();
+    let identity =
+        Identity { member: MemberId(0), cluster: ClusterId(0), urls: own.clone(), server_version: DEFAULT_SERVER };
+    let client = Client::new(identity.into(), config.tls.clone(), Duration::from_secs(1));
+    let mut said = None;
+    loop {
+        let mut why = "initial-cluster names nobody else".to_owned();
+        for url in &others {
+            let found = match timeout(ANSWER_TIMEOUT, ask(&client, url)).await {
+                Ok(Ok((cluster, members))) => find(own, cluster, members),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err("no answer in time".to_owned()),
+            };
+            match found {
+                Ok(joined) => {
+                    client.stop().await;
+                    return joined;
+                }
+                Err(error) => why = format!("{url}: {error}"),
+            }
+        }
+        if said.as_ref() != Some(&why) {
+            tracing::warn!(why, "waiting to join: no member tells of this one yet; asking again each second");
+            said = Some(why);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn ask(client: &Client, url: &PeerUrl) -> Result<(ClusterId, Vec<MemberRecord>), String> {
+    let mut connection = client.dial(url).await.map_err(|error| error.to_string())?;
+    let request = client.request(Method::GET, url, "/members").body(empty()).map_err(|error| error.to_string())?;
+    let answer = connection.sender.send_request(request);
+    let exchange = async {
+        let (head, body) = answer.await.map_err(|error| error.to_string())?.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
+        Ok::<_, String>((head, body.to_bytes()))
+    };
+    let (head, body) = drive(&mut connection.driver, exchange).await?;
+    if head.status != StatusCode::OK {
+        return Err(format!("answered {}", head.status));
+    }
+    let cluster = head.headers.get("x-etcd-cluster-id").and_then(|value| value.to_str().ok());
+    let cluster = cluster.and_then(|text| text.parse().ok()).ok_or("told no cluster ID")?;
+    let members = serde_json::from_slice(&body).map_err(|error| format!("told no list of members: {error}"))?;
+    Ok((cluster, members))
+}
+
+/// Our ID is that of the member with our URLs.
+fn find(own: &[PeerUrl], cluster: ClusterId, members: Vec<MemberRecord>) -> Result<Joined, String> {
+    let urls = |record: &MemberRecord| -> Vec<PeerUrl> {
+        record.peer_urls.iter().filter_map(|url| url.parse().ok()).collect()
+    };
+    let ours = members.iter().find(|record| same_urls(&urls(record), own)).ok_or("no member has our peer URLs")?;
+    if ours.id == 0 || cluster.0 == 0 {
+        return Err("told an ID of 0".to_owned());
+    }
+    Ok(Joined { member: MemberId(ours.id), cluster, members })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: u64, urls: &[&str]) -> MemberRecord {
+        MemberRecord { id, peer_urls: urls.iter().map(|url| (*url).to_owned()).collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn we_are_who_has_our_urls_in_whatever_order() {
+        let own = PeerUrl::list("http://h:1,http://h:2").expect("URLs");
+        let members = vec![record(7, &["http://h:1"]), record(8, &["http://h:2", "http://h:1"])];
+        let joined = find(&own, ClusterId(5), members.clone()).expect("it is there");
+        assert_eq!((joined.member, joined.cluster, joined.members), (MemberId(8), ClusterId(5), members));
+    }
+
+    #[test]
+    fn a_list_without_us_or_with_nobodys_id_is_not_believed() {
+        let own = PeerUrl::list("http://h:1").expect("URLs");
+        assert!(find(&own, ClusterId(5), vec![record(7, &["http://h:2"])]).is_err());
+        assert!(find(&own, ClusterId(5), vec![record(0, &["http://h:1"])]).is_err());
+        assert!(find(&own, ClusterId(0), vec![record(7, &["http://h:1"])]).is_err());
+    }
+}

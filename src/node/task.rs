@@ -1,0 +1,272 @@
+//! The task that owns raft: everything that may change it comes through one queue, and shares turns.
+//!
+//! It has a thread of its own, since it waits for the disk. Whoever hands messages in may wait for it; it waits for
+//! nobody but the disk: what goes out is handed to the transport, which never blocks.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    proposals::Proposal,
+    reads::Waiter,
+    ready::{Core, CoreError, Flow, NotTaken},
+    snapshot::Received,
+};
+use crate::{
+    id::MemberId,
+    transport::raft::{Rejected, Rejection, SnapshotStatus},
+    wire::raftpb::Message,
+};
+
+/// What may lie in the queue: batches of the transport, of which each peer has two at most, and requests of clients.
+const QUEUE: usize = 1024;
+/// What is taken from it in one turn.
+const TAKEN_AT_ONCE: usize = 256;
+/// How long what was sent may leave before a member that was removed stops (etcd's `stopWithDelay`).
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a member stopped by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// It was asked to.
+    #[error("stopped")]
+    Asked,
+    /// It was removed from the cluster, for ever.
+    #[error("this member was removed from the cluster; its ID is never used again")]
+    Removed,
+    /// The disk is full, gone or faulty, or what is on it cannot be.
+    #[error("cannot go on: {0}")]
+    Failed(String),
+}
+
+/// What the raft task is handed.
+pub(super) enum Input {
+    /// Messages from a peer.
+    Messages(MemberId, Vec<Message>, oneshot::Sender<Result<(), Rejected>>),
+    /// A snapshot from a peer, of which the body is whole.
+    Snapshot(MemberId, Message, Received, oneshot::Sender<Result<(), Rejected>>),
+    /// A proposal of a client.
+    Propose(Proposal),
+    /// A client that wants to read.
+    Read(Waiter),
+}
+
+/// What raft is told without waiting, by who must not wait. The newest counts; a member is there once.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    told: Mutex<HashMap<MemberId, Report>>,
+    news: Notify,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Report {
+    unreachable: bool,
+    snapshot: Option<SnapshotStatus>,
+}
+
+impl Reports {
+    pub(super) fn unreachable(&self, id: MemberId) {
+        self.change(id, |report| report.unreachable = true);
+    }
+
+    pub(super) fn snapshot(&self, id: MemberId, status: SnapshotStatus) {
+        self.change(id, |report| report.snapshot = Some(status));
+    }
+
+    fn change(&self, id: MemberId, change: impl FnOnce(&mut Report)) {
+        change(self.told.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
+        self.news.notify_one();
+    }
+
+    fn take(&self) -> HashMap<MemberId, Report> {
+        std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why a member stopped, as soon as it did: the first reason counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct End {
+    reason: Arc<Mutex<Option<Stopped>>>,
+    ended: CancellationToken,
+}
+
+impl End {
+    pub(super) fn set(&self, reason: Stopped) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.ended.cancel();
+    }
+
+    /// Why it ended, if it did.
+    pub(super) fn reason(&self) -> Option<Stopped> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) async fn wait(&self) -> Stopped {
+        self.ended.cancelled().await;
+        self.reason().unwrap_or(Stopped::Asked)
+    }
+}
+
+/// A thread that ends without a reason has panicked.
+struct Panicked(End);
+
+impl Drop for Panicked {
+    fn drop(&mut self) {
+        self.0.set(Stopped::Failed("raft panicked; its last words are above".to_owned()));
+    }
+}
+
+/// The task.
+pub(super) struct Task {
+    core: Core,
+    inbox: mpsc::Receiver<Input>,
+    reports: Arc<Reports>,
+    tick: Duration,
+    patience: Duration,
+    stop: CancellationToken,
+}
+
+impl Task {
+    /// The queue that a task is handed everything through.
+    pub(super) fn queue() -> (mpsc::Sender<Input>, mpsc::Receiver<Input>) {
+        mpsc::channel(QUEUE)
+    }
+
+    /// A task that ticks each `tick`, and hands leadership over within `patience` when it is stopped.
+    pub(super) fn new(
+        core: Core,
+        inbox: mpsc::Receiver<Input>,
+        reports: Arc<Reports>,
+        tick: Duration,
+        patience: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { core, inbox, reports, tick, patience, stop }
+    }
+
+    /// Runs it on a thread of its own; `end` says why it ended, the token when.
+    pub(super) fn spawn(self, end: End) -> std::io::Result<CancellationToken> {
+        let (runtime, ended) = (Handle::current(), CancellationToken::new());
+        let guard = ended.clone().drop_guard();
+        thread::Builder::new().name("raft".to_owned()).spawn(move || {
+            let _ended = guard;
+            let panicked = Panicked(end);
+            let reason = runtime.block_on(self.run());
+            panicked.0.set(reason);
+        })?;
+        Ok(ended)
+    }
+
+    async fn run(mut self) -> Stopped {
+        let outcome = self.turns().await;
+        self.core.end_waiting();
+        match outcome {
+            Ok(Flow::Continue) => match self.core.sync() {
+                Ok(()) => Stopped::Asked,
+                Err(error) => failed(&error.into()),
+            },
+            Ok(Flow::Removed) => {
+                tracing::warn!("this member was removed from the cluster: stopping");
+                // The others still need to hear what was committed.
+                tokio::time::sleep(FAREWELL).await;
+                Stopped::Removed
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Turns until it is stopped, or can do no more.
+    async fn turns(&mut self) -> Result<Flow, CoreError> {
+        let mut clock = interval(self.tick);
+        // After a slow sync, time is not made up for: missed ticks would look like a silent leader.
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut inputs = Vec::with_capacity(TAKEN_AT_ONCE);
+        let mut handing_over = None;
+        loop {
+            let stopping = handing_over.is_some();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled(), if !stopping => {
+                    handing_over = Some(Instant::now());
+                    if !self.core.transfer_leadership() {
+                        return Ok(Flow::Continue);
+                    }
+                }
+                _ = clock.tick() => self.core.tick(Instant::now()),
+                () = self.reports.news.notified() => self.take_reports(),
+                count = self.inbox.recv_many(&mut inputs, TAKEN_AT_ONCE) => if count == 0 {
+                    return Ok(Flow::Continue);
+                },
+            }
+            for input in inputs.drain(..) {
+                if self.take(input)? == Flow::Removed {
+                    return Ok(Flow::Removed);
+                }
+            }
+            if self.core.turn(Instant::now())? == Flow::Removed {
+                return Ok(Flow::Removed);
+            }
+            if handing_over.is_some_and(|since| !self.core.is_leader() || since.elapsed() > self.patience) {
+                return Ok(Flow::Continue);
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Result<Flow, CoreError> {
+        match input {
+            Input::Messages(from, batch, reply) => {
+                let mut rejected = Vec::new();
+                for (position, message) in batch.into_iter().enumerate() {
+                    if self.core.must_turn_before(message.r#type) && self.core.turn(Instant::now())? == Flow::Removed {
+                        return Ok(Flow::Removed);
+                    }
+                    let kind = message.r#type;
+                    if let Err(NotTaken { kind: whose, why }) = self.core.step(from, message) {
+                        tracing::debug!(peer = %from, kind, why, "message not taken");
+                        rejected.push(Rejection { position, kind: whose, why });
+                    }
+                }
+                answer(reply, rejected);
+            }
+            Input::Snapshot(from, message, body, reply) => {
+                let taken = self.core.step_snapshot(from, message, body);
+                let rejection = |NotTaken { kind, why }| Rejection { position: 0, kind, why };
+                answer(reply, taken.map_err(rejection).err().into_iter().collect());
+            }
+            Input::Propose(proposal) => self.core.propose(Instant::now(), proposal),
+            Input::Read(waiter) => self.core.read(waiter),
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn take_reports(&mut self) {
+        for (id, report) in self.reports.take() {
+            if report.unreachable {
+                self.core.report_unreachable(id);
+            }
+            if let Some(status) = report.snapshot {
+                self.core.report_snapshot(id, status);
+            }
+        }
+    }
+}
+
+fn answer(reply: oneshot::Sender<Result<(), Rejected>>, rejected: Vec<Rejection>) {
+    let _ = reply.send(if rejected.is_empty() { Ok(()) } else { Err(Rejected(rejected)) });
+}
+
+fn failed(error: &CoreError) -> Stopped {
+    tracing::error!(%error, "this member takes no further part");
+    Stopped::Failed(error.to_string())
+}
