@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
-use rafthttp::transport::urls::PeerUrl;
+use rafthttp::PeerUrl;
 
 /// Reads a duration with its unit: `250ms`, `10s`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

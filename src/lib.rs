@@ -3,6 +3,8 @@
 pub mod admin;
 pub mod id;
 pub mod metrics;
+#[cfg(feature = "cli")]
+pub mod node;
 pub mod server;
 pub mod telemetry;
 pub mod tls;

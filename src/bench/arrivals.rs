@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rafthttp::{
     id::MemberId,
-    transport::{
-        Critical, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Transport, snapshot::SnapshotStore,
-    },
+    
+        Critical, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Transport, SnapshotStore,
+    ,
     wire::raftpb::{Message, MessageType},
 };
 use tokio::sync::Notify;

@@ -7,7 +7,7 @@ use rafthttp::{
     metrics::{Channel, Direction},
     server::{Server, router},
     tls::Tls,
-    transport::{Raft, Transport, snapshot::SnapshotStore, status::PeerStatus, urls::PeerUrl},
+    Raft, Transport, SnapshotStore, PeerStatus, PeerUrl,
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use rafthttp::{
     id::MemberId,
-    transport::{Critical, Raft, Rejected, SnapshotStatus},
+    Critical, Raft, Rejected, SnapshotStatus,
     wire::raftpb::Message,
 };
 use serde::Serialize;

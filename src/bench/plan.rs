@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use rafthttp::transport::limits::Limits;
+use rafthttp::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::BadFlag;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rafthttp::{id::MemberId, transport::snapshot::SnapshotStore};
+use rafthttp::{id::MemberId, SnapshotStore};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 

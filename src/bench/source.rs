@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use rafthttp::{
     id::MemberId,
-    transport::{Critical, Raft, Rejected, SnapshotStatus, Transport, snapshot::SnapshotBody},
+    Critical, Raft, Rejected, SnapshotStatus, Transport, SnapshotBody,
     wire::raftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata},
 };
 use tokio::time::timeout;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use rafthttp::{
     metrics::Options,
     node::{self, Config, InitialClusterState, Node},
-    transport::urls::PeerUrl,
+    PeerUrl,
 };
 
 use super::{

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rafthttp::{
     tls::{Tls, TlsConfig},
-    transport::urls::PeerUrl,
+    PeerUrl,
 };
 
 use super::{BadFlag, Failure};

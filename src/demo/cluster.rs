@@ -5,7 +5,7 @@ use std::{io, net::TcpListener};
 use rafthttp::{
     metrics::Options,
     node::{Config, Node},
-    transport::urls::PeerUrl,
+    PeerUrl,
 };
 use tempfile::TempDir;
 

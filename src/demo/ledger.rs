@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use rafthttp::transport::status::{PeerStatus, TransportStatus};
+use rafthttp::{PeerStatus, TransportStatus};
 
 use super::cluster::Cluster;
 
