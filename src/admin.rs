@@ -8,17 +8,19 @@
 //! | `/health` | etcd's `{"health":"true","reason":""}`, 503 when not |
 //! | `/api/peers` | [everything about every peer](peers) as JSON |
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use axum::{Router, routing::get};
 use prometheus::Registry;
 
+use self::pieces::Gate;
 use crate::{metrics::Options, transport::status::TransportStatus};
 
 pub mod health;
 mod listener;
 mod metrics;
 pub mod peers;
+mod pieces;
 
 pub use health::{Check, Health};
 pub use listener::serve;
@@ -45,11 +47,15 @@ pub struct Admin {
 
 /// The admin endpoints. Merge it into a router of one's own, or give it to [`serve`].
 pub fn router(admin: Admin) -> Router {
-    let health = admin.health.clone();
-    let mut router = Router::new().merge(health::router(health));
+    let mut router = health::router(admin.health.clone());
     if let Some(source) = admin.transport.clone() {
-        router = router.route("/api/peers", get(move || peers::answer(source.clone())));
+        let gate = Arc::new(Gate::new());
+        router = router.route("/api/peers", get(move || ready(peers::answer(&source, &gate))));
     }
-    let metrics = Arc::new(metrics::Metrics::new(admin));
-    router.route("/metrics", get(move || metrics::answer(metrics.clone())))
+    let state = Arc::new((admin, Gate::new()));
+    let metrics = move || {
+        let (admin, gate) = &*state;
+        ready(metrics::answer(admin, gate))
+    };
+    router.route("/metrics", get(metrics))
 }

@@ -1,1 +1,25 @@
-fn main() {}
+//! The command `rafthttp`: `rafthttp --help` says what it does.
+
+use std::process::ExitCode;
+
+mod bench;
+mod cli;
+mod config;
+mod demo;
+mod serving;
+
+use cli::{Flags, Stop};
+
+fn main() -> ExitCode {
+    let Flags { log, grace, command } = Flags::of_this_process();
+    let runtime = command.runtime();
+    let code = runtime.block_on(async {
+        let telemetry = log.start();
+        let stop = Stop::on_signal(grace);
+        let outcome = command.run(&stop).await;
+        telemetry.stop();
+        cli::exit_code(outcome)
+    });
+    runtime.shutdown_timeout(grace);
+    code
+}

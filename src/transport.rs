@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    iter,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
@@ -289,6 +288,7 @@ impl Transport {
         let peer = match self.peer(id) {
             Some(peer) => {
                 peer.urls.update(urls);
+                peer.redial.up();
                 peer
             }
             None => self.insert(&changes, id, urls),
@@ -332,6 +332,7 @@ impl Transport {
         let peer = self.peer(id).ok_or(TransportError::UnknownPeer(id))?;
         tracing::info!(peer = %id, ?urls, "peer updated");
         peer.urls.update(urls);
+        peer.redial.up();
         Ok(())
     }
 
@@ -357,16 +358,16 @@ impl Transport {
     /// nobody known is skipped and counted.
     ///
     /// May be called from any thread, and from within [`Raft::process`].
+    #[allow(clippy::needless_pass_by_value, reason = "etcd's shape: what is sent is handed over")]
     pub fn send(&self, messages: Vec<Message>) {
         let now = Instant::now();
         let peers = self.inner.peers.load();
-        let mut messages = messages.into_iter().peekable();
-        while let Some(first) = messages.peek() {
-            let to = first.to;
-            let same = iter::from_fn(|| messages.next_if(|message| message.to == to));
+        // By reference: most are encoded where they lie, and a message is large to move.
+        for same in messages.chunk_by(|one, next| one.to == next.to) {
+            let to = same[0].to;
             match peers.get(&MemberId(to)) {
                 Some(peer) => peer.send(same, now),
-                None => self.unroutable(to, same.count()),
+                None => self.unroutable(to, same.len()),
             }
         }
     }

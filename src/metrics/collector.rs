@@ -16,9 +16,8 @@ use crate::transport::status::TransportStatus;
 /// Shows a transport in a `prometheus::Registry`.
 ///
 /// Each scrape reads the status once, so the ledger's laws hold in it. Everything of a scrape is in memory at once,
-/// some 50 KB for each peer; with hundreds of peers, serve [`Exposition`](super::Exposition) instead, as
-/// `admin::router` does. A registry takes one of these: two transports in one process want two
-/// registries.
+/// some 40 KB for each peer and 30 KB more as text; with hundreds of peers, serve [`Exposition`](super::Exposition)
+/// instead, as `admin::router` does. A registry takes one of these: two transports in one process want two registries.
 pub struct Collector {
     source: Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>,
     options: Options,

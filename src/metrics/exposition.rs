@@ -18,7 +18,7 @@ const PIECE_BYTES: usize = 32 << 10;
 ///
 /// A status is read once and written from, so that the ledger's laws hold in the text; the text never exists as a
 /// whole. `prometheus`' own way, through [`Collector`](super::Collector) and `TextEncoder`, says the same and takes
-/// some fifty times the memory.
+/// some twenty times the memory.
 pub struct Exposition {
     status: TransportStatus,
     families: Box<dyn Iterator<Item = &'static Family> + Send>,

@@ -100,3 +100,18 @@ fn log_filter(given: Option<&str>) -> Result<EnvFilter, InitError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_named() {
+        let error = log_filter(Some("rafthttp=loud")).expect_err("there is no such level");
+        assert!(
+            error.to_string().starts_with("log filter \"rafthttp=loud\": "),
+            "{error}"
+        );
+        assert!(log_filter(Some("info,rafthttp=trace")).is_ok());
+    }
+}

@@ -125,3 +125,150 @@ fn is_told_apart_by_content(message_type: i32) -> bool {
         .iter()
         .any(|kind| *kind as i32 == message_type)
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::raftpb::Entry;
+
+    const CLUSTER: ClusterId = ClusterId(0x1000);
+
+    fn append(index: u64) -> Message {
+        let entry = Entry {
+            term: 3,
+            index: index + 1,
+            data: "payload".into(),
+            ..Entry::default()
+        };
+        Message {
+            r#type: MessageType::MsgApp as i32,
+            from: 1,
+            to: 2,
+            term: 3,
+            index,
+            entries: vec![entry],
+            ..Message::default()
+        }
+    }
+
+    fn of_kind(kind: MessageType) -> Message {
+        Message {
+            r#type: kind as i32,
+            ..append(1)
+        }
+    }
+
+    fn sampled(sampler: &Sampler) -> usize {
+        (0..100_000)
+            .filter(|index| sampler.sample(&append(*index)).is_some())
+            .count()
+    }
+
+    #[test]
+    fn the_ratio_is_the_share_of_messages() {
+        for (ratio, expected) in [(0.5, 50_000.0), (0.1, 10_000.0), (0.001, 100.0)] {
+            let found = sampled(&Sampler::new(ratio, CLUSTER)) as f64;
+            // Five standard deviations; the hash is fixed, so this passes always or never.
+            let tolerance = 5.0 * f64::sqrt(100_000.0 * ratio * (1.0 - ratio));
+            assert!((found - expected).abs() < tolerance, "{ratio}: {found}");
+        }
+    }
+
+    #[test]
+    fn ratios_at_and_beyond_the_ends_are_none_and_all() {
+        for (ratio, expected) in [(0.0, 0), (-1.0, 0), (f64::NAN, 0), (1.0, 100_000), (2.0, 100_000)] {
+            assert_eq!(sampled(&Sampler::new(ratio, CLUSTER)), expected, "{ratio}");
+        }
+        assert!(Sampler::new(0.0, CLUSTER).is_off());
+    }
+
+    #[test]
+    fn what_a_smaller_ratio_takes_a_larger_takes_too() {
+        let (smaller, larger) = (Sampler::new(0.1, CLUSTER), Sampler::new(0.3, CLUSTER));
+        for message in (0..10_000).map(append) {
+            if let Some(trace) = smaller.sample(&message) {
+                assert_eq!(larger.sample(&message), Some(trace));
+            }
+        }
+    }
+
+    #[test]
+    fn both_ends_decide_alike() {
+        let sampler = Sampler::new(0.1, CLUSTER);
+        for message in (0..10_000).map(append) {
+            let received = Message::decode(&message.encode_to_vec()[..]).expect("we encoded it");
+            assert_eq!(sampler.sample(&message), sampler.sample(&received));
+        }
+    }
+
+    #[test]
+    fn heartbeats_are_traced_only_when_asked_for() {
+        let sampler = Sampler::new(1.0, CLUSTER);
+        for kind in [MessageType::MsgHeartbeat, MessageType::MsgHeartbeatResp] {
+            assert_eq!(sampler.sample(&of_kind(kind)), None);
+            assert!(sampler.clone().heartbeats(true).sample(&of_kind(kind)).is_some());
+        }
+    }
+
+    #[test]
+    fn each_field_of_the_rule_tells_messages_apart_and_no_other_does() {
+        let id = |cluster, message: &Message| Sampler::new(1.0, ClusterId(cluster)).sample(message);
+        let base = append(1);
+        let mut others = vec![
+            Message {
+                from: 9,
+                ..base.clone()
+            },
+            Message { to: 9, ..base.clone() },
+        ];
+        others.extend([
+            Message {
+                term: 9,
+                ..base.clone()
+            },
+            Message {
+                index: 9,
+                ..base.clone()
+            },
+        ]);
+        others.push(of_kind(MessageType::MsgVote));
+        let last = Entry {
+            index: 9,
+            ..Entry::default()
+        };
+        others.push(Message {
+            entries: vec![base.entries[0].clone(), last],
+            ..base.clone()
+        });
+        for other in &others {
+            assert_ne!(id(1, other), id(1, &base), "{other:?}");
+        }
+        assert_ne!(id(2, &base), id(1, &base));
+        let same = Message {
+            commit: 9,
+            log_term: 9,
+            context: "other".into(),
+            ..base.clone()
+        };
+        assert_eq!(id(1, &same), id(1, &base));
+    }
+
+    #[test]
+    fn context_and_data_tell_apart_the_five_kinds_that_nothing_else_does() {
+        use MessageType::{MsgHeartbeat, MsgHeartbeatResp, MsgProp, MsgReadIndex, MsgReadIndexResp};
+        let sampler = Sampler::new(1.0, CLUSTER).heartbeats(true);
+        for kind in [MsgProp, MsgReadIndex, MsgReadIndexResp, MsgHeartbeat, MsgHeartbeatResp] {
+            let base = of_kind(kind);
+            let other_context = Message {
+                context: "other".into(),
+                ..base.clone()
+            };
+            let mut other_data = base.clone();
+            other_data.entries[0].data = "other".into();
+            assert_ne!(sampler.sample(&other_context), sampler.sample(&base), "{kind:?}");
+            assert_ne!(sampler.sample(&other_data), sampler.sample(&base), "{kind:?}");
+        }
+    }
+}

@@ -164,3 +164,55 @@ fn read_time(tag: u8, text: &[u8]) -> Option<SystemTime> {
 fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, digit| Some(number * 10 + char::from(*digit).to_digit(10)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+    use super::*;
+
+    fn der() -> Vec<u8> {
+        let key = KeyPair::generate().expect("ring makes P-256 keys");
+        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        params.distinguished_name.push(DnType::OrganizationName, "etcd");
+        params.distinguished_name.push(DnType::CommonName, "member");
+        params.not_after = rcgen::date_time_ymd(2049, 12, 31);
+        params.self_signed(&key).expect("parameters are complete").der().to_vec()
+    }
+
+    #[test]
+    fn its_fields_are_read() {
+        let der = der();
+        let certificate = Certificate::read(&der).expect("a certificate");
+        assert_eq!(certificate.version, 3);
+        assert_eq!(certificate.common_name, Some(&b"member"[..]));
+        // 2049-12-31T00:00:00Z, the last year of UTCTime.
+        assert_eq!(certificate.not_after, UNIX_EPOCH + Duration::from_secs(2_524_521_600));
+        assert_eq!(certificate.unsupported(), None);
+    }
+
+    #[test]
+    fn the_curve_is_read() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/pem/p521.pem");
+        let certificate = CertificateDer::from_pem_file(path).expect("the fixture is there");
+        let certificate = Certificate::read(&certificate).expect("a certificate");
+        assert_eq!(certificate.unsupported(), Some(Unsupported::P521));
+        assert_eq!(certificate.common_name, None);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let der = der();
+        for end in 0..der.len() {
+            assert_eq!(Certificate::read(&der[..end]), None);
+        }
+        for at in 0..der.len() {
+            for byte in [0x00, 0x7f, 0x80, 0x84, 0x85, 0xff] {
+                let mut broken = der.clone();
+                broken[at] = byte;
+                let _ = Certificate::read(&broken);
+            }
+        }
+    }
+}

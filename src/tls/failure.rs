@@ -71,6 +71,46 @@ impl HandshakeReason {
             Self::Other => "other",
         }
     }
+
+    /// The class of what rustls says.
+    pub(crate) fn of(error: &Error) -> Self {
+        match error {
+            Error::NoCertificatesPresented => Self::NoCertificate,
+            Error::AlertReceived(alert) => match alert {
+                AlertDescription::CertificateRequired | AlertDescription::NoCertificate => Self::NoCertificate,
+                AlertDescription::UnknownCA => Self::UnknownAuthority,
+                AlertDescription::CertificateExpired => Self::Expired,
+                AlertDescription::UnrecognisedName => Self::Name,
+                AlertDescription::CloseNotify | AlertDescription::UserCanceled => Self::Closed,
+                AlertDescription::ProtocolVersion
+                | AlertDescription::HandshakeFailure
+                | AlertDescription::NoApplicationProtocol
+                | AlertDescription::UnexpectedMessage
+                | AlertDescription::DecodeError
+                | AlertDescription::IllegalParameter
+                | AlertDescription::InsufficientSecurity => Self::Protocol,
+                _ => Self::Other,
+            },
+            Error::InvalidCertificate(certificate) => match certificate {
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Self::Expired,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::Name,
+                CertificateError::Other(other) if other.0.is::<super::verifier::NotAllowed>() => Self::Name,
+                _ => Self::Other,
+            },
+            Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. }
+            | Error::InvalidMessage(_)
+            | Error::PeerIncompatible(_)
+            | Error::PeerMisbehaved(_)
+            | Error::NoApplicationProtocol
+            | Error::DecryptError => Self::Protocol,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// A handshake that failed.
@@ -100,7 +140,7 @@ impl HandshakeError {
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-            return Self { reason: classify(tls), why: describe(tls) };
+            return Self { reason: HandshakeReason::of(tls), why: describe(tls) };
         }
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
@@ -113,50 +153,14 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-fn classify(error: &Error) -> HandshakeReason {
-    use HandshakeReason as Reason;
-    match error {
-        Error::NoCertificatesPresented => Reason::NoCertificate,
-        Error::AlertReceived(alert) => match alert {
-            AlertDescription::CertificateRequired | AlertDescription::NoCertificate => Reason::NoCertificate,
-            AlertDescription::UnknownCA => Reason::UnknownAuthority,
-            AlertDescription::CertificateExpired => Reason::Expired,
-            AlertDescription::UnrecognisedName => Reason::Name,
-            AlertDescription::CloseNotify | AlertDescription::UserCanceled => Reason::Closed,
-            AlertDescription::ProtocolVersion
-            | AlertDescription::HandshakeFailure
-            | AlertDescription::NoApplicationProtocol
-            | AlertDescription::UnexpectedMessage
-            | AlertDescription::DecodeError
-            | AlertDescription::IllegalParameter
-            | AlertDescription::InsufficientSecurity => Reason::Protocol,
-            _ => Reason::Other,
-        },
-        Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Reason::UnknownAuthority,
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => Reason::Expired,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Reason::Name,
-            CertificateError::Other(other) if other.0.is::<super::verifier::NotAllowed>() => Reason::Name,
-            _ => Reason::Other,
-        },
-        Error::InappropriateMessage { .. }
-        | Error::InappropriateHandshakeMessage { .. }
-        | Error::InvalidMessage(_)
-        | Error::PeerIncompatible(_)
-        | Error::PeerMisbehaved(_)
-        | Error::NoApplicationProtocol
-        | Error::DecryptError => Reason::Protocol,
-        _ => Reason::Other,
-    }
-}
-
 /// rustls prints what others found wrong by its `Debug`; ours have a text.
 fn describe(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => format!("the peer's certificate {}", other.0),
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            "the peer found no algorithm in common (keys on the curve P-521, as etcd's auto-TLS makes, have none here)"
+                .to_owned()
+        }
         other => other.to_string(),
     }
 }

@@ -1,13 +1,11 @@
 //! Connections to peers: dialled for whoever owns them, and a small pool of them for POSTs.
 
 use std::{
-    collections::HashMap,
-    error::Error,
     future::{Future, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -27,15 +25,21 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    metrics::{AttemptResult, Direction, ProbeResult},
-    tls::{HANDSHAKE_TIMEOUT, HandshakeError, HandshakeReason, Tls},
+    metrics::{AttemptResult, Direction},
+    tls::{HANDSHAKE_TIMEOUT, HandshakeError, Tls},
     transport::{
         Identity,
         io::{DeadlineIo, End, IoStatus, PeerIo, WRITE_DEADLINE},
-        resolver::{LookupError, Resolver},
+        resolver::Resolver,
         urls::PeerUrl,
     },
 };
+
+mod failure;
+mod pool;
+
+pub(crate) use failure::{DialError, PostError, tls_failure};
+use pool::{IDLE_TIMEOUT, Pool, is_idle};
 
 /// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
 /// connection starts with 8 KiB and grows only while reads fill what there is, so that idle ones cost little and a
@@ -45,10 +49,6 @@ const READ_BUFFER: usize = 512 << 10;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a POST waits for its answer once its body is out.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection is kept without a request; etcd closes it after 5 s.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How many connections to a host are kept without a request: as many as a pipeline has workers.
-const IDLE_PER_HOST: usize = 4;
 /// How much of an answer's text is read.
 const ANSWER_TEXT: usize = 64 << 10;
 
@@ -92,72 +92,6 @@ pub(crate) struct DialPhases {
     pub(crate) tls: Option<Duration>,
 }
 
-/// Why a peer could not be dialled.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
-    /// The name has no address.
-    #[error(transparent)]
-    Dns(#[from] LookupError),
-    /// No address took the connection; the last one's reason.
-    #[error("connect to {address}: {error}")]
-    Connect {
-        /// The address.
-        address: SocketAddr,
-        /// The socket's error.
-        error: io::Error,
-    },
-    /// No connection within the time-out, over all addresses.
-    #[error("connect to {address}: no answer within {after:?}")]
-    Timeout {
-        /// The address that was tried when time ran out.
-        address: SocketAddr,
-        /// The time-out.
-        after: Duration,
-    },
-    /// No TLS with this peer.
-    #[error("TLS with {address}: {error}")]
-    Tls {
-        /// The address.
-        address: SocketAddr,
-        /// What went wrong.
-        error: HandshakeError,
-    },
-    /// `https`, and we have nothing to verify the peer by.
-    #[error("{0} needs TLS: no certificate and trusted CA are configured")]
-    NoTls(PeerUrl),
-    /// The HTTP connection could not be set up.
-    #[error("HTTP with {address}: {error}")]
-    Http {
-        /// The address.
-        address: SocketAddr,
-        /// hyper's error.
-        error: hyper::Error,
-    },
-}
-
-impl DialError {
-    /// As the attempt of a stream counts it.
-    pub(crate) fn attempt_result(&self) -> AttemptResult {
-        match self {
-            Self::Dns(_) | Self::Connect { .. } | Self::Http { .. } => AttemptResult::Unreachable,
-            Self::Timeout { .. } => AttemptResult::Timeout,
-            Self::Tls { error, .. } if error.reason() == HandshakeReason::Timeout => AttemptResult::Timeout,
-            Self::Tls { .. } | Self::NoTls(_) => AttemptResult::Tls,
-        }
-    }
-
-    /// As a probe counts it.
-    pub(crate) fn probe_result(&self) -> ProbeResult {
-        match self {
-            Self::Dns(_) => ProbeResult::Dns,
-            Self::Connect { .. } | Self::Http { .. } => ProbeResult::Connect,
-            Self::Timeout { .. } => ProbeResult::Timeout,
-            Self::Tls { error, .. } if error.reason() == HandshakeReason::Timeout => ProbeResult::Timeout,
-            Self::Tls { .. } | Self::NoTls(_) => ProbeResult::Tls,
-        }
-    }
-}
-
 /// The answer to a POST.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -167,67 +101,6 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// Its text, the first 64 KiB of it.
     pub(crate) text: String,
-}
-
-/// Why a POST has no answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PostError {
-    /// No connection.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// The request cannot be written down: a URL that is no header value.
-    #[error("request to {url}: {error}")]
-    Request {
-        /// Where it should go.
-        url: PeerUrl,
-        /// What is wrong with it.
-        error: http::Error,
-    },
-    /// The peer stopped reading.
-    #[error("the peer took no byte within the write deadline")]
-    Stalled,
-    /// The peer took it and did not answer.
-    #[error("no answer within {ANSWER_TIMEOUT:?}")]
-    NoAnswer,
-    /// The connection broke.
-    #[error("no answer: {}", innermost(.0))]
-    Broken(hyper::Error),
-}
-
-impl PostError {
-    /// As an attempt counts it.
-    pub(crate) fn attempt_result(&self) -> AttemptResult {
-        match self {
-            Self::Dial(error) => error.attempt_result(),
-            Self::Request { .. } => AttemptResult::Unreachable,
-            Self::Stalled | Self::NoAnswer => AttemptResult::Timeout,
-            Self::Broken(error) if is_tls(error) => AttemptResult::Tls,
-            Self::Broken(_) => AttemptResult::Unreachable,
-        }
-    }
-}
-
-/// Whether a connection broke by TLS: with 1.3 a client learns only after its handshake that its certificate was
-/// refused.
-pub(crate) fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|cause| {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
-    })
-}
-
-/// The last cause of an error: hyper's own text says only in which step it happened.
-pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let cause = next?;
-        next = cause.source();
-        Some(cause)
-    })
 }
 
 /// Dials peers, and posts to them over connections that it keeps for a while. One per transport.
@@ -355,9 +228,25 @@ impl Client {
         }
         let request = request()?;
         let mut fresh = self.dial(url).await?;
-        let answer = Box::pin(exchange(&mut fresh, request)).await?;
+        let answer = Box::pin(exchange(&mut fresh, request)).await.inspect_err(|error| {
+            if let PostError::Broken(error) = error {
+                self.first_request_failed(error);
+            }
+        })?;
         self.keep(url, fresh);
         Ok(answer)
+    }
+
+    /// What became of a dial whose first request was not answered. With TLS 1.3 a client learns only here that its
+    /// certificate was refused: then this counts the handshake as failed.
+    pub(crate) fn first_request_failed(&self, error: &hyper::Error) -> AttemptResult {
+        match (tls_failure(error), &self.tls) {
+            (Some(reason), Some(tls)) => {
+                tls.note_failure(Direction::Out, reason);
+                AttemptResult::Tls
+            }
+            _ => AttemptResult::Unreachable,
+        }
     }
 
     fn keep(&self, url: &PeerUrl, mut connection: Connection) {
@@ -387,6 +276,7 @@ impl Client {
         self.stop.cancel();
         self.tasks.close();
         self.pool.clear();
+        self.resolver.close();
         self.tasks.wait().await;
     }
 }
@@ -500,66 +390,5 @@ async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Erro
     Ok(Answer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
 }
 
-/// Whether another request may follow on a connection: it is open, and nothing of the last one is under way.
-fn is_idle(connection: &mut Connection) -> bool {
-    let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
-    Pin::new(&mut connection.driver).poll(cx).is_pending()
-        && matches!(connection.sender.poll_ready(cx), Poll::Ready(Ok(())))
-}
-
-/// Connections that wait for the next request, by URL. Nothing of a host is kept that has none.
-#[derive(Default)]
-struct Pool(Mutex<Idle>);
-
-#[derive(Default)]
-struct Idle {
-    hosts: HashMap<Box<str>, Vec<(Instant, Connection)>>,
-    swept: bool,
-}
-
-impl Pool {
-    /// The connection that was used last, if it is still open.
-    fn take(&self, url: &str) -> Option<Connection> {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = idle.hosts.get_mut(url)?;
-        let mut found = None;
-        while let Some((since, mut connection)) = kept.pop() {
-            if since.elapsed() < IDLE_TIMEOUT && is_idle(&mut connection) {
-                found = Some(connection);
-                break;
-            }
-        }
-        if kept.is_empty() {
-            idle.hosts.remove(url);
-        }
-        found
-    }
-
-    /// Keeps a connection. True when somebody has to start sweeping.
-    fn put(&self, url: &str, connection: Connection) -> bool {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = idle.hosts.entry(url.into()).or_default();
-        if kept.len() >= IDLE_PER_HOST {
-            kept.remove(0);
-        }
-        kept.push((Instant::now(), connection));
-        !std::mem::replace(&mut idle.swept, true)
-    }
-
-    /// Closes what waited too long. When to come again; none when nothing is left, and the next to put something starts
-    /// the sweeping anew.
-    fn sweep(&self) -> Option<Duration> {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.hosts.retain(|_, kept| {
-            kept.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
-            !kept.is_empty()
-        });
-        let oldest = idle.hosts.values().flatten().map(|(since, _)| *since).min();
-        idle.swept = oldest.is_some();
-        oldest.map(|since| IDLE_TIMEOUT.saturating_sub(since.elapsed()))
-    }
-
-    fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).hosts.clear();
-    }
-}
+#[cfg(test)]
+mod tests;

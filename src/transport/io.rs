@@ -28,7 +28,7 @@ pub(crate) enum End {
     Stalled,
     /// It broke: a reset, an alert, any error of the socket.
     Broken,
-    /// The other end closed it.
+    /// The other end closed it. Whether a body had come to its end before is hyper's to say.
     Eof,
 }
 
@@ -282,5 +282,92 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PeerIo<T> {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn pair(deadline: Duration) -> (DeadlineIo<tokio::io::DuplexStream>, tokio::io::DuplexStream, Arc<IoStatus>) {
+        let (near, far) = tokio::io::duplex(16);
+        let status = IoStatus::new(deadline);
+        (DeadlineIo::new(near, status.clone()), far, status)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_without_progress_ends_after_the_deadline_and_says_so() {
+        let (mut io, _far, status) = pair(WRITE_DEADLINE);
+        let begin = Instant::now();
+        let error = io.write_all(&[0; 17]).await.expect_err("only 16 bytes fit");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begin.elapsed().as_secs(), 5);
+        assert_eq!((status.end(), status.written()), (Some(End::Stalled), 16));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_keeps_the_connection_alive() {
+        let (mut io, mut far, status) = pair(WRITE_DEADLINE);
+        let reader = async {
+            let mut taken = [0; 16];
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                far.read_exact(&mut taken).await.expect("there is more");
+            }
+        };
+        let (written, ()) = tokio::join!(io.write_all(&[0; 64]), reader);
+        written.expect("there was progress every 4 s");
+        assert_eq!(status.end(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_can_be_set_from_outside() {
+        let (mut io, _far, status) = pair(WRITE_DEADLINE);
+        status.set_write_deadline(Duration::from_secs(30));
+        let begin = Instant::now();
+        io.write_all(&[0; 17]).await.expect_err("only 16 bytes fit");
+        assert_eq!(begin.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_timer_runs_while_no_write_waits() {
+        let (mut io, mut far, _) = pair(WRITE_DEADLINE);
+        let mut taken = [0; 32];
+        let (written, _) = tokio::join!(io.write_all(&[0; 32]), far.read_exact(&mut taken));
+        written.expect("it was read");
+        assert!(io.patience.as_ref().is_some_and(|patience| patience.is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_reader_side_has_no_deadline() {
+        let (mut io, _far, status) = pair(WRITE_DEADLINE);
+        let silence = tokio::time::timeout(Duration::from_secs(3600), io.read_u8()).await;
+        assert!(silence.is_err());
+        assert_eq!(status.end(), None);
+    }
+
+    #[tokio::test]
+    async fn a_close_by_the_other_end_is_its_end() {
+        let (mut io, far, status) = pair(WRITE_DEADLINE);
+        drop(far);
+        io.read_u8().await.expect_err("it is closed");
+        assert_eq!(status.end(), Some(End::Eof));
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_a_break() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (far, _) = far.expect("it was dialled");
+        far.set_zero_linger().expect("a socket option");
+        drop(far);
+        let status = IoStatus::new(WRITE_DEADLINE);
+        let mut io = DeadlineIo::new(near.expect("it listens"), status.clone());
+        io.read_u8().await.expect_err("it was reset");
+        assert_eq!(status.end(), Some(End::Broken));
+        assert!(io.is_write_vectored());
     }
 }

@@ -118,8 +118,8 @@ pub(crate) struct Aftermath {
     pub(crate) snapshots_failed: usize,
     /// So many pipeline workers are to be started.
     pub(crate) start_workers: usize,
-    /// At least one message found its queue full.
-    pub(crate) queue_full: bool,
+    /// So many messages found their queue full.
+    pub(crate) queue_full: u64,
     wakers: [Option<Waker>; 2],
 }
 
@@ -168,7 +168,7 @@ impl Outbox {
     /// Queues messages, all for this peer, in their order.
     pub(crate) fn push(
         &self,
-        messages: impl Iterator<Item = Message>,
+        messages: &[Message],
         now: Instant,
         limits: &Limits,
         tracer: Tracer<'_>,
@@ -391,26 +391,26 @@ impl Outbox {
 }
 
 impl State {
-    fn push(&mut self, message: Message, now: Instant, limits: &Limits, tracer: Tracer<'_>, aftermath: &mut Aftermath) {
+    fn push(&mut self, message: &Message, now: Instant, limits: &Limits, tracer: Tracer<'_>, aftermath: &mut Aftermath) {
         let kind = kind_index(message.r#type);
         self.ledger.offered[kind] += 1;
         let channel = self.channel(kind);
-        let size = message_size(&message);
+        let size = message_size(message);
         if let Err(reason) = self.admit(channel, size, limits) {
             self.ledger.dropped.add((kind, channel, reason), 1);
-            aftermath.queue_full |= reason == DropReason::QueueFull;
+            aftermath.queue_full += u64::from(reason == DropReason::QueueFull);
             // Who is paused looks like a network that swallows: raft learns nothing (etcd's `peer.send`).
             if reason != DropReason::Paused || kind == MessageType::MsgSnap as usize {
                 aftermath.given_up(kind);
             }
             return;
         }
-        let span = tracer.send_span(&message, channel, size);
+        let span = tracer.send_span(message, channel, size);
         match self.streams.get_mut(channel as usize).and_then(Option::as_mut) {
-            Some(writer) => writer.push(&message, kind, size, now, span),
+            Some(writer) => writer.push(message, kind, size, now, span),
             None => {
                 self.pipeline.bytes += size;
-                self.pipeline.queue.push_back(Posting { message, size, since: now, span });
+                self.pipeline.queue.push_back(Posting { message: message.clone(), size, since: now, span });
                 if self.pipeline.workers < super::pipeline::WORKERS {
                     self.pipeline.workers += 1;
                     aftermath.start_workers += 1;

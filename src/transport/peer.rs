@@ -120,11 +120,11 @@ impl Peer {
     }
 
     /// Queues messages for this peer, as [`Transport::send`](super::Transport::send) says.
-    pub(crate) fn send(self: &Arc<Self>, messages: impl Iterator<Item = Message>, now: Instant) {
+    pub(crate) fn send(self: &Arc<Self>, messages: &[Message], now: Instant) {
         let aftermath = self.outbox.push(messages, now, &self.shared.limits, self.tracer());
-        if aftermath.queue_full {
-            self.link(|link| link.sent_failures += 1);
-            tracing::debug!(peer = %self.id, "queue full, messages dropped");
+        if aftermath.queue_full > 0 {
+            self.link(|link| link.sent_failures += aftermath.queue_full);
+            tracing::debug!(peer = %self.id, messages = aftermath.queue_full, "queue full, messages dropped");
         }
         self.settle(aftermath);
     }

@@ -22,7 +22,6 @@ use crate::{
     transport::{
         client::{Connection, DialError, empty},
         peer::Peer,
-        redial::wait_after,
         urls::PeerUrl,
     },
     wire::{
@@ -85,7 +84,8 @@ impl Reader {
                 None => false,
             };
             self.refusals = if ended_well { 0 } else { self.refusals.saturating_add(1) };
-            sleep(wait_after(if self.peer.redial.is_down() { 1 } else { self.refusals })).await;
+            // While it is down, the permit of the next dial makes the longer wait.
+            self.peer.redial.rest(if self.peer.redial.is_down() { 1 } else { self.refusals }).await;
         }
     }
 

@@ -96,11 +96,24 @@ impl Redial {
 
     /// The peer is there: it asked us, answered a probe or a dial. Ends every wait at once.
     pub(crate) fn up(&self) {
-        let mut state = self.lock();
-        state.ups += 1;
-        if std::mem::take(&mut state.failures) > 0 {
-            drop(state);
-            self.news.notify_waiters();
+        {
+            let mut state = self.lock();
+            state.ups += 1;
+            state.failures = 0;
+        }
+        self.news.notify_waiters();
+    }
+
+    /// Rests after a dial that gave no stream, or after a stream's end: briefly in any case, so that the rate stays
+    /// bounded, and for longer only until there is news of the peer.
+    pub(crate) async fn rest(&self, failures: u32) {
+        let news = self.news.notified();
+        let wait = wait_after(failures);
+        let brief = wait.min(wait_after(1));
+        sleep(brief).await;
+        tokio::select! {
+            () = news => {}
+            () = sleep(wait - brief) => {}
         }
     }
 

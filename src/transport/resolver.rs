@@ -8,7 +8,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -63,14 +63,20 @@ impl Resolver {
         Self::with_files("/etc/hosts".into(), "/etc/resolv.conf".into(), LOOKUP_TIMEOUT)
     }
 
-    fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
-        let system = Arc::new(System { hosts, resolv_conf, timeout, dns: OnceLock::new() });
+    /// As [`Self::new`], of other files and with another time-out.
+    pub(super) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
+        let system = Arc::new(System { hosts, resolv_conf, timeout, dns: Mutex::default() });
         Self { system, under_way: Arc::default() }
     }
 
     /// The addresses of a name, in the order in which to try them; never none.
     pub(crate) async fn lookup(&self, name: &str) -> Outcome {
         self.join(name).await
+    }
+
+    /// Closes what connects to the servers, with the tasks that wait for their answers.
+    pub(crate) fn close(&self) {
+        self.system.dns.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn join(&self, name: &str) -> Shared<Lookup> {
@@ -101,7 +107,8 @@ struct System {
     hosts: PathBuf,
     resolv_conf: PathBuf,
     timeout: Duration,
-    dns: OnceLock<TokioResolver>,
+    /// Made for the first name that the hosts file does not have.
+    dns: Mutex<Option<TokioResolver>>,
 }
 
 impl System {
@@ -120,16 +127,17 @@ impl System {
         if addresses.is_empty() { Err(failed("no address".to_owned())) } else { Ok(addresses) }
     }
 
-    fn dns(&self) -> Result<&TokioResolver, String> {
-        if let Some(dns) = self.dns.get() {
-            return Ok(dns);
+    fn dns(&self) -> Result<TokioResolver, String> {
+        let mut dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dns) = &*dns {
+            return Ok(dns.clone());
         }
         let at = self.resolv_conf.display();
         let text = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"))?;
         let (config, options) =
             hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| format!("{at}: {error}"))?;
-        let dns = build(config, options).map_err(|error| format!("{at}: {error}"))?;
-        Ok(self.dns.get_or_init(|| dns))
+        let made = build(config, options).map_err(|error| format!("{at}: {error}"))?;
+        Ok(dns.insert(made).clone())
     }
 }
 
@@ -185,3 +193,6 @@ fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
 fn one_line(error: &dyn std::error::Error) -> String {
     error.to_string().replace('\n', " ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ impl Gather {
                 return None;
             }
             if self.partial.len() == self.partial.capacity() {
-                self.partial.reserve_exact(missing.min(AHEAD));
+                self.partial.reserve_exact(missing.min(input.len() + AHEAD));
             }
             let room = self.partial.capacity() - self.partial.len();
             let taken = missing.min(room).min(input.len());

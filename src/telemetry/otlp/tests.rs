@@ -1,6 +1,8 @@
 use std::future::pending;
 
+use fake_opentelemetry_collector::FakeCollectorServer;
 use opentelemetry::trace::{SpanKind, Status};
+use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::error::OTelSdkError;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -264,4 +266,86 @@ async fn a_collector_that_never_answers_holds_a_bounded_queue_and_not_the_end() 
     export.shutdown().await;
     assert!(stopping.elapsed() < FLUSH_TIMEOUT + Duration::from_secs(1));
     assert!(started.elapsed() < PATIENCE);
+}
+
+/// Over the wire, as an operator's collector sees it.
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_reach_a_collector_over_grpc() {
+    let mut collector = FakeCollectorServer::start().await.expect("loopback has a free port");
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(collector.endpoint())
+        .build()
+        .expect("a plain endpoint");
+    let export = Export::new(exporter, QUEUE_SPANS);
+    let status = export.status();
+    let subscriber = tracing_subscriber::registry().with(export.layer());
+    let message = append(41);
+    let trace = sample(&message);
+    tracing::subscriber::with_default(subscriber, || drop(telemetry::send_span(trace, &message, 99)));
+    export.shutdown().await;
+
+    let spans = collector.exported_spans(1, PATIENCE).await;
+    let [span] = &spans[..] else {
+        panic!("one span, not {spans:?}")
+    };
+    assert_eq!(span.name, "raft.send");
+    assert_eq!(span.trace_id, trace.to_string());
+    assert_eq!(span.span_id, trace.send_span_id().to_string());
+    assert_eq!(
+        status(),
+        TraceExportStatus {
+            exported: 1,
+            dropped: 0,
+            failures: 0
+        }
+    );
+}
+
+/// The client for HTTP needs the runtime's reactor; the default processor would not give it one.
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_reach_a_collector_over_http() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback has a free port");
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().expect("it is bound"));
+    let (seen, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    let take = move |headers: axum::http::HeaderMap, body: axum::body::Bytes| {
+        drop(seen.send((headers, body)));
+        async {}
+    };
+    let router = axum::Router::new().route("/v1/traces", axum::routing::post(take));
+    let collector = tokio::spawn(async { axum::serve(listener, router).await });
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_endpoint(endpoint)
+        .build()
+        .expect("a plain endpoint");
+    let export = Export::new(exporter, QUEUE_SPANS);
+    let status = export.status();
+    let subscriber = tracing_subscriber::registry().with(export.layer());
+    let message = append(41);
+    let trace = sample(&message);
+    tracing::subscriber::with_default(subscriber, || drop(telemetry::send_span(trace, &message, 99)));
+    export.shutdown().await;
+
+    let (headers, body) = timeout(PATIENCE, requests.recv())
+        .await
+        .expect("it comes")
+        .expect("the collector runs");
+    assert_eq!(headers["content-type"], "application/x-protobuf");
+    let id = trace.0.to_be_bytes();
+    assert!(
+        body.windows(id.len()).any(|window| window == id),
+        "the trace ID is in the body"
+    );
+    assert_eq!(
+        status(),
+        TraceExportStatus {
+            exported: 1,
+            dropped: 0,
+            failures: 0
+        }
+    );
+    collector.abort();
 }

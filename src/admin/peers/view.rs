@@ -1,0 +1,337 @@
+//! The shape of the JSON of `/api/peers`.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    id::MemberId,
+    metrics::{AttemptResult, Channel, Direction, Incoming, KINDS, Link, LossReason, Outgoing, Snapshots, kind_label},
+    tls::TlsStatus,
+    transport::status::PeerStatus,
+};
+
+pub(super) type Counts = BTreeMap<&'static str, u64>;
+
+#[derive(Serialize)]
+pub(super) struct Peer<'a> {
+    id: MemberId,
+    name: &'a str,
+    urls: Vec<&'a str>,
+    remote: bool,
+    paused: bool,
+    active: bool,
+    active_since: Option<String>,
+    reachable: Option<bool>,
+    round_trip_seconds: Option<f64>,
+    round_trip_p50_seconds: Option<f64>,
+    round_trip_p99_seconds: Option<f64>,
+    clock_offset_seconds: Option<f64>,
+    probes: Counts,
+    streams: Vec<Stream>,
+    attempts: Vec<Attempts>,
+    losses: Vec<Losses>,
+    frame_errors: Vec<FrameErrors>,
+    outgoing: OutgoingLedger,
+    incoming: IncomingLedger,
+    snapshots: Ways<SnapshotCounts>,
+    last_error: Option<LastError<'a>>,
+}
+
+#[derive(Serialize)]
+struct Stream {
+    channel: &'static str,
+    direction: &'static str,
+    up: bool,
+    last_frame: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Attempts {
+    channel: &'static str,
+    result: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Losses {
+    channel: &'static str,
+    direction: &'static str,
+    reason: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct FrameErrors {
+    channel: &'static str,
+    kind: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct OutgoingLedger {
+    balanced: bool,
+    offered: Counts,
+    sent: Vec<Passed>,
+    dropped: Vec<Dropped>,
+    queued: Counts,
+    bytes: Counts,
+}
+
+#[derive(Serialize)]
+pub(super) struct IncomingLedger {
+    balanced: bool,
+    received: Vec<Passed>,
+    waiting: u64,
+    processed: Counts,
+    rejected: Vec<Rejected>,
+    bytes: Counts,
+}
+
+#[derive(Serialize)]
+struct Passed {
+    r#type: &'static str,
+    channel: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Dropped {
+    r#type: &'static str,
+    channel: &'static str,
+    reason: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Rejected {
+    r#type: &'static str,
+    reason: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Ways<T> {
+    r#in: T,
+    out: T,
+}
+
+#[derive(Serialize)]
+struct SnapshotCounts {
+    ok: u64,
+    failed: u64,
+    in_flight: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct LastError<'a> {
+    time: String,
+    error: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct TlsState {
+    certificate_expiry: Option<String>,
+    reloads_ok: u64,
+    reloads_failed: u64,
+    handshake_failures: Vec<HandshakeFailures>,
+}
+
+#[derive(Serialize)]
+struct HandshakeFailures {
+    direction: &'static str,
+    reason: &'static str,
+    count: u64,
+}
+
+pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
+    let link = &status.link;
+    Peer {
+        id: status.id,
+        name: &status.name,
+        urls: status.urls.iter().map(AsRef::as_ref).collect(),
+        remote: status.remote,
+        paused: status.paused,
+        active: link.active_since.is_some(),
+        active_since: link.active_since.map(rfc3339),
+        reachable: link.reachable,
+        round_trip_seconds: link.round_trip.as_ref().map(Duration::as_secs_f64),
+        round_trip_p50_seconds: link.probe_seconds.quantile(0.5),
+        round_trip_p99_seconds: link.probe_seconds.quantile(0.99),
+        clock_offset_seconds: link.clock_offset,
+        probes: link
+            .probes
+            .iter()
+            .map(|(result, count)| (result.label(), count))
+            .collect(),
+        streams: streams(status),
+        attempts: attempts(link),
+        losses: losses(link),
+        frame_errors: frame_errors(link),
+        outgoing: outgoing(&status.outgoing),
+        incoming: incoming(&status.incoming),
+        snapshots: Ways {
+            r#in: snapshots(&link.snapshots[Direction::In as usize]),
+            out: snapshots(&link.snapshots[Direction::Out as usize]),
+        },
+        last_error: link.last_error.as_ref().map(|(time, error)| LastError {
+            time: rfc3339(*time),
+            error,
+        }),
+    }
+}
+
+fn streams(status: &PeerStatus) -> Vec<Stream> {
+    let last_frames = [status.incoming.last_frame, status.outgoing.last_frame];
+    let mut streams = Vec::new();
+    for (index, ways) in status.link.stream_up.iter().enumerate().filter(|_| !status.remote) {
+        for ((direction, up), last_frame) in Direction::ALL.iter().zip(ways).zip(last_frames) {
+            streams.push(Stream {
+                channel: Channel::ALL[index].label(),
+                direction: direction.label(),
+                up: *up,
+                last_frame: last_frame[index].map(rfc3339),
+            });
+        }
+    }
+    streams
+}
+
+fn attempts(link: &Link) -> Vec<Attempts> {
+    let row = |((channel, result), count): ((Channel, AttemptResult), u64)| Attempts {
+        channel: channel.label(),
+        result: result.label(),
+        count,
+    };
+    link.attempts.iter().map(row).collect()
+}
+
+fn losses(link: &Link) -> Vec<Losses> {
+    let row = |((channel, direction, reason), count): ((Channel, Direction, LossReason), u64)| Losses {
+        channel: channel.label(),
+        direction: direction.label(),
+        reason: reason.label(),
+        count,
+    };
+    link.losses.iter().map(row).collect()
+}
+
+fn frame_errors(link: &Link) -> Vec<FrameErrors> {
+    link.frame_errors
+        .iter()
+        .map(|((channel, kind), count)| FrameErrors {
+            channel: channel.label(),
+            kind,
+            count,
+        })
+        .collect()
+}
+
+fn outgoing(ledger: &Outgoing) -> OutgoingLedger {
+    let dropped = ledger.dropped.iter().map(|((kind, channel, reason), count)| Dropped {
+        r#type: kind_label(kind),
+        channel: channel.label(),
+        reason: reason.label(),
+        count,
+    });
+    OutgoingLedger {
+        balanced: ledger.balances(),
+        offered: by_type(&ledger.offered),
+        sent: passed(&ledger.sent),
+        dropped: dropped.collect(),
+        queued: by_channel(&ledger.queued),
+        bytes: by_channel(&ledger.bytes),
+    }
+}
+
+pub(super) fn incoming(ledger: &Incoming) -> IncomingLedger {
+    let rejected = ledger.rejected.iter().map(|((kind, reason), count)| Rejected {
+        r#type: kind_label(kind),
+        reason: reason.label(),
+        count,
+    });
+    IncomingLedger {
+        balanced: ledger.balances(),
+        received: passed(&ledger.received),
+        waiting: ledger.waiting,
+        processed: by_type(&ledger.processed),
+        rejected: rejected.collect(),
+        bytes: by_channel(&ledger.bytes),
+    }
+}
+
+fn snapshots(snapshots: &Snapshots) -> SnapshotCounts {
+    let Snapshots {
+        ok,
+        failed,
+        in_flight,
+        bytes,
+        ..
+    } = *snapshots;
+    SnapshotCounts {
+        ok,
+        failed,
+        in_flight,
+        bytes,
+    }
+}
+
+pub(super) fn tls_state(tls: &TlsStatus) -> TlsState {
+    TlsState {
+        certificate_expiry: tls.certificate_expiry.map(rfc3339),
+        reloads_ok: tls.reloads_ok,
+        reloads_failed: tls.reloads_failed,
+        handshake_failures: tls
+            .handshake_failures
+            .iter()
+            .map(|((direction, reason), count)| HandshakeFailures {
+                direction: direction.label(),
+                reason,
+                count,
+            })
+            .collect(),
+    }
+}
+
+fn by_type(counts: &[u64; KINDS]) -> Counts {
+    used(counts).collect()
+}
+
+fn by_channel(counts: &[u64; Channel::COUNT]) -> Counts {
+    Channel::ALL
+        .iter()
+        .map(|channel| channel.label())
+        .zip(counts.iter().copied())
+        .collect()
+}
+
+fn passed(counts: &[[u64; KINDS]; Channel::COUNT]) -> Vec<Passed> {
+    let rows = Channel::ALL.iter().zip(counts).flat_map(|(channel, counts)| {
+        used(counts).map(|(kind, count)| Passed {
+            r#type: kind,
+            channel: channel.label(),
+            count,
+        })
+    });
+    rows.collect()
+}
+
+fn used(counts: &[u64; KINDS]) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    counts
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0)
+        .map(|(kind, count)| (kind_label(kind), *count))
+}
+
+/// Milliseconds are enough for people, and shorter.
+fn rfc3339(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    let time = time.replace_millisecond(time.millisecond()).unwrap_or(time);
+    time.format(&Rfc3339).unwrap_or_default()
+}

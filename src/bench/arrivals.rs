@@ -1,0 +1,235 @@
+//! The sink's application: counts what arrives and acknowledges it.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rafthttp::{
+    id::MemberId,
+    transport::{
+        Critical, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Transport, snapshot::SnapshotStore,
+    },
+    wire::raftpb::{Message, MessageType},
+};
+use tokio::sync::Notify;
+
+use super::{
+    SINK, TERM,
+    plan::{Notice, Outline},
+    usage,
+};
+
+/// What has arrived, and who waits for the end of it.
+pub(super) struct Arrivals {
+    /// By which acknowledgements leave; set once the transport, which needs us first, is built.
+    transport: OnceLock<Transport>,
+    store: SnapshotStore,
+    count: Mutex<Count>,
+    changed: Notify,
+}
+
+/// A run as the sink has seen it so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    /// What the source announced, and when.
+    pub(super) began: Option<(Outline, Moment)>,
+    /// Messages of the load; of a snapshot, pieces of the announced size.
+    pub(super) messages: u64,
+    /// When the last of them was taken.
+    pub(super) last: Option<Moment>,
+    /// How many there were, by the source.
+    pub(super) sent: Option<u64>,
+}
+
+/// A point in time and the processor time used until then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) at: Instant,
+    pub(super) processor: Duration,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            processor: usage::processor_time(),
+        }
+    }
+}
+
+/// What a batch is answered with.
+#[derive(Debug, Default)]
+struct Answer {
+    appends: bool,
+    heartbeats: bool,
+    notices: Vec<Bytes>,
+}
+
+impl Arrivals {
+    pub(super) fn new(store: SnapshotStore) -> Arc<Self> {
+        Arc::new(Self {
+            transport: OnceLock::new(),
+            store,
+            count: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Acknowledges by this transport from now on; only the first counts.
+    pub(super) fn acknowledge_by(&self, transport: Transport) {
+        self.transport.get_or_init(|| transport);
+    }
+
+    /// What was counted so far.
+    pub(super) fn count(&self) -> Count {
+        *self.lock()
+    }
+
+    /// Waits for the next notice of the source.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a batch of one stream, and says what it is answered with.
+    fn take(&self, batch: &[Message]) -> Answer {
+        let mut answer = Answer::default();
+        let mut count = self.lock();
+        let before = count.messages;
+        for message in batch {
+            match message.r#type() {
+                MessageType::MsgApp => {
+                    answer.appends = true;
+                    count.messages += 1;
+                }
+                MessageType::MsgHeartbeat if message.index > 0 => {
+                    answer.heartbeats = true;
+                    count.messages += 1;
+                }
+                MessageType::MsgHeartbeat => {
+                    if let Some(notice) = Notice::decode(&message.context) {
+                        count.note(notice);
+                        answer.notices.push(message.context.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        if count.messages > before {
+            count.last = Some(Moment {
+                at: Instant::now(),
+                processor: Duration::ZERO,
+            });
+        }
+        answer
+    }
+
+    /// Looks at a snapshot that was saved, counts it and removes it.
+    fn take_snapshot(&self, index: u64) -> io::Result<()> {
+        let path = self.store.path(index);
+        let length = std::fs::metadata(&path)?.len();
+        std::fs::remove_file(path)?;
+        let mut count = self.lock();
+        let size = count.began.map_or(0, |(outline, _)| outline.size);
+        count.messages += length.checked_div(size).unwrap_or(0);
+        count.last = Some(Moment {
+            at: Instant::now(),
+            processor: Duration::ZERO,
+        });
+        Ok(())
+    }
+
+    fn acknowledge(&self, to: MemberId, answer: Answer) {
+        let Some(transport) = self.transport.get() else { return };
+        let taken = self.lock().messages;
+        let reply = |kind: MessageType| Message {
+            r#type: kind.into(),
+            from: SINK.0,
+            to: to.0,
+            term: TERM,
+            index: taken,
+            ..Message::default()
+        };
+        let heard = |context| Message {
+            context,
+            ..reply(MessageType::MsgHeartbeatResp)
+        };
+        let mut replies: Vec<Message> = answer.notices.into_iter().map(heard).collect();
+        if answer.appends {
+            replies.push(reply(MessageType::MsgAppResp));
+        }
+        if answer.heartbeats {
+            replies.push(reply(MessageType::MsgHeartbeatResp));
+        }
+        if !replies.is_empty() {
+            transport.send(replies);
+        }
+    }
+}
+
+impl Count {
+    fn note(&mut self, notice: Notice) {
+        match notice {
+            Notice::Begin(outline) => {
+                *self = Self {
+                    began: Some((outline, Moment::now())),
+                    ..Self::default()
+                };
+            }
+            Notice::End(sent) => {
+                self.sent = Some(sent);
+                if let Some(last) = &mut self.last {
+                    last.processor = usage::processor_time();
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Raft for Arrivals {
+    async fn process(&self, from: MemberId, batch: Vec<Message>) -> Result<(), Rejected> {
+        if let [message] = batch.as_slice()
+            && message.r#type() == MessageType::MsgSnap
+        {
+            let index = message
+                .snapshot
+                .as_ref()
+                .and_then(|snapshot| snapshot.metadata.as_ref())
+                .map_or(0, |at| at.index);
+            return self.take_snapshot(index).map_err(|error| {
+                Rejected(vec![Rejection {
+                    position: 0,
+                    kind: RejectionKind::Failed,
+                    why: error.to_string(),
+                }])
+            });
+        }
+        let answer = self.take(&batch);
+        let noted = !answer.notices.is_empty();
+        self.acknowledge(from, answer);
+        if noted {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    fn is_removed(&self, _id: MemberId) -> bool {
+        false
+    }
+
+    fn report_unreachable(&self, _id: MemberId) {}
+
+    fn report_snapshot(&self, _id: MemberId, _status: SnapshotStatus) {}
+
+    fn critical(&self, error: Critical) {
+        tracing::error!(%error, "the source refuses this sink");
+    }
+}

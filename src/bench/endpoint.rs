@@ -1,0 +1,147 @@
+//! One side's transport and the listener in front of it.
+
+use std::{sync::Arc, time::Duration};
+
+use rafthttp::{
+    id::MemberId,
+    metrics::{Channel, Direction},
+    server::{Server, router},
+    tls::Tls,
+    transport::{Raft, Transport, snapshot::SnapshotStore, status::PeerStatus, urls::PeerUrl},
+};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{BenchError, CLUSTER};
+use crate::config::HostPort;
+
+/// How often the state of the streams is looked at while they open and close.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What both sides are told.
+#[derive(Debug)]
+pub(crate) struct EndpointConfig {
+    pub(crate) listen: HostPort,
+    /// Certificates; with them everything is https.
+    pub(crate) tls: Option<Tls>,
+    /// Whether the metrics are in a registry.
+    pub(crate) metrics: bool,
+    /// The share of messages that are traced.
+    pub(crate) trace_ratio: f64,
+}
+
+/// A transport that is served.
+pub(super) struct Endpoint {
+    pub(super) transport: Transport,
+    scheme: &'static str,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+    /// Holds the metrics: nobody scrapes them here, but what a scrape would read is kept as in a member.
+    _registry: Option<prometheus::Registry>,
+}
+
+impl Endpoint {
+    /// Listens, and builds the transport of `member`.
+    pub(super) async fn start(
+        config: EndpointConfig,
+        member: MemberId,
+        raft: Arc<dyn Raft>,
+        snapshots: Option<SnapshotStore>,
+    ) -> Result<Self, BenchError> {
+        let cannot_listen = |error| BenchError::Listen {
+            address: config.listen.to_string(),
+            error,
+        };
+        let listener = TcpListener::bind(config.listen.as_str()).await.map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let registry = config.metrics.then(prometheus::Registry::new);
+
+        let own = format!("{scheme}://{}:{}", config.listen.host(), address.port()).parse::<PeerUrl>()?;
+        let mut builder = Transport::builder(member, CLUSTER, raft)
+            .urls(vec![own])
+            .trace_ratio(config.trace_ratio);
+        if let Some(tls) = &config.tls {
+            builder = builder.tls(tls.clone());
+        }
+        if let Some(registry) = &registry {
+            builder = builder.registry(registry);
+        }
+        if let Some(snapshots) = snapshots {
+            builder = builder.snapshots(snapshots);
+        }
+        let transport = builder.build()?;
+
+        let stop = CancellationToken::new();
+        let mut server = Server::new(router(&transport));
+        if let Some(tls) = config.tls {
+            server = server.tls(tls);
+        }
+        let server = tokio::spawn(server.serve(listener, stop.clone()));
+        tracing::info!(%address, member = %member, "bench listens");
+        Ok(Self {
+            transport,
+            scheme,
+            stop,
+            server,
+            _registry: registry,
+        })
+    }
+
+    /// The URL of a peer that listens at `address`.
+    pub(super) fn url_of(&self, address: &HostPort) -> Result<PeerUrl, BenchError> {
+        Ok(format!("{}://{address}", self.scheme).parse()?)
+    }
+
+    /// Waits until `condition` holds for what is known of `peer`; false if it did not within `time`.
+    pub(super) async fn until(
+        &self,
+        peer: MemberId,
+        time: Duration,
+        condition: impl Fn(Option<&PeerStatus>) -> bool,
+    ) -> bool {
+        let holds = async {
+            while !condition(self.transport.peers().iter().find(|status| status.id == peer)) {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(time, holds).await.is_ok()
+    }
+
+    /// Ends every stream and the listener. Returns when both have ended.
+    pub(super) async fn stop(self) {
+        self.transport.stop().await;
+        self.stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::warn!(%error, "the listener did not end in good order");
+        }
+    }
+}
+
+/// Whether both streams to the peer and both from it are open.
+pub(super) fn is_connected(peer: Option<&PeerStatus>) -> bool {
+    let up = |peer: &PeerStatus| {
+        [Channel::MsgApp, Channel::Message]
+            .into_iter()
+            .all(|channel| is_up(peer, channel, Direction::In) && is_up(peer, channel, Direction::Out))
+    };
+    peer.is_some_and(up)
+}
+
+/// Whether no stream from the peer is open.
+pub(super) fn is_gone(peer: Option<&PeerStatus>) -> bool {
+    let silent = |peer: &PeerStatus| {
+        [Channel::MsgApp, Channel::Message]
+            .into_iter()
+            .all(|channel| !is_up(peer, channel, Direction::In))
+    };
+    peer.is_none_or(silent)
+}
+
+fn is_up(peer: &PeerStatus, channel: Channel, direction: Direction) -> bool {
+    let streams = peer.link.stream_up.get(channel as usize);
+    streams
+        .and_then(|directions| directions.get(direction as usize))
+        .copied()
+        .unwrap_or(false)
+}

@@ -1,0 +1,196 @@
+//! The command line: flags, what they refuse, and how the process ends.
+
+use std::{error::Error, process::ExitCode, time::Duration};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::runtime::{self, Runtime};
+
+mod bench;
+mod demo;
+mod log;
+mod node;
+mod peer_tls;
+mod stop;
+mod usage;
+
+pub(crate) use stop::Stop;
+pub(crate) use usage::BadFlag;
+
+use crate::config;
+
+const EXAMPLES: &str = "\
+Examples:
+  rafthttp demo --for 20s     three members on loopback, a steady write load
+  rafthttp node --name n1 --data-dir n1.data \\
+    --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
+    --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380
+  rafthttp bench sink --listen 127.0.0.1:9000
+  rafthttp bench source --to 127.0.0.1:9000 --work append --size 128 --messages 1000000
+
+Every flag can also be an environment variable: --listen-peer-urls is RAFTHTTP_LISTEN_PEER_URLS.
+Durations read 250ms or 10s, sizes 64KiB or 64MiB.
+
+Exit status: 0 done or stopped in good order; 1 failed; 2 a flag, or its value, cannot be used;
+3 (node) this member was removed from its cluster.";
+
+/// etcd's raft transport in Rust, and a service around it.
+#[derive(Debug, Parser)]
+#[command(name = "rafthttp", version, after_help = EXAMPLES, after_long_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(crate) log: log::Flags,
+
+    /// How long a stop (SIGTERM, SIGINT) may take before the process ends anyway; a second signal ends it at once.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = config::duration)]
+    pub(crate) grace: Duration,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run several members in this process on loopback, write to them, and say at the end where every message went.
+    Demo(demo::Flags),
+    /// Run one member of a replicated key-value store; flags are named as etcd's.
+    Node(Box<node::Flags>),
+    /// Drive load between the transports of two processes.
+    Bench(bench::Flags),
+}
+
+/// Why a command did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A flag that cannot be used as it is.
+    #[error(transparent)]
+    Usage(#[from] BadFlag),
+    /// This member is no longer one.
+    #[error("{0}")]
+    Removed(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl Failure {
+    /// A failure from any error, or from words.
+    pub(crate) fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(error.into())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Removed(_) => 3,
+        }
+    }
+}
+
+impl Flags {
+    /// The flags of this process. Bad ones, `--help` and `--version` are answered here, and end it.
+    pub(crate) fn of_this_process() -> Self {
+        let read = command()
+            .try_get_matches()
+            .and_then(|matches| Self::from_arg_matches(&matches));
+        read.unwrap_or_else(|error| usage::refuse(&error))
+    }
+}
+
+impl Command {
+    /// The runtime that suits the command: `bench` takes one thread, so that two processes fit two cores.
+    pub(crate) fn runtime(&self) -> Runtime {
+        let mut builder = match self {
+            Self::Bench(_) => runtime::Builder::new_current_thread(),
+            Self::Demo(_) | Self::Node(_) => runtime::Builder::new_multi_thread(),
+        };
+        builder
+            .enable_all()
+            .build()
+            .expect("the system gives a process a thread and an event queue")
+    }
+
+    /// Runs it until it is done or told to stop.
+    pub(crate) async fn run(self, stop: &Stop) -> Result<(), Failure> {
+        match self {
+            Self::Demo(flags) => flags.run(stop).await,
+            Self::Node(flags) => flags.run(stop).await,
+            Self::Bench(flags) => flags.run(stop).await,
+        }
+    }
+}
+
+/// Says what went wrong, in one line, and what status the process ends with.
+pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    usage::complain(&failure);
+    ExitCode::from(failure.code())
+}
+
+/// The command line, every flag of which is also an environment variable.
+fn command() -> clap::Command {
+    usage::with_environment(Flags::command())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Flags, String> {
+        let matches = command().try_get_matches_from(line.split(' '));
+        matches
+            .and_then(|matches| Flags::from_arg_matches(&matches))
+            .map_err(|error| usage::one_line(&error))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_in_one_line_with_flag_value_and_what_was_expected() {
+        for (line, words) in [
+            ("rafthttp demo --for soon", ["--for", "soon", "expected a duration"]),
+            ("rafthttp demo --members 0", ["--members", "'0'", "0 is not in"]),
+            (
+                "rafthttp node --listen-peer-urls 10.0.0.1",
+                ["--listen-peer-urls", "10.0.0.1", "http://HOST:PORT"],
+            ),
+            (
+                "rafthttp bench source --to 127.0.0.1:1 --work dance",
+                ["--work", "dance", "append"],
+            ),
+            (
+                "rafthttp bench source --to nowhere --work ping",
+                ["--to", "nowhere", "expected HOST:PORT"],
+            ),
+            ("rafthttp --log-format xml demo", ["--log-format", "xml", "json"]),
+        ] {
+            let said = read(line).expect_err(line);
+            assert!(words.iter().all(|word| said.contains(word)), "{line}: {said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named_in_one_line() {
+        for (line, word) in [
+            ("rafthttp bench source --work ping", "--to"),
+            ("rafthttp node --peer-crl-file x", "--peer-crl-file"),
+        ] {
+            let said = read(line).expect_err(line);
+            assert!(said.contains(word), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        assert_eq!(read("rafthttp demo --grace 3s").unwrap().grace, Duration::from_secs(3));
+        assert_eq!(read("rafthttp --grace 3s demo").unwrap().grace, Duration::from_secs(3));
+    }
+}

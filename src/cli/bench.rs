@@ -1,0 +1,185 @@
+//! `rafthttp bench`: load between two transports.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{
+    BadFlag, Failure, Stop,
+    peer_tls::{PeerNames, PeerTls},
+};
+use crate::{
+    bench::{self, EndpointConfig, Extent, Plan, Work},
+    config::{self, HostPort},
+};
+
+/// Drive load between the transports of two processes: one is the sink, the other the source.
+///
+/// Start the sink first. Each side prints one JSON line when the source has finished, and its exit status is 1 if a
+/// message was lost. Since the receiver dials, both listen: the source tells the sink where.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    side: Side,
+}
+
+#[derive(Debug, Subcommand)]
+enum Side {
+    /// Receive from one source, count, acknowledge, and end when it has finished.
+    Sink(SinkFlags),
+    /// Send to a sink.
+    Source(SourceFlags),
+    /// What peers that never answer cost: memory, and processor time once it has settled.
+    Idle(IdleFlags),
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    #[command(flatten)]
+    tls: PeerTls,
+
+    /// Whether the transport's metrics are in a registry, and gathered once a second as a scrape would.
+    #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
+    metrics: Switch,
+
+    /// The share of messages that are traced, 0 to 1.
+    #[arg(long, value_name = "RATIO", default_value = "0.001", value_parser = config::ratio)]
+    trace_ratio: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Args, Debug)]
+struct SinkFlags {
+    /// Where to listen.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9000")]
+    listen: HostPort,
+
+    /// Where a snapshot is saved; a directory is made in it and removed at the end. Without it, the system's place for
+    /// temporary files.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+struct SourceFlags {
+    /// The sink.
+    #[arg(long, value_name = "HOST:PORT")]
+    to: HostPort,
+
+    /// Where to listen for the sink's dials.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    listen: HostPort,
+
+    /// What is sent.
+    #[arg(long, value_enum)]
+    work: Work,
+
+    /// Payload of a message.
+    #[arg(long, value_name = "SIZE", default_value = "128", value_parser = config::size)]
+    size: u64,
+
+    /// Messages sent and not yet acknowledged, at most. Default 2048; ping and snapshot have one at a time.
+    #[arg(long, value_name = "N", value_parser = config::positive)]
+    window: Option<u64>,
+
+    #[command(flatten)]
+    extent: ExtentFlags,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct ExtentFlags {
+    /// How many messages; of a snapshot, how many times SIZE its one body holds.
+    #[arg(long, value_name = "N", value_parser = config::positive)]
+    messages: Option<u64>,
+
+    /// For how long, instead of how many.
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    r#for: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+struct IdleFlags {
+    /// How many peers are configured, all of them at `--to`.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = config::positive)]
+    peers: u64,
+
+    /// Where nobody answers.
+    #[arg(long, value_name = "HOST:PORT")]
+    to: HostPort,
+
+    /// How long to wait before measuring.
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = config::duration)]
+    settle: Duration,
+
+    /// How long to measure.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::duration)]
+    r#for: Duration,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Flags {
+    pub(crate) async fn run(self, stop: &Stop) -> Result<(), Failure> {
+        let stop = stop.token();
+        match self.side {
+            Side::Sink(flags) => {
+                let endpoint = flags.common.endpoint(&flags.listen)?;
+                bench::sink(endpoint, flags.data_dir, stop)
+                    .await
+                    .map_err(Failure::failed)
+            }
+            Side::Source(flags) => {
+                let plan = flags.plan()?;
+                let endpoint = flags.common.endpoint(&flags.listen)?;
+                bench::source(endpoint, &flags.to, plan, stop)
+                    .await
+                    .map_err(Failure::failed)
+            }
+            Side::Idle(flags) => {
+                let endpoint = flags.common.endpoint(&HostPort::any_port_on_loopback())?;
+                let idle = bench::Idle {
+                    peers: flags.peers,
+                    settle: flags.settle,
+                    measure: flags.r#for,
+                };
+                bench::idle(endpoint, &flags.to, idle, stop)
+                    .await
+                    .map_err(Failure::failed)
+            }
+        }
+    }
+}
+
+impl Common {
+    fn endpoint(self, listen: &HostPort) -> Result<EndpointConfig, Failure> {
+        Ok(EndpointConfig {
+            listen: listen.clone(),
+            tls: self.tls.load(PeerNames::default())?,
+            metrics: self.metrics == Switch::On,
+            trace_ratio: self.trace_ratio,
+        })
+    }
+}
+
+impl SourceFlags {
+    fn plan(&self) -> Result<Plan, Failure> {
+        let extent = match (self.extent.messages, self.extent.r#for) {
+            (Some(messages), _) => Extent::Messages(messages),
+            (None, time) => Extent::Time(time.expect("clap requires one of the two")),
+        };
+        Ok(Plan::new(self.work, self.size, self.window, extent)?)
+    }
+}

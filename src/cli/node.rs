@@ -1,0 +1,348 @@
+//! `rafthttp node`: one member.
+
+use std::{io, net::TcpListener, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use rafthttp::{
+    metrics::Options,
+    node::{self, Config, InitialClusterState, Node},
+    transport::urls::PeerUrl,
+};
+
+use super::{
+    BadFlag, Failure, Stop,
+    peer_tls::{PeerNames, PeerTls, require_certificate},
+};
+use crate::{
+    config::{self, HttpUrl, InitialMember},
+    serving::Serving,
+};
+
+/// The longest election timeout, as in etcd (`maxElectionMs`).
+const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(50);
+/// The largest value a client may write at all: a quarter of what a peer's queue holds.
+const MAX_REQUEST_BYTES: u64 = 16 << 20;
+
+/// Run one member of a replicated key-value store; flags are named as etcd's.
+///
+/// With a data directory the --initial-* flags are ignored: who this member is comes from the disk. The exit status is 3
+/// when this member was removed from its cluster; do not start it again then.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// Name of this member; as in --initial-cluster.
+    #[arg(long, default_value = "default")]
+    name: String,
+
+    /// Where everything is kept [default: NAME.etcd]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Where peers are listened for.
+    #[arg(
+        long,
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://localhost:2380"
+    )]
+    listen_peer_urls: Vec<PeerUrl>,
+
+    /// The peer URLs of this member, told to the others.
+    #[arg(
+        long,
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://localhost:2380"
+    )]
+    initial_advertise_peer_urls: Vec<PeerUrl>,
+
+    /// Where clients are listened for; plain HTTP.
+    #[arg(
+        long,
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://localhost:2379"
+    )]
+    listen_client_urls: Vec<HttpUrl>,
+
+    /// The client URLs of this member, told to the others.
+    #[arg(
+        long,
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://localhost:2379"
+    )]
+    advertise_client_urls: Vec<HttpUrl>,
+
+    /// Where /metrics, /livez, /readyz, /health and /api/peers are served; plain HTTP.
+    #[arg(
+        long,
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:2381"
+    )]
+    listen_metrics_urls: Vec<HttpUrl>,
+
+    /// Every member at the start, this one included [default: this one alone]
+    #[arg(long, value_name = "NAME=URL,…", value_delimiter = ',')]
+    initial_cluster: Vec<InitialMember>,
+
+    /// What tells clusters with the same URLs apart; the same on all members.
+    #[arg(long, value_name = "TOKEN", default_value = node::DEFAULT_TOKEN)]
+    initial_cluster_token: String,
+
+    /// Whether the cluster is made, or one that runs is joined, which has added this member before.
+    #[arg(long, value_name = "STATE", value_enum, default_value_t)]
+    initial_cluster_state: ClusterState,
+
+    /// Time between a leader's heartbeats; a bare number is milliseconds.
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = config::milliseconds)]
+    heartbeat_interval: Duration,
+
+    /// How long a follower waits for its leader; a bare number is milliseconds. At least five heartbeats, at most 50 s.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::milliseconds)]
+    election_timeout: Duration,
+
+    /// Applied entries after which a snapshot is made and the log is cut.
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = config::positive)]
+    snapshot_count: u64,
+
+    /// The largest value that a client may write, at most 16MiB.
+    #[arg(long, value_name = "SIZE", default_value = "1.5MiB", value_parser = config::size)]
+    max_request_bytes: u64,
+
+    #[command(flatten)]
+    tls: PeerTls,
+
+    #[command(flatten)]
+    names: PeerNames,
+
+    /// How often each peer is probed.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::duration)]
+    probe_interval: Duration,
+
+    /// How long a probe may take; shorter than the interval.
+    #[arg(long, value_name = "DURATION", default_value = "700ms", value_parser = config::duration)]
+    probe_timeout: Duration,
+
+    /// Whether the transport's metrics are shown under etcd's own names too.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    etcd_metrics: bool,
+
+    /// The share of messages that are traced, 0 to 1.
+    #[arg(long, value_name = "RATIO", default_value = "0", value_parser = config::ratio)]
+    trace_ratio: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ClusterState {
+    #[default]
+    New,
+    Existing,
+}
+
+impl Flags {
+    /// Runs the member until it is told to stop, fails, or is removed.
+    pub(crate) async fn run(self: Box<Self>, stop: &Stop) -> Result<(), Failure> {
+        let metrics = self.listen_metrics_urls.clone();
+        let config = (*self).config()?;
+        let metrics = listen("listen-metrics-urls", &metrics)?;
+        let registry = config.registry.clone();
+        let options = Options {
+            etcd: config.etcd_metrics,
+            ..Options::default()
+        };
+        let node = Node::start(config).await.map_err(refusal)?;
+        let serving = Serving::start(metrics, &node, registry, options).map_err(Failure::failed)?;
+
+        let outcome = tokio::select! {
+            () = stop.requested() => Ok(()),
+            reason = node.stopped() => Err(ended(reason)),
+        };
+        node.stop().await;
+        serving.stop().await;
+        outcome
+    }
+
+    fn config(self) -> Result<Config, Failure> {
+        self.check()?;
+        let tls = self.tls.load(self.names)?;
+        let data_dir = self.data_dir.unwrap_or_else(|| format!("{}.etcd", self.name).into());
+        let alone = || {
+            self.initial_advertise_peer_urls
+                .iter()
+                .map(|url| (self.name.clone(), url.clone()))
+                .collect()
+        };
+        let named = self
+            .initial_cluster
+            .iter()
+            .map(|member| (member.name.clone(), member.url.clone()));
+        let initial_cluster = if self.initial_cluster.is_empty() {
+            alone()
+        } else {
+            named.collect()
+        };
+        Ok(Config {
+            data_dir,
+            listen_peer_urls: self.listen_peer_urls,
+            listen_client_urls: Vec::new(),
+            client_listeners: listen("listen-client-urls", &self.listen_client_urls)?,
+            advertise_client_urls: self.advertise_client_urls.iter().map(HttpUrl::to_string).collect(),
+            initial_cluster,
+            initial_advertise_peer_urls: self.initial_advertise_peer_urls,
+            name: self.name,
+            initial_cluster_token: self.initial_cluster_token,
+            initial_cluster_state: match self.initial_cluster_state {
+                ClusterState::New => InitialClusterState::New,
+                ClusterState::Existing => InitialClusterState::Existing,
+            },
+            heartbeat_interval: self.heartbeat_interval,
+            election_timeout: self.election_timeout,
+            snapshot_count: self.snapshot_count,
+            max_request_bytes: usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX),
+            tls,
+            etcd_metrics: self.etcd_metrics,
+            trace_ratio: self.trace_ratio,
+            probe_interval: self.probe_interval,
+            probe_timeout: self.probe_timeout,
+            ..Config::default()
+        })
+    }
+
+    /// What a flag's own value does not tell. The initial cluster is checked by the node, which knows whether it counts.
+    fn check(&self) -> Result<(), BadFlag> {
+        if self.name.is_empty() || self.name.contains(['=', ',']) {
+            return Err(BadFlag::new("name", &self.name, "expected a name without = and ,"));
+        }
+        self.check_times()?;
+        if !(1..=MAX_REQUEST_BYTES).contains(&self.max_request_bytes) {
+            return Err(BadFlag::new(
+                "max-request-bytes",
+                self.max_request_bytes,
+                "expected 1 to 16MiB",
+            ));
+        }
+        let given = self.tls.is_given();
+        require_certificate("listen-peer-urls", &self.listen_peer_urls, given)?;
+        require_certificate("initial-advertise-peer-urls", &self.initial_advertise_peer_urls, given)
+    }
+
+    fn check_times(&self) -> Result<(), BadFlag> {
+        let text = |time| humantime::format_duration(time);
+        if self.heartbeat_interval < Duration::from_millis(1) {
+            let expected = "expected 1ms or more";
+            return Err(BadFlag::new(
+                "heartbeat-interval",
+                text(self.heartbeat_interval),
+                expected,
+            ));
+        }
+        if self.election_timeout < self.heartbeat_interval.saturating_mul(5) {
+            let expected = format!(
+                "expected at least five times --heartbeat-interval {}",
+                text(self.heartbeat_interval)
+            );
+            return Err(BadFlag::new("election-timeout", text(self.election_timeout), expected));
+        }
+        if self.election_timeout > MAX_ELECTION_TIMEOUT {
+            let expected = format!("expected at most {}", text(MAX_ELECTION_TIMEOUT));
+            return Err(BadFlag::new("election-timeout", text(self.election_timeout), expected));
+        }
+        if self.probe_timeout.is_zero() || self.probe_timeout >= self.probe_interval {
+            let expected = format!("expected less than --probe-interval {}", text(self.probe_interval));
+            return Err(BadFlag::new("probe-timeout", text(self.probe_timeout), expected));
+        }
+        Ok(())
+    }
+}
+
+/// Binds a listener for each URL.
+fn listen(flag: &'static str, urls: &[HttpUrl]) -> Result<Vec<TcpListener>, Failure> {
+    let bind = |url: &HttpUrl| {
+        let failed = |error: io::Error| Failure::failed(format!("cannot listen on {url} (--{flag}): {error}"));
+        TcpListener::bind(url.authority()).map_err(failed)
+    };
+    urls.iter().map(bind).collect()
+}
+
+/// A config that cannot be used is bad usage; everything else is a failure.
+fn refusal(error: node::Error) -> Failure {
+    Failure::failed(error)
+}
+
+fn ended(reason: node::Stopped) -> Failure {
+    match reason {
+        node::Stopped::Removed => {
+            Failure::Removed("this member was removed from its cluster: it does not start again".to_owned())
+        }
+        other => Failure::failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn flags(line: &str) -> Flags {
+        Line::try_parse_from(["node"].into_iter().chain(line.split_whitespace()))
+            .expect(line)
+            .flags
+    }
+
+    #[test]
+    fn defaults_are_etcds() {
+        let flags = flags("");
+        assert_eq!(flags.check(), Ok(()));
+        assert_eq!(
+            (flags.heartbeat_interval, flags.election_timeout),
+            (Duration::from_millis(100), Duration::from_secs(1))
+        );
+        assert_eq!((flags.snapshot_count, flags.max_request_bytes), (10_000, 3 << 19));
+        assert_eq!(flags.listen_metrics_urls, ["http://127.0.0.1:2381".parse().unwrap()]);
+    }
+
+    #[test]
+    fn times_that_do_not_fit_each_other_are_refused() {
+        for (line, flag) in [
+            ("--heartbeat-interval 0", "--heartbeat-interval"),
+            ("--heartbeat-interval 250", "--election-timeout"),
+            ("--election-timeout 51s", "--election-timeout"),
+            ("--probe-interval 500ms", "--probe-timeout"),
+        ] {
+            let said = flags(line).check().expect_err(line).to_string();
+            assert!(said.contains(flag), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_member_alone_is_its_own_initial_cluster() {
+        let config =
+            flags("--name n1 --initial-advertise-peer-urls http://h:1 --listen-client-urls http://127.0.0.1:0")
+                .config();
+        let config = config.unwrap();
+        assert_eq!(
+            config.initial_cluster,
+            [("n1".to_owned(), "http://h:1".parse().unwrap())]
+        );
+        assert_eq!(config.data_dir, PathBuf::from("n1.etcd"));
+    }
+
+    #[test]
+    fn an_https_peer_url_needs_a_certificate() {
+        for flag in ["--listen-peer-urls", "--initial-advertise-peer-urls"] {
+            let said = flags(&format!("{flag} https://h:2380"))
+                .check()
+                .expect_err(flag)
+                .to_string();
+            assert!(said.contains(flag) && said.contains("--peer-cert-file"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The flags of the certificates with which peers meet.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rafthttp::{
+    tls::{Tls, TlsConfig},
+    transport::urls::PeerUrl,
+};
+
+use super::{BadFlag, Failure};
+
+/// Certificates towards peers, named as etcd's flags.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PeerTls {
+    /// Certificate of this member, PEM, for peers on https; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    peer_cert_file: Option<PathBuf>,
+
+    /// Its private key, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    peer_key_file: Option<PathBuf>,
+
+    /// CAs of the peers' certificates, PEM. With one, every peer must show a certificate of its own.
+    #[arg(long, value_name = "FILE")]
+    peer_trusted_ca_file: Option<PathBuf>,
+}
+
+/// What the peers' certificates must say, beyond their CA.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PeerNames {
+    /// Require a certificate of every peer. A trusted CA does so by itself.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    peer_client_cert_auth: bool,
+
+    /// Common names that a peer's certificate may bear; any without it. Binds those we dial and those who dial us.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    peer_cert_allowed_cn: Vec<String>,
+
+    /// Host names of which a peer's certificate must be valid for one; any without it. Binds both directions.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    peer_cert_allowed_hostname: Vec<String>,
+}
+
+impl PeerTls {
+    /// Whether there is a certificate.
+    pub(crate) fn is_given(&self) -> bool {
+        self.peer_cert_file.is_some()
+    }
+
+    /// Reads the certificates; none when none are given.
+    pub(crate) fn load(self, names: PeerNames) -> Result<Option<Tls>, Failure> {
+        let config = self.config(names)?;
+        config.map(Tls::load).transpose().map_err(Failure::failed)
+    }
+
+    fn config(self, names: PeerNames) -> Result<Option<TlsConfig>, BadFlag> {
+        let (cert_file, key_file) = match (self.peer_cert_file, self.peer_key_file) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(certificate), None) => {
+                return Err(BadFlag::new(
+                    "peer-cert-file",
+                    certificate.display(),
+                    "expected --peer-key-file beside it",
+                ));
+            }
+            (None, Some(key)) => {
+                return Err(BadFlag::new(
+                    "peer-key-file",
+                    key.display(),
+                    "expected --peer-cert-file beside it",
+                ));
+            }
+            (None, None) => return refuse_without_certificate(self.peer_trusted_ca_file, &names).map(|()| None),
+        };
+        if names.peer_client_cert_auth && self.peer_trusted_ca_file.is_none() {
+            return Err(BadFlag::new(
+                "peer-client-cert-auth",
+                true,
+                "expected --peer-trusted-ca-file beside it",
+            ));
+        }
+        Ok(Some(TlsConfig {
+            cert_file,
+            key_file,
+            trusted_ca_file: self.peer_trusted_ca_file,
+            client_cert_auth: names.peer_client_cert_auth,
+            allowed_common_names: names.peer_cert_allowed_cn,
+            allowed_hostnames: names.peer_cert_allowed_hostname,
+        }))
+    }
+}
+
+/// What only means something beside a certificate is not silently without effect.
+fn refuse_without_certificate(ca: Option<PathBuf>, names: &PeerNames) -> Result<(), BadFlag> {
+    const EXPECTED: &str = "expected --peer-cert-file and --peer-key-file beside it";
+    if let Some(ca) = ca {
+        return Err(BadFlag::new("peer-trusted-ca-file", ca.display(), EXPECTED));
+    }
+    if names.peer_client_cert_auth {
+        return Err(BadFlag::new("peer-client-cert-auth", true, EXPECTED));
+    }
+    for (flag, given) in [
+        ("peer-cert-allowed-cn", &names.peer_cert_allowed_cn),
+        ("peer-cert-allowed-hostname", &names.peer_cert_allowed_hostname),
+    ] {
+        if !given.is_empty() {
+            return Err(BadFlag::new(flag, given.join(","), EXPECTED));
+        }
+    }
+    Ok(())
+}
+
+/// An https URL to listen on needs a certificate; etcd refuses it too.
+pub(crate) fn require_certificate(flag: &'static str, urls: &[PeerUrl], given: bool) -> Result<(), BadFlag> {
+    match urls.iter().find(|url| url.is_tls() && !given) {
+        Some(url) => Err(BadFlag::new(
+            flag,
+            url,
+            "expected --peer-cert-file and --peer-key-file for an https URL",
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(certificate: Option<&str>, key: Option<&str>, ca: Option<&str>) -> PeerTls {
+        PeerTls {
+            peer_cert_file: certificate.map(PathBuf::from),
+            peer_key_file: key.map(PathBuf::from),
+            peer_trusted_ca_file: ca.map(PathBuf::from),
+        }
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_come_together() {
+        assert!(flags(Some("c"), None, None).config(PeerNames::default()).is_err());
+        assert!(flags(None, Some("k"), None).config(PeerNames::default()).is_err());
+        assert_eq!(flags(None, None, None).config(PeerNames::default()), Ok(None));
+        let config = flags(Some("c"), Some("k"), Some("ca"))
+            .config(PeerNames::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!(config.trusted_ca_file, Some(PathBuf::from("ca")));
+    }
+
+    #[test]
+    fn what_needs_a_certificate_or_a_ca_is_refused_without() {
+        assert!(flags(None, None, Some("ca")).config(PeerNames::default()).is_err());
+        let auth = || PeerNames {
+            peer_client_cert_auth: true,
+            ..PeerNames::default()
+        };
+        assert!(flags(None, None, None).config(auth()).is_err());
+        assert!(flags(Some("c"), Some("k"), None).config(auth()).is_err());
+        let named = PeerNames {
+            peer_cert_allowed_cn: vec!["etcd".to_owned()],
+            ..PeerNames::default()
+        };
+        assert!(flags(None, None, None).config(named).is_err());
+    }
+
+    #[test]
+    fn an_https_listener_needs_a_certificate() {
+        let urls = PeerUrl::list("http://h:1,https://h:2").unwrap();
+        assert!(
+            require_certificate("listen-peer-urls", &urls, false)
+                .unwrap_err()
+                .to_string()
+                .contains("https://h:2")
+        );
+        assert_eq!(require_certificate("listen-peer-urls", &urls, true), Ok(()));
+    }
+}

@@ -1,0 +1,244 @@
+//! How values are written on the command line and in the environment, read once at the edge.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use bytesize::ByteSize;
+use rafthttp::transport::urls::PeerUrl;
+
+/// Reads a duration with its unit: `250ms`, `10s`, `1h 30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "expected a duration such as 250ms, 10s or 5m".to_owned())
+}
+
+/// Reads a duration as [`duration`] does, or a bare number of milliseconds, as etcd's flags of the same name have it.
+pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(number) => Ok(Duration::from_millis(number)),
+        Err(_) => {
+            duration(text).map_err(|_| "expected a duration such as 100ms, or a number of milliseconds".to_owned())
+        }
+    }
+}
+
+/// Reads a size in bytes: `128`, `64KiB`, `64MiB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(size) => Ok(size.as_u64()),
+        Err(_) => Err("expected a size such as 128, 64KiB or 64MiB".to_owned()),
+    }
+}
+
+/// Reads a share, 0 to 1.
+pub(crate) fn ratio(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or("expected a number from 0 to 1".to_owned())
+}
+
+/// Reads a whole number above zero.
+pub(crate) fn positive(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or("expected a whole number above 0".to_owned())
+}
+
+/// `HOST:PORT` of a listener or of what it listens for; port 0 takes any free one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostPort(String);
+
+impl HostPort {
+    /// Any free port that only this machine reaches.
+    pub(crate) fn any_port_on_loopback() -> Self {
+        Self("127.0.0.1:0".to_owned())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The host, an IPv6 address in brackets.
+    pub(crate) fn host(&self) -> &str {
+        self.0.rsplit_once(':').map_or(&self.0, |(host, _)| host)
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected HOST:PORT such as 127.0.0.1:9000";
+        let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+        let bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
+        let plain = !host.is_empty() && !host.contains([':', '/', '@', ' ', '[', ']']);
+        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        if (bracketed || plain) && digits && port.parse::<u16>().is_ok() {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(EXPECTED)
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `http://HOST:PORT` of a listener that speaks plain HTTP (clients, metrics); port 0 takes any free one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpUrl(HostPort);
+
+impl HttpUrl {
+    /// `HOST:PORT`, as a listener takes it.
+    pub(crate) fn authority(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with("https://") {
+            return Err("expected http://HOST:PORT: only peer URLs speak TLS");
+        }
+        let authority = text
+            .strip_prefix("http://")
+            .ok_or("expected http://HOST:PORT such as http://127.0.0.1:2379")?;
+        authority
+            .parse()
+            .map(Self)
+            .map_err(|_| "expected http://HOST:PORT such as http://127.0.0.1:2379")
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+/// `NAME=URL`: one URL of one member in `--initial-cluster`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InitialMember {
+    pub(crate) name: String,
+    pub(crate) url: PeerUrl,
+}
+
+impl FromStr for InitialMember {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, url) = text
+            .trim()
+            .split_once('=')
+            .ok_or("expected NAME=URL, such as n1=http://10.0.0.1:2380")?;
+        if name.is_empty() {
+            return Err("expected NAME=URL: the name is missing".to_owned());
+        }
+        let url = url.parse().map_err(|error| format!("expected NAME=URL: {error}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            url,
+        })
+    }
+}
+
+impl fmt::Display for InitialMember {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["", "10", "-1s", "1 parsec"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_bare_number_is_milliseconds_where_etcd_has_it_so() {
+        assert_eq!(milliseconds("100"), Ok(Duration::from_millis(100)));
+        assert_eq!(milliseconds("1s"), Ok(Duration::from_secs(1)));
+        assert!(milliseconds("soon").is_err());
+    }
+
+    #[test]
+    fn sizes_are_bytes_unless_they_say_more() {
+        assert_eq!(size("128"), Ok(128));
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("1.5MiB"), Ok(3 << 19));
+        for bad in ["", "-1", "64 bananas"] {
+            assert!(size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_a_share() {
+        assert_eq!(ratio("0.001"), Ok(0.001));
+        for bad in ["-0.1", "1.01", "NaN", "x"] {
+            assert!(ratio(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_and_port_is_nothing_more() {
+        for good in ["127.0.0.1:9000", "localhost:0", "[::1]:2380"] {
+            assert_eq!(
+                good.parse::<HostPort>().map(|address| address.to_string()),
+                Ok(good.to_owned())
+            );
+        }
+        for bad in [
+            "",
+            "9000",
+            ":9000",
+            "host:",
+            "host:port",
+            "host:70000",
+            "host:+1",
+            "http://host:1",
+            "::1:2380",
+        ] {
+            assert!(bad.parse::<HostPort>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn client_and_metrics_listeners_are_plain_http() {
+        assert_eq!(
+            "http://127.0.0.1:0".parse::<HttpUrl>().map(|url| url.to_string()),
+            Ok("http://127.0.0.1:0".into())
+        );
+        for bad in [
+            "127.0.0.1:1",
+            "https://127.0.0.1:1",
+            "http://127.0.0.1",
+            "http://127.0.0.1:1/path",
+        ] {
+            assert!(bad.parse::<HttpUrl>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_initial_member_has_a_name_and_a_url() {
+        let member: InitialMember = "n1=http://10.0.0.1:2380".parse().unwrap();
+        assert_eq!(
+            (member.name.as_str(), member.url.as_str()),
+            ("n1", "http://10.0.0.1:2380")
+        );
+        for bad in ["", "n1", "=http://10.0.0.1:2380", "n1=10.0.0.1", "n1=http://10.0.0.1"] {
+            assert!(bad.parse::<InitialMember>().is_err(), "{bad:?}");
+        }
+    }
+}

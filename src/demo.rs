@@ -1,0 +1,138 @@
+//! A whole cluster in one process: it is written to, and says at the end where every message went.
+
+use std::{io, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+mod client;
+mod cluster;
+mod ledger;
+mod load;
+
+use client::Client;
+use cluster::Cluster;
+use ledger::Ledger;
+use load::Load;
+
+/// How long the first write may take: an election and what goes before it.
+const FIRST_WRITE: Duration = Duration::from_secs(20);
+/// How long the members may take to hold what was committed.
+const CATCH_UP: Duration = Duration::from_secs(20);
+
+/// What is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demo {
+    /// How many members.
+    pub(crate) members: u64,
+    /// Writes in a second.
+    pub(crate) rate: u64,
+    /// For how long; none: until told to stop.
+    pub(crate) time: Option<Duration>,
+}
+
+/// Why a demo did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DemoError {
+    /// No directory, no port.
+    #[error("cannot start the members: {0}")]
+    Start(#[from] io::Error),
+    /// A member did not start.
+    #[error("member {name} cannot start: {error}")]
+    Member {
+        /// Which.
+        name: String,
+        /// Why not.
+        error: rafthttp::node::Error,
+    },
+    /// No leader, or it takes no writes.
+    #[error("no write was taken within {} s", FIRST_WRITE.as_secs())]
+    NoWrites,
+    /// Nothing to show.
+    #[error("nothing was committed")]
+    NothingCommitted,
+    /// A write is missing.
+    #[error("member {member} does not hold what was committed: {keys} keys differ")]
+    Differs {
+        /// Which.
+        member: String,
+        /// How many keys it has otherwise.
+        keys: usize,
+    },
+    /// The metrics do not add up.
+    #[error("the ledger does not balance: {0}")]
+    Unbalanced(String),
+}
+
+impl Demo {
+    /// Starts the members, writes until `stop` or the end of the time, and says what became of it.
+    pub(crate) async fn run(self, stop: &CancellationToken) -> Result<(), DemoError> {
+        let cluster = Cluster::start(self.members).await?;
+        let outcome = self.show(&cluster, stop).await;
+        cluster.stop().await;
+        outcome
+    }
+
+    async fn show(&self, cluster: &Cluster, stop: &CancellationToken) -> Result<(), DemoError> {
+        cluster.print();
+        let client = Client::new();
+        let mut load = Load::new(client, cluster.client_urls(), self.rate);
+        let written = stop.run_until_cancelled(load.first_write(FIRST_WRITE)).await;
+        match written {
+            Some(true) => {}
+            Some(false) => return Err(DemoError::NoWrites),
+            None => return Err(DemoError::NothingCommitted),
+        }
+        println!(
+            "\nwriting {} times a second through the members in turn; {}\n",
+            self.rate,
+            self.until()
+        );
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.over() => {}
+            () = load.run(|progress| println!("{progress}  {}", Ledger::of(cluster).line())) => {}
+        }
+        self.conclude(cluster, &mut load).await
+    }
+
+    /// Waits for the writes under way, looks at every member, and says what it found.
+    async fn conclude(&self, cluster: &Cluster, load: &mut Load) -> Result<(), DemoError> {
+        load.finish().await;
+        println!("\n{}", load.summary());
+        for (name, url) in cluster.clients() {
+            let differing = load.differing(url, CATCH_UP).await;
+            if differing > 0 {
+                return Err(DemoError::Differs {
+                    member: name.to_owned(),
+                    keys: differing,
+                });
+            }
+            println!("{name} holds the last committed value of all {} keys", load.keys());
+        }
+        let ledger = Ledger::of(cluster);
+        print!("\n{}", ledger.table());
+        match ledger.imbalance() {
+            Some(what) => Err(DemoError::Unbalanced(what)),
+            None if load.committed() == 0 => Err(DemoError::NothingCommitted),
+            None => {
+                println!("the ledger balances on every member");
+                Ok(())
+            }
+        }
+    }
+
+    fn until(&self) -> String {
+        match self.time {
+            Some(time) => format!("for {}", humantime::format_duration(time)),
+            None => "Ctrl-C stops".to_owned(),
+        }
+    }
+
+    async fn over(&self) {
+        match self.time.and_then(|time| Instant::now().checked_add(time)) {
+            Some(end) => sleep_until(end).await,
+            None => std::future::pending().await,
+        }
+    }
+}

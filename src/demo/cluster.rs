@@ -1,0 +1,181 @@
+//! The members of a demo.
+
+use std::{io, net::TcpListener};
+
+use rafthttp::{
+    metrics::Options,
+    node::{Config, Node},
+    transport::urls::PeerUrl,
+};
+use tempfile::TempDir;
+
+use super::DemoError;
+use crate::serving::Serving;
+
+/// Members that run in this process.
+pub(super) struct Cluster {
+    members: Vec<Member>,
+    /// Their data; removed when it is dropped.
+    _directory: TempDir,
+}
+
+/// One of them.
+pub(super) struct Member {
+    pub(super) name: String,
+    urls: Urls,
+    pub(super) node: Node,
+    serving: Serving,
+}
+
+/// Where a member is reached.
+#[derive(Clone, Debug)]
+struct Urls {
+    peer: PeerUrl,
+    client: String,
+    metrics: String,
+}
+
+/// The ports of a member, bound before any member starts: so all of them know each other's.
+struct Ports {
+    peer: TcpListener,
+    client: TcpListener,
+    metrics: TcpListener,
+    urls: Urls,
+}
+
+impl Ports {
+    fn bind() -> io::Result<Self> {
+        let bind = || TcpListener::bind(("127.0.0.1", 0));
+        let url = |listener: &TcpListener| Ok::<_, io::Error>(format!("http://{}", listener.local_addr()?));
+        let (peer, client, metrics) = (bind()?, bind()?, bind()?);
+        let urls = Urls {
+            peer: url(&peer)?.parse().expect("an address with its port is a peer URL"),
+            client: url(&client)?,
+            metrics: url(&metrics)?,
+        };
+        Ok(Self {
+            peer,
+            client,
+            metrics,
+            urls,
+        })
+    }
+}
+
+impl Cluster {
+    /// Starts members that know each other.
+    pub(super) async fn start(count: u64) -> Result<Self, DemoError> {
+        let directory = tempfile::Builder::new().prefix("rafthttp-demo-").tempdir()?;
+        let named: Vec<(String, Ports)> = (1..=count)
+            .map(|number| Ok((format!("demo-{number}"), Ports::bind()?)))
+            .collect::<io::Result<_>>()?;
+        let everyone: Vec<(String, PeerUrl)> = named
+            .iter()
+            .map(|(name, ports)| (name.clone(), ports.urls.peer.clone()))
+            .collect();
+        let mut cluster = Self {
+            members: Vec::new(),
+            _directory: directory,
+        };
+        for (name, ports) in named {
+            let config = cluster.config(&name, &everyone, &ports.urls);
+            match Member::start(name, ports, config).await {
+                Ok(member) => cluster.members.push(member),
+                Err(error) => {
+                    cluster.stop().await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(cluster)
+    }
+
+    fn config(&self, name: &str, everyone: &[(String, PeerUrl)], urls: &Urls) -> Config {
+        Config {
+            name: name.to_owned(),
+            data_dir: self._directory.path().join(name),
+            initial_cluster: everyone.to_vec(),
+            initial_advertise_peer_urls: vec![urls.peer.clone()],
+            advertise_client_urls: vec![urls.client.clone()],
+            initial_cluster_token: "demo".to_owned(),
+            ..Config::default()
+        }
+    }
+
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Name and client URL of each.
+    pub(super) fn clients(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.members
+            .iter()
+            .map(|member| (member.name.as_str(), member.urls.client.as_str()))
+    }
+
+    /// Client URL of each.
+    pub(super) fn client_urls(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.urls.client.clone()).collect()
+    }
+
+    /// Says where to look.
+    pub(super) fn print(&self) {
+        println!("{:<8} {:<17} {:<24} {:<24} metrics", "member", "id", "peers", "clients");
+        for Member { name, urls, node, .. } in &self.members {
+            let id = node.transport().identity().member.to_string();
+            println!(
+                "{name:<8} {id:<17} {:<24} {:<24} {}/metrics",
+                urls.peer, urls.client, urls.metrics
+            );
+        }
+        if let Some(Member { urls, .. }) = self.members.first() {
+            println!("\ntry  curl {}/api/peers", urls.metrics);
+            println!(
+                "     curl -X PUT -d hello {0}/kv/greeting; curl {0}/kv/greeting",
+                urls.client
+            );
+        }
+    }
+
+    /// Stops every member; returns when all have stopped.
+    pub(super) async fn stop(self) {
+        for member in &self.members {
+            member.node.stop().await;
+        }
+        for member in self.members {
+            member.serving.stop().await;
+        }
+    }
+}
+
+impl Member {
+    async fn start(name: String, ports: Ports, config: Config) -> Result<Self, DemoError> {
+        let Ports {
+            peer,
+            client,
+            metrics,
+            urls,
+        } = ports;
+        let registry = config.registry.clone();
+        let options = Options {
+            etcd: config.etcd_metrics,
+            ..Options::default()
+        };
+        let config = Config {
+            peer_listeners: vec![peer],
+            client_listeners: vec![client],
+            ..config
+        };
+        let node = Node::start(config).await.map_err(|error| DemoError::Member {
+            name: name.clone(),
+            error,
+        })?;
+        let serving = Serving::start(vec![metrics], &node, registry, options)?;
+        Ok(Self {
+            name,
+            urls,
+            node,
+            serving,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! Where the messages of all members went.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use rafthttp::transport::status::{PeerStatus, TransportStatus};
+
+use super::cluster::Cluster;
+
+/// The ledgers of all members, read one after the other, each in one go.
+pub(super) struct Ledger(Vec<(String, TransportStatus)>);
+
+impl Ledger {
+    pub(super) fn of(cluster: &Cluster) -> Self {
+        let read = cluster
+            .members()
+            .iter()
+            .map(|member| (member.name.clone(), member.node.transport().status()));
+        Self(read.collect())
+    }
+
+    /// A few words for a line of progress.
+    pub(super) fn line(&self) -> String {
+        let sent: u64 = self
+            .peers()
+            .map(|(_, peer)| peer.outgoing.sent.iter().flatten().sum::<u64>())
+            .sum();
+        let dropped: u64 = self.peers().map(|(_, peer)| peer.outgoing.dropped.total()).sum();
+        let balance = if self.imbalance().is_none() {
+            "balanced"
+        } else {
+            "NOT BALANCED"
+        };
+        format!("{sent} messages sent, {dropped} dropped, ledger {balance}")
+    }
+
+    /// One row for each member, and what was dropped or rejected by reason.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<8} {:>10} {:>10} {:>8} {:>7} {:>10} {:>10} {:>9} {:>8}",
+            "member", "offered", "sent", "dropped", "queued", "received", "processed", "rejected", "waiting"
+        );
+        for (name, status) in &self.0 {
+            let sum = |part: fn(&PeerStatus) -> u64| status.peers.iter().map(part).sum::<u64>();
+            let _ = writeln!(
+                text,
+                "{name:<8} {:>10} {:>10} {:>8} {:>7} {:>10} {:>10} {:>9} {:>8}",
+                sum(|peer| peer.outgoing.offered.iter().sum()),
+                sum(|peer| peer.outgoing.sent.iter().flatten().sum()),
+                sum(|peer| peer.outgoing.dropped.total()),
+                sum(|peer| peer.outgoing.queued.iter().sum()),
+                sum(|peer| peer.incoming.received.iter().flatten().sum()),
+                sum(|peer| peer.incoming.processed.iter().sum()),
+                sum(|peer| peer.incoming.rejected.total()),
+                sum(|peer| peer.incoming.waiting),
+            );
+        }
+        for (what, reasons) in [("dropped", self.dropped()), ("rejected", self.rejected())] {
+            let _ = writeln!(text, "{what}: {}", listed(&reasons));
+        }
+        text
+    }
+
+    /// The first peer whose ledger does not add up.
+    pub(super) fn imbalance(&self) -> Option<String> {
+        let (name, peer) = self
+            .peers()
+            .find(|(_, peer)| !(peer.outgoing.balances() && peer.incoming.balances()))?;
+        let side = if peer.outgoing.balances() {
+            "what came from"
+        } else {
+            "what went to"
+        };
+        Some(format!("of member {name}, {side} peer {}", peer.id))
+    }
+
+    fn peers(&self) -> impl Iterator<Item = (&str, &PeerStatus)> {
+        self.0
+            .iter()
+            .flat_map(|(name, status)| status.peers.iter().map(move |peer| (name.as_str(), peer)))
+    }
+
+    fn dropped(&self) -> BTreeMap<&'static str, u64> {
+        let mut reasons = BTreeMap::new();
+        for ((_, _, reason), count) in self.peers().flat_map(|(_, peer)| peer.outgoing.dropped.iter()) {
+            *reasons.entry(reason.label()).or_default() += count;
+        }
+        reasons
+    }
+
+    fn rejected(&self) -> BTreeMap<&'static str, u64> {
+        let mut reasons = BTreeMap::new();
+        for ((_, reason), count) in self.peers().flat_map(|(_, peer)| peer.incoming.rejected.iter()) {
+            *reasons.entry(reason.label()).or_default() += count;
+        }
+        reasons
+    }
+}
+
+fn listed(reasons: &BTreeMap<&'static str, u64>) -> String {
+    if reasons.is_empty() {
+        return "none".to_owned();
+    }
+    reasons
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

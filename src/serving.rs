@@ -1,0 +1,52 @@
+//! The admin endpoints of a node that runs.
+
+use std::{io, net::TcpListener as StdTcpListener, sync::Arc};
+
+use rafthttp::{
+    admin::{self, Admin},
+    metrics::Options,
+    node::Node,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// The metrics listeners of a node.
+pub(crate) struct Serving {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Serving {
+    /// Serves what operators look at on listeners that are bound already.
+    pub(crate) fn start(
+        listeners: Vec<StdTcpListener>,
+        node: &Node,
+        registry: prometheus::Registry,
+        options: Options,
+    ) -> io::Result<Self> {
+        let (transport, health) = (node.transport().clone(), node.health());
+        let router = admin::router(Admin {
+            registry,
+            transport: Some(Arc::new(move || transport.status())),
+            options,
+            health,
+        });
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            tasks.spawn(admin::serve(
+                TcpListener::from_std(listener)?,
+                router.clone(),
+                stop.clone(),
+            ));
+        }
+        Ok(Self { tasks, stop })
+    }
+
+    /// Ends the listeners; returns when every connection has ended.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.join_all().await;
+    }
+}

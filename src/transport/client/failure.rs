@@ -1,0 +1,137 @@
+//! Why a peer could not be dialled, or a POST has no answer; and how each is counted.
+
+use std::{error::Error, io, net::SocketAddr, time::Duration};
+
+use super::ANSWER_TIMEOUT;
+use crate::{
+    metrics::{AttemptResult, ProbeResult},
+    tls::{HandshakeError, HandshakeReason},
+    transport::{resolver::LookupError, urls::PeerUrl},
+};
+
+/// Why a peer could not be dialled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// The name has no address.
+    #[error(transparent)]
+    Dns(#[from] LookupError),
+    /// No address took the connection; the last one's reason.
+    #[error("connect to {address}: {error}")]
+    Connect {
+        /// The address.
+        address: SocketAddr,
+        /// The socket's error.
+        error: io::Error,
+    },
+    /// No connection within the time-out, over all addresses.
+    #[error("connect to {address}: no answer within {after:?}")]
+    Timeout {
+        /// The address that was tried when time ran out.
+        address: SocketAddr,
+        /// The time that it had: with several addresses, its share of the time-out.
+        after: Duration,
+    },
+    /// No TLS with this peer.
+    #[error("TLS with {address}: {error}")]
+    Tls {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        error: HandshakeError,
+    },
+    /// `https`, and we have nothing to verify the peer by.
+    #[error("{0} needs TLS: no certificate and trusted CA are configured")]
+    NoTls(PeerUrl),
+    /// The HTTP connection could not be set up.
+    #[error("HTTP with {address}: {error}")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// hyper's error.
+        error: hyper::Error,
+    },
+}
+
+impl DialError {
+    /// As the attempt of a stream counts it.
+    pub(crate) fn attempt_result(&self) -> AttemptResult {
+        match self {
+            Self::Dns(_) | Self::Connect { .. } | Self::Http { .. } => AttemptResult::Unreachable,
+            Self::Timeout { .. } => AttemptResult::Timeout,
+            Self::Tls { error, .. } if error.reason() == HandshakeReason::Timeout => AttemptResult::Timeout,
+            Self::Tls { .. } | Self::NoTls(_) => AttemptResult::Tls,
+        }
+    }
+
+    /// As a probe counts it.
+    pub(crate) fn probe_result(&self) -> ProbeResult {
+        match self {
+            Self::Dns(_) => ProbeResult::Dns,
+            Self::Connect { .. } | Self::Http { .. } => ProbeResult::Connect,
+            Self::Timeout { .. } => ProbeResult::Timeout,
+            Self::Tls { error, .. } if error.reason() == HandshakeReason::Timeout => ProbeResult::Timeout,
+            Self::Tls { .. } | Self::NoTls(_) => ProbeResult::Tls,
+        }
+    }
+}
+
+/// Why a POST has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PostError {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The request cannot be written down: a URL that is no header value.
+    #[error("request to {url}: {error}")]
+    Request {
+        /// Where it should go.
+        url: PeerUrl,
+        /// What is wrong with it.
+        error: http::Error,
+    },
+    /// The peer stopped reading.
+    #[error("the peer took no byte within the write deadline")]
+    Stalled,
+    /// The peer took it and did not answer.
+    #[error("no answer within {ANSWER_TIMEOUT:?}")]
+    NoAnswer,
+    /// The connection broke.
+    #[error("no answer: {}", innermost(.0))]
+    Broken(hyper::Error),
+}
+
+impl PostError {
+    /// As an attempt counts it.
+    pub(crate) fn attempt_result(&self) -> AttemptResult {
+        match self {
+            Self::Dial(error) => error.attempt_result(),
+            Self::Request { .. } => AttemptResult::Unreachable,
+            Self::Stalled | Self::NoAnswer => AttemptResult::Timeout,
+            Self::Broken(error) if tls_failure(error).is_some() => AttemptResult::Tls,
+            Self::Broken(_) => AttemptResult::Unreachable,
+        }
+    }
+}
+
+/// Why a connection broke, if it was by TLS.
+pub(crate) fn tls_failure(error: &(dyn Error + 'static)) -> Option<HandshakeReason> {
+    causes(error).find_map(|cause| {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        inner.or_else(|| cause.downcast_ref()).map(HandshakeReason::of)
+    })
+}
+
+/// The last cause of an error: hyper's own text says only in which step it happened.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}

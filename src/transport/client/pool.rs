@@ -1,0 +1,82 @@
+//! Connections that wait for the next POST.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::Connection;
+
+/// How long a connection is kept without a request; etcd closes it after 5 s.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How many connections to a host are kept without a request: as many as a pipeline has workers.
+const IDLE_PER_HOST: usize = 4;
+
+/// Whether another request may follow on a connection: it is open, and nothing of the last one is under way.
+pub(super) fn is_idle(connection: &mut Connection) -> bool {
+    let cx = &mut Context::from_waker(Waker::noop());
+    Pin::new(&mut connection.driver).poll(cx).is_pending()
+        && matches!(connection.sender.poll_ready(cx), Poll::Ready(Ok(())))
+}
+
+/// Connections that wait for the next request, by URL. Nothing of a host is kept that has none.
+#[derive(Default)]
+pub(super) struct Pool(pub(super) Mutex<Idle>);
+
+#[derive(Default)]
+pub(super) struct Idle {
+    pub(super) hosts: HashMap<Box<str>, Vec<(Instant, Connection)>>,
+    swept: bool,
+}
+
+impl Pool {
+    /// The connection that was used last, if it is still open.
+    pub(super) fn take(&self, url: &str) -> Option<Connection> {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.hosts.get_mut(url)?;
+        let mut found = None;
+        while let Some((since, mut connection)) = kept.pop() {
+            if since.elapsed() < IDLE_TIMEOUT && is_idle(&mut connection) {
+                found = Some(connection);
+                break;
+            }
+        }
+        if kept.is_empty() {
+            idle.hosts.remove(url);
+        }
+        found
+    }
+
+    /// Keeps a connection. True when somebody has to start sweeping.
+    pub(super) fn put(&self, url: &str, connection: Connection) -> bool {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.hosts.entry(url.into()).or_default();
+        if kept.len() >= IDLE_PER_HOST {
+            kept.remove(0);
+        }
+        kept.push((Instant::now(), connection));
+        !std::mem::replace(&mut idle.swept, true)
+    }
+
+    /// Closes what waited too long. When to come again; none when nothing is left, and the next to put something starts
+    /// the sweeping anew.
+    pub(super) fn sweep(&self) -> Option<Duration> {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.hosts.retain(|_, kept| {
+            kept.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
+            !kept.is_empty()
+        });
+        let oldest = idle.hosts.values().flatten().map(|(since, _)| *since).min();
+        idle.swept = oldest.is_some();
+        oldest.map(|since| IDLE_TIMEOUT.saturating_sub(since.elapsed()))
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).hosts.clear();
+    }
+}

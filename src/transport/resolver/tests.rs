@@ -1,0 +1,177 @@
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use hickory_resolver::{
+    config::{ConnectionConfig, NameServerConfig},
+    proto::rr::Name,
+};
+use tokio::{net::UdpSocket, time::Instant};
+
+use super::*;
+
+fn files(hosts: &str, resolv_conf: Option<&str>) -> (tempfile::TempDir, Resolver) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (hosts_path, conf_path) = (directory.path().join("hosts"), directory.path().join("resolv.conf"));
+    std::fs::write(&hosts_path, hosts).expect("the directory is ours");
+    if let Some(text) = resolv_conf {
+        std::fs::write(&conf_path, text).expect("the directory is ours");
+    }
+    let resolver = Resolver::with_files(hosts_path, conf_path, LOOKUP_TIMEOUT);
+    (directory, resolver)
+}
+
+/// A DNS server that knows `known` as 127.0.0.7 and no IPv6, and counts what it is asked for A.
+async fn server(known: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("it is bound");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query).await {
+            let _ = socket.send_to(&answer(&query[..length], known, &count), from).await;
+        }
+    });
+    (address, asked)
+}
+
+fn answer(query: &[u8], known: &str, count: &AtomicUsize) -> Vec<u8> {
+    let mut labels = Vec::new();
+    let mut at = 12;
+    while query[at] != 0 {
+        let next = at + 1 + usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..next]).into_owned());
+        at = next;
+    }
+    let question = &query[12..at + 5];
+    let asks_for_a = query[at + 2] == 1;
+    count.fetch_add(usize::from(asks_for_a), SeqCst);
+    let is_known = labels.join(".") == known;
+    let answers = u8::from(is_known && asks_for_a);
+    let code = if is_known { 0x80 } else { 0x83 };
+    let mut reply = vec![query[0], query[1], 0x81, code, 0, 1, 0, answers, 0, 0, 0, 0];
+    reply.extend_from_slice(question);
+    if answers == 1 {
+        reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0, 0, 4, 127, 0, 0, 7]);
+    }
+    reply
+}
+
+/// A resolver that asks the server at this address; resolv.conf cannot name a port.
+fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
+    let mut udp = ConnectionConfig::udp();
+    udp.port = server.port();
+    let servers = vec![NameServerConfig::new(server.ip(), true, vec![udp])];
+    let search = search.iter().map(|name| name.parse::<Name>().expect("a name")).collect();
+    let mut options = ResolverOpts::default();
+    options.ndots = 5;
+    let dns = build(ResolverConfig::from_parts(None, search, servers), options).expect("a resolver");
+    let resolver = Resolver::with_files("/nonexistent".into(), "/nonexistent".into(), Duration::from_millis(500));
+    *resolver.system.dns.lock().expect("nobody panicked") = Some(dns);
+    resolver
+}
+
+#[tokio::test]
+async fn a_name_of_the_hosts_file_needs_no_server() {
+    let (_files, resolver) = files("# a comment\n127.0.0.3 other N1 # n2\n::1 n1\n", None);
+    let addresses = resolver.lookup("n1").await.expect("it is in the file");
+    assert_eq!(*addresses, ["127.0.0.3".parse::<IpAddr>().expect("an address"), Ipv6Addr::LOCALHOST.into()]);
+    assert!(resolver.lookup("n2").await.is_err());
+}
+
+#[tokio::test]
+async fn a_change_of_the_hosts_file_is_seen() {
+    let (files, resolver) = files("127.0.0.3 n1\n", None);
+    resolver.lookup("n1").await.expect("it is in the file");
+    std::fs::write(files.path().join("hosts"), "127.0.0.4 n1\n").expect("the directory is ours");
+    assert_eq!(
+        *resolver.lookup("n1").await.expect("it still is"),
+        ["127.0.0.4".parse::<IpAddr>().expect("an address")]
+    );
+}
+
+#[tokio::test]
+async fn localhost_is_this_machine_without_any_file() {
+    let resolver = Resolver::with_files("/nonexistent".into(), "/nonexistent".into(), LOOKUP_TIMEOUT);
+    assert_eq!(resolver.lookup("localhost").await.expect("it always is")[0], IpAddr::from(Ipv4Addr::LOCALHOST));
+}
+
+#[tokio::test]
+async fn a_machine_without_resolv_conf_says_so() {
+    let (_files, resolver) = files("", None);
+    let error = resolver.lookup("n1").await.expect_err("nobody can be asked").to_string();
+    assert!(error.starts_with("look-up of n1 failed") && error.contains("resolv.conf"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_again_each_time() {
+    let (address, asked) = server("n1").await;
+    let resolver = asking(address, &[]);
+    for _ in 0..3 {
+        let addresses = resolver.lookup("n1").await.expect("the server knows it");
+        assert_eq!(*addresses, ["127.0.0.7".parse::<IpAddr>().expect("an address")]);
+    }
+    assert_eq!(asked.load(SeqCst), 3);
+}
+
+#[tokio::test]
+async fn those_who_ask_at_the_same_time_share_a_look_up() {
+    let (address, asked) = server("n1").await;
+    let resolver = asking(address, &[]);
+    let (one, two, three) = tokio::join!(resolver.lookup("n1"), resolver.lookup("n1"), resolver.lookup("n1"));
+    assert!(one.is_ok() && two.is_ok() && three.is_ok());
+    assert_eq!(asked.load(SeqCst), 1);
+    assert!(resolver.under_way.lock().expect("nobody panicked").is_empty());
+}
+
+#[tokio::test]
+async fn search_domains_are_tried_as_in_a_pod() {
+    let (address, _) = server("etcd-0.etcd.default.svc.cluster.local").await;
+    let resolver = asking(address, &["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+    resolver.lookup("etcd-0.etcd").await.expect("the first search domain has it");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_there_fails_in_one_line() {
+    let (address, _) = server("n1").await;
+    let error = asking(address, &[]).lookup("n2").await.expect_err("the server does not know it");
+    assert!(matches!(error, LookupError::Failed { .. }), "{error}");
+    assert!(!error.to_string().contains('\n'));
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_costs_the_time_out_and_no_more() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let resolver = asking(silent.local_addr().expect("it is bound"), &["a", "b", "c"]);
+    let begin = Instant::now();
+    let error = resolver.lookup("n1").await.expect_err("nobody answers");
+    assert!(matches!(error, LookupError::Timeout { .. }), "{error}");
+    assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_look_up_that_everybody_gave_up_leaves_nothing_for_the_next() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let resolver = asking(silent.local_addr().expect("it is bound"), &[]);
+    for name in ["n1", "n2", "n3"] {
+        let given_up = tokio::time::timeout(Duration::from_millis(5), resolver.lookup(name)).await;
+        assert!(given_up.is_err());
+    }
+    assert!(resolver.under_way.lock().expect("nobody panicked").len() <= 1);
+}
+
+#[tokio::test]
+async fn a_resolver_that_is_closed_leaves_no_task() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let resolver = asking(silent.local_addr().expect("it is bound"), &[]);
+    resolver.lookup("n1").await.expect_err("nobody answers");
+    resolver.close();
+    let ended = async {
+        while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), ended).await.expect("every task ended");
+}

@@ -1,0 +1,272 @@
+//! The admin endpoints, asked over a socket.
+
+#[path = "support/scrape.rs"]
+mod scrape;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, UNIX_EPOCH},
+};
+
+use prometheus::Registry;
+use rafthttp::{
+    admin::{self, Admin, Check, Health},
+    id::MemberId,
+    metrics::{Channel, DropReason, Options, RaftStatus, raft_collector},
+    transport::status::{PeerStatus, TransportStatus},
+};
+use scrape::Scrape;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn status() -> TransportStatus {
+    let mut peer = PeerStatus {
+        id: MemberId(0x2a),
+        remote: false,
+        name: "n2".to_owned(),
+        urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
+        paused: false,
+        outgoing: Default::default(),
+        incoming: Default::default(),
+        link: Default::default(),
+    };
+    peer.outgoing.offered[3] = 2;
+    peer.outgoing.sent[Channel::MsgApp as usize][3] = 1;
+    peer.outgoing
+        .dropped
+        .add((3, Channel::MsgApp, DropReason::QueueFull), 1);
+    peer.link.last_error = Some((UNIX_EPOCH + Duration::from_millis(1_500), "it \"broke\"".to_owned()));
+    TransportStatus {
+        local: MemberId(1),
+        peers: vec![peer],
+        ..TransportStatus::default()
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    healthy: Arc<AtomicBool>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let registry = Registry::new();
+        registry
+            .register(raft_collector(RaftStatus::default))
+            .expect("nothing else is registered");
+        let healthy = Arc::new(AtomicBool::new(true));
+        let state = healthy.clone();
+        let health = move || Health {
+            live: vec![Check::ok("loop")],
+            ready: vec![
+                Check::ok("disk"),
+                if state.load(SeqCst) {
+                    Check::ok("leader")
+                } else {
+                    Check::failed("leader", "RAFT NO LEADER")
+                },
+            ],
+        };
+        let router = admin::router(Admin {
+            registry,
+            transport: Some(Arc::new(status)),
+            options: Options::default(),
+            health: Arc::new(health),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("loopback has a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(admin::serve(listener, router, stop.clone()));
+        Self {
+            address,
+            healthy,
+            stop,
+            task,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("it listens")
+    }
+
+    /// The status, the head and the body of an answer.
+    async fn ask(&self, method: &str, path: &str) -> (u16, String, String) {
+        let mut stream = self.connect().await;
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer))
+            .await
+            .expect("it answers")
+            .expect("it answers in text");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head ends with an empty line");
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .expect("a status");
+        let chunked = head.contains("transfer-encoding: chunked");
+        (
+            status,
+            head.to_owned(),
+            if chunked { dechunk(body) } else { body.to_owned() },
+        )
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.ask("GET", path).await;
+        (status, body)
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task)
+            .await
+            .expect("it stops")
+            .expect("it does not panic");
+    }
+}
+
+fn dechunk(mut body: &str) -> String {
+    let mut text = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n").expect("a chunk has a length");
+        let length = usize::from_str_radix(length, 16).expect("a length is hexadecimal");
+        if length == 0 {
+            return text;
+        }
+        text.push_str(&rest[..length]);
+        body = &rest[length + 2..];
+    }
+}
+
+#[tokio::test]
+async fn metrics_show_the_registry_and_the_transport() {
+    let server = Server::start().await;
+    let (status, head, body) = server.ask("GET", "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    let scrape = Scrape::parse(&body);
+    assert_eq!(scrape.sum("etcd_server_has_leader", &[]), Some(0.0));
+    assert_eq!(
+        scrape.sum("rafthttp_messages_offered_total", &[("peer", "2a"), ("type", "MsgApp")]),
+        Some(2.0)
+    );
+    assert_eq!(scrape.broken_laws(), Vec::<String>::new());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn health_is_said_as_etcd_says_it() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(
+        server.get("/livez?verbose").await,
+        (200, "[+]ping ok\n[+]loop ok\nok\n".to_owned())
+    );
+    assert_eq!(
+        server.get("/readyz?verbose").await,
+        (200, "[+]ping ok\n[+]disk ok\n[+]leader ok\nok\n".to_owned())
+    );
+    assert_eq!(
+        server.get("/health").await,
+        (200, r#"{"health":"true","reason":""}"#.to_owned())
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_check_is_named_and_leaves_the_process_alive() {
+    let server = Server::start().await;
+    server.healthy.store(false, SeqCst);
+    let lines = "[+]ping ok\n[+]disk ok\n[-]leader failed: RAFT NO LEADER\n".to_owned();
+    assert_eq!(server.get("/readyz").await, (503, lines));
+    assert_eq!(server.get("/readyz/leader").await.0, 503);
+    assert_eq!(server.get("/readyz/disk").await, (200, "ok\n".to_owned()));
+    assert_eq!(server.get("/readyz/nothing").await.0, 404);
+    assert_eq!(server.get("/readyz?exclude=leader").await, (200, "ok\n".to_owned()));
+    assert_eq!(server.get("/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(
+        server.get("/health").await,
+        (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#.to_owned())
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn peers_are_shown_as_json() {
+    let server = Server::start().await;
+    let (status, body) = server.get("/api/peers").await;
+    assert_eq!(status, 200);
+    let document: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(document["local"], "1");
+    let peer = &document["peers"][0];
+    assert_eq!(peer["id"], "2a");
+    assert_eq!(peer["urls"][0], "http://127.0.0.1:2380");
+    assert_eq!(peer["reachable"], serde_json::Value::Null);
+    assert_eq!(peer["outgoing"]["offered"]["MsgApp"], 2);
+    assert_eq!(peer["outgoing"]["dropped"][0]["reason"], "queue_full");
+    assert_eq!(peer["outgoing"]["balanced"], true);
+    assert_eq!(peer["streams"].as_array().map(Vec::len), Some(4));
+    assert_eq!(
+        peer["last_error"],
+        serde_json::json!({"time": "1970-01-01T00:00:01.5Z", "error": "it \"broke\""})
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn other_methods_are_refused() {
+    let server = Server::start().await;
+    for path in ["/metrics", "/livez", "/readyz", "/health", "/api/peers"] {
+        assert_eq!(server.ask("POST", path).await.0, 405, "{path}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let server = Server::start().await;
+    let mut stream = server.connect().await;
+    let head = format!("GET /metrics HTTP/1.1\r\nX-Long: {}", "x".repeat(1 << 20));
+    // The refusal may come before all of it is written.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("it does not wait for more");
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_client_does_not_hold_up_the_end() {
+    let server = Server::start().await;
+    let mut silent = server.connect().await;
+    silent
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: ad")
+        .await
+        .expect("it reads");
+    assert_eq!(server.get("/livez").await.0, 200);
+    server.stop().await;
+}

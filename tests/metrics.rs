@@ -1,0 +1,330 @@
+//! What `/metrics` says of a hand-made transport.
+
+#[path = "support/scrape.rs"]
+mod scrape;
+
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use prometheus::{Registry, TextEncoder};
+use rafthttp::{
+    id::MemberId,
+    metrics::{
+        AttemptResult, Channel, Collector, Direction, DropReason, Exposition, LossReason, Options, ProbeResult,
+        RaftStatus, RejectReason, TraceExportStatus, kind_index, raft_collector, trace_collector,
+    },
+    transport::status::{PeerStatus, TlsStatus, TransportStatus},
+    wire::raftpb::MessageType,
+};
+use scrape::Scrape;
+
+const APP: usize = MessageType::MsgApp as usize;
+const RESPONSE: usize = MessageType::MsgAppResp as usize;
+
+fn peer(id: u64) -> PeerStatus {
+    PeerStatus {
+        id: MemberId(id),
+        remote: false,
+        name: String::new(),
+        urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
+        paused: false,
+        outgoing: Default::default(),
+        incoming: Default::default(),
+        link: Default::default(),
+    }
+}
+
+/// A peer to which something of everything has happened.
+fn busy_peer() -> PeerStatus {
+    let mut peer = peer(0x91bc_3c39_8fb3_c146);
+    peer.name = "the \"second\"\\\nmember".to_owned();
+    let outgoing = &mut peer.outgoing;
+    outgoing.offered[APP] = 10;
+    outgoing.sent[Channel::MsgApp as usize][APP] = 6;
+    outgoing.dropped.add((APP, Channel::MsgApp, DropReason::QueueFull), 3);
+    outgoing.queued[Channel::MsgApp as usize] = 1;
+    outgoing.bytes[Channel::MsgApp as usize] = 600;
+    outgoing.etcd_bytes = 900;
+    outgoing.queue_seconds[Channel::MsgApp as usize].observe_many(Duration::from_micros(150), 6);
+    outgoing.last_frame[0] = Some(UNIX_EPOCH + Duration::from_millis(1500));
+    let incoming = &mut peer.incoming;
+    incoming.received[Channel::Message as usize][RESPONSE] = 7;
+    incoming.received[Channel::Pipeline as usize][kind_index(4711)] = 1;
+    incoming.processed[RESPONSE] = 5;
+    incoming.rejected.add((kind_index(4711), RejectReason::Refused), 1);
+    incoming.waiting = 2;
+    incoming.bytes[Channel::Message as usize] = 70;
+    incoming.etcd_bytes = 80;
+    incoming.process_seconds.observe(Duration::from_millis(3));
+    incoming.last_frame[1] = Some(UNIX_EPOCH + Duration::from_secs(2));
+    let link = &mut peer.link;
+    link.reachable = Some(true);
+    link.probes.add(ProbeResult::Ok, 2);
+    link.probe_seconds.observe(Duration::from_micros(180));
+    link.probe_seconds.observe(Duration::from_millis(140));
+    link.dial_seconds[1].observe(Duration::from_micros(90));
+    link.clock_offset = Some(-0.25);
+    link.stream_up[0][Direction::Out as usize] = true;
+    link.attempts.add((Channel::MsgApp, AttemptResult::Timeout), 4);
+    link.losses.add((Channel::Message, Direction::In, LossReason::Eof), 1);
+    link.frame_errors.add((Channel::MsgApp, "length"), 1);
+    link.active_since = Some(UNIX_EPOCH);
+    link.disconnected = 1;
+    link.sent_failures = 3;
+    link.received_failures = 2;
+    link.snapshots[Direction::Out as usize].ok = 1;
+    link.snapshots[Direction::Out as usize].bytes = 1 << 30;
+    link.snapshots[Direction::Out as usize]
+        .seconds
+        .observe(Duration::from_secs(3));
+    link.snapshots[Direction::In as usize].failed = 1;
+    link.snapshots[Direction::In as usize].in_flight = 1;
+    peer
+}
+
+fn status() -> TransportStatus {
+    let mut remote = peer(0xfd42_2379_fda5_0e48);
+    remote.remote = true;
+    remote.name = "<script>".to_owned();
+    let mut status = TransportStatus {
+        local: MemberId(0x8e9e_05c5_2164_694d),
+        peers: vec![busy_peer(), remote],
+        ..TransportStatus::default()
+    };
+    status.strangers.received[Channel::Pipeline as usize][APP] = 50;
+    status.strangers.rejected.add((APP, RejectReason::Refused), 50);
+    status.unroutable.add("unknown_peer", 1);
+    let mut tls = TlsStatus {
+        certificate_expiry: Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
+        reloads_ok: 1,
+        ..TlsStatus::default()
+    };
+    tls.handshake_failures.add((Direction::In, "certificate"), 1);
+    status.tls = Some(tls);
+    status
+}
+
+fn exposition(status: TransportStatus, options: &Options) -> String {
+    Exposition::new(status, options)
+        .map(|piece| String::from_utf8(piece.to_vec()).expect("text"))
+        .collect()
+}
+
+fn text() -> String {
+    exposition(status(), &Options::default())
+}
+
+/// After a change that is meant to be seen, look at the difference and replace the file.
+#[test]
+fn the_text_is_what_it_was() {
+    let golden = include_str!("metrics/golden.txt").replace("VERSION", env!("CARGO_PKG_VERSION"));
+    let text = text();
+    for (line, (found, expected)) in text.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(found, expected, "line {}", line + 1);
+    }
+    assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+#[test]
+fn a_registry_shows_the_same_samples() {
+    let registry = Registry::new();
+    registry
+        .register(Box::new(Collector::new(status, Options::default())))
+        .expect("the families are consistent");
+    let gathered = TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .expect("the families are valid");
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<String>>();
+    assert_eq!(lines(&gathered), lines(&text()));
+}
+
+#[test]
+fn the_laws_hold_in_the_text_and_a_broken_one_is_seen() {
+    assert_eq!(Scrape::parse(&text()).broken_laws(), Vec::<String>::new());
+    let mut status = status();
+    status.peers[0].outgoing.offered[APP] += 1;
+    assert_eq!(
+        Scrape::parse(&exposition(status, &Options::default()))
+            .broken_laws()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn what_a_stranger_says_is_no_label() {
+    let scrape = Scrape::parse(&text());
+    let peers: Vec<&str> = scrape.peers().into_iter().collect();
+    assert_eq!(peers, ["91bc3c398fb3c146", "fd422379fda50e48", "other"]);
+    let names: Vec<&String> = scrape
+        .samples()
+        .iter()
+        .filter_map(|sample| sample.labels.get("name"))
+        .collect();
+    assert_eq!(
+        names,
+        ["the \"second\"\\\nmember"],
+        "a remote's name and URLs are what it says of itself"
+    );
+    assert_eq!(
+        scrape.sum("rafthttp_messages_received_total", &[("peer", "other")]),
+        Some(50.0)
+    );
+}
+
+#[test]
+fn a_new_peer_has_its_counters_at_zero_and_no_gauge_of_what_was_never_measured() {
+    let status = TransportStatus {
+        peers: vec![peer(2)],
+        ..TransportStatus::default()
+    };
+    let scrape = Scrape::parse(&exposition(status, &Options::default()));
+    for name in [
+        "rafthttp_probes_total",
+        "rafthttp_stream_attempts_total",
+        "rafthttp_sent_bytes_total",
+        "rafthttp_received_bytes_total",
+        "rafthttp_queue_seconds_count",
+        "rafthttp_process_seconds_count",
+        "rafthttp_probe_duration_seconds_count",
+        "rafthttp_probe_dial_seconds_count",
+        "rafthttp_snapshots_total",
+        "rafthttp_snapshot_seconds_count",
+        "rafthttp_snapshot_bytes_total",
+    ] {
+        assert_eq!(scrape.sum(name, &[("peer", "2")]), Some(0.0), "{name}");
+    }
+    for name in [
+        "rafthttp_peer_reachable",
+        "rafthttp_peer_clock_offset_seconds",
+        "rafthttp_stream_last_frame_timestamp_seconds",
+        "rafthttp_messages_offered_total",
+        "rafthttp_messages_dropped_total",
+        "rafthttp_stream_losses_total",
+        "rafthttp_tls_reloads_total",
+    ] {
+        assert_eq!(scrape.sum(name, &[]), None, "{name}");
+    }
+}
+
+#[test]
+fn etcds_histogram_has_etcds_buckets_and_ours_the_edge_at_150_ms() {
+    let scrape = Scrape::parse(&text());
+    let bounds = |name: &str| -> Vec<f64> {
+        let buckets = scrape.samples().iter().filter(|sample| sample.name == name);
+        buckets
+            .map(|sample| sample.labels["le"].parse().expect("a number"))
+            .collect()
+    };
+    let doubling = |start: f64, count| {
+        (0..count)
+            .map(move |power| start * f64::from(1 << power))
+            .collect::<Vec<_>>()
+    };
+    let finite = |bounds: Vec<f64>| bounds.into_iter().filter(|bound| bound.is_finite()).collect::<Vec<_>>();
+    assert_eq!(
+        finite(bounds("etcd_network_peer_round_trip_time_seconds_bucket")),
+        doubling(0.0001, 16)
+    );
+    let sends = finite(bounds("etcd_network_snapshot_send_total_duration_seconds_bucket"));
+    assert_eq!(sends, [doubling(0.1, 10), doubling(0.1, 10)].concat(), "of two members");
+    assert!(bounds("rafthttp_probe_duration_seconds_bucket").contains(&0.15));
+    let below = |name, le| scrape.sum(name, &[("le", le)]);
+    assert_eq!(
+        below("etcd_network_peer_round_trip_time_seconds_bucket", "0.1024"),
+        Some(1.0)
+    );
+    assert_eq!(
+        below("etcd_network_peer_round_trip_time_seconds_bucket", "0.2048"),
+        Some(2.0)
+    );
+    assert_eq!(below("rafthttp_probe_duration_seconds_bucket", "0.15"), Some(2.0));
+}
+
+#[test]
+fn etcds_names_can_be_switched_off() {
+    assert_eq!(text().matches("# TYPE etcd_network_").count(), 15);
+    assert_eq!(
+        exposition(status(), &Options { etcd: false }).matches("etcd_").count(),
+        0
+    );
+}
+
+#[test]
+fn a_node_shows_etcds_seven_raft_series() {
+    let registry = Registry::new();
+    let raft = RaftStatus {
+        has_leader: true,
+        proposals_applied: 42,
+        leader_changes: 3,
+        ..RaftStatus::default()
+    };
+    registry
+        .register(raft_collector(move || raft))
+        .expect("the families are consistent");
+    let text = TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .expect("the families are valid");
+    let scrape = Scrape::parse(&text);
+    assert_eq!(scrape.samples().len(), 7);
+    assert_eq!(scrape.sum("etcd_server_has_leader", &[]), Some(1.0));
+    assert_eq!(scrape.sum("etcd_server_is_leader", &[]), Some(0.0));
+    assert_eq!(scrape.sum("etcd_server_proposals_applied_total", &[]), Some(42.0));
+    assert!(
+        text.contains("# TYPE etcd_server_proposals_applied_total gauge"),
+        "as in etcd"
+    );
+    assert!(text.contains("# TYPE etcd_server_leader_changes_seen_total counter"));
+}
+
+/// Prometheus' own reader and linter, where it is installed.
+#[test]
+fn promtool_finds_fault_with_etcds_six_names_alone() {
+    let registry = Registry::new();
+    registry
+        .register(trace_collector(TraceExportStatus::default))
+        .expect("the families are consistent");
+    let traces = TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .expect("the families are valid");
+    let Some(faults) = promtool(&(traces + &text())) else {
+        eprintln!("promtool is not installed: not checked");
+        return;
+    };
+    let names: BTreeSet<&str> = faults
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let known = [
+        "etcd_network_snapshot_receive_failures",
+        "etcd_network_snapshot_receive_inflights_total",
+        "etcd_network_snapshot_receive_success",
+        "etcd_network_snapshot_send_failures",
+        "etcd_network_snapshot_send_inflights_total",
+        "etcd_network_snapshot_send_success",
+    ];
+    assert_eq!(names, known.into(), "{faults}");
+}
+
+/// What `promtool check metrics` says; none without promtool.
+fn promtool(text: &str) -> Option<String> {
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .ok()?;
+    child
+        .stdin
+        .take()
+        .expect("it is piped")
+        .write_all(text.as_bytes())
+        .expect("promtool reads");
+    let output = child.wait_with_output().expect("promtool ends");
+    Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}

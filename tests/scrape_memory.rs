@@ -1,0 +1,53 @@
+//! What a scrape of a thousand peers takes. A process of its own, since it looks at the process' memory.
+
+#![cfg(target_os = "linux")]
+
+use rafthttp::{
+    id::MemberId,
+    metrics::{Exposition, Options},
+    transport::status::{PeerStatus, TransportStatus},
+};
+
+const PEERS: u64 = 1000;
+
+fn idle_peer(id: u64) -> PeerStatus {
+    PeerStatus {
+        id: MemberId(id << 32),
+        remote: false,
+        name: format!("member-{id}"),
+        urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
+        paused: false,
+        outgoing: Default::default(),
+        incoming: Default::default(),
+        link: Default::default(),
+    }
+}
+
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("we have a status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("it has a peak");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+}
+
+/// A member with a thousand peers has 32 MiB for everything; a scrape may have a quarter of that.
+#[test]
+fn a_scrape_of_a_thousand_peers_takes_less_than_8_mib() {
+    let before = peak_memory();
+    let status = TransportStatus {
+        peers: (1..=PEERS).map(idle_peer).collect(),
+        ..TransportStatus::default()
+    };
+    let (mut bytes, mut longest) = (0, 0);
+    for piece in Exposition::new(status, &Options::default()) {
+        bytes += piece.len();
+        longest = longest.max(piece.len());
+    }
+    let taken = peak_memory() - before;
+    println!("{bytes} bytes of text, pieces of up to {longest}, {taken} bytes of memory");
+    assert!(bytes > 20 << 20, "{bytes}: so much could not be held as a whole");
+    assert!(longest < 64 << 10, "{longest}");
+    assert!(taken < 8 << 20, "{taken}");
+}

@@ -1,0 +1,386 @@
+//! TLS between members: who is let in, who is not, and what changes without a restart.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rafthttp::{
+    metrics::Direction,
+    tls::{HandshakeReason, Reloads, Tls, TlsConfig, TlsError},
+};
+use rcgen::KeyPair;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+
+use certificates::{Authority, Files, Issued, Leaf, fixture, self_signed};
+
+#[path = "support/certificates.rs"]
+mod certificates;
+
+type Outcome = (Result<(), HandshakeReason>, Result<(), String>);
+
+/// A handshake over memory, and one byte each way: with TLS 1.3 a client learns only then that it was refused.
+async fn meet(server: &Tls, client: Arc<ClientConfig>, name: &str) -> Outcome {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let accepting = async {
+        let mut stream = server.accept(far).await.map_err(|error| error.reason())?;
+        let echoed = async {
+            let byte = stream.read_u8().await?;
+            stream.write_u8(byte).await?;
+            stream.shutdown().await
+        };
+        echoed.await.map_err(|_: io::Error| HandshakeReason::Closed)
+    };
+    let dialling = async {
+        let mut stream = TlsConnector::from(client).connect(name, near).await?;
+        stream.write_u8(7).await?;
+        stream.read_u8().await.map(drop)
+    };
+    let both = async { tokio::join!(accepting, dialling) };
+    let (server, client) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("a handshake ends");
+    (server, client.map_err(|error: io::Error| error.to_string()))
+}
+
+fn load(files: &Files) -> Tls {
+    Tls::load(files.config()).expect("the files are good")
+}
+
+fn dials(tls: &Tls) -> Arc<ClientConfig> {
+    tls.client().expect("there is a trusted CA")
+}
+
+/// A client that trusts `authority`, shows no certificate, and offers `alpn`.
+fn stranger(authority: &Authority, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).expect("a certificate")).expect("an anchor");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let mut client = client.with_root_certificates(roots).with_no_client_auth();
+    client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(client)
+}
+
+async fn two_of_this_kind_meet(issued: Issued, authority: &str, name: &str) {
+    let files = Files::new(&issued, authority);
+    let tls = load(&files);
+    assert_eq!(meet(&tls, dials(&tls), name).await, (Ok(()), Ok(())));
+    assert_eq!(tls.handshake_failures().total(), 0);
+}
+
+#[tokio::test]
+async fn members_with_p256_keys_meet() {
+    let authority = Authority::new("ca");
+    two_of_this_kind_meet(authority.issue(Leaf::default()), &authority.pem, "localhost").await;
+}
+
+#[tokio::test]
+async fn members_with_p384_keys_meet() {
+    let authority = Authority::new("ca");
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("ring makes these");
+    two_of_this_kind_meet(authority.issue(Leaf { key, ..Leaf::default() }), &authority.pem, "localhost").await;
+}
+
+#[tokio::test]
+async fn members_with_ed25519_keys_meet() {
+    let authority = Authority::new("ca");
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("ring makes these");
+    two_of_this_kind_meet(authority.issue(Leaf { key, ..Leaf::default() }), &authority.pem, "localhost").await;
+}
+
+#[tokio::test]
+async fn members_with_rsa_keys_meet() {
+    let authority = Authority::new("ca");
+    let key = KeyPair::from_pem(&fixture("rsa2048.key")).expect("an RSA key");
+    two_of_this_kind_meet(authority.issue(Leaf { key, ..Leaf::default() }), &authority.pem, "localhost").await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_vouches_for_itself_is_trusted_as_its_own_authority() {
+    let issued = self_signed(Leaf::default());
+    let authority = issued.cert.clone();
+    two_of_this_kind_meet(issued, &authority, "localhost").await;
+}
+
+#[tokio::test]
+async fn a_chain_with_an_intermediate_leads_to_the_authority() {
+    let root = Authority::new("root");
+    let between = root.intermediate("between");
+    let mut issued = between.issue(Leaf::default());
+    issued.cert.push_str(&between.pem);
+    two_of_this_kind_meet(issued, &root.pem, "localhost").await;
+}
+
+#[tokio::test]
+async fn a_peer_is_known_by_its_address_alone() {
+    let authority = Authority::new("ca");
+    let leaf = Leaf { names: vec!["127.0.0.1", "::1"], ..Leaf::default() };
+    let issued = authority.issue(leaf);
+    let files = Files::new(&issued, &authority.pem);
+    let tls = load(&files);
+    assert_eq!(meet(&tls, dials(&tls), "127.0.0.1").await, (Ok(()), Ok(())));
+    assert_eq!(meet(&tls, dials(&tls), "::1").await, (Ok(()), Ok(())));
+    assert!(meet(&tls, dials(&tls), "127.0.0.2").await.1.is_err());
+}
+
+#[tokio::test]
+async fn a_client_of_another_authority_is_refused_and_counted() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let server = Files::new(&ours.issue(Leaf::default()), &ours.pem);
+    // It trusts us; we do not trust it.
+    let client = Files::new(&theirs.issue(Leaf::default()), &ours.pem);
+    let (server, client) = (load(&server), load(&client));
+    let (accepted, dialled) = meet(&server, dials(&client), "localhost").await;
+    assert_eq!(accepted, Err(HandshakeReason::UnknownAuthority));
+    assert!(dialled.is_err());
+    assert_eq!(server.handshake_failures().total(), 1);
+}
+
+#[tokio::test]
+async fn a_server_of_another_authority_is_refused_and_the_server_is_told_why() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let server = Files::new(&theirs.issue(Leaf::default()), &ours.pem);
+    let client = Files::new(&ours.issue(Leaf::default()), &ours.pem);
+    let (server, client) = (load(&server), load(&client));
+    let (accepted, dialled) = meet(&server, dials(&client), "localhost").await;
+    assert_eq!(accepted, Err(HandshakeReason::UnknownAuthority));
+    assert!(dialled.is_err());
+    assert_eq!(server.handshake_failures().of((Direction::In, HandshakeReason::UnknownAuthority)), 1);
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_refused_when_there_is_an_authority() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let tls = Tls::load(TlsConfig { client_cert_auth: false, ..files.config() }).expect("the files are good");
+    let (accepted, dialled) = meet(&tls, stranger(&authority, &[]), "localhost").await;
+    assert_eq!(accepted, Err(HandshakeReason::NoCertificate));
+    assert!(dialled.is_err());
+}
+
+#[tokio::test]
+async fn without_an_authority_anyone_is_served_and_nobody_is_dialled() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let config = TlsConfig { trusted_ca_file: None, client_cert_auth: false, ..files.config() };
+    let tls = Tls::load(config).expect("the files are good");
+    assert_eq!(meet(&tls, stranger(&authority, &[]), "localhost").await, (Ok(()), Ok(())));
+    assert!(tls.client().is_none());
+}
+
+#[tokio::test]
+async fn a_certificate_that_expired_is_refused() {
+    let authority = Authority::new("ca");
+    let server = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let client = Files::new(&authority.issue(Leaf { not_after: 2021, ..Leaf::default() }), &authority.pem);
+    let (accepted, _) = meet(&load(&server), dials(&load(&client)), "localhost").await;
+    assert_eq!(accepted, Err(HandshakeReason::Expired));
+}
+
+#[tokio::test]
+async fn a_client_of_a_common_name_that_is_not_allowed_is_refused() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let other = Files::new(&authority.issue(Leaf { common_name: "other", ..Leaf::default() }), &authority.pem);
+    let config = TlsConfig { allowed_common_names: vec!["member".to_owned()], ..files.config() };
+    let tls = Tls::load(config).expect("the files are good");
+    assert_eq!(meet(&tls, dials(&load(&files)), "localhost").await, (Ok(()), Ok(())));
+    assert_eq!(meet(&tls, dials(&load(&other)), "localhost").await.0, Err(HandshakeReason::Name));
+}
+
+#[tokio::test]
+async fn a_server_of_a_common_name_that_is_not_allowed_is_not_spoken_to() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let config = TlsConfig { allowed_common_names: vec!["other".to_owned()], ..files.config() };
+    let client = Tls::load(config).expect("the files are good");
+    assert!(meet(&load(&files), dials(&client), "localhost").await.1.is_err());
+}
+
+#[tokio::test]
+async fn an_allowed_host_name_binds_both_directions() {
+    let authority = Authority::new("ca");
+    let one = Files::new(&authority.issue(Leaf { names: vec!["localhost", "one"], ..Leaf::default() }), &authority.pem);
+    let two = Files::new(&authority.issue(Leaf { names: vec!["localhost", "two"], ..Leaf::default() }), &authority.pem);
+    let only = |name: &str| {
+        let config = TlsConfig { allowed_hostnames: vec![name.to_owned()], ..one.config() };
+        Tls::load(config).expect("the files are good")
+    };
+    assert_eq!(meet(&only("one"), dials(&only("one")), "localhost").await, (Ok(()), Ok(())));
+    assert_eq!(meet(&only("one"), dials(&load(&two)), "localhost").await.0, Err(HandshakeReason::Name));
+    assert!(meet(&load(&one), dials(&only("two")), "localhost").await.1.is_err());
+}
+
+#[tokio::test]
+async fn clients_that_offer_http_1_or_2_or_nothing_are_served_and_others_get_an_alert() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let config = TlsConfig { trusted_ca_file: None, client_cert_auth: false, ..files.config() };
+    let tls = Tls::load(config).expect("the files are good");
+    for offer in [&[][..], &[&b"http/1.1"[..]], &[b"h2"], &[b"h2", b"http/1.1"]] {
+        assert_eq!(meet(&tls, stranger(&authority, offer), "localhost").await, (Ok(()), Ok(())), "{offer:?}");
+    }
+    let (accepted, dialled) = meet(&tls, stranger(&authority, &[b"spdy/3"]), "localhost").await;
+    assert_eq!(accepted, Err(HandshakeReason::Protocol));
+    assert!(dialled.is_err_and(|error| error.contains("NoApplicationProtocol")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_let_go_after_ten_seconds() {
+    let authority = Authority::new("ca");
+    let tls = load(&Files::new(&authority.issue(Leaf::default()), &authority.pem));
+    let (_near, far) = tokio::io::duplex(1024);
+    let begin = tokio::time::Instant::now();
+    let error = tls.accept(far).await.expect_err("nobody is there");
+    assert_eq!(error.reason(), HandshakeReason::Timeout);
+    assert_eq!(begin.elapsed().as_secs(), 10);
+}
+
+#[tokio::test]
+async fn plain_http_on_a_tls_port_is_a_protocol_failure() {
+    let authority = Authority::new("ca");
+    let tls = load(&Files::new(&authority.issue(Leaf::default()), &authority.pem));
+    let (mut near, far) = tokio::io::duplex(1024);
+    near.write_all(b"GET /raft/probing HTTP/1.1\r\n\r\n").await.expect("there is room");
+    assert_eq!(tls.accept(far).await.expect_err("not TLS").reason(), HandshakeReason::Protocol);
+}
+
+/// The files are looked at once a second, by tokio's clock.
+async fn after_a_second() {
+    tokio::time::sleep(Duration::from_millis(1001)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_pair_is_used_without_a_restart() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let tls = load(&files);
+    let before = tls.expiry();
+    files.replace(&authority.issue(Leaf { not_after: 2191, ..Leaf::default() }));
+    after_a_second().await;
+    assert!(tls.expiry() > before);
+    assert_eq!(tls.reloads(), Reloads { ok: 1, failed: 0 });
+    assert_eq!(meet(&tls, dials(&tls), "localhost").await, (Ok(()), Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_pair_is_counted_once_and_the_old_one_stays() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let tls = load(&files);
+    let before = tls.expiry();
+    files.write("cert.pem", "not a certificate");
+    for _ in 0..3 {
+        after_a_second().await;
+        assert_eq!(tls.expiry(), before);
+    }
+    assert_eq!(tls.reloads(), Reloads { ok: 0, failed: 1 });
+    assert_eq!(meet(&tls, dials(&tls), "localhost").await, (Ok(()), Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_without_its_key_waits_for_the_key() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let tls = load(&files);
+    let next = authority.issue(Leaf { not_after: 2191, ..Leaf::default() });
+    files.write("cert.pem", &next.cert);
+    after_a_second().await;
+    assert_eq!(tls.reloads(), Reloads { ok: 0, failed: 1 });
+    files.write("key.pem", &next.key);
+    after_a_second().await;
+    assert_eq!(tls.reloads(), Reloads { ok: 1, failed: 1 });
+}
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_swapped_by_its_link_is_read_again() {
+    use std::os::unix::fs::symlink;
+
+    let authority = Authority::new("ca");
+    let old = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let new = Files::new(&authority.issue(Leaf { not_after: 2191, ..Leaf::default() }), &authority.pem);
+    let mount = tempfile::tempdir().expect("a temporary directory");
+    let (data, next) = (mount.path().join("..data"), mount.path().join("..data_tmp"));
+    symlink(old.path(""), &data).expect("the directory is ours");
+    let tls = Tls::load(TlsConfig {
+        cert_file: data.join("cert.pem"),
+        key_file: data.join("key.pem"),
+        trusted_ca_file: Some(data.join("ca.pem")),
+        ..TlsConfig::default()
+    });
+    let tls = tls.expect("the files are good");
+    symlink(new.path(""), &next).and_then(|()| std::fs::rename(&next, &data)).expect("the directory is ours");
+    after_a_second().await;
+    assert_eq!(tls.reloads(), Reloads { ok: 1, failed: 0 });
+}
+
+#[test]
+fn the_expiry_is_the_leafs() {
+    let authority = Authority::new("ca");
+    let tls = load(&Files::new(&authority.issue(Leaf { not_after: 2100, ..Leaf::default() }), &authority.pem));
+    // 2100-01-01T00:00:00Z
+    assert_eq!(tls.expiry(), SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800));
+}
+
+fn refusal(issued: &Issued, authority: &str) -> String {
+    let files = Files::new(issued, authority);
+    let error = Tls::load(files.config()).expect_err("these files cannot be used").to_string();
+    assert!(!error.contains('\n'), "{error}");
+    error.replace(&files.path("").display().to_string(), "")
+}
+
+#[test]
+fn a_pair_of_etcds_auto_tls_is_refused_with_the_curve_named() {
+    let (cert, key) = (fixture("p521.pem"), fixture("p521.key"));
+    let error = refusal(&Issued { cert: cert.clone(), key }, &cert);
+    assert!(error.contains("cert.pem: the certificate has a key on the curve P-521"), "{error}");
+}
+
+#[test]
+fn a_certificate_of_version_1_is_refused_with_the_version_named() {
+    let (cert, key) = (fixture("version1.pem"), fixture("version1.key"));
+    let error = refusal(&Issued { cert: cert.clone(), key }, &cert);
+    assert_eq!(error, "cert.pem: the certificate is X.509 version 1, and only version 3 is taken");
+}
+
+#[tokio::test]
+async fn a_peers_certificate_that_is_a_ca_is_refused_with_that_said() {
+    let authority = Authority::new("ca");
+    let server = Files::new(&authority.issue(Leaf { is_authority: true, ..Leaf::default() }), &authority.pem);
+    let client = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let (_, dialled) = meet(&load(&server), dials(&load(&client)), "localhost").await;
+    assert!(dialled.as_ref().is_err_and(|error| error.contains("Authority")), "{dialled:?}");
+}
+
+#[test]
+fn a_key_that_is_another_certificates_is_refused() {
+    let authority = Authority::new("ca");
+    let mut issued = authority.issue(Leaf::default());
+    issued.key = authority.issue(Leaf::default()).key;
+    assert_eq!(refusal(&issued, &authority.pem), "key.pem: not the key of the certificate in cert.pem");
+}
+
+#[test]
+fn an_error_names_the_file() {
+    let authority = Authority::new("ca");
+    let issued = authority.issue(Leaf::default());
+    assert!(refusal(&issued, "nothing").starts_with("ca.pem: no certificate in PEM"));
+    let files = Files::new(&issued, &authority.pem);
+    let missing = TlsConfig { key_file: files.path("missing.pem"), ..files.config() };
+    assert!(matches!(Tls::load(missing), Err(TlsError::Read { path, .. }) if path.ends_with("missing.pem")));
+}
+
+#[test]
+fn names_without_an_authority_are_refused() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let config = TlsConfig { trusted_ca_file: None, client_cert_auth: false, ..files.config() };
+    let names = TlsConfig { allowed_common_names: vec!["member".to_owned()], ..config.clone() };
+    assert!(matches!(Tls::load(names), Err(TlsError::Config(_))));
+    assert!(matches!(Tls::load(TlsConfig { client_cert_auth: true, ..config }), Err(TlsError::Config(_))));
+}
