@@ -9,10 +9,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rafthttp::{
+    Critical, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, SnapshotStore, Transport,
     id::MemberId,
-    
-        Critical, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Transport, SnapshotStore,
-    ,
     wire::raftpb::{Message, MessageType},
 };
 use tokio::sync::Notify;
