@@ -48,10 +48,10 @@ pub(crate) enum BenchError {
     Store(#[source] std::io::Error),
     /// The transport cannot be built, or the peer not be added.
     #[error(transparent)]
-    Transport(#[from] rafthttp::transport::TransportError),
+    Transport(#[from] rafthttp::TransportError),
     /// A `HOST:PORT` that is no peer's.
     #[error(transparent)]
-    Url(#[from] rafthttp::transport::urls::PeerUrlError),
+    Url(#[from] rafthttp::PeerUrlError),
     /// The streams to the peer did not open in time.
     #[error("no streams to {peer} within {seconds} s{why}")]
     NoStreams {
