@@ -10,6 +10,9 @@ mod serving;
 
 use cli::{Flags, Stop};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let Flags { log, grace, command } = Flags::of_this_process();
     let runtime = command.runtime();

@@ -386,4 +386,5 @@ async fn a_peer_that_is_silent_in_the_handshake_costs_ten_seconds() {
     let begin = Instant::now();
     let error = Client::new(identity(), Some(tls), DIAL_TIMEOUT).dial(&at).await.err().expect("nobody answers");
     assert_eq!(begin.elapsed().as_secs(), 10);
+    assert_eq!(error.attempt_result(), AttemptResult::Timeout);
 }

@@ -1,0 +1,254 @@
+//! What a member is told at its start.
+
+use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::{
+    tls::Tls,
+    transport::{limits::Limits, urls::PeerUrl},
+};
+
+/// etcd's default `--initial-cluster-token`.
+pub const DEFAULT_TOKEN: &str = "etcd-cluster";
+
+/// How a [`Node`](super::Node) is started. The names are those of etcd's flags.
+#[derive(Debug)]
+pub struct Config {
+    /// The name of this member. Default `default`.
+    pub name: String,
+    /// Where everything is kept; made if it is not there. Default `default.etcd`, as etcd's `{name}.etcd`.
+    pub data_dir: PathBuf,
+    /// Where peers are listened for. Default `http://localhost:2380`.
+    pub listen_peer_urls: Vec<PeerUrl>,
+    /// Peer listeners that are bound already, in place of [`Self::listen_peer_urls`]. Default none.
+    pub peer_listeners: Vec<TcpListener>,
+    /// The peer URLs told to the cluster. Default `http://localhost:2380`.
+    pub initial_advertise_peer_urls: Vec<PeerUrl>,
+    /// Where clients are listened for. Default `http://localhost:2379`.
+    pub listen_client_urls: Vec<PeerUrl>,
+    /// Client listeners that are bound already, in place of [`Self::listen_client_urls`]. Default none.
+    pub client_listeners: Vec<TcpListener>,
+    /// The client URLs told to the cluster. Default `http://localhost:2379`.
+    pub advertise_client_urls: Vec<String>,
+    /// Name and peer URL of every member at the start; a member with several URLs is there several times. Default
+    /// `default=http://localhost:2380`.
+    pub initial_cluster: Vec<(String, PeerUrl)>,
+    /// What tells clusters with the same URLs apart. Default `etcd-cluster`.
+    pub initial_cluster_token: String,
+    /// Whether the cluster is made or joined. Default new.
+    pub initial_cluster_state: InitialClusterState,
+    /// Time of a heartbeat, and of raft's tick. Default 100 ms.
+    pub heartbeat_interval: Duration,
+    /// How long a follower waits for its leader, at least; a multiple of the heartbeat. Default 1 s.
+    pub election_timeout: Duration,
+    /// Applied entries after which the log is cut. Default 10 000, as etcd 3.6.
+    pub snapshot_count: u64,
+    /// The largest value that a client may write. Default 1.5 MiB.
+    pub max_request_bytes: usize,
+    /// Certificates, for `https` peer URLs. Default none.
+    pub tls: Option<Tls>,
+    /// Where metrics are shown. Default an own one.
+    pub registry: prometheus::Registry,
+    /// Whether etcd's own names of the transport's metrics are exported too. Default true.
+    pub etcd_metrics: bool,
+    /// The share of messages that are traced, 0 to 1. Default 0.
+    pub trace_ratio: f64,
+    /// How often a peer is probed. Default 1 s.
+    pub probe_interval: Duration,
+    /// How long a probe may take. Default 700 ms.
+    pub probe_timeout: Duration,
+    /// Bounds of the transport.
+    pub limits: Limits,
+}
+
+/// Whether the cluster is made or joined (`--initial-cluster-state`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InitialClusterState {
+    /// All members of the initial cluster start a cluster of their own.
+    #[default]
+    New,
+    /// This member was added to a cluster that runs; it learns the IDs from the others.
+    Existing,
+}
+
+impl FromStr for InitialClusterState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "new" => Ok(Self::New),
+            "existing" => Ok(Self::Existing),
+            _ => Err(format!("{text:?} is neither \"new\" nor \"existing\"")),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let url = |text: &str| text.parse::<PeerUrl>().expect("a constant URL");
+        Self {
+            name: "default".to_owned(),
+            data_dir: "default.etcd".into(),
+            listen_peer_urls: vec![url("http://localhost:2380")],
+            peer_listeners: Vec::new(),
+            initial_advertise_peer_urls: vec![url("http://localhost:2380")],
+            listen_client_urls: vec![url("http://localhost:2379")],
+            client_listeners: Vec::new(),
+            advertise_client_urls: vec!["http://localhost:2379".to_owned()],
+            initial_cluster: vec![("default".to_owned(), url("http://localhost:2380"))],
+            initial_cluster_token: DEFAULT_TOKEN.to_owned(),
+            initial_cluster_state: InitialClusterState::New,
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_secs(1),
+            snapshot_count: 10_000,
+            max_request_bytes: 3 << 19,
+            tls: None,
+            registry: prometheus::Registry::new(),
+            etcd_metrics: true,
+            trace_ratio: 0.0,
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(700),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a config cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The heartbeat is zero.
+    #[error("heartbeat-interval must be longer than 0")]
+    Heartbeat,
+    /// The election timeout is too near to the heartbeat (etcd wants five times, too).
+    #[error("election-timeout {election:?} must be at least five times heartbeat-interval {heartbeat:?}")]
+    Election {
+        /// The election timeout.
+        election: Duration,
+        /// The heartbeat.
+        heartbeat: Duration,
+    },
+    /// The log would be cut all the time.
+    #[error("snapshot-count must be at least 1")]
+    SnapshotCount,
+    /// No peer URL to listen on, or to tell.
+    #[error("{0} must name at least one URL")]
+    NoUrl(&'static str),
+    /// The initial cluster does not name this member.
+    #[error("initial-cluster does not name this member, {0:?}")]
+    NotInCluster(String),
+    /// The initial cluster has other URLs for this member than it tells.
+    #[error("initial-cluster has {listed} for {name:?}, initial-advertise-peer-urls is {advertised}")]
+    UrlsDiffer {
+        /// The member.
+        name: String,
+        /// What the initial cluster says.
+        listed: String,
+        /// What the member says.
+        advertised: String,
+    },
+    /// Two members of the initial cluster have the same URL.
+    #[error("initial-cluster has {0} twice")]
+    DuplicateUrl(String),
+}
+
+impl Config {
+    /// Checks what does not depend on whether the member has been started before.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.heartbeat_interval.is_zero() {
+            return Err(ConfigError::Heartbeat);
+        }
+        if self.election_timeout < 5 * self.heartbeat_interval {
+            let (election, heartbeat) = (self.election_timeout, self.heartbeat_interval);
+            return Err(ConfigError::Election { election, heartbeat });
+        }
+        if self.snapshot_count == 0 {
+            return Err(ConfigError::SnapshotCount);
+        }
+        if self.listen_peer_urls.is_empty() && self.peer_listeners.is_empty() {
+            return Err(ConfigError::NoUrl("listen-peer-urls"));
+        }
+        if self.listen_client_urls.is_empty() && self.client_listeners.is_empty() {
+            return Err(ConfigError::NoUrl("listen-client-urls"));
+        }
+        Ok(())
+    }
+
+    /// The members of the initial cluster: each name once, with its URLs, in the order of the flag. Checked as etcd's
+    /// `VerifyBootstrap` does: this member is there, with the URLs that it tells, and no URL is there twice.
+    pub(crate) fn initial_members(&self) -> Result<Vec<(String, Vec<PeerUrl>)>, ConfigError> {
+        let mut members: Vec<(String, Vec<PeerUrl>)> = Vec::new();
+        for (place, (name, url)) in self.initial_cluster.iter().enumerate() {
+            if self.initial_cluster[..place].iter().any(|(_, earlier)| earlier == url) {
+                return Err(ConfigError::DuplicateUrl(url.to_string()));
+            }
+            match members.iter_mut().find(|(known, _)| known == name) {
+                Some((_, urls)) => urls.push(url.clone()),
+                None => members.push((name.clone(), vec![url.clone()])),
+            }
+        }
+        if self.initial_advertise_peer_urls.is_empty() {
+            return Err(ConfigError::NoUrl("initial-advertise-peer-urls"));
+        }
+        let own = members.iter().find(|(name, _)| *name == self.name);
+        let (_, listed) = own.ok_or_else(|| ConfigError::NotInCluster(self.name.clone()))?;
+        if !same_urls(listed, &self.initial_advertise_peer_urls) {
+            let join = |urls: &[PeerUrl]| urls.iter().map(PeerUrl::as_str).collect::<Vec<_>>().join(",");
+            return Err(ConfigError::UrlsDiffer {
+                name: self.name.clone(),
+                listed: join(listed),
+                advertised: join(&self.initial_advertise_peer_urls),
+            });
+        }
+        Ok(members)
+    }
+
+    /// Ticks of an election timeout; a tick is a heartbeat.
+    pub(crate) fn election_ticks(&self) -> usize {
+        let ticks = self.election_timeout.as_nanos() / self.heartbeat_interval.as_nanos().max(1);
+        usize::try_from(ticks).unwrap_or(usize::MAX / 4).clamp(2, usize::MAX / 4)
+    }
+}
+
+/// Whether two lists hold the same URLs, in whatever order.
+pub(crate) fn same_urls(one: &[PeerUrl], other: &[PeerUrl]) -> bool {
+    one.len() == other.len() && one.iter().all(|url| other.contains(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(cluster: &str, own: &str) -> Config {
+        let initial_cluster = cluster
+            .split(',')
+            .map(|pair| pair.split_once('=').expect("name=url"))
+            .map(|(name, url)| (name.to_owned(), url.parse().expect("a URL")))
+            .collect();
+        let initial_advertise_peer_urls = PeerUrl::list(own).expect("URLs");
+        Config { name: "a".to_owned(), initial_cluster, initial_advertise_peer_urls, ..Config::default() }
+    }
+
+    #[test]
+    fn a_member_may_have_several_urls() {
+        let members = config("a=http://h:1,b=http://h:2,a=http://h:3", "http://h:3,http://h:1")
+            .initial_members()
+            .expect("a good cluster");
+        assert_eq!(members.len(), 2);
+        assert_eq!(members[0].1.len(), 2);
+    }
+
+    #[test]
+    fn a_cluster_without_us_or_with_other_urls_of_ours_is_refused() {
+        let error = |cluster| config(cluster, "http://h:1").initial_members().expect_err("must be refused");
+        assert_eq!(error("b=http://h:1"), ConfigError::NotInCluster("a".to_owned()));
+        assert!(matches!(error("a=http://h:2"), ConfigError::UrlsDiffer { .. }));
+        assert_eq!(error("a=http://h:1,b=http://h:1"), ConfigError::DuplicateUrl("http://h:1".to_owned()));
+    }
+
+    #[test]
+    fn the_election_timeout_leaves_room_for_heartbeats() {
+        let config = Config { election_timeout: Duration::from_millis(499), ..Config::default() };
+        assert!(matches!(config.check(), Err(ConfigError::Election { .. })));
+        assert_eq!(Config::default().check(), Ok(()));
+        assert_eq!(Config::default().election_ticks(), 10);
+    }
+}

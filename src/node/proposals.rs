@@ -1,0 +1,220 @@
+//! Proposals of this member's clients: held while there is no leader, and then waited for.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{members::ConfRefusal, request::RequestId};
+use crate::wire::raftpb::ConfChange;
+
+/// What became of a proposal.
+pub(super) type Answer = Result<Outcome, ProposeError>;
+
+/// What a committed proposal did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was written; whether the key was there before.
+    Written { found: bool },
+    /// The membership is as asked.
+    Membership,
+    /// The membership stays as it was.
+    Refused(ConfRefusal),
+}
+
+/// Why a proposal has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ProposeError {
+    /// It was certainly not proposed.
+    #[error("there is no leader")]
+    NoLeader,
+    /// It was certainly not proposed.
+    #[error("too much is on its way already")]
+    Busy,
+    /// It was certainly not proposed, since nothing is any more.
+    #[error("this member takes no part any more")]
+    Halted,
+    /// It was proposed; it may or may not be committed, now or later.
+    #[error("outcome unknown")]
+    Unknown,
+}
+
+/// What a proposal asks.
+#[derive(Debug)]
+pub(super) enum Payload {
+    /// A request, encoded.
+    Request(RequestId, Bytes),
+    /// A change of the membership.
+    ConfChange(ConfChange),
+}
+
+/// By what the outcome finds the proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Request(RequestId),
+    ConfChange(u64),
+}
+
+impl Payload {
+    pub(super) fn key(&self) -> Key {
+        match self {
+            Self::Request(id, _) => Key::Request(*id),
+            Self::ConfChange(change) => Key::ConfChange(change.id),
+        }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Request(_, bytes) => bytes.len(),
+            Self::ConfChange(change) => change.context.len(),
+        }
+    }
+}
+
+/// A proposal on its way to raft. Who asked stops waiting by dropping the other end of `reply`.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) payload: Payload,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+/// The proposals of this member. Their number is bounded by those who may ask at a time (`Client`).
+#[derive(Debug)]
+pub(super) struct Proposals {
+    held: VecDeque<(Instant, Proposal)>,
+    proposed: HashMap<Key, oneshot::Sender<Answer>>,
+    patience: Duration,
+    /// How many ended without an outcome.
+    pub(super) failed: u64,
+}
+
+impl Proposals {
+    /// Holds proposals for `patience` while there is no leader.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { held: VecDeque::new(), proposed: HashMap::new(), patience, failed: 0 }
+    }
+
+    pub(super) fn hold(&mut self, now: Instant, proposal: Proposal) {
+        self.held.push_back((now, proposal));
+    }
+
+    /// The next proposal for raft, unless nobody waits for it any more.
+    pub(super) fn next(&mut self) -> Option<Proposal> {
+        while let Some((_, proposal)) = self.held.pop_front() {
+            if !proposal.reply.is_closed() {
+                return Some(proposal);
+            }
+            self.failed += 1;
+        }
+        None
+    }
+
+    /// Raft has it: from now on it may be committed.
+    pub(super) fn proposed(&mut self, key: Key, reply: oneshot::Sender<Answer>) {
+        self.proposed.insert(key, reply);
+    }
+
+    /// Ends a proposal that raft has not got.
+    pub(super) fn fail(&mut self, reply: oneshot::Sender<Answer>, error: ProposeError) {
+        self.failed += 1;
+        let _ = reply.send(Err(error));
+    }
+
+    /// An entry was applied; if we proposed it, whoever asked hears of it.
+    pub(super) fn applied(&mut self, key: Key, outcome: Outcome) {
+        if let Some(reply) = self.proposed.remove(&key)
+            && reply.send(Ok(outcome)).is_err()
+        {
+            self.failed += 1;
+        }
+    }
+
+    /// Ends what was held too long, forgets what nobody waits for any more.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.held.front().is_some_and(|(since, _)| now.duration_since(*since) >= self.patience) {
+            if let Some((_, proposal)) = self.held.pop_front() {
+                self.fail(proposal.reply, ProposeError::NoLeader);
+            }
+        }
+        let before = self.proposed.len();
+        self.proposed.retain(|_, reply| !reply.is_closed());
+        self.failed += (before - self.proposed.len()) as u64;
+    }
+
+    /// Ends all: what was held was not proposed, the rest is unknown.
+    pub(super) fn halt(&mut self) {
+        while let Some((_, proposal)) = self.held.pop_front() {
+            self.fail(proposal.reply, ProposeError::Halted);
+        }
+        for (_, reply) in std::mem::take(&mut self.proposed) {
+            self.fail(reply, ProposeError::Unknown);
+        }
+    }
+
+    /// How many have no outcome yet.
+    pub(super) fn pending(&self) -> usize {
+        self.held.len() + self.proposed.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposal(counter: u64) -> (Proposal, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        let id = RequestId { member: 1, boot: 1, counter };
+        (Proposal { payload: Payload::Request(id, Bytes::new()), reply }, answer)
+    }
+
+    #[test]
+    fn what_was_held_too_long_was_not_proposed() {
+        let (start, mut proposals) = (Instant::now(), Proposals::new(Duration::from_secs(3)));
+        let (one, mut answer) = proposal(1);
+        proposals.hold(start, one);
+        proposals.expire(start + Duration::from_secs(2));
+        assert!(answer.try_recv().is_err());
+        proposals.expire(start + Duration::from_secs(3));
+        assert_eq!(answer.try_recv(), Ok(Err(ProposeError::NoLeader)));
+        assert_eq!((proposals.pending(), proposals.failed), (0, 1));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_neither_proposed_nor_remembered() {
+        let (start, mut proposals) = (Instant::now(), Proposals::new(Duration::from_secs(3)));
+        let (one, answer) = proposal(1);
+        proposals.hold(start, one);
+        drop(answer);
+        assert!(proposals.next().is_none());
+        let (two, answer) = proposal(2);
+        proposals.proposed(two.payload.key(), two.reply);
+        drop(answer);
+        proposals.expire(start);
+        assert_eq!((proposals.pending(), proposals.failed), (0, 2));
+    }
+
+    #[test]
+    fn an_outcome_finds_its_proposer_once() {
+        let mut proposals = Proposals::new(Duration::from_secs(3));
+        let (one, mut answer) = proposal(1);
+        let key = one.payload.key();
+        proposals.proposed(key, one.reply);
+        proposals.applied(key, Outcome::Written { found: true });
+        proposals.applied(key, Outcome::Written { found: false });
+        assert_eq!(answer.try_recv(), Ok(Ok(Outcome::Written { found: true })));
+    }
+
+    #[test]
+    fn at_the_end_what_was_proposed_is_unknown_and_what_was_held_is_not() {
+        let mut proposals = Proposals::new(Duration::from_secs(3));
+        let ((one, mut first), (two, mut second)) = (proposal(1), proposal(2));
+        proposals.proposed(one.payload.key(), one.reply);
+        proposals.hold(Instant::now(), two);
+        proposals.halt();
+        assert_eq!(first.try_recv(), Ok(Err(ProposeError::Unknown)));
+        assert_eq!(second.try_recv(), Ok(Err(ProposeError::Halted)));
+    }
+}

@@ -1,0 +1,598 @@
+//! Raft itself, without tasks, clocks or connections: what goes in is stepped, and each turn writes, sends and applies
+//! what came of it, in the order that makes raft safe.
+//!
+//! A turn, for each `Ready` of raft-rs:
+//! 1. `messages()` go out: a leader's appends need not wait for its own disk;
+//! 2. snapshot, entries and hard state are written in one synced transaction;
+//! 3. `persisted_messages()` go out: votes and acknowledgements of what is now on the disk;
+//! 4. what is committed is applied, with the applied index and the membership in the transaction of the data;
+//! 5. whoever proposed it, or waits to read it, is answered.
+//!
+//! All messages and proposals that came during one turn share the next, and its sync.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use raft::{RawNode, ReadOnlyOption, StateRole};
+
+use super::{
+    convert::{self, ConvertError},
+    guard::{self, Refusal},
+    members::{ConfRefusal, Membership, PeerChange},
+    proposals::{Key, Outcome, Payload, Proposal, ProposeError, Proposals},
+    reads::{Reads, Waiter},
+    request::{Command, Request, RequestIds},
+    snapshot::{self, Received},
+    state::{Applied, Done},
+    status::{RaftStatus, Role, Shared},
+    storage::{Effect, Store, StoreError},
+};
+use crate::{
+    id::{ClusterId, MemberId},
+    transport::{
+        raft::{RejectionKind, SnapshotStatus},
+        snapshot::SnapshotBody,
+    },
+    wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType},
+};
+
+mod logger;
+
+/// Entries that stay in the log when it is cut, for followers that are a little behind (etcd's
+/// `DefaultSnapshotCatchUpEntries`).
+const CATCH_UP_ENTRIES: u64 = 5000;
+/// Bytes of entries in one append, and in one proposal of ours.
+const APPEND_BYTES: u64 = 1 << 20;
+/// Entries in one proposal of ours.
+const PROPOSAL_ENTRIES: usize = 256;
+/// Bytes that are proposed and not committed yet; what exceeds them is refused, certainly not proposed.
+const UNCOMMITTED_BYTES: u64 = 64 << 20;
+/// Bytes of committed entries that are applied in one transaction.
+const APPLY_BYTES: u64 = 16 << 20;
+
+/// What leaves a turn.
+pub(super) enum Outgoing {
+    Messages(Vec<Message>),
+    Snapshot(Message, SnapshotBody),
+    Peer(PeerChange),
+}
+
+/// Where it goes: the transport, or a test.
+pub(super) type Outbox = Box<dyn FnMut(Outgoing) + Send>;
+
+/// Why raft cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CoreError {
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    #[error("raft refused: {0}")]
+    Raft(#[from] raft::Error),
+    #[error("an entry of our own cannot be sent: {0}")]
+    Convert(#[from] ConvertError),
+    #[error("raft took a snapshot that was not received")]
+    NoSnapshot,
+}
+
+/// Whether to go on after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    /// This member applied its own removal.
+    Removed,
+}
+
+/// Why raft did not take a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotTaken {
+    pub(super) kind: RejectionKind,
+    pub(super) why: String,
+}
+
+impl NotTaken {
+    fn refused(why: impl ToString) -> Self {
+        Self { kind: RejectionKind::Refused, why: why.to_string() }
+    }
+
+    fn failed(why: impl ToString) -> Self {
+        Self { kind: RejectionKind::Failed, why: why.to_string() }
+    }
+}
+
+/// What a [`Core`] is told once.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) member: MemberId,
+    pub(super) cluster: ClusterId,
+    pub(super) election_ticks: usize,
+    pub(super) election_timeout: Duration,
+    pub(super) snapshot_count: u64,
+    pub(super) max_request_bytes: usize,
+}
+
+/// One member's raft, with its log and its state machine.
+pub(super) struct Core {
+    settings: Settings,
+    raw: RawNode<Store>,
+    membership: Membership,
+    shared: Arc<Shared>,
+    outbox: Outbox,
+    ids: RequestIds,
+    proposals: Proposals,
+    reads: Reads,
+    /// Snapshots that were found whole and stepped; raft takes one of them, or none.
+    received: Vec<Received>,
+    /// Snapshots that raft handed out and that cannot be sent: raft is told after the `Ready`.
+    unsent: Vec<u64>,
+    leader: u64,
+    leader_commit: u64,
+    halted: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        settings: Settings,
+        store: Store,
+        ids: RequestIds,
+        shared: Arc<Shared>,
+        outbox: Outbox,
+    ) -> Result<Self, CoreError> {
+        let membership = store.membership()?;
+        let config = raft::Config {
+            id: settings.member.0,
+            election_tick: settings.election_ticks,
+            heartbeat_tick: 1,
+            applied: store.applied(),
+            max_size_per_msg: APPEND_BYTES,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: ReadOnlyOption::Safe,
+            max_uncommitted_size: UNCOMMITTED_BYTES,
+            max_committed_size_per_ready: APPLY_BYTES,
+            ..raft::Config::default()
+        };
+        let raw = RawNode::new(&config, store, &logger::tracing_logger())?;
+        let (patience, retry) = (settings.election_timeout * 3, settings.election_timeout / 2);
+        let core = Self {
+            reads: Reads::new(ids.clone(), retry),
+            proposals: Proposals::new(patience),
+            settings,
+            raw,
+            membership,
+            shared,
+            outbox,
+            ids,
+            received: Vec::new(),
+            unsent: Vec::new(),
+            leader: 0,
+            leader_commit: 0,
+            halted: false,
+        };
+        core.publish();
+        Ok(core)
+    }
+
+    /// Gives raft a message that came from `peer`, if it is one that raft can take.
+    pub(super) fn step(&mut self, peer: MemberId, message: Message) -> Result<(), NotTaken> {
+        let kind = message.r#type;
+        if kind == MessageType::MsgSnap as i32 {
+            return Err(NotTaken::refused("a snapshot comes with its body"));
+        }
+        self.check(peer, &message)?;
+        if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
+            self.leader_commit = message.commit;
+        }
+        let message = if kind == MessageType::MsgProp as i32 { self.admit(message)? } else { message };
+        let message = convert::message_from_raftpb(message).map_err(NotTaken::refused)?;
+        self.raw.step(message).map_err(|error| match error {
+            raft::Error::StepPeerNotFound => NotTaken::refused("it answers, and is no member"),
+            raft::Error::ProposalDropped => NotTaken::failed("the proposal was dropped: no leader, or it is busy"),
+            other => NotTaken::failed(other),
+        })
+    }
+
+    /// Gives raft a snapshot whose body was received and found whole.
+    pub(super) fn step_snapshot(&mut self, peer: MemberId, message: Message, body: Received) -> Result<(), NotTaken> {
+        self.check(peer, &message)?;
+        let message = convert::message_from_raftpb(message).map_err(NotTaken::refused)?;
+        self.received.push(body);
+        self.raw.step(message).map_err(NotTaken::failed)
+    }
+
+    fn check(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
+        if self.halted {
+            return Err(NotTaken::refused("this member takes no part any more"));
+        }
+        let refusal = match guard::check(&self.raw.raft, peer, message, self.settings.max_request_bytes) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        if let Refusal::LostData { .. } = refusal {
+            self.halt(&refusal.to_string());
+        }
+        Err(NotTaken::refused(refusal))
+    }
+
+    /// Whether raft must write before it is given this message: a leader is elected only with all its log on the
+    /// disk, or raft-rs panics (`become_leader`).
+    pub(super) fn must_turn_before(&self, kind: i32) -> bool {
+        let elects = kind == MessageType::MsgTimeoutNow as i32
+            || kind == MessageType::MsgVoteResp as i32
+            || kind == MessageType::MsgPreVoteResp as i32;
+        let log = &self.raw.raft.raft_log;
+        elects && (!log.unstable_entries().is_empty() || log.unstable_snapshot().is_some())
+    }
+
+    /// A proposal from the network: raft takes it when we lead, or passes it on. What the leader does not take of the
+    /// membership becomes an entry that says so.
+    fn admit(&self, mut message: Message) -> Result<Message, NotTaken> {
+        if self.raw.raft.state == StateRole::Leader {
+            for entry in &mut message.entries {
+                if entry.r#type == EntryType::EntryConfChange as i32 {
+                    *entry = self.admitted(std::mem::take(entry))?;
+                }
+            }
+        }
+        Ok(message)
+    }
+
+    fn admitted(&self, entry: Entry) -> Result<Entry, NotTaken> {
+        let change: ConfChange = prost::Message::decode(entry.data.as_ref()).map_err(NotTaken::refused)?;
+        let Err(why) = self.check_conf_change(&change) else { return Ok(entry) };
+        let command = Command::Refusal { conf_change: change.id, why };
+        Ok(Entry { data: Request { id: self.ids.next(), command }.encode(), ..Entry::default() })
+    }
+
+    /// Whether the leader takes a change of the membership now.
+    fn check_conf_change(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
+        if self.raw.raft.has_pending_conf() {
+            return Err(ConfRefusal::Pending);
+        }
+        self.membership.check(change)?;
+        let promotes = change.r#type == ConfChangeType::ConfChangeAddNode as i32
+            && self.membership.get(MemberId(change.node_id)).is_some();
+        // etcd's `isLearnerReady`.
+        let last = self.raw.raft.raft_log.last_index();
+        let matched = self.raw.raft.prs().get(change.node_id).map_or(0, |progress| progress.matched);
+        if promotes && matched.saturating_mul(10) < last.saturating_mul(9) {
+            return Err(ConfRefusal::NotReady);
+        }
+        Ok(())
+    }
+
+    pub(super) fn propose(&mut self, now: Instant, proposal: Proposal) {
+        if self.halted {
+            return self.proposals.fail(proposal.reply, ProposeError::Halted);
+        }
+        self.proposals.hold(now, proposal);
+    }
+
+    /// Tells `waiter` when this member may answer a linearizable read. It hears nothing if that does not come to be.
+    pub(super) fn read(&mut self, waiter: Waiter) {
+        if !self.halted {
+            self.reads.ask(waiter);
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) {
+        if !self.halted {
+            self.raw.tick();
+            self.proposals.expire(now);
+            self.reads.expire();
+        }
+    }
+
+    pub(super) fn report_unreachable(&mut self, id: MemberId) {
+        if !self.halted {
+            self.raw.report_unreachable(id.0);
+        }
+    }
+
+    pub(super) fn report_snapshot(&mut self, id: MemberId, status: SnapshotStatus) {
+        if !self.halted {
+            let status = match status {
+                SnapshotStatus::Finish => raft::SnapshotStatus::Finish,
+                SnapshotStatus::Failure => raft::SnapshotStatus::Failure,
+            };
+            self.raw.report_snapshot(id.0, status);
+        }
+    }
+
+    /// If we lead, hands over to the voter that has most of the log. Whether there is one.
+    pub(super) fn transfer_leadership(&mut self) -> bool {
+        if self.halted || self.raw.raft.state != StateRole::Leader {
+            return false;
+        }
+        let progress = self.raw.raft.prs();
+        let voters = progress.iter().filter(|(id, one)| {
+            **id != self.settings.member.0 && one.recent_active && progress.conf().voters().contains(**id)
+        });
+        let Some(to) = voters.max_by_key(|(_, one)| one.matched).map(|(id, _)| *id) else { return false };
+        tracing::info!(to = %MemberId(to), "handing leadership over");
+        self.raw.transfer_leader(to);
+        true
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    /// Takes no part any more, and stays up to say why.
+    fn halt(&mut self, why: &str) {
+        tracing::error!(member = %self.settings.member, "taking no further part: {why}");
+        self.halted = true;
+        self.end_waiting();
+        self.shared.update(|status| {
+            status.leader = MemberId(0);
+            status.halted = Some(why.to_owned());
+        });
+    }
+
+    /// Nobody who waits for an answer gets one.
+    pub(super) fn end_waiting(&mut self) {
+        self.proposals.halt();
+        self.reads.halt();
+    }
+
+    /// Makes lasting what was applied without a sync.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.raw.store().sync()
+    }
+
+    /// Writes, sends and applies all that came of what was stepped.
+    pub(super) fn turn(&mut self, now: Instant) -> Result<Flow, CoreError> {
+        if self.halted {
+            return Ok(Flow::Continue);
+        }
+        self.submit(now);
+        while self.raw.has_ready() {
+            let flow = self.handle_ready()?;
+            self.follow_leader();
+            if flow == Flow::Removed {
+                self.publish();
+                return Ok(flow);
+            }
+            self.submit(now);
+        }
+        self.received.clear();
+        self.cut_log()?;
+        self.publish();
+        Ok(Flow::Continue)
+    }
+
+    fn handle_ready(&mut self) -> Result<Flow, CoreError> {
+        let mut ready = self.raw.ready();
+        self.send(convert::messages_to_raftpb(ready.take_messages())?);
+        self.save(&mut ready)?;
+        self.send(convert::messages_to_raftpb(ready.take_persisted_messages())?);
+        for state in ready.take_read_states() {
+            self.reads.confirmed(&state.request_ctx, state.index);
+        }
+        let mut committed = ready.take_committed_entries();
+        let mut light = self.raw.advance_append(ready);
+        self.send(convert::messages_to_raftpb(light.take_messages())?);
+        committed.append(&mut light.take_committed_entries());
+        let entries: Vec<Entry> = committed.into_iter().map(convert::entry_to_raftpb).collect::<Result<_, _>>()?;
+        let flow = self.apply(entries)?;
+        if flow == Flow::Continue {
+            let applied = self.raw.store().applied();
+            self.raw.advance_apply_to(applied);
+            for id in std::mem::take(&mut self.unsent) {
+                self.raw.report_snapshot(id, raft::SnapshotStatus::Failure);
+            }
+        }
+        self.reads.applied(self.raw.store().applied());
+        Ok(flow)
+    }
+
+    /// Writes snapshot, entries and hard state in one transaction.
+    fn save(&mut self, ready: &mut raft::Ready) -> Result<(), CoreError> {
+        let (entries, hard_state, sync) = (ready.take_entries(), ready.hs().cloned(), ready.must_sync());
+        if ready.snapshot().is_empty() {
+            return Ok(self.raw.mut_store().save(entries, hard_state, sync)?);
+        }
+        let metadata = ready.snapshot().get_metadata().clone();
+        let place = self.received.iter().position(|body| (body.index, body.term) == (metadata.index, metadata.term));
+        let body = place.map(|place| self.received.swap_remove(place)).ok_or(CoreError::NoSnapshot)?;
+        let records = body.records().map_err(StoreError::from)?;
+        self.raw.mut_store().install(metadata, &body.membership, records, entries, hard_state)?;
+        tracing::info!(index = body.index, term = body.term, "installed a snapshot");
+        for change in body.membership.peer_changes(&self.membership, self.settings.member) {
+            (self.outbox)(Outgoing::Peer(change));
+        }
+        self.membership = body.membership.clone();
+        self.shared.membership.store(Arc::new(body.membership.clone()));
+        Ok(())
+    }
+
+    fn send(&mut self, mut messages: Vec<Message>) {
+        let is_snapshot = |message: &mut Message| message.r#type == MessageType::MsgSnap as i32;
+        for snapshot in messages.extract_if(.., is_snapshot).collect::<Vec<_>>() {
+            self.send_snapshot(snapshot);
+        }
+        if !messages.is_empty() {
+            (self.outbox)(Outgoing::Messages(messages));
+        }
+    }
+
+    /// Raft has only the metadata; the body is streamed out of the transaction that was opened with them.
+    fn send_snapshot(&mut self, message: Message) {
+        let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
+        let (index, term) = metadata.map_or((0, 0), |metadata| (metadata.index, metadata.term));
+        match self.raw.store().take_outgoing(message.to, index) {
+            Some(outgoing) => {
+                tracing::info!(to = %MemberId(message.to), index, term, "sending a snapshot");
+                let body = snapshot::body(outgoing, self.settings.cluster.0, term);
+                (self.outbox)(Outgoing::Snapshot(message, body));
+            }
+            None => self.unsent.push(message.to),
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<Flow, CoreError> {
+        if entries.is_empty() {
+            return Ok(Flow::Continue);
+        }
+        let (mut applied, mut conf_state) = (Applied::default(), None);
+        for entry in entries {
+            let raw = &mut self.raw;
+            applied.add(entry, self.settings.member, &mut self.membership, |change| {
+                let Some(change) = convert::conf_change_to_apply(change) else { return Ok(()) };
+                conf_state = Some(raw.apply_conf_change(&change).map_err(|_| ConfRefusal::Raft)?);
+                Ok(())
+            });
+            // Whoever was removed must not step any more: raft-rs looks for itself among the members, and panics.
+            if applied.removed {
+                break;
+            }
+        }
+        let membership = applied.membership_changed.then(|| self.membership.to_json());
+        let writes = std::mem::take(&mut applied.writes);
+        let found = self.raw.mut_store().apply(Effect { index: applied.index, writes, conf_state, membership })?;
+        if applied.membership_changed {
+            self.shared.membership.store(Arc::new(self.membership.clone()));
+        }
+        for change in applied.peers {
+            (self.outbox)(Outgoing::Peer(change));
+        }
+        for (key, done) in applied.outcomes {
+            let outcome = match done {
+                Done::Write(place) => Outcome::Written { found: found.get(place).copied().unwrap_or(false) },
+                Done::Other(outcome) => outcome,
+            };
+            self.proposals.applied(key, outcome);
+        }
+        Ok(if applied.removed { Flow::Removed } else { Flow::Continue })
+    }
+
+    /// Gives raft what was held, if there is a leader to take it.
+    fn submit(&mut self, now: Instant) {
+        let raft = &self.raw.raft;
+        if raft.leader_id == 0 || raft.lead_transferee.is_some() {
+            return;
+        }
+        // A new leader drops reads until it has committed an entry of its own.
+        if raft.state != StateRole::Leader || raft.commit_to_current_term() {
+            if let Some(context) = self.reads.next_round(now) {
+                self.raw.read_index(context);
+            }
+        }
+        self.submit_proposals();
+    }
+
+    fn submit_proposals(&mut self) {
+        let mut batch: Vec<(Entry, Key, _)> = Vec::new();
+        let mut bytes = 0;
+        while let Some(proposal) = self.proposals.next() {
+            let (key, size) = (proposal.payload.key(), proposal.payload.size());
+            match proposal.payload {
+                Payload::Request(_, data) => {
+                    bytes += size;
+                    batch.push((Entry { data, ..Entry::default() }, key, proposal.reply));
+                }
+                Payload::ConfChange(change) => {
+                    // What was asked before goes before; and one at a time, so that raft sees each pending.
+                    self.propose_batch(std::mem::take(&mut batch));
+                    bytes = 0;
+                    let refused = self.is_leader().then(|| self.check_conf_change(&change)).and_then(Result::err);
+                    if let Some(why) = refused {
+                        let _ = proposal.reply.send(Ok(Outcome::Refused(why)));
+                        continue;
+                    }
+                    let data = prost::Message::encode_to_vec(&change).into();
+                    let entry = Entry { r#type: EntryType::EntryConfChange as i32, data, ..Entry::default() };
+                    self.propose_batch(vec![(entry, key, proposal.reply)]);
+                }
+            }
+            if bytes as u64 >= APPEND_BYTES || batch.len() >= PROPOSAL_ENTRIES {
+                self.propose_batch(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+        }
+        self.propose_batch(batch);
+    }
+
+    fn propose_batch(&mut self, batch: Vec<(Entry, Key, tokio::sync::oneshot::Sender<super::proposals::Answer>)>) {
+        if batch.is_empty() {
+            return;
+        }
+        let (mut entries, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for (entry, key, reply) in batch {
+            entries.push(entry);
+            replies.push((key, reply));
+        }
+        let stepped = convert::proposal(self.settings.member.0, entries).map(|message| self.raw.step(message));
+        let taken = matches!(stepped, Ok(Ok(())));
+        for (key, reply) in replies {
+            if taken {
+                self.proposals.proposed(key, reply);
+            } else {
+                self.proposals.fail(reply, ProposeError::Busy);
+            }
+        }
+    }
+
+    fn follow_leader(&mut self) {
+        let (leader, term) = (self.raw.raft.leader_id, self.raw.raft.term);
+        if leader == self.leader {
+            return;
+        }
+        if leader == 0 {
+            tracing::info!(lost = %MemberId(self.leader), term, "no leader");
+        } else {
+            tracing::info!(leader = %MemberId(leader), term, "leader");
+            self.shared.update(|status| status.leader_changes_seen += 1);
+        }
+        self.leader = leader;
+        self.reads.leader_changed();
+    }
+
+    /// Cuts the log once `snapshot_count` more entries were applied than are kept.
+    fn cut_log(&mut self) -> Result<(), CoreError> {
+        let (kept, store) = (self.settings.snapshot_count.min(CATCH_UP_ENTRIES), self.raw.mut_store());
+        let (first, _) = store.first_and_last_index();
+        let applied = store.applied();
+        if applied + 1 < first + kept + self.settings.snapshot_count {
+            return Ok(());
+        }
+        tracing::debug!(first, to = applied - kept, "cutting the log");
+        Ok(store.compact(applied - kept)?)
+    }
+
+    fn publish(&self) {
+        let (raft, store) = (&self.raw.raft, self.raw.store());
+        let (first_index, last_index) = store.first_and_last_index();
+        let leader_commit = self.leader_commit.max(raft.raft_log.committed);
+        let is_learner = self.membership.get(self.settings.member).is_some_and(|member| member.is_learner);
+        self.shared.update(|status| {
+            *status = RaftStatus {
+                leader: MemberId(raft.leader_id),
+                term: raft.term,
+                role: role(raft.state),
+                is_learner,
+                commit: raft.raft_log.committed,
+                applied: store.applied(),
+                first_index,
+                last_index,
+                leader_commit,
+                proposals_pending: self.proposals.pending() as u64,
+                proposals_failed: self.proposals.failed,
+                ..std::mem::take(status)
+            };
+        });
+    }
+}
+
+fn role(state: StateRole) -> Role {
+    match state {
+        StateRole::Follower => Role::Follower,
+        StateRole::PreCandidate => Role::PreCandidate,
+        StateRole::Candidate => Role::Candidate,
+        StateRole::Leader => Role::Leader,
+    }
+}
+
+#[cfg(test)]
+mod tests;

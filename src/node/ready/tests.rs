@@ -1,0 +1,626 @@
+//! Clusters in one thread: a network that loses, repeats and delays by a seed, and crashes that keep only what was synced.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::Mutex,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{
+    node::{
+        members::MemberRecord,
+        proposals::Answer,
+        request::RequestId,
+        storage::Identity,
+    },
+    wire::raftpb::{ConfState, Snapshot, SnapshotMetadata},
+};
+
+const CLUSTER: ClusterId = ClusterId(0xc);
+const TICK: Duration = Duration::from_millis(100);
+
+type Sent = Arc<Mutex<VecDeque<Outgoing>>>;
+
+struct Running {
+    core: Core,
+    sent: Sent,
+    ids: RequestIds,
+    shared: Arc<Shared>,
+}
+
+/// A cluster and its network.
+struct Cluster {
+    directory: tempfile::TempDir,
+    running: BTreeMap<u64, Running>,
+    flying: Vec<(u64, Message)>,
+    random: StdRng,
+    /// Of a hundred messages, how many are lost.
+    loss: u32,
+    cut: Vec<u64>,
+    now: Instant,
+    snapshot_count: u64,
+    snapshots: usize,
+    runtime: tokio::runtime::Runtime,
+    stopped: Vec<u64>,
+}
+
+fn record(id: u64) -> MemberRecord {
+    MemberRecord { id, peer_urls: vec![format!("http://h:{id}")], ..MemberRecord::default() }
+}
+
+fn conf_change(id: u64, kind: ConfChangeType, record: &MemberRecord) -> ConfChange {
+    ConfChange { id, r#type: kind as i32, node_id: record.id, context: record.to_json() }
+}
+
+impl Cluster {
+    fn new(size: u64, seed: u64) -> Self {
+        let mut cluster = Self {
+            directory: tempfile::tempdir().expect("a directory"),
+            running: BTreeMap::new(),
+            flying: Vec::new(),
+            random: StdRng::seed_from_u64(seed),
+            loss: 0,
+            cut: Vec::new(),
+            now: Instant::now(),
+            snapshot_count: 1000,
+            snapshots: 0,
+            runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
+            stopped: Vec::new(),
+        };
+        for id in 1..=size {
+            cluster.bootstrap(id, size);
+            cluster.start(id);
+        }
+        cluster
+    }
+
+    fn path(&self, id: u64) -> PathBuf {
+        self.directory.path().join(id.to_string())
+    }
+
+    fn bootstrap(&self, id: u64, size: u64) {
+        let mut store = Store::open(&self.path(id), 2).expect("a new store");
+        let mut membership = Membership::default();
+        let mut entries = Vec::new();
+        for member in 1..=size {
+            let change = conf_change(0, ConfChangeType::ConfChangeAddNode, &record(member));
+            membership.apply(&change).expect("a new member");
+            let entry = Entry { r#type: 1, term: 1, index: member, data: change.encode_to_vec().into() };
+            entries.push(convert::entry_from_raftpb(entry).expect("a good entry"));
+        }
+        let state = convert::conf_state_from_raftpb(ConfState { voters: (1..=size).collect(), ..Default::default() });
+        let (cluster, joined) = (CLUSTER.0, Vec::new());
+        let identity = Identity { member: id, cluster, name: id.to_string(), token: "t".into(), joined };
+        store.bootstrap(&identity, entries, state, &membership).expect("room");
+    }
+
+    fn start(&mut self, id: u64) {
+        let store = Store::open(&self.path(id), 2).expect("a store that opens");
+        let ids = RequestIds::new(id, store.boot().expect("room"));
+        let sent = Sent::default();
+        let shared = Shared::new(RaftStatus::default(), store.membership().expect("kept"));
+        let settings = Settings {
+            member: MemberId(id),
+            cluster: CLUSTER,
+            election_ticks: 10,
+            election_timeout: TICK * 10,
+            snapshot_count: self.snapshot_count,
+            max_request_bytes: 1 << 20,
+        };
+        let queue = sent.clone();
+        let outbox: Outbox = Box::new(move |outgoing| queue.lock().expect("one thread").push_back(outgoing));
+        let core = Core::new(settings, store, ids.clone(), shared.clone(), outbox).expect("a store that raft takes");
+        self.running.insert(id, Running { core, sent, ids, shared });
+    }
+
+    /// Stops a member as a crash would: what was not synced is lost.
+    fn crash(&mut self, id: u64) {
+        let file = self.path(id).join("node.redb");
+        let kept = self.path(id).join("kept");
+        std::fs::copy(&file, &kept).expect("a copy");
+        self.running.remove(&id);
+        std::fs::rename(kept, file).expect("a rename");
+    }
+
+    fn status(&self, id: u64) -> RaftStatus {
+        self.running[&id].shared.status()
+    }
+
+    fn leader(&self) -> Option<u64> {
+        self.running.keys().copied().find(|id| !self.cut.contains(id) && self.status(*id).role == Role::Leader)
+    }
+
+    /// One tick of everybody's clock, and the network in between.
+    fn tick(&mut self) {
+        self.now += TICK;
+        for id in self.running.keys().copied().collect::<Vec<_>>() {
+            if let Some(member) = self.running.get_mut(&id) {
+                member.core.tick(self.now);
+            }
+            self.turn(id);
+        }
+        for _ in 0..20 {
+            self.deliver();
+        }
+    }
+
+    fn turn(&mut self, id: u64) {
+        let Some(member) = self.running.get_mut(&id) else { return };
+        if member.core.turn(self.now).expect("the disk is fine") == Flow::Removed {
+            self.stopped.push(id);
+        }
+        let sent: Vec<_> = member.sent.lock().expect("one thread").drain(..).collect();
+        for outgoing in sent {
+            match outgoing {
+                Outgoing::Messages(messages) => self.flying.extend(messages.into_iter().map(|message| (id, message))),
+                Outgoing::Snapshot(message, body) => self.carry_snapshot(id, message, body),
+                Outgoing::Peer(_) => {}
+            }
+        }
+        if self.stopped.contains(&id) {
+            self.running.remove(&id);
+        }
+    }
+
+    fn deliver(&mut self) {
+        for (from, message) in std::mem::take(&mut self.flying) {
+            let (to, draw) = (message.to, self.random.random_range(0..100));
+            if draw < self.loss || self.cut.contains(&from) || self.cut.contains(&to) {
+                continue;
+            }
+            // As the wire carries it.
+            let message = Message::decode(message.encode_to_vec().as_slice()).expect("it was encoded");
+            let Some(member) = self.running.get_mut(&to) else { continue };
+            if member.core.must_turn_before(message.r#type) {
+                self.turn(to);
+            }
+            let Some(member) = self.running.get_mut(&to) else { continue };
+            let _ = member.core.step(MemberId(from), message);
+        }
+        for id in self.running.keys().copied().collect::<Vec<_>>() {
+            self.turn(id);
+        }
+    }
+
+    fn carry_snapshot(&mut self, from: u64, message: Message, body: SnapshotBody) {
+        self.snapshots += 1;
+        let pieces: Vec<_> = self.runtime.block_on(body.stream.collect());
+        let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.expect("readable")).collect();
+        let path = self.directory.path().join(format!("snapshot-{}", self.snapshots));
+        std::fs::write(&path, bytes).expect("room");
+        let snapshot = message.snapshot.clone().expect("it is a MsgSnap");
+        let arrives = !self.cut.contains(&from) && !self.cut.contains(&message.to);
+        let status = match self.running.get_mut(&message.to).filter(|_| arrives) {
+            Some(member) => {
+                let received = Received::check(&path, CLUSTER.0, &snapshot).expect("whole");
+                let _ = member.core.step_snapshot(MemberId(from), message.clone(), received);
+                SnapshotStatus::Finish
+            }
+            None => SnapshotStatus::Failure,
+        };
+        if let Some(member) = self.running.get_mut(&from) {
+            member.core.report_snapshot(MemberId(message.to), status);
+        }
+    }
+
+    fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        for _ in 0..600 {
+            if done(self) {
+                return;
+            }
+            self.tick();
+        }
+        let states: Vec<_> = self.running.keys().map(|id| self.status(*id)).collect();
+        panic!("{what} did not come to be: {states:#?}");
+    }
+
+    fn propose(&mut self, id: u64, payload: impl FnOnce(RequestId) -> Payload) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        let now = self.now;
+        let member = self.running.get_mut(&id).expect("it runs");
+        let payload = payload(member.ids.next());
+        member.core.propose(now, Proposal { payload, reply });
+        answer
+    }
+
+    fn put(&mut self, id: u64, key: &str, value: &str) -> oneshot::Receiver<Answer> {
+        let command = Command::Put { key: key.to_owned().into(), value: value.to_owned().into() };
+        self.propose(id, |id| Payload::Request(id, Request { id, command }.encode()))
+    }
+
+    fn change(&mut self, id: u64, kind: ConfChangeType, record: &MemberRecord) -> oneshot::Receiver<Answer> {
+        self.propose(id, |request| Payload::ConfChange(conf_change(request.conf_change_id(), kind, record)))
+    }
+
+    fn answer(&mut self, mut answer: oneshot::Receiver<Answer>) -> Answer {
+        for _ in 0..300 {
+            match answer.try_recv() {
+                Ok(answer) => return answer,
+                Err(oneshot::error::TryRecvError::Closed) => return Err(ProposeError::Unknown),
+                Err(oneshot::error::TryRecvError::Empty) => self.tick(),
+            }
+        }
+        Err(ProposeError::Unknown)
+    }
+
+    fn value(&self, id: u64, key: &str) -> Option<Vec<u8>> {
+        self.running[&id].core.raw.store().reader().value(key.as_bytes()).expect("readable")
+    }
+
+    fn settle(&mut self) {
+        (self.loss, self.cut) = (0, Vec::new());
+        self.until("everyone has applied the same", |cluster| {
+            let applied: Vec<_> = cluster.running.keys().map(|id| cluster.status(*id).applied).collect();
+            let commit = cluster.leader().map(|id| cluster.status(id).commit);
+            commit.is_some_and(|commit| applied.iter().all(|applied| *applied == commit))
+        });
+    }
+}
+
+#[test]
+fn one_member_alone_writes_and_reads() {
+    let mut cluster = Cluster::new(1, 1);
+    let answer = cluster.put(1, "k", "v");
+    assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+    let again = cluster.put(1, "k", "w");
+    assert_eq!(cluster.answer(again), Ok(Outcome::Written { found: true }));
+    let (waiter, mut read) = oneshot::channel();
+    cluster.running.get_mut(&1).expect("it runs").core.read(waiter);
+    cluster.tick();
+    assert!(read.try_recv().is_ok());
+    assert_eq!(cluster.value(1, "k"), Some(b"w".to_vec()));
+}
+
+#[test]
+fn a_write_through_any_member_reaches_all() {
+    let mut cluster = Cluster::new(3, 2);
+    for id in 1..=3 {
+        let answer = cluster.put(id, &format!("k{id}"), "v");
+        assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+        assert!(cluster.value(id, &format!("k{id}")).is_some(), "applied where it was taken");
+    }
+    cluster.settle();
+    for (id, key) in [(1, "k3"), (2, "k1"), (3, "k2")] {
+        assert_eq!(cluster.value(id, key), Some(b"v".to_vec()));
+    }
+}
+
+#[test]
+fn a_read_through_any_member_waits_for_what_was_written_before() {
+    let mut cluster = Cluster::new(3, 3);
+    let answer = cluster.put(1, "k", "v");
+    cluster.answer(answer).expect("written");
+    for id in 1..=3 {
+        let (waiter, mut read) = oneshot::channel();
+        cluster.running.get_mut(&id).expect("it runs").core.read(waiter);
+        let mut ticks = 0;
+        while read.try_recv().is_err() {
+            ticks += 1;
+            assert!(ticks < 100, "member {id} does not answer");
+            cluster.tick();
+        }
+        assert_eq!(cluster.value(id, "k"), Some(b"v".to_vec()), "member {id}");
+    }
+}
+
+#[test]
+fn without_a_leader_a_proposal_is_refused_in_time_and_was_never_proposed() {
+    let mut cluster = Cluster::new(3, 4);
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    cluster.crash(2);
+    cluster.crash(3);
+    cluster.until("it knows that it is alone", |cluster| cluster.status(1).leader == MemberId(0));
+    let answer = cluster.put(1, "k", "v");
+    assert_eq!(cluster.answer(answer), Err(ProposeError::NoLeader));
+    cluster.start(2);
+    cluster.start(3);
+    cluster.settle();
+    assert_eq!(cluster.value(1, "k"), None);
+}
+
+/// The heart of it: whatever is lost on the way, and whoever crashes, what was acknowledged is there.
+#[test]
+fn what_was_acknowledged_survives_losses_and_crashes() {
+    for seed in 0..6 {
+        let mut cluster = Cluster::new(3, 100 + seed);
+        cluster.snapshot_count = 20;
+        for id in 1..=3 {
+            cluster.crash(id);
+            cluster.start(id);
+        }
+        cluster.loss = 10;
+        let mut acknowledged: BTreeMap<String, String> = BTreeMap::new();
+        for round in 0..60 {
+            let victim = cluster.random.random_range(1..=3);
+            match cluster.random.random_range(0..10) {
+                0 if cluster.running.len() == 3 => cluster.crash(victim),
+                1 | 2 => {
+                    for id in 1..=3 {
+                        if !cluster.running.contains_key(&id) {
+                            cluster.start(id);
+                        }
+                    }
+                }
+                3 => cluster.cut = vec![victim],
+                4 | 5 => cluster.cut.clear(),
+                _ => {}
+            }
+            let ids: Vec<_> = cluster.running.keys().copied().collect();
+            let id = ids[cluster.random.random_range(0..ids.len())];
+            let (key, value) = (format!("k{round}"), format!("{seed}.{round}"));
+            let mut answer = cluster.put(id, &key, &value);
+            for _ in 0..cluster.random.random_range(1..30) {
+                cluster.tick();
+            }
+            if let Ok(Ok(Outcome::Written { .. })) = answer.try_recv() {
+                acknowledged.insert(key, value);
+            }
+        }
+        for id in 1..=3 {
+            if !cluster.running.contains_key(&id) {
+                cluster.start(id);
+            }
+        }
+        cluster.settle();
+        assert!(acknowledged.len() > 10, "seed {seed}: only {} writes were acknowledged", acknowledged.len());
+        for (key, value) in &acknowledged {
+            for id in 1..=3 {
+                let found = cluster.value(id, key);
+                assert_eq!(found.as_deref(), Some(value.as_bytes()), "seed {seed}: {key} on member {id}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_member_that_missed_more_than_the_log_has_gets_a_snapshot() {
+    let mut cluster = Cluster::new(3, 5);
+    for id in 1..=3 {
+        cluster.crash(id);
+    }
+    cluster.snapshot_count = 10;
+    for id in 1..=3 {
+        cluster.start(id);
+    }
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    let leader = cluster.leader().expect("there is one");
+    let away = if leader == 1 { 2 } else { 1 };
+    cluster.crash(away);
+    for round in 0..60 {
+        let answer = cluster.put(leader, &format!("k{round}"), "v");
+        cluster.answer(answer).expect("two of three are there");
+    }
+    assert!(cluster.status(leader).first_index > 20, "the log was cut");
+    cluster.start(away);
+    cluster.settle();
+    assert!(cluster.snapshots > 0, "it came by snapshot");
+    assert_eq!(cluster.value(away, "k0"), Some(b"v".to_vec()));
+    cluster.crash(away);
+    cluster.start(away);
+    cluster.settle();
+    assert_eq!(cluster.value(away, "k59"), Some(b"v".to_vec()));
+}
+
+#[test]
+fn a_learner_joins_is_promoted_votes_and_is_removed() {
+    let mut cluster = Cluster::new(3, 6);
+    let fourth = record(4);
+    let added = cluster.change(2, ConfChangeType::ConfChangeAddLearnerNode, &fourth);
+    assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+    let mut store = Store::open(&cluster.path(4), 2).expect("a new store");
+    let identity = Identity { member: 4, cluster: CLUSTER.0, name: "4".into(), token: "t".into(), joined: Vec::new() };
+    let nothing = convert::conf_state_from_raftpb(ConfState::default());
+    store.bootstrap(&identity, Vec::new(), nothing, &Membership::default()).expect("room");
+    drop(store);
+    cluster.start(4);
+    cluster.settle();
+    assert!(cluster.status(4).is_learner);
+    let promote = MemberRecord { is_promote: true, ..fourth.clone() };
+    let promoted = cluster.change(3, ConfChangeType::ConfChangeAddNode, &promote);
+    assert_eq!(cluster.answer(promoted), Ok(Outcome::Membership));
+    cluster.settle();
+    assert!(!cluster.status(4).is_learner);
+    let answer = cluster.put(4, "k", "v");
+    assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+    let removed = cluster.change(1, ConfChangeType::ConfChangeRemoveNode, &fourth);
+    assert_eq!(cluster.answer(removed), Ok(Outcome::Membership));
+    for member in cluster.running.values() {
+        assert!(member.shared.membership.load().is_removed(MemberId(4)));
+    }
+}
+
+#[test]
+fn a_leader_that_is_removed_stops_and_the_others_go_on() {
+    let mut cluster = Cluster::new(3, 7);
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    let leader = cluster.leader().expect("there is one");
+    let writes: Vec<_> = (0..5).map(|n| cluster.put(leader, &format!("k{n}"), "v")).collect();
+    let removal = cluster.change(leader, ConfChangeType::ConfChangeRemoveNode, &record(leader));
+    let late: Vec<_> = (5..9).map(|n| cluster.put(leader, &format!("k{n}"), "v")).collect();
+    cluster.until("it stops", |cluster| cluster.stopped.contains(&leader));
+    drop((writes, removal, late));
+    cluster.until("another leader", |cluster| cluster.leader().is_some());
+    let other = cluster.leader().expect("there is one");
+    let answer = cluster.put(other, "after", "v");
+    assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+}
+
+#[test]
+fn a_change_that_the_leader_refuses_is_told_to_the_follower_that_asked() {
+    let mut cluster = Cluster::new(3, 8);
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    let follower = (1..=3).find(|id| Some(*id) != cluster.leader()).expect("two of them");
+    let again = cluster.change(follower, ConfChangeType::ConfChangeAddNode, &record(2));
+    assert_eq!(cluster.answer(again), Ok(Outcome::Refused(ConfRefusal::Exists)));
+    let learner = cluster.change(follower, ConfChangeType::ConfChangeAddLearnerNode, &record(4));
+    assert_eq!(cluster.answer(learner), Ok(Outcome::Membership));
+    let promote = MemberRecord { is_promote: true, ..record(4) };
+    let early = cluster.change(follower, ConfChangeType::ConfChangeAddNode, &promote);
+    assert_eq!(cluster.answer(early), Ok(Outcome::Refused(ConfRefusal::NotReady)));
+}
+
+#[test]
+fn leadership_is_handed_over_when_asked() {
+    let mut cluster = Cluster::new(3, 9);
+    let answer = cluster.put(1, "k", "v");
+    cluster.answer(answer).expect("written");
+    let leader = cluster.leader().expect("it was written");
+    assert!(cluster.running.get_mut(&leader).expect("it runs").core.transfer_leadership());
+    for _ in 0..5 {
+        cluster.tick();
+    }
+    assert!(cluster.leader().is_some_and(|other| other != leader));
+}
+
+/// A disk that was put back to an earlier day: the member acknowledged what it has not got any more.
+#[test]
+fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
+    let mut cluster = Cluster::new(3, 10);
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    let leader = cluster.leader().expect("there is one");
+    let victim = if leader == 1 { 2 } else { 1 };
+    let file = cluster.path(victim).join("node.redb");
+    let backup = cluster.directory.path().join("backup");
+    cluster.settle();
+    cluster.crash(victim);
+    std::fs::copy(&file, &backup).expect("a copy");
+    cluster.start(victim);
+    for round in 0..20 {
+        let answer = cluster.put(leader, &format!("k{round}"), "v");
+        cluster.answer(answer).expect("written");
+    }
+    cluster.settle();
+    cluster.crash(victim);
+    std::fs::rename(&backup, &file).expect("a rename");
+    cluster.start(victim);
+    cluster.until("it says so", |cluster| cluster.status(victim).halted.is_some());
+    let health = cluster.status(victim).health();
+    assert!(health.reasons[0].contains("shorter than what was committed"), "{health:?}");
+    let member = cluster.running.get_mut(&victim).expect("it stays up");
+    let vote = Message { r#type: 5, to: victim, from: leader, term: 99, index: 999, log_term: 98, ..Message::default() };
+    assert!(member.core.step(MemberId(leader), vote).is_err());
+    let answer = cluster.put(victim, "k", "v");
+    assert_eq!(cluster.answer(answer), Err(ProposeError::Halted));
+}
+
+/// Messages as an enemy, or a broken peer, would make them: near to what is right, and wrong in every way.
+#[test]
+fn no_message_from_the_network_ends_the_process() {
+    let mut cluster = Cluster::new(3, 11);
+    let answer = cluster.put(1, "k", "v");
+    cluster.answer(answer).expect("written");
+    cluster.settle();
+    let mut taken = 0;
+    for round in 0..30_000 {
+        let id = 1 + round % 3;
+        if cluster.status(id).halted.is_some() {
+            cluster.crash(id);
+            cluster.start(id);
+        }
+        let (status, from) = (cluster.status(id), cluster.random.random_range(0..6));
+        let message = odd_message(&mut cluster.random, id, from, &status);
+        let member = cluster.running.get_mut(&id).expect("it runs");
+        if member.core.must_turn_before(message.r#type) {
+            cluster.turn(id);
+        }
+        let member = cluster.running.get_mut(&id).expect("it runs");
+        // What of a snapshot's message raft would choke on; the body that goes with it has its own tests.
+        let taken_now = if message.r#type == MessageType::MsgSnap as i32 {
+            let fits = guard::check(&member.core.raw.raft, MemberId(from), &message, 1 << 20).is_ok();
+            fits && member.core.step_snapshot(MemberId(from), message.clone(), body_of(&cluster.directory, &message)).is_ok()
+        } else {
+            member.core.step(MemberId(from), message).is_ok()
+        };
+        taken += usize::from(taken_now);
+        match cluster.random.random_range(0..8) {
+            0 => cluster.tick(),
+            1 | 2 => cluster.turn(id),
+            _ => {}
+        }
+        if !cluster.stopped.is_empty() {
+            // It was talked into its own removal: a new cluster.
+            let seed = cluster.random.random();
+            cluster = Cluster::new(3, seed);
+            cluster.until("a leader", |cluster| cluster.leader().is_some());
+        }
+    }
+    assert!(taken > 1000, "only {taken} were near enough to be taken");
+}
+
+/// A body that is what its message says.
+fn body_of(directory: &tempfile::TempDir, message: &Message) -> Received {
+    let snapshot = message.snapshot.clone().expect("it is a MsgSnap");
+    let metadata = snapshot.metadata.clone().expect("it was checked");
+    let state = metadata.conf_state.clone().expect("it was checked");
+    let mut membership = Membership::default();
+    for (id, kind) in state.voters.iter().map(|id| (*id, ConfChangeType::ConfChangeAddNode)) {
+        membership.apply(&conf_change(0, kind, &record(id))).expect("a new member");
+    }
+    let path = directory.path().join("made");
+    std::fs::write(&path, snapshot::made(CLUSTER.0, metadata.index, metadata.term, &membership)).expect("room");
+    Received::check(&path, CLUSTER.0, &snapshot).expect("whole")
+}
+
+fn odd_message(random: &mut StdRng, to: u64, from: u64, status: &RaftStatus) -> Message {
+    let near = |random: &mut StdRng, middle: u64| match random.random_range(0..20) {
+        0 => 0,
+        1 => u64::MAX,
+        2 => random.next_u64(),
+        3..8 => middle,
+        _ => middle.saturating_add(random.random_range(0..5)).saturating_sub(2),
+    };
+    let kind = random.random_range(0..26);
+    let index = near(random, status.last_index);
+    let local = matches!(kind, 2 | 15);
+    let term = if local && random.random_range(0..4) > 0 { 0 } else { near(random, status.term) };
+    let mut message = Message {
+        r#type: kind,
+        to,
+        from,
+        term,
+        index,
+        log_term: near(random, status.term),
+        commit: near(random, status.commit),
+        reject: random.random_range(0..3) == 0,
+        reject_hint: near(random, status.last_index),
+        context: vec![7; random.random_range(0..3) * 12].into(),
+        ..Message::default()
+    };
+    for place in 0..random.random_range(0..4) {
+        let sane = random.random_range(0..4) > 0;
+        let next = index.saturating_add(1 + place);
+        let term = if sane { term } else { near(random, term) };
+        let next = if sane { next } else { near(random, next) };
+        message.entries.push(odd_entry(random, next, term));
+    }
+    if kind == 7 {
+        let voters = (0..random.random_range(0..4)).map(|_| random.random_range(0..5)).collect();
+        let conf_state = Some(ConfState { voters, ..ConfState::default() });
+        let metadata = SnapshotMetadata { conf_state, index, term: near(random, status.term) };
+        message.snapshot = Some(Snapshot { data: Bytes::new(), metadata: Some(metadata) });
+    }
+    message
+}
+
+fn odd_entry(random: &mut StdRng, index: u64, term: u64) -> Entry {
+    let member = record(random.random_range(0..6));
+    let data: Bytes = match random.random_range(0..6) {
+        0 => Bytes::new(),
+        1 => vec![random.random(); 40].into(),
+        2 => "garbage".into(),
+        3 => conf_change(1, ConfChangeType::ConfChangeAddLearnerNode, &member).encode_to_vec().into(),
+        4 => conf_change(1, ConfChangeType::ConfChangeUpdateNode, &member).encode_to_vec().into(),
+        _ => {
+            let id = RequestId { member: 9, boot: 1, counter: index };
+            Request { id, command: Command::Delete { key: "k".into() } }.encode()
+        }
+    };
+    Entry { r#type: random.random_range(0..4), term, index, data }
+}
