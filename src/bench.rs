@@ -5,7 +5,7 @@
 //! what raft itself would send. Acknowledgements are the raft's own, one for each batch that the sink's application
 //! took: `MsgAppResp` with the last index, `MsgHeartbeatResp` with the number of the last heartbeat in `index`.
 
-use rafthttp::id::{ClusterId, MemberId};
+use rafthttp::{ClusterId, MemberId, PeerUrlError, TransportError};
 
 mod arrivals;
 mod endpoint;
@@ -48,10 +48,10 @@ pub(crate) enum BenchError {
     Store(#[source] std::io::Error),
     /// The transport cannot be built, or the peer not be added.
     #[error(transparent)]
-    Transport(#[from] rafthttp::transport::TransportError),
+    Transport(#[from] TransportError),
     /// A `HOST:PORT` that is no peer's.
     #[error(transparent)]
-    Url(#[from] rafthttp::transport::urls::PeerUrlError),
+    Url(#[from] PeerUrlError),
     /// The streams to the peer did not open in time.
     #[error("no streams to {peer} within {seconds} s{why}")]
     NoStreams {

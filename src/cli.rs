@@ -3,6 +3,7 @@
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use rafthttp::telemetry::Telemetry;
 use tokio::runtime::{self, Runtime};
 
 mod bench;
@@ -91,9 +92,7 @@ impl Failure {
 impl Flags {
     /// The flags of this process. Bad ones, `--help` and `--version` are answered here, and end it.
     pub(crate) fn of_this_process() -> Self {
-        let read = command()
-            .try_get_matches()
-            .and_then(|matches| Self::from_arg_matches(&matches));
+        let read = command().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
         read.unwrap_or_else(|error| usage::refuse(&error))
     }
 }
@@ -105,17 +104,14 @@ impl Command {
             Self::Bench(_) => runtime::Builder::new_current_thread(),
             Self::Demo(_) | Self::Node(_) => runtime::Builder::new_multi_thread(),
         };
-        builder
-            .enable_all()
-            .build()
-            .expect("the system gives a process a thread and an event queue")
+        builder.enable_all().build().expect("the system gives a process a thread and an event queue")
     }
 
     /// Runs it until it is done or told to stop.
-    pub(crate) async fn run(self, stop: &Stop) -> Result<(), Failure> {
+    pub(crate) async fn run(self, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
         match self {
             Self::Demo(flags) => flags.run(stop).await,
-            Self::Node(flags) => flags.run(stop).await,
+            Self::Node(flags) => flags.run(stop, telemetry).await,
             Self::Bench(flags) => flags.run(stop).await,
         }
     }
@@ -141,9 +137,7 @@ mod tests {
 
     fn read(line: &str) -> Result<Flags, String> {
         let matches = command().try_get_matches_from(line.split(' '));
-        matches
-            .and_then(|matches| Flags::from_arg_matches(&matches))
-            .map_err(|error| usage::one_line(&error))
+        matches.and_then(|matches| Flags::from_arg_matches(&matches)).map_err(|error| usage::one_line(&error))
     }
 
     #[test]
@@ -156,18 +150,9 @@ mod tests {
         for (line, words) in [
             ("rafthttp demo --for soon", ["--for", "soon", "expected a duration"]),
             ("rafthttp demo --members 0", ["--members", "'0'", "0 is not in"]),
-            (
-                "rafthttp node --listen-peer-urls 10.0.0.1",
-                ["--listen-peer-urls", "10.0.0.1", "http://HOST:PORT"],
-            ),
-            (
-                "rafthttp bench source --to 127.0.0.1:1 --work dance",
-                ["--work", "dance", "append"],
-            ),
-            (
-                "rafthttp bench source --to nowhere --work ping",
-                ["--to", "nowhere", "expected HOST:PORT"],
-            ),
+            ("rafthttp node --listen-peer-urls 10.0.0.1", ["--listen-peer-urls", "10.0.0.1", "http://HOST:PORT"]),
+            ("rafthttp bench source --to 127.0.0.1:1 --work dance", ["--work", "dance", "append"]),
+            ("rafthttp bench source --to nowhere --work ping", ["--to", "nowhere", "expected HOST:PORT"]),
             ("rafthttp --log-format xml demo", ["--log-format", "xml", "json"]),
         ] {
             let said = read(line).expect_err(line);
@@ -178,10 +163,9 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_unknown_is_named_in_one_line() {
-        for (line, word) in [
-            ("rafthttp bench source --work ping", "--to"),
-            ("rafthttp node --peer-crl-file x", "--peer-crl-file"),
-        ] {
+        for (line, word) in
+            [("rafthttp bench source --work ping", "--to"), ("rafthttp node --peer-crl-file x", "--peer-crl-file")]
+        {
             let said = read(line).expect_err(line);
             assert!(said.contains(word), "{said}");
             assert_eq!(said.lines().count(), 1, "{said}");

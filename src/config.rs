@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
-use rafthttp::transport::urls::PeerUrl;
+use rafthttp::PeerUrl;
 
 /// Reads a duration with its unit: `250ms`, `10s`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -30,18 +30,12 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 
 /// Reads a share, 0 to 1.
 pub(crate) fn ratio(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or("expected a number from 0 to 1".to_owned())
+    text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or("expected a number from 0 to 1".to_owned())
 }
 
 /// Reads a whole number above zero.
 pub(crate) fn positive(text: &str) -> Result<u64, String> {
-    text.parse()
-        .ok()
-        .filter(|number| *number > 0)
-        .ok_or("expected a whole number above 0".to_owned())
+    text.parse().ok().filter(|number| *number > 0).ok_or("expected a whole number above 0".to_owned())
 }
 
 /// `HOST:PORT` of a listener or of what it listens for; port 0 takes any free one.
@@ -105,13 +99,9 @@ impl FromStr for HttpUrl {
         if text.starts_with("https://") {
             return Err("expected http://HOST:PORT: only peer URLs speak TLS");
         }
-        let authority = text
-            .strip_prefix("http://")
-            .ok_or("expected http://HOST:PORT such as http://127.0.0.1:2379")?;
-        authority
-            .parse()
-            .map(Self)
-            .map_err(|_| "expected http://HOST:PORT such as http://127.0.0.1:2379")
+        let authority =
+            text.strip_prefix("http://").ok_or("expected http://HOST:PORT such as http://127.0.0.1:2379")?;
+        authority.parse().map(Self).map_err(|_| "expected http://HOST:PORT such as http://127.0.0.1:2379")
     }
 }
 
@@ -132,18 +122,12 @@ impl FromStr for InitialMember {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, url) = text
-            .trim()
-            .split_once('=')
-            .ok_or("expected NAME=URL, such as n1=http://10.0.0.1:2380")?;
+        let (name, url) = text.trim().split_once('=').ok_or("expected NAME=URL, such as n1=http://10.0.0.1:2380")?;
         if name.is_empty() {
             return Err("expected NAME=URL: the name is missing".to_owned());
         }
         let url = url.parse().map_err(|error| format!("expected NAME=URL: {error}"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            url,
-        })
+        Ok(Self { name: name.to_owned(), url })
     }
 }
 
@@ -194,38 +178,17 @@ mod tests {
     #[test]
     fn a_host_and_port_is_nothing_more() {
         for good in ["127.0.0.1:9000", "localhost:0", "[::1]:2380"] {
-            assert_eq!(
-                good.parse::<HostPort>().map(|address| address.to_string()),
-                Ok(good.to_owned())
-            );
+            assert_eq!(good.parse::<HostPort>().map(|address| address.to_string()), Ok(good.to_owned()));
         }
-        for bad in [
-            "",
-            "9000",
-            ":9000",
-            "host:",
-            "host:port",
-            "host:70000",
-            "host:+1",
-            "http://host:1",
-            "::1:2380",
-        ] {
+        for bad in ["", "9000", ":9000", "host:", "host:port", "host:70000", "host:+1", "http://host:1", "::1:2380"] {
             assert!(bad.parse::<HostPort>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn client_and_metrics_listeners_are_plain_http() {
-        assert_eq!(
-            "http://127.0.0.1:0".parse::<HttpUrl>().map(|url| url.to_string()),
-            Ok("http://127.0.0.1:0".into())
-        );
-        for bad in [
-            "127.0.0.1:1",
-            "https://127.0.0.1:1",
-            "http://127.0.0.1",
-            "http://127.0.0.1:1/path",
-        ] {
+        assert_eq!("http://127.0.0.1:0".parse::<HttpUrl>().map(|url| url.to_string()), Ok("http://127.0.0.1:0".into()));
+        for bad in ["127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1", "http://127.0.0.1:1/path"] {
             assert!(bad.parse::<HttpUrl>().is_err(), "{bad:?}");
         }
     }
@@ -233,10 +196,7 @@ mod tests {
     #[test]
     fn an_initial_member_has_a_name_and_a_url() {
         let member: InitialMember = "n1=http://10.0.0.1:2380".parse().unwrap();
-        assert_eq!(
-            (member.name.as_str(), member.url.as_str()),
-            ("n1", "http://10.0.0.1:2380")
-        );
+        assert_eq!((member.name.as_str(), member.url.as_str()), ("n1", "http://10.0.0.1:2380"));
         for bad in ["", "n1", "=http://10.0.0.1:2380", "n1=10.0.0.1", "n1=http://10.0.0.1"] {
             assert!(bad.parse::<InitialMember>().is_err(), "{bad:?}");
         }

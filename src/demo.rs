@@ -15,6 +15,8 @@ use cluster::Cluster;
 use ledger::Ledger;
 use load::Load;
 
+use crate::serving::ServingError;
+
 /// How long the first write may take: an election and what goes before it.
 const FIRST_WRITE: Duration = Duration::from_secs(20);
 /// How long the members may take to hold what was committed.
@@ -37,6 +39,9 @@ pub(crate) enum DemoError {
     /// No directory, no port.
     #[error("cannot start the members: {0}")]
     Start(#[from] io::Error),
+    /// What operators look at.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
     /// A member did not start.
     #[error("member {name} cannot start: {error}")]
     Member {
@@ -83,11 +88,7 @@ impl Demo {
             Some(false) => return Err(DemoError::NoWrites),
             None => return Err(DemoError::NothingCommitted),
         }
-        println!(
-            "\nwriting {} times a second through the members in turn; {}\n",
-            self.rate,
-            self.until()
-        );
+        println!("\nwriting {} times a second through the members in turn; {}\n", self.rate, self.until());
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.over() => {}
@@ -103,10 +104,7 @@ impl Demo {
         for (name, url) in cluster.clients() {
             let differing = load.differing(url, CATCH_UP).await;
             if differing > 0 {
-                return Err(DemoError::Differs {
-                    member: name.to_owned(),
-                    keys: differing,
-                });
+                return Err(DemoError::Differs { member: name.to_owned(), keys: differing });
             }
             println!("{name} holds the last committed value of all {} keys", load.keys());
         }

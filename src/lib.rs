@@ -3,7 +3,7 @@
 pub mod admin;
 pub mod id;
 pub mod metrics;
-#[cfg(feature = "raft-rs")]
+#[cfg(feature = "cli")]
 pub mod node;
 pub mod server;
 pub mod telemetry;

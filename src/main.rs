@@ -10,16 +10,19 @@ mod serving;
 
 use cli::{Flags, Stop};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let Flags { log, grace, command } = Flags::of_this_process();
     let runtime = command.runtime();
-    let code = runtime.block_on(async {
-        let telemetry = log.start();
+    let outcome = runtime.block_on(async {
+        let telemetry = log.start()?;
         let stop = Stop::on_signal(grace);
-        let outcome = command.run(&stop).await;
-        telemetry.stop();
-        cli::exit_code(outcome)
+        let outcome = command.run(&stop, &telemetry).await;
+        telemetry.shutdown().await;
+        outcome
     });
     runtime.shutdown_timeout(grace);
-    code
+    cli::exit_code(outcome)
 }

@@ -21,6 +21,7 @@ mod guard;
 mod linger;
 mod listener;
 mod members;
+mod metrics;
 mod path;
 mod pipeline;
 mod probing;
@@ -30,6 +31,7 @@ mod version;
 
 pub use connections::ConnectionLimits;
 pub use listener::{Server, serve};
+pub use metrics::ConnectionMetrics;
 
 use body::Budget;
 use guard::Refusal;

@@ -2,6 +2,8 @@
 
 use std::{io, net::TcpListener as StdTcpListener, sync::Arc};
 
+#[cfg(target_os = "linux")]
+use prometheus::process_collector::ProcessCollector;
 use rafthttp::{
     admin::{self, Admin},
     metrics::Options,
@@ -9,6 +11,17 @@ use rafthttp::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+/// Why the admin endpoints could not be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServingError {
+    /// The listener is none that the runtime takes.
+    #[error("metrics listener: {0}")]
+    Listener(#[from] io::Error),
+    /// The registry has such metrics already.
+    #[error("metrics of the process: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
 
 /// The metrics listeners of a node.
 pub(crate) struct Serving {
@@ -23,23 +36,17 @@ impl Serving {
         node: &Node,
         registry: prometheus::Registry,
         options: Options,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, ServingError> {
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let (transport, health) = (node.transport().clone(), node.health());
-        let router = admin::router(Admin {
-            registry,
-            transport: Some(Arc::new(move || transport.status())),
-            options,
-            health,
-        });
+        let router =
+            admin::router(Admin { registry, transport: Some(Arc::new(move || transport.status())), options, health });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for listener in listeners {
             listener.set_nonblocking(true)?;
-            tasks.spawn(admin::serve(
-                TcpListener::from_std(listener)?,
-                router.clone(),
-                stop.clone(),
-            ));
+            tasks.spawn(admin::serve(TcpListener::from_std(listener)?, router.clone(), stop.clone()));
         }
         Ok(Self { tasks, stop })
     }

@@ -17,7 +17,7 @@ use rafthttp::{
     admin::{self, Admin, Check, Health},
     id::MemberId,
     metrics::{Channel, DropReason, Options, RaftStatus, raft_collector},
-    transport::status::{PeerStatus, TransportStatus},
+    PeerStatus, TransportStatus,
 };
 use scrape::Scrape;
 use tokio::{

@@ -17,7 +17,8 @@ use rafthttp::{
         AttemptResult, Channel, Collector, Direction, DropReason, Exposition, LossReason, Options, ProbeResult,
         RaftStatus, RejectReason, TraceExportStatus, kind_index, raft_collector, trace_collector,
     },
-    transport::status::{PeerStatus, TlsStatus, TransportStatus},
+    PeerStatus, TransportStatus,
+    tls::TlsStatus,
     wire::raftpb::MessageType,
 };
 use scrape::Scrape;

@@ -5,7 +5,7 @@
 use rafthttp::{
     id::MemberId,
     metrics::{Exposition, Options},
-    transport::status::{PeerStatus, TransportStatus},
+    PeerStatus, TransportStatus,
 };
 
 const PEERS: u64 = 1000;

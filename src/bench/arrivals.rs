@@ -9,10 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rafthttp::{
-    id::MemberId,
-    transport::{
-        Critical, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Transport, snapshot::SnapshotStore,
-    },
+    Critical, MemberId, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, SnapshotStore, Transport,
     wire::raftpb::{Message, MessageType},
 };
 use tokio::sync::Notify;
@@ -54,10 +51,7 @@ pub(super) struct Moment {
 
 impl Moment {
     pub(super) fn now() -> Self {
-        Self {
-            at: Instant::now(),
-            processor: usage::processor_time(),
-        }
+        Self { at: Instant::now(), processor: usage::processor_time() }
     }
 }
 
@@ -71,12 +65,7 @@ struct Answer {
 
 impl Arrivals {
     pub(super) fn new(store: SnapshotStore) -> Arc<Self> {
-        Arc::new(Self {
-            transport: OnceLock::new(),
-            store,
-            count: Mutex::default(),
-            changed: Notify::new(),
-        })
+        Arc::new(Self { transport: OnceLock::new(), store, count: Mutex::default(), changed: Notify::new() })
     }
 
     /// Acknowledges by this transport from now on; only the first counts.
@@ -123,10 +112,7 @@ impl Arrivals {
             }
         }
         if count.messages > before {
-            count.last = Some(Moment {
-                at: Instant::now(),
-                processor: Duration::ZERO,
-            });
+            count.last = Some(Moment { at: Instant::now(), processor: Duration::ZERO });
         }
         answer
     }
@@ -139,10 +125,7 @@ impl Arrivals {
         let mut count = self.lock();
         let size = count.began.map_or(0, |(outline, _)| outline.size);
         count.messages += length.checked_div(size).unwrap_or(0);
-        count.last = Some(Moment {
-            at: Instant::now(),
-            processor: Duration::ZERO,
-        });
+        count.last = Some(Moment { at: Instant::now(), processor: Duration::ZERO });
         Ok(())
     }
 
@@ -157,10 +140,7 @@ impl Arrivals {
             index: taken,
             ..Message::default()
         };
-        let heard = |context| Message {
-            context,
-            ..reply(MessageType::MsgHeartbeatResp)
-        };
+        let heard = |context| Message { context, ..reply(MessageType::MsgHeartbeatResp) };
         let mut replies: Vec<Message> = answer.notices.into_iter().map(heard).collect();
         if answer.appends {
             replies.push(reply(MessageType::MsgAppResp));
@@ -178,10 +158,7 @@ impl Count {
     fn note(&mut self, notice: Notice) {
         match notice {
             Notice::Begin(outline) => {
-                *self = Self {
-                    began: Some((outline, Moment::now())),
-                    ..Self::default()
-                };
+                *self = Self { began: Some((outline, Moment::now())), ..Self::default() };
             }
             Notice::End(sent) => {
                 self.sent = Some(sent);
@@ -199,17 +176,10 @@ impl Raft for Arrivals {
         if let [message] = batch.as_slice()
             && message.r#type() == MessageType::MsgSnap
         {
-            let index = message
-                .snapshot
-                .as_ref()
-                .and_then(|snapshot| snapshot.metadata.as_ref())
-                .map_or(0, |at| at.index);
+            let index =
+                message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()).map_or(0, |at| at.index);
             return self.take_snapshot(index).map_err(|error| {
-                Rejected(vec![Rejection {
-                    position: 0,
-                    kind: RejectionKind::Failed,
-                    why: error.to_string(),
-                }])
+                Rejected(vec![Rejection { position: 0, kind: RejectionKind::Failed, why: error.to_string() }])
             });
         }
         let answer = self.take(&batch);

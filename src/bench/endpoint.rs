@@ -3,11 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use rafthttp::{
-    id::MemberId,
+    MemberId, PeerStatus, PeerUrl, Raft, Server, SnapshotStore, Tls, Transport,
     metrics::{Channel, Direction},
-    server::{Server, router},
-    tls::Tls,
-    transport::{Raft, Transport, snapshot::SnapshotStore, status::PeerStatus, urls::PeerUrl},
+    router,
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -48,19 +46,14 @@ impl Endpoint {
         raft: Arc<dyn Raft>,
         snapshots: Option<SnapshotStore>,
     ) -> Result<Self, BenchError> {
-        let cannot_listen = |error| BenchError::Listen {
-            address: config.listen.to_string(),
-            error,
-        };
+        let cannot_listen = |error| BenchError::Listen { address: config.listen.to_string(), error };
         let listener = TcpListener::bind(config.listen.as_str()).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let registry = config.metrics.then(prometheus::Registry::new);
 
         let own = format!("{scheme}://{}:{}", config.listen.host(), address.port()).parse::<PeerUrl>()?;
-        let mut builder = Transport::builder(member, CLUSTER, raft)
-            .urls(vec![own])
-            .trace_ratio(config.trace_ratio);
+        let mut builder = Transport::builder(member, CLUSTER, raft).urls(vec![own]).trace_ratio(config.trace_ratio);
         if let Some(tls) = &config.tls {
             builder = builder.tls(tls.clone());
         }
@@ -79,13 +72,7 @@ impl Endpoint {
         }
         let server = tokio::spawn(server.serve(listener, stop.clone()));
         tracing::info!(%address, member = %member, "bench listens");
-        Ok(Self {
-            transport,
-            scheme,
-            stop,
-            server,
-            _registry: registry,
-        })
+        Ok(Self { transport, scheme, stop, server, _registry: registry })
     }
 
     /// The URL of a peer that listens at `address`.
@@ -131,17 +118,12 @@ pub(super) fn is_connected(peer: Option<&PeerStatus>) -> bool {
 /// Whether no stream from the peer is open.
 pub(super) fn is_gone(peer: Option<&PeerStatus>) -> bool {
     let silent = |peer: &PeerStatus| {
-        [Channel::MsgApp, Channel::Message]
-            .into_iter()
-            .all(|channel| !is_up(peer, channel, Direction::In))
+        [Channel::MsgApp, Channel::Message].into_iter().all(|channel| !is_up(peer, channel, Direction::In))
     };
     peer.is_none_or(silent)
 }
 
 fn is_up(peer: &PeerStatus, channel: Channel, direction: Direction) -> bool {
     let streams = peer.link.stream_up.get(channel as usize);
-    streams
-        .and_then(|directions| directions.get(direction as usize))
-        .copied()
-        .unwrap_or(false)
+    streams.and_then(|directions| directions.get(direction as usize)).copied().unwrap_or(false)
 }

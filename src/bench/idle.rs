@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use rafthttp::{
-    id::MemberId,
-    transport::{Critical, Raft, Rejected, SnapshotStatus},
-    wire::raftpb::Message,
-};
+use rafthttp::{Critical, MemberId, Raft, Rejected, SnapshotStatus, wire::raftpb::Message};
 use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -57,10 +53,7 @@ pub(crate) async fn idle(
     let measured = stop.run_until_cancelled(measure(idle)).await;
     endpoint.stop().await;
     let report = measured.ok_or(BenchError::Stopped)?;
-    println!(
-        "{}",
-        serde_json::to_string(&report).expect("numbers and names are always JSON")
-    );
+    println!("{}", serde_json::to_string(&report).expect("numbers and names are always JSON"));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use rafthttp::transport::limits::Limits;
+use rafthttp::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::BadFlag;
@@ -71,11 +71,7 @@ impl Plan {
         let single = matches!(work, Work::Ping | Work::Snapshot);
         let window = match window {
             Some(window) if single && window != 1 => {
-                return Err(BadFlag::new(
-                    "window",
-                    window,
-                    "expected 1: ping and snapshot have one message at a time",
-                ));
+                return Err(BadFlag::new("window", window, "expected 1: ping and snapshot have one message at a time"));
             }
             Some(window) => window,
             None if single => 1,
@@ -86,19 +82,12 @@ impl Plan {
                 return Err(BadFlag::new("for", "", "expected --messages: a snapshot has a length"));
             };
             if size == 0 || size.checked_mul(pieces).is_none() {
-                return Err(BadFlag::new(
-                    "size",
-                    size,
-                    "expected a size whose product with --messages fits 64 bits",
-                ));
+                return Err(BadFlag::new("size", size, "expected a size whose product with --messages fits 64 bits"));
             }
         } else {
             check_queues(window, size, &limits)?;
         }
-        Ok(Self {
-            outline: Outline { work, size, window },
-            extent,
-        })
+        Ok(Self { outline: Outline { work, size, window }, extent })
     }
 
     /// The body of the snapshot in bytes.
@@ -129,9 +118,7 @@ fn check_queues(window: u64, size: u64, limits: &Limits) -> Result<(), BadFlag> 
 
 impl Notice {
     pub(super) fn encode(self) -> Bytes {
-        serde_json::to_vec(&self)
-            .expect("numbers and names are always JSON")
-            .into()
+        serde_json::to_vec(&self).expect("numbers and names are always JSON").into()
     }
 
     pub(super) fn decode(context: &[u8]) -> Option<Self> {
@@ -148,19 +135,9 @@ mod tests {
     #[test]
     fn a_window_beyond_the_queue_is_refused() {
         assert!(Plan::new(Work::Append, 128, Some(4096), MANY).is_ok());
-        assert!(
-            Plan::new(Work::Append, 128, Some(4097), MANY)
-                .unwrap_err()
-                .to_string()
-                .contains("--window")
-        );
+        assert!(Plan::new(Work::Append, 128, Some(4097), MANY).unwrap_err().to_string().contains("--window"));
         assert!(Plan::new(Work::Append, 1 << 20, Some(63), MANY).is_ok());
-        assert!(
-            Plan::new(Work::Append, 1 << 20, Some(64), MANY)
-                .unwrap_err()
-                .to_string()
-                .contains("--size")
-        );
+        assert!(Plan::new(Work::Append, 1 << 20, Some(64), MANY).unwrap_err().to_string().contains("--size"));
         assert!(Plan::new(Work::Message, u64::MAX, Some(2), MANY).is_err());
     }
 
@@ -181,11 +158,7 @@ mod tests {
 
     #[test]
     fn notices_read_as_they_were_written() {
-        let outline = Outline {
-            work: Work::Append,
-            size: 128,
-            window: 32,
-        };
+        let outline = Outline { work: Work::Append, size: 128, window: 32 };
         for notice in [Notice::Begin(outline), Notice::End(7)] {
             assert_eq!(Notice::decode(&notice.encode()), Some(notice));
         }

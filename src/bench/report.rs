@@ -74,10 +74,7 @@ impl Report {
     }
 
     pub(super) fn print(&self) {
-        println!(
-            "{}",
-            serde_json::to_string(self).expect("numbers and names are always JSON")
-        );
+        println!("{}", serde_json::to_string(self).expect("numbers and names are always JSON"));
     }
 }
 
@@ -89,10 +86,7 @@ impl RoundTrips {
             let rank = (times.len() * percent).div_ceil(100).saturating_sub(1);
             times.get(rank).map(|time| time.as_secs_f64() * 1e6)
         };
-        Some(Self {
-            p50_us: at(50)?,
-            p99_us: at(99)?,
-        })
+        Some(Self { p50_us: at(50)?, p99_us: at(99)? })
     }
 }
 
@@ -113,24 +107,10 @@ mod tests {
 
     #[test]
     fn a_line_has_the_names_that_scripts_read() {
-        let outline = Outline {
-            work: Work::Ping,
-            size: 10,
-            window: 1,
-        };
+        let outline = Outline { work: Work::Ping, size: 10, window: 1 };
         let second = Duration::from_secs(2);
-        let seen = Seen {
-            messages: 100,
-            lost: 0,
-            elapsed: second,
-            processor: Duration::from_millis(500),
-        };
-        let report = Report::new(
-            Role::Source,
-            outline,
-            seen,
-            RoundTrips::of(vec![Duration::from_micros(90)]),
-        );
+        let seen = Seen { messages: 100, lost: 0, elapsed: second, processor: Duration::from_millis(500) };
+        let report = Report::new(Role::Source, outline, seen, RoundTrips::of(vec![Duration::from_micros(90)]));
         let value = serde_json::to_value(&report).unwrap();
         let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -153,10 +133,7 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!((&value["role"], &value["work"]), (&"source".into(), &"ping".into()));
         assert_eq!(
-            (
-                value["messages_per_second"].as_f64(),
-                value["bytes_per_second"].as_f64()
-            ),
+            (value["messages_per_second"].as_f64(), value["bytes_per_second"].as_f64()),
             (Some(50.0), Some(500.0))
         );
     }

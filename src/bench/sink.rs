@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rafthttp::{id::MemberId, transport::snapshot::SnapshotStore};
+use rafthttp::{MemberId, SnapshotStore};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +26,7 @@ pub(crate) async fn sink(
     data_dir: Option<PathBuf>,
     stop: &CancellationToken,
 ) -> Result<(), BenchError> {
-    let directory = data_dir
-        .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
-        .map_err(BenchError::Store)?;
+    let directory = data_dir.map_or_else(tempfile::tempdir, tempfile::tempdir_in).map_err(BenchError::Store)?;
     let store = SnapshotStore::open(directory.path()).map_err(BenchError::Store)?;
     let arrivals = Arrivals::new(store.clone());
     let endpoint = Endpoint::start(config, SINK, arrivals.clone(), Some(store)).await?;
@@ -89,9 +87,5 @@ fn report(count: &Count) -> Result<(), BenchError> {
         processor: last.processor.saturating_sub(began.processor),
     };
     Report::new(Role::Sink, outline, seen, None).print();
-    if lost == 0 {
-        Ok(())
-    } else {
-        Err(BenchError::Lost { lost, messages: sent })
-    }
+    if lost == 0 { Ok(()) } else { Err(BenchError::Lost { lost, messages: sent }) }
 }

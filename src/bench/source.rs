@@ -7,10 +7,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use rafthttp::{
-    id::MemberId,
-    transport::{Critical, Raft, Rejected, SnapshotStatus, Transport, snapshot::SnapshotBody},
+    Critical, MemberId, Raft, Rejected, SnapshotBody, SnapshotStatus, Transport,
     wire::raftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata},
 };
 use tokio::time::timeout;
@@ -48,21 +47,13 @@ pub(crate) async fn source(
     let window = Arc::new(Window::default());
     let raft = Arc::new(Acknowledgements(Arc::clone(&window)));
     let endpoint = Endpoint::start(config, SOURCE, raft, None).await?;
-    let load = Load {
-        transport: endpoint.transport.clone(),
-        window,
-        plan,
-    };
+    let load = Load { transport: endpoint.transport.clone(), window, plan };
     let ran = stop.run_until_cancelled(run(&endpoint, to, &load)).await;
     endpoint.stop().await;
     let (seen, round_trips) = ran.ok_or(BenchError::Stopped)??;
     Report::new(Role::Source, plan.outline, seen, round_trips).print();
     let Seen { messages, lost, .. } = seen;
-    if lost == 0 {
-        Ok(())
-    } else {
-        Err(BenchError::Lost { lost, messages })
-    }
+    if lost == 0 { Ok(()) } else { Err(BenchError::Lost { lost, messages }) }
 }
 
 async fn run(endpoint: &Endpoint, to: &HostPort, load: &Load) -> Result<(Seen, Option<RoundTrips>), BenchError> {
@@ -83,27 +74,13 @@ async fn run(endpoint: &Endpoint, to: &HostPort, load: &Load) -> Result<(Seen, O
     let end = Moment::now();
     load.tell(Notice::End(sent.messages)).await;
     let (elapsed, processor) = (end.at - start.at, end.processor.saturating_sub(start.processor));
-    Ok((
-        Seen {
-            messages: sent.messages,
-            lost: sent.lost,
-            elapsed,
-            processor,
-        },
-        RoundTrips::of(times),
-    ))
+    Ok((Seen { messages: sent.messages, lost: sent.lost, elapsed, processor }, RoundTrips::of(times)))
 }
 
 fn no_streams(transport: &Transport, to: &HostPort) -> BenchError {
     let peer = transport.peers().into_iter().find(|peer| peer.id == SINK);
-    let last = peer
-        .and_then(|peer| peer.link.last_error)
-        .map_or(String::new(), |(_, text)| format!(": {text}"));
-    BenchError::NoStreams {
-        peer: to.to_string(),
-        seconds: OPENING.as_secs(),
-        why: last,
-    }
+    let last = peer.and_then(|peer| peer.link.last_error).map_or(String::new(), |(_, text)| format!(": {text}"));
+    BenchError::NoStreams { peer: to.to_string(), seconds: OPENING.as_secs(), why: last }
 }
 
 /// What one run sends.
@@ -123,10 +100,7 @@ impl Load {
     /// Tells the sink, and waits until it has heard.
     async fn tell(&self, notice: Notice) -> bool {
         let heard = self.window.notices() + 1;
-        self.transport.send(vec![Message {
-            context: notice.encode(),
-            ..self.message(MessageType::MsgHeartbeat)
-        }]);
+        self.transport.send(vec![Message { context: notice.encode(), ..self.message(MessageType::MsgHeartbeat) }]);
         let hearing = async {
             while self.window.notices() < heard {
                 self.window.changed().await;
@@ -148,25 +122,18 @@ impl Load {
             };
             let acknowledged = self.window.acknowledged();
             if left == 0 && acknowledged >= sent {
-                return Sent {
-                    messages: sent,
-                    lost: 0,
-                };
+                return Sent { messages: sent, lost: 0 };
             }
             let free = (acknowledged + self.plan.outline.window).saturating_sub(sent);
             let count = free.min(left).min(SEND_BATCH);
             if count > 0 {
                 let numbers = sent + 1..=sent + count;
-                self.transport
-                    .send(numbers.map(|number| self.numbered(number, &payload)).collect());
+                self.transport.send(numbers.map(|number| self.numbered(number, &payload)).collect());
                 sent += count;
                 // The connections are on this thread too.
                 tokio::task::yield_now().await;
             } else if timeout(PATIENCE, self.window.changed()).await.is_err() {
-                return Sent {
-                    messages: sent,
-                    lost: sent.saturating_sub(self.window.acknowledged()),
-                };
+                return Sent { messages: sent, lost: sent.saturating_sub(self.window.acknowledged()) };
             }
         }
     }
@@ -189,45 +156,26 @@ impl Load {
                 }
             };
             if timeout(PATIENCE, answered).await.is_err() {
-                return Sent {
-                    messages: sent,
-                    lost: 1,
-                };
+                return Sent { messages: sent, lost: 1 };
             }
             times.push(sent_at.elapsed());
         }
-        Sent {
-            messages: sent,
-            lost: 0,
-        }
+        Sent { messages: sent, lost: 0 }
     }
 
     /// One snapshot, its body zeros. The transport's own deadlines say when it is lost.
     async fn snapshot(&self) -> Sent {
         let length = self.plan.snapshot_bytes();
         let messages = length / self.plan.outline.size;
-        let metadata = SnapshotMetadata {
-            index: SNAPSHOT_INDEX,
-            term: TERM,
-            ..SnapshotMetadata::default()
-        };
-        let snapshot = Snapshot {
-            metadata: Some(metadata),
-            ..Snapshot::default()
-        };
-        let message = Message {
-            snapshot: Some(snapshot),
-            ..self.message(MessageType::MsgSnap)
-        };
+        let metadata = SnapshotMetadata { index: SNAPSHOT_INDEX, term: TERM, ..SnapshotMetadata::default() };
+        let snapshot = Snapshot { metadata: Some(metadata), ..Snapshot::default() };
+        let message = Message { snapshot: Some(snapshot), ..self.message(MessageType::MsgSnap) };
         self.transport.send_snapshot(message, zeros(length));
         loop {
             match self.window.snapshot() {
                 Some(SnapshotStatus::Finish) => return Sent { messages, lost: 0 },
                 Some(SnapshotStatus::Failure) => {
-                    return Sent {
-                        messages,
-                        lost: messages,
-                    };
+                    return Sent { messages, lost: messages };
                 }
                 None => self.window.changed().await,
             }
@@ -243,18 +191,9 @@ impl Load {
     fn numbered(&self, number: u64, payload: &Bytes) -> Message {
         if self.plan.outline.work != Work::Append {
             let heartbeat = self.message(MessageType::MsgHeartbeat);
-            return Message {
-                index: number,
-                context: payload.clone(),
-                ..heartbeat
-            };
+            return Message { index: number, context: payload.clone(), ..heartbeat };
         }
-        let entry = Entry {
-            term: TERM,
-            index: number,
-            data: payload.clone(),
-            ..Entry::default()
-        };
+        let entry = Entry { term: TERM, index: number, data: payload.clone(), ..Entry::default() };
         Message {
             log_term: TERM,
             index: number - 1,
@@ -265,13 +204,7 @@ impl Load {
     }
 
     fn message(&self, kind: MessageType) -> Message {
-        Message {
-            r#type: kind.into(),
-            from: SOURCE.0,
-            to: SINK.0,
-            term: TERM,
-            ..Message::default()
-        }
+        Message { r#type: kind.into(), from: SOURCE.0, to: SINK.0, term: TERM, ..Message::default() }
     }
 }
 
@@ -282,10 +215,7 @@ fn zeros(length: u64) -> SnapshotBody {
         let next = (count > 0).then(|| (Ok(piece.slice(..count)), left - count as u64));
         std::future::ready(next)
     });
-    SnapshotBody {
-        stream: pieces.boxed(),
-        length: Some(length),
-    }
+    SnapshotBody::from_stream(pieces, Some(length))
 }
 
 /// The source's application: it takes acknowledgements, and nothing else.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use rafthttp::transport::SnapshotStatus;
+use rafthttp::SnapshotStatus;
 use tokio::sync::Notify;
 
 /// The sink's last acknowledgement, and who waits for the next.

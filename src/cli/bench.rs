@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
-    BadFlag, Failure, Stop,
+    Failure, Stop,
     peer_tls::{PeerNames, PeerTls},
 };
 use crate::{
@@ -137,27 +137,17 @@ impl Flags {
         match self.side {
             Side::Sink(flags) => {
                 let endpoint = flags.common.endpoint(&flags.listen)?;
-                bench::sink(endpoint, flags.data_dir, stop)
-                    .await
-                    .map_err(Failure::failed)
+                bench::sink(endpoint, flags.data_dir, stop).await.map_err(Failure::failed)
             }
             Side::Source(flags) => {
                 let plan = flags.plan()?;
                 let endpoint = flags.common.endpoint(&flags.listen)?;
-                bench::source(endpoint, &flags.to, plan, stop)
-                    .await
-                    .map_err(Failure::failed)
+                bench::source(endpoint, &flags.to, plan, stop).await.map_err(Failure::failed)
             }
             Side::Idle(flags) => {
                 let endpoint = flags.common.endpoint(&HostPort::any_port_on_loopback())?;
-                let idle = bench::Idle {
-                    peers: flags.peers,
-                    settle: flags.settle,
-                    measure: flags.r#for,
-                };
-                bench::idle(endpoint, &flags.to, idle, stop)
-                    .await
-                    .map_err(Failure::failed)
+                let idle = bench::Idle { peers: flags.peers, settle: flags.settle, measure: flags.r#for };
+                bench::idle(endpoint, &flags.to, idle, stop).await.map_err(Failure::failed)
             }
         }
     }

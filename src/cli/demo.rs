@@ -28,11 +28,7 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub(crate) async fn run(self, stop: &Stop) -> Result<(), Failure> {
-        let demo = demo::Demo {
-            members: self.members,
-            rate: self.rate,
-            time: self.r#for,
-        };
+        let demo = demo::Demo { members: self.members, rate: self.rate, time: self.r#for };
         demo.run(stop.token()).await.map_err(Failure::failed)
     }
 }

@@ -1,9 +1,10 @@
 //! Where logs and traces go.
 
-use std::io::{self, IsTerminal};
-
 use clap::{Args, ValueEnum};
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use rafthttp::telemetry::{self, LogFormat, Telemetry};
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
 
 /// How this process speaks about itself.
 #[derive(Args, Debug)]
@@ -33,42 +34,14 @@ fn filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// Logging that has started.
-#[derive(Debug)]
-pub(crate) struct Telemetry {}
-
 impl Flags {
-    /// Starts logging. Needs the runtime.
-    pub(crate) fn start(&self) -> Telemetry {
-        let json = match self.log_format {
-            Format::Auto => !io::stderr().is_terminal(),
-            Format::Human => false,
-            Format::Json => true,
+    /// Starts logging, and the export of spans where the environment names a collector. Needs the runtime.
+    pub(crate) fn start(&self) -> Result<Telemetry, Failure> {
+        let format = match self.log_format {
+            Format::Auto => LogFormat::Auto,
+            Format::Human => LogFormat::Human,
+            Format::Json => LogFormat::Json,
         };
-        let lines = tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
-            .with_target(json);
-        let lines = if json {
-            lines.json().flatten_event(true).boxed()
-        } else {
-            lines.with_ansi(io::stderr().is_terminal()).boxed()
-        };
-        tracing_subscriber::registry()
-            .with(lines.with_filter(self.filter()))
-            .init();
-        Telemetry {}
+        telemetry::init(format, self.log.as_deref()).map_err(Failure::failed)
     }
-
-    fn filter(&self) -> EnvFilter {
-        const DEFAULT: &str = "info";
-        match &self.log {
-            Some(filter) => EnvFilter::new(filter),
-            None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT)),
-        }
-    }
-}
-
-impl Telemetry {
-    /// Sends off what is still to be exported.
-    pub(crate) fn stop(self) {}
 }

@@ -4,9 +4,10 @@ use std::{io, net::TcpListener, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use rafthttp::{
-    metrics::Options,
+    PeerUrl,
+    metrics::{Options, trace_collector},
     node::{self, Config, InitialClusterState, Node},
-    transport::urls::PeerUrl,
+    telemetry::Telemetry,
 };
 
 use super::{
@@ -38,48 +39,23 @@ pub(crate) struct Flags {
     data_dir: Option<PathBuf>,
 
     /// Where peers are listened for.
-    #[arg(
-        long,
-        value_name = "URL,…",
-        value_delimiter = ',',
-        default_value = "http://localhost:2380"
-    )]
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2380")]
     listen_peer_urls: Vec<PeerUrl>,
 
     /// The peer URLs of this member, told to the others.
-    #[arg(
-        long,
-        value_name = "URL,…",
-        value_delimiter = ',',
-        default_value = "http://localhost:2380"
-    )]
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2380")]
     initial_advertise_peer_urls: Vec<PeerUrl>,
 
     /// Where clients are listened for; plain HTTP.
-    #[arg(
-        long,
-        value_name = "URL,…",
-        value_delimiter = ',',
-        default_value = "http://localhost:2379"
-    )]
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2379")]
     listen_client_urls: Vec<HttpUrl>,
 
     /// The client URLs of this member, told to the others.
-    #[arg(
-        long,
-        value_name = "URL,…",
-        value_delimiter = ',',
-        default_value = "http://localhost:2379"
-    )]
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2379")]
     advertise_client_urls: Vec<HttpUrl>,
 
     /// Where /metrics, /livez, /readyz, /health and /api/peers are served; plain HTTP.
-    #[arg(
-        long,
-        value_name = "URL,…",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:2381"
-    )]
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:2381")]
     listen_metrics_urls: Vec<HttpUrl>,
 
     /// Every member at the start, this one included [default: this one alone]
@@ -142,15 +118,15 @@ enum ClusterState {
 
 impl Flags {
     /// Runs the member until it is told to stop, fails, or is removed.
-    pub(crate) async fn run(self: Box<Self>, stop: &Stop) -> Result<(), Failure> {
+    pub(crate) async fn run(self: Box<Self>, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
         let metrics = self.listen_metrics_urls.clone();
         let config = (*self).config()?;
         let metrics = listen("listen-metrics-urls", &metrics)?;
         let registry = config.registry.clone();
-        let options = Options {
-            etcd: config.etcd_metrics,
-            ..Options::default()
-        };
+        if let Some(exported) = telemetry.export_status() {
+            registry.register(trace_collector(exported)).map_err(Failure::failed)?;
+        }
+        let options = Options { etcd: config.etcd_metrics };
         let node = Node::start(config).await.map_err(refusal)?;
         let serving = Serving::start(metrics, &node, registry, options).map_err(Failure::failed)?;
 
@@ -167,21 +143,9 @@ impl Flags {
         self.check()?;
         let tls = self.tls.load(self.names)?;
         let data_dir = self.data_dir.unwrap_or_else(|| format!("{}.etcd", self.name).into());
-        let alone = || {
-            self.initial_advertise_peer_urls
-                .iter()
-                .map(|url| (self.name.clone(), url.clone()))
-                .collect()
-        };
-        let named = self
-            .initial_cluster
-            .iter()
-            .map(|member| (member.name.clone(), member.url.clone()));
-        let initial_cluster = if self.initial_cluster.is_empty() {
-            alone()
-        } else {
-            named.collect()
-        };
+        let alone = || self.initial_advertise_peer_urls.iter().map(|url| (self.name.clone(), url.clone())).collect();
+        let named = self.initial_cluster.iter().map(|member| (member.name.clone(), member.url.clone()));
+        let initial_cluster = if self.initial_cluster.is_empty() { alone() } else { named.collect() };
         Ok(Config {
             data_dir,
             listen_peer_urls: self.listen_peer_urls,
@@ -216,11 +180,7 @@ impl Flags {
         }
         self.check_times()?;
         if !(1..=MAX_REQUEST_BYTES).contains(&self.max_request_bytes) {
-            return Err(BadFlag::new(
-                "max-request-bytes",
-                self.max_request_bytes,
-                "expected 1 to 16MiB",
-            ));
+            return Err(BadFlag::new("max-request-bytes", self.max_request_bytes, "expected 1 to 16MiB"));
         }
         let given = self.tls.is_given();
         require_certificate("listen-peer-urls", &self.listen_peer_urls, given)?;
@@ -231,17 +191,11 @@ impl Flags {
         let text = |time| humantime::format_duration(time);
         if self.heartbeat_interval < Duration::from_millis(1) {
             let expected = "expected 1ms or more";
-            return Err(BadFlag::new(
-                "heartbeat-interval",
-                text(self.heartbeat_interval),
-                expected,
-            ));
+            return Err(BadFlag::new("heartbeat-interval", text(self.heartbeat_interval), expected));
         }
         if self.election_timeout < self.heartbeat_interval.saturating_mul(5) {
-            let expected = format!(
-                "expected at least five times --heartbeat-interval {}",
-                text(self.heartbeat_interval)
-            );
+            let expected =
+                format!("expected at least five times --heartbeat-interval {}", text(self.heartbeat_interval));
             return Err(BadFlag::new("election-timeout", text(self.election_timeout), expected));
         }
         if self.election_timeout > MAX_ELECTION_TIMEOUT {
@@ -292,9 +246,7 @@ mod tests {
     }
 
     fn flags(line: &str) -> Flags {
-        Line::try_parse_from(["node"].into_iter().chain(line.split_whitespace()))
-            .expect(line)
-            .flags
+        Line::try_parse_from(["node"].into_iter().chain(line.split_whitespace())).expect(line).flags
     }
 
     #[test]
@@ -328,20 +280,14 @@ mod tests {
             flags("--name n1 --initial-advertise-peer-urls http://h:1 --listen-client-urls http://127.0.0.1:0")
                 .config();
         let config = config.unwrap();
-        assert_eq!(
-            config.initial_cluster,
-            [("n1".to_owned(), "http://h:1".parse().unwrap())]
-        );
+        assert_eq!(config.initial_cluster, [("n1".to_owned(), "http://h:1".parse().unwrap())]);
         assert_eq!(config.data_dir, PathBuf::from("n1.etcd"));
     }
 
     #[test]
     fn an_https_peer_url_needs_a_certificate() {
         for flag in ["--listen-peer-urls", "--initial-advertise-peer-urls"] {
-            let said = flags(&format!("{flag} https://h:2380"))
-                .check()
-                .expect_err(flag)
-                .to_string();
+            let said = flags(&format!("{flag} https://h:2380")).check().expect_err(flag).to_string();
             assert!(said.contains(flag) && said.contains("--peer-cert-file"), "{said}");
         }
     }

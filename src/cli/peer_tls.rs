@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rafthttp::{
-    tls::{Tls, TlsConfig},
-    transport::urls::PeerUrl,
-};
+use rafthttp::{PeerUrl, Tls, TlsConfig};
 
 use super::{BadFlag, Failure};
 
@@ -65,20 +62,12 @@ impl PeerTls {
                 ));
             }
             (None, Some(key)) => {
-                return Err(BadFlag::new(
-                    "peer-key-file",
-                    key.display(),
-                    "expected --peer-cert-file beside it",
-                ));
+                return Err(BadFlag::new("peer-key-file", key.display(), "expected --peer-cert-file beside it"));
             }
             (None, None) => return refuse_without_certificate(self.peer_trusted_ca_file, &names).map(|()| None),
         };
         if names.peer_client_cert_auth && self.peer_trusted_ca_file.is_none() {
-            return Err(BadFlag::new(
-                "peer-client-cert-auth",
-                true,
-                "expected --peer-trusted-ca-file beside it",
-            ));
+            return Err(BadFlag::new("peer-client-cert-auth", true, "expected --peer-trusted-ca-file beside it"));
         }
         Ok(Some(TlsConfig {
             cert_file,
@@ -114,11 +103,7 @@ fn refuse_without_certificate(ca: Option<PathBuf>, names: &PeerNames) -> Result<
 /// An https URL to listen on needs a certificate; etcd refuses it too.
 pub(crate) fn require_certificate(flag: &'static str, urls: &[PeerUrl], given: bool) -> Result<(), BadFlag> {
     match urls.iter().find(|url| url.is_tls() && !given) {
-        Some(url) => Err(BadFlag::new(
-            flag,
-            url,
-            "expected --peer-cert-file and --peer-key-file for an https URL",
-        )),
+        Some(url) => Err(BadFlag::new(flag, url, "expected --peer-cert-file and --peer-key-file for an https URL")),
         None => Ok(()),
     }
 }
@@ -140,38 +125,24 @@ mod tests {
         assert!(flags(Some("c"), None, None).config(PeerNames::default()).is_err());
         assert!(flags(None, Some("k"), None).config(PeerNames::default()).is_err());
         assert_eq!(flags(None, None, None).config(PeerNames::default()), Ok(None));
-        let config = flags(Some("c"), Some("k"), Some("ca"))
-            .config(PeerNames::default())
-            .unwrap()
-            .unwrap();
+        let config = flags(Some("c"), Some("k"), Some("ca")).config(PeerNames::default()).unwrap().unwrap();
         assert_eq!(config.trusted_ca_file, Some(PathBuf::from("ca")));
     }
 
     #[test]
     fn what_needs_a_certificate_or_a_ca_is_refused_without() {
         assert!(flags(None, None, Some("ca")).config(PeerNames::default()).is_err());
-        let auth = || PeerNames {
-            peer_client_cert_auth: true,
-            ..PeerNames::default()
-        };
+        let auth = || PeerNames { peer_client_cert_auth: true, ..PeerNames::default() };
         assert!(flags(None, None, None).config(auth()).is_err());
         assert!(flags(Some("c"), Some("k"), None).config(auth()).is_err());
-        let named = PeerNames {
-            peer_cert_allowed_cn: vec!["etcd".to_owned()],
-            ..PeerNames::default()
-        };
+        let named = PeerNames { peer_cert_allowed_cn: vec!["etcd".to_owned()], ..PeerNames::default() };
         assert!(flags(None, None, None).config(named).is_err());
     }
 
     #[test]
     fn an_https_listener_needs_a_certificate() {
         let urls = PeerUrl::list("http://h:1,https://h:2").unwrap();
-        assert!(
-            require_certificate("listen-peer-urls", &urls, false)
-                .unwrap_err()
-                .to_string()
-                .contains("https://h:2")
-        );
+        assert!(require_certificate("listen-peer-urls", &urls, false).unwrap_err().to_string().contains("https://h:2"));
         assert_eq!(require_certificate("listen-peer-urls", &urls, true), Ok(()));
     }
 }

@@ -1,6 +1,6 @@
 //! What is said about flags that cannot be used: one line with the flag, its value and what was expected.
 
-use std::{error::Error, process};
+use std::{error::Error, fmt::Display, process};
 
 use clap::{Command, error::ErrorKind};
 
@@ -14,12 +14,8 @@ pub(crate) struct BadFlag {
 }
 
 impl BadFlag {
-    pub(crate) fn new(flag: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {
-        Self {
-            flag,
-            value: value.to_string(),
-            expected: expected.into(),
-        }
+    pub(crate) fn new(flag: &'static str, value: impl Display, expected: impl Into<String>) -> Self {
+        Self { flag, value: value.to_string(), expected: expected.into() }
     }
 }
 
@@ -80,10 +76,7 @@ mod tests {
     fn every_flag(command: &Command, seen: &mut Vec<(String, Option<String>)>) {
         for arg in command.get_arguments() {
             if let Some(flag) = arg.get_long().filter(|flag| !["help", "version"].contains(flag)) {
-                seen.push((
-                    flag.to_owned(),
-                    arg.get_env().and_then(|name| name.to_str()).map(str::to_owned),
-                ));
+                seen.push((flag.to_owned(), arg.get_env().and_then(|name| name.to_str()).map(str::to_owned)));
             }
         }
         command.get_subcommands().for_each(|command| every_flag(command, seen));
@@ -102,11 +95,7 @@ mod tests {
 
     #[test]
     fn a_bad_flag_names_itself_its_value_and_what_was_expected() {
-        let bad = BadFlag::new(
-            "election-timeout",
-            "200ms",
-            "expected at least five heartbeat intervals",
-        );
+        let bad = BadFlag::new("election-timeout", "200ms", "expected at least five heartbeat intervals");
         assert_eq!(
             bad.to_string(),
             "invalid value '200ms' for '--election-timeout': expected at least five heartbeat intervals"

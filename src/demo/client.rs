@@ -49,9 +49,7 @@ impl Client {
 
     /// The value that the member at `url` itself holds, without asking the others; none when it holds none.
     pub(super) async fn local_value(&self, url: &str, key: &str) -> Option<Bytes> {
-        let answer = self
-            .ask(Method::GET, format!("{url}/kv/{key}?consistency=local"), Bytes::new())
-            .await;
+        let answer = self.ask(Method::GET, format!("{url}/kv/{key}?consistency=local"), Bytes::new()).await;
         answer.and_then(|(status, body)| (status == StatusCode::OK).then_some(body))
     }
 

@@ -3,9 +3,9 @@
 use std::{io, net::TcpListener};
 
 use rafthttp::{
+    PeerUrl,
     metrics::Options,
     node::{Config, Node},
-    transport::urls::PeerUrl,
 };
 use tempfile::TempDir;
 
@@ -53,12 +53,7 @@ impl Ports {
             client: url(&client)?,
             metrics: url(&metrics)?,
         };
-        Ok(Self {
-            peer,
-            client,
-            metrics,
-            urls,
-        })
+        Ok(Self { peer, client, metrics, urls })
     }
 }
 
@@ -66,17 +61,11 @@ impl Cluster {
     /// Starts members that know each other.
     pub(super) async fn start(count: u64) -> Result<Self, DemoError> {
         let directory = tempfile::Builder::new().prefix("rafthttp-demo-").tempdir()?;
-        let named: Vec<(String, Ports)> = (1..=count)
-            .map(|number| Ok((format!("demo-{number}"), Ports::bind()?)))
-            .collect::<io::Result<_>>()?;
-        let everyone: Vec<(String, PeerUrl)> = named
-            .iter()
-            .map(|(name, ports)| (name.clone(), ports.urls.peer.clone()))
-            .collect();
-        let mut cluster = Self {
-            members: Vec::new(),
-            _directory: directory,
-        };
+        let named: Vec<(String, Ports)> =
+            (1..=count).map(|number| Ok((format!("demo-{number}"), Ports::bind()?))).collect::<io::Result<_>>()?;
+        let everyone: Vec<(String, PeerUrl)> =
+            named.iter().map(|(name, ports)| (name.clone(), ports.urls.peer.clone())).collect();
+        let mut cluster = Self { members: Vec::new(), _directory: directory };
         for (name, ports) in named {
             let config = cluster.config(&name, &everyone, &ports.urls);
             match Member::start(name, ports, config).await {
@@ -108,9 +97,7 @@ impl Cluster {
 
     /// Name and client URL of each.
     pub(super) fn clients(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.members
-            .iter()
-            .map(|member| (member.name.as_str(), member.urls.client.as_str()))
+        self.members.iter().map(|member| (member.name.as_str(), member.urls.client.as_str()))
     }
 
     /// Client URL of each.
@@ -123,17 +110,11 @@ impl Cluster {
         println!("{:<8} {:<17} {:<24} {:<24} metrics", "member", "id", "peers", "clients");
         for Member { name, urls, node, .. } in &self.members {
             let id = node.transport().identity().member.to_string();
-            println!(
-                "{name:<8} {id:<17} {:<24} {:<24} {}/metrics",
-                urls.peer, urls.client, urls.metrics
-            );
+            println!("{name:<8} {id:<17} {:<24} {:<24} {}/metrics", urls.peer, urls.client, urls.metrics);
         }
         if let Some(Member { urls, .. }) = self.members.first() {
             println!("\ntry  curl {}/api/peers", urls.metrics);
-            println!(
-                "     curl -X PUT -d hello {0}/kv/greeting; curl {0}/kv/greeting",
-                urls.client
-            );
+            println!("     curl -X PUT -d hello {0}/kv/greeting; curl {0}/kv/greeting", urls.client);
         }
     }
 
@@ -150,32 +131,12 @@ impl Cluster {
 
 impl Member {
     async fn start(name: String, ports: Ports, config: Config) -> Result<Self, DemoError> {
-        let Ports {
-            peer,
-            client,
-            metrics,
-            urls,
-        } = ports;
+        let Ports { peer, client, metrics, urls } = ports;
         let registry = config.registry.clone();
-        let options = Options {
-            etcd: config.etcd_metrics,
-            ..Options::default()
-        };
-        let config = Config {
-            peer_listeners: vec![peer],
-            client_listeners: vec![client],
-            ..config
-        };
-        let node = Node::start(config).await.map_err(|error| DemoError::Member {
-            name: name.clone(),
-            error,
-        })?;
+        let options = Options { etcd: config.etcd_metrics };
+        let config = Config { peer_listeners: vec![peer], client_listeners: vec![client], ..config };
+        let node = Node::start(config).await.map_err(|error| DemoError::Member { name: name.clone(), error })?;
         let serving = Serving::start(vec![metrics], &node, registry, options)?;
-        Ok(Self {
-            name,
-            urls,
-            node,
-            serving,
-        })
+        Ok(Self { name, urls, node, serving })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use rafthttp::transport::status::{PeerStatus, TransportStatus};
+use rafthttp::{PeerStatus, TransportStatus};
 
 use super::cluster::Cluster;
 
@@ -11,25 +11,15 @@ pub(super) struct Ledger(Vec<(String, TransportStatus)>);
 
 impl Ledger {
     pub(super) fn of(cluster: &Cluster) -> Self {
-        let read = cluster
-            .members()
-            .iter()
-            .map(|member| (member.name.clone(), member.node.transport().status()));
+        let read = cluster.members().iter().map(|member| (member.name.clone(), member.node.transport().status()));
         Self(read.collect())
     }
 
     /// A few words for a line of progress.
     pub(super) fn line(&self) -> String {
-        let sent: u64 = self
-            .peers()
-            .map(|(_, peer)| peer.outgoing.sent.iter().flatten().sum::<u64>())
-            .sum();
+        let sent: u64 = self.peers().map(|(_, peer)| peer.outgoing.sent.iter().flatten().sum::<u64>()).sum();
         let dropped: u64 = self.peers().map(|(_, peer)| peer.outgoing.dropped.total()).sum();
-        let balance = if self.imbalance().is_none() {
-            "balanced"
-        } else {
-            "NOT BALANCED"
-        };
+        let balance = if self.imbalance().is_none() { "balanced" } else { "NOT BALANCED" };
         format!("{sent} messages sent, {dropped} dropped, ledger {balance}")
     }
 
@@ -65,21 +55,13 @@ impl Ledger {
 
     /// The first peer whose ledger does not add up.
     pub(super) fn imbalance(&self) -> Option<String> {
-        let (name, peer) = self
-            .peers()
-            .find(|(_, peer)| !(peer.outgoing.balances() && peer.incoming.balances()))?;
-        let side = if peer.outgoing.balances() {
-            "what came from"
-        } else {
-            "what went to"
-        };
+        let (name, peer) = self.peers().find(|(_, peer)| !(peer.outgoing.balances() && peer.incoming.balances()))?;
+        let side = if peer.outgoing.balances() { "what came from" } else { "what went to" };
         Some(format!("of member {name}, {side} peer {}", peer.id))
     }
 
     fn peers(&self) -> impl Iterator<Item = (&str, &PeerStatus)> {
-        self.0
-            .iter()
-            .flat_map(|(name, status)| status.peers.iter().map(move |peer| (name.as_str(), peer)))
+        self.0.iter().flat_map(|(name, status)| status.peers.iter().map(move |peer| (name.as_str(), peer)))
     }
 
     fn dropped(&self) -> BTreeMap<&'static str, u64> {
@@ -103,9 +85,5 @@ fn listed(reasons: &BTreeMap<&'static str, u64>) -> String {
     if reasons.is_empty() {
         return "none".to_owned();
     }
-    reasons
-        .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
 }

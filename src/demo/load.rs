@@ -70,11 +70,7 @@ pub(super) struct Progress {
 
 impl Key {
     fn new(name: String) -> Self {
-        Self {
-            name,
-            committed: None,
-            unknown: None,
-        }
+        Self { name, committed: None, unknown: None }
     }
 
     /// Whether a member may hold this value.
@@ -171,31 +167,18 @@ impl Load {
         self.issued += 1;
         let turn = usize::try_from(number).unwrap_or(0);
         let slot = turn % self.keys.len();
-        let (client, url, key) = (
-            self.client.clone(),
-            self.urls[turn % self.urls.len()].clone(),
-            self.keys[slot].name.clone(),
-        );
+        let (client, url, key) =
+            (self.client.clone(), self.urls[turn % self.urls.len()].clone(), self.keys[slot].name.clone());
         self.writes.spawn(async move {
             let start = Instant::now();
             let outcome = client.put(&url, &key, number.to_string()).await;
-            Write {
-                slot,
-                number,
-                outcome,
-                time: start.elapsed(),
-            }
+            Write { slot, number, outcome, time: start.elapsed() }
         });
     }
 
     /// Notes what became of a write; the time it took if it was committed.
     fn ended(&mut self, write: Option<Write>) -> Option<Duration> {
-        let Write {
-            slot,
-            number,
-            outcome,
-            time,
-        } = write?;
+        let Write { slot, number, outcome, time } = write?;
         match outcome {
             Outcome::Committed => {
                 self.counts.committed += 1;
@@ -236,10 +219,7 @@ impl Load {
     }
 
     fn written(&self) -> impl Iterator<Item = &Key> {
-        self.keys
-            .iter()
-            .chain(&self.retired)
-            .filter(|key| key.committed.is_some())
+        self.keys.iter().chain(&self.retired).filter(|key| key.committed.is_some())
     }
 
     /// How many keys hold a value that was committed.
@@ -254,11 +234,7 @@ impl Load {
 
     /// What became of the writes.
     pub(super) fn summary(&self) -> String {
-        let Counts {
-            committed,
-            refused,
-            unknown,
-        } = self.counts;
+        let Counts { committed, refused, unknown } = self.counts;
         format!("{committed} writes committed, {refused} refused, {unknown} with unknown outcome")
     }
 }
@@ -272,35 +248,17 @@ fn due_after(time: Duration, rate: u64) -> u64 {
 /// The median and the 99th percentile.
 fn percentiles(times: &mut [Duration]) -> Option<(Duration, Duration)> {
     times.sort_unstable();
-    let at = |percent: usize| {
-        times
-            .get((times.len() * percent).div_ceil(100).saturating_sub(1))
-            .copied()
-    };
+    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied();
     Some((at(50)?, at(99)?))
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            since_start,
-            committed,
-            per_second,
-            slowest,
-        } = self;
-        write!(
-            f,
-            "{:>5} s  {committed} writes committed, {per_second:.0} a second",
-            since_start.as_secs()
-        )?;
+        let Self { since_start, committed, per_second, slowest } = self;
+        write!(f, "{:>5} s  {committed} writes committed, {per_second:.0} a second", since_start.as_secs())?;
         if let Some((median, high)) = slowest {
             let milliseconds = |time: &Duration| time.as_secs_f64() * 1e3;
-            write!(
-                f,
-                ", p50 {:.1} ms, p99 {:.1} ms",
-                milliseconds(median),
-                milliseconds(high)
-            )?;
+            write!(f, ", p50 {:.1} ms, p99 {:.1} ms", milliseconds(median), milliseconds(high))?;
         }
         Ok(())
     }
@@ -333,22 +291,11 @@ mod tests {
     fn a_key_whose_write_has_an_unknown_outcome_is_not_written_again() {
         let mut load = Load::new(Client::new(), vec!["http://127.0.0.1:1".to_owned()], 1);
         let name = load.keys[3].name.clone();
-        let ended = |outcome, number| {
-            Some(Write {
-                slot: 3,
-                number,
-                outcome,
-                time: Duration::ZERO,
-            })
-        };
+        let ended = |outcome, number| Some(Write { slot: 3, number, outcome, time: Duration::ZERO });
         load.ended(ended(Outcome::Committed, 3));
         load.ended(ended(Outcome::Unknown, 1003));
         assert_ne!(load.keys[3].name, name);
-        let key = Key {
-            name,
-            committed: Some(3),
-            unknown: Some(1003),
-        };
+        let key = Key { name, committed: Some(3), unknown: Some(1003) };
         assert_eq!(load.retired, [key]);
         assert_eq!(load.keys(), 1);
     }

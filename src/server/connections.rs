@@ -18,7 +18,11 @@ use std::{
 use axum::http::Extensions;
 use tokio_util::sync::CancellationToken;
 
-use crate::{id::MemberId, transport::io::IoStatus};
+use crate::{
+    id::MemberId,
+    server::metrics::{ConnectionMetrics, Shed},
+    transport::io::IoStatus,
+};
 
 /// Bounds of a peer listener's connections.
 #[derive(Clone, Debug)]
@@ -57,6 +61,7 @@ impl Default for ConnectionLimits {
 #[derive(Clone)]
 pub(super) struct Connections {
     limits: Arc<ConnectionLimits>,
+    metrics: ConnectionMetrics,
     state: Arc<Mutex<State>>,
 }
 
@@ -91,23 +96,24 @@ pub(super) struct Seat {
 }
 
 impl Connections {
-    pub(super) fn new(limits: ConnectionLimits) -> Self {
-        Self { limits: Arc::new(limits), state: Arc::default() }
+    pub(super) fn new(limits: ConnectionLimits, metrics: ConnectionMetrics) -> Self {
+        Self { limits: Arc::new(limits), metrics, state: Arc::default() }
     }
 
     /// Takes in a new connection, at the cost of older ones where there is no room. None: those have not yet gone.
     pub(super) fn seat(&self, address: IpAddr) -> Option<Seat> {
         let mut state = self.state();
         if state.leaving >= LEAVING {
+            self.metrics.shed(Shed::Busy);
             return None;
         }
         let same = state.nobodys.get(&address);
         if let Some(oldest) = same.filter(|same| same.len() >= self.limits.per_address).and_then(BTreeSet::first) {
             let oldest = *oldest;
-            state.evict(oldest);
+            self.evict(&mut state, oldest, Shed::Address);
         }
         if state.shared.len() >= self.limits.total {
-            state.evict_oldest();
+            self.evict_oldest_of(&mut state, Shed::Port);
         }
         let number = state.next;
         state.next += 1;
@@ -115,12 +121,29 @@ impl Connections {
         state.open.insert(number, Entry { address, peer: None, evict: evicted.clone() });
         state.shared.insert(number);
         state.nobodys.entry(address).or_default().insert(number);
+        self.metrics.opened();
         Some(Seat { connections: self.clone(), number, evicted })
     }
 
-    /// Closes the oldest connection that is not kept, for the descriptor that it holds.
-    pub(super) fn evict_oldest(&self) {
-        self.state().evict_oldest();
+    /// Closes the oldest connection that is not kept.
+    pub(super) fn evict_oldest(&self, reason: Shed) {
+        let mut state = self.state();
+        self.evict_oldest_of(&mut state, reason);
+    }
+
+    fn evict_oldest_of(&self, state: &mut State, reason: Shed) {
+        if let Some(oldest) = state.shared.first().copied() {
+            self.evict(state, oldest, reason);
+        }
+    }
+
+    fn evict(&self, state: &mut State, number: u64, reason: Shed) {
+        if let Some(entry) = state.remove(number) {
+            tracing::debug!(address = %entry.address, reason = reason.label(), "connection closed to make room");
+            self.metrics.shed(reason);
+            state.leaving += 1;
+            entry.evict.cancel();
+        }
     }
 
     fn identify(&self, number: u64, peer: MemberId) {
@@ -146,20 +169,6 @@ impl Connections {
 }
 
 impl State {
-    fn evict_oldest(&mut self) {
-        if let Some(oldest) = self.shared.first().copied() {
-            self.evict(oldest);
-        }
-    }
-
-    fn evict(&mut self, number: u64) {
-        if let Some(entry) = self.remove(number) {
-            tracing::debug!(address = %entry.address, "connection closed to make room");
-            self.leaving += 1;
-            entry.evict.cancel();
-        }
-    }
-
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.open.remove(&number)?;
         self.shared.remove(&number);
@@ -200,6 +209,7 @@ impl Drop for Seat {
         if state.remove(self.number).is_none() {
             state.leaving -= 1;
         }
+        self.connections.metrics.closed();
     }
 }
 
@@ -236,7 +246,10 @@ mod tests {
     const PEER: MemberId = MemberId(2);
 
     fn connections(total: usize, per_address: usize, per_peer: usize) -> Connections {
-        Connections::new(ConnectionLimits { total, per_address, per_peer, ..Default::default() })
+        Connections::new(
+            ConnectionLimits { total, per_address, per_peer, ..Default::default() },
+            ConnectionMetrics::new(),
+        )
     }
 
     fn address(last: u8) -> IpAddr {

@@ -110,16 +110,15 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Who sent a request that passed the checks, as far as it says.
-pub(super) struct Sender {
-    /// `X-Server-From`; none when it is missing or no ID.
-    pub(super) id: Option<MemberId>,
-}
-
 /// The checks of every request of a member, in etcd's order: method, versions, cluster.
 ///
-/// A connection on which a configured peer passed them is that peer's from then on.
-pub(super) fn check(transport: &Transport, request: &Request, allow: &'static Method) -> Result<Sender, Refusal> {
+/// Tells who sent it: `X-Server-From`, none when it is missing or no ID. A connection on which a configured peer passed
+/// the checks is that peer's from then on.
+pub(super) fn check(
+    transport: &Transport,
+    request: &Request,
+    allow: &'static Method,
+) -> Result<Option<MemberId>, Refusal> {
     check_method(request, allow)?;
     let (identity, headers) = (transport.identity(), request.headers());
     check_versions(identity, headers)?;
@@ -130,7 +129,7 @@ pub(super) fn check(transport: &Transport, request: &Request, allow: &'static Me
     if let Some(peer) = id.filter(|id| transport.is_peer(*id)) {
         Connection::identify(request.extensions(), peer);
     }
-    Ok(Sender { id })
+    Ok(id)
 }
 
 /// The first check of every path but `/raft/probing`.

@@ -18,6 +18,7 @@ use crate::{
     server::{
         connections::{Connection, ConnectionLimits, Connections, Seat},
         linger::Lingering,
+        metrics::{ConnectionMetrics, Shed},
     },
     tls::Tls,
     transport::io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
@@ -41,12 +42,13 @@ pub struct Server {
     app: Router,
     tls: Option<Tls>,
     limits: ConnectionLimits,
+    metrics: ConnectionMetrics,
 }
 
 impl Server {
     /// A server of `app`, most often [`router`](super::router)'s.
     pub fn new(app: Router) -> Self {
-        Self { app, tls: None, limits: ConnectionLimits::default() }
+        Self { app, tls: None, limits: ConnectionLimits::default(), metrics: ConnectionMetrics::new() }
     }
 
     /// Speaks TLS alone. Default: none at all.
@@ -61,12 +63,18 @@ impl Server {
         self
     }
 
+    /// Where its connections are counted. Default: nowhere.
+    pub fn metrics(mut self, metrics: &ConnectionMetrics) -> Self {
+        self.metrics = metrics.clone();
+        self
+    }
+
     /// Serves until `stop`; then requests under way have [`ConnectionLimits::grace`] to end. Returns when every
     /// connection is closed.
     ///
     /// An open stream is a request under way: stop the transport too, which ends each with a clean end of its body.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let connections = Connections::new(self.limits.clone());
+        let connections = Connections::new(self.limits.clone(), self.metrics.clone());
         let http = http(&self.limits);
         let server = Arc::new(self);
         let tasks = TaskTracker::new();
@@ -167,6 +175,6 @@ async fn rest(error: &io::Error, connections: &Connections) {
         return;
     }
     tracing::warn!(%error, "cannot accept connections, closing the oldest that no peer needs");
-    connections.evict_oldest();
+    connections.evict_oldest(Shed::Descriptors);
     sleep(ACCEPT_REST).await;
 }

@@ -23,14 +23,14 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let sender = guard::check(transport, &request, &Method::POST)?;
-    if let Some(id) = sender.id {
+    let from = guard::check(transport, &request, &Method::POST)?;
+    if let Some(id) = from {
         transport.admit(id, guard::peer_urls(request.headers()));
     }
     let limits = transport.limits();
-    let mut share = endpoint.budget.share(sender.id.is_some_and(|id| transport.is_peer(id)));
+    let mut share = endpoint.budget.share(from.is_some_and(|id| transport.is_peer(id)));
     let unreadable = |kind, refusal| {
-        transport.undecodable(sender.id, Channel::Pipeline, kind);
+        transport.undecodable(from, Channel::Pipeline, kind);
         refusal
     };
     let body = BodyReader::new(request.into_body()).whole(limits.message_bytes, &mut share).await;
@@ -38,7 +38,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     let bytes = body.len() as u64;
     let message = decode_message(body, &limits.frames())
         .map_err(|error| unreadable(error.kind.label(), Refusal::UnmarshallingMessage))?;
-    transport.receive(sender.id, message, bytes).await.map_err(|_| Refusal::ProcessingMessage)?;
+    transport.receive(from, message, bytes).await.map_err(|_| Refusal::ProcessingMessage)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -37,16 +37,16 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let sender = guard::check(transport, &request, &Method::POST)?;
-    if let Some(id) = sender.id {
+    let from = guard::check(transport, &request, &Method::POST)?;
+    if let Some(id) = from {
         transport.admit(id, guard::peer_urls(request.headers()));
     }
-    let mut share = endpoint.budget.share(sender.id.is_some_and(|id| transport.is_peer(id)));
+    let mut share = endpoint.budget.share(from.is_some_and(|id| transport.is_peer(id)));
     let mut data = SnapshotData { rest: Bytes::new(), reader: BodyReader::new(request.into_body()) };
     let limits = transport.limits();
     let limits = FrameLimits { message_bytes: limits.snapshot_envelope_bytes, ..limits.frames() };
     let (message, envelope_bytes) = data.envelope(limits, &mut share).await.map_err(|error| {
-        transport.undecodable(sender.id, Channel::Snapshot, error.label());
+        transport.undecodable(from, Channel::Snapshot, error.label());
         Refusal::DecodingEnvelope(error.to_string())
     })?;
     let Some(message) = message.filter(|message| message.r#type == MessageType::MsgSnap as i32) else {
@@ -56,7 +56,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
         // etcd 3.6 and 3.7 panic here, and a panic answers nothing.
         return Err(Refusal::DecodingEnvelope("a MsgSnap without a snapshot".to_owned()));
     }
-    transport.receive_snapshot(sender.id, message, envelope_bytes, data).await.map_err(|error| match error {
+    transport.receive_snapshot(from, message, envelope_bytes, data).await.map_err(|error| match error {
         SnapshotError::Save(why) => Refusal::SavingSnapshot(why),
         SnapshotError::Process(why) => Refusal::ProcessingSnapshot(why),
     })?;

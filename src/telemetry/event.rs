@@ -22,8 +22,8 @@ pub struct EventSpan {
 }
 
 impl EventSpan {
-    /// Says that it failed: `reason` from a closed set (the label of an [`crate::metrics::AttemptResult`], …), `detail`
-    /// in words. Call it once.
+    /// Says that it failed: `reason` from a closed set (the label of an [`crate::metrics::AttemptResult`], …),
+    /// `detail` in words. Call it once.
     pub fn failed(&self, reason: &'static str, detail: impl fmt::Display) {
         self.span.record("otel.status_code", "ERROR");
         self.span.record("error.type", reason);

@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-mod failure;
+pub(crate) mod failure;
 mod pool;
 
 pub(crate) use failure::{DialError, PostError, tls_failure};
@@ -97,8 +97,6 @@ pub(crate) struct DialPhases {
 pub(crate) struct Answer {
     /// Its status.
     pub(crate) status: StatusCode,
-    /// Its headers.
-    pub(crate) headers: HeaderMap,
     /// Its text, the first 64 KiB of it.
     pub(crate) text: String,
 }
@@ -387,7 +385,7 @@ async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Erro
             }
         }
     }
-    Ok(Answer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
+    Ok(Answer { status: head.status, text: String::from_utf8_lossy(&text).into_owned() })
 }
 
 #[cfg(test)]

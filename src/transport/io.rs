@@ -219,16 +219,6 @@ pub(crate) enum PeerIo<T = TcpStream> {
     Tls(Box<TlsStream<DeadlineIo<T>>>),
 }
 
-impl<T> PeerIo<T> {
-    /// What the connection tells others.
-    pub(crate) fn status(&self) -> &Arc<IoStatus> {
-        match self {
-            Self::Plain(io) => io.status(),
-            Self::Tls(io) => io.get_ref().0.status(),
-        }
-    }
-}
-
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

@@ -16,10 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    metrics::{DialPhase, ProbeResult},
+    metrics::{AttemptResult, DialPhase, ProbeResult},
     telemetry::ProbeTrace,
     transport::{
-        client::{Body, Connection, DialPhases, empty},
+        client::{Body, Connection, DialPhases, empty, failure::innermost},
         peer::Peer,
         urls::PeerUrl,
     },
@@ -179,13 +179,20 @@ impl Prober {
         };
         let warm = self.warm.insert(warm);
         self.asked = Some(warm.url.clone());
-        let request = self.peer.shared.client.request(Method::GET, &warm.url, headers::RAFT_PROBING);
+        let client = &self.peer.shared.client;
+        let request = client.request(Method::GET, &warm.url, headers::RAFT_PROBING);
         let request = request.header(headers::TRACEPARENT, trace.traceparent()).body(empty());
         let request = request.map_err(|error| Failure::broken(error.to_string()))?;
         warm.sender.ready().await.map_err(|error| Failure::broken(error.to_string()))?;
         let (clock, start) = (OffsetDateTime::now_utc(), Instant::now());
         let answer = pin!(warm.sender.send_request(request)).await;
-        let answer = answer.map_err(|error| Failure::broken(format!("probe not answered: {error}")))?;
+        let answer = answer.map_err(|error| {
+            let result = match client.first_request_failed(&error) {
+                AttemptResult::Tls => ProbeResult::Tls,
+                _ => ProbeResult::Connect,
+            };
+            Failure { result, why: format!("probe not answered: {}", innermost(&error)), there: false }
+        })?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
         let round_trip = start.elapsed();

@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -20,7 +21,7 @@ use crate::{
     metrics::{AttemptResult, Direction, LossReason},
     telemetry,
     transport::{
-        client::{Connection, DialError, empty},
+        client::{Connection, DialError, empty, failure::innermost},
         peer::Peer,
         urls::PeerUrl,
     },
@@ -50,6 +51,7 @@ pub(crate) struct Reader {
 struct Stream {
     body: Incoming,
     driver: Driver,
+    remote: SocketAddr,
     decoder: StreamDecoder,
 }
 
@@ -127,7 +129,7 @@ impl Reader {
 
     async fn ask(&self, url: &PeerUrl, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
         let shared = &self.peer.shared;
-        let Connection { mut sender, driver, .. } = shared.client.dial(url).await?;
+        let Connection { mut sender, driver, remote, .. } = shared.client.dial(url).await?;
         let path = format!("{}/{}/{}", headers::RAFT_STREAM, self.kind.segment(), shared.identity.member);
         let mut request =
             shared.client.request(Method::GET, url, &path).header(headers::X_RAFT_TO, self.peer.id.to_string());
@@ -150,7 +152,8 @@ impl Reader {
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                return Err(Refusal { result: AttemptResult::Unreachable, why: format!("no answer: {error}") });
+                let result = shared.client.first_request_failed(&error);
+                return Err(Refusal { result, why: format!("no answer: {}", innermost(&error)) });
             }
             Err(_) => {
                 let why = format!("no answer within {READ_DEADLINE:?}");
@@ -161,7 +164,7 @@ impl Reader {
         let version = head.headers.get(headers::X_SERVER_VERSION);
         let version = version.map_or(Ok(MISSING), |value| value.to_str().unwrap_or_default().parse());
         if version.is_ok() && head.status == StatusCode::OK {
-            return Ok(Box::new(Stream { body, driver, decoder: self.peer.decoder(self.kind) }));
+            return Ok(Box::new(Stream { body, driver, remote, decoder: self.peer.decoder(self.kind) }));
         }
         let text = {
             let text = pin!(text(&mut body));
@@ -177,7 +180,7 @@ impl Reader {
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
-        tracing::info!(peer = %peer.id, channel = kind.channel().label(), "stream opened");
+        tracing::info!(peer = %peer.id, channel = kind.channel().label(), address = %stream.remote, "stream opened");
         peer.active();
         let opened = Instant::now();
         let mut resets = peer.resets();

@@ -29,7 +29,7 @@ use crate::{
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
 
 /// The body of one answered stream. Dropping it is how the connection says that the stream is over.
-pub struct StreamBody {
+pub(crate) struct StreamBody {
     peer: Arc<Peer>,
     kind: StreamKind,
     attachment: u64,

@@ -179,6 +179,14 @@ async fn the_head_of_a_stream_comes_before_the_first_frame() {
 }
 
 #[tokio::test]
+async fn a_transport_that_stopped_opens_no_stream() {
+    let member = Member::start().await;
+    member.transport.stop().await;
+    let answer = member.ask(&request("GET", "/raft/stream/message/2", LEGAL)).await;
+    assert_eq!(answer, refusal(503, "server stopped", &[CLUSTER, VERSION, "Connection: close"]));
+}
+
+#[tokio::test]
 async fn after_its_refusal_an_unknown_asker_is_a_remote() {
     let member = Member::start().await;
     let told = |urls: &str| legal_but("", &format!("X-PeerURLs: {urls}\r\n"));

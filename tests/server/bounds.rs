@@ -3,10 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
+use prometheus::{Registry, TextEncoder};
 use rafthttp::{
     Limits, PeerStatus,
     metrics::{Channel, Direction, LossReason},
-    server::ConnectionLimits,
+    server::{ConnectionLimits, ConnectionMetrics},
     wire::raftpb::{Entry, Message},
 };
 use tokio::{
@@ -174,7 +175,9 @@ async fn a_refused_sender_gets_to_read_why_though_it_was_still_sending() {
 
 #[tokio::test]
 async fn an_address_holds_sixteen_connections_until_peers_use_them() {
-    let member = Member::start().await;
+    let registry = Registry::new();
+    let metrics = ConnectionMetrics::register(&registry).unwrap();
+    let member = Member::with(Limits::default(), |server| server.metrics(&metrics)).await;
     let mut connections = Vec::new();
     for _ in 0..40 {
         let mut connection = member.connect().await;
@@ -192,6 +195,11 @@ async fn an_address_holds_sixteen_connections_until_peers_use_them() {
         peers.push(connection);
     }
     assert_eq!(alive(&mut peers).await, 24, "what peers use is not counted by address");
+    let shown = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    // The first of the peer's was nobody's, too, until it was heard.
+    assert!(shown.contains("rafthttp_connections 39\n"), "{shown}");
+    assert!(shown.contains("rafthttp_connections_shed_total{reason=\"address\"} 25\n"), "{shown}");
+    assert!(shown.contains("rafthttp_connections_shed_total{reason=\"port\"} 0\n"), "{shown}");
 }
 
 #[tokio::test]

@@ -100,19 +100,6 @@ pub(crate) enum PostError {
     Broken(hyper::Error),
 }
 
-impl PostError {
-    /// As an attempt counts it.
-    pub(crate) fn attempt_result(&self) -> AttemptResult {
-        match self {
-            Self::Dial(error) => error.attempt_result(),
-            Self::Request { .. } => AttemptResult::Unreachable,
-            Self::Stalled | Self::NoAnswer => AttemptResult::Timeout,
-            Self::Broken(error) if tls_failure(error).is_some() => AttemptResult::Tls,
-            Self::Broken(_) => AttemptResult::Unreachable,
-        }
-    }
-}
-
 /// Why a connection broke, if it was by TLS.
 pub(crate) fn tls_failure(error: &(dyn Error + 'static)) -> Option<HandshakeReason> {
     causes(error).find_map(|cause| {
@@ -123,7 +110,7 @@ pub(crate) fn tls_failure(error: &(dyn Error + 'static)) -> Option<HandshakeReas
 }
 
 /// The last cause of an error: hyper's own text says only in which step it happened.
-fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

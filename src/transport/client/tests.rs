@@ -253,7 +253,6 @@ async fn a_peer_that_takes_a_post_and_is_silent_costs_ten_seconds() {
     let error = post(&client(), &at).await.expect_err("nobody answers");
     assert!(matches!(error, PostError::NoAnswer), "{error}");
     assert_eq!(begin.elapsed().as_secs(), 10);
-    assert_eq!(error.attempt_result(), AttemptResult::Timeout);
 }
 
 #[tokio::test]
@@ -368,7 +367,7 @@ async fn a_peer_that_refuses_our_certificate_fails_by_tls() {
     let (_files, tls) = member(&ours, &theirs);
     let (at, _) = echo(Some(server)).await;
     let error = post(&Client::new(identity(), Some(tls), DIAL_TIMEOUT), &at).await.expect_err("it does not know us");
-    assert_eq!(error.attempt_result(), AttemptResult::Tls, "{error}");
+    assert!(matches!(&error, PostError::Broken(error) if failure::tls_failure(error).is_some()), "{error}");
 }
 
 #[tokio::test]

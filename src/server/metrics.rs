@@ -1,0 +1,73 @@
+//! What a port says about its connections.
+
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry, core::Collector};
+
+/// The metrics of peer ports. Cheap to clone: every clone is the same, and several listeners may share them.
+#[derive(Clone, Debug)]
+pub struct ConnectionMetrics {
+    open: IntGauge,
+    shed: IntCounterVec,
+}
+
+/// Why a connection was closed though nothing was wrong with it: the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shed {
+    /// Its address held too many.
+    Address,
+    /// The port held too many.
+    Port,
+    /// The process had no descriptor left.
+    Descriptors,
+    /// It came while too many others were still leaving.
+    Busy,
+}
+
+impl Shed {
+    const ALL: [Self; 4] = [Self::Address, Self::Port, Self::Descriptors, Self::Busy];
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Port => "port",
+            Self::Descriptors => "descriptors",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+impl ConnectionMetrics {
+    /// Metrics that `registry` shows.
+    ///
+    /// # Errors
+    /// When it already has metrics of these names.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self::new();
+        let collectors: [Box<dyn Collector>; 2] = [Box::new(metrics.open.clone()), Box::new(metrics.shed.clone())];
+        collectors.into_iter().try_for_each(|collector| registry.register(collector))?;
+        Ok(metrics)
+    }
+
+    /// Metrics that nobody sees.
+    pub(super) fn new() -> Self {
+        let open = IntGauge::new("rafthttp_connections", "Connections that are open on the peer port.");
+        let shed =
+            Opts::new("rafthttp_connections_shed_total", "Connections on the peer port closed for want of room.");
+        let shed = IntCounterVec::new(shed, &["reason"]).expect("the name and the label are legal");
+        for reason in Shed::ALL {
+            shed.with_label_values(&[reason.label()]);
+        }
+        Self { open: open.expect("the name is legal"), shed }
+    }
+
+    pub(super) fn opened(&self) {
+        self.open.inc();
+    }
+
+    pub(super) fn closed(&self) {
+        self.open.dec();
+    }
+
+    pub(super) fn shed(&self, reason: Shed) {
+        self.shed.with_label_values(&[reason.label()]).inc();
+    }
+}
