@@ -3,7 +3,7 @@
 pub mod admin;
 pub mod id;
 pub mod metrics;
-#[cfg(feature = "cli")]
+#[cfg(feature = "raft-rs")]
 pub mod node;
 pub mod server;
 pub mod telemetry;

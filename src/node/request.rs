@@ -20,7 +20,7 @@ const VERSION: u8 = 1;
 const HEAD: usize = 26;
 
 /// The longest key that clients may use.
-pub const MAX_KEY_BYTES: usize = 4096;
+pub(super) const MAX_KEY_BYTES: usize = 4096;
 
 /// Who proposed something, and as its how manieth: unique for ever, so that a result finds its proposer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

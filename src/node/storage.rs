@@ -34,9 +34,9 @@ mod log;
 
 use log::Log;
 
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
-pub(super) const DATA: TableDefinition<&[u8], &[u8]> = TableDefinition::new("data");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+pub(super) const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
 
 /// Memory for pages of the store.
 const CACHE_BYTES: usize = 32 << 20;
@@ -383,7 +383,7 @@ impl Store {
 
 impl Write {
     /// Whether the key was there.
-    fn perform(&self, data: &mut redb::Table<&[u8], &[u8]>) -> Result<bool, redb::Error> {
+    fn perform(&self, data: &mut redb::Table<'_, &[u8], &[u8]>) -> Result<bool, redb::Error> {
         Ok(match self {
             Self::Put(key, value) => data.insert(key.as_ref(), value.as_ref())?.is_some(),
             Self::Delete(key) => data.remove(key.as_ref())?.is_some(),

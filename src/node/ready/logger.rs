@@ -14,7 +14,7 @@ impl Drain for Tracing {
     type Ok = ();
     type Err = Never;
 
-    fn log(&self, record: &Record, _values: &OwnedKVList) -> Result<(), Never> {
+    fn log(&self, record: &Record<'_>, _values: &OwnedKVList) -> Result<(), Never> {
         match record.level() {
             Level::Critical | Level::Error => tracing::error!(target: "raft", "{}", record.msg()),
             Level::Warning => tracing::warn!(target: "raft", "{}", record.msg()),
