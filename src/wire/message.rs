@@ -23,10 +23,7 @@ pub use decode::decode_message;
 
 /// What a frame holds.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly every item is a message, and a box would be a malloc for each"
-)]
+#[allow(clippy::large_enum_variant, reason = "nearly every item is a message, and a box would be a malloc for each")]
 pub enum Item {
     /// A message for raft.
     Message(Message),
