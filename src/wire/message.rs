@@ -32,6 +32,15 @@ pub enum Item {
 }
 
 impl Item {
+    /// Appends or counts it.
+    #[inline]
+    pub(crate) fn put(self, messages: &mut Vec<Message>, heartbeats: &mut u64) {
+        match self {
+            Self::Message(message) => messages.push(message),
+            Self::Heartbeat => *heartbeats += 1,
+        }
+    }
+
     pub(crate) fn new(message: Message) -> Self {
         if is_link_heartbeat(&message) { Self::Heartbeat } else { Self::Message(message) }
     }
