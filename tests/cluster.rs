@@ -98,7 +98,7 @@ async fn a_fourth_joins_as_learner_is_promoted_is_removed_and_ends_by_itself() {
         .await;
     cluster.caught_up().await;
     assert_eq!(cluster.local(fourth, "k0").await.as_deref(), Some("v"));
-    cluster.put(fourth, "through the fourth", "v").await;
+    cluster.put(fourth, "through-the-fourth", "v").await;
     let named = cluster.until("its name", Duration::from_secs(10), async |cluster: &Cluster| {
         let (_, members) = cluster.ask(0, Method::GET, "/members", "").await?;
         members.contains(r#""name":"n4""#).then_some(members)
@@ -334,7 +334,6 @@ async fn a_member_that_cannot_start_says_why_in_one_line() {
     let mut cluster = Cluster::new(1, &[]);
     cluster.start_all();
     cluster.put(0, "k", "v").await;
-    let free = "http://127.0.0.1:1";
     let own = cluster.members[0].peer.clone();
     let common = ["--initial-advertise-peer-urls", own.as_str()];
     let say = |flags: &[&str], words: &[&str]| {
@@ -357,12 +356,11 @@ async fn a_member_that_cannot_start_says_why_in_one_line() {
     say(&["--name", "n2"], &["is that of member", "n1", "n2"]);
     say(&["--name", "n1", "--initial-cluster-token", "other"], &["token", "test", "other"]);
     // Other initial flags are ignored: it starts, and has what it had.
-    cluster.members[0].extra = vec!["--initial-cluster-state".to_owned(), "new".to_owned()];
+    cluster.members[0].state = "existing";
     cluster.start(0);
     cluster.caught_up().await;
     assert_eq!(cluster.local(0, "k").await.as_deref(), Some("v"));
     assert!(cluster.log(0).contains("initial flags are ignored"), "{}", cluster.log(0));
-    let _ = free;
 }
 
 /// A disk that is full: the limit of a file's size stands for it.

@@ -435,8 +435,9 @@ impl Core {
         if entries.is_empty() {
             return Ok(Flow::Continue);
         }
-        let (mut applied, mut conf_state) = (Applied::default(), None);
+        let (mut applied, mut conf_state, mut term) = (Applied::default(), None, 0);
         for entry in entries {
+            term = entry.term;
             let raw = &mut self.raw;
             applied.add(entry, self.settings.member, &mut self.membership, |change| {
                 let Some(change) = convert::conf_change_to_apply(change) else { return Ok(()) };
@@ -464,6 +465,7 @@ impl Core {
             };
             self.proposals.applied(key, outcome);
         }
+        self.proposals.applied_term(term);
         Ok(if applied.removed { Flow::Removed } else { Flow::Continue })
     }
 
@@ -527,7 +529,7 @@ impl Core {
         let taken = matches!(stepped, Ok(Ok(())));
         for (key, reply) in replies {
             if taken {
-                self.proposals.proposed(key, reply);
+                self.proposals.proposed(self.raw.raft.term, key, reply);
             } else {
                 self.proposals.fail(reply, ProposeError::Busy);
             }
