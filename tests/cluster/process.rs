@@ -195,10 +195,8 @@ impl Cluster {
             if let Some(found) = found(self).await {
                 return found;
             }
-            if Instant::now() > end {
-                let logs: Vec<_> = (0..self.members.len()).map(|member| self.log(member)).collect();
-                panic!("{what}: not within {patience:?}\n{}", logs.join("\n\n"));
-            }
+            let logs = || (0..self.members.len()).map(|member| self.log(member)).collect::<Vec<_>>().join("\n\n");
+            assert!(Instant::now() <= end, "{what}: not within {patience:?}\n{}", logs());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
