@@ -334,7 +334,7 @@ mod tests {
         let state = crate::node::convert::conf_state_from_raftpb(conf_state());
         store.bootstrap(&identity, &[entry(1).expect("a normal entry")], &state, &membership).expect("room");
         store.save(vec![entry(2).expect("a normal entry")], None, true).expect("room");
-        let put = |n: usize| Write::Put(format!("key {n:06}").into(), n.to_string().repeat(20).into());
+        let put = |n: usize| Write::Put(format!("key {n:06}").into(), n.to_string().repeat(40).into());
         store.apply(Effect { index: 2, writes: (0..keys).map(put).collect(), ..Effect::default() }).expect("room");
         store
     }
@@ -374,7 +374,7 @@ mod tests {
         let snapshot = crate::node::convert::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
         let records = received.records().expect("open");
         to.install(&snapshot, &received.membership, records, Vec::new(), None).expect("whole");
-        assert_eq!(to.reader().value(b"key 009999").expect("readable"), Some(b"9999".repeat(20)));
+        assert_eq!(to.reader().value(b"key 009999").expect("readable"), Some(b"9999".repeat(40)));
         assert_eq!(to.membership().expect("kept"), received.membership);
         drop(received);
         assert!(!directory.path().join("received").exists());
