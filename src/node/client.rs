@@ -26,6 +26,7 @@ use axum::{
     routing::{get, post, put},
 };
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
@@ -52,6 +53,9 @@ const VALUE_BYTES: usize = 64 << 20;
 const PERMIT_BYTES: usize = 1 << 10;
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long, and how much of, a body that is too large is read, and discarded, before it is refused.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+const DISCARD_BYTES: usize = 16 << 20;
 /// The longest body that is not a value.
 const JSON_BYTES: usize = 64 << 10;
 
@@ -234,6 +238,8 @@ impl Client {
         let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let length: usize = told.unwrap_or(limit);
         if length > limit {
+            // Who is still writing when the connection closes may not read why.
+            let _ = timeout(DISCARD_TIMEOUT, discard(body)).await;
             return Err(too_large());
         }
         let permits = u32::try_from(length / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
@@ -244,6 +250,17 @@ impl Client {
             Ok(Err(error)) if is_too_long(&error) => Err(too_large()),
             Ok(Err(error)) => Err(Refusal::Bad(format!("the body cannot be read: {error}"))),
             Err(_) => Err(Refusal::Slow),
+        }
+    }
+}
+
+async fn discard(mut body: Body) {
+    let mut left = DISCARD_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
         }
     }
 }

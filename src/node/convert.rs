@@ -67,22 +67,24 @@ pub enum ConvertError {
 /// A message of etcd's as raft-rs takes it. Fields that only raft-rs has are left at zero, etcd's `vote` (3.6: only
 /// between a member and its own storage) is passed over.
 pub fn message_from_raftpb(message: raftpb::Message) -> Result<eraftpb::Message, ConvertError> {
-    let mut out = eraftpb::Message::default();
-    out.msg_type = type_from_raftpb(message.r#type)?;
-    out.to = message.to;
-    out.from = message.from;
-    out.term = message.term;
-    out.log_term = message.log_term;
-    out.index = message.index;
     let entries: Vec<_> = message.entries.into_iter().map(entry_from_raftpb).collect::<Result<_, _>>()?;
-    out.set_entries(entries.into());
-    out.commit = message.commit;
+    let mut out = eraftpb::Message {
+        msg_type: type_from_raftpb(message.r#type)?,
+        to: message.to,
+        from: message.from,
+        term: message.term,
+        log_term: message.log_term,
+        index: message.index,
+        entries: entries.into(),
+        commit: message.commit,
+        reject: message.reject,
+        reject_hint: message.reject_hint,
+        context: message.context,
+        ..Default::default()
+    };
     if let Some(snapshot) = message.snapshot.filter(|_| out.msg_type == eraftpb::MessageType::MsgSnapshot) {
         out.set_snapshot(snapshot_from_raftpb(snapshot));
     }
-    out.reject = message.reject;
-    out.reject_hint = message.reject_hint;
-    out.context = message.context;
     Ok(out)
 }
 
@@ -425,9 +427,14 @@ mod tests {
 
     #[test]
     fn what_only_raft_rs_knows_does_not_reach_the_wire() {
-        let mut vote = eraftpb::Message::default();
-        vote.msg_type = eraftpb::MessageType::MsgRequestVote;
-        (vote.commit, vote.commit_term, vote.priority, vote.deprecated_priority) = (5, 6, 7, 8);
+        let vote = eraftpb::Message {
+            msg_type: eraftpb::MessageType::MsgRequestVote,
+            commit: 5,
+            commit_term: 6,
+            priority: 7,
+            deprecated_priority: 8,
+            ..Default::default()
+        };
         let sent = message_to_raftpb(vote).expect("no entries");
         assert_eq!(sent, raftpb::Message { r#type: 5, ..Default::default() });
     }

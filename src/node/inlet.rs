@@ -89,7 +89,9 @@ impl Inlet {
             })
         });
         match checked.await {
-            Ok(Ok(body)) => self.hand_in(1, |reply| Input::Snapshot(from, message, body, reply)).await,
+            Ok(Ok(body)) => {
+                self.hand_in(1, |reply| Input::Snapshot(from, Box::new(message), Box::new(body), reply)).await
+            }
             Ok(Err(error)) => {
                 tracing::warn!(peer = %from, index, %error, "a snapshot was received and is not taken");
                 Err(Rejected::one(error.to_string()))

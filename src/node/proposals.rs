@@ -85,7 +85,10 @@ pub(super) struct Proposal {
 #[derive(Debug)]
 pub(super) struct Proposals {
     held: VecDeque<(Instant, Proposal)>,
-    proposed: HashMap<Key, oneshot::Sender<Answer>>,
+    /// With the term in which raft took them.
+    proposed: HashMap<Key, (u64, oneshot::Sender<Answer>)>,
+    /// The highest term of an entry that was applied.
+    applied_term: u64,
     patience: Duration,
     /// How many ended without an outcome.
     pub(super) failed: u64,
@@ -94,7 +97,7 @@ pub(super) struct Proposals {
 impl Proposals {
     /// Holds proposals for `patience` while there is no leader.
     pub(super) fn new(patience: Duration) -> Self {
-        Self { held: VecDeque::new(), proposed: HashMap::new(), patience, failed: 0 }
+        Self { held: VecDeque::new(), proposed: HashMap::new(), applied_term: 0, patience, failed: 0 }
     }
 
     pub(super) fn hold(&mut self, now: Instant, proposal: Proposal) {
@@ -112,9 +115,9 @@ impl Proposals {
         None
     }
 
-    /// Raft has it: from now on it may be committed.
-    pub(super) fn proposed(&mut self, key: Key, reply: oneshot::Sender<Answer>) {
-        self.proposed.insert(key, reply);
+    /// Raft has it, in this term: from now on it may be committed.
+    pub(super) fn proposed(&mut self, term: u64, key: Key, reply: oneshot::Sender<Answer>) {
+        self.proposed.insert(key, (term, reply));
     }
 
     /// Ends a proposal that raft has not got.
@@ -125,10 +128,24 @@ impl Proposals {
 
     /// An entry was applied; if we proposed it, whoever asked hears of it.
     pub(super) fn applied(&mut self, key: Key, outcome: Outcome) {
-        if let Some(reply) = self.proposed.remove(&key)
+        if let Some((_, reply)) = self.proposed.remove(&key)
             && reply.send(Ok(outcome)).is_err()
         {
             self.failed += 1;
+        }
+    }
+
+    /// All entries up to one of this term were applied. A leader's own entries come after all that it has of its
+    /// predecessors': what an earlier one was asked for and is not there has been lost with it, or is still on its way
+    /// somewhere. Nobody needs to wait for that.
+    pub(super) fn applied_term(&mut self, term: u64) {
+        if term <= self.applied_term {
+            return;
+        }
+        self.applied_term = term;
+        for (_, (_, reply)) in self.proposed.extract_if(|_, (proposed, _)| *proposed < term) {
+            self.failed += 1;
+            let _ = reply.send(Err(ProposeError::Unknown));
         }
     }
 
@@ -140,7 +157,7 @@ impl Proposals {
             }
         }
         let before = self.proposed.len();
-        self.proposed.retain(|_, reply| !reply.is_closed());
+        self.proposed.retain(|_, (_, reply)| !reply.is_closed());
         self.failed += (before - self.proposed.len()) as u64;
     }
 
@@ -149,7 +166,7 @@ impl Proposals {
         while let Some((_, proposal)) = self.held.pop_front() {
             self.fail(proposal.reply, ProposeError::Halted);
         }
-        for (_, reply) in std::mem::take(&mut self.proposed) {
+        for (_, (_, reply)) in std::mem::take(&mut self.proposed) {
             self.fail(reply, ProposeError::Unknown);
         }
     }
@@ -190,7 +207,7 @@ mod tests {
         drop(answer);
         assert!(proposals.next().is_none());
         let (two, answer) = proposal(2);
-        proposals.proposed(two.payload.key(), two.reply);
+        proposals.proposed(1, two.payload.key(), two.reply);
         drop(answer);
         proposals.expire(start);
         assert_eq!((proposals.pending(), proposals.failed), (0, 2));
@@ -201,17 +218,30 @@ mod tests {
         let mut proposals = Proposals::new(Duration::from_secs(3));
         let (one, mut answer) = proposal(1);
         let key = one.payload.key();
-        proposals.proposed(key, one.reply);
+        proposals.proposed(1, key, one.reply);
         proposals.applied(key, Outcome::Written { found: true });
         proposals.applied(key, Outcome::Written { found: false });
         assert_eq!(answer.try_recv(), Ok(Ok(Outcome::Written { found: true })));
     }
 
     #[test]
+    fn nobody_waits_for_what_went_down_with_its_leader() {
+        let mut proposals = Proposals::new(Duration::from_secs(3));
+        let ((one, mut old), (two, mut new)) = (proposal(1), proposal(2));
+        proposals.proposed(4, one.payload.key(), one.reply);
+        proposals.proposed(5, two.payload.key(), two.reply);
+        proposals.applied_term(4);
+        assert!(old.try_recv().is_err(), "its own leader may still commit it");
+        proposals.applied_term(5);
+        assert_eq!(old.try_recv(), Ok(Err(ProposeError::Unknown)));
+        assert!(new.try_recv().is_err());
+    }
+
+    #[test]
     fn at_the_end_what_was_proposed_is_unknown_and_what_was_held_is_not() {
         let mut proposals = Proposals::new(Duration::from_secs(3));
         let ((one, mut first), (two, mut second)) = (proposal(1), proposal(2));
-        proposals.proposed(one.payload.key(), one.reply);
+        proposals.proposed(1, one.payload.key(), one.reply);
         proposals.hold(Instant::now(), two);
         proposals.halt();
         assert_eq!(first.try_recv(), Ok(Err(ProposeError::Unknown)));

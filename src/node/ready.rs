@@ -55,7 +55,7 @@ const APPLY_BYTES: u64 = 16 << 20;
 /// What leaves a turn.
 pub(super) enum Outgoing {
     Messages(Vec<Message>),
-    Snapshot(Message, SnapshotBody),
+    Snapshot(Box<Message>, SnapshotBody),
     Peer(PeerChange),
 }
 
@@ -91,11 +91,11 @@ pub(super) struct NotTaken {
 }
 
 impl NotTaken {
-    fn refused(why: impl ToString) -> Self {
+    fn refused(why: &impl ToString) -> Self {
         Self { kind: RejectionKind::Refused, why: why.to_string() }
     }
 
-    fn failed(why: impl ToString) -> Self {
+    fn failed(why: &impl ToString) -> Self {
         Self { kind: RejectionKind::Failed, why: why.to_string() }
     }
 }
@@ -178,32 +178,32 @@ impl Core {
     pub(super) fn step(&mut self, peer: MemberId, message: Message) -> Result<(), NotTaken> {
         let kind = message.r#type;
         if kind == MessageType::MsgSnap as i32 {
-            return Err(NotTaken::refused("a snapshot comes with its body"));
+            return Err(NotTaken::refused(&"a snapshot comes with its body"));
         }
         self.check(peer, &message)?;
         if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
             self.leader_commit = message.commit;
         }
         let message = if kind == MessageType::MsgProp as i32 { self.admit(message)? } else { message };
-        let message = convert::message_from_raftpb(message).map_err(NotTaken::refused)?;
+        let message = convert::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
         self.raw.step(message).map_err(|error| match error {
-            raft::Error::StepPeerNotFound => NotTaken::refused("it answers, and is no member"),
-            raft::Error::ProposalDropped => NotTaken::failed("the proposal was dropped: no leader, or it is busy"),
-            other => NotTaken::failed(other),
+            raft::Error::StepPeerNotFound => NotTaken::refused(&"it answers, and is no member"),
+            raft::Error::ProposalDropped => NotTaken::failed(&"the proposal was dropped: no leader, or it is busy"),
+            other => NotTaken::failed(&other),
         })
     }
 
     /// Gives raft a snapshot whose body was received and found whole.
     pub(super) fn step_snapshot(&mut self, peer: MemberId, message: Message, body: Received) -> Result<(), NotTaken> {
         self.check(peer, &message)?;
-        let message = convert::message_from_raftpb(message).map_err(NotTaken::refused)?;
+        let message = convert::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
         self.received.push(body);
-        self.raw.step(message).map_err(NotTaken::failed)
+        self.raw.step(message).map_err(|error| NotTaken::failed(&error))
     }
 
     fn check(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
         if self.halted {
-            return Err(NotTaken::refused("this member takes no part any more"));
+            return Err(NotTaken::refused(&"this member takes no part any more"));
         }
         let refusal = match guard::check(&self.raw.raft, peer, message, self.settings.max_request_bytes) {
             Ok(()) => return Ok(()),
@@ -212,7 +212,7 @@ impl Core {
         if let Refusal::LostData { .. } = refusal {
             self.halt(&refusal.to_string());
         }
-        Err(NotTaken::refused(refusal))
+        Err(NotTaken::refused(&refusal))
     }
 
     /// Whether raft must write before it is given this message: a leader is elected only with all its log on the
@@ -239,7 +239,8 @@ impl Core {
     }
 
     fn admitted(&self, entry: Entry) -> Result<Entry, NotTaken> {
-        let change: ConfChange = prost::Message::decode(entry.data.as_ref()).map_err(NotTaken::refused)?;
+        let change: ConfChange =
+            prost::Message::decode(entry.data.as_ref()).map_err(|error| NotTaken::refused(&error))?;
         let Err(why) = self.check_conf_change(&change) else { return Ok(entry) };
         let command = Command::Refusal { conf_change: change.id, why };
         Ok(Entry { data: Request { id: self.ids.next(), command }.encode(), ..Entry::default() })
@@ -397,7 +398,7 @@ impl Core {
         let place = self.received.iter().position(|body| (body.index, body.term) == (metadata.index, metadata.term));
         let body = place.map(|place| self.received.swap_remove(place)).ok_or(CoreError::NoSnapshot)?;
         let records = body.records().map_err(StoreError::from)?;
-        self.raw.mut_store().install(metadata, &body.membership, records, entries, hard_state)?;
+        self.raw.mut_store().install(&metadata, &body.membership, records, entries, hard_state)?;
         tracing::info!(index = body.index, term = body.term, "installed a snapshot");
         for change in body.membership.peer_changes(&self.membership, self.settings.member) {
             (self.outbox)(Outgoing::Peer(change));
@@ -425,7 +426,7 @@ impl Core {
             Some(outgoing) => {
                 tracing::info!(to = %MemberId(message.to), index, term, "sending a snapshot");
                 let body = snapshot::body(outgoing, self.settings.cluster.0, term);
-                (self.outbox)(Outgoing::Snapshot(message, body));
+                (self.outbox)(Outgoing::Snapshot(Box::new(message), body));
             }
             None => self.unsent.push(message.to),
         }
@@ -435,8 +436,9 @@ impl Core {
         if entries.is_empty() {
             return Ok(Flow::Continue);
         }
-        let (mut applied, mut conf_state) = (Applied::default(), None);
+        let (mut applied, mut conf_state, mut term) = (Applied::default(), None, 0);
         for entry in entries {
+            term = entry.term;
             let raw = &mut self.raw;
             applied.add(entry, self.settings.member, &mut self.membership, |change| {
                 let Some(change) = convert::conf_change_to_apply(change) else { return Ok(()) };
@@ -464,6 +466,7 @@ impl Core {
             };
             self.proposals.applied(key, outcome);
         }
+        self.proposals.applied_term(term);
         Ok(if applied.removed { Flow::Removed } else { Flow::Continue })
     }
 
@@ -474,10 +477,9 @@ impl Core {
             return;
         }
         // A new leader drops reads until it has committed an entry of its own.
-        if raft.state != StateRole::Leader || raft.commit_to_current_term() {
-            if let Some(context) = self.reads.next_round(now) {
-                self.raw.read_index(context);
-            }
+        let answered = raft.state != StateRole::Leader || raft.commit_to_current_term();
+        if let Some(context) = answered.then(|| self.reads.next_round(now)).flatten() {
+            self.raw.read_index(context);
         }
         self.submit_proposals();
     }
@@ -527,7 +529,7 @@ impl Core {
         let taken = matches!(stepped, Ok(Ok(())));
         for (key, reply) in replies {
             if taken {
-                self.proposals.proposed(key, reply);
+                self.proposals.proposed(self.raw.raft.term, key, reply);
             } else {
                 self.proposals.fail(reply, ProposeError::Busy);
             }

@@ -255,7 +255,7 @@ impl Parts {
         let to = transport.clone();
         let outbox = Box::new(move |outgoing| match outgoing {
             Outgoing::Messages(messages) => to.send(messages),
-            Outgoing::Snapshot(message, body) => to.send_snapshot(message, body),
+            Outgoing::Snapshot(message, body) => to.send_snapshot(*message, body),
             Outgoing::Peer(change) => change_peer(&to, change),
         });
         let core = Core::new(settings, store, ids, shared.clone(), outbox);
@@ -420,17 +420,17 @@ async fn make(config: &Config, store: &mut Store) -> Result<Identity, Error> {
             let own = members.iter().find(|(other, _)| *other == name).map(|(_, urls)| urls.as_slice());
             let member = MemberId::derive(own.unwrap_or_default(), &token, None).0;
             let identity = Identity { member, cluster: birth.cluster.0, name, token, joined: Vec::new() };
-            let entries = birth.entries.into_iter().map(convert::entry_from_raftpb).collect::<Result<_, _>>();
+            let entries = birth.entries.into_iter().map(convert::entry_from_raftpb).collect::<Result<Vec<_>, _>>();
             let entries = entries.map_err(|error| Error::Raft(error.to_string()))?;
             let state = convert::conf_state_from_raftpb(birth.conf_state);
-            store.bootstrap(&identity, entries, state, &birth.membership).map_err(in_directory)?;
+            store.bootstrap(&identity, &entries, &state, &birth.membership).map_err(in_directory)?;
             Ok(identity)
         }
         InitialClusterState::Existing => {
             let Joined { member, cluster, members } = join::join(config).await;
             let identity = Identity { member: member.0, cluster: cluster.0, name, token, joined: members };
             let nothing = convert::conf_state_from_raftpb(ConfState::default());
-            store.bootstrap(&identity, Vec::new(), nothing, &Membership::default()).map_err(in_directory)?;
+            store.bootstrap(&identity, &[], &nothing, &Membership::default()).map_err(in_directory)?;
             Ok(identity)
         }
     }

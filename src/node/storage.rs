@@ -208,8 +208,8 @@ impl Store {
     pub(super) fn bootstrap(
         &mut self,
         identity: &Identity,
-        entries: Vec<Entry>,
-        conf_state: ConfState,
+        entries: &[Entry],
+        conf_state: &ConfState,
         membership: &Membership,
     ) -> Result<(), StoreError> {
         let last = entries.last().map_or((0, 0), |entry| (entry.index, entry.term));
@@ -219,10 +219,10 @@ impl Store {
             let mut meta = write.open_table(META)?;
             meta.insert("identity", json.as_slice())?;
             meta.insert("hard_state", bytes(&hard_state)?.as_slice())?;
-            meta.insert("conf_state", bytes(&conf_state)?.as_slice())?;
+            meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
             meta.insert("applied", last.0.to_be_bytes().as_slice())?;
             meta.insert("membership", membership.to_json().as_slice())?;
-            append(write, &entries, 0)
+            append(write, entries, 0)
         })?;
         self.load()
     }
@@ -290,7 +290,7 @@ impl Store {
     /// of the same `Ready`. All of it or, when the records do not end well, nothing.
     pub(super) fn install<E: Into<StoreError>>(
         &mut self,
-        snapshot: SnapshotMetadata,
+        snapshot: &SnapshotMetadata,
         membership: &Membership,
         mut records: impl FnMut() -> Result<Option<(Bytes, Bytes)>, E>,
         entries: Vec<Entry>,
@@ -557,8 +557,8 @@ fn pair_bytes(index: u64, term: u64) -> [u8; 16] {
 }
 
 fn pair(bytes: &[u8]) -> Option<(u64, u64)> {
-    let number = u128::from_be_bytes(bytes.try_into().ok()?);
-    Some(((number >> 64) as u64, number as u64))
+    let (index, term) = bytes.split_at_checked(8)?;
+    Some((u64::from_be_bytes(index.try_into().ok()?), u64::from_be_bytes(term.try_into().ok()?)))
 }
 
 #[cfg(test)]
@@ -596,7 +596,7 @@ mod tests {
     /// A store of one member with entries 1 to `last` of term 1, entry 1 applied.
     fn store(directory: &Path, last: u64) -> Store {
         let mut store = Store::open(directory, 2).expect("a new store");
-        store.bootstrap(&identity(), vec![entry(1, 1)], voters(&[1]), &membership()).expect("an empty disk");
+        store.bootstrap(&identity(), &[entry(1, 1)], &voters(&[1]), &membership()).expect("an empty disk");
         store.save((2..=last).map(|index| entry(index, 1)).collect(), None, true).expect("an empty disk");
         store
     }
@@ -678,7 +678,7 @@ mod tests {
         let write = Write::Put("old".into(), "v".into());
         store.apply(Effect { index: 2, writes: vec![write], ..Effect::default() }).expect("room");
         let (entries, state) = (vec![entry(10, 4)], Some(hard_state(4, 2, 9)));
-        store.install(metadata(9, 3, &[1, 2]), &membership(), records(&[("new", "v")]), entries, state).expect("room");
+        store.install(&metadata(9, 3, &[1, 2]), &membership(), records(&[("new", "v")]), entries, state).expect("room");
         store = reopened(store, directory.path());
         assert_eq!((store.applied(), store.first_and_last_index(), store.term(9)), (9, (10, 10), Ok(3)));
         assert_eq!(store.reader().value(b"old").expect("readable"), None);
@@ -697,7 +697,7 @@ mod tests {
             left -= 1;
             if left == 0 { Err(damaged("torn")) } else { Ok(Some((vec![left].into(), Bytes::new()))) }
         };
-        let torn = store.install(metadata(9, 3, &[2]), &Membership::default(), records, Vec::new(), None);
+        let torn = store.install(&metadata(9, 3, &[2]), &Membership::default(), records, Vec::new(), None);
         assert!(matches!(torn, Err(StoreError::Damaged(_))), "{torn:?}");
         for store in [&store, &reopened_copy(directory.path())] {
             assert_eq!((terms(store).len(), store.applied()), (4, 1));

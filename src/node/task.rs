@@ -55,7 +55,7 @@ pub(super) enum Input {
     /// Messages from a peer.
     Messages(MemberId, Vec<Message>, oneshot::Sender<Result<(), Rejected>>),
     /// A snapshot from a peer, of which the body is whole.
-    Snapshot(MemberId, Message, Received, oneshot::Sender<Result<(), Rejected>>),
+    Snapshot(MemberId, Box<Message>, Box<Received>, oneshot::Sender<Result<(), Rejected>>),
     /// A proposal of a client.
     Propose(Proposal),
     /// A client that wants to read.
@@ -240,7 +240,7 @@ impl Task {
                 answer(reply, rejected);
             }
             Input::Snapshot(from, message, body, reply) => {
-                let taken = self.core.step_snapshot(from, message, body);
+                let taken = self.core.step_snapshot(from, *message, *body);
                 let rejection = |NotTaken { kind, why }| Rejection { position: 0, kind, why };
                 answer(reply, taken.map_err(rejection).err().into_iter().collect());
             }

@@ -93,7 +93,7 @@ impl Cluster {
         let state = convert::conf_state_from_raftpb(ConfState { voters: (1..=size).collect(), ..Default::default() });
         let (cluster, joined) = (CLUSTER.0, Vec::new());
         let identity = Identity { member: id, cluster, name: id.to_string(), token: "t".into(), joined };
-        store.bootstrap(&identity, entries, state, &membership).expect("room");
+        store.bootstrap(&identity, &entries, &state, &membership).expect("room");
     }
 
     fn start(&mut self, id: u64) {
@@ -155,7 +155,7 @@ impl Cluster {
         for outgoing in sent {
             match outgoing {
                 Outgoing::Messages(messages) => self.flying.extend(messages.into_iter().map(|message| (id, message))),
-                Outgoing::Snapshot(message, body) => self.carry_snapshot(id, message, body),
+                Outgoing::Snapshot(message, body) => self.carry_snapshot(id, &message, body),
                 Outgoing::Peer(_) => {}
             }
         }
@@ -184,7 +184,7 @@ impl Cluster {
         }
     }
 
-    fn carry_snapshot(&mut self, from: u64, message: Message, body: SnapshotBody) {
+    fn carry_snapshot(&mut self, from: u64, message: &Message, body: SnapshotBody) {
         self.snapshots += 1;
         let pieces: Vec<_> = self.runtime.block_on(body.stream.collect());
         let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.expect("readable")).collect();
@@ -213,7 +213,7 @@ impl Cluster {
             self.tick();
         }
         let states: Vec<_> = self.running.keys().map(|id| self.status(*id)).collect();
-        panic!("{what} did not come to be: {states:#?}");
+        assert!(done(self), "{what} did not come to be: {states:#?}");
     }
 
     fn propose(&mut self, id: u64, payload: impl FnOnce(RequestId) -> Payload) -> oneshot::Receiver<Answer> {
@@ -412,7 +412,7 @@ fn a_learner_joins_is_promoted_votes_and_is_removed() {
     let mut store = Store::open(&cluster.path(4), 2).expect("a new store");
     let identity = Identity { member: 4, cluster: CLUSTER.0, name: "4".into(), token: "t".into(), joined: Vec::new() };
     let nothing = convert::conf_state_from_raftpb(ConfState::default());
-    store.bootstrap(&identity, Vec::new(), nothing, &Membership::default()).expect("room");
+    store.bootstrap(&identity, &[], &nothing, &Membership::default()).expect("room");
     drop(store);
     cluster.start(4);
     cluster.settle();

@@ -1,0 +1,404 @@
+//! Members as real processes, killed and restarted: what was acknowledged is there, reads are linearizable, and the
+//! ledgers balance all the while.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+
+#[path = "cluster/history.rs"]
+mod history;
+#[path = "cluster/http_client.rs"]
+mod http_client;
+#[path = "cluster/ledger.rs"]
+mod ledger;
+#[path = "cluster/process.rs"]
+mod process;
+
+use history::History;
+use ledger::Scrape;
+use process::Cluster;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_on_soon_after_the_leader_was_killed() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    for member in 0..3 {
+        cluster.put(member, &format!("k{member}"), "v").await;
+    }
+    let leader = cluster.leader().await;
+    let other = (leader + 1) % 3;
+    cluster.kill(leader);
+    let killed = Instant::now();
+    cluster.put(other, "after", "v").await;
+    assert!(killed.elapsed() < Duration::from_secs(3), "it took {:?}", killed.elapsed());
+    cluster.start(leader);
+    cluster.caught_up().await;
+    assert_eq!(cluster.local(leader, "after").await.as_deref(), Some("v"));
+    ledger::assert_laws(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_away_for_long_catches_up_by_snapshot() {
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
+    cluster.start_all();
+    let leader = cluster.leader().await;
+    let away = (leader + 1) % 3;
+    cluster.put(away, "before", "v").await;
+    cluster.kill(away);
+    for number in 0..350 {
+        cluster.put(leader, &format!("k{number}"), "v").await;
+    }
+    cluster.start(away);
+    cluster.caught_up().await;
+    for key in ["before", "k0", "k349"] {
+        assert_eq!(cluster.local(away, key).await.as_deref(), Some("v"), "{key}");
+    }
+    let leader = cluster.leader().await;
+    let scrape = Scrape::of(&cluster, leader).await.expect("it answers");
+    let sent = scrape.sum("rafthttp_snapshots_total", &[("direction", "out"), ("result", "ok")]);
+    assert!(sent >= 1.0, "it came by snapshot");
+    // Again, from the disk: what the snapshot brought is lasting.
+    cluster.kill(away);
+    cluster.start(away);
+    cluster.caught_up().await;
+    assert_eq!(cluster.local(away, "k0").await.as_deref(), Some("v"));
+    ledger::assert_laws(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fourth_joins_as_learner_is_promoted_is_removed_and_ends_by_itself() {
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
+    cluster.start_all();
+    for number in 0..300 {
+        cluster.put(0, &format!("k{number}"), "v").await;
+    }
+    let fourth = cluster.place(&[]);
+    cluster.members[fourth].state = "existing";
+    let body = format!(r#"{{"peerURLs":["{}"],"isLearner":true}}"#, cluster.members[fourth].peer);
+    let (status, added) = cluster.ask(1, Method::POST, "/members", &body).await.expect("an answer");
+    assert_eq!(status, StatusCode::CREATED, "{added}");
+    let added: serde_json::Value = serde_json::from_str(&added).expect("JSON");
+    let id = added["id"].as_str().expect("an ID").to_owned();
+    cluster.start(fourth);
+    let promote = format!("/members/{id}/promote");
+    cluster
+        .until("a promotion", Duration::from_secs(30), async |cluster: &Cluster| {
+            let (status, said) = cluster.ask(2, Method::POST, &promote, "").await?;
+            assert!(matches!(status.as_u16(), 200 | 409 | 503), "{status}: {said}");
+            (status == StatusCode::OK).then_some(())
+        })
+        .await;
+    cluster.caught_up().await;
+    assert_eq!(cluster.local(fourth, "k0").await.as_deref(), Some("v"));
+    cluster.put(fourth, "through-the-fourth", "v").await;
+    let named = cluster.until("its name", Duration::from_secs(10), async |cluster: &Cluster| {
+        let (_, members) = cluster.ask(0, Method::GET, "/members", "").await?;
+        members.contains(r#""name":"n4""#).then_some(members)
+    });
+    let named: serde_json::Value = serde_json::from_str(&named.await).expect("JSON");
+    assert_eq!(named["members"].as_array().map(Vec::len), Some(4));
+
+    let (status, said) = cluster.ask(0, Method::DELETE, &format!("/members/{id}"), "").await.expect("an answer");
+    assert_eq!(status, StatusCode::NO_CONTENT, "{said}");
+    let status = cluster.exit(fourth, Duration::from_secs(15)).await;
+    assert_eq!(status.code(), Some(3), "{}", cluster.log(fourth));
+    assert!(cluster.log(fourth).contains("removed from"), "{}", cluster.log(fourth));
+    let again = cluster.ask(1, Method::DELETE, &format!("/members/{id}"), "").await.expect("an answer");
+    assert_eq!(again.0, StatusCode::NOT_FOUND);
+    cluster.put(1, "after", "v").await;
+    ledger::assert_laws(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_killed_at_once_forget_nothing() {
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
+    cluster.start_all();
+    for round in 0..3 {
+        for number in 0..50 {
+            cluster.put(number % 3, &format!("k{round}-{number}"), "v").await;
+        }
+        (0..3).for_each(|member| cluster.kill(member));
+        cluster.start_all();
+    }
+    cluster.caught_up().await;
+    for (round, number) in (0..3).flat_map(|round| (0..50).map(move |number| (round, number))) {
+        let key = format!("k{round}-{number}");
+        assert_eq!(cluster.local(number % 3, &key).await.as_deref(), Some("v"), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_members_whose_streams_did_not_break_what_was_sent_was_received() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    for number in 0..100 {
+        cluster.put(number % 3, &format!("k{number}"), "v").await;
+    }
+    let mut ids = Vec::new();
+    for member in 0..3 {
+        ids.push(cluster.status(member).await.expect("it answers")["id"].as_str().expect("an ID").to_owned());
+    }
+    for (from, to) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
+        for channel in ["msgapp", "message"] {
+            let sent = async || {
+                let scrape = Scrape::of(&cluster, from).await.expect("it answers");
+                scrape.sum("rafthttp_messages_sent_total", &[("peer", &ids[to]), ("channel", channel)])
+            };
+            let before = sent().await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let received = Scrape::of(&cluster, to).await.expect("it answers");
+            let received =
+                received.sum("rafthttp_messages_received_total", &[("peer", &ids[from]), ("channel", channel)]);
+            let after = sent().await;
+            assert!(before <= received && received <= after, "{channel} {from} to {to}: {before} {received} {after}");
+        }
+    }
+    ledger::assert_laws(&cluster).await;
+}
+
+/// Seconds of faults in the test below; more in a soak.
+fn chaos_time() -> Duration {
+    let seconds = std::env::var("RAFTHTTP_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(20))
+}
+
+/// Writers and readers at every member, while members are killed and restarted: every acknowledged write is there in
+/// the end, what was read fits one order of all operations, and the ledgers balance all the while.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_kills_and_restarts_reads_are_linearizable_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
+    cluster.start_all();
+    cluster.put(0, "first", "v").await;
+    let load = Load::start(&cluster);
+    let (mut random, end) = (StdRng::seed_from_u64(7), Instant::now() + chaos_time());
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(random.random_range(500..2000))).await;
+        match random.random_range(0..8) {
+            0 => (0..3).for_each(|member| cluster.kill(member)),
+            1..4 => {
+                let leader = cluster.leader().await;
+                cluster.kill(leader);
+            }
+            _ => cluster.kill(random.random_range(0..3)),
+        }
+        ledger::assert_laws(&cluster).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..2500))).await;
+        for member in 0..3 {
+            if !cluster.runs(member) {
+                cluster.start(member);
+            }
+        }
+        cluster.leader().await;
+    }
+    cluster.caught_up().await;
+    let history = load.stop().await;
+    cluster.caught_up().await;
+    for member in 0..3 {
+        // A last look at every key, through every member.
+        for key in KEYS {
+            read(&cluster.http, &cluster.members[member].client, key, &history).await;
+        }
+    }
+    ledger::assert_laws(&cluster).await;
+    assert!(history.known() > 200, "only {} operations have a known outcome", history.known());
+    history.check();
+}
+
+const KEYS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+
+/// Clients that write and read as fast as they are answered.
+struct Load {
+    history: Arc<History>,
+    stop: Arc<AtomicBool>,
+    clients: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(cluster: &Cluster) -> Self {
+        let (history, stop) = (Arc::new(History::new()), Arc::new(AtomicBool::new(false)));
+        let values = Arc::new(AtomicU64::new(0));
+        let urls: Vec<String> = cluster.members.iter().map(|member| member.client.clone()).collect();
+        let clients = (0..6).map(|number| {
+            let (http, url, history) = (cluster.http.clone(), urls[number % urls.len()].clone(), history.clone());
+            let (stop, values) = (stop.clone(), values.clone());
+            tokio::spawn(async move {
+                let mut random = StdRng::seed_from_u64(number as u64);
+                while !stop.load(Ordering::Relaxed) {
+                    let key = KEYS.choose(&mut random).expect("there are keys");
+                    match random.random_range(0..10) {
+                        0 => delete(&http, &url, key, &history).await,
+                        1..5 => write(&http, &url, key, values.fetch_add(1, Ordering::Relaxed), &history).await,
+                        _ => read(&http, &url, key, &history).await,
+                    }
+                    // The checker's time grows with what overlaps.
+                    tokio::time::sleep(Duration::from_millis(random.random_range(5..40))).await;
+                }
+            })
+        });
+        Self { clients: clients.collect(), history, stop }
+    }
+
+    async fn stop(self) -> Arc<History> {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await.expect("a client does not panic");
+        }
+        self.history
+    }
+}
+
+async fn write(http: &http_client::HttpClient, url: &str, key: &str, value: u64, history: &History) {
+    let (call, value) = (history.now(), format!("v{value}"));
+    match http.ask(Method::PUT, format!("{url}/kv/{key}"), value.clone()).await {
+        Some((StatusCode::NO_CONTENT, _)) => history.record("put", key, Some(value), call, true),
+        // Certainly not proposed: it never happened.
+        Some((StatusCode::SERVICE_UNAVAILABLE, _)) => rest().await,
+        _ => history.record("put", key, Some(value), call, false),
+    }
+}
+
+async fn delete(http: &http_client::HttpClient, url: &str, key: &str, history: &History) {
+    let call = history.now();
+    match http.ask(Method::DELETE, format!("{url}/kv/{key}"), String::new()).await {
+        Some((StatusCode::NO_CONTENT | StatusCode::NOT_FOUND, _)) => history.record("delete", key, None, call, true),
+        Some((StatusCode::SERVICE_UNAVAILABLE, _)) => rest().await,
+        _ => history.record("delete", key, None, call, false),
+    }
+}
+
+async fn read(http: &http_client::HttpClient, url: &str, key: &str, history: &History) {
+    let call = history.now();
+    match http.ask(Method::GET, format!("{url}/kv/{key}"), String::new()).await {
+        Some((StatusCode::OK, value)) => history.record("get", key, Some(value), call, true),
+        Some((StatusCode::NOT_FOUND, _)) => history.record("get", key, None, call, true),
+        _ => rest().await,
+    }
+}
+
+/// A member that is down answers at once, and should not be asked a thousand times a second.
+async fn rest() {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_one_clear_line_and_change_nothing() {
+    let mut cluster = Cluster::new(1, &[]);
+    cluster.start_all();
+    cluster.put(0, "k", "v").await;
+    let large = "x".repeat((3 << 19) + 1);
+    for (method, path, body, expected) in [
+        (Method::PUT, "/kv/large", large.as_str(), StatusCode::PAYLOAD_TOO_LARGE),
+        (Method::GET, "/kv/absent", "", StatusCode::NOT_FOUND),
+        (Method::DELETE, "/kv/absent", "", StatusCode::NOT_FOUND),
+        (Method::GET, "/kv/k?consistency=none", "", StatusCode::BAD_REQUEST),
+        (Method::DELETE, "/members/abc", "", StatusCode::NOT_FOUND),
+        (Method::DELETE, "/members/xyz", "", StatusCode::BAD_REQUEST),
+        (Method::POST, "/members", r#"{"peerURLs":["nonsense"]}"#, StatusCode::BAD_REQUEST),
+        (Method::POST, "/members", "{", StatusCode::BAD_REQUEST),
+        (Method::GET, "/elsewhere", "", StatusCode::NOT_FOUND),
+    ] {
+        let (status, said) = cluster.ask(0, method.clone(), path, body).await.expect("an answer");
+        assert_eq!(status, expected, "{method} {path}: {said}");
+        assert_eq!(said.lines().count(), 1, "{method} {path}: {said}");
+    }
+    let id = cluster.status(0).await.expect("it answers")["id"].as_str().expect("an ID").to_owned();
+    let (status, _) = cluster.ask(0, Method::DELETE, &format!("/members/{id}"), "").await.expect("an answer");
+    assert_eq!(status, StatusCode::CONFLICT, "the last voter stays");
+    let (status, _) = cluster.ask(0, Method::GET, "/kv/k", "").await.expect("an answer");
+    assert_eq!(status, StatusCode::OK);
+}
+
+/// Starts a process that is to end at once, and says how, and what it said.
+fn refused(cluster: &Cluster, flags: &[&str]) -> (Option<i32>, String) {
+    let member = &cluster.members[0];
+    let output = Command::new(env!("CARGO_BIN_EXE_rafthttp"))
+        .args(["--log", "error", "node", "--data-dir"])
+        .arg(&member.directory)
+        .args(["--listen-metrics-urls", "http://127.0.0.1:0", "--listen-client-urls", "http://127.0.0.1:0"])
+        .args(flags)
+        .output()
+        .expect("the binary was built");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_cannot_start_says_why_in_one_line() {
+    let mut cluster = Cluster::new(1, &[]);
+    cluster.start_all();
+    cluster.put(0, "k", "v").await;
+    let own = cluster.members[0].peer.clone();
+    let common = ["--initial-advertise-peer-urls", own.as_str()];
+    let say = |flags: &[&str], words: &[&str]| {
+        let (code, said) = refused(&cluster, &[&common, flags].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    };
+    say(&["--name", "n1", "--listen-peer-urls", &own], &["cannot listen", &own]);
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let unused = format!("http://{}", other.local_addr().expect("bound"));
+    drop(other);
+    say(&["--name", "n1", "--listen-peer-urls", &unused], &["in use by another process"]);
+    cluster.kill(0);
+    let say = |flags: &[&str], words: &[&str]| {
+        let (code, said) = refused(&cluster, &[&common, &["--listen-peer-urls", unused.as_str()], flags].concat());
+        assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    };
+    say(&["--name", "n2"], &["is that of member", "n1", "n2"]);
+    say(&["--name", "n1", "--initial-cluster-token", "other"], &["token", "test", "other"]);
+    // Other initial flags are ignored: it starts, and has what it had.
+    cluster.members[0].state = "existing";
+    cluster.start(0);
+    cluster.caught_up().await;
+    assert_eq!(cluster.local(0, "k").await.as_deref(), Some("v"));
+    assert!(cluster.log(0).contains("initial flags are ignored"), "{}", cluster.log(0));
+}
+
+/// A disk that is full: the limit of a file's size stands for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_the_member_and_loses_nothing_that_was_acknowledged() {
+    let mut cluster = Cluster::new(1, &[]);
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 16384; exec {} --log error node --name n1 --data-dir {} --listen-peer-urls {peer} \
+         --initial-advertise-peer-urls {peer} --listen-client-urls {} --listen-metrics-urls {} \
+         --initial-cluster n1={peer} --initial-cluster-token test 2>{}",
+        env!("CARGO_BIN_EXE_rafthttp"),
+        cluster.members[0].directory.display(),
+        cluster.members[0].client,
+        cluster.members[0].metrics,
+        cluster.path().join("full.log").display(),
+        peer = cluster.members[0].peer,
+    );
+    let mut child = Command::new("sh").args(["-c", &script]).spawn().expect("there is a shell");
+    cluster.put(0, "first", "v").await;
+    let (value, mut written) = ("x".repeat(500_000), 0);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it is ours") {
+            break status;
+        }
+        let answer = cluster.ask(0, Method::PUT, &format!("/kv/k{written}"), &value).await;
+        if answer.is_some_and(|(status, _)| status == StatusCode::NO_CONTENT) {
+            written += 1;
+        }
+        assert!(written < 100, "it takes more than its disk holds");
+    };
+    let said = std::fs::read_to_string(cluster.path().join("full.log")).unwrap_or_default();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(written > 0 && said.contains("cannot go on"), "{said}");
+    cluster.start(0);
+    cluster.put(0, "after", "v").await;
+    assert_eq!(cluster.local(0, "first").await.as_deref(), Some("v"));
+    for number in 0..written {
+        let found = cluster.local(0, &format!("k{number}")).await;
+        assert_eq!(found.map(|found| found.len()), Some(value.len()), "k{number} was acknowledged");
+    }
+}

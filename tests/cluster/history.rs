@@ -1,0 +1,81 @@
+//! What clients did and saw, for the checker of linearizability.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Mutex,
+    time::Instant,
+};
+
+use serde::Serialize;
+
+#[derive(Clone, Serialize)]
+struct Operation {
+    op: &'static str,
+    key: String,
+    value: Option<String>,
+    call: u64,
+    /// None: it may take effect at any time, or never.
+    #[serde(rename = "return")]
+    end: Option<u64>,
+}
+
+/// Operations of all clients, in the order in which they ended.
+pub(crate) struct History {
+    start: Instant,
+    operations: Mutex<Vec<Operation>>,
+}
+
+impl History {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), operations: Mutex::default() }
+    }
+
+    /// Nanoseconds since the start.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).expect("a short test")
+    }
+
+    /// An operation that was called at `call` and has ended now; with `known` false, nobody knows whether.
+    pub(crate) fn record(&self, op: &'static str, key: &str, value: Option<String>, call: u64, known: bool) {
+        let end = known.then(|| self.now());
+        let operation = Operation { op, key: key.to_owned(), value, call, end };
+        self.operations.lock().expect("no panic holds it").push(operation);
+    }
+
+    /// How many operations ended with a known outcome.
+    pub(crate) fn known(&self) -> usize {
+        self.operations.lock().expect("no panic holds it").iter().filter(|operation| operation.end.is_some()).count()
+    }
+
+    /// Asks porcupine. Where there is no Go, says so and checks nothing.
+    pub(crate) fn check(&self) {
+        let Some(checker) = build() else {
+            // Past the capture of the test's output: what was not run is seen.
+            let _ = std::io::stderr().write_all(b"not run: linearizability (no Go)\n");
+            return;
+        };
+        let mut child =
+            Command::new(checker).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was built");
+        let mut input = child.stdin.take().expect("piped");
+        for operation in self.operations.lock().expect("no panic holds it").iter() {
+            writeln!(input, "{}", serde_json::to_string(operation).expect("plain fields")).expect("it reads");
+        }
+        drop(input);
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+        println!("{said}");
+    }
+}
+
+fn build() -> Option<PathBuf> {
+    Command::new("go").arg("version").stdout(Stdio::null()).status().ok().filter(|status| status.success())?;
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/linearizability");
+    let checker = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("linearizability");
+    let built =
+        Command::new("go").current_dir(source).args(["build", "-mod=readonly", "-o"]).arg(&checker).arg(".").status();
+    assert!(built.is_ok_and(|status| status.success()), "there is Go, and the checker does not build");
+    Some(checker)
+}

@@ -1,0 +1,35 @@
+//! A client of the members, over kept connections.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+
+/// Longer than any member takes to say what it knows.
+const ANSWER: Duration = Duration::from_secs(12);
+
+#[derive(Clone)]
+pub(crate) struct HttpClient(Client<HttpConnector, Full<Bytes>>);
+
+impl HttpClient {
+    pub(crate) fn new() -> Self {
+        // A kept connection that its server has just closed would make a write's outcome unknown for no reason.
+        Self(Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(2)).build_http())
+    }
+
+    /// None: no answer, and nobody knows what became of it.
+    pub(crate) async fn ask(&self, method: Method, url: String, body: String) -> Option<(StatusCode, String)> {
+        let request = Request::builder().method(method).uri(url).body(Full::new(body.into())).expect("a good URL");
+        let exchange = async {
+            let (head, body) = self.0.request(request).await.ok()?.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            Some((head.status, String::from_utf8_lossy(&body).into_owned()))
+        };
+        tokio::time::timeout(ANSWER, exchange).await.ok().flatten()
+    }
+}

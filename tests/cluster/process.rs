@@ -1,0 +1,209 @@
+//! Members as processes, and what is done to them.
+
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode};
+use tempfile::TempDir;
+
+use crate::http_client::HttpClient;
+
+/// A member: its place, its ports, and the process while it runs.
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) peer: String,
+    pub(crate) client: String,
+    pub(crate) metrics: String,
+    pub(crate) extra: Vec<String>,
+    pub(crate) state: &'static str,
+    child: Option<Child>,
+    starts: u32,
+}
+
+/// A cluster of processes.
+pub(crate) struct Cluster {
+    pub(crate) members: Vec<Member>,
+    pub(crate) http: HttpClient,
+    directory: TempDir,
+    others: Vec<String>,
+}
+
+fn free_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}", listener.local_addr().expect("bound"))
+}
+
+impl Cluster {
+    /// Members that know each other and do not run yet.
+    pub(crate) fn new(size: usize, extra: &[&str]) -> Self {
+        let mut cluster = Self {
+            members: Vec::new(),
+            http: HttpClient::new(),
+            directory: tempfile::tempdir().expect("a directory"),
+            others: Vec::new(),
+        };
+        for _ in 0..size {
+            cluster.place(extra);
+        }
+        cluster
+    }
+
+    /// A place for one more member.
+    pub(crate) fn place(&mut self, extra: &[&str]) -> usize {
+        let name = format!("n{}", self.members.len() + 1);
+        self.members.push(Member {
+            directory: self.directory.path().join(&name),
+            peer: free_url(),
+            client: free_url(),
+            metrics: free_url(),
+            extra: extra.iter().map(|flag| (*flag).to_owned()).collect(),
+            state: "new",
+            child: None,
+            starts: 0,
+            name,
+        });
+        self.others = self.members.iter().map(|member| format!("{}={}", member.name, member.peer)).collect();
+        self.members.len() - 1
+    }
+
+    pub(crate) fn start(&mut self, member: usize) {
+        let cluster = self.others.join(",");
+        let member = &mut self.members[member];
+        member.starts += 1;
+        let log = member.directory.with_extension(format!("{}.log", member.starts));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rafthttp"));
+        command.args(["--log-format", "json", "node", "--name", &member.name, "--data-dir"]).arg(&member.directory);
+        command.args(["--listen-peer-urls", &member.peer, "--initial-advertise-peer-urls", &member.peer]);
+        command.args(["--listen-client-urls", &member.client, "--advertise-client-urls", &member.client]);
+        command.args(["--listen-metrics-urls", &member.metrics, "--initial-cluster", &cluster]);
+        command.args(["--initial-cluster-token", "test", "--initial-cluster-state", member.state]);
+        command.args(&member.extra).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(File::create(log).expect("a file"));
+        member.child = Some(command.spawn().expect("the binary was built"));
+    }
+
+    pub(crate) fn start_all(&mut self) {
+        (0..self.members.len()).for_each(|member| self.start(member));
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self, member: usize) {
+        if let Some(mut child) = self.members[member].child.take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it was killed");
+        }
+    }
+
+    pub(crate) fn runs(&self, member: usize) -> bool {
+        self.members[member].child.is_some()
+    }
+
+    /// Waits until a process has ended by itself.
+    pub(crate) async fn exit(&mut self, member: usize, patience: Duration) -> ExitStatus {
+        let end = Instant::now() + patience;
+        loop {
+            let child = self.members[member].child.as_mut().expect("it was started");
+            if let Some(status) = child.try_wait().expect("it is ours") {
+                self.members[member].child = None;
+                return status;
+            }
+            assert!(Instant::now() < end, "{} does not end:\n{}", self.members[member].name, self.log(member));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What its last start said.
+    pub(crate) fn log(&self, member: usize) -> String {
+        let member = &self.members[member];
+        let path = member.directory.with_extension(format!("{}.log", member.starts));
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Asks a member, and gives up after a while.
+    pub(crate) async fn ask(
+        &self,
+        member: usize,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Option<(StatusCode, String)> {
+        self.http.ask(method, format!("{}{path}", self.members[member].client), body.to_owned()).await
+    }
+
+    pub(crate) async fn status(&self, member: usize) -> Option<serde_json::Value> {
+        let (status, body) = self.ask(member, Method::GET, "/status", "").await?;
+        (status == StatusCode::OK).then(|| serde_json::from_str(&body).expect("JSON"))
+    }
+
+    /// Who leads, as a member that leads says.
+    pub(crate) async fn leader(&self) -> usize {
+        self.until("a leader", Duration::from_secs(20), async |cluster: &Self| {
+            for member in 0..cluster.members.len() {
+                if cluster.runs(member) && cluster.status(member).await.is_some_and(|status| status["role"] == "leader")
+                {
+                    return Some(member);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// Writes through a member, again and again while it is certainly not written, until it is.
+    pub(crate) async fn put(&self, member: usize, key: &str, value: &str) {
+        let path = format!("/kv/{key}");
+        self.until("a write", Duration::from_secs(20), async |cluster: &Self| {
+            let answer = cluster.ask(member, Method::PUT, &path, value).await;
+            (answer?.0 == StatusCode::NO_CONTENT).then_some(())
+        })
+        .await;
+    }
+
+    /// The value that a member itself has.
+    pub(crate) async fn local(&self, member: usize, key: &str) -> Option<String> {
+        let (status, body) = self.ask(member, Method::GET, &format!("/kv/{key}?consistency=local"), "").await?;
+        (status == StatusCode::OK).then_some(body)
+    }
+
+    /// Waits until every running member has applied as much as the leader has committed.
+    pub(crate) async fn caught_up(&self) {
+        let leader = self.leader().await;
+        let commit = self.status(leader).await.expect("it leads")["commit"].as_u64().expect("a number");
+        for member in (0..self.members.len()).filter(|member| self.runs(*member)) {
+            self.until("a member that catches up", Duration::from_secs(30), async |cluster: &Self| {
+                let applied = cluster.status(member).await?["applied"].as_u64()?;
+                (applied >= commit).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Tries until something is found.
+    pub(crate) async fn until<T>(&self, what: &str, patience: Duration, found: impl AsyncFn(&Self) -> Option<T>) -> T {
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(found) = found(self).await {
+                return found;
+            }
+            let logs = || (0..self.members.len()).map(|member| self.log(member)).collect::<Vec<_>>().join("\n\n");
+            assert!(Instant::now() <= end, "{what}: not within {patience:?}\n{}", logs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        (0..self.members.len()).for_each(|member| self.kill(member));
+    }
+}
