@@ -117,11 +117,11 @@ impl Arrivals {
         answer
     }
 
-    /// Looks at a snapshot that was saved, counts it and removes it.
+    /// Looks at a snapshot that was saved, and counts it. It goes with its directory, when the run is over: removing a
+    /// gigabyte takes a tenth of the time that saving it takes.
     fn take_snapshot(&self, index: u64) -> io::Result<()> {
         let path = self.store.path(index);
         let length = std::fs::metadata(&path)?.len();
-        std::fs::remove_file(path)?;
         let mut count = self.lock();
         let size = count.began.map_or(0, |(outline, _)| outline.size);
         count.messages += length.checked_div(size).unwrap_or(0);
