@@ -1,4 +1,43 @@
-//! etcd's raft network transport in Rust.
+//! etcd's raft network transport in Rust. A member that sends and hears through it speaks to members of etcd 3.4 to 3.7
+//! as one of theirs. What it says of itself adds up: every message ends in exactly one place, and the metrics show where.
+//!
+//! **The receiver dials.** To hear B, A opens `GET /raft/stream/…` on B, and B answers without end. An accepted stream is
+//! our way out, a dialled one our way in.
+//!
+//! ```text
+//!                          this member                                              another member
+//!
+//!  raft ─ send ─▶ Outbox ─▶ StreamBody, the answer to a stream that it dialled ───▶ Reader
+//!                   │                                                     msgapp, message
+//!                   └─────▶ pipeline: a task per request ────────── POST /raft ────▶ server::pipeline
+//!       ─ send_snapshot ──▶ snapshot::sender: a task each ── POST /raft/snapshot ──▶ server::snapshot
+//!
+//!  raft ◀─ process ─ Inbox ◀─ Reader: a task per stream, dials and dials again ◀─── StreamBody
+//!                      ▲
+//!                      └──── server: POST /raft, POST /raft/snapshot ◀───────────── pipeline, snapshot::sender
+//!
+//!  Link ◀─ Prober: a task per peer, GET /raft/probing on a warm connection ───────▶ server::probing
+//! ```
+//!
+//! A peer has three locks and nothing shared beyond them: `Outbox` (its queues out and their ledger),
+//! `Inbox` (its queues in and theirs) and `Link` (how the link does). So the laws of the ledger hold whenever it is read.
+//!
+//! # Three walks
+//!
+//! - *A message out*: [`Transport::send`] finds the peer; `transport/outbox` picks the channel, encodes the message into
+//!   the stream's buffer (`wire/stream`), or drops and counts it; `transport/writer` hands the buffer to the HTTP
+//!   connection that polls it, link heartbeats in between. No stream: `transport/pipeline`, by `transport/client`.
+//! - *A message in*: `transport/reader` dials by `transport/client`, decodes (`wire/stream`) and gives batches to
+//!   `transport/inbox`, which hands them to [`Raft::process`]. By POST: `server/guard` checks, `server/pipeline` reads, and
+//!   the answer waits for the same.
+//! - *A probe to a metric*: `transport/prober` asks by `transport/client` and notes what it measured in the peer's `Link`;
+//!   [`Transport::status`] reads all of a peer in one go; `metrics` gives it names; `admin` serves it.
+//!
+//! # Modules, in reading order
+//!
+//! [`wire`] bytes to messages, without I/O · [`id`] who is who · `transport` peers and their tasks · [`server`] what a
+//! member answers · [`tls`] certificates · [`metrics`] and [`telemetry`] what is counted and traced · [`admin`] where it is
+//! shown · `node` a replicated key-value store on raft-rs, over all of this.
 
 pub mod admin;
 pub mod id;
@@ -22,3 +61,8 @@ pub use transport::{
     status::{PeerStatus, TransportStatus},
     urls::{PeerUrl, PeerUrlError},
 };
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
