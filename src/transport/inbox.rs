@@ -345,6 +345,7 @@ impl State {
             batch.spans.push((batch.messages.len(), span));
         }
         batch.bytes += size;
+        #[expect(clippy::cast_possible_truncation, reason = "an index under KINDS")]
         batch.kinds.push(kind as u8);
         batch.messages.push(message);
         true
