@@ -557,8 +557,8 @@ fn pair_bytes(index: u64, term: u64) -> [u8; 16] {
 }
 
 fn pair(bytes: &[u8]) -> Option<(u64, u64)> {
-    let number = u128::from_be_bytes(bytes.try_into().ok()?);
-    Some(((number >> 64) as u64, number as u64))
+    let (index, term) = bytes.split_first_chunk()?;
+    Some((u64::from_be_bytes(*index), u64::from_be_bytes(term.try_into().ok()?)))
 }
 
 #[cfg(test)]
