@@ -7,7 +7,7 @@
 //!                                          storage (redb)
 //! ```
 //!
-//! In reading order: [`start`] puts the parts together; `task` is the thread that owns raft, `ready` what it does in a
+//! In reading order: `start` puts the parts together; `task` is the thread that owns raft, `ready` what it does in a
 //! turn; `guard` and [`convert`] stand between the wire and raft-rs, `inlet` and `snapshot` bring in what peers send;
 //! `storage` keeps, `state` and `members` apply; `proposals` and `reads` are who waits; `client` is what clients see,
 //! `join` how a member finds its cluster.

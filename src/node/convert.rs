@@ -67,13 +67,15 @@ pub enum ConvertError {
 /// A message of etcd's as raft-rs takes it. Fields that only raft-rs has are left at zero, etcd's `vote` (3.6: only
 /// between a member and its own storage) is passed over.
 pub fn message_from_raftpb(message: raftpb::Message) -> Result<eraftpb::Message, ConvertError> {
-    let mut out = eraftpb::Message::default();
-    out.msg_type = type_from_raftpb(message.r#type)?;
-    out.to = message.to;
-    out.from = message.from;
-    out.term = message.term;
-    out.log_term = message.log_term;
-    out.index = message.index;
+    let mut out = eraftpb::Message {
+        msg_type: type_from_raftpb(message.r#type)?,
+        to: message.to,
+        from: message.from,
+        term: message.term,
+        log_term: message.log_term,
+        index: message.index,
+        ..Default::default()
+    };
     let entries: Vec<_> = message.entries.into_iter().map(entry_from_raftpb).collect::<Result<_, _>>()?;
     out.set_entries(entries.into());
     out.commit = message.commit;
@@ -425,8 +427,7 @@ mod tests {
 
     #[test]
     fn what_only_raft_rs_knows_does_not_reach_the_wire() {
-        let mut vote = eraftpb::Message::default();
-        vote.msg_type = eraftpb::MessageType::MsgRequestVote;
+        let mut vote = eraftpb::Message { msg_type: eraftpb::MessageType::MsgRequestVote, ..Default::default() };
         (vote.commit, vote.commit_term, vote.priority, vote.deprecated_priority) = (5, 6, 7, 8);
         let sent = message_to_raftpb(vote).expect("no entries");
         assert_eq!(sent, raftpb::Message { r#type: 5, ..Default::default() });

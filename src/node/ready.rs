@@ -53,6 +53,7 @@ const UNCOMMITTED_BYTES: u64 = 64 << 20;
 const APPLY_BYTES: u64 = 16 << 20;
 
 /// What leaves a turn.
+#[expect(clippy::large_enum_variant, reason = "one is made at a time and taken apart at once; none is kept")]
 pub(super) enum Outgoing {
     Messages(Vec<Message>),
     Snapshot(Message, SnapshotBody),
@@ -474,10 +475,10 @@ impl Core {
             return;
         }
         // A new leader drops reads until it has committed an entry of its own.
-        if raft.state != StateRole::Leader || raft.commit_to_current_term() {
-            if let Some(context) = self.reads.next_round(now) {
-                self.raw.read_index(context);
-            }
+        if (raft.state != StateRole::Leader || raft.commit_to_current_term())
+            && let Some(context) = self.reads.next_round(now)
+        {
+            self.raw.read_index(context);
         }
         self.submit_proposals();
     }

@@ -62,6 +62,9 @@ impl From<SnapshotError> for StoreError {
     }
 }
 
+/// A key and its value.
+type Record = (Bytes, Bytes);
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Header {
     cluster: u64,
@@ -183,9 +186,7 @@ impl Received {
     }
 
     /// The records, to install them.
-    pub(super) fn records(
-        &self,
-    ) -> Result<impl FnMut() -> Result<Option<(Bytes, Bytes)>, SnapshotError>, SnapshotError> {
+    pub(super) fn records(&self) -> Result<impl FnMut() -> Result<Option<Record>, SnapshotError>, SnapshotError> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         let mut reader = Reader::open(file)?;
@@ -236,7 +237,7 @@ impl Reader {
     }
 
     /// The next record; none once the end was found, and found right.
-    fn record(&mut self) -> Result<Option<(Bytes, Bytes)>, SnapshotError> {
+    fn record(&mut self) -> Result<Option<Record>, SnapshotError> {
         let key = u32::from_be_bytes(self.array()?);
         if key == END {
             return self.end().map(|()| None);
@@ -333,7 +334,7 @@ mod tests {
         let state = crate::node::convert::conf_state_from_raftpb(conf_state());
         store.bootstrap(&identity, vec![entry(1).expect("a normal entry")], state, &membership).expect("room");
         store.save(vec![entry(2).expect("a normal entry")], None, true).expect("room");
-        let put = |n| Write::Put(format!("key {n:06}").into(), vec![n as u8; 100].into());
+        let put = |n: usize| Write::Put(format!("key {n:06}").into(), vec![n.to_le_bytes()[0]; 100].into());
         store.apply(Effect { index: 2, writes: (0..keys).map(put).collect(), ..Effect::default() }).expect("room");
         store
     }
@@ -373,7 +374,7 @@ mod tests {
         let snapshot = crate::node::convert::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
         let records = received.records().expect("open");
         to.install(snapshot, &received.membership, records, Vec::new(), None).expect("whole");
-        assert_eq!(to.reader().value(b"key 009999").expect("readable"), Some(vec![9999_u32 as u8; 100]));
+        assert_eq!(to.reader().value(b"key 009999").expect("readable"), Some(vec![9999_u32.to_le_bytes()[0]; 100]));
         assert_eq!(to.membership().expect("kept"), received.membership);
         drop(received);
         assert!(!directory.path().join("received").exists());
