@@ -462,6 +462,7 @@ impl Histogram {
     /// The upper edge of the bucket that holds the given quantile (0 to 1), in seconds. None without observations, and
     /// for one above the last edge.
     pub fn quantile(&self, quantile: f64) -> Option<f64> {
+        #[expect(clippy::cast_possible_truncation, reason = "a rank is whole, and the cast saturates")]
         let rank = (quantile * self.count as f64).ceil().max(1.0) as u64;
         self.cumulative().find(|(_, below)| *below >= rank).map(|(bound, _)| bound)
     }

@@ -54,7 +54,7 @@ impl Sampler {
     /// A sampler for the messages of `cluster`. `ratio` is the share of them that is traced: 0 none, and no hash is
     /// made; 1 all. What is outside is brought inside; not-a-number is 0.
     pub fn new(ratio: f64, cluster: ClusterId) -> Self {
-        // The cast saturates, and makes not-a-number 0.
+        #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and makes not-a-number 0")]
         let threshold = (ratio.clamp(0.0, 1.0) * (SAMPLED_BITS as f64 + 1.0)) as u64;
         Self { threshold, cluster, heartbeats: false }
     }
@@ -81,8 +81,8 @@ impl Sampler {
             return None;
         }
         let trace = self.trace_id(message);
-        let low_bits = trace.0 as u64 & SAMPLED_BITS;
-        (low_bits < self.threshold).then_some(trace)
+        let low_bits = trace.0 & u128::from(SAMPLED_BITS);
+        (low_bits < u128::from(self.threshold)).then_some(trace)
     }
 
     fn trace_id(&self, message: &Message) -> TraceId {

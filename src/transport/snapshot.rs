@@ -83,7 +83,7 @@ mod tests {
     async fn a_files_bytes_come_out_as_they_are() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("data");
-        let data: Vec<u8> = (0..BLOCK * 3 + 17).map(|i| (i % 251) as u8).collect();
+        let data: Vec<u8> = (0..=250).cycle().take(BLOCK * 3 + 17).collect();
         fs::write(&path, &data).expect("a file");
         let body = SnapshotBody::from_file(File::open(&path).expect("a file")).expect("a body");
         assert_eq!(body.length, Some(data.len() as u64));

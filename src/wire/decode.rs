@@ -38,7 +38,7 @@ pub(crate) fn message(frame: &[u8], payloads: &mut Payloads<'_>, limits: &FrameL
             return Ok(message);
         };
         match (number, value) {
-            (1, Value::Varint(value)) => message.r#type = value as i32,
+            (1, Value::Varint(value)) => message.r#type = enumeration(value),
             (2, Value::Varint(value)) => message.to = value,
             (3, Value::Varint(value)) => message.from = value,
             (4, Value::Varint(value)) => message.term = value,
@@ -72,7 +72,7 @@ pub(crate) fn entry(frame: &[u8], range: Range<usize>, payloads: &mut Payloads<'
         let at = fields.position();
         let Some((number, value)) = fields.next()? else { break };
         match (number, value) {
-            (1, Value::Varint(value)) => entry.r#type = value as i32,
+            (1, Value::Varint(value)) => entry.r#type = enumeration(value),
             (2, Value::Varint(value)) => entry.term = value,
             (3, Value::Varint(value)) => entry.index = value,
             (4, Value::Delimited(range)) => data = range,
@@ -82,6 +82,13 @@ pub(crate) fn entry(frame: &[u8], range: Range<usize>, payloads: &mut Payloads<'
     }
     entry.data = payloads.take(data);
     Ok(entry)
+}
+
+/// An enum's number, as etcd's generated code takes it: what is over 32 bits is cut, and no error.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are meant")]
+fn enumeration(value: u64) -> i32 {
+    value as i32
 }
 
 fn merge_snapshot(

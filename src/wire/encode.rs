@@ -45,6 +45,7 @@ impl Scalars {
         self.length += 8;
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "the low seven bits are meant")]
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.byte(value as u8 | 0x80);

@@ -69,7 +69,7 @@ impl<'a> Fields<'a> {
         if number == 0 {
             return Err(self.error("protobuf field number 0"));
         }
-        Ok((number, key as u8 & 7))
+        Ok((number, (key & 7) as u8))
     }
 
     #[inline]

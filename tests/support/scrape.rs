@@ -1,6 +1,7 @@
 //! A scrape's text, read as a Prometheus server reads it, and the ledger's laws in it.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(clippy::panic, reason = "a test that cannot read its input ends there")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

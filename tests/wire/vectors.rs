@@ -1,5 +1,7 @@
 //! Frames recorded from etcd 3.4, 3.5, 3.6 and 3.7, against what they are known to hold.
 
+#![allow(clippy::panic, reason = "a table that cannot be read ends the test")]
+
 use bytes::Bytes;
 use prost::Message as _;
 use rafthttp::{

@@ -163,7 +163,7 @@ async fn post(
 /// short of what it promised, the body breaks, and with it the connection: a terminating chunk would say *complete*.
 fn whole(message: &Message, body: SnapshotBody, progress: Arc<Progress>) -> Body {
     let mut frames = FrameBuffer::new();
-    MessageEncoder::default().encode(message, &mut frames);
+    MessageEncoder.encode(message, &mut frames);
     let envelope_bytes = frames.produced();
     let envelope = std::iter::from_fn(move || frames.pop()).map(Ok);
     let promised = body.length;
