@@ -44,9 +44,9 @@ class Row:
 def rows():
     plain = [
         Row("append 128 B, window 2048", "append", 128, 2048, 6_000_000, 1_200_000),
-        Row("append 128 B, window 32", "append", 128, 32, 500_000, 300_000),
-        Row("append 64 KiB, window 256", "append", 64 * KIB, 256, 80_000, 40_000),
-        Row("append 1 MiB, window 16", "append", MIB, 16, 4_000, 2_000),
+        Row("append 128 B, window 32", "append", 128, 32, 700_000, 300_000),
+        Row("append 64 KiB, window 256", "append", 64 * KIB, 256, 150_000, 40_000),
+        Row("append 1 MiB, window 16", "append", MIB, 16, 8_000, 2_000),
         Row("ping", "ping", 0, 1, 15_000, 15_000),
         Row("ping, pinned", "ping", 0, 1, 15_000, 15_000, pinned=True),
         Row("snapshot 1 GiB", "snapshot", MIB, 1, 1024, 1024),

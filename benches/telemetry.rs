@@ -13,12 +13,7 @@ use rafthttp::{
 };
 
 fn append(data: usize) -> Message {
-    let entry = Entry {
-        term: 3,
-        index: 42,
-        data: Bytes::from(vec![7; data]),
-        ..Entry::default()
-    };
+    let entry = Entry { term: 3, index: 42, data: Bytes::from(vec![7; data]), ..Entry::default() };
     Message {
         r#type: MessageType::MsgApp as i32,
         from: 1,
@@ -34,20 +29,13 @@ fn append(data: usize) -> Message {
 fn decide(criterion: &mut Criterion) {
     let cluster = ClusterId(0x1000);
     let message = append(128);
-    let proposal = Message {
-        r#type: MessageType::MsgProp as i32,
-        ..append(128)
-    };
+    let proposal = Message { r#type: MessageType::MsgProp as i32, ..append(128) };
     let off = Sampler::new(0.0, cluster);
     let rare = Sampler::new(0.001, cluster);
     let mut group = criterion.benchmark_group("sample");
     group.bench_function("ratio 0", |bencher| bencher.iter(|| off.sample(black_box(&message))));
-    group.bench_function("not sampled", |bencher| {
-        bencher.iter(|| rare.sample(black_box(&message)))
-    });
-    group.bench_function("not sampled, proposal", |bencher| {
-        bencher.iter(|| rare.sample(black_box(&proposal)))
-    });
+    group.bench_function("not sampled", |bencher| bencher.iter(|| rare.sample(black_box(&message))));
+    group.bench_function("not sampled, proposal", |bencher| bencher.iter(|| rare.sample(black_box(&proposal))));
     group.finish();
 }
 
@@ -55,11 +43,7 @@ fn trace(criterion: &mut Criterion) {
     let message = append(128);
     let sampler = Sampler::new(1.0, ClusterId(0x1000));
     criterion.bench_function("span that nobody looks at", |bencher| {
-        bencher.iter(|| {
-            sampler
-                .sample(black_box(&message))
-                .map(|trace| send_span(trace, &message, 150))
-        });
+        bencher.iter(|| sampler.sample(black_box(&message)).map(|trace| send_span(trace, &message, 150)));
     });
 }
 

@@ -30,12 +30,7 @@ fn append(index: u64, data: &Bytes) -> Message {
         term: 7,
         log_term: 7,
         index,
-        entries: vec![Entry {
-            term: 7,
-            index: index + 1,
-            data: data.clone(),
-            ..Entry::default()
-        }],
+        entries: vec![Entry { term: 7, index: index + 1, data: data.clone(), ..Entry::default() }],
         commit: index,
         ..Message::default()
     }
@@ -56,9 +51,7 @@ fn encode(criterion: &mut Criterion, kind: StreamKind, size: usize) {
         let mut frames = FrameBuffer::new();
         bencher.iter(|| {
             let mut encoder = StreamEncoder::new(kind, WRITER, READER);
-            messages
-                .iter()
-                .for_each(|message| encoder.encode(black_box(message), &mut frames));
+            messages.iter().for_each(|message| encoder.encode(black_box(message), &mut frames));
             drain(&mut frames);
         });
     });

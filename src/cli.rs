@@ -3,7 +3,7 @@
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use rafthttp::telemetry::Telemetry;
+use rafthttp::{node::ConfigError, telemetry::Telemetry};
 use tokio::runtime::{self, Runtime};
 
 mod bench;
@@ -66,6 +66,9 @@ pub(crate) enum Failure {
     /// A flag that cannot be used as it is.
     #[error(transparent)]
     Usage(#[from] BadFlag),
+    /// Flags that cannot be used together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// This member is no longer one.
     #[error("{0}")]
     Removed(String),
@@ -83,7 +86,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Failed(_) => 1,
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Config(_) => 2,
             Self::Removed(_) => 3,
         }
     }

@@ -17,9 +17,7 @@ mod message;
 pub mod otlp;
 mod sampler;
 
-pub use event::{
-    EventSpan, ProbeTrace, dial_span, snapshot_span, stream_attached, stream_lost, tls_reloaded,
-};
+pub use event::{EventSpan, ProbeTrace, dial_span, snapshot_span, stream_attached, stream_lost, tls_reloaded};
 #[cfg(feature = "otlp")]
 pub use logging::{InitError, LogFormat, Telemetry, init};
 pub use message::{MessageSpan, receive_span, send_span};

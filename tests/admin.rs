@@ -14,10 +14,10 @@ use std::{
 
 use prometheus::Registry;
 use rafthttp::{
+    PeerStatus, TransportStatus,
     admin::{self, Admin, Check, Health},
     id::MemberId,
     metrics::{Channel, DropReason, Options, RaftStatus, raft_collector},
-    PeerStatus, TransportStatus,
 };
 use scrape::Scrape;
 use tokio::{
@@ -44,15 +44,9 @@ fn status() -> TransportStatus {
     };
     peer.outgoing.offered[3] = 2;
     peer.outgoing.sent[Channel::MsgApp as usize][3] = 1;
-    peer.outgoing
-        .dropped
-        .add((3, Channel::MsgApp, DropReason::QueueFull), 1);
+    peer.outgoing.dropped.add((3, Channel::MsgApp, DropReason::QueueFull), 1);
     peer.link.last_error = Some((UNIX_EPOCH + Duration::from_millis(1_500), "it \"broke\"".to_owned()));
-    TransportStatus {
-        local: MemberId(1),
-        peers: vec![peer],
-        ..TransportStatus::default()
-    }
+    TransportStatus { local: MemberId(1), peers: vec![peer], ..TransportStatus::default() }
 }
 
 struct Server {
@@ -65,20 +59,14 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let registry = Registry::new();
-        registry
-            .register(raft_collector(RaftStatus::default))
-            .expect("nothing else is registered");
+        registry.register(raft_collector(RaftStatus::default)).expect("nothing else is registered");
         let healthy = Arc::new(AtomicBool::new(true));
         let state = healthy.clone();
         let health = move || Health {
             live: vec![Check::ok("loop")],
             ready: vec![
                 Check::ok("disk"),
-                if state.load(SeqCst) {
-                    Check::ok("leader")
-                } else {
-                    Check::failed("leader", "RAFT NO LEADER")
-                },
+                if state.load(SeqCst) { Check::ok("leader") } else { Check::failed("leader", "RAFT NO LEADER") },
             ],
         };
         let router = admin::router(Admin {
@@ -87,18 +75,11 @@ impl Server {
             options: Options::default(),
             health: Arc::new(health),
         });
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("loopback has a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         let stop = CancellationToken::new();
         let task = tokio::spawn(admin::serve(listener, router, stop.clone()));
-        Self {
-            address,
-            healthy,
-            stop,
-            task,
-        }
+        Self { address, healthy, stop, task }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -111,22 +92,11 @@ impl Server {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut answer))
-            .await
-            .expect("it answers")
-            .expect("it answers in text");
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it answers").expect("it answers in text");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head ends with an empty line");
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .expect("a status");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         let chunked = head.contains("transfer-encoding: chunked");
-        (
-            status,
-            head.to_owned(),
-            if chunked { dechunk(body) } else { body.to_owned() },
-        )
+        (status, head.to_owned(), if chunked { dechunk(body) } else { body.to_owned() })
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
@@ -136,10 +106,7 @@ impl Server {
 
     async fn stop(self) {
         self.stop.cancel();
-        timeout(PATIENCE, self.task)
-            .await
-            .expect("it stops")
-            .expect("it does not panic");
+        timeout(PATIENCE, self.task).await.expect("it stops").expect("it does not panic");
     }
 }
 
@@ -164,10 +131,7 @@ async fn metrics_show_the_registry_and_the_transport() {
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     let scrape = Scrape::parse(&body);
     assert_eq!(scrape.sum("etcd_server_has_leader", &[]), Some(0.0));
-    assert_eq!(
-        scrape.sum("rafthttp_messages_offered_total", &[("peer", "2a"), ("type", "MsgApp")]),
-        Some(2.0)
-    );
+    assert_eq!(scrape.sum("rafthttp_messages_offered_total", &[("peer", "2a"), ("type", "MsgApp")]), Some(2.0));
     assert_eq!(scrape.broken_laws(), Vec::<String>::new());
     server.stop().await;
 }
@@ -176,18 +140,9 @@ async fn metrics_show_the_registry_and_the_transport() {
 async fn health_is_said_as_etcd_says_it() {
     let server = Server::start().await;
     assert_eq!(server.get("/livez").await, (200, "ok\n".to_owned()));
-    assert_eq!(
-        server.get("/livez?verbose").await,
-        (200, "[+]ping ok\n[+]loop ok\nok\n".to_owned())
-    );
-    assert_eq!(
-        server.get("/readyz?verbose").await,
-        (200, "[+]ping ok\n[+]disk ok\n[+]leader ok\nok\n".to_owned())
-    );
-    assert_eq!(
-        server.get("/health").await,
-        (200, r#"{"health":"true","reason":""}"#.to_owned())
-    );
+    assert_eq!(server.get("/livez?verbose").await, (200, "[+]ping ok\n[+]loop ok\nok\n".to_owned()));
+    assert_eq!(server.get("/readyz?verbose").await, (200, "[+]ping ok\n[+]disk ok\n[+]leader ok\nok\n".to_owned()));
+    assert_eq!(server.get("/health").await, (200, r#"{"health":"true","reason":""}"#.to_owned()));
     server.stop().await;
 }
 
@@ -202,10 +157,7 @@ async fn a_failed_check_is_named_and_leaves_the_process_alive() {
     assert_eq!(server.get("/readyz/nothing").await.0, 404);
     assert_eq!(server.get("/readyz?exclude=leader").await, (200, "ok\n".to_owned()));
     assert_eq!(server.get("/livez").await, (200, "ok\n".to_owned()));
-    assert_eq!(
-        server.get("/health").await,
-        (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#.to_owned())
-    );
+    assert_eq!(server.get("/health").await, (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#.to_owned()));
     server.stop().await;
 }
 
@@ -224,10 +176,7 @@ async fn peers_are_shown_as_json() {
     assert_eq!(peer["outgoing"]["dropped"][0]["reason"], "queue_full");
     assert_eq!(peer["outgoing"]["balanced"], true);
     assert_eq!(peer["streams"].as_array().map(Vec::len), Some(4));
-    assert_eq!(
-        peer["last_error"],
-        serde_json::json!({"time": "1970-01-01T00:00:01.5Z", "error": "it \"broke\""})
-    );
+    assert_eq!(peer["last_error"], serde_json::json!({"time": "1970-01-01T00:00:01.5Z", "error": "it \"broke\""}));
     server.stop().await;
 }
 
@@ -248,14 +197,8 @@ async fn a_head_without_end_is_refused() {
     // The refusal may come before all of it is written.
     let _ = stream.write_all(head.as_bytes()).await;
     let mut answer = Vec::new();
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
-        .await
-        .expect("it does not wait for more");
-    assert!(
-        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"),
-        "{}",
-        String::from_utf8_lossy(&answer)
-    );
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it does not wait for more");
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
     server.stop().await;
 }
 
@@ -263,10 +206,7 @@ async fn a_head_without_end_is_refused() {
 async fn a_silent_client_does_not_hold_up_the_end() {
     let server = Server::start().await;
     let mut silent = server.connect().await;
-    silent
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: ad")
-        .await
-        .expect("it reads");
+    silent.write_all(b"GET /metrics HTTP/1.1\r\nHost: ad").await.expect("it reads");
     assert_eq!(server.get("/livez").await.0, 200);
     server.stop().await;
 }

@@ -12,12 +12,12 @@ use std::{
 
 use prometheus::{Registry, TextEncoder};
 use rafthttp::{
+    PeerStatus, TransportStatus,
     id::MemberId,
     metrics::{
         AttemptResult, Channel, Collector, Direction, DropReason, Exposition, LossReason, Options, ProbeResult,
         RaftStatus, RejectReason, TraceExportStatus, kind_index, raft_collector, trace_collector,
     },
-    PeerStatus, TransportStatus,
     tls::TlsStatus,
     wire::raftpb::MessageType,
 };
@@ -79,9 +79,7 @@ fn busy_peer() -> PeerStatus {
     link.received_failures = 2;
     link.snapshots[Direction::Out as usize].ok = 1;
     link.snapshots[Direction::Out as usize].bytes = 1 << 30;
-    link.snapshots[Direction::Out as usize]
-        .seconds
-        .observe(Duration::from_secs(3));
+    link.snapshots[Direction::Out as usize].seconds.observe(Duration::from_secs(3));
     link.snapshots[Direction::In as usize].failed = 1;
     link.snapshots[Direction::In as usize].in_flight = 1;
     peer
@@ -110,9 +108,7 @@ fn status() -> TransportStatus {
 }
 
 fn exposition(status: TransportStatus, options: &Options) -> String {
-    Exposition::new(status, options)
-        .map(|piece| String::from_utf8(piece.to_vec()).expect("text"))
-        .collect()
+    Exposition::new(status, options).map(|piece| String::from_utf8(piece.to_vec()).expect("text")).collect()
 }
 
 fn text() -> String {
@@ -133,12 +129,8 @@ fn the_text_is_what_it_was() {
 #[test]
 fn a_registry_shows_the_same_samples() {
     let registry = Registry::new();
-    registry
-        .register(Box::new(Collector::new(status, Options::default())))
-        .expect("the families are consistent");
-    let gathered = TextEncoder::new()
-        .encode_to_string(&registry.gather())
-        .expect("the families are valid");
+    registry.register(Box::new(Collector::new(status, Options::default()))).expect("the families are consistent");
+    let gathered = TextEncoder::new().encode_to_string(&registry.gather()).expect("the families are valid");
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<String>>();
     assert_eq!(lines(&gathered), lines(&text()));
 }
@@ -148,12 +140,7 @@ fn the_laws_hold_in_the_text_and_a_broken_one_is_seen() {
     assert_eq!(Scrape::parse(&text()).broken_laws(), Vec::<String>::new());
     let mut status = status();
     status.peers[0].outgoing.offered[APP] += 1;
-    assert_eq!(
-        Scrape::parse(&exposition(status, &Options::default()))
-            .broken_laws()
-            .len(),
-        1
-    );
+    assert_eq!(Scrape::parse(&exposition(status, &Options::default())).broken_laws().len(), 1);
 }
 
 #[test]
@@ -161,28 +148,14 @@ fn what_a_stranger_says_is_no_label() {
     let scrape = Scrape::parse(&text());
     let peers: Vec<&str> = scrape.peers().into_iter().collect();
     assert_eq!(peers, ["91bc3c398fb3c146", "fd422379fda50e48", "other"]);
-    let names: Vec<&String> = scrape
-        .samples()
-        .iter()
-        .filter_map(|sample| sample.labels.get("name"))
-        .collect();
-    assert_eq!(
-        names,
-        ["the \"second\"\\\nmember"],
-        "a remote's name and URLs are what it says of itself"
-    );
-    assert_eq!(
-        scrape.sum("rafthttp_messages_received_total", &[("peer", "other")]),
-        Some(50.0)
-    );
+    let names: Vec<&String> = scrape.samples().iter().filter_map(|sample| sample.labels.get("name")).collect();
+    assert_eq!(names, ["the \"second\"\\\nmember"], "a remote's name and URLs are what it says of itself");
+    assert_eq!(scrape.sum("rafthttp_messages_received_total", &[("peer", "other")]), Some(50.0));
 }
 
 #[test]
 fn a_new_peer_has_its_counters_at_zero_and_no_gauge_of_what_was_never_measured() {
-    let status = TransportStatus {
-        peers: vec![peer(2)],
-        ..TransportStatus::default()
-    };
+    let status = TransportStatus { peers: vec![peer(2)], ..TransportStatus::default() };
     let scrape = Scrape::parse(&exposition(status, &Options::default()));
     for name in [
         "rafthttp_probes_total",
@@ -217,68 +190,38 @@ fn etcds_histogram_has_etcds_buckets_and_ours_the_edge_at_150_ms() {
     let scrape = Scrape::parse(&text());
     let bounds = |name: &str| -> Vec<f64> {
         let buckets = scrape.samples().iter().filter(|sample| sample.name == name);
-        buckets
-            .map(|sample| sample.labels["le"].parse().expect("a number"))
-            .collect()
+        buckets.map(|sample| sample.labels["le"].parse().expect("a number")).collect()
     };
-    let doubling = |start: f64, count| {
-        (0..count)
-            .map(move |power| start * f64::from(1 << power))
-            .collect::<Vec<_>>()
-    };
+    let doubling = |start: f64, count| (0..count).map(move |power| start * f64::from(1 << power)).collect::<Vec<_>>();
     let finite = |bounds: Vec<f64>| bounds.into_iter().filter(|bound| bound.is_finite()).collect::<Vec<_>>();
-    assert_eq!(
-        finite(bounds("etcd_network_peer_round_trip_time_seconds_bucket")),
-        doubling(0.0001, 16)
-    );
+    assert_eq!(finite(bounds("etcd_network_peer_round_trip_time_seconds_bucket")), doubling(0.0001, 16));
     let sends = finite(bounds("etcd_network_snapshot_send_total_duration_seconds_bucket"));
     assert_eq!(sends, [doubling(0.1, 10), doubling(0.1, 10)].concat(), "of two members");
     assert!(bounds("rafthttp_probe_duration_seconds_bucket").contains(&0.15));
     let below = |name, le| scrape.sum(name, &[("le", le)]);
-    assert_eq!(
-        below("etcd_network_peer_round_trip_time_seconds_bucket", "0.1024"),
-        Some(1.0)
-    );
-    assert_eq!(
-        below("etcd_network_peer_round_trip_time_seconds_bucket", "0.2048"),
-        Some(2.0)
-    );
+    assert_eq!(below("etcd_network_peer_round_trip_time_seconds_bucket", "0.1024"), Some(1.0));
+    assert_eq!(below("etcd_network_peer_round_trip_time_seconds_bucket", "0.2048"), Some(2.0));
     assert_eq!(below("rafthttp_probe_duration_seconds_bucket", "0.15"), Some(2.0));
 }
 
 #[test]
 fn etcds_names_can_be_switched_off() {
     assert_eq!(text().matches("# TYPE etcd_network_").count(), 15);
-    assert_eq!(
-        exposition(status(), &Options { etcd: false }).matches("etcd_").count(),
-        0
-    );
+    assert_eq!(exposition(status(), &Options { etcd: false }).matches("etcd_").count(), 0);
 }
 
 #[test]
 fn a_node_shows_etcds_seven_raft_series() {
     let registry = Registry::new();
-    let raft = RaftStatus {
-        has_leader: true,
-        proposals_applied: 42,
-        leader_changes: 3,
-        ..RaftStatus::default()
-    };
-    registry
-        .register(raft_collector(move || raft))
-        .expect("the families are consistent");
-    let text = TextEncoder::new()
-        .encode_to_string(&registry.gather())
-        .expect("the families are valid");
+    let raft = RaftStatus { has_leader: true, proposals_applied: 42, leader_changes: 3, ..RaftStatus::default() };
+    registry.register(raft_collector(move || raft)).expect("the families are consistent");
+    let text = TextEncoder::new().encode_to_string(&registry.gather()).expect("the families are valid");
     let scrape = Scrape::parse(&text);
     assert_eq!(scrape.samples().len(), 7);
     assert_eq!(scrape.sum("etcd_server_has_leader", &[]), Some(1.0));
     assert_eq!(scrape.sum("etcd_server_is_leader", &[]), Some(0.0));
     assert_eq!(scrape.sum("etcd_server_proposals_applied_total", &[]), Some(42.0));
-    assert!(
-        text.contains("# TYPE etcd_server_proposals_applied_total gauge"),
-        "as in etcd"
-    );
+    assert!(text.contains("# TYPE etcd_server_proposals_applied_total gauge"), "as in etcd");
     assert!(text.contains("# TYPE etcd_server_leader_changes_seen_total counter"));
 }
 
@@ -286,20 +229,13 @@ fn a_node_shows_etcds_seven_raft_series() {
 #[test]
 fn promtool_finds_fault_with_etcds_six_names_alone() {
     let registry = Registry::new();
-    registry
-        .register(trace_collector(TraceExportStatus::default))
-        .expect("the families are consistent");
-    let traces = TextEncoder::new()
-        .encode_to_string(&registry.gather())
-        .expect("the families are valid");
+    registry.register(trace_collector(TraceExportStatus::default)).expect("the families are consistent");
+    let traces = TextEncoder::new().encode_to_string(&registry.gather()).expect("the families are valid");
     let Some(faults) = promtool(&(traces + &text())) else {
         eprintln!("promtool is not installed: not checked");
         return;
     };
-    let names: BTreeSet<&str> = faults
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+    let names: BTreeSet<&str> = faults.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let known = [
         "etcd_network_snapshot_receive_failures",
         "etcd_network_snapshot_receive_inflights_total",
@@ -320,12 +256,7 @@ fn promtool(text: &str) -> Option<String> {
         .stderr(Stdio::piped())
         .spawn()
         .ok()?;
-    child
-        .stdin
-        .take()
-        .expect("it is piped")
-        .write_all(text.as_bytes())
-        .expect("promtool reads");
+    child.stdin.take().expect("it is piped").write_all(text.as_bytes()).expect("promtool reads");
     let output = child.wait_with_output().expect("promtool ends");
     Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }

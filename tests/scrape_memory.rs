@@ -3,9 +3,9 @@
 #![cfg(target_os = "linux")]
 
 use rafthttp::{
+    PeerStatus, TransportStatus,
     id::MemberId,
     metrics::{Exposition, Options},
-    PeerStatus, TransportStatus,
 };
 
 const PEERS: u64 = 1000;
@@ -25,10 +25,7 @@ fn idle_peer(id: u64) -> PeerStatus {
 
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("we have a status");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("it has a peak");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it has a peak");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
@@ -36,10 +33,7 @@ fn peak_memory() -> u64 {
 #[test]
 fn a_scrape_of_a_thousand_peers_takes_less_than_8_mib() {
     let before = peak_memory();
-    let status = TransportStatus {
-        peers: (1..=PEERS).map(idle_peer).collect(),
-        ..TransportStatus::default()
-    };
+    let status = TransportStatus { peers: (1..=PEERS).map(idle_peer).collect(), ..TransportStatus::default() };
     let (mut bytes, mut longest) = (0, 0);
     for piece in Exposition::new(status, &Options::default()) {
         bytes += piece.len();

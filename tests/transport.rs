@@ -38,8 +38,11 @@ async fn messages_of_one_stream_arrive_as_they_were_sent_and_in_order() {
 #[tokio::test]
 async fn large_entries_arrive_whole() {
     let (one, two) = pair().await;
-    let sent: Vec<Message> =
-        [8 << 10, 64 << 10, 1 << 20, 9 << 20].into_iter().zip(1..).map(|(size, index)| append(1, 2, index, &vec![3; size])).collect();
+    let sent: Vec<Message> = [8 << 10, 64 << 10, 1 << 20, 9 << 20]
+        .into_iter()
+        .zip(1..)
+        .map(|(size, index)| append(1, 2, index, &vec![3; size]))
+        .collect();
     one.transport.send(sent.clone());
     until("all taken", || two.taken() == sent.len()).await;
     assert!(lock(&two.raft.taken).iter().map(|(_, message)| message).eq(&sent));
@@ -258,7 +261,10 @@ async fn a_peer_that_was_never_reached_has_no_round_trip() {
     one.transport.add_peer(MemberId(2), vec!["http://127.0.0.1:1".parse().expect("a URL")]).expect("a peer");
     until("probes failed", || one.transport.peers()[0].link.probes.total() > 1).await;
     let link = &one.transport.peers()[0].link;
-    assert_eq!((link.reachable, link.probe_seconds.count(), link.round_trip, link.clock_offset), (Some(false), 0, None, None));
+    assert_eq!(
+        (link.reachable, link.probe_seconds.count(), link.round_trip, link.clock_offset),
+        (Some(false), 0, None, None)
+    );
 }
 
 fn snapshot_message(index: u64) -> Message {
@@ -288,7 +294,8 @@ async fn snapshot_pair() -> (TestMember, TestMember, SnapshotStore, tempfile::Te
 async fn a_snapshot_is_saved_whole_before_its_message_is_handed_over() {
     let (one, two, store, _directory) = snapshot_pair().await;
     let body: Vec<u8> = (0..20 << 20).map(|at: u32| (at % 253) as u8).collect();
-    one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_reader(std::io::Cursor::new(body.clone()), None));
+    one.transport
+        .send_snapshot(snapshot_message(7), SnapshotBody::from_reader(std::io::Cursor::new(body.clone()), None));
     until("reported", || !lock(&one.raft.snapshots).is_empty()).await;
     assert_eq!(*lock(&one.raft.snapshots), [(two.id, SnapshotStatus::Finish)]);
     assert_eq!(lock(&two.raft.taken)[0].1, snapshot_message(7));
@@ -304,7 +311,8 @@ async fn a_snapshot_whose_source_fails_is_not_taken_for_a_whole_one() {
     let (one, two, store, _directory) = snapshot_pair().await;
     let pieces = futures_util::stream::unfold(0, |piece| async move {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let bytes = if piece < 2 { Ok(bytes::Bytes::from_static(b"half")) } else { Err(std::io::Error::other("no disk")) };
+        let bytes =
+            if piece < 2 { Ok(bytes::Bytes::from_static(b"half")) } else { Err(std::io::Error::other("no disk")) };
         Some((bytes, piece + 1))
     });
     one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_stream(pieces, None));

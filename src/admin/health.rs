@@ -37,10 +37,7 @@ impl Check {
 
     /// A check that fails, and why, in one line.
     pub fn failed(name: &'static str, why: impl Into<String>) -> Self {
-        Self {
-            name,
-            failure: Some(why.into()),
-        }
+        Self { name, failure: Some(why.into()) }
     }
 }
 
@@ -81,9 +78,7 @@ fn checks(path: &'static str, source: impl Fn() -> Vec<Check> + Clone + Send + S
             None => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
         })
     };
-    Router::new()
-        .route(path, get(all))
-        .route(&format!("{path}/{{name}}"), get(one))
+    Router::new().route(path, get(all)).route(&format!("{path}/{{name}}"), get(one))
 }
 
 fn with_ping(checks: Vec<Check>) -> impl Iterator<Item = Check> {
@@ -110,18 +105,7 @@ fn answer(checks: &[Check], verbose: bool) -> Response {
 /// The first check that fails is the reason.
 fn etcd_answer(checks: Vec<Check>) -> Response {
     match checks.into_iter().find_map(|check| check.failure) {
-        None => Json(EtcdHealth {
-            health: "true",
-            reason: String::new(),
-        })
-        .into_response(),
-        Some(reason) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(EtcdHealth {
-                health: "false",
-                reason,
-            }),
-        )
-            .into_response(),
+        None => Json(EtcdHealth { health: "true", reason: String::new() }).into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(EtcdHealth { health: "false", reason })).into_response(),
     }
 }

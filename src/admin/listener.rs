@@ -77,11 +77,7 @@ async fn drive(stream: TcpStream, router: Router, stop: CancellationToken) -> hy
 
 /// The next connection, once there is room for it.
 async fn next(listener: &TcpListener, connections: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
-    let permit = connections
-        .clone()
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+    let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (stream, permit),
@@ -102,11 +98,7 @@ struct Impatient {
 
 impl Impatient {
     fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            patience: Box::pin(sleep(STALL_TIMEOUT)),
-            stalled: false,
-        }
+        Self { stream, patience: Box::pin(sleep(STALL_TIMEOUT)), stalled: false }
     }
 
     fn watch<T>(&mut self, result: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {

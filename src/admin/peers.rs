@@ -47,13 +47,7 @@ pub(super) fn answer(source: &StatusSource, gate: &Gate) -> Response {
 
 /// The document, a peer at a time.
 fn pieces(status: TransportStatus) -> impl Iterator<Item = Bytes> {
-    let TransportStatus {
-        local,
-        peers,
-        strangers,
-        unroutable,
-        tls,
-    } = status;
+    let TransportStatus { local, peers, strangers, unroutable, tls } = status;
     let head = format!("{{\"local\":\"{local}\",\"peers\":[");
     let mut tail = Vec::from(*b"],\"strangers\":");
     write_json(&mut tail, &view::incoming(&strangers));
@@ -70,9 +64,7 @@ fn pieces(status: TransportStatus) -> impl Iterator<Item = Bytes> {
         write_json(&mut text, &view::peer(&status));
         Bytes::from(text)
     });
-    std::iter::once(Bytes::from(head))
-        .chain(peers)
-        .chain(std::iter::once(Bytes::from(tail)))
+    std::iter::once(Bytes::from(head)).chain(peers).chain(std::iter::once(Bytes::from(tail)))
 }
 
 fn write_json(text: &mut Vec<u8>, value: &impl Serialize) {

@@ -36,16 +36,8 @@ impl Gate {
         let Ok(permit) = self.0.clone().try_acquire_owned() else {
             return (StatusCode::SERVICE_UNAVAILABLE, "too many requests under way\n").into_response();
         };
-        let pieces = Pieces {
-            pieces: make(),
-            deadline: Instant::now() + TIMEOUT,
-            _permit: permit,
-        };
-        (
-            [(header::CONTENT_TYPE, content_type)],
-            Body::from_stream(stream::iter(pieces)),
-        )
-            .into_response()
+        let pieces = Pieces { pieces: make(), deadline: Instant::now() + TIMEOUT, _permit: permit };
+        ([(header::CONTENT_TYPE, content_type)], Body::from_stream(stream::iter(pieces))).into_response()
     }
 }
 
@@ -61,11 +53,7 @@ impl<P: Iterator<Item = Bytes>> Iterator for Pieces<P> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let late = Instant::now() > self.deadline;
-        if late {
-            Some(Err(io::ErrorKind::TimedOut.into()))
-        } else {
-            self.pieces.next().map(Ok)
-        }
+        if late { Some(Err(io::ErrorKind::TimedOut.into())) } else { self.pieces.next().map(Ok) }
     }
 }
 

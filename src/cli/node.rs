@@ -127,12 +127,14 @@ impl Flags {
             registry.register(trace_collector(exported)).map_err(Failure::failed)?;
         }
         let options = Options { etcd: config.etcd_metrics };
-        let node = Node::start(config).await.map_err(refusal)?;
+        // Who joins a cluster waits for it; told to stop, it does not.
+        let Some(started) = stop.token().run_until_cancelled(Node::start(config)).await else { return Ok(()) };
+        let node = started.map_err(refusal)?;
         let serving = Serving::start(metrics, &node, registry, options).map_err(Failure::failed)?;
 
         let outcome = tokio::select! {
             () = stop.requested() => Ok(()),
-            reason = node.stopped() => Err(ended(reason)),
+            reason = node.stopped() => ended(&reason),
         };
         node.stop().await;
         serving.stop().await;
@@ -219,17 +221,20 @@ fn listen(flag: &'static str, urls: &[HttpUrl]) -> Result<Vec<TcpListener>, Fail
     urls.iter().map(bind).collect()
 }
 
-/// A config that cannot be used is bad usage; everything else is a failure.
+/// Why a member did not start: what the flags say together is bad usage, everything else a failure.
 fn refusal(error: node::Error) -> Failure {
-    Failure::failed(error)
+    match error {
+        node::Error::Config(config) => Failure::Config(config),
+        other => Failure::failed(other),
+    }
 }
 
-fn ended(reason: node::Stopped) -> Failure {
+/// Why a member ended by itself.
+fn ended(reason: &node::Stopped) -> Result<(), Failure> {
     match reason {
-        node::Stopped::Removed => {
-            Failure::Removed("this member was removed from its cluster: it does not start again".to_owned())
-        }
-        other => Failure::failed(other.to_string()),
+        node::Stopped::Asked => Ok(()),
+        node::Stopped::Removed => Err(Failure::Removed(reason.to_string())),
+        node::Stopped::Failed(_) => Err(Failure::failed(reason.to_string())),
     }
 }
 

@@ -110,7 +110,7 @@ impl Cluster {
         println!("{:<8} {:<17} {:<24} {:<24} metrics", "member", "id", "peers", "clients");
         for Member { name, urls, node, .. } in &self.members {
             let id = node.transport().identity().member.to_string();
-            println!("{name:<8} {id:<17} {:<24} {:<24} {}/metrics", urls.peer, urls.client, urls.metrics);
+            println!("{name:<8} {id:<17} {:<24} {:<24} {}/metrics", urls.peer.as_str(), urls.client, urls.metrics);
         }
         if let Some(Member { urls, .. }) = self.members.first() {
             println!("\ntry  curl {}/api/peers", urls.metrics);

@@ -29,11 +29,7 @@ impl Collector {
     /// outlive it, and then shows nothing of it.
     pub fn new(source: impl Fn() -> Option<TransportStatus> + Send + Sync + 'static, options: Options) -> Self {
         let descriptions = family::all(&options).map(description).collect();
-        Self {
-            source: Box::new(source),
-            options,
-            descriptions,
-        }
+        Self { source: Box::new(source), options, descriptions }
     }
 }
 
@@ -44,18 +40,12 @@ impl prometheus::core::Collector for Collector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let Some(status) = (self.source)() else { return Vec::new() };
-        family::all(&self.options)
-            .map(|family| collect(family, &status))
-            .collect()
+        family::all(&self.options).map(|family| collect(family, &status)).collect()
     }
 }
 
 fn collect(family: &'static Family, status: &TransportStatus) -> MetricFamily {
-    let mut metrics = Metrics {
-        labels: family.labels,
-        kind: family.kind,
-        metrics: Vec::new(),
-    };
+    let mut metrics = Metrics { labels: family.labels, kind: family.kind, metrics: Vec::new() };
     for turn in 0..family.turns(status) {
         family.write(status, turn, &mut metrics);
     }
@@ -82,11 +72,7 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn single(kind: Kind) -> Self {
-        Self {
-            labels: &[],
-            kind,
-            metrics: Vec::new(),
-        }
+        Self { labels: &[], kind, metrics: Vec::new() }
     }
 
     pub(super) fn into_family(self, name: &str, help: &str) -> MetricFamily {
@@ -129,15 +115,12 @@ impl Samples for Metrics {
     }
 
     fn histogram(&mut self, labels: &[&str], histogram: &Histogram, bounds: &[f64]) {
-        let buckets = histogram
-            .cumulative()
-            .filter(|(bound, _)| bounds.contains(bound))
-            .map(|(bound, count)| {
-                let mut bucket = Bucket::default();
-                bucket.set_upper_bound(bound);
-                bucket.set_cumulative_count(count);
-                bucket
-            });
+        let buckets = histogram.cumulative().filter(|(bound, _)| bounds.contains(bound)).map(|(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
         let mut shown = prometheus::proto::Histogram::default();
         shown.set_bucket(buckets.collect());
         shown.set_sample_count(histogram.count());

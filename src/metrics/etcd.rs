@@ -149,11 +149,7 @@ mod tests {
     #[test]
     fn our_histograms_have_every_edge_of_etcds() {
         assert!(ROUND_TRIP_BOUNDS.iter().all(|edge| Histogram::BOUNDS.contains(edge)));
-        assert!(
-            SNAPSHOT_BOUNDS
-                .iter()
-                .all(|edge| Histogram::SNAPSHOT_BOUNDS.contains(edge))
-        );
+        assert!(SNAPSHOT_BOUNDS.iter().all(|edge| Histogram::SNAPSHOT_BOUNDS.contains(edge)));
     }
 
     /// Go multiplies its way up; a literal must be the same number.

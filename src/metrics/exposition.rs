@@ -32,13 +32,7 @@ impl Exposition {
     pub fn new(status: TransportStatus, options: &Options) -> Self {
         let mut families = Box::new(family::all(options));
         let family = families.next();
-        Self {
-            status,
-            families,
-            family,
-            turn: 0,
-            headed: false,
-        }
+        Self { status, families, family, turn: 0, headed: false }
     }
 }
 
@@ -51,11 +45,7 @@ impl Iterator for Exposition {
             && text.len() < PIECE_BYTES
         {
             if self.turn < family.turns(&self.status) {
-                let mut sink = Text {
-                    family,
-                    text: &mut text,
-                    headed: &mut self.headed,
-                };
+                let mut sink = Text { family, text: &mut text, headed: &mut self.headed };
                 family.write(&self.status, self.turn, &mut sink);
                 self.turn += 1;
             } else {
@@ -91,13 +81,7 @@ impl Text<'_> {
     /// One sample: `name_suffix{label="value",…,le="bound"} value`.
     fn sample(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: impl std::fmt::Display) {
         self.head();
-        let pairs = self
-            .family
-            .labels
-            .iter()
-            .copied()
-            .zip(labels.iter().copied())
-            .chain(le.map(|bound| ("le", bound)));
+        let pairs = self.family.labels.iter().copied().zip(labels.iter().copied()).chain(le.map(|bound| ("le", bound)));
         self.text.push_str(self.family.name);
         self.text.push_str(suffix);
         let mut before = '{';
@@ -116,9 +100,7 @@ impl Text<'_> {
     }
 
     fn line(&mut self, arguments: std::fmt::Arguments<'_>) {
-        self.text
-            .write_fmt(arguments)
-            .expect("a string takes what is written to it");
+        self.text.write_fmt(arguments).expect("a string takes what is written to it");
     }
 }
 

@@ -216,10 +216,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer"],
         of: Of::Members(|member, samples| {
-            samples.gauge(
-                &[member.id],
-                f64::from(u8::from(member.status.link.active_since.is_some())),
-            );
+            samples.gauge(&[member.id], f64::from(u8::from(member.status.link.active_since.is_some())));
         }),
     },
     Family {
@@ -229,13 +226,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer", "name", "urls"],
         of: Of::Peers(|peer, samples| {
-            let urls = peer
-                .status
-                .urls
-                .iter()
-                .map(AsRef::as_ref)
-                .collect::<Vec<&str>>()
-                .join(",");
+            let urls = peer.status.urls.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
             samples.gauge(&[peer.id, &peer.status.name, &urls], 1.0);
         }),
     },
@@ -388,6 +379,5 @@ fn used(counts: &[u64; KINDS]) -> impl Iterator<Item = (usize, u64)> + '_ {
 }
 
 fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or_else(|before| -before.duration().as_secs_f64(), |since| since.as_secs_f64())
+    time.duration_since(UNIX_EPOCH).map_or_else(|before| -before.duration().as_secs_f64(), |since| since.as_secs_f64())
 }

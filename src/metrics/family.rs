@@ -88,14 +88,7 @@ impl Family {
             (Of::Peers(_), Some(peer)) if peer.remote => {}
             (Of::Peers(write) | Of::Members(write), Some(peer)) => {
                 let (local, id) = (status.local.to_string(), peer.id.to_string());
-                write(
-                    &Member {
-                        local: &local,
-                        id: &id,
-                        status: peer,
-                    },
-                    samples,
-                );
+                write(&Member { local: &local, id: &id, status: peer }, samples);
             }
             (Of::Peers(_) | Of::Members(_), None) => {}
         }

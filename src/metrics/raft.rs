@@ -62,14 +62,8 @@ static FAMILIES: &[(&str, &str, Kind, Field)] = &[
 /// A collector of the seven `etcd_server_…` series for a `prometheus::Registry`; reads the state from `source` once a
 /// scrape.
 pub fn raft_collector(source: impl Fn() -> RaftStatus + Send + Sync + 'static) -> Box<dyn Collector> {
-    let descriptions = FAMILIES
-        .iter()
-        .map(|(name, help, ..)| describe(name, help, &[]))
-        .collect();
-    Box::new(RaftCollector {
-        source: Box::new(source),
-        descriptions,
-    })
+    let descriptions = FAMILIES.iter().map(|(name, help, ..)| describe(name, help, &[])).collect();
+    Box::new(RaftCollector { source: Box::new(source), descriptions })
 }
 
 struct RaftCollector {
@@ -84,10 +78,7 @@ impl Collector for RaftCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let status = (self.source)();
-        FAMILIES
-            .iter()
-            .map(|(name, help, kind, field)| single(name, help, *kind, field(&status)))
-            .collect()
+        FAMILIES.iter().map(|(name, help, kind, field)| single(name, help, *kind, field(&status))).collect()
     }
 }
 

@@ -21,11 +21,7 @@ pub struct TraceExportStatus {
 type Field = fn(&TraceExportStatus) -> u64;
 
 static FAMILIES: &[(&str, &str, Field)] = &[
-    (
-        "rafthttp_trace_spans_exported_total",
-        "Spans that the trace collector took.",
-        |status| status.exported,
-    ),
+    ("rafthttp_trace_spans_exported_total", "Spans that the trace collector took.", |status| status.exported),
     (
         "rafthttp_trace_spans_dropped_total",
         "Spans given up because the queue was full or their batch could not be exported.",
@@ -39,14 +35,8 @@ static FAMILIES: &[(&str, &str, Field)] = &[
 /// A collector of the three `rafthttp_trace_…` series for a `prometheus::Registry`; reads the state from `source` once
 /// a scrape.
 pub fn trace_collector(source: impl Fn() -> TraceExportStatus + Send + Sync + 'static) -> Box<dyn Collector> {
-    let descriptions = FAMILIES
-        .iter()
-        .map(|(name, help, _)| describe(name, help, &[]))
-        .collect();
-    Box::new(TraceCollector {
-        source: Box::new(source),
-        descriptions,
-    })
+    let descriptions = FAMILIES.iter().map(|(name, help, _)| describe(name, help, &[])).collect();
+    Box::new(TraceCollector { source: Box::new(source), descriptions })
 }
 
 struct TraceCollector {
@@ -61,9 +51,6 @@ impl Collector for TraceCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let status = (self.source)();
-        FAMILIES
-            .iter()
-            .map(|(name, help, field)| single(name, help, Kind::Counter, field(&status)))
-            .collect()
+        FAMILIES.iter().map(|(name, help, field)| single(name, help, Kind::Counter, field(&status))).collect()
     }
 }

@@ -131,10 +131,7 @@ pub struct ProbeTrace {
 impl ProbeTrace {
     /// Call it when the probe starts.
     pub fn start() -> Self {
-        Self {
-            context: TraceContext::random(),
-            started: SystemTime::now(),
-        }
+        Self { context: TraceContext::random(), started: SystemTime::now() }
     }
 
     /// The header `traceparent` for the probe. Not marked as sampled, since that is not known yet.
@@ -144,10 +141,7 @@ impl ProbeTrace {
 
     /// Makes the span of a probe that failed, and ends it.
     pub fn failed(self, peer: MemberId, url: &str, result: ProbeResult) {
-        let started = self
-            .started
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos());
+        let started = self.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         tracing::span!(
             target: EVENT_TARGET,
             parent: None,

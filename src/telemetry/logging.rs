@@ -58,12 +58,7 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<Telemetry, InitEr
     let lines = if human {
         lines.with_ansi(io::stderr().is_terminal()).boxed()
     } else {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .boxed()
+        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     };
     let export = Export::from_env().map_err(|error| InitError::Export(error.to_string()))?;
     tracing_subscriber::registry()
@@ -91,14 +86,8 @@ impl Telemetry {
 
 fn log_filter(given: Option<&str>) -> Result<EnvFilter, InitError> {
     let from_env = std::env::var(EnvFilter::DEFAULT_ENV).ok();
-    let filter = given
-        .or(from_env.as_deref())
-        .filter(|text| !text.is_empty())
-        .unwrap_or("info");
-    EnvFilter::try_new(filter).map_err(|source| InitError::Filter {
-        filter: filter.to_owned(),
-        source,
-    })
+    let filter = given.or(from_env.as_deref()).filter(|text| !text.is_empty()).unwrap_or("info");
+    EnvFilter::try_new(filter).map_err(|source| InitError::Filter { filter: filter.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -108,10 +97,7 @@ mod tests {
     #[test]
     fn a_filter_that_cannot_be_read_is_named() {
         let error = log_filter(Some("rafthttp=loud")).expect_err("there is no such level");
-        assert!(
-            error.to_string().starts_with("log filter \"rafthttp=loud\": "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("log filter \"rafthttp=loud\": "), "{error}");
         assert!(log_filter(Some("info,rafthttp=trace")).is_ok());
     }
 }

@@ -25,29 +25,15 @@ struct Inner {
 /// The span of a message on its way out (`raft.send`): made at `send`, dropped when the message is written or given
 /// up. `size` is the message's encoded length in bytes.
 pub fn send_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan {
-    let context = TraceContext {
-        trace,
-        span: trace.send_span_id(),
-    };
+    let context = TraceContext { trace, span: trace.send_span_id() };
     open("raft.send", "producer", "send", context, None, message, size)
 }
 
 /// The span of a message on its way in (`raft.receive`): made when the message is decoded, dropped when the
 /// application has taken it or it is rejected. Its parent is the sender's span.
 pub fn receive_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan {
-    let context = TraceContext {
-        trace,
-        span: SpanId::random(),
-    };
-    open(
-        "raft.receive",
-        "consumer",
-        "process",
-        context,
-        Some(trace.send_span_id()),
-        message,
-        size,
-    )
+    let context = TraceContext { trace, span: SpanId::random() };
+    open("raft.receive", "consumer", "process", context, Some(trace.send_span_id()), message, size)
 }
 
 impl MessageSpan {

@@ -71,34 +71,19 @@ impl Export {
         if endpoint.is_none() || disabled || elsewhere {
             return Ok(None);
         }
-        let queue = set("OTEL_BSP_MAX_QUEUE_SIZE")
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(QUEUE_SPANS);
+        let queue = set("OTEL_BSP_MAX_QUEUE_SIZE").and_then(|value| value.parse().ok()).unwrap_or(QUEUE_SPANS);
         let queue = usize::min(queue, MOST_QUEUE_SPANS);
         let exporter = opentelemetry_otlp::SpanExporter::builder().build()?;
         Ok(Some(Self::new(exporter, queue)))
     }
 
     fn new(exporter: impl SpanExporter + 'static, queue: usize) -> Self {
-        let account = Arc::new(Account {
-            room: queue,
-            ..Account::default()
-        });
-        let exporter = CountedExporter {
-            exporter,
-            account: account.clone(),
-        };
-        let config = BatchConfigBuilder::default()
-            .with_max_queue_size(queue.saturating_add(QUEUE_SPARE))
-            .build();
-        let batches = BatchSpanProcessor::builder(exporter, runtime::Tokio)
-            .with_batch_config(config)
-            .build();
+        let account = Arc::new(Account { room: queue, ..Account::default() });
+        let exporter = CountedExporter { exporter, account: account.clone() };
+        let config = BatchConfigBuilder::default().with_max_queue_size(queue.saturating_add(QUEUE_SPARE)).build();
+        let batches = BatchSpanProcessor::builder(exporter, runtime::Tokio).with_batch_config(config).build();
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(BoundedProcessor {
-                batches,
-                account: account.clone(),
-            })
+            .with_span_processor(BoundedProcessor { batches, account: account.clone() })
             .with_id_generator(PlacedIds)
             // Whether a message is traced was decided before its span was made.
             .with_sampler(Sampler::AlwaysOn)
@@ -121,10 +106,10 @@ impl Export {
             .with_level(false)
             .with_tracked_inactivity(false)
             .with_context_activation(false)
-            .with_filter(Targets::new().with_targets([
-                (MESSAGE_TARGET, tracing::Level::TRACE),
-                (EVENT_TARGET, tracing::Level::TRACE),
-            ]))
+            .with_filter(
+                Targets::new()
+                    .with_targets([(MESSAGE_TARGET, tracing::Level::TRACE), (EVENT_TARGET, tracing::Level::TRACE)]),
+            )
     }
 
     /// Reads what became of the spans; to be given to [`trace_collector`](crate::metrics::trace_collector).
@@ -155,11 +140,7 @@ fn resource() -> Resource {
     let named = env::var_os("OTEL_SERVICE_NAME").is_some_and(|name| !name.is_empty())
         || env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|attributes| attributes.contains("service.name="));
     let builder = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
-    if named {
-        builder.build()
-    } else {
-        builder.with_service_name("rafthttp").build()
-    }
+    if named { builder.build() } else { builder.with_service_name("rafthttp").build() }
 }
 
 /// What became of the spans.
@@ -238,10 +219,7 @@ struct CountedExporter<E> {
 impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         self.account.waiting.fetch_sub(batch.len(), Relaxed);
-        let mut pending = Pending {
-            spans: batch.len(),
-            account: &self.account,
-        };
+        let mut pending = Pending { spans: batch.len(), account: &self.account };
         let result = self.exporter.export(batch).await;
         let spans = std::mem::take(&mut pending.spans);
         match &result {
@@ -352,14 +330,10 @@ struct PlacedIds;
 
 impl IdGenerator for PlacedIds {
     fn new_trace_id(&self) -> TraceId {
-        NEXT_IDS
-            .get()
-            .map_or_else(|| TraceId::from(rand::random::<u128>()), |(trace, _)| trace)
+        NEXT_IDS.get().map_or_else(|| TraceId::from(rand::random::<u128>()), |(trace, _)| trace)
     }
 
     fn new_span_id(&self) -> SpanId {
-        NEXT_IDS
-            .get()
-            .map_or_else(|| SpanId::from(rand::random::<u64>()), |(_, span)| span)
+        NEXT_IDS.get().map_or_else(|| SpanId::from(rand::random::<u64>()), |(_, span)| span)
     }
 }

@@ -56,19 +56,12 @@ impl Sampler {
     pub fn new(ratio: f64, cluster: ClusterId) -> Self {
         // The cast saturates, and makes not-a-number 0.
         let threshold = (ratio.clamp(0.0, 1.0) * (SAMPLED_BITS as f64 + 1.0)) as u64;
-        Self {
-            threshold,
-            cluster,
-            heartbeats: false,
-        }
+        Self { threshold, cluster, heartbeats: false }
     }
 
     /// Whether raft's heartbeats and their answers are traced too. Default: no, they are only counted.
     pub fn heartbeats(self, traced: bool) -> Self {
-        Self {
-            heartbeats: traced,
-            ..self
-        }
+        Self { heartbeats: traced, ..self }
     }
 
     /// Whether no message is ever traced.
@@ -96,15 +89,7 @@ impl Sampler {
         let last_index = message.entries.last().map_or(0, |entry| entry.index);
         // An enum is 32 bits on the wire; a negative one, which no raft sends, is still the same on both ends.
         let kind = i64::from(message.r#type) as u64;
-        let head = [
-            self.cluster.0,
-            message.from,
-            message.to,
-            kind,
-            message.term,
-            message.index,
-            last_index,
-        ];
+        let head = [self.cluster.0, message.from, message.to, kind, message.term, message.index, last_index];
         let mut bytes = [0; 9 * 8];
         for (place, value) in bytes.chunks_exact_mut(8).zip(head) {
             place.copy_from_slice(&value.to_be_bytes());
@@ -136,12 +121,7 @@ mod tests {
     const CLUSTER: ClusterId = ClusterId(0x1000);
 
     fn append(index: u64) -> Message {
-        let entry = Entry {
-            term: 3,
-            index: index + 1,
-            data: "payload".into(),
-            ..Entry::default()
-        };
+        let entry = Entry { term: 3, index: index + 1, data: "payload".into(), ..Entry::default() };
         Message {
             r#type: MessageType::MsgApp as i32,
             from: 1,
@@ -154,16 +134,11 @@ mod tests {
     }
 
     fn of_kind(kind: MessageType) -> Message {
-        Message {
-            r#type: kind as i32,
-            ..append(1)
-        }
+        Message { r#type: kind as i32, ..append(1) }
     }
 
     fn sampled(sampler: &Sampler) -> usize {
-        (0..100_000)
-            .filter(|index| sampler.sample(&append(*index)).is_some())
-            .count()
+        (0..100_000).filter(|index| sampler.sample(&append(*index)).is_some()).count()
     }
 
     #[test]
@@ -216,42 +191,16 @@ mod tests {
     fn each_field_of_the_rule_tells_messages_apart_and_no_other_does() {
         let id = |cluster, message: &Message| Sampler::new(1.0, ClusterId(cluster)).sample(message);
         let base = append(1);
-        let mut others = vec![
-            Message {
-                from: 9,
-                ..base.clone()
-            },
-            Message { to: 9, ..base.clone() },
-        ];
-        others.extend([
-            Message {
-                term: 9,
-                ..base.clone()
-            },
-            Message {
-                index: 9,
-                ..base.clone()
-            },
-        ]);
+        let mut others = vec![Message { from: 9, ..base.clone() }, Message { to: 9, ..base.clone() }];
+        others.extend([Message { term: 9, ..base.clone() }, Message { index: 9, ..base.clone() }]);
         others.push(of_kind(MessageType::MsgVote));
-        let last = Entry {
-            index: 9,
-            ..Entry::default()
-        };
-        others.push(Message {
-            entries: vec![base.entries[0].clone(), last],
-            ..base.clone()
-        });
+        let last = Entry { index: 9, ..Entry::default() };
+        others.push(Message { entries: vec![base.entries[0].clone(), last], ..base.clone() });
         for other in &others {
             assert_ne!(id(1, other), id(1, &base), "{other:?}");
         }
         assert_ne!(id(2, &base), id(1, &base));
-        let same = Message {
-            commit: 9,
-            log_term: 9,
-            context: "other".into(),
-            ..base.clone()
-        };
+        let same = Message { commit: 9, log_term: 9, context: "other".into(), ..base.clone() };
         assert_eq!(id(1, &same), id(1, &base));
     }
 
@@ -261,10 +210,7 @@ mod tests {
         let sampler = Sampler::new(1.0, CLUSTER).heartbeats(true);
         for kind in [MsgProp, MsgReadIndex, MsgReadIndexResp, MsgHeartbeat, MsgHeartbeatResp] {
             let base = of_kind(kind);
-            let other_context = Message {
-                context: "other".into(),
-                ..base.clone()
-            };
+            let other_context = Message { context: "other".into(), ..base.clone() };
             let mut other_data = base.clone();
             other_data.entries[0].data = "other".into();
             assert_ne!(sampler.sample(&other_context), sampler.sample(&base), "{kind:?}");

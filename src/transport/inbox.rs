@@ -36,6 +36,16 @@ struct State {
     answering: u64,
     paused: bool,
     closed: bool,
+    /// Room for [`State::push`] to work in.
+    verdicts: Vec<Verdict>,
+}
+
+/// What becomes of a message that a stream brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Queued(QueueKind),
+    Full,
+    Unwanted,
 }
 
 /// Proposals wait apart: the application may hold them while there is no leader, and must not hold up the rest.
@@ -58,7 +68,8 @@ struct Queue {
 #[derive(Default)]
 struct Batch {
     messages: Vec<Message>,
-    kinds: Vec<u8>,
+    /// The ledger's index of each.
+    kinds: Vec<usize>,
     bytes: usize,
     spans: Vec<(usize, MessageSpan)>,
 }
@@ -82,11 +93,8 @@ impl Inbox {
         limits: &Limits,
         tracer: Tracer<'_>,
     ) -> [bool; 2] {
-        let mut full = 0;
         let mut state = self.lock();
-        for message in messages.drain(..) {
-            full += u64::from(!state.push(channel, message, limits, tracer));
-        }
+        let full = state.push(channel, messages, limits, tracer);
         let start = [0, 1].map(|queue| {
             let queue = &mut state.queues[queue];
             let start = !queue.running && !queue.batch.messages.is_empty();
@@ -183,14 +191,14 @@ impl Inbox {
         Some(batch)
     }
 
-    fn processed(&self, queue: QueueKind, kinds: &[u8], took: Duration, outcome: Result<(), Rejected>) {
+    fn processed(&self, queue: QueueKind, kinds: &[usize], took: Duration, outcome: Result<(), Rejected>) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
         queues[queue as usize].processing = 0;
         queues[queue as usize].processing_bytes = 0;
         let mut counts = [0_u64; KINDS];
         for kind in kinds {
-            counts[usize::from(*kind)] += 1;
+            counts[*kind] += 1;
         }
         if let Err(Rejected(rejections)) = outcome {
             let mut counted = vec![false; kinds.len()];
@@ -198,7 +206,7 @@ impl Inbox {
                 // A position beyond the batch, or named twice, is the application's slip and must not upset the ledger.
                 let Some(counted) = counted.get_mut(rejection.position).filter(|counted| !**counted) else { continue };
                 *counted = true;
-                let kind = usize::from(kinds[rejection.position]);
+                let kind = kinds[rejection.position];
                 counts[kind] -= 1;
                 ledger.rejected.add((kind, rejection.kind.into()), 1);
             }
@@ -213,13 +221,13 @@ impl Inbox {
         }
     }
 
-    fn abandoned(&self, queue: QueueKind, kinds: &[u8]) {
+    fn abandoned(&self, queue: QueueKind, kinds: &[usize]) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
         queues[queue as usize].processing = 0;
         queues[queue as usize].processing_bytes = 0;
         for kind in kinds {
-            ledger.rejected.add((usize::from(*kind), RejectReason::Stopped), 1);
+            ledger.rejected.add((*kind, RejectReason::Stopped), 1);
         }
     }
 }
@@ -251,7 +259,7 @@ pub(crate) async fn process(peer: Arc<Peer>, raft: Arc<dyn Raft>, queue: QueueKi
 struct Abandoned<'a> {
     peer: &'a Peer,
     queue: QueueKind,
-    kinds: &'a [u8],
+    kinds: &'a [usize],
     armed: bool,
 }
 
@@ -322,45 +330,67 @@ impl State {
         if self.closed { Some(RejectReason::Stopped) } else { self.paused.then_some(RejectReason::Paused) }
     }
 
-    /// Says whether the message found room, or was not wanted.
-    fn push(&mut self, channel: Channel, message: Message, limits: &Limits, tracer: Tracer<'_>) -> bool {
+    /// Queues messages, in their order. Says how many found no room.
+    fn push(&mut self, channel: Channel, messages: &mut Vec<Message>, limits: &Limits, tracer: Tracer<'_>) -> u64 {
+        let mut verdicts = mem::take(&mut self.verdicts);
+        verdicts.extend(messages.iter().map(|message| self.admit(channel, message, limits, tracer)));
+        let full = verdicts.iter().filter(|verdict| **verdict == Verdict::Full).count();
+        let regular = &mut self.queues[QueueKind::Regular as usize].batch.messages;
+        if verdicts.iter().any(|verdict| *verdict != Verdict::Queued(QueueKind::Regular)) {
+            for (message, verdict) in messages.drain(..).zip(&verdicts) {
+                if let Verdict::Queued(queue) = verdict {
+                    self.queues[*queue as usize].batch.messages.push(message);
+                }
+            }
+        } else if regular.is_empty() {
+            // Nearly always: a message is large to move, and they lie as they should.
+            mem::swap(regular, messages);
+        } else {
+            regular.append(messages);
+        }
+        verdicts.clear();
+        self.verdicts = verdicts;
+        full as u64
+    }
+
+    /// Takes a message into the ledger, and into all of its queue's batch but the messages themselves.
+    fn admit(&mut self, channel: Channel, message: &Message, limits: &Limits, tracer: Tracer<'_>) -> Verdict {
         let kind = kind_index(message.r#type);
-        let size = message_size(&message);
+        let size = message_size(message);
         self.ledger.received[channel as usize][kind] += 1;
         self.ledger.etcd_bytes += size as u64;
         if let Some(reason) = self.refusal() {
             self.ledger.rejected.add((kind, reason), 1);
-            return true;
+            return Verdict::Unwanted;
         }
-        let queue = if kind == MessageType::MsgProp as usize { QueueKind::Proposals } else { QueueKind::Regular };
-        let queue = &mut self.queues[queue as usize];
+        let to = if kind == MessageType::MsgProp as usize { QueueKind::Proposals } else { QueueKind::Regular };
+        let queue = &mut self.queues[to as usize];
         let bytes = queue.batch.bytes + queue.processing_bytes;
         let waiting = queue.waiting();
         if waiting >= limits.receive_queue || (waiting > 0 && bytes + size > limits.queue_bytes) {
             self.ledger.rejected.add((kind, RejectReason::QueueFull), 1);
-            return false;
+            return Verdict::Full;
         }
         let batch = &mut queue.batch;
-        if let Some(span) = tracer.receive_span(&message, channel, size) {
-            batch.spans.push((batch.messages.len(), span));
+        if let Some(span) = tracer.receive_span(message, channel, size) {
+            batch.spans.push((batch.kinds.len(), span));
         }
         batch.bytes += size;
-        batch.kinds.push(kind as u8);
-        batch.messages.push(message);
-        true
+        batch.kinds.push(kind);
+        Verdict::Queued(to)
     }
 }
 
 impl Queue {
     fn waiting(&self) -> usize {
-        self.batch.messages.len() + self.processing
+        self.batch.kinds.len() + self.processing
     }
 }
 
 impl Batch {
     fn reject(self, ledger: &mut Incoming, reason: RejectReason) {
         for kind in self.kinds {
-            ledger.rejected.add((usize::from(kind), reason), 1);
+            ledger.rejected.add((kind, reason), 1);
         }
         for (_, span) in self.spans {
             span.failed(reason.label());

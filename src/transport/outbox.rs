@@ -166,13 +166,7 @@ impl Outbox {
     }
 
     /// Queues messages, all for this peer, in their order.
-    pub(crate) fn push(
-        &self,
-        messages: &[Message],
-        now: Instant,
-        limits: &Limits,
-        tracer: Tracer<'_>,
-    ) -> Aftermath {
+    pub(crate) fn push(&self, messages: &[Message], now: Instant, limits: &Limits, tracer: Tracer<'_>) -> Aftermath {
         let mut aftermath = Aftermath::default();
         let mut state = self.lock();
         for message in messages {
@@ -391,7 +385,14 @@ impl Outbox {
 }
 
 impl State {
-    fn push(&mut self, message: &Message, now: Instant, limits: &Limits, tracer: Tracer<'_>, aftermath: &mut Aftermath) {
+    fn push(
+        &mut self,
+        message: &Message,
+        now: Instant,
+        limits: &Limits,
+        tracer: Tracer<'_>,
+        aftermath: &mut Aftermath,
+    ) {
         let kind = kind_index(message.r#type);
         self.ledger.offered[kind] += 1;
         let channel = self.channel(kind);

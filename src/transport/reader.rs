@@ -27,7 +27,6 @@ use crate::{
     },
     wire::{
         FrameError, headers,
-        message::Item,
         raftpb::Message,
         stream::{StreamDecoder, StreamKind},
         version::MISSING,
@@ -36,6 +35,8 @@ use crate::{
 
 /// How long a stream may be silent: etcd's `ConnReadTimeout`. Link heartbeats come three times as often.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// For so many messages of one read room is made ahead, at most.
+const BATCH_EXPECTED: usize = 512;
 /// How much of a refusal's text is read.
 const REFUSAL_BYTES: usize = 4096;
 
@@ -197,6 +198,7 @@ impl Reader {
 impl Stream {
     async fn read_all(&mut self, peer: &Arc<Peer>, kind: StreamKind) -> (LossReason, Option<String>) {
         let mut messages = Vec::new();
+        let mut expected = 0;
         let mut deadline = pin!(sleep(READ_DEADLINE));
         loop {
             // The deadline is asked only when there is nothing to read, and moved on only then.
@@ -213,7 +215,10 @@ impl Stream {
                 Some(Ok(bytes)) => bytes,
             };
             deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
+            // The queue keeps what it is given; room for as many again is made at once.
+            messages.reserve(expected);
             let outcome = self.decode(bytes, peer, kind, &mut messages);
+            expected = messages.len().min(BATCH_EXPECTED);
             peer.received(kind.channel(), &mut messages);
             if let Err(error) = outcome {
                 peer.link(|link| {
@@ -237,21 +242,14 @@ impl Stream {
 
     fn decode(
         &mut self,
-        mut bytes: Bytes,
+        bytes: Bytes,
         peer: &Peer,
         kind: StreamKind,
         messages: &mut Vec<Message>,
     ) -> Result<(), FrameError> {
         let read = bytes.len() as u64;
         let mut heartbeats = 0;
-        let outcome = loop {
-            match self.decoder.next(&mut bytes) {
-                Ok(Some(Item::Message(message))) => messages.push(message),
-                Ok(Some(Item::Heartbeat)) => heartbeats += 1,
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
+        let outcome = self.decoder.read(bytes, messages, &mut heartbeats);
         peer.inbox.read(kind.channel(), read, heartbeats);
         outcome
     }

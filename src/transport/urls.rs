@@ -9,7 +9,7 @@ use std::{
 use url::Url;
 
 /// The URL of a peer listener: a scheme (`http` or `https`), a host and a port, nothing more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerUrl {
     text: String,
     tls: bool,
@@ -77,6 +77,12 @@ impl AsRef<str> for PeerUrl {
     }
 }
 
+impl fmt::Debug for PeerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl fmt::Display for PeerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -90,6 +96,10 @@ impl FromStr for PeerUrl {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let own = || text.to_owned();
+        // `Url` drops tabs and line ends within; a header cannot carry them.
+        if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            return Err(PeerUrlError::Unparsable(own()));
+        }
         let url = Url::parse(text).map_err(|_| PeerUrlError::Unparsable(own()))?;
         let tls = match url.scheme() {
             "http" => false,

@@ -19,19 +19,11 @@ use crate::wire::{
 /// The message that the body of a `POST /raft` is. An empty body is a message to member 0.
 pub fn decode_message(body: Bytes, limits: &FrameLimits) -> Result<Message, FrameError> {
     if body.len() as u64 > limits.message_bytes {
-        let why = format!(
-            "a body of {} bytes is over the limit of {}",
-            body.len(),
-            limits.message_bytes
-        );
+        let why = format!("a body of {} bytes is over the limit of {}", body.len(), limits.message_bytes);
         return Err(FrameError::new(FrameErrorKind::Length, 0, why));
     }
     // The body may be a slice of the connection's read buffer.
-    let mut payloads = Payloads {
-        source: &body,
-        own_length: 0,
-        arena: &mut Arena::for_body(body.len()),
-    };
+    let mut payloads = Payloads { source: &body, own_length: 0, arena: &mut Arena::for_body(body.len()) };
     message(&body, &mut payloads, limits)
 }
 
@@ -124,13 +116,9 @@ fn merge_snapshot(
 }
 
 fn merge_metadata(metadata: &mut SnapshotMetadata, bytes: &[u8], at: usize) -> Result<(), FrameError> {
-    metadata.merge(bytes).map_err(|error| {
-        FrameError::new(
-            FrameErrorKind::Protobuf,
-            at as u64,
-            format!("snapshot metadata: {error}"),
-        )
-    })
+    metadata
+        .merge(bytes)
+        .map_err(|error| FrameError::new(FrameErrorKind::Protobuf, at as u64, format!("snapshot metadata: {error}")))
 }
 
 /// Whether another entry of this length may follow those.
@@ -148,9 +136,5 @@ fn check_entry(entries: &[Entry], length: usize, limits: &FrameLimits) -> Result
 
 #[cold]
 fn wrong_wire_type(at: usize) -> FrameError {
-    FrameError::new(
-        FrameErrorKind::Protobuf,
-        at as u64,
-        "a field with another wire type than its own",
-    )
+    FrameError::new(FrameErrorKind::Protobuf, at as u64, "a field with another wire type than its own")
 }

@@ -23,10 +23,7 @@ pub use decode::decode_message;
 
 /// What a frame holds.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly every item is a message, and a box would be a malloc for each"
-)]
+#[allow(clippy::large_enum_variant, reason = "nearly every item is a message, and a box would be a malloc for each")]
 pub enum Item {
     /// A message for raft.
     Message(Message),
@@ -35,6 +32,15 @@ pub enum Item {
 }
 
 impl Item {
+    /// Appends or counts it.
+    #[inline]
+    pub(crate) fn put(self, messages: &mut Vec<Message>, heartbeats: &mut u64) {
+        match self {
+            Self::Message(message) => messages.push(message),
+            Self::Heartbeat => *heartbeats += 1,
+        }
+    }
+
     pub(crate) fn new(message: Message) -> Self {
         if is_link_heartbeat(&message) { Self::Heartbeat } else { Self::Message(message) }
     }

@@ -166,6 +166,7 @@ impl MsgAppV2Decoder {
     }
 
     /// The next item. None: all of `input` was taken, and more is needed. What follows an item stays in `input`.
+    #[inline]
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Item>, FrameError> {
         loop {
             let at = self.gather.offset();

@@ -23,20 +23,14 @@ pub(crate) struct Arena {
 
 impl Default for Arena {
     fn default() -> Self {
-        Self {
-            open: BytesMut::new(),
-            block: BLOCK,
-        }
+        Self { open: BytesMut::new(), block: BLOCK }
     }
 }
 
 impl Arena {
     /// For one body that payloads of at most `length` bytes in all are copied from.
     pub(crate) fn for_body(length: usize) -> Self {
-        Self {
-            open: BytesMut::new(),
-            block: length.min(BLOCK),
-        }
+        Self { open: BytesMut::new(), block: length.min(BLOCK) }
     }
 
     fn copy(&mut self, data: &[u8]) -> Bytes {

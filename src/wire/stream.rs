@@ -107,6 +107,32 @@ impl StreamDecoder {
         }
     }
 
+    /// Takes everything that is whole in `input`, which is used up: appends the messages, counts the link heartbeats.
+    ///
+    /// # Errors
+    /// Where a frame cannot be read; the messages before it are among `messages`.
+    pub fn read(
+        &mut self,
+        mut input: Bytes,
+        messages: &mut Vec<Message>,
+        heartbeats: &mut u64,
+    ) -> Result<(), FrameError> {
+        // One loop for each kind: an item is built where it is to stay.
+        match self {
+            Self::MsgApp(decoder) => {
+                while let Some(item) = decoder.next(&mut input)? {
+                    item.put(messages, heartbeats);
+                }
+            }
+            Self::Message(decoder) => {
+                while let Some(item) = decoder.next(&mut input)? {
+                    item.put(messages, heartbeats);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The stream has ended: an error if it did inside a frame.
     pub fn finish(&self) -> Result<(), FrameError> {
         match self {

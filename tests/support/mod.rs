@@ -146,9 +146,9 @@ pub async fn pair() -> (TestMember, TestMember) {
 pub async fn connected(one: &TestMember, two: &TestMember) {
     until("all four streams are open", || {
         [Channel::MsgApp, Channel::Message].into_iter().all(|channel| {
-            [Direction::In, Direction::Out].into_iter().all(|direction| {
-                one.stream(two.id, channel, direction) && two.stream(one.id, channel, direction)
-            })
+            [Direction::In, Direction::Out]
+                .into_iter()
+                .all(|direction| one.stream(two.id, channel, direction) && two.stream(one.id, channel, direction))
         })
     })
     .await;

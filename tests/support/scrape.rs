@@ -20,9 +20,7 @@ impl Scrape {
     /// Reads the text; panics on what is not a sample, a comment or an empty line.
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        Self {
-            samples: lines.map(parse_sample).collect(),
-        }
+        Self { samples: lines.map(parse_sample).collect() }
     }
 
     pub fn samples(&self) -> &[Sample] {
@@ -33,20 +31,14 @@ impl Scrape {
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let matching = self.samples.iter().filter(|sample| {
             sample.name == name
-                && labels
-                    .iter()
-                    .all(|(label, value)| sample.labels.get(*label).is_some_and(|found| found == value))
+                && labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|found| found == value))
         });
         matching.map(|sample| sample.value).reduce(|a, b| a + b)
     }
 
     /// Every value of the label `peer`.
     pub fn peers(&self) -> BTreeSet<&str> {
-        self.samples
-            .iter()
-            .filter_map(|sample| sample.labels.get("peer"))
-            .map(String::as_str)
-            .collect()
+        self.samples.iter().filter_map(|sample| sample.labels.get("peer")).map(String::as_str).collect()
     }
 
     /// What breaks the ledger's laws: offered = sent + dropped + queued, received = processed + rejected + waiting.
@@ -57,10 +49,8 @@ impl Scrape {
                 ("offered_total", ["sent_total", "dropped_total", "queued"]),
                 ("received_total", ["processed_total", "rejected_total", "waiting"]),
             ] {
-                let count = |name: &str| {
-                    self.sum(&format!("rafthttp_messages_{name}"), &[("peer", peer)])
-                        .unwrap_or(0.0)
-                };
+                let count =
+                    |name: &str| self.sum(&format!("rafthttp_messages_{name}"), &[("peer", peer)]).unwrap_or(0.0);
                 let (total_count, parts_count) = (count(total), parts.iter().map(|part| count(part)).sum::<f64>());
                 if total_count != parts_count {
                     broken.push(format!("{peer}: {total} {total_count}, {parts:?} {parts_count}"));
@@ -76,16 +66,9 @@ fn parse_sample(line: &str) -> Sample {
     let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
     let (name, labels) = match series.split_once('{') {
         None => (series, ""),
-        Some((name, rest)) => (
-            name,
-            rest.strip_suffix('}').unwrap_or_else(|| panic!("no brace: {line}")),
-        ),
+        Some((name, rest)) => (name, rest.strip_suffix('}').unwrap_or_else(|| panic!("no brace: {line}"))),
     };
-    Sample {
-        name: name.to_owned(),
-        labels: parse_labels(labels),
-        value,
-    }
+    Sample { name: name.to_owned(), labels: parse_labels(labels), value }
 }
 
 fn parse_labels(mut text: &str) -> BTreeMap<String, String> {

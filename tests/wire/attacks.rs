@@ -17,12 +17,7 @@ fn kind_of(kind: StreamKind, bytes: &[u8]) -> (FrameErrorKind, u64) {
 
 /// A stream whose running term is 5 and whose index is 10, and then these bytes.
 fn after_a_message(bytes: &[u8]) -> (Vec<u8>, u64) {
-    let first = Message {
-        r#type: MessageType::MsgApp as i32,
-        term: 5,
-        index: 10,
-        ..Message::default()
-    };
+    let first = Message { r#type: MessageType::MsgApp as i32, term: 5, index: 10, ..Message::default() };
     let mut stream = encode(StreamKind::MsgApp, &[first]);
     let start = stream.len() as u64;
     stream.extend_from_slice(bytes);
@@ -31,9 +26,7 @@ fn after_a_message(bytes: &[u8]) -> (Vec<u8>, u64) {
 
 fn numbers(kind: u8, numbers: &[u64]) -> Vec<u8> {
     let mut bytes = vec![kind];
-    numbers
-        .iter()
-        .for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
+    numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
     bytes
 }
 
@@ -43,10 +36,7 @@ fn lengths_that_no_memory_holds_are_refused() {
         let message = u64::to_be_bytes(length);
         assert_eq!(kind_of(StreamKind::Message, &message), (FrameErrorKind::Length, 0));
         let (stream, start) = after_a_message(&numbers(1, &[1, length]));
-        assert_eq!(
-            kind_of(StreamKind::MsgApp, &stream),
-            (FrameErrorKind::Length, start + 9)
-        );
+        assert_eq!(kind_of(StreamKind::MsgApp, &stream), (FrameErrorKind::Length, start + 9));
         let (stream, start) = after_a_message(&numbers(1, &[length]));
         assert_eq!(kind_of(StreamKind::MsgApp, &stream), (FrameErrorKind::Count, start + 1));
     }
@@ -63,20 +53,9 @@ fn twenty_million_empty_entries_are_refused_before_they_are_decoded() {
 
 #[test]
 fn a_frame_of_legal_entries_is_bounded_as_a_whole() {
-    let limits = FrameLimits {
-        msgapp_bytes: 100,
-        ..FrameLimits::default()
-    };
-    let entry = Entry {
-        term: 5,
-        index: 11,
-        data: Bytes::from(vec![0; 40]),
-        ..Entry::default()
-    };
-    let follows = Entry {
-        index: 12,
-        ..entry.clone()
-    };
+    let limits = FrameLimits { msgapp_bytes: 100, ..FrameLimits::default() };
+    let entry = Entry { term: 5, index: 11, data: Bytes::from(vec![0; 40]), ..Entry::default() };
+    let follows = Entry { index: 12, ..entry.clone() };
     let at = |index, entries| Message {
         r#type: MessageType::MsgApp as i32,
         from: super::WRITER.0,
@@ -87,25 +66,16 @@ fn a_frame_of_legal_entries_is_bounded_as_a_whole() {
         entries,
         ..Message::default()
     };
-    let mut input = Bytes::from(encode(
-        StreamKind::MsgApp,
-        &[at(10, vec![]), at(10, vec![entry, follows])],
-    ));
+    let mut input = Bytes::from(encode(StreamKind::MsgApp, &[at(10, vec![]), at(10, vec![entry, follows])]));
     let mut decoder =
         rafthttp::wire::stream::StreamDecoder::new(StreamKind::MsgApp, super::READER, super::WRITER, limits);
     assert!(decoder.next(&mut input).expect("the first message").is_some());
-    assert_eq!(
-        decoder.next(&mut input).expect_err("too large").kind,
-        FrameErrorKind::Length
-    );
+    assert_eq!(decoder.next(&mut input).expect_err("too large").kind, FrameErrorKind::Length);
 }
 
 #[test]
 fn entries_before_the_first_message_have_no_term() {
-    assert_eq!(
-        kind_of(StreamKind::MsgApp, &numbers(1, &[0, 0])),
-        (FrameErrorKind::Term, 0)
-    );
+    assert_eq!(kind_of(StreamKind::MsgApp, &numbers(1, &[0, 0])), (FrameErrorKind::Term, 0));
 }
 
 #[test]
@@ -115,18 +85,10 @@ fn a_frame_type_that_does_not_exist_is_refused() {
 
 #[test]
 fn an_index_does_not_go_beyond_the_largest() {
-    let first = Message {
-        r#type: MessageType::MsgApp as i32,
-        term: 5,
-        index: u64::MAX - 1,
-        ..Message::default()
-    };
+    let first = Message { r#type: MessageType::MsgApp as i32, term: 5, index: u64::MAX - 1, ..Message::default() };
     let start = encode(StreamKind::MsgApp, &[first]);
     let with = |frame: Vec<u8>| [start.clone(), frame].concat();
-    assert_eq!(
-        kind_of(StreamKind::MsgApp, &with(numbers(1, &[2]))).0,
-        FrameErrorKind::Count
-    );
+    assert_eq!(kind_of(StreamKind::MsgApp, &with(numbers(1, &[2]))).0, FrameErrorKind::Count);
     let one = decode(StreamKind::MsgApp, &with(numbers(1, &[1, 0, 7])), &[9]).expect("just fits");
     assert!(matches!(&one[1], Item::Message(message) if message.index == u64::MAX - 1 && message.commit == 7));
 }
@@ -149,20 +111,10 @@ fn a_field_that_nests_millions_deep_is_skipped() {
         length += 1 + varint.len() as u64;
         lengths.push(varint);
     }
-    let mut body: Vec<u8> = lengths
-        .into_iter()
-        .rev()
-        .flat_map(|varint| [vec![14 << 3 | 2], varint].concat())
-        .collect();
+    let mut body: Vec<u8> = lengths.into_iter().rev().flat_map(|varint| [vec![14 << 3 | 2], varint].concat()).collect();
     body.extend_from_slice(&[0x20, 7]);
     let message = decode_message(body.into(), &FrameLimits::default()).expect("skipped");
-    assert_eq!(
-        message,
-        Message {
-            term: 7,
-            ..Message::default()
-        }
-    );
+    assert_eq!(message, Message { term: 7, ..Message::default() });
 }
 
 #[test]
@@ -176,46 +128,22 @@ fn groups_that_nest_deep_are_refused() {
 fn a_membership_of_millions_is_refused() {
     use prost::Message as _;
     let snapshot = |voters| {
-        let conf_state = ConfState {
-            voters: vec![1; voters],
-            ..ConfState::default()
-        };
-        let metadata = SnapshotMetadata {
-            conf_state: Some(conf_state),
-            ..SnapshotMetadata::default()
-        };
-        Message {
-            snapshot: Some(Snapshot {
-                metadata: Some(metadata),
-                ..Snapshot::default()
-            }),
-            ..Message::default()
-        }
+        let conf_state = ConfState { voters: vec![1; voters], ..ConfState::default() };
+        let metadata = SnapshotMetadata { conf_state: Some(conf_state), ..SnapshotMetadata::default() };
+        Message { snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }), ..Message::default() }
     };
     let limits = FrameLimits::default();
     let large = snapshot(1 << 20).encode_to_vec();
-    assert_eq!(
-        decode_message(large.into(), &limits).expect_err("refused").kind,
-        FrameErrorKind::Length
-    );
+    assert_eq!(decode_message(large.into(), &limits).expect_err("refused").kind, FrameErrorKind::Length);
     // Nor in parts.
     let part = snapshot(200_000).encode_to_vec();
     assert!(decode_message(part.clone().into(), &limits).is_ok());
-    assert_eq!(
-        decode_message(part.repeat(3).into(), &limits)
-            .expect_err("refused")
-            .kind,
-        FrameErrorKind::Length
-    );
+    assert_eq!(decode_message(part.repeat(3).into(), &limits).expect_err("refused").kind, FrameErrorKind::Length);
 }
 
 #[test]
 fn a_stream_that_ends_inside_a_frame_says_so() {
-    let message = Message {
-        r#type: MessageType::MsgApp as i32,
-        term: 5,
-        ..Message::default()
-    };
+    let message = Message { r#type: MessageType::MsgApp as i32, term: 5, ..Message::default() };
     for kind in StreamKind::ALL {
         let bytes = encode(kind, std::slice::from_ref(&message));
         for end in 1..bytes.len() {
@@ -226,36 +154,17 @@ fn a_stream_that_ends_inside_a_frame_says_so() {
 
 #[test]
 fn a_body_over_the_limit_is_refused() {
-    let limits = FrameLimits {
-        message_bytes: 3,
-        ..FrameLimits::default()
-    };
-    assert_eq!(
-        decode_message(vec![0x20, 7, 0x20, 7].into(), &limits)
-            .expect_err("long")
-            .kind,
-        FrameErrorKind::Length
-    );
+    let limits = FrameLimits { message_bytes: 3, ..FrameLimits::default() };
+    assert_eq!(decode_message(vec![0x20, 7, 0x20, 7].into(), &limits).expect_err("long").kind, FrameErrorKind::Length);
     assert!(decode_message(vec![0x20, 7].into(), &limits).is_ok());
 }
 
 #[test]
 fn a_snapshot_s_body_stays_behind_its_envelope() {
-    let message = Message {
-        r#type: MessageType::MsgSnap as i32,
-        ..Message::default()
-    };
-    let mut input = Bytes::from(
-        [
-            encode(StreamKind::Message, std::slice::from_ref(&message)),
-            b"database".to_vec(),
-        ]
-        .concat(),
-    );
-    let mut decoder = MessageDecoder::new(FrameLimits {
-        message_bytes: 64 << 20,
-        ..FrameLimits::default()
-    });
+    let message = Message { r#type: MessageType::MsgSnap as i32, ..Message::default() };
+    let mut input =
+        Bytes::from([encode(StreamKind::Message, std::slice::from_ref(&message)), b"database".to_vec()].concat());
+    let mut decoder = MessageDecoder::new(FrameLimits { message_bytes: 64 << 20, ..FrameLimits::default() });
     assert_eq!(decoder.next(&mut input), Ok(Some(Item::Message(message))));
     assert_eq!(input, "database");
 }

@@ -36,31 +36,16 @@ fn entry() -> impl Strategy<Value = Entry> {
 fn snapshot() -> impl Strategy<Value = Snapshot> {
     let conf_state =
         (vec(number(), 0..4), vec(number(), 0..4), any::<bool>()).prop_map(|(voters, learners_next, auto_leave)| {
-            ConfState {
-                voters,
-                learners_next,
-                auto_leave,
-                ..ConfState::default()
-            }
+            ConfState { voters, learners_next, auto_leave, ..ConfState::default() }
         });
-    let metadata =
-        (option::of(conf_state), number(), number()).prop_map(|(conf_state, index, term)| SnapshotMetadata {
-            conf_state,
-            index,
-            term,
-        });
+    let metadata = (option::of(conf_state), number(), number())
+        .prop_map(|(conf_state, index, term)| SnapshotMetadata { conf_state, index, term });
     (payload(), option::of(metadata)).prop_map(|(data, metadata)| Snapshot { data, metadata })
 }
 
 fn message() -> impl Strategy<Value = Message> {
     let log = (number(), number(), number(), number(), vec(entry(), 0..4));
-    let rest = (
-        option::weighted(0.2, snapshot()),
-        any::<bool>(),
-        number(),
-        payload(),
-        number(),
-    );
+    let rest = (option::weighted(0.2, snapshot()), any::<bool>(), number(), payload(), number());
     (prop_oneof![0..24, any::<i32>()], number(), number(), log, rest).prop_map(
         |(
             r#type,
@@ -90,25 +75,13 @@ fn message() -> impl Strategy<Value = Message> {
 
 /// Appends of one leader, most of which stand on the one before.
 fn appends() -> impl Strategy<Value = Vec<Message>> {
-    let append = (
-        vec(payload(), 0..4),
-        1..3_u64,
-        prop_oneof![9 => Just(0), 1 => 0..3_u64],
-        number(),
-    );
+    let append = (vec(payload(), 0..4), 1..3_u64, prop_oneof![9 => Just(0), 1 => 0..3_u64], number());
     vec(append, 0..12).prop_map(|appends| {
         let mut index = 100;
         let next = |(data, term, gap, commit): (Vec<Bytes>, u64, u64, u64)| {
             let start: u64 = index + gap;
-            let entries: Vec<Entry> = (start + 1..)
-                .zip(data)
-                .map(|(index, data)| Entry {
-                    term,
-                    index,
-                    data,
-                    ..Entry::default()
-                })
-                .collect();
+            let entries: Vec<Entry> =
+                (start + 1..).zip(data).map(|(index, data)| Entry { term, index, data, ..Entry::default() }).collect();
             index = start + entries.len() as u64;
             Message {
                 r#type: 3,

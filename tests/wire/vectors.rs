@@ -30,18 +30,11 @@ struct Vector {
 }
 
 fn vectors(kind: &'static str) -> Vec<Vector> {
-    let rows = RECORDED
-        .iter()
-        .flat_map(|(version, table)| table.lines().map(move |line| (*version, line)));
+    let rows = RECORDED.iter().flat_map(|(version, table)| table.lines().map(move |line| (*version, line)));
     let vectors: Vec<Vector> = rows
         .filter(|(_, line)| !line.starts_with('#'))
         .map(|(version, line)| match line.split('\t').collect::<Vec<_>>()[..] {
-            [kind, "etcd", decoded, hex] => Vector {
-                version,
-                kind,
-                decoded,
-                bytes: unhex(hex),
-            },
+            [kind, "etcd", decoded, hex] => Vector { version, kind, decoded, bytes: unhex(hex) },
             _ => panic!("four columns: {line}"),
         })
         .filter(|vector| vector.kind == kind)
@@ -114,21 +107,14 @@ fn assert_is(message: &Message, decoded: &str) {
         Some((before, literal)) => {
             let literal = format!("b{literal}");
             // A literal ends before ` vote=`, if that is there, or at the end.
-            let after = literal
-                .find(" vote=")
-                .map_or(String::new(), |at| literal[at..].to_owned());
+            let after = literal.find(" vote=").map_or(String::new(), |at| literal[at..].to_owned());
             (python_bytes(&literal), format!("{before}{after}"))
         }
         None => (Vec::new(), decoded.to_owned()),
     };
     let (rest, snapshots) = without(&decoded, '(', ')');
     let (rest, entries) = without(&rest, '{', '}');
-    let name = rest
-        .split(' ')
-        .next()
-        .expect("a type")
-        .trim_start_matches("Msg")
-        .to_owned();
+    let name = rest.split(' ').next().expect("a type").trim_start_matches("Msg").to_owned();
     let kind = MessageType::try_from(message.r#type).expect("a known type");
     assert_eq!(format!("Msg{name}"), format!("{kind:?}"));
     assert_eq!(message.to, member(&rest, "to"));
@@ -146,11 +132,8 @@ fn assert_is(message: &Message, decoded: &str) {
     if let (Some(snapshot), [text]) = (&message.snapshot, &snapshots[..]) {
         assert_eq!(snapshot.data.len() as u64, number(text, "data"));
         let conf_state = ConfState::decode(&unhex(value(text, "conf").unwrap_or_default())[..]).expect("a ConfState");
-        let metadata = SnapshotMetadata {
-            conf_state: Some(conf_state),
-            index: number(text, "idx"),
-            term: number(text, "term"),
-        };
+        let metadata =
+            SnapshotMetadata { conf_state: Some(conf_state), index: number(text, "idx"), term: number(text, "term") };
         assert_eq!(snapshot.metadata, Some(metadata));
     }
 }
@@ -161,18 +144,14 @@ fn assert_entries(entries: &[Entry], texts: &[&str]) {
         assert_eq!(i64::from(entry.r#type), number(text, "type") as i64);
         assert_eq!(entry.term, number(text, "term"));
         assert_eq!(entry.index, number(text, "index"));
-        let length = value(text, "data")
-            .and_then(|text| text.trim_end_matches('B').parse().ok())
-            .unwrap_or(0);
+        let length = value(text, "data").and_then(|text| text.trim_end_matches('B').parse().ok()).unwrap_or(0);
         assert_eq!(entry.data.len(), length);
     }
 }
 
 fn decode_frame(bytes: &[u8]) -> (Item, Bytes) {
     let mut input = Bytes::copy_from_slice(bytes);
-    let item = MessageDecoder::new(FrameLimits::default())
-        .next(&mut input)
-        .expect("etcd wrote it");
+    let item = MessageDecoder::new(FrameLimits::default()).next(&mut input).expect("etcd wrote it");
     (item.expect("a whole frame"), input)
 }
 
@@ -193,10 +172,7 @@ fn message_frames_of_etcd_hold_what_etcd_put_in() {
             }
             Item::Heartbeat => {
                 let plain = vector.decoded.trim_end();
-                assert!(
-                    plain == "MsgHeartbeat" || plain.starts_with("MsgHeartbeat to=0 from=0 "),
-                    "{plain}"
-                );
+                assert!(plain == "MsgHeartbeat" || plain.starts_with("MsgHeartbeat to=0 from=0 "), "{plain}");
             }
         }
     }
@@ -206,16 +182,9 @@ fn message_frames_of_etcd_hold_what_etcd_put_in() {
 fn frames_without_a_written_zero_are_written_byte_for_byte_as_etcd_3_7_does() {
     let mut compared = 0;
     for vector in vectors("message-frame").iter().filter(|vector| vector.version == "3.7") {
-        let zero_written = ["=0", "=None", "(data="]
-            .iter()
-            .any(|text| vector.decoded.contains(text));
+        let zero_written = ["=0", "=None", "(data="].iter().any(|text| vector.decoded.contains(text));
         if let (Item::Message(message), false) = (decode_frame(&vector.bytes).0, zero_written) {
-            assert_eq!(
-                encode(StreamKind::Message, &[message]),
-                vector.bytes,
-                "{}",
-                vector.decoded
-            );
+            assert_eq!(encode(StreamKind::Message, &[message]), vector.bytes, "{}", vector.decoded);
             compared += 1;
         }
     }
@@ -237,9 +206,7 @@ fn snapshot_envelopes_of_etcd_end_where_the_database_starts() {
         let length = u64::from_be_bytes(vector.bytes[..8].try_into().expect("eight bytes"));
         let (item, rest) = decode_frame(&vector.bytes);
         assert_eq!(rest, vector.bytes[8 + usize::try_from(length).expect("short")..]);
-        let Item::Message(message) = item else {
-            panic!("a message")
-        };
+        let Item::Message(message) = item else { panic!("a message") };
         assert_is(&message, vector.decoded);
         assert_survives(&message);
     }
@@ -247,12 +214,7 @@ fn snapshot_envelopes_of_etcd_end_where_the_database_starts() {
 
 /// A message that sets the running state of a msgapp stream.
 fn sets(term: u64, index: u64) -> Message {
-    Message {
-        r#type: MessageType::MsgApp as i32,
-        term,
-        index,
-        ..Message::default()
-    }
+    Message { r#type: MessageType::MsgApp as i32, term, index, ..Message::default() }
 }
 
 #[test]
@@ -282,10 +244,7 @@ fn msgapp_frames_of_etcd_hold_what_etcd_put_in() {
                 assert_eq!(message, expected);
                 let frame = &encode(StreamKind::MsgApp, &[sets(term, index), message.clone()]);
                 let frame = &frame[encode(StreamKind::MsgApp, &[sets(term, index)]).len()..];
-                assert_eq!(
-                    frame[0], 1,
-                    "an append that stands on the last is written as its entries"
-                );
+                assert_eq!(frame[0], 1, "an append that stands on the last is written as its entries");
                 if vector.version == "3.7" {
                     assert_eq!(frame, vector.bytes);
                 }

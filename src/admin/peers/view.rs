@@ -164,11 +164,7 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
         round_trip_p50_seconds: link.probe_seconds.quantile(0.5),
         round_trip_p99_seconds: link.probe_seconds.quantile(0.99),
         clock_offset_seconds: link.clock_offset,
-        probes: link
-            .probes
-            .iter()
-            .map(|(result, count)| (result.label(), count))
-            .collect(),
+        probes: link.probes.iter().map(|(result, count)| (result.label(), count)).collect(),
         streams: streams(status),
         attempts: attempts(link),
         losses: losses(link),
@@ -179,10 +175,7 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
             r#in: snapshots(&link.snapshots[Direction::In as usize]),
             out: snapshots(&link.snapshots[Direction::Out as usize]),
         },
-        last_error: link.last_error.as_ref().map(|(time, error)| LastError {
-            time: rfc3339(*time),
-            error,
-        }),
+        last_error: link.last_error.as_ref().map(|(time, error)| LastError { time: rfc3339(*time), error }),
     }
 }
 
@@ -224,11 +217,7 @@ fn losses(link: &Link) -> Vec<Losses> {
 fn frame_errors(link: &Link) -> Vec<FrameErrors> {
     link.frame_errors
         .iter()
-        .map(|((channel, kind), count)| FrameErrors {
-            channel: channel.label(),
-            kind,
-            count,
-        })
+        .map(|((channel, kind), count)| FrameErrors { channel: channel.label(), kind, count })
         .collect()
 }
 
@@ -266,19 +255,8 @@ pub(super) fn incoming(ledger: &Incoming) -> IncomingLedger {
 }
 
 fn snapshots(snapshots: &Snapshots) -> SnapshotCounts {
-    let Snapshots {
-        ok,
-        failed,
-        in_flight,
-        bytes,
-        ..
-    } = *snapshots;
-    SnapshotCounts {
-        ok,
-        failed,
-        in_flight,
-        bytes,
-    }
+    let Snapshots { ok, failed, in_flight, bytes, .. } = *snapshots;
+    SnapshotCounts { ok, failed, in_flight, bytes }
 }
 
 pub(super) fn tls_state(tls: &TlsStatus) -> TlsState {
@@ -289,11 +267,7 @@ pub(super) fn tls_state(tls: &TlsStatus) -> TlsState {
         handshake_failures: tls
             .handshake_failures
             .iter()
-            .map(|((direction, reason), count)| HandshakeFailures {
-                direction: direction.label(),
-                reason,
-                count,
-            })
+            .map(|((direction, reason), count)| HandshakeFailures { direction: direction.label(), reason, count })
             .collect(),
     }
 }
@@ -303,30 +277,18 @@ fn by_type(counts: &[u64; KINDS]) -> Counts {
 }
 
 fn by_channel(counts: &[u64; Channel::COUNT]) -> Counts {
-    Channel::ALL
-        .iter()
-        .map(|channel| channel.label())
-        .zip(counts.iter().copied())
-        .collect()
+    Channel::ALL.iter().map(|channel| channel.label()).zip(counts.iter().copied()).collect()
 }
 
 fn passed(counts: &[[u64; KINDS]; Channel::COUNT]) -> Vec<Passed> {
     let rows = Channel::ALL.iter().zip(counts).flat_map(|(channel, counts)| {
-        used(counts).map(|(kind, count)| Passed {
-            r#type: kind,
-            channel: channel.label(),
-            count,
-        })
+        used(counts).map(|(kind, count)| Passed { r#type: kind, channel: channel.label(), count })
     });
     rows.collect()
 }
 
 fn used(counts: &[u64; KINDS]) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-    counts
-        .iter()
-        .enumerate()
-        .filter(|(_, count)| **count > 0)
-        .map(|(kind, count)| (kind_label(kind), *count))
+    counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(kind, count)| (kind_label(kind), *count))
 }
 
 /// Milliseconds are enough for people, and shorter.

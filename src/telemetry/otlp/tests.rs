@@ -59,27 +59,17 @@ fn append(index: u64) -> Message {
         term: 3,
         log_term: 3,
         index,
-        entries: vec![Entry {
-            term: 3,
-            index: index + 1,
-            data: "payload".into(),
-            ..Entry::default()
-        }],
+        entries: vec![Entry { term: 3, index: index + 1, data: "payload".into(), ..Entry::default() }],
         ..Message::default()
     }
 }
 
 fn attribute(span: &SpanData, key: &str) -> Option<Value> {
-    span.attributes
-        .iter()
-        .find(|attribute| attribute.key.as_str() == key)
-        .map(|attribute| attribute.value.clone())
+    span.attributes.iter().find(|attribute| attribute.key.as_str() == key).map(|attribute| attribute.value.clone())
 }
 
 fn sample(message: &Message) -> super::super::TraceId {
-    telemetry::Sampler::new(1.0, ClusterId(0x1000))
-        .sample(message)
-        .expect("everything is sampled")
+    telemetry::Sampler::new(1.0, ClusterId(0x1000)).sample(message).expect("everything is sampled")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,17 +83,12 @@ async fn both_ends_of_a_message_are_in_one_trace_and_the_sender_is_the_parent() 
         drop(telemetry::receive_span(trace, &message, 99));
     })
     .await;
-    let [send, receive] = &spans[..] else {
-        panic!("two spans, not {spans:?}")
-    };
+    let [send, receive] = &spans[..] else { panic!("two spans, not {spans:?}") };
 
     assert_eq!(send.name, "raft.send");
     assert_eq!(send.span_kind, SpanKind::Producer);
     assert_eq!(send.span_context.trace_id().to_string(), trace.to_string());
-    assert_eq!(
-        send.span_context.span_id().to_string(),
-        trace.send_span_id().to_string()
-    );
+    assert_eq!(send.span_context.span_id().to_string(), trace.send_span_id().to_string());
     assert_eq!(send.parent_span_id, SpanId::INVALID);
     assert_eq!(send.status, Status::Unset);
 
@@ -124,14 +109,9 @@ async fn a_messages_span_says_what_it_is_and_never_what_it_carries() {
         send.failed("stream_lost");
     })
     .await;
-    let [send] = &spans[..] else {
-        panic!("one span, not {spans:?}")
-    };
-    let mut attributes: Vec<String> = send
-        .attributes
-        .iter()
-        .map(|attribute| format!("{}={}", attribute.key, attribute.value))
-        .collect();
+    let [send] = &spans[..] else { panic!("one span, not {spans:?}") };
+    let mut attributes: Vec<String> =
+        send.attributes.iter().map(|attribute| format!("{}={}", attribute.key, attribute.value)).collect();
     attributes.sort();
     assert_eq!(
         attributes,
@@ -150,10 +130,7 @@ async fn a_messages_span_says_what_it_is_and_never_what_it_carries() {
             "raft.to=2",
         ]
     );
-    assert!(
-        matches!(attribute(send, "raft.index"), Some(Value::I64(41))),
-        "numbers stay numbers"
-    );
+    assert!(matches!(attribute(send, "raft.index"), Some(Value::I64(41))), "numbers stay numbers");
     assert!(matches!(send.status, Status::Error { .. }));
 }
 
@@ -166,9 +143,7 @@ async fn the_header_of_a_dial_names_the_exported_span() {
         dial.failed(AttemptResult::Timeout.label(), "no answer within 1s");
     })
     .await;
-    let [dial] = &spans[..] else {
-        panic!("one span, not {spans:?}")
-    };
+    let [dial] = &spans[..] else { panic!("one span, not {spans:?}") };
     let place = format!("00-{}-{}-01", dial.span_context.trace_id(), dial.span_context.span_id());
     assert_eq!(header.expect("spans are looked at"), place.as_str());
     assert_eq!(attribute(dial, "error.type"), Some("timeout".into()));
@@ -182,16 +157,9 @@ async fn a_failed_probe_has_a_span_from_its_start_and_the_ids_of_its_header() {
     let header = probe.traceparent();
     tokio::time::sleep(Duration::from_millis(20)).await;
     let spans = exported(|| probe.failed(MemberId(2), "http://127.0.0.1:2380", ProbeResult::Timeout)).await;
-    let [span] = &spans[..] else {
-        panic!("one span, not {spans:?}")
-    };
+    let [span] = &spans[..] else { panic!("one span, not {spans:?}") };
     assert!(span.start_time >= before);
-    assert!(
-        span.end_time
-            .duration_since(span.start_time)
-            .expect("ends after it starts")
-            >= Duration::from_millis(20)
-    );
+    assert!(span.end_time.duration_since(span.start_time).expect("ends after it starts") >= Duration::from_millis(20));
     let place = format!("00-{}-{}-00", span.span_context.trace_id(), span.span_context.span_id());
     assert_eq!(header, place.as_str());
 }
@@ -204,9 +172,7 @@ async fn nobodys_spans_but_ours_are_exported_nor_become_parents() {
         telemetry::stream_attached(MemberId(2), Channel::Message, crate::metrics::Direction::Out);
     })
     .await;
-    let [attached] = &spans[..] else {
-        panic!("one span, not {spans:?}")
-    };
+    let [attached] = &spans[..] else { panic!("one span, not {spans:?}") };
     assert_eq!(attached.name, "raft.stream.attached");
     assert_eq!(attached.parent_span_id, SpanId::INVALID);
 }
@@ -231,17 +197,8 @@ async fn what_a_collector_refuses_is_counted() {
             drop(telemetry::send_span(sample(&message), &message, 99));
         }
     });
-    timeout(PATIENCE, export.shutdown())
-        .await
-        .expect("the end does not wait for the collector");
-    assert_eq!(
-        status(),
-        TraceExportStatus {
-            exported: 0,
-            dropped: 3,
-            failures: 1
-        }
-    );
+    timeout(PATIENCE, export.shutdown()).await.expect("the end does not wait for the collector");
+    assert_eq!(status(), TraceExportStatus { exported: 0, dropped: 3, failures: 1 });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,28 +243,17 @@ async fn spans_reach_a_collector_over_grpc() {
     export.shutdown().await;
 
     let spans = collector.exported_spans(1, PATIENCE).await;
-    let [span] = &spans[..] else {
-        panic!("one span, not {spans:?}")
-    };
+    let [span] = &spans[..] else { panic!("one span, not {spans:?}") };
     assert_eq!(span.name, "raft.send");
     assert_eq!(span.trace_id, trace.to_string());
     assert_eq!(span.span_id, trace.send_span_id().to_string());
-    assert_eq!(
-        status(),
-        TraceExportStatus {
-            exported: 1,
-            dropped: 0,
-            failures: 0
-        }
-    );
+    assert_eq!(status(), TraceExportStatus { exported: 1, dropped: 0, failures: 0 });
 }
 
 /// The client for HTTP needs the runtime's reactor; the default processor would not give it one.
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_reach_a_collector_over_http() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("loopback has a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let endpoint = format!("http://{}/v1/traces", listener.local_addr().expect("it is bound"));
     let (seen, mut requests) = tokio::sync::mpsc::unbounded_channel();
     let take = move |headers: axum::http::HeaderMap, body: axum::body::Bytes| {
@@ -329,23 +275,10 @@ async fn spans_reach_a_collector_over_http() {
     tracing::subscriber::with_default(subscriber, || drop(telemetry::send_span(trace, &message, 99)));
     export.shutdown().await;
 
-    let (headers, body) = timeout(PATIENCE, requests.recv())
-        .await
-        .expect("it comes")
-        .expect("the collector runs");
+    let (headers, body) = timeout(PATIENCE, requests.recv()).await.expect("it comes").expect("the collector runs");
     assert_eq!(headers["content-type"], "application/x-protobuf");
     let id = trace.0.to_be_bytes();
-    assert!(
-        body.windows(id.len()).any(|window| window == id),
-        "the trace ID is in the body"
-    );
-    assert_eq!(
-        status(),
-        TraceExportStatus {
-            exported: 1,
-            dropped: 0,
-            failures: 0
-        }
-    );
+    assert!(body.windows(id.len()).any(|window| window == id), "the trace ID is in the body");
+    assert_eq!(status(), TraceExportStatus { exported: 1, dropped: 0, failures: 0 });
     collector.abort();
 }
