@@ -236,3 +236,242 @@ fn check_read_index_response(message: &Message) -> Result<(), Refusal> {
         _ => Err(Refusal::ReadIndex),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use raft::{RawNode, storage::MemStorage};
+
+    use super::*;
+    use crate::{
+        node::{
+            convert,
+            request::{Command, RequestId},
+        },
+        wire::raftpb::{ConfState, Entry, SnapshotMetadata},
+    };
+
+    /// Member 1 of three, in term 3, with entries 1 to 5 of terms 1, 1, 2, 3, 3, of which 3 are committed.
+    fn follower() -> RawNode<MemStorage> {
+        let storage = MemStorage::new_with_conf_state((vec![1, 2, 3], vec![]));
+        let entries = [1, 1, 2, 3, 3].into_iter().zip(1..).map(|(term, index)| {
+            convert::entry_from_raftpb(Entry { term, index, ..Entry::default() }).expect("a normal entry")
+        });
+        storage.wl().append(&entries.collect::<Vec<_>>()).expect("they follow each other");
+        storage.wl().mut_hard_state().term = 3;
+        storage.wl().mut_hard_state().commit = 3;
+        let config = raft::Config { id: 1, election_tick: 10, heartbeat_tick: 1, ..raft::Config::default() };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        RawNode::new(&config, storage, &logger).expect("a good config")
+    }
+
+    fn leader() -> RawNode<MemStorage> {
+        let mut raw = follower();
+        raw.raft.become_candidate();
+        raw.raft.become_leader();
+        raw
+    }
+
+    fn message(kind: MessageType) -> Message {
+        Message { r#type: kind as i32, from: 2, to: 1, term: 3, ..Message::default() }
+    }
+
+    fn asked(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), Refusal> {
+        check(&raw.raft, MemberId(2), message, 1000)
+    }
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index, term, ..Entry::default() }
+    }
+
+    fn append(index: u64, log_term: u64, entries: Vec<Entry>) -> Message {
+        Message { index, log_term, entries, commit: 99, ..message(MessageType::MsgApp) }
+    }
+
+    #[test]
+    fn what_is_not_for_us_or_not_from_who_sent_it_is_refused() {
+        let (raw, good) = (follower(), message(MessageType::MsgHeartbeat));
+        assert_eq!(asked(&raw, &good), Ok(()));
+        for to in [0, 3] {
+            assert_eq!(asked(&raw, &Message { to, ..good.clone() }), Err(Refusal::NotForUs(MemberId(to))));
+        }
+        for from in [0, 1, 3] {
+            let (from, peer) = (MemberId(from), MemberId(2));
+            assert_eq!(
+                asked(&raw, &Message { from: from.0, ..good.clone() }),
+                Err(Refusal::NotFromPeer { from, peer })
+            );
+        }
+    }
+
+    #[test]
+    fn followers_forward_what_is_anothers_but_never_nobodys() {
+        let read = |from| Message { from, term: 0, entries: vec![data("ctx")], ..message(MessageType::MsgReadIndex) };
+        assert_eq!(asked(&follower(), &read(3)), Ok(()));
+        assert!(matches!(asked(&follower(), &read(0)), Err(Refusal::NotFromPeer { .. })));
+    }
+
+    fn data(text: &'static str) -> Entry {
+        Entry { data: text.into(), ..Entry::default() }
+    }
+
+    #[test]
+    fn types_that_are_local_or_unknown_are_refused() {
+        for kind in [0, 1, 10, 11, 12, 19, 20, 21, 22, 23, 24, -1] {
+            let message = Message { r#type: kind, ..message(MessageType::MsgHup) };
+            assert_eq!(asked(&follower(), &message), Err(Refusal::Type(kind)));
+        }
+    }
+
+    #[test]
+    fn a_term_is_there_where_etcd_has_one_and_nowhere_else() {
+        let raw = follower();
+        let with = |kind, term| asked(&raw, &Message { term, entries: vec![data("ctx")], ..message(kind) });
+        for kind in
+            [MessageType::MsgVote, MessageType::MsgPreVote, MessageType::MsgHeartbeat, MessageType::MsgTimeoutNow]
+        {
+            assert_eq!(with(kind, 0), Err(Refusal::Term(0)), "{kind:?}");
+            assert_eq!(with(kind, 4), Ok(()), "{kind:?}");
+            assert_eq!(with(kind, u64::MAX), Err(Refusal::Term(u64::MAX)), "{kind:?}");
+        }
+        assert_eq!(with(MessageType::MsgReadIndex, 3), Err(Refusal::Term(3)));
+        assert_eq!(with(MessageType::MsgProp, 3), Err(Refusal::Term(3)));
+    }
+
+    #[test]
+    fn entries_follow_each_other_and_contradict_nothing_committed() {
+        let raw = follower();
+        for good in [
+            append(5, 3, vec![entry(6, 3), entry(7, 3)]),
+            append(5, 3, vec![]),
+            append(0, 0, vec![entry(1, 1), entry(2, 1)]),
+            append(3, 2, vec![entry(4, 3)]),
+            append(99, 3, vec![]),
+        ] {
+            assert_eq!(asked(&raw, &good), Ok(()), "{good:?}");
+        }
+        for (bad, at) in [
+            (append(5, 3, vec![entry(7, 3)]), 7),
+            (append(5, 3, vec![entry(6, 3), entry(6, 3)]), 6),
+            (append(5, 3, vec![entry(6, 2)]), 6),
+            (append(5, 3, vec![entry(6, 0)]), 6),
+            (append(5, 3, vec![entry(6, 4)]), 6),
+            (append(9, 0, vec![entry(10, 3)]), 9),
+            (append(0, 1, vec![]), 0),
+            (append(5, 4, vec![]), 5),
+            (append(u64::MAX, 3, vec![]), u64::MAX),
+        ] {
+            assert_eq!(asked(&raw, &bad), Err(Refusal::Entry(at)), "{bad:?}");
+        }
+        let contradicting = append(0, 0, vec![entry(1, 1), entry(2, 2)]);
+        assert_eq!(asked(&raw, &contradicting), Err(Refusal::Contradicts(2)));
+    }
+
+    #[test]
+    fn a_commit_beyond_our_log_is_lost_data_from_our_leader_and_a_lie_from_anyone_else() {
+        let heartbeat = |term, commit| Message { term, commit, ..message(MessageType::MsgHeartbeat) };
+        let (mut raw, lost) = (follower(), Refusal::LostData { commit: 6, last: 5 });
+        assert_eq!(asked(&raw, &heartbeat(3, 5)), Ok(()));
+        assert_eq!(asked(&raw, &heartbeat(3, 6)), Err(lost.clone()), "we do not know our leader, and it is a voter");
+        assert_eq!(asked(&raw, &heartbeat(4, 6)), Err(Refusal::Commit { commit: 6, last: 5 }), "another term's");
+        assert_eq!(asked(&raw, &heartbeat(2, 6)), Ok(()), "an earlier term's is not looked into");
+        raw.raft.become_follower(3, 2);
+        assert_eq!(asked(&raw, &heartbeat(3, 6)), Err(lost));
+        raw.raft.become_follower(3, 3);
+        assert_eq!(asked(&raw, &heartbeat(3, 6)), Err(Refusal::Commit { commit: 6, last: 5 }), "not our leader");
+    }
+
+    #[test]
+    fn nobody_acknowledges_to_a_leader_what_it_has_not_got() {
+        let raw = leader();
+        let (term, last) = (raw.raft.term, raw.raft.raft_log.last_index());
+        let response = |index, reject_hint| Message { term, index, reject_hint, ..message(MessageType::MsgAppResp) };
+        assert_eq!(asked(&raw, &response(last, 0)), Ok(()));
+        let index = last + 1;
+        assert_eq!(asked(&raw, &response(index, 0)), Err(Refusal::Acknowledges { index, last }));
+        assert!(asked(&raw, &Message { reject: true, ..response(last, u64::MAX) }).is_err());
+        assert_eq!(asked(&raw, &Message { term: term - 1, ..response(99, 0) }), Ok(()), "of an earlier leader's");
+        assert_eq!(asked(&follower(), &Message { term: 3, ..response(99, 0) }), Ok(()), "nobody looks");
+    }
+
+    #[test]
+    fn a_proposal_has_entries_that_can_be_read_and_are_not_too_large() {
+        let proposal = |entries| Message { term: 0, entries, ..message(MessageType::MsgProp) };
+        let put = |length: usize| {
+            let id = RequestId { member: 2, boot: 1, counter: 1 };
+            let command = Command::Put { key: "k".into(), value: vec![0; length].into() };
+            Entry { data: Request { id, command }.encode(), ..Entry::default() }
+        };
+        assert_eq!(asked(&leader(), &proposal(vec![put(1000)])), Ok(()));
+        assert!(matches!(asked(&leader(), &proposal(vec![])), Err(Refusal::Proposal(_))));
+        assert!(matches!(asked(&leader(), &proposal(vec![put(10_000)])), Err(Refusal::Proposal(_))));
+        for garbage in [Entry::default(), data("garbage")] {
+            assert!(matches!(asked(&leader(), &proposal(vec![put(1), garbage])), Err(Refusal::Request(_))));
+        }
+    }
+
+    #[test]
+    fn a_read_index_has_one_context_and_there_are_not_too_many() {
+        let mut raw = leader();
+        let read = |entries| Message { term: 0, entries, ..message(MessageType::MsgReadIndex) };
+        assert_eq!(asked(&raw, &read(vec![data("ctx")])), Ok(()));
+        let long = Entry { data: vec![0; MAX_READ_CONTEXT + 1].into(), ..Entry::default() };
+        for bad in [vec![], vec![data("")], vec![data("a"), data("b")], vec![long]] {
+            assert_eq!(asked(&raw, &read(bad.clone())), Err(Refusal::ReadIndex));
+            let response = Message { entries: bad, ..message(MessageType::MsgReadIndexResp) };
+            assert_eq!(asked(&raw, &response), Err(Refusal::ReadIndex));
+        }
+        for number in 0..MAX_PENDING_READS {
+            let entry = Entry { data: Bytes::from(number.to_string()), ..Entry::default() };
+            let request = convert::message_from_raftpb(read(vec![entry])).expect("it was checked");
+            raw.raft.read_only.add_request(1, request, 1);
+        }
+        assert_eq!(asked(&raw, &read(vec![data("one more")])), Err(Refusal::Reads));
+    }
+
+    #[test]
+    fn only_a_leader_is_asked_to_hand_over() {
+        let transfer = |term| Message { term, ..message(MessageType::MsgTransferLeader) };
+        assert_eq!(asked(&follower(), &transfer(3)), Err(Refusal::NotLeader));
+        assert_eq!(asked(&leader(), &transfer(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_snapshot_carries_a_membership_that_can_be_restored() {
+        let raw = follower();
+        let with = |index, term, conf_state| {
+            let metadata = Some(SnapshotMetadata { conf_state, index, term });
+            let snapshot = Some(Snapshot { data: Bytes::new(), metadata });
+            asked(&raw, &Message { snapshot, ..message(MessageType::MsgSnap) })
+        };
+        let state = |voters: &[u64], learners: &[u64]| {
+            Some(ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() })
+        };
+        assert_eq!(with(9, 3, state(&[1, 2, 3], &[4])), Ok(()));
+        assert_eq!(with(2, 1, state(&[1, 2, 3], &[])), Ok(()), "a late one is legal");
+        assert_eq!(with(2, 2, state(&[1], &[])), Err(Refusal::Contradicts(2)));
+        let joint = |change: fn(&mut ConfState)| {
+            let mut joint = ConfState { voters: vec![1, 2], ..ConfState::default() };
+            change(&mut joint);
+            Some(joint)
+        };
+        for (index, term, state) in [
+            (0, 3, state(&[1], &[])),
+            (u64::MAX, 3, state(&[1], &[])),
+            (9, 0, state(&[1], &[])),
+            (9, 4, state(&[1], &[])),
+            (9, 3, None),
+            (9, 3, state(&[], &[1])),
+            (9, 3, state(&[1, 1], &[])),
+            (9, 3, state(&[1, 2], &[2])),
+            (9, 3, state(&[0, 1], &[])),
+            (9, 3, state(&(1..=65).collect::<Vec<_>>(), &[])),
+            (9, 3, joint(|state| state.voters_outgoing = vec![1])),
+            (9, 3, joint(|state| state.learners_next = vec![3])),
+            (9, 3, joint(|state| state.auto_leave = true)),
+        ] {
+            assert!(matches!(with(index, term, state.clone()), Err(Refusal::Snapshot(_))), "{index} {term} {state:?}");
+        }
+        assert!(matches!(asked(&raw, &message(MessageType::MsgSnap)), Err(Refusal::Snapshot(_))));
+    }
+}
