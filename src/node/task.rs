@@ -51,7 +51,6 @@ pub enum Stopped {
 }
 
 /// What the raft task is handed.
-#[expect(clippy::large_enum_variant, reason = "the queue is bounded: an item's size matters little")]
 pub(super) enum Input {
     /// Messages from a peer.
     Messages(MemberId, Vec<Message>, oneshot::Sender<Result<(), Rejected>>),
