@@ -17,12 +17,12 @@ use tokio_util::{
 
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::{self, Channel, DropReason, Incoming, RejectReason, Tally, kind_index},
+    metrics::{self, Channel, DropReason, RejectReason, Tally},
     telemetry::Sampler,
     tls::Tls,
     wire::{
         message::message_size,
-        raftpb::Message,
+        raftpb::{Message, MessageType},
         stream::StreamKind,
         version::{DEFAULT_SERVER, Version},
     },
@@ -103,8 +103,11 @@ struct Inner {
     /// What comes from members that are neither peer nor remote.
     strangers: Inbox,
     unroutable: Mutex<Tally<&'static str>>,
+    /// What strangers sent that could not be read.
+    undecodable: Mutex<Tally<(Channel, &'static str)>>,
     snapshots: Option<SnapshotStore>,
     receiving: Semaphore,
+    receiving_others: Semaphore,
     tls: Option<Tls>,
     stop: CancellationToken,
     /// Ends the tasks of a transport that nobody stopped.
@@ -237,8 +240,10 @@ impl Builder {
             changes: Mutex::default(),
             strangers: Inbox::new(),
             unroutable: Mutex::default(),
+            undecodable: Mutex::default(),
             snapshots: self.snapshots,
             receiving: Semaphore::new(shared.limits.snapshots),
+            receiving_others: Semaphore::new(1),
             tls: self.tls,
             _ends: stop.clone().drop_guard(),
             stop,
@@ -315,11 +320,11 @@ impl Transport {
         remotes.sort_by_key(|remote| std::cmp::Reverse(remote.silent_for()));
         // A member that goes on asking is not the one that has been silent for longest.
         let surplus = (remotes.len() + 1).saturating_sub(self.inner.shared.limits.remotes.max(1));
-        for remote in remotes.iter().take(surplus) {
-            self.take(&changes, remote.id);
-        }
+        let taken: Vec<_> = remotes.iter().take(surplus).filter_map(|remote| self.take(&changes, remote.id)).collect();
         tracing::info!(peer = %id, ?urls, "remote added");
         self.insert(&changes, id, urls);
+        drop(changes);
+        close_all(&taken, DropReason::PeerRemoved);
         Ok(())
     }
 
@@ -338,19 +343,20 @@ impl Transport {
 
     /// Removes a peer or remote: its streams end, its queue is dropped, its series go (etcd's `Transport.RemovePeer`).
     pub fn remove_peer(&self, id: MemberId) {
-        let changes = self.changes();
-        if self.take(&changes, id) {
+        let taken = self.take(&self.changes(), id);
+        if let Some(peer) = taken {
             tracing::info!(peer = %id, "peer removed");
+            peer.close(DropReason::PeerRemoved);
         }
     }
 
     /// [`Self::remove_peer`] for all of them (etcd's `Transport.RemoveAllPeers`).
     pub fn remove_all_peers(&self) {
-        let changes = self.changes();
-        let ids: Vec<_> = self.inner.peers.load().keys().copied().collect();
-        for id in ids {
-            self.take(&changes, id);
-        }
+        let taken: Vec<_> = {
+            let _changes = self.changes();
+            self.inner.peers.swap(Arc::default()).values().cloned().collect()
+        };
+        close_all(&taken, DropReason::PeerRemoved);
     }
 
     /// Hands messages over, each to the peer in its `to`, in order. Never blocks and never fails: what cannot be
@@ -367,7 +373,7 @@ impl Transport {
             let to = same[0].to;
             match peers.get(&MemberId(to)) {
                 Some(peer) => peer.send(same, now),
-                None => self.unroutable(to, same.len()),
+                None => self.nobody(to, same),
             }
         }
     }
@@ -380,8 +386,7 @@ impl Transport {
             self.unroutable(to.0, 1);
             return self.snapshot_failed(to);
         };
-        let kind = kind_index(message.r#type);
-        if let Err(reason) = peer.outbox.begin_snapshot(kind, self.inner.shared.limits.snapshots) {
+        if let Err(reason) = peer.outbox.begin_snapshot(&message, &self.inner.shared.limits) {
             tracing::warn!(peer = %to, reason = reason.label(), "snapshot not sent");
             return self.snapshot_failed(to);
         }
@@ -440,7 +445,8 @@ impl Transport {
         TransportStatus {
             local: self.inner.shared.identity.member,
             peers: self.peers(),
-            strangers: self.strangers(),
+            strangers: self.inner.strangers.ledger(),
+            strangers_frame_errors: self.inner.undecodable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             unroutable: self.inner.unroutable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             tls: self.inner.tls.as_ref().map(Tls::status),
         }
@@ -454,14 +460,13 @@ impl Transport {
     /// Ends every stream cleanly and every task; what is queued is dropped as `stopped`. Returns when no task is left.
     /// The ledger can still be read.
     pub async fn stop(&self) {
-        {
+        let peers: Vec<_> = {
             let mut changes = self.changes();
             changes.stopped = true;
-            for peer in self.inner.peers.load().values() {
-                peer.close(DropReason::Stopped);
-            }
-            self.inner.strangers.close();
-        }
+            self.inner.peers.load().values().cloned().collect()
+        };
+        close_all(&peers, DropReason::Stopped);
+        self.inner.strangers.close();
         self.inner.stop.cancel();
         self.inner.shared.client.stop().await;
         self.inner.shared.tasks.close();
@@ -492,18 +497,44 @@ impl Transport {
         peer
     }
 
-    fn take(&self, _changes: &Changes, id: MemberId) -> bool {
+    /// Takes a peer off the list. It is closed once `changes` is released: closing tells raft, which may call back.
+    fn take(&self, _changes: &Changes, id: MemberId) -> Option<Arc<Peer>> {
         let mut peers = HashMap::clone(&self.inner.peers.load());
-        let Some(peer) = peers.remove(&id) else { return false };
+        let peer = peers.remove(&id)?;
         self.inner.peers.store(Arc::new(peers));
-        peer.close(DropReason::PeerRemoved);
-        true
+        Some(peer)
+    }
+
+    /// Forgets the remotes that have been silent for too long.
+    fn forget_remotes(&self) {
+        let age = self.inner.shared.limits.remote_age;
+        let taken: Vec<_> = {
+            // Under the lock, so that one that is a peer by now is not taken for a remote.
+            let changes = self.changes();
+            let peers = self.inner.peers.load_full();
+            let old = peers.values().filter(|peer| peer.is_remote() && peer.silent_for() > age);
+            old.filter_map(|peer| self.take(&changes, peer.id)).collect()
+        };
+        for peer in &taken {
+            tracing::info!(peer = %peer.id, "remote forgotten, it has been silent for long");
+        }
+        close_all(&taken, DropReason::PeerRemoved);
     }
 
     fn set_paused(&self, paused: bool) {
         self.changes().paused = paused;
+        self.inner.strangers.set_paused(paused);
         for peer in self.inner.peers.load().values() {
             peer.set_paused(paused);
+        }
+    }
+
+    /// Messages to nobody, or to whom we do not know. Raft waits for what became of a snapshot, and is told.
+    fn nobody(&self, to: u64, messages: &[Message]) {
+        self.unroutable(to, messages.len());
+        let snapshots = messages.iter().filter(|message| message.r#type == MessageType::MsgSnap as i32);
+        for _ in snapshots.take_while(|_| to != 0) {
+            self.snapshot_failed(MemberId(to));
         }
     }
 
@@ -516,10 +547,6 @@ impl Transport {
     fn snapshot_failed(&self, to: MemberId) {
         self.inner.shared.raft.report_unreachable(to);
         self.inner.shared.raft.report_snapshot(to, SnapshotStatus::Failure);
-    }
-
-    fn strangers(&self) -> Incoming {
-        self.inner.strangers.ledger()
     }
 }
 
@@ -575,11 +602,12 @@ impl Transport {
 
     /// Counts what could not be read from a request.
     pub(crate) fn undecodable(&self, from: Option<MemberId>, channel: Channel, kind: &'static str) {
-        if let Some(peer) = from.and_then(|from| self.peer(from)) {
-            peer.link(|link| {
+        match from.and_then(|from| self.peer(from)) {
+            Some(peer) => peer.link(|link| {
                 link.frame_errors.add((channel, kind), 1);
                 link.received_failures += 1;
-            });
+            }),
+            None => self.inner.undecodable.lock().unwrap_or_else(PoisonError::into_inner).add((channel, kind), 1),
         }
     }
 
@@ -616,13 +644,18 @@ impl Transport {
         let inbox = peer.as_ref().map_or(&self.inner.strangers, |peer| &peer.inbox);
         let mut answering = match inbox::Answering::begin(inbox, Channel::Snapshot, &message, envelope_bytes) {
             Ok(answering) => answering,
-            Err(RejectReason::Paused) => return Ok(()),
-            Err(_) => return Err(SnapshotError::Process("stopped".to_owned())),
+            // Not swallowed as a message is: success would say that raft has it.
+            Err(reason) => return Err(SnapshotError::Process(reason.label().to_owned())),
         };
         let saved = async {
             let store = self.inner.snapshots.as_ref().ok_or("this member takes no snapshots")?;
-            let _permit = self.inner.receiving.try_acquire().map_err(|_| "too many snapshots at a time")?;
-            let saving = store.save(receiving.index(), body, |bytes| {
+            // Whoever is no peer yet has a place of its own, and takes none of the peers'.
+            let configured = peer.as_ref().is_some_and(|peer| !peer.is_remote());
+            let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
+            let _place = places.try_acquire().map_err(|_| "too many snapshots at a time")?;
+            let shared = &self.inner.shared;
+            let most = shared.limits.snapshot_bytes;
+            let saving = store.save(receiving.index(), body, most, &shared.tasks, |bytes| {
                 inbox.body(bytes);
                 receiving.progressed(bytes);
             });
@@ -664,6 +697,7 @@ impl Transport {
         let size = message_size(&message);
         let peer = from.and_then(|from| self.peer(from));
         let span = peer.and_then(|peer| peer.tracer().receive_span(&message, answering.channel(), size));
+        answering.handed_over();
         let processing = self.inner.shared.raft.process(from.unwrap_or_default(), vec![message]);
         let outcome = self.until_stopped(processing).await;
         match &outcome {
@@ -696,6 +730,12 @@ pub(crate) enum SnapshotError {
     Process(String),
 }
 
+fn close_all(peers: &[Arc<Peer>], reason: DropReason) {
+    for peer in peers {
+        peer.close(reason);
+    }
+}
+
 /// How often remotes are looked through for those that are too old.
 const AGING_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -704,13 +744,7 @@ async fn age_remotes(inner: std::sync::Weak<Inner>, stop: CancellationToken) {
         loop {
             tokio::time::sleep(AGING_INTERVAL).await;
             let Some(inner) = inner.upgrade() else { return };
-            let transport = Transport { inner };
-            let age = transport.inner.shared.limits.remote_age;
-            let peers = transport.inner.peers.load_full();
-            for peer in peers.values().filter(|peer| peer.is_remote() && peer.silent_for() > age) {
-                tracing::info!(peer = %peer.id, "remote forgotten, it has been silent for long");
-                transport.take(&transport.changes(), peer.id);
-            }
+            Transport { inner }.forget_remotes();
         }
     };
     stop.run_until_cancelled(aging).await;

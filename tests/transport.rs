@@ -332,3 +332,51 @@ async fn a_snapshot_to_who_is_no_peer_is_reported_as_failed_exactly_once() {
     assert_eq!(*lock(&one.raft.snapshots), [(MemberId(2), SnapshotStatus::Failure)]);
     assert_eq!(*lock(&one.raft.unreachable), [MemberId(2)]);
 }
+
+#[tokio::test]
+async fn a_snapshot_through_send_to_who_is_no_peer_is_reported_as_failed() {
+    let one = TestMember::start(1).await;
+    one.transport.send(vec![snapshot_message(7), heartbeat(1, 2, 1)]);
+    assert_eq!(*lock(&one.raft.snapshots), [(MemberId(2), SnapshotStatus::Failure)]);
+    assert_eq!(one.status().unroutable.of("unknown_peer"), 2);
+}
+
+#[tokio::test]
+async fn a_paused_member_takes_no_snapshot_and_says_so() {
+    let (one, two, store, _directory) = snapshot_pair().await;
+    two.transport.pause();
+    one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_reader(&b"body"[..], None));
+    until("reported", || !lock(&one.raft.snapshots).is_empty()).await;
+    assert_eq!(*lock(&one.raft.snapshots), [(two.id, SnapshotStatus::Failure)]);
+    assert!(!store.path(7).exists());
+    one.check_ledger();
+    two.check_ledger();
+}
+
+#[tokio::test]
+async fn a_peer_that_refuses_is_not_dialled_more_than_a_peer_that_is_down() {
+    let (one, two) = (TestMember::start(1).await, TestMember::start(2).await);
+    // Two has not been told of one: it answers 404.
+    one.add(&two);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let attempts = one.transport.peers()[0].link.attempts.total();
+    assert!((6..=40).contains(&attempts), "{attempts} dials in 3 s by two readers");
+}
+
+#[tokio::test]
+async fn a_frozen_peer_loses_its_streams_after_three_failed_probes() {
+    let one = TestMember::start(1).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", silent.local_addr().expect("bound")).parse().expect("a URL");
+    one.transport.add_peer(MemberId(2), vec![url]).expect("a peer");
+    // Two asks, is answered, and says nothing more.
+    let mut asking = tokio::net::TcpStream::connect(one.url.authority()).await.expect("a connection");
+    let request = "GET /raft/stream/message/2 HTTP/1.1\r\nHost: x\r\nX-Server-From: 2\r\nX-Server-Version: 3.6.0\r\n\
+        X-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: 1000\r\nX-Raft-To: 1\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut asking, request.as_bytes()).await.expect("written");
+    until("the way out is open", || one.stream(MemberId(2), Channel::Message, Direction::Out)).await;
+    until("it is closed", || !one.stream(MemberId(2), Channel::Message, Direction::Out)).await;
+    let link = &one.transport.peers()[0].link;
+    assert_eq!(link.losses.of((Channel::Message, Direction::Out, LossReason::Stopped)), 1);
+    one.check_ledger();
+}

@@ -18,7 +18,7 @@ use crate::{
         raft::{Raft, Rejected, RejectionKind},
     },
     wire::{
-        message::{LINK_HEARTBEAT_SIZE, message_size},
+        message::{LINK_HEARTBEAT_SIZE, memory_size, message_size},
         raftpb::{Message, MessageType},
     },
 };
@@ -34,6 +34,7 @@ struct State {
     queues: [Queue; 2],
     /// Messages of POSTs and snapshots whose answer is awaited.
     answering: u64,
+    last_read: Option<Instant>,
     paused: bool,
     closed: bool,
     /// Room for [`State::push`] to work in.
@@ -85,14 +86,15 @@ impl Inbox {
     }
 
     /// Takes what a stream brought; what does not fit is dropped and counted, never waited for, since the writer's
-    /// deadline would run out. Says which queues need someone to process them.
+    /// deadline would run out. Says which queues need someone to process them, and how many
+    /// messages found no room.
     pub(crate) fn push(
         &self,
         channel: Channel,
         messages: &mut Vec<Message>,
         limits: &Limits,
         tracer: Tracer<'_>,
-    ) -> [bool; 2] {
+    ) -> ([bool; 2], u64) {
         let mut state = self.lock();
         let full = state.push(channel, messages, limits, tracer);
         let start = [0, 1].map(|queue| {
@@ -101,11 +103,7 @@ impl Inbox {
             queue.running |= start;
             start
         });
-        drop(state);
-        if full > 0 {
-            tracing::debug!(messages = full, "receive queue full, messages dropped");
-        }
-        start
+        (start, full)
     }
 
     /// Counts the bytes of frames that were read from a stream, and the link heartbeats among them.
@@ -114,11 +112,12 @@ impl Inbox {
         state.ledger.bytes[channel as usize] += bytes;
         state.ledger.etcd_bytes += heartbeats * LINK_HEARTBEAT_SIZE;
         state.ledger.last_frame[channel as usize] = Some(SystemTime::now());
+        state.last_read = Some(Instant::now());
     }
 
     /// When a frame was last read from the peer, on any stream.
-    pub(crate) fn last_read(&self) -> Option<SystemTime> {
-        self.lock().ledger.last_frame.iter().flatten().max().copied()
+    pub(crate) fn last_read(&self) -> Option<Instant> {
+        self.lock().last_read
     }
 
     /// Takes one message whose sender waits for the answer. An error: it is rejected and counted as that.
@@ -224,8 +223,11 @@ impl Inbox {
     fn abandoned(&self, queue: QueueKind, kinds: &[usize]) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
-        queues[queue as usize].processing = 0;
-        queues[queue as usize].processing_bytes = 0;
+        let queue = &mut queues[queue as usize];
+        queue.processing = 0;
+        queue.processing_bytes = 0;
+        // Whoever had it is gone, be it by a panic of the application: the next batch starts another.
+        queue.running = false;
         for kind in kinds {
             ledger.rejected.add((*kind, RejectReason::Stopped), 1);
         }
@@ -302,6 +304,11 @@ impl<'a> Answering<'a> {
         self.end(Err(reason));
     }
 
+    /// What came before, the reading of a snapshot, is not the application's time.
+    pub(crate) fn handed_over(&mut self) {
+        self.since = Instant::now();
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         self.channel
     }
@@ -367,7 +374,8 @@ impl State {
         let queue = &mut self.queues[to as usize];
         let bytes = queue.batch.bytes + queue.processing_bytes;
         let waiting = queue.waiting();
-        if waiting >= limits.receive_queue || (waiting > 0 && bytes + size > limits.queue_bytes) {
+        let memory = memory_size(message, size);
+        if waiting >= limits.receive_queue || (waiting > 0 && bytes + memory > limits.queue_bytes) {
             self.ledger.rejected.add((kind, RejectReason::QueueFull), 1);
             return Verdict::Full;
         }
@@ -375,7 +383,7 @@ impl State {
         if let Some(span) = tracer.receive_span(message, channel, size) {
             batch.spans.push((batch.kinds.len(), span));
         }
-        batch.bytes += size;
+        batch.bytes += memory;
         batch.kinds.push(kind);
         Verdict::Queued(to)
     }

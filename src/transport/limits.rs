@@ -25,7 +25,11 @@ pub struct Limits {
     pub entry_bytes: u64,
     /// Entries in a message. Default 1 M (1 048 576).
     pub entries: u64,
-    /// Snapshots under way at a time, for each direction. Default 2.
+    /// Length of a received snapshot's body. Default 16 GiB: twice the largest database that etcd's documentation
+    /// supports.
+    pub snapshot_bytes: u64,
+    /// Snapshots under way at a time: to one peer, and from all of them. Who is not a peer yet has one place more.
+    /// Default 2.
     pub snapshots: usize,
     /// Remotes known at a time. Default 64.
     pub remotes: usize,
@@ -58,6 +62,7 @@ impl Default for Limits {
             msgapp_bytes: 1024 * MIB,
             entry_bytes: 512 * MIB,
             entries: MIB,
+            snapshot_bytes: 16 * 1024 * MIB,
             snapshots: 2,
             remotes: 64,
             remote_age: Duration::from_secs(600),

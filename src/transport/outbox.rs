@@ -184,14 +184,20 @@ impl Outbox {
     }
 
     /// Makes a new stream the one that carries this channel; the one before, if there is one, ends.
-    pub(crate) fn attach(&self, kind: StreamKind, local: MemberId, remote: MemberId) -> (Option<u64>, Aftermath) {
+    /// Names it, and says whether there was one before. None: the outbox is closed.
+    pub(crate) fn attach(
+        &self,
+        kind: StreamKind,
+        local: MemberId,
+        remote: MemberId,
+    ) -> (Option<(u64, bool)>, Aftermath) {
         let mut aftermath = Aftermath::default();
         let mut state = self.lock();
         if state.closed.is_some() {
             return (None, aftermath);
         }
         let state = &mut *state;
-        state.detach(kind, DropReason::StreamLost, &mut aftermath);
+        let replaced = state.detach(kind, DropReason::StreamLost, &mut aftermath);
         state.attachments += 1;
         state.streams[kind.index()] = Some(Writer {
             attachment: state.attachments,
@@ -203,7 +209,7 @@ impl Outbox {
             spans: VecDeque::new(),
             waker: None,
         });
-        (Some(state.attachments), aftermath)
+        (Some((state.attachments, replaced)), aftermath)
     }
 
     /// Ends a stream if it is still the one. Says whether it was.
@@ -297,14 +303,24 @@ impl Outbox {
         }
     }
 
+    /// Which streams are open.
+    pub(crate) fn open(&self) -> [bool; 2] {
+        let state = self.lock();
+        StreamKind::ALL.map(|kind| state.streams[kind.index()].is_some())
+    }
+
     /// Takes a snapshot into the ledger. An error: it cannot be sent, and is counted as dropped.
-    pub(crate) fn begin_snapshot(&self, kind: usize, limit: usize) -> Result<(), DropReason> {
+    pub(crate) fn begin_snapshot(&self, message: &Message, limits: &Limits) -> Result<(), DropReason> {
+        let kind = kind_index(message.r#type);
         let mut state = self.lock();
         state.ledger.offered[kind] += 1;
         let refusal = match (state.closed, state.paused) {
             (Some(reason), _) => Some(reason),
             (None, true) => Some(DropReason::Paused),
-            (None, false) => (state.snapshots >= limit as u64).then_some(DropReason::QueueFull),
+            (None, false) if message_size(message) as u64 > limits.snapshot_envelope_bytes => {
+                Some(DropReason::TooLarge)
+            }
+            (None, false) => (state.snapshots >= limits.snapshots as u64).then_some(DropReason::QueueFull),
         };
         if let Some(reason) = refusal {
             state.ledger.dropped.add((kind, Channel::Snapshot, reason), 1);
@@ -397,7 +413,7 @@ impl State {
         self.ledger.offered[kind] += 1;
         let channel = self.channel(kind);
         let size = message_size(message);
-        if let Err(reason) = self.admit(channel, size, limits) {
+        if let Err(reason) = self.admit(channel, message, size, limits) {
             self.ledger.dropped.add((kind, channel, reason), 1);
             aftermath.queue_full += u64::from(reason == DropReason::QueueFull);
             // Who is paused looks like a network that swallows: raft learns nothing (etcd's `peer.send`).
@@ -434,14 +450,14 @@ impl State {
         }
     }
 
-    fn admit(&self, channel: Channel, size: usize, limits: &Limits) -> Result<(), DropReason> {
+    fn admit(&self, channel: Channel, message: &Message, size: usize, limits: &Limits) -> Result<(), DropReason> {
         if let Some(reason) = self.closed {
             return Err(reason);
         }
         if self.paused {
             return Err(DropReason::Paused);
         }
-        if size as u64 > limits.message_bytes {
+        if size as u64 > limits.message_bytes || message.entries.len() as u64 > limits.entries {
             return Err(DropReason::TooLarge);
         }
         let (messages, bytes, most) = match self.streams.get(channel as usize).and_then(Option::as_ref) {

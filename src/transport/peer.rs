@@ -145,7 +145,11 @@ impl Peer {
 
     /// Hands what a stream brought to the application's queues.
     pub(crate) fn received(self: &Arc<Self>, channel: Channel, messages: &mut Vec<Message>) {
-        let start = self.inbox.push(channel, messages, &self.shared.limits, self.tracer());
+        let (start, full) = self.inbox.push(channel, messages, &self.shared.limits, self.tracer());
+        if full > 0 {
+            self.link(|link| link.received_failures += full);
+            tracing::debug!(peer = %self.id, messages = full, "receive queue full, messages dropped");
+        }
         for (start, queue) in start.into_iter().zip([QueueKind::Regular, QueueKind::Proposals]) {
             if start {
                 self.spawn(inbox::process(self.clone(), self.shared.raft.clone(), queue));
@@ -162,15 +166,10 @@ impl Peer {
     pub(crate) fn attach(self: &Arc<Self>, kind: StreamKind) -> Option<u64> {
         let (attachment, aftermath) = self.outbox.attach(kind, self.shared.identity.member, self.id);
         self.settle(aftermath);
-        let attachment = attachment?;
-        let replaced = self.link(|link| {
-            let up = &mut link.stream_up[kind.index()][Direction::Out as usize];
-            let replaced = std::mem::replace(up, true);
-            if replaced {
-                link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1);
-            }
-            replaced
-        });
+        let (attachment, replaced) = attachment?;
+        if replaced {
+            self.link(|link| link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1));
+        }
         telemetry::stream_attached(self.id, kind.channel(), Direction::Out);
         tracing::info!(peer = %self.id, channel = kind.channel().label(), replaced, "stream attached");
         self.active();
@@ -196,8 +195,13 @@ impl Peer {
     pub(crate) fn stream_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason, why: Option<&str>) {
         let channel = kind.channel();
         self.link(|link| {
-            link.stream_up[kind.index()][direction as usize] = false;
+            // Of a way out the outbox knows: a newer stream may have taken its place by now.
+            if direction == Direction::In {
+                link.stream_up[kind.index()][direction as usize] = false;
+            }
             link.losses.add((channel, direction, reason), 1);
+            let failed = matches!(reason, LossReason::Error | LossReason::Stalled);
+            link.sent_failures += u64::from(failed && direction == Direction::Out);
         });
         telemetry::stream_lost(self.id, channel, direction, reason);
         match reason {
@@ -288,6 +292,10 @@ impl Peer {
 
     /// All that is known of it.
     pub(crate) fn status(&self, name: String) -> PeerStatus {
+        let mut link = self.link(|link| link.clone());
+        for (up, open) in link.stream_up.iter_mut().zip(self.outbox.open()) {
+            up[Direction::Out as usize] = open;
+        }
         PeerStatus {
             id: self.id,
             remote: self.is_remote(),
@@ -296,7 +304,7 @@ impl Peer {
             paused: self.outbox.is_paused(),
             outgoing: self.outbox.ledger(),
             incoming: self.inbox.ledger(),
-            link: self.link(|link| link.clone()),
+            link,
         }
     }
 }

@@ -45,12 +45,12 @@ async fn post(peer: &Arc<Peer>, body: Bytes) -> Result<(), Failure> {
     let shared = &peer.shared;
     let failure = match shared.client.post(&url, headers::RAFT, headers::APPLICATION_PROTOBUF, body).await {
         Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
-            peer.redial.up();
+            peer.redial.answered();
             peer.active();
             return Ok(());
         }
         Ok(answer) => {
-            peer.redial.up();
+            peer.redial.answered();
             if answer.status == StatusCode::FORBIDDEN && answer.text.contains("removed") {
                 shared.removed(peer.id);
             }

@@ -1,6 +1,7 @@
 //! The prober of a peer: is it there, how far is it, what does its clock say (etcd: `prober`, over one warm connection).
 
 use std::{
+    collections::VecDeque,
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// So many failed probes in a row, while nothing was read either, end a peer's streams.
-const FAILURES_TO_RESET: u32 = 3;
+const FAILURES_TO_RESET: usize = 3;
 /// A probe's answer is a small JSON object; more is not read.
 const ANSWER_BYTES: usize = 64 << 10;
 
@@ -58,9 +59,8 @@ pub(crate) struct Prober {
     warm: Option<Warm>,
     /// The URL that the probe under way asks.
     asked: Option<PeerUrl>,
-    failures: u32,
-    /// When the first of the failures in a row began.
-    failing_since: SystemTime,
+    /// When the last failures in a row began, [`FAILURES_TO_RESET`] at most.
+    failures: VecDeque<Instant>,
 }
 
 /// A connection that is kept from probe to probe.
@@ -92,7 +92,7 @@ struct Failure {
 
 impl Prober {
     pub(crate) fn new(peer: Arc<Peer>) -> Self {
-        Self { peer, warm: None, asked: None, failures: 0, failing_since: SystemTime::UNIX_EPOCH }
+        Self { peer, warm: None, asked: None, failures: VecDeque::new() }
     }
 
     pub(crate) async fn run(mut self) {
@@ -111,8 +111,8 @@ impl Prober {
     }
 
     async fn probe(&mut self) {
-        let started = SystemTime::now();
-        let deadline = Instant::now() + self.peer.shared.probe.timeout;
+        let started = Instant::now();
+        let deadline = started + self.peer.shared.probe.timeout;
         let trace = ProbeTrace::start();
         let outcome = match timeout_at(deadline, self.ask(&trace)).await {
             Ok(outcome) => outcome,
@@ -128,7 +128,7 @@ impl Prober {
     }
 
     fn succeeded(&mut self, measured: &Measured) {
-        self.failures = 0;
+        self.failures.clear();
         let before = self.peer.link(|link| {
             link.probes.add(ProbeResult::Ok, 1);
             link.probe_seconds.observe(measured.round_trip);
@@ -136,22 +136,18 @@ impl Prober {
             link.clock_offset = Some(measured.clock_offset);
             link.reachable.replace(true)
         });
-        self.peer.redial.up();
+        self.peer.redial.answered();
         if before == Some(false) {
             tracing::info!(peer = %self.peer.id, "peer reachable again");
         }
     }
 
-    fn failed(&mut self, Failure { result, why, there }: Failure, started: SystemTime, trace: ProbeTrace) {
+    fn failed(&mut self, Failure { result, why, there }: Failure, started: Instant, trace: ProbeTrace) {
         // Whatever went wrong on this connection, the next probe begins with a new one.
         self.warm = None;
         if let Some(url) = &self.asked {
             self.peer.urls.unreachable(url);
         }
-        if self.failures == 0 {
-            self.failing_since = started;
-        }
-        self.failures += 1;
         let before = self.peer.link(|link| {
             link.probes.add(result, 1);
             link.round_trip = None;
@@ -160,15 +156,23 @@ impl Prober {
             link.reachable.replace(false)
         });
         if there {
-            self.peer.redial.up();
+            self.peer.redial.answered();
         }
         trace.failed(self.peer.id, self.asked.as_ref().map_or("", PeerUrl::as_str), result);
         if before != Some(false) {
             tracing::warn!(peer = %self.peer.id, result = result.label(), why, "peer unreachable");
         }
-        let read_meanwhile = self.peer.inbox.last_read().is_some_and(|read| read >= self.failing_since);
-        if self.failures.is_multiple_of(FAILURES_TO_RESET) && !read_meanwhile {
-            self.peer.reset_streams();
+        self.failures.push_back(started);
+        if let [first, .., _] = *self.failures.make_contiguous()
+            && self.failures.len() >= FAILURES_TO_RESET
+        {
+            if self.peer.inbox.last_read().is_none_or(|read| read < first) {
+                self.peer.reset_streams();
+                self.failures.clear();
+            } else {
+                // It is merely busy, so far.
+                self.failures.pop_front();
+            }
         }
     }
 

@@ -29,7 +29,7 @@ use crate::{
         FrameError, headers,
         raftpb::Message,
         stream::{StreamDecoder, StreamKind},
-        version::MISSING,
+        version::Version,
     },
 };
 
@@ -104,7 +104,7 @@ impl Reader {
         self.peer.link(|link| link.attempts.add((self.kind.channel(), result), 1));
         match outcome {
             Ok(stream) => {
-                self.peer.redial.up();
+                self.peer.redial.answered();
                 Some(stream)
             }
             Err(Refusal { result, why }) => {
@@ -121,7 +121,7 @@ impl Reader {
             AttemptResult::Unreachable | AttemptResult::Tls | AttemptResult::Timeout => self.peer.redial.down(ups),
             AttemptResult::Removed => self.peer.shared.removed(self.peer.id),
             // The peer is there, and says no.
-            _ => self.peer.redial.up(),
+            _ => self.peer.redial.answered(),
         }
         tracing::debug!(peer = %self.peer.id, channel = self.kind.channel().label(), %url, result = result.label(), why,
             "stream not opened");
@@ -163,7 +163,7 @@ impl Reader {
         };
         let (head, mut body) = answer.into_parts();
         let version = head.headers.get(headers::X_SERVER_VERSION);
-        let version = version.map_or(Ok(MISSING), |value| value.to_str().unwrap_or_default().parse());
+        let version = Version::from_header(version.map(|value| value.to_str().unwrap_or_default()));
         if version.is_ok() && head.status == StatusCode::OK {
             return Ok(Box::new(Stream { body, driver, remote, decoder: self.peer.decoder(self.kind) }));
         }
@@ -182,6 +182,7 @@ impl Reader {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
         tracing::info!(peer = %peer.id, channel = kind.channel().label(), address = %stream.remote, "stream opened");
+        telemetry::stream_attached(peer.id, kind.channel(), Direction::In);
         peer.active();
         let opened = Instant::now();
         let mut resets = peer.resets();

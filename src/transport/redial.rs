@@ -117,6 +117,18 @@ impl Redial {
         }
     }
 
+    /// A dial was answered, if only by a refusal. Ends nobody's rest: it was not the peer that came to us.
+    pub(crate) fn answered(&self) {
+        let was_down = {
+            let mut state = self.lock();
+            state.ups += 1;
+            std::mem::take(&mut state.failures) > 0
+        };
+        if was_down {
+            self.news.notify_waiters();
+        }
+    }
+
     /// A dial found nobody. `since` is [`Self::ups`] as it was before the dial: news that came meanwhile are newer.
     pub(crate) fn down(&self, since: u64) {
         let mut state = self.lock();

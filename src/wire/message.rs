@@ -57,6 +57,11 @@ pub fn message_size(message: &Message) -> usize {
     message.encoded_len()
 }
 
+/// About how much memory a message of this protobuf size takes: an empty entry is 2 bytes on the wire.
+pub fn memory_size(message: &Message, size: usize) -> usize {
+    size + size_of_val(message.entries.as_slice())
+}
+
 /// Protobuf size of the link heartbeat on the message stream: one field, its type.
 pub const LINK_HEARTBEAT_SIZE: u64 = 2;
 

@@ -37,6 +37,8 @@ use crate::{
 
 /// How long a snapshot may make no progress, or its receiver, which is syncing it, may fail its probes.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// As long, for a receiver that nobody probes: a remote, or any with probes turned off.
+const PATIENCE_UNPROBED: Duration = Duration::from_secs(600);
 /// How much of an answer's text is read.
 const ANSWER_BYTES: usize = 4096;
 
@@ -143,12 +145,12 @@ async fn post(
     };
     match outcome {
         Ok((StatusCode::NO_CONTENT, _)) => {
-            peer.redial.up();
+            peer.redial.answered();
             peer.active();
             Ok(())
         }
         Ok((status, text)) => {
-            peer.redial.up();
+            peer.redial.answered();
             if status == StatusCode::FORBIDDEN && text.contains("removed") {
                 peer.shared.removed(peer.id);
             }
@@ -190,11 +192,16 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
     let mut tick = interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
-        let unreachable = peer.link(|link| link.reachable) == Some(false);
-        if !unreachable || !progress.whole.load(Ordering::Relaxed) || io.last_write().elapsed() < tick.period() {
+        // Who is not probed is given long enough to sync gigabytes.
+        let reachable = peer.link(|link| link.reachable);
+        let patience = if reachable.is_none() { PATIENCE_UNPROBED } else { PATIENCE };
+        if reachable == Some(true)
+            || !progress.whole.load(Ordering::Relaxed)
+            || io.last_write().elapsed() < tick.period()
+        {
             reached = Instant::now();
-        } else if reached.elapsed() >= PATIENCE {
-            return format!("no answer, and probes have failed for {PATIENCE:?}");
+        } else if reached.elapsed() >= patience {
+            return format!("no answer, and no successful probe for {patience:?}");
         }
     }
 }

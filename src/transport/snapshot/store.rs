@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 /// How many pieces may lie between the network and the file.
 const PIECES_AHEAD: usize = 4;
@@ -50,19 +51,34 @@ impl SnapshotStore {
     }
 
     /// Saves a body, synced, under its index, or nothing at all (etcd's `SaveDBFrom`). Returns its length.
-    pub(crate) async fn save<S>(&self, index: u64, mut body: S, mut progress: impl FnMut(u64)) -> io::Result<u64>
+    pub(crate) async fn save<S>(
+        &self,
+        index: u64,
+        mut body: S,
+        most: u64,
+        tasks: &TaskTracker,
+        mut progress: impl FnMut(u64),
+    ) -> io::Result<u64>
     where
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.directory.join(format!("{UNFINISHED}-{index:016x}-{number}"));
         let (sender, receiver) = mpsc::channel::<Option<Bytes>>(PIECES_AHEAD);
-        let (path, directory) = (self.path(index), self.directory.clone());
-        let writing = tokio::task::spawn_blocking(move || write_blocks(&directory, &unfinished, &path, receiver));
+        let placing = Placing { path: self.path(index), stage: Arc::default() };
+        let (path, directory, stage) = (placing.path.clone(), self.directory.clone(), placing.stage.clone());
+        let writing = tasks.spawn_blocking(move || write_blocks(&directory, &unfinished, &path, &stage, receiver));
         let mut broken = None;
+        let mut length = 0;
         while let Some(block) = body.next().await {
             match block {
                 Ok(block) => {
+                    length += block.len() as u64;
+                    if length > most {
+                        let why = format!("the snapshot has more than {most} bytes");
+                        broken = Some(io::Error::new(io::ErrorKind::FileTooLarge, why));
+                        break;
+                    }
                     progress(block.len() as u64);
                     if sender.send(Some(block)).await.is_err() {
                         break;
@@ -80,9 +96,45 @@ impl SnapshotStore {
         }
         drop(sender);
         let written = writing.await.map_err(io::Error::other)?;
-        match broken {
-            Some(error) => Err(error),
-            None => written,
+        let length = match broken {
+            Some(error) => return Err(error),
+            None => written?,
+        };
+        placing.done();
+        Ok(length)
+    }
+}
+
+/// How far a file is on its way to its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Writing,
+    Placed,
+    Abandoned,
+    Done,
+}
+
+/// A save under way. When it is dropped before its end, nobody will ask for the file: it does not come to its place, or
+/// leaves it.
+struct Placing {
+    path: PathBuf,
+    stage: Arc<Mutex<Stage>>,
+}
+
+impl Placing {
+    fn done(self) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Done;
+    }
+}
+
+impl Drop for Placing {
+    fn drop(&mut self) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        match *stage {
+            Stage::Done => {}
+            Stage::Placed => drop(fs::remove_file(&self.path)),
+            Stage::Writing | Stage::Abandoned => *stage = Stage::Abandoned,
         }
     }
 }
@@ -91,6 +143,7 @@ fn write_blocks(
     directory: &Path,
     unfinished: &Path,
     path: &Path,
+    stage: &Mutex<Stage>,
     mut blocks: mpsc::Receiver<Option<Bytes>>,
 ) -> io::Result<u64> {
     let written = (|| {
@@ -107,7 +160,14 @@ fn write_blocks(
             }
         }
         file.sync_all()?;
-        fs::rename(unfinished, path)?;
+        {
+            let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
+            if *stage == Stage::Abandoned {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more"));
+            }
+            fs::rename(unfinished, path)?;
+            *stage = Stage::Placed;
+        }
         File::open(directory)?.sync_all()?;
         Ok(length)
     })();
@@ -138,7 +198,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let mut seen = 0;
-        let saved = store.save(0x1f, body(&["ab", "", "cde"]), |bytes| seen += bytes).await;
+        let saved =
+            store.save(0x1f, body(&["ab", "", "cde"]), u64::MAX, &TaskTracker::new(), |bytes| seen += bytes).await;
         assert_eq!((saved.ok(), seen), (Some(5), 5));
         assert_eq!(fs::read(store.path(0x1f)).ok(), Some(b"abcde".to_vec()));
         assert_eq!(files(directory.path()), ["000000000000001f.snap.db"]);
@@ -149,7 +210,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let cut = body(&["ab"]).chain(stream::iter([Err(io::Error::other("cut"))]));
-        let error = store.save(1, cut, |_| ()).await.map_err(|error| error.to_string());
+        let error = store.save(1, cut, u64::MAX, &TaskTracker::new(), |_| ()).await.map_err(|error| error.to_string());
         assert_eq!(error, Err("cut".to_owned()));
         assert_eq!(files(directory.path()), Vec::<String>::new());
     }
@@ -159,7 +220,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let endless = body(&["ab"]).chain(stream::pending());
-        let given_up = tokio::time::timeout(std::time::Duration::from_millis(50), store.save(1, endless, |_| ())).await;
+        let given_up = tokio::time::timeout(
+            std::time::Duration::from_millis(50),
+            store.save(1, endless, u64::MAX, &TaskTracker::new(), |_| ()),
+        )
+        .await;
         assert!(given_up.is_err());
         for _ in 0..100 {
             if files(directory.path()).is_empty() {
@@ -168,6 +233,24 @@ mod tests {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         panic!("left behind: {:?}", files(directory.path()));
+    }
+
+    #[test]
+    fn a_file_that_nobody_waits_for_leaves_its_place() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("0000000000000001.snap.db");
+        fs::write(&path, "whole").expect("a file");
+        drop(Placing { path: path.clone(), stage: Arc::new(Mutex::new(Stage::Placed)) });
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_bound_is_refused_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        let error = store.save(1, body(&["abc", "def"]), 5, &TaskTracker::new(), |_| ()).await;
+        assert_eq!(error.map_err(|error| error.kind()), Err(io::ErrorKind::FileTooLarge));
+        assert_eq!(files(directory.path()), Vec::<String>::new());
     }
 
     #[test]
