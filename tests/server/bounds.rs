@@ -203,6 +203,31 @@ async fn an_address_holds_sixteen_connections_until_peers_use_them() {
 }
 
 #[tokio::test]
+async fn members_that_share_an_address_do_not_cost_each_other_their_probes() {
+    let member = Member::bounded(ConnectionLimits { per_address: 1, ..Default::default() }).await;
+    let mut probes = Vec::new();
+    for peer in [2, 3, 4] {
+        let from = LEGAL.replace("X-Server-From: 2", &format!("X-Server-From: {peer}"));
+        let mut connection = member.connect().await;
+        assert_eq!(ask(&mut connection, &request("GET", "/raft/probing", &from)).await.unwrap().status, 200);
+        probes.push(connection);
+    }
+    let others = [
+        LEGAL.replace("X-Server-From: 2", "X-Server-From: 7"),
+        LEGAL.replace("X-Etcd-Cluster-ID: 1000", "X-Etcd-Cluster-ID: 2000"),
+        String::new(),
+    ];
+    let mut nobodys = Vec::new();
+    for headers in others {
+        let mut connection = member.connect().await;
+        assert_eq!(ask(&mut connection, &request("GET", "/raft/probing", &headers)).await.unwrap().status, 200);
+        nobodys.push(connection);
+    }
+    assert_eq!(alive(&mut probes).await, 3);
+    assert_eq!(alive(&mut nobodys).await, 1, "strangers and other clusters share the address");
+}
+
+#[tokio::test]
 async fn two_thousand_strangers_cost_no_peer_its_connections() {
     let limits = ConnectionLimits { total: 64, per_address: 64, ..Default::default() };
     let member = Member::bounded(limits).await;
