@@ -542,6 +542,11 @@ impl Transport {
         self.peer(id).is_some_and(|peer| !peer.is_remote())
     }
 
+    /// Whether this is a configured peer or a remote.
+    pub(crate) fn is_known(&self, id: MemberId) -> bool {
+        self.inner.peers.load().contains_key(&id)
+    }
+
     /// Notes that a member asked us, and what it said of itself: who is not known is added as a remote, when its URLs
     /// are legal (etcd's `addRemoteFromRequest`).
     pub(crate) fn admit(&self, from: MemberId, urls: Option<&str>) {
