@@ -320,7 +320,7 @@ async fn secure(
         let connected = TlsConnector::from(config).connect(name, stream);
         timeout(HANDSHAKE_TIMEOUT, connected)
             .await
-            .map_err(|_| HandshakeError::timeout())?
+            .map_err(|_| HandshakeError::timeout(HANDSHAKE_TIMEOUT))?
             .map_err(HandshakeError::from)
     };
     handshake.await.map_err(|error| {

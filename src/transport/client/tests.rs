@@ -63,7 +63,7 @@ async fn echo(tls: Option<Tls>) -> (PeerUrl, Arc<AtomicUsize>) {
                 match tls {
                     None => drop(server.serve_connection(TokioIo::new(stream), service).await),
                     Some(tls) => {
-                        let Ok(stream) = tls.accept(stream).await else { return };
+                        let Ok(stream) = tls.accept(stream, HANDSHAKE_TIMEOUT).await else { return };
                         drop(server.serve_connection(TokioIo::new(stream), service).await);
                     }
                 }
