@@ -556,7 +556,7 @@ impl Transport {
         if self.inner.shared.raft.is_removed(from) {
             return;
         }
-        if let Some(Ok(urls)) = urls.map(PeerUrl::list) {
+        if let Some(Ok(urls)) = urls.map(PeerUrl::told) {
             // Its own ID, or nobody's: not to be added, and no reason to refuse the request.
             let _ = self.add_remote(from, urls);
         }
