@@ -129,7 +129,9 @@ fn the_text_is_what_it_was() {
 #[test]
 fn a_registry_shows_the_same_samples() {
     let registry = Registry::new();
-    registry.register(Box::new(Collector::new(|| Some(status()), Options::default()))).expect("the families are consistent");
+    registry
+        .register(Box::new(Collector::new(|| Some(status()), Options::default())))
+        .expect("the families are consistent");
     let gathered = TextEncoder::new().encode_to_string(&registry.gather()).expect("the families are valid");
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<String>>();
     assert_eq!(lines(&gathered), lines(&text()));
