@@ -9,7 +9,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::wire::{raftpb::MessageType, stream::StreamKind};
+use crate::wire::stream::StreamKind;
 
 mod collector;
 mod etcd;
@@ -586,9 +586,4 @@ pub struct Link {
     pub snapshots: [Snapshots; 2],
     /// The last error, and when.
     pub last_error: Option<(SystemTime, String)>,
-}
-
-/// The label of a message's type.
-pub fn type_label(message_type: MessageType) -> &'static str {
-    kind_label(kind_index(message_type as i32))
 }

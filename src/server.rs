@@ -13,7 +13,10 @@ use axum::{
     routing::any,
 };
 
-use crate::transport::Transport;
+use crate::{
+    transport::Transport,
+    wire::headers::{MEMBERS, RAFT, RAFT_PROBING, RAFT_SNAPSHOT, RAFT_STREAM, VERSION},
+};
 
 mod body;
 mod connections;
@@ -53,14 +56,14 @@ pub fn router(transport: &Transport) -> Router {
     let endpoint = Endpoint { transport: transport.clone(), budget };
     // Methods are the handlers' to judge: their 405 carries etcd's words and headers.
     Router::new()
-        .route("/raft", any(pipeline::answer))
-        .route("/raft/snapshot", any(snapshot::answer))
-        .route("/raft/probing", any(probing::answer))
-        .route("/raft/stream", any(path::add_slash))
+        .route(RAFT, any(pipeline::answer))
+        .route(RAFT_SNAPSHOT, any(snapshot::answer))
+        .route(RAFT_PROBING, any(probing::answer))
+        .route(RAFT_STREAM, any(path::add_slash))
         .route("/raft/stream/", any(stream::answer))
         .route("/raft/stream/{*rest}", any(stream::answer))
-        .route("/version", any(version::answer))
-        .route("/members", any(members::answer))
+        .route(VERSION, any(version::answer))
+        .route(MEMBERS, any(members::answer))
         .fallback(unknown)
         .with_state(endpoint)
 }

@@ -13,7 +13,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::metrics::{Direction, Tally};
+use crate::{
+    metrics::{Direction, Tally},
+    telemetry,
+};
 
 mod certificate;
 mod failure;
@@ -23,7 +26,7 @@ mod verifier;
 pub use failure::{HandshakeError, HandshakeReason, TlsError};
 use files::{Pair, Stamps};
 
-/// How long a handshake may take, either way.
+/// How long a handshake that we began may take.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the files are looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -144,15 +147,15 @@ impl Tls {
         }
     }
 
-    /// Speaks TLS with who dialled us, for at most 10 s.
-    pub async fn accept<T>(&self, stream: T) -> Result<TlsStream<T>, HandshakeError>
+    /// Speaks TLS with who dialled us; one that takes longer than `within` has failed.
+    pub async fn accept<T>(&self, stream: T, within: Duration) -> Result<TlsStream<T>, HandshakeError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = TlsAcceptor::from(self.server()).accept(stream);
-        let outcome = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        let outcome = match timeout(within, handshake).await {
             Ok(outcome) => outcome.map_err(HandshakeError::from),
-            Err(_) => Err(HandshakeError::timeout()),
+            Err(_) => Err(HandshakeError::timeout(within)),
         };
         outcome.inspect_err(|error| self.note_failure(Direction::In, error.reason()))
     }
@@ -184,11 +187,13 @@ impl State {
         match Pair::load(config) {
             Ok(pair) => {
                 self.reloads.ok += 1;
+                telemetry::tls_reloaded(None);
                 tracing::info!(file = %config.cert_file.display(), "the certificate changed and is in use");
                 self.pair = pair;
             }
             Err(error) => {
                 self.reloads.failed += 1;
+                telemetry::tls_reloaded(Some(&error));
                 tracing::warn!(%error, "the certificate changed and cannot be used: the old one stays");
             }
         }

@@ -569,6 +569,11 @@ impl Transport {
         self.peer(id).is_some_and(|peer| !peer.is_remote())
     }
 
+    /// Whether this is a configured peer or a remote.
+    pub(crate) fn is_known(&self, id: MemberId) -> bool {
+        self.inner.peers.load().contains_key(&id)
+    }
+
     /// Notes that a member asked us, and what it said of itself: who is not known is added as a remote, when its URLs
     /// are legal (etcd's `addRemoteFromRequest`).
     pub(crate) fn admit(&self, from: MemberId, urls: Option<&str>) {
@@ -578,7 +583,7 @@ impl Transport {
         if self.inner.shared.raft.is_removed(from) {
             return;
         }
-        if let Some(Ok(urls)) = urls.map(PeerUrl::list) {
+        if let Some(Ok(urls)) = urls.map(PeerUrl::told) {
             // Its own ID, or nobody's: not to be added, and no reason to refuse the request.
             let _ = self.add_remote(from, urls);
         }

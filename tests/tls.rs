@@ -21,6 +21,9 @@ use certificates::{Authority, Files, Issued, Leaf, fixture, self_signed};
 #[path = "support/certificates.rs"]
 mod certificates;
 
+/// As a listener has it by default.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 type Outcome = (Result<(), HandshakeReason>, Result<(), String>);
 
 /// A handshake over memory, and one byte each way: with TLS 1.3 a client learns only then that it was refused.
@@ -28,7 +31,7 @@ async fn meet(server: &Tls, client: Arc<ClientConfig>, name: &str) -> Outcome {
     let (near, far) = tokio::io::duplex(64 << 10);
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let accepting = async {
-        let mut stream = server.accept(far).await.map_err(|error| error.reason())?;
+        let mut stream = server.accept(far, HANDSHAKE_TIMEOUT).await.map_err(|error| error.reason())?;
         let echoed = async {
             let byte = stream.read_u8().await?;
             stream.write_u8(byte).await?;
@@ -230,14 +233,19 @@ async fn clients_that_offer_http_1_or_2_or_nothing_are_served_and_others_get_an_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_says_nothing_is_let_go_after_ten_seconds() {
+async fn a_client_that_says_nothing_is_let_go_after_the_time_out_and_counted() {
     let authority = Authority::new("ca");
     let tls = load(&Files::new(&authority.issue(Leaf::default()), &authority.pem));
     let (_near, far) = tokio::io::duplex(1024);
     let begin = tokio::time::Instant::now();
-    let error = tls.accept(far).await.expect_err("nobody is there");
+    let error = tls.accept(far, HANDSHAKE_TIMEOUT).await.expect_err("nobody is there");
     assert_eq!(error.reason(), HandshakeReason::Timeout);
     assert_eq!(begin.elapsed().as_secs(), 10);
+    let (_near, far) = tokio::io::duplex(1024);
+    let error = tls.accept(far, Duration::from_secs(30)).await.expect_err("nobody is there");
+    assert!(error.to_string().contains("30s"), "{error}");
+    assert_eq!(begin.elapsed().as_secs(), 40);
+    assert_eq!(tls.handshake_failures().of((Direction::In, HandshakeReason::Timeout)), 2);
 }
 
 #[tokio::test]
@@ -246,7 +254,7 @@ async fn plain_http_on_a_tls_port_is_a_protocol_failure() {
     let tls = load(&Files::new(&authority.issue(Leaf::default()), &authority.pem));
     let (mut near, far) = tokio::io::duplex(1024);
     near.write_all(b"GET /raft/probing HTTP/1.1\r\n\r\n").await.expect("there is room");
-    assert_eq!(tls.accept(far).await.expect_err("not TLS").reason(), HandshakeReason::Protocol);
+    assert_eq!(tls.accept(far, HANDSHAKE_TIMEOUT).await.expect_err("not TLS").reason(), HandshakeReason::Protocol);
 }
 
 /// The files are looked at once a second, by tokio's clock.

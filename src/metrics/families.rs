@@ -7,6 +7,7 @@ use super::{
     family::{Family, Kind, Of, Samples},
     kind_label,
 };
+use crate::wire::FrameErrorKind;
 
 /// The two channels that are streams, in the order of the arrays that are indexed by them.
 const STREAMS: [Channel; 2] = [Channel::MsgApp, Channel::Message];
@@ -205,7 +206,15 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["peer", "channel", "kind"],
         of: Of::Members(|member, samples| {
-            for ((channel, kind), count) in member.status.link.frame_errors.iter() {
+            let errors = &member.status.link.frame_errors;
+            let of_streams =
+                STREAMS.iter().flat_map(|channel| FrameErrorKind::ALL.map(|kind| (*channel, kind.label())));
+            for (channel, kind) in of_streams.clone() {
+                samples.count(&[member.id, channel.label(), kind], errors.of((channel, kind)));
+            }
+            // What a stream's frames cannot be wrong in, and other channels: on first use.
+            let others = errors.iter().filter(|(key, _)| !of_streams.clone().any(|known| known == *key));
+            for ((channel, kind), count) in others {
                 samples.count(&[member.id, channel.label(), kind], count);
             }
         }),

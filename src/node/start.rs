@@ -28,7 +28,7 @@ use crate::{
     admin::{Check, Health, HealthSource},
     id::{ClusterId, MemberId},
     metrics,
-    server::{ConnectionLimits, Server},
+    server::{ConnectionLimits, ConnectionMetrics, Server},
     transport::{Transport, TransportError, snapshot::store::SnapshotStore, urls::PeerUrl},
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
 };
@@ -97,7 +97,7 @@ pub enum Error {
     /// Raft cannot be started.
     #[error("cannot start raft: {0}")]
     Raft(String),
-    /// The registry refused raft's metrics.
+    /// The registry refused the metrics of raft or of the peer port.
     #[error("metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
     /// The system gives no thread.
@@ -302,8 +302,9 @@ impl Parts {
 impl Inner {
     fn serve_peers(&self, listeners: Vec<(StdTcpListener, bool)>, config: &Config) -> Result<(), Error> {
         let router = crate::server::router(&self.transport);
+        let connections = ConnectionMetrics::register(&config.registry)?;
         for (listener, tls) in listeners {
-            let server = Server::new(router.clone());
+            let server = Server::new(router.clone()).metrics(&connections);
             let server = match &config.tls {
                 Some(certificates) if tls => server.tls(certificates.clone()),
                 _ => server,

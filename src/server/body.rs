@@ -17,6 +17,12 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use crate::{
+    id::MemberId,
+    transport::Transport,
+    wire::raftpb::{Entry, Message},
+};
+
 /// How long a body may go without a byte: etcd's `DefaultConnReadTimeout`.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// How long we wait for a body in all, beyond what its bytes earn at [`SLOWEST`].
@@ -165,29 +171,65 @@ impl Stream for BodyReader {
     }
 }
 
-/// The bytes that bodies may hold at a time, on all connections together. Peers do not share with strangers.
+/// The bytes that bodies, and the messages that they are decoded to, may hold at a time, on all connections together.
+/// Peers do not share with remotes, since anyone can become one, nor these with strangers.
 #[derive(Clone)]
 pub(super) struct Budget {
     peers: Arc<Semaphore>,
+    remotes: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
 }
+
+/// What sort of sender a body comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// A configured peer.
+    Peer,
+    /// A member that its requests made known.
+    Remote,
+    /// Anyone else.
+    Stranger,
+}
+
+impl Sender {
+    /// What sort `from` is, after it was admitted.
+    pub(super) fn of(transport: &Transport, from: Option<MemberId>) -> Self {
+        match from {
+            Some(id) if transport.is_peer(id) => Self::Peer,
+            Some(id) if transport.is_known(id) => Self::Remote,
+            _ => Self::Stranger,
+        }
+    }
+}
+
+/// The part of the largest message that strangers have together.
+const STRANGERS_PART: u64 = 8;
 
 /// What one permit pays for: a semaphore counts in `u32`.
 const UNIT: u64 = 1 << 10;
 
 impl Budget {
-    /// For messages of at most `message` bytes: two of the largest for peers, one for strangers.
+    /// For messages of at most `message` bytes: two of the largest for peers, one for remotes, an eighth of one for
+    /// strangers.
     pub(super) fn new(message: u64) -> Self {
         let permits = |bytes: u64| {
             let units = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX);
             Arc::new(Semaphore::new(units.saturating_add(1).min(Semaphore::MAX_PERMITS)))
         };
-        Self { peers: permits(message.saturating_mul(2)), strangers: permits(message) }
+        Self {
+            peers: permits(message.saturating_mul(2)),
+            remotes: permits(message),
+            strangers: permits(message / STRANGERS_PART),
+        }
     }
 
     /// One body's share of it, empty as yet.
-    pub(super) fn share(&self, peer: bool) -> Share {
-        let pool = if peer { &self.peers } else { &self.strangers };
+    pub(super) fn share(&self, sender: Sender) -> Share {
+        let pool = match sender {
+            Sender::Peer => &self.peers,
+            Sender::Remote => &self.remotes,
+            Sender::Stranger => &self.strangers,
+        };
         Share { pool: Arc::clone(pool), held: None, spare: 0 }
     }
 }
@@ -201,6 +243,11 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// Pays for a message that was decoded from bytes which are paid for: an empty entry is two bytes there.
+    pub(super) fn take_decoded(&mut self, message: &Message) -> Result<(), ReadError> {
+        self.take(size_of::<Message>() + message.entries.capacity() * size_of::<Entry>())
+    }
+
     /// Pays for more bytes.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), ReadError> {
         let short = (bytes as u64).saturating_sub(self.spare);
@@ -224,7 +271,7 @@ mod tests {
     use super::*;
 
     fn budget() -> Share {
-        Budget::new(1 << 20).share(true)
+        Budget::new(1 << 20).share(Sender::Peer)
     }
 
     /// A body that sends `piece` every `interval`, and ends after `pieces` of them.
@@ -302,14 +349,23 @@ mod tests {
 
     #[test]
     fn bodies_share_a_budget_and_give_it_back() {
-        let budget = Budget::new(10 * UNIT);
-        let (mut first, mut second) = (budget.share(false), budget.share(false));
+        let budget = Budget::new(10 * UNIT * STRANGERS_PART);
+        let (mut first, mut second) = (budget.share(Sender::Stranger), budget.share(Sender::Stranger));
         for _ in 0..10 {
             first.take(1000).unwrap();
         }
         assert!(matches!(second.take(2 * 1024), Err(ReadError::Busy)), "ten of eleven units are held");
-        budget.share(true).take(20 << 10).unwrap();
+        budget.share(Sender::Remote).take(80 << 10).unwrap();
+        budget.share(Sender::Peer).take(160 << 10).unwrap();
         drop(first);
         second.take(11 << 10).unwrap();
+    }
+
+    #[test]
+    fn a_message_is_paid_for_by_what_it_takes_in_memory() {
+        let budget = Budget::new(1 << 20);
+        let empty = Message { entries: vec![Entry::default(); 30_000], ..Message::default() };
+        budget.share(Sender::Peer).take_decoded(&empty).unwrap();
+        assert!(matches!(budget.share(Sender::Remote).take_decoded(&empty), Err(ReadError::Busy)));
     }
 }

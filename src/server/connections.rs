@@ -1,7 +1,7 @@
 //! Who may hold a connection to the port, when there are more than it has room for.
 //!
 //! A connection is *nobody's* when it is accepted. When a request on it passes the guard with the `X-Server-From` of a
-//! configured peer, it becomes that peer's and stays so. The newest few of each peer are *kept*: never closed to make
+//! configured peer, or is such a peer's probe, it becomes that peer's and stays so. The newest few of each peer are *kept*: never closed to make
 //! room, and not counted towards the port's bound. All others share the port, and nobody's are counted by address, too.
 //!
 //! Where a bound is reached, the oldest connection under it makes room for the newest. So whoever fills the port or an

@@ -122,14 +122,24 @@ pub(super) fn check(
     check_method(request, allow)?;
     let (identity, headers) = (transport.identity(), request.headers());
     check_versions(identity, headers)?;
-    if text(headers, &X_ETCD_CLUSTER_ID).unwrap_or_default() != identity.cluster.to_string() {
+    if !is_same_cluster(transport, headers) {
         return Err(Refusal::ClusterIdMismatch);
     }
-    let id = server_from(headers);
+    Ok(identify(transport, request))
+}
+
+/// Whether the sender is of this cluster. As text, as etcd compares it: a padded ID is another.
+pub(super) fn is_same_cluster(transport: &Transport, headers: &HeaderMap) -> bool {
+    text(headers, &X_ETCD_CLUSTER_ID).unwrap_or_default() == transport.identity().cluster.to_string()
+}
+
+/// Who sent a request of this cluster: `X-Server-From`. Its connection is from now on that peer's, if it is one.
+pub(super) fn identify(transport: &Transport, request: &Request) -> Option<MemberId> {
+    let id = server_from(request.headers());
     if let Some(peer) = id.filter(|id| transport.is_peer(*id)) {
         Connection::identify(request.extensions(), peer);
     }
-    Ok(id)
+    id
 }
 
 /// The first check of every path but `/raft/probing`.

@@ -118,8 +118,7 @@ impl Server {
             .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))?;
         let io = DeadlineIo::new(socket, status);
         let Some(tls) = &self.tls else { return Ok(PeerIo::Plain(io)) };
-        let handshake = timeout(self.limits.handshake_timeout, tls.accept(io)).await;
-        let io = handshake.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let io = tls.accept(io, self.limits.handshake_timeout).await?;
         Ok(PeerIo::Tls(Box::new(io.into())))
     }
 

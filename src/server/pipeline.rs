@@ -10,7 +10,7 @@ use crate::{
     metrics::Channel,
     server::{
         Endpoint,
-        body::{BodyReader, ReadError},
+        body::{BodyReader, ReadError, Sender},
         guard::{self, Refusal},
     },
     wire::message::decode_message,
@@ -28,7 +28,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
         transport.admit(id, guard::peer_urls(request.headers()));
     }
     let limits = transport.limits();
-    let mut share = endpoint.budget.share(from.is_some_and(|id| transport.is_peer(id)));
+    let mut share = endpoint.budget.share(Sender::of(transport, from));
     let unreadable = |kind, refusal| {
         transport.undecodable(from, Channel::Pipeline, kind);
         refusal
@@ -38,6 +38,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     let bytes = body.len() as u64;
     let message = decode_message(body, &limits.frames())
         .map_err(|error| unreadable(error.kind.label(), Refusal::UnmarshallingMessage))?;
+    share.take_decoded(&message).map_err(|error| unreadable(error.label(), refusal_of(&error)))?;
     transport.receive(from, message, bytes).await.map_err(|_| Refusal::ProcessingMessage)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

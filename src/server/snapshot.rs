@@ -19,7 +19,7 @@ use crate::{
     metrics::Channel,
     server::{
         Endpoint,
-        body::{BodyReader, ReadError, Share},
+        body::{BodyReader, ReadError, Sender, Share},
         guard::{self, Refusal},
     },
     transport::SnapshotError,
@@ -41,26 +41,39 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     if let Some(id) = from {
         transport.admit(id, guard::peer_urls(request.headers()));
     }
-    let mut share = endpoint.budget.share(from.is_some_and(|id| transport.is_peer(id)));
+    let mut share = endpoint.budget.share(Sender::of(transport, from));
     let mut data = SnapshotData { rest: Bytes::new(), reader: BodyReader::new(request.into_body()) };
     let limits = transport.limits();
     let limits = FrameLimits { message_bytes: limits.snapshot_envelope_bytes, ..limits.frames() };
-    let (message, envelope_bytes) = data.envelope(limits, &mut share).await.map_err(|error| {
-        transport.undecodable(from, Channel::Snapshot, error.label());
-        Refusal::DecodingEnvelope(error.to_string())
-    })?;
+    let unreadable = |kind, refusal| {
+        transport.undecodable(from, Channel::Snapshot, kind);
+        refusal
+    };
+    let envelope = data.envelope(limits, &mut share).await;
+    let (message, envelope_bytes) = envelope.map_err(|error| unreadable(error.label(), refusal_of(&error)))?;
     let Some(message) = message.filter(|message| message.r#type == MessageType::MsgSnap as i32) else {
-        return Err(Refusal::WrongMessageType);
+        return Err(unreadable(NOT_A_SNAPSHOT, Refusal::WrongMessageType));
     };
     if message.snapshot.is_none() {
         // etcd 3.6 and 3.7 panic here, and a panic answers nothing.
-        return Err(Refusal::DecodingEnvelope("a MsgSnap without a snapshot".to_owned()));
+        let why = "a MsgSnap without a snapshot".to_owned();
+        return Err(unreadable(NOT_A_SNAPSHOT, Refusal::DecodingEnvelope(why)));
     }
     transport.receive_snapshot(from, message, envelope_bytes, data).await.map_err(|error| match error {
         SnapshotError::Save(why) => Refusal::SavingSnapshot(why),
         SnapshotError::Process(why) => Refusal::ProcessingSnapshot(why),
     })?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The label `kind` of an envelope that is a message and no snapshot.
+const NOT_A_SNAPSHOT: &str = "not_a_snapshot";
+
+fn refusal_of(error: &EnvelopeError) -> Refusal {
+    match error {
+        EnvelopeError::Read(ReadError::Busy) => Refusal::Busy,
+        error => Refusal::DecodingEnvelope(error.to_string()),
+    }
 }
 
 /// Why an envelope was not read.
@@ -109,6 +122,7 @@ impl SnapshotData {
                     Item::Message(message) => Some(message),
                     Item::Heartbeat => None,
                 };
+                message.as_ref().map_or(Ok(()), |message| share.take_decoded(message))?;
                 return Ok((message, read - self.rest.len() as u64));
             }
         }

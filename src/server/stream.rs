@@ -60,10 +60,6 @@ fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
 fn parse(path: &str) -> Result<(StreamKind, MemberId), Refusal> {
     let rest = path.strip_prefix(RAFT_STREAM).and_then(|rest| rest.strip_prefix('/')).ok_or(Refusal::InvalidPath)?;
     let (kind, from) = rest.rsplit_once('/').ok_or(Refusal::InvalidPath)?;
-    let kind = match kind {
-        "msgapp" => StreamKind::MsgApp,
-        "message" => StreamKind::Message,
-        _ => return Err(Refusal::InvalidPath),
-    };
+    let kind = StreamKind::from_segment(kind).ok_or(Refusal::InvalidPath)?;
     Ok((kind, from.parse().map_err(|_| Refusal::InvalidFrom)?))
 }

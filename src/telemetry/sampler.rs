@@ -64,11 +64,6 @@ impl Sampler {
         Self { heartbeats: traced, ..self }
     }
 
-    /// Whether no message is ever traced.
-    pub fn is_off(&self) -> bool {
-        self.threshold == 0
-    }
-
     /// The message's trace ID if it is traced.
     #[inline]
     pub fn sample(&self, message: &Message) -> Option<TraceId> {
@@ -156,7 +151,6 @@ mod tests {
         for (ratio, expected) in [(0.0, 0), (-1.0, 0), (f64::NAN, 0), (1.0, 100_000), (2.0, 100_000)] {
             assert_eq!(sampled(&Sampler::new(ratio, CLUSTER)), expected, "{ratio}");
         }
-        assert!(Sampler::new(0.0, CLUSTER).is_off());
     }
 
     #[test]

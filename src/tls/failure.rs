@@ -1,6 +1,6 @@
 //! What can go wrong with TLS, each in one line.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use rustls::{AlertDescription, CertificateError, Error};
 
@@ -127,8 +127,8 @@ impl HandshakeError {
         self.reason
     }
 
-    pub(crate) fn timeout() -> Self {
-        let why = format!("handshake not done within {:?}", super::HANDSHAKE_TIMEOUT);
+    pub(crate) fn timeout(after: Duration) -> Self {
+        let why = format!("handshake not done within {after:?}");
         Self { reason: HandshakeReason::Timeout, why }
     }
 

@@ -11,7 +11,8 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use futures_util::future::{Fuse, FusedFuture, FutureExt as _};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -33,6 +34,7 @@ use crate::{
         resolver::Resolver,
         urls::PeerUrl,
     },
+    wire::{headers, version::MIN_CLUSTER},
 };
 
 pub(crate) mod failure;
@@ -54,8 +56,9 @@ const ANSWER_TEXT: usize = 64 << 10;
 
 /// The body of a request: nothing, bytes, or a stream.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
-/// What moves a connection: to be polled by its owner, beside whatever it waits for.
-pub(crate) type Driver = http1::Connection<TokioIo<PeerIo>, Body>;
+/// What moves a connection: to be polled by its owner, beside whatever it waits for. Fused: once the connection has
+/// ended, it is never ready again.
+pub(crate) type Driver = Fuse<http1::Connection<TokioIo<PeerIo>, Body>>;
 
 /// A body without bytes.
 pub(crate) fn empty() -> Body {
@@ -157,7 +160,7 @@ impl Client {
         http.max_buf_size(READ_BUFFER);
         let (sender, driver) =
             http.handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http { address, error })?;
-        Ok(Connection { sender, driver, remote: address, phases, io })
+        Ok(Connection { sender, driver: driver.fuse(), remote: address, phases, io })
     }
 
     async fn addresses(&self, url: &PeerUrl, phases: &mut DialPhases) -> Result<Arc<[IpAddr]>, DialError> {
@@ -201,16 +204,21 @@ impl Client {
     }
 
     /// Posts `body` and waits for the answer, at most 10 s after the last byte of the request was written. Over a
-    /// connection that was kept, a request of which no byte was written is tried once more over a new one.
+    /// connection that was kept, a request of which no byte was written is tried once more over a new one. A
+    /// `traceparent` goes with it, where the message is traced.
     pub(crate) async fn post(
         &self,
         url: &PeerUrl,
         path: &str,
         content_type: &str,
         body: Bytes,
+        traceparent: Option<HeaderValue>,
     ) -> Result<Answer, PostError> {
         let request = || {
-            let request = self.request(Method::POST, url, path).header(header::CONTENT_TYPE, content_type);
+            let mut request = self.request(Method::POST, url, path).header(header::CONTENT_TYPE, content_type);
+            if let Some(traceparent) = &traceparent {
+                request = request.header(headers::TRACEPARENT, traceparent);
+            }
             request.body(full(body.clone())).map_err(|error| PostError::Request { url: url.clone(), error })
         };
         if let Some(mut kept) = self.pool.take(url.as_str()) {
@@ -248,9 +256,10 @@ impl Client {
     }
 
     fn keep(&self, url: &PeerUrl, mut connection: Connection) {
-        if self.stop.is_cancelled() || !is_idle(&mut connection) {
+        if !is_idle(&mut connection) {
             return;
         }
+        // Once the pool is closed, it takes nothing.
         if self.pool.put(url.as_str(), connection) {
             let (pool, stop) = (Arc::downgrade(&self.pool), self.stop.clone());
             self.tasks.spawn(async move {
@@ -269,11 +278,12 @@ impl Client {
         }
     }
 
-    /// Closes what is kept and waits until no task is left. A later POST dials and keeps nothing.
+    /// Closes what is kept and waits until no task is left. A later POST dials and keeps nothing; names that only a
+    /// server knows are not looked up any more.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
-        self.pool.clear();
+        self.pool.close();
         self.resolver.close();
         self.tasks.wait().await;
     }
@@ -287,20 +297,17 @@ impl Drop for Client {
 
 /// The headers that every request carries, written once.
 fn headers_of(identity: &Identity) -> HeaderMap {
-    let version = identity.server_version;
     let urls: Vec<&str> = identity.urls.iter().map(PeerUrl::as_str).collect();
     let fields = [
-        ("x-server-from", identity.member.to_string()),
-        ("x-server-version", format!("{}.{}.{}", version.major, version.minor, version.patch)),
-        ("x-min-cluster-version", "3.0.0".to_owned()),
-        ("x-etcd-cluster-id", identity.cluster.to_string()),
-        ("x-peerurls", urls.join(",")),
+        (headers::X_SERVER_FROM, identity.member.to_string()),
+        (headers::X_SERVER_VERSION, identity.server_version.to_string()),
+        (headers::X_MIN_CLUSTER_VERSION, MIN_CLUSTER.to_string()),
+        (headers::X_ETCD_CLUSTER_ID, identity.cluster.to_string()),
+        (headers::X_PEER_URLS, urls.join(",")),
     ];
     let written = fields.into_iter().filter(|(_, value)| !value.is_empty());
     // A URL that no header can carry is not told.
-    written
-        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
-        .collect()
+    written.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -320,7 +327,7 @@ async fn secure(
         let connected = TlsConnector::from(config).connect(name, stream);
         timeout(HANDSHAKE_TIMEOUT, connected)
             .await
-            .map_err(|_| HandshakeError::timeout())?
+            .map_err(|_| HandshakeError::timeout(HANDSHAKE_TIMEOUT))?
             .map_err(HandshakeError::from)
     };
     handshake.await.map_err(|error| {
@@ -329,20 +336,24 @@ async fn secure(
     })
 }
 
-/// Polls a connection's driver beside a future that needs it. When the connection ends, the future still says what it
-/// has: an answer may have come with the close.
-pub(crate) async fn drive<F: Future>(driver: &mut Driver, future: F) -> F::Output {
+/// Polls a connection's driver beside a future that needs it. What the connection has read just now is taken in the same
+/// turn; what it read before it ended, too: an answer may have come with the close.
+pub(crate) async fn drive<D, F>(driver: &mut D, future: F) -> F::Output
+where
+    D: FusedFuture + Unpin,
+    F: Future,
+{
     let mut future = pin!(future);
-    let mut ended = false;
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(output);
         }
-        if ended || Pin::new(&mut *driver).poll(cx).is_pending() {
+        if driver.is_terminated() {
             return Poll::Pending;
         }
-        ended = true;
-        future.as_mut().poll(cx)
+        match Pin::new(&mut *driver).poll(cx) {
+            Poll::Pending | Poll::Ready(_) => future.as_mut().poll(cx),
+        }
     })
     .await
 }

@@ -43,7 +43,7 @@ async fn post(peer: &Arc<Peer>, body: Bytes) -> Result<(), Failure> {
     let url = peer.urls.pick();
     let ups = peer.redial.ups();
     let shared = &peer.shared;
-    let failure = match shared.client.post(&url, headers::RAFT, headers::APPLICATION_PROTOBUF, body).await {
+    let failure = match shared.client.post(&url, headers::RAFT, headers::APPLICATION_PROTOBUF, body, None).await {
         Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
             peer.redial.answered();
             peer.active();

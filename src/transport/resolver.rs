@@ -74,9 +74,10 @@ impl Resolver {
         self.join(name).await
     }
 
-    /// Closes what connects to the servers, with the tasks that wait for their answers.
+    /// Closes what connects to the servers, with the tasks that wait for their answers. From then on the hosts file
+    /// alone is asked.
     pub(crate) fn close(&self) {
-        self.system.dns.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.system.dns.lock().unwrap_or_else(PoisonError::into_inner) = Dns::Closed;
     }
 
     fn join(&self, name: &str) -> Shared<Lookup> {
@@ -108,7 +109,16 @@ struct System {
     resolv_conf: PathBuf,
     timeout: Duration,
     /// Made for the first name that the hosts file does not have.
-    dns: Mutex<Option<TokioResolver>>,
+    dns: Mutex<Dns>,
+}
+
+/// What asks the servers.
+#[derive(Default)]
+enum Dns {
+    #[default]
+    NotYet,
+    Open(Box<TokioResolver>),
+    Closed,
 }
 
 impl System {
@@ -129,15 +139,18 @@ impl System {
 
     fn dns(&self) -> Result<TokioResolver, String> {
         let mut dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dns) = &*dns {
-            return Ok(dns.clone());
+        match &*dns {
+            Dns::NotYet => {}
+            Dns::Open(dns) => return Ok(TokioResolver::clone(dns)),
+            Dns::Closed => return Err("this member has stopped".to_owned()),
         }
         let at = self.resolv_conf.display();
         let text = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"))?;
         let (config, options) =
             hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| format!("{at}: {error}"))?;
         let made = build(config, options).map_err(|error| format!("{at}: {error}"))?;
-        Ok(dns.insert(made).clone())
+        *dns = Dns::Open(Box::new(made.clone()));
+        Ok(made)
     }
 }
 

@@ -63,7 +63,19 @@ impl PeerUrl {
         self.text.split_once("://").map_or(&self.text, |(_, rest)| rest)
     }
 
-    /// Reads a list of URLs with commas between them, as `--initial-advertise-peer-urls` and `X-PeerURLs` have it.
+    /// Those of `X-PeerURLs` that can be dialled. A Unix socket is a legal peer URL of etcd's, and of another machine's
+    /// no use to us.
+    pub(crate) fn told(text: &str) -> Result<Vec<Self>, PeerUrlError> {
+        let is_socket = |url: &&str| {
+            let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+            ["unix", "unixs"].iter().any(|socket| scheme.eq_ignore_ascii_case(socket))
+        };
+        let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty() && !is_socket(url));
+        let urls: Vec<Self> = urls.map(str::parse).collect::<Result<_, _>>()?;
+        if urls.is_empty() { Err(PeerUrlError::Empty) } else { Ok(urls) }
+    }
+
+    /// Reads a list of URLs with commas between them, as `--initial-advertise-peer-urls` has it.
     pub fn list(text: &str) -> Result<Vec<Self>, PeerUrlError> {
         let urls: Vec<Self> =
             text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
@@ -209,6 +221,15 @@ mod tests {
     fn an_ipv6_host_has_no_brackets_and_a_default_port_stays() {
         let url: PeerUrl = "https://[::1]:443".parse().expect("a URL");
         assert_eq!((url.host(), url.port(), url.is_tls(), url.authority()), ("::1", 443, true, "[::1]:443"));
+    }
+
+    #[test]
+    fn a_socket_among_the_urls_that_a_member_tells_of_is_passed_over() {
+        let told = PeerUrl::told("unix://m1.sock:0,http://a:1, unixs://m2:0,https://b:2").expect("two can be dialled");
+        assert_eq!(told, urls("http://a:1,https://b:2"));
+        assert_eq!(PeerUrl::told("unix://m1.sock:0"), Err(PeerUrlError::Empty));
+        assert!(PeerUrl::told("http://a:1,ftp://b:2").is_err());
+        assert!(PeerUrl::list("http://a:1,unix://m1.sock:0").is_err(), "a flag's list is our own");
     }
 
     #[test]

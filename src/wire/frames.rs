@@ -85,13 +85,6 @@ impl FrameBuffer {
         self.len() == 0
     }
 
-    /// Throws away what has not been popped.
-    pub fn clear(&mut self) {
-        self.open.clear();
-        self.sealed.clear();
-        self.sealed_bytes = 0;
-    }
-
     fn seal(&mut self) {
         if !self.open.is_empty() {
             let piece = self.open.split().freeze();
@@ -153,16 +146,5 @@ mod tests {
             buffer.pop().map(|piece| piece.as_ptr()) == first
         });
         assert!(again);
-    }
-
-    #[test]
-    fn a_cleared_buffer_still_knows_what_it_produced() {
-        let mut buffer = FrameBuffer::new();
-        buffer.put_u8(1);
-        buffer.share(Bytes::from(vec![0; SHARE_FROM]));
-        buffer.put_u8(2);
-        buffer.clear();
-        assert!(buffer.is_empty() && buffer.pop().is_none());
-        assert_eq!(buffer.produced(), 2 + SHARE_FROM as u64);
     }
 }

@@ -25,10 +25,6 @@ pub const RAFT_PROBING: &str = "/raft/probing";
 pub const RAFT_SNAPSHOT: &str = "/raft/snapshot";
 /// What both kinds of streams begin with (etcd's `RaftStreamPrefix`).
 pub const RAFT_STREAM: &str = "/raft/stream";
-/// The msgapp stream, less the ID of the member that asks.
-pub const RAFT_STREAM_MSGAPP: &str = "/raft/stream/msgapp";
-/// The message stream, less the ID of the member that asks.
-pub const RAFT_STREAM_MESSAGE: &str = "/raft/stream/message";
 /// Versions of server and cluster.
 pub const VERSION: &str = "/version";
 /// Members of the cluster.

@@ -194,11 +194,14 @@ async fn after_its_refusal_an_unknown_asker_is_a_remote() {
         let peers = member.transport.peers();
         peers.iter().map(|peer| peer.id).filter(|id| !PEERS.contains(id)).collect::<Vec<_>>()
     };
-    for illegal in ["127.0.0.1:1", "http://127.0.0.1", "http://127.0.0.1:1/path", "ftp://127.0.0.1:1", ","] {
+    for illegal in
+        ["127.0.0.1:1", "http://127.0.0.1", "http://127.0.0.1:1/path", "ftp://127.0.0.1:1", "unix://a:0", ","]
+    {
         let answer = member.ask(&request("GET", "/raft/stream/message/7", &told(illegal))).await;
         assert_eq!((answer.status, remotes()), (404, vec![]), "{illegal}");
     }
-    let answer = member.ask(&request("GET", "/raft/stream/message/7", &told("http://127.0.0.1:1"))).await;
+    let with_socket = told("unix://m7.sock:0,http://127.0.0.1:1");
+    let answer = member.ask(&request("GET", "/raft/stream/message/7", &with_socket)).await;
     assert_eq!((answer.status, remotes()), (404, vec![MemberId(7)]));
     let from_8 = told("http://127.0.0.1:1").replace("X-Server-From: 2", "X-Server-From: 8");
     assert_eq!(member.ask(&post("/raft", &from_8, HEARTBEAT)).await, no_content());

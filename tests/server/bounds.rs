@@ -114,7 +114,7 @@ async fn bodies_together_have_a_bound_and_peers_do_not_share_it_with_strangers()
     };
     // Held for as long as the last byte does not come.
     let mut held = member.connect().await;
-    held.write_all(&begun(1 << 20)).await.unwrap();
+    held.write_all(&begun(1 << 17)).await.unwrap();
     let mut refused = None;
     for _ in 0..100 {
         let answer = member.ask(&post("/raft", &stranger, &[0; 4096])).await;
@@ -126,6 +126,8 @@ async fn bodies_together_have_a_bound_and_peers_do_not_share_it_with_strangers()
     }
     assert_eq!(refused.as_deref(), Some("too many raft messages under way\n"));
     assert_eq!(member.ask(&heartbeat_from(2)).await.status, 204);
+    let remote = stranger.replace("X-Server-From: 7", "X-Server-From: 8\r\nX-PeerURLs: http://127.0.0.1:1");
+    assert_eq!(member.ask(&post("/raft", &remote, HEARTBEAT)).await.status, 204);
     drop(held);
     let mut status = 0;
     for _ in 0..100 {
@@ -136,6 +138,37 @@ async fn bodies_together_have_a_bound_and_peers_do_not_share_it_with_strangers()
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(status, 204, "what a connection held is free again");
+}
+
+/// A million empty entries are two megabytes on the wire and 56 in memory.
+#[tokio::test]
+async fn a_message_that_swells_when_it_is_decoded_is_refused_before_the_application_is_asked() {
+    let member = Member::with(Limits { message_bytes: 8 << 20, ..Limits::default() }, |server| server).await;
+    let mut body = HEARTBEAT.to_vec();
+    body.extend([0x3a, 0].repeat(500_000));
+    let answer = member.ask(&post("/raft", LEGAL, &body)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (503, "too many raft messages under way\n"));
+    body.truncate(HEARTBEAT.len() + 200_000);
+    assert_eq!(member.ask(&post("/raft", LEGAL, &body)).await.status, 204);
+    let stranger = LEGAL.replace("X-Server-From: 2", "X-Server-From: 7");
+    assert_eq!(member.ask(&post("/raft", &stranger, &body)).await.status, 503);
+    assert_eq!(member.raft.taken.lock().unwrap().len(), 1);
+    assert_eq!(errors(&member, (Channel::Pipeline, "busy")), 1);
+}
+
+/// What peer 2 sent that was not taken.
+fn errors(member: &Member, of: (Channel, &'static str)) -> u64 {
+    let peers = member.transport.peers();
+    peers.iter().find(|peer| peer.id.0 == 2).unwrap().link.frame_errors.of(of)
+}
+
+#[tokio::test]
+async fn what_is_sent_as_a_snapshot_and_is_none_is_counted() {
+    let member = Member::start().await;
+    for body in [frame(HEARTBEAT, b""), frame(&[0x08, 8], b""), frame(&SNAPSHOT[..8], b"the data")] {
+        assert_eq!(member.ask(&post("/raft/snapshot", LEGAL, &body)).await.status, 400);
+    }
+    assert_eq!(errors(&member, (Channel::Snapshot, "not_a_snapshot")), 3);
 }
 
 #[tokio::test]
@@ -200,6 +233,31 @@ async fn an_address_holds_sixteen_connections_until_peers_use_them() {
     assert!(shown.contains("rafthttp_connections 39\n"), "{shown}");
     assert!(shown.contains("rafthttp_connections_shed_total{reason=\"address\"} 25\n"), "{shown}");
     assert!(shown.contains("rafthttp_connections_shed_total{reason=\"port\"} 0\n"), "{shown}");
+}
+
+#[tokio::test]
+async fn members_that_share_an_address_do_not_cost_each_other_their_probes() {
+    let member = Member::bounded(ConnectionLimits { per_address: 1, ..Default::default() }).await;
+    let mut probes = Vec::new();
+    for peer in [2, 3, 4] {
+        let from = LEGAL.replace("X-Server-From: 2", &format!("X-Server-From: {peer}"));
+        let mut connection = member.connect().await;
+        assert_eq!(ask(&mut connection, &request("GET", "/raft/probing", &from)).await.unwrap().status, 200);
+        probes.push(connection);
+    }
+    let others = [
+        LEGAL.replace("X-Server-From: 2", "X-Server-From: 7"),
+        LEGAL.replace("X-Etcd-Cluster-ID: 1000", "X-Etcd-Cluster-ID: 2000"),
+        String::new(),
+    ];
+    let mut nobodys = Vec::new();
+    for headers in others {
+        let mut connection = member.connect().await;
+        assert_eq!(ask(&mut connection, &request("GET", "/raft/probing", &headers)).await.unwrap().status, 200);
+        nobodys.push(connection);
+    }
+    assert_eq!(alive(&mut probes).await, 3);
+    assert_eq!(alive(&mut nobodys).await, 1, "strangers and other clusters share the address");
 }
 
 #[tokio::test]

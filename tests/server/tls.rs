@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use rafthttp::{
     Limits,
+    metrics::Direction,
     server::ConnectionLimits,
-    tls::{Tls, TlsConfig},
+    tls::{HandshakeReason, Tls, TlsConfig},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
@@ -40,7 +41,7 @@ fn certificate() -> (TempDir, Tls, TlsConnector) {
 async fn a_handshake_that_does_not_end_holds_up_nobody() {
     let (_directory, tls, client) = certificate();
     let limits = ConnectionLimits { handshake_timeout: Duration::from_millis(500), ..Default::default() };
-    let member = Member::with(Limits::default(), |server| server.tls(tls).limits(limits)).await;
+    let member = Member::with(Limits::default(), |server| server.tls(tls.clone()).limits(limits)).await;
     let mut silent = member.connect().await;
     let mut wrong = member.connect().await;
     wrong.write_all(&request("GET", "/raft/probing", "")).await.unwrap();
@@ -54,6 +55,7 @@ async fn a_handshake_that_does_not_end_holds_up_nobody() {
 
     assert!(closes(&mut wrong, Duration::from_secs(2)).await);
     assert!(closes(&mut silent, Duration::from_secs(2)).await);
+    assert_eq!(tls.handshake_failures().of((Direction::In, HandshakeReason::Timeout)), 1);
     // The stream outlives them.
     let mut link_heartbeat = [0; 1];
     connection.read_exact(&mut link_heartbeat).await.unwrap();

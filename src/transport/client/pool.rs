@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::FusedFuture;
 use tokio::time::Instant;
 
 use super::Connection;
@@ -20,7 +21,8 @@ const IDLE_PER_HOST: usize = 4;
 /// Whether another request may follow on a connection: it is open, and nothing of the last one is under way.
 pub(super) fn is_idle(connection: &mut Connection) -> bool {
     let cx = &mut Context::from_waker(Waker::noop());
-    Pin::new(&mut connection.driver).poll(cx).is_pending()
+    !connection.driver.is_terminated()
+        && Pin::new(&mut connection.driver).poll(cx).is_pending()
         && matches!(connection.sender.poll_ready(cx), Poll::Ready(Ok(())))
 }
 
@@ -32,6 +34,7 @@ pub(super) struct Pool(pub(super) Mutex<Idle>);
 pub(super) struct Idle {
     pub(super) hosts: HashMap<Box<str>, Vec<(Instant, Connection)>>,
     swept: bool,
+    closed: bool,
 }
 
 impl Pool {
@@ -52,9 +55,12 @@ impl Pool {
         found
     }
 
-    /// Keeps a connection. True when somebody has to start sweeping.
+    /// Keeps a connection, unless the pool is closed. True when somebody has to start sweeping.
     pub(super) fn put(&self, url: &str, connection: Connection) -> bool {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.closed {
+            return false;
+        }
         let kept = idle.hosts.entry(url.into()).or_default();
         if kept.len() >= IDLE_PER_HOST {
             kept.remove(0);
@@ -76,7 +82,10 @@ impl Pool {
         oldest.map(|since| IDLE_TIMEOUT.saturating_sub(since.elapsed()))
     }
 
-    pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).hosts.clear();
+    /// Closes what is kept, and what somebody is about to put.
+    pub(super) fn close(&self) {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.closed = true;
+        idle.hosts.clear();
     }
 }

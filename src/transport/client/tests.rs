@@ -63,7 +63,7 @@ async fn echo(tls: Option<Tls>) -> (PeerUrl, Arc<AtomicUsize>) {
                 match tls {
                     None => drop(server.serve_connection(TokioIo::new(stream), service).await),
                     Some(tls) => {
-                        let Ok(stream) = tls.accept(stream).await else { return };
+                        let Ok(stream) = tls.accept(stream, HANDSHAKE_TIMEOUT).await else { return };
                         drop(server.serve_connection(TokioIo::new(stream), service).await);
                     }
                 }
@@ -74,7 +74,7 @@ async fn echo(tls: Option<Tls>) -> (PeerUrl, Arc<AtomicUsize>) {
 }
 
 async fn post(client: &Client, url: &PeerUrl) -> Result<Answer, PostError> {
-    client.post(url, "/raft", "application/protobuf", Bytes::from_static(b"body")).await
+    client.post(url, "/raft", "application/protobuf", Bytes::from_static(b"body"), None).await
 }
 
 async fn read_head(stream: &mut TcpStream) -> String {
@@ -113,6 +113,24 @@ async fn a_post_carries_every_header_of_a_peers_request() {
     ];
     wanted.sort_unstable();
     assert_eq!(lines, wanted);
+}
+
+#[tokio::test]
+async fn a_post_that_is_traced_says_so() {
+    let (listener, at) = listen().await;
+    let answering = async {
+        let (mut stream, _) = listener.accept().await.expect("it is dialled");
+        let head = read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("it listens");
+        head
+    };
+    let client = client();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let traced = Some(HeaderValue::from_static(trace));
+    let posting = client.post(&at, "/raft", "application/protobuf", Bytes::from_static(b"body"), traced);
+    let (answer, head) = tokio::join!(posting, answering);
+    answer.expect("it was answered");
+    assert!(head.contains(&format!("traceparent: {trace}\r\n")), "{head}");
 }
 
 #[tokio::test]
@@ -214,6 +232,7 @@ async fn a_client_that_stopped_keeps_no_connection_and_no_task() {
     assert!(client.pool.0.lock().expect("nobody panicked").hosts.is_empty());
     post(&client, &at).await.expect("it still dials");
     assert_eq!(client.tasks.len(), 0);
+    assert!(client.pool.0.lock().expect("nobody panicked").hosts.is_empty(), "what was under way is not kept");
 }
 
 #[tokio::test]

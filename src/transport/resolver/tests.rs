@@ -69,7 +69,7 @@ fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
     options.ndots = 5;
     let dns = build(ResolverConfig::from_parts(None, search, servers), options).expect("a resolver");
     let resolver = Resolver::with_files("/nonexistent".into(), "/nonexistent".into(), Duration::from_millis(500));
-    *resolver.system.dns.lock().expect("nobody panicked") = Some(dns);
+    *resolver.system.dns.lock().expect("nobody panicked") = Dns::Open(Box::new(dns));
     resolver
 }
 
@@ -160,6 +160,16 @@ async fn a_look_up_that_everybody_gave_up_leaves_nothing_for_the_next() {
         assert!(given_up.is_err());
     }
     assert!(resolver.under_way.lock().expect("nobody panicked").len() <= 1);
+}
+
+#[tokio::test]
+async fn a_resolver_that_is_closed_asks_no_server_again() {
+    let (_directory, resolver) = files("10.0.0.1 known", Some("nameserver 127.0.0.1"));
+    resolver.close();
+    let error = resolver.lookup("unknown").await.expect_err("it is closed").to_string();
+    assert!(error.contains("stopped"), "{error}");
+    resolver.lookup("known").await.expect("the hosts file is still read");
+    assert!(matches!(*resolver.system.dns.lock().expect("nobody panicked"), Dns::Closed));
 }
 
 #[tokio::test]
