@@ -31,7 +31,7 @@ const OPENING: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages handed to one call of `send`, at most: what one turn of a busy raft has for a peer. Fewer when the window
 /// leaves room for fewer; never held back to fill it.
-const SEND_BATCH: u64 = 64;
+const SEND_BATCH: u64 = 256;
 /// Bytes of one piece of a snapshot's body, as a file is read.
 const PIECE: usize = 256 << 10;
 /// The index of the one snapshot.
