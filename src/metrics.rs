@@ -512,6 +512,8 @@ pub struct Incoming {
     pub processed: [u64; KINDS],
     /// Not taken, by type and reason.
     pub rejected: Tally<(usize, RejectReason)>,
+    /// What the peer sent that could not be read, by channel and kind.
+    pub frame_errors: Tally<(Channel, &'static str)>,
     /// The time that the application took for a batch.
     pub process_seconds: Histogram,
     /// Bytes of frames, link heartbeats included, by channel.
@@ -572,8 +574,6 @@ pub struct Link {
     pub attempts: Tally<(Channel, AttemptResult)>,
     /// Ends of open streams.
     pub losses: Tally<(Channel, Direction, LossReason)>,
-    /// What the peer sent that could not be read, by channel and kind.
-    pub frame_errors: Tally<(Channel, &'static str)>,
     /// Since when the peer is active (etcd's `ActiveSince`).
     pub active_since: Option<SystemTime>,
     /// How often it went from active to inactive: etcd's `disconnected_peers_total`.

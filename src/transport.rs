@@ -103,8 +103,6 @@ struct Inner {
     /// What comes from members that are neither peer nor remote.
     strangers: Inbox,
     unroutable: Mutex<Tally<&'static str>>,
-    /// What strangers sent that could not be read.
-    undecodable: Mutex<Tally<(Channel, &'static str)>>,
     snapshots: Option<SnapshotStore>,
     receiving: Semaphore,
     receiving_others: Semaphore,
@@ -240,7 +238,6 @@ impl Builder {
             changes: Mutex::default(),
             strangers: Inbox::new(),
             unroutable: Mutex::default(),
-            undecodable: Mutex::default(),
             snapshots: self.snapshots,
             receiving: Semaphore::new(shared.limits.snapshots),
             receiving_others: Semaphore::new(1),
@@ -446,7 +443,6 @@ impl Transport {
             local: self.inner.shared.identity.member,
             peers: self.peers(),
             strangers: self.inner.strangers.ledger(),
-            strangers_frame_errors: self.inner.undecodable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             unroutable: self.inner.unroutable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             tls: self.inner.tls.as_ref().map(Tls::status),
         }
@@ -608,11 +604,8 @@ impl Transport {
     /// Counts what could not be read from a request.
     pub(crate) fn undecodable(&self, from: Option<MemberId>, channel: Channel, kind: &'static str) {
         match from.and_then(|from| self.peer(from)) {
-            Some(peer) => peer.link(|link| {
-                link.frame_errors.add((channel, kind), 1);
-                link.received_failures += 1;
-            }),
-            None => self.inner.undecodable.lock().unwrap_or_else(PoisonError::into_inner).add((channel, kind), 1),
+            Some(peer) => peer.unreadable(channel, kind),
+            None => self.inner.strangers.unreadable(channel, kind),
         }
     }
 

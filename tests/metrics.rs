@@ -57,6 +57,7 @@ fn busy_peer() -> PeerStatus {
     incoming.received[Channel::Pipeline as usize][kind_index(4711)] = 1;
     incoming.processed[RESPONSE] = 5;
     incoming.rejected.add((kind_index(4711), RejectReason::Refused), 1);
+    incoming.frame_errors.add((Channel::MsgApp, "length"), 1);
     incoming.waiting = 2;
     incoming.bytes[Channel::Message as usize] = 70;
     incoming.etcd_bytes = 80;
@@ -72,7 +73,6 @@ fn busy_peer() -> PeerStatus {
     link.stream_up[0][Direction::Out as usize] = true;
     link.attempts.add((Channel::MsgApp, AttemptResult::Timeout), 4);
     link.losses.add((Channel::Message, Direction::In, LossReason::Eof), 1);
-    link.frame_errors.add((Channel::MsgApp, "length"), 1);
     link.active_since = Some(UNIX_EPOCH);
     link.disconnected = 1;
     link.sent_failures = 3;

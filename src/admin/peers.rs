@@ -47,7 +47,7 @@ pub(super) fn answer(source: &StatusSource, gate: &Gate) -> Response {
 
 /// The document, a peer at a time.
 fn pieces(status: TransportStatus) -> impl Iterator<Item = Bytes> {
-    let TransportStatus { local, peers, strangers, strangers_frame_errors: _, unroutable, tls } = status;
+    let TransportStatus { local, peers, strangers, unroutable, tls } = status;
     let head = format!("{{\"local\":\"{local}\",\"peers\":[");
     let mut tail = Vec::from(*b"],\"strangers\":");
     write_json(&mut tail, &view::incoming(&strangers));

@@ -205,17 +205,17 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "What a peer sent that could not be read.",
         kind: Kind::Counter,
         labels: &["peer", "channel", "kind"],
-        of: Of::Members(|member, samples| {
-            let errors = &member.status.link.frame_errors;
+        of: Of::Senders(|incoming, peer, samples| {
+            let errors = &incoming.frame_errors;
             let of_streams =
                 STREAMS.iter().flat_map(|channel| FrameErrorKind::ALL.map(|kind| (*channel, kind.label())));
             for (channel, kind) in of_streams.clone() {
-                samples.count(&[member.id, channel.label(), kind], errors.of((channel, kind)));
+                samples.count(&[peer, channel.label(), kind], errors.of((channel, kind)));
             }
             // What a stream's frames cannot be wrong in, and other channels: on first use.
             let others = errors.iter().filter(|(key, _)| !of_streams.clone().any(|known| known == *key));
             for ((channel, kind), count) in others {
-                samples.count(&[member.id, channel.label(), kind], count);
+                samples.count(&[peer, channel.label(), kind], count);
             }
         }),
     },

@@ -115,6 +115,11 @@ impl Inbox {
         state.last_read = Some(Instant::now());
     }
 
+    /// Counts what could not be read.
+    pub(crate) fn unreadable(&self, channel: Channel, kind: &'static str) {
+        self.lock().ledger.frame_errors.add((channel, kind), 1);
+    }
+
     /// When a frame was last read from the peer, on any stream.
     pub(crate) fn last_read(&self) -> Option<Instant> {
         self.lock().last_read

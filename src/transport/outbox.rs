@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::{
@@ -82,6 +83,13 @@ pub(crate) struct Posting {
     pub(crate) size: usize,
     since: Instant,
     span: Option<MessageSpan>,
+}
+
+impl Posting {
+    /// Its place in its trace, when it is traced.
+    pub(crate) fn traceparent(&self) -> Option<HeaderValue> {
+        self.span.as_ref().and_then(MessageSpan::traceparent)
+    }
 }
 
 /// What it takes to trace a message.

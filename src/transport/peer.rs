@@ -157,6 +157,12 @@ impl Peer {
         }
     }
 
+    /// Counts what the peer sent and could not be read.
+    pub(crate) fn unreadable(&self, channel: Channel, kind: &'static str) {
+        self.inbox.unreadable(channel, kind);
+        self.link(|link| link.received_failures += 1);
+    }
+
     /// A decoder for a stream of this kind that the peer writes.
     pub(crate) fn decoder(&self, kind: StreamKind) -> StreamDecoder {
         StreamDecoder::new(kind, self.shared.identity.member, self.id, self.shared.limits.frames())

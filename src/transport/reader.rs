@@ -1,12 +1,10 @@
 //! The reader of a stream: dials the peer, reads what it writes without end, dials again (etcd: `streamReader`).
 
 use std::{
-    future::poll_fn,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
@@ -21,7 +19,7 @@ use crate::{
     metrics::{AttemptResult, Direction, LossReason},
     telemetry,
     transport::{
-        client::{Connection, DialError, empty, failure::innermost},
+        client::{Connection, DialError, drive, empty, failure::innermost},
         peer::Peer,
         urls::PeerUrl,
     },
@@ -148,7 +146,7 @@ impl Reader {
         let mut driver: Driver = Box::pin(driver.fuse());
         let answer = {
             let answer = pin!(sender.send_request(request));
-            timeout(READ_DEADLINE, alongside(answer, &mut driver)).await
+            timeout(READ_DEADLINE, drive(&mut driver, answer)).await
         };
         let answer = match answer {
             Ok(Ok(answer)) => answer,
@@ -169,7 +167,7 @@ impl Reader {
         }
         let text = {
             let text = pin!(text(&mut body));
-            timeout(READ_DEADLINE, alongside(text, &mut driver)).await.unwrap_or_default()
+            timeout(READ_DEADLINE, drive(&mut driver, text)).await.unwrap_or_default()
         };
         Err(match version {
             Ok(_) => Refusal { result: classify(head.status, &text), why: format!("answered {}: {text}", head.status) },
@@ -222,10 +220,7 @@ impl Stream {
             expected = messages.len().min(BATCH_EXPECTED);
             peer.received(kind.channel(), &mut messages);
             if let Err(error) = outcome {
-                peer.link(|link| {
-                    link.frame_errors.add((kind.channel(), error.kind.label()), 1);
-                    link.received_failures += 1;
-                });
+                peer.unreadable(kind.channel(), error.kind.label());
                 return (LossReason::Frame, Some(error.to_string()));
             }
         }
@@ -235,7 +230,7 @@ impl Stream {
         match self.decoder.finish() {
             Ok(()) => (LossReason::Eof, None),
             Err(error) => {
-                peer.link(|link| link.frame_errors.add((kind.channel(), error.kind.label()), 1));
+                peer.unreadable(kind.channel(), error.kind.label());
                 (LossReason::Frame, Some(error.to_string()))
             }
         }
@@ -259,7 +254,7 @@ impl Stream {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             let (body, driver) = (&mut self.body, &mut self.driver);
-            let frame = alongside(pin!(body.frame()), driver).await;
+            let frame = drive(driver, body.frame()).await;
             match frame {
                 None => return None,
                 Some(Err(error)) => return Some(Err(io::Error::other(error))),
@@ -273,20 +268,6 @@ impl Stream {
             }
         }
     }
-}
-
-/// Drives a connection until something that it carries is ready.
-async fn alongside<F: Future>(mut future: Pin<&mut F>, driver: &mut Driver) -> F::Output {
-    poll_fn(|context| {
-        if let Poll::Ready(output) = future.as_mut().poll(context) {
-            return Poll::Ready(output);
-        }
-        // What the connection has read just now is taken in the same turn, and what it read before it ended, too.
-        match driver.as_mut().poll(context) {
-            Poll::Pending | Poll::Ready(()) => future.as_mut().poll(context),
-        }
-    })
-    .await
 }
 
 async fn text(body: &mut Incoming) -> String {

@@ -2,7 +2,7 @@
 
 use crate::{
     id::MemberId,
-    metrics::{Channel, Incoming, Link, Outgoing, Tally},
+    metrics::{Incoming, Link, Outgoing, Tally},
     tls::TlsStatus,
     transport::urls::PeerUrl,
 };
@@ -37,8 +37,6 @@ pub struct TransportStatus {
     pub peers: Vec<PeerStatus>,
     /// What came from members that are neither peer nor remote: the label `other`.
     pub strangers: Incoming,
-    /// What they sent that could not be read, by channel and kind.
-    pub strangers_frame_errors: Tally<(Channel, &'static str)>,
     /// Messages to nobody (`no_destination`) or to whom we do not know (`unknown_peer`).
     pub unroutable: Tally<&'static str>,
     /// How its certificates do; none without TLS.

@@ -99,7 +99,7 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
     chunked.resize(chunked.len() + (1 << 20) + 1, 0);
     assert_eq!(member.ask(&chunked).await.status, 413);
     let peers = member.transport.peers();
-    let errors = &peers.iter().find(|peer| peer.id.0 == 2).unwrap().link.frame_errors;
+    let errors = &peers.iter().find(|peer| peer.id.0 == 2).unwrap().incoming.frame_errors;
     assert_eq!(errors.total(), 2);
 }
 
@@ -159,7 +159,7 @@ async fn a_message_that_swells_when_it_is_decoded_is_refused_before_the_applicat
 /// What peer 2 sent that was not taken.
 fn errors(member: &Member, of: (Channel, &'static str)) -> u64 {
     let peers = member.transport.peers();
-    peers.iter().find(|peer| peer.id.0 == 2).unwrap().link.frame_errors.of(of)
+    peers.iter().find(|peer| peer.id.0 == 2).unwrap().incoming.frame_errors.of(of)
 }
 
 #[tokio::test]

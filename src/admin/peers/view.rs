@@ -168,7 +168,7 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
         streams: streams(status),
         attempts: attempts(link),
         losses: losses(link),
-        frame_errors: frame_errors(link),
+        frame_errors: frame_errors(&status.incoming),
         outgoing: outgoing(&status.outgoing),
         incoming: incoming(&status.incoming),
         snapshots: Ways {
@@ -214,8 +214,9 @@ fn losses(link: &Link) -> Vec<Losses> {
     link.losses.iter().map(row).collect()
 }
 
-fn frame_errors(link: &Link) -> Vec<FrameErrors> {
-    link.frame_errors
+fn frame_errors(incoming: &Incoming) -> Vec<FrameErrors> {
+    incoming
+        .frame_errors
         .iter()
         .map(|((channel, kind), count)| FrameErrors { channel: channel.label(), kind, count })
         .collect()
