@@ -1,6 +1,6 @@
 # make            builds the release binary
-# make test       unit and integration tests; what a machine lacks is named as not run
-# make test-all   those, and the tests that need other programs or minutes
+# make test       the tests that fit in a quarter of an hour; what a machine lacks is named as not run
+# make test-all   all of them, up to 90 minutes; what passed on this very tree is not run again
 # make soak       the long tests alone, in release
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
 # make bench-compare   this transport beside etcd's own, in interleaved pairs (an hour; goes on where it was)

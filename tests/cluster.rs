@@ -21,6 +21,8 @@ mod http_client;
 mod ledger;
 #[path = "cluster/process.rs"]
 mod process;
+#[path = "support/tier.rs"]
+mod tier;
 
 use history::History;
 use ledger::Scrape;

@@ -52,8 +52,7 @@ impl History {
     /// Asks porcupine. Where there is no Go, says so and checks nothing.
     pub(crate) fn check(&self) {
         let Some(checker) = build() else {
-            // Past the capture of the test's output: what was not run is seen.
-            let _ = std::io::stderr().write_all(b"not run: linearizability (no Go)\n");
+            crate::tier::not_run("linearizability of the clusters' histories: there is no Go on this machine");
             return;
         };
         let mut child =
