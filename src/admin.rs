@@ -16,12 +16,14 @@ use prometheus::Registry;
 use self::pieces::Gate;
 use crate::{metrics::Options, transport::status::TransportStatus};
 
+mod about;
 pub mod health;
 mod listener;
 mod metrics;
 pub mod peers;
 mod pieces;
 
+pub use about::{About, AboutSource, RaftView, Role};
 pub use health::{Check, Health};
 pub use listener::serve;
 
@@ -41,6 +43,8 @@ pub struct Admin {
     pub transport: Option<StatusSource>,
     /// What is shown of the transport.
     pub options: Options,
+    /// Who this member is: `Arc::new(About::default)` where that is nobody's business.
+    pub about: AboutSource,
     /// The health checks.
     pub health: HealthSource,
 }
@@ -49,8 +53,8 @@ pub struct Admin {
 pub fn router(admin: Admin) -> Router {
     let mut router = health::router(admin.health.clone());
     if let Some(source) = admin.transport.clone() {
-        let gate = Arc::new(Gate::new());
-        router = router.route("/api/peers", get(move || ready(peers::answer(&source, &gate))));
+        let (about, health, gate) = (admin.about.clone(), admin.health.clone(), Arc::new(Gate::new()));
+        router = router.route("/api/peers", get(move || ready(peers::answer(&source, &about, &health, &gate))));
     }
     let state = Arc::new((admin, Gate::new()));
     let metrics = move || {

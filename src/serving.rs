@@ -39,9 +39,14 @@ impl Serving {
     ) -> Result<Self, ServingError> {
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        let (transport, health) = (node.transport().clone(), node.health());
-        let router =
-            admin::router(Admin { registry, transport: Some(Arc::new(move || transport.status())), options, health });
+        let transport = node.transport().clone();
+        let router = admin::router(Admin {
+            registry,
+            transport: Some(Arc::new(move || transport.status())),
+            options,
+            about: node.about(),
+            health: node.health(),
+        });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for listener in listeners {

@@ -107,6 +107,7 @@ struct Inner {
     receiving: Semaphore,
     receiving_others: Semaphore,
     tls: Option<Tls>,
+    started: SystemTime,
     stop: CancellationToken,
     /// Ends the tasks of a transport that nobody stopped.
     _ends: DropGuard,
@@ -242,6 +243,7 @@ impl Builder {
             receiving: Semaphore::new(shared.limits.snapshots),
             receiving_others: Semaphore::new(1),
             tls: self.tls,
+            started: SystemTime::now(),
             _ends: stop.clone().drop_guard(),
             stop,
             shared,
@@ -441,6 +443,9 @@ impl Transport {
     pub fn status(&self) -> TransportStatus {
         TransportStatus {
             local: self.inner.shared.identity.member,
+            cluster: Some(self.inner.shared.identity.cluster),
+            started: Some(self.inner.started),
+            probe: self.inner.shared.probe.when_on(),
             peers: self.peers(),
             strangers: self.inner.strangers.ledger(),
             unroutable: self.inner.unroutable.lock().unwrap_or_else(PoisonError::into_inner).clone(),

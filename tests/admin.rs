@@ -15,8 +15,8 @@ use std::{
 use prometheus::Registry;
 use rafthttp::{
     PeerStatus, TransportStatus,
-    admin::{self, Admin, Check, Health},
-    id::MemberId,
+    admin::{self, About, Admin, Check, Health, RaftView, Role},
+    id::{ClusterId, MemberId},
     metrics::{Channel, DropReason, Options, RaftStatus, raft_collector},
 };
 use scrape::Scrape;
@@ -46,7 +46,19 @@ fn status() -> TransportStatus {
     peer.outgoing.sent[Channel::MsgApp as usize][3] = 1;
     peer.outgoing.dropped.add((3, Channel::MsgApp, DropReason::QueueFull), 1);
     peer.link.last_error = Some((UNIX_EPOCH + Duration::from_millis(1_500), "it \"broke\"".to_owned()));
-    TransportStatus { local: MemberId(1), peers: vec![peer], ..TransportStatus::default() }
+    TransportStatus {
+        local: MemberId(1),
+        cluster: Some(ClusterId(0x1000)),
+        started: Some(UNIX_EPOCH),
+        probe: Some((Duration::from_secs(1), Duration::from_millis(700))),
+        peers: vec![peer],
+        ..TransportStatus::default()
+    }
+}
+
+fn about() -> About {
+    let raft = RaftView { role: Role::PreCandidate, term: 7, leader: None, commit: 5, applied: 4 };
+    About { name: "n\"1\"".to_owned(), raft: Some(raft) }
 }
 
 struct Server {
@@ -73,6 +85,7 @@ impl Server {
             registry,
             transport: Some(Arc::new(status)),
             options: Options::default(),
+            about: Arc::new(about),
             health: Arc::new(health),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
@@ -177,6 +190,27 @@ async fn peers_are_shown_as_json() {
     assert_eq!(peer["outgoing"]["balanced"], true);
     assert_eq!(peer["streams"].as_array().map(Vec::len), Some(4));
     assert_eq!(peer["last_error"], serde_json::json!({"time": "1970-01-01T00:00:01.5Z", "error": "it \"broke\""}));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_member_says_who_it_is() {
+    let server = Server::start().await;
+    server.healthy.store(false, SeqCst);
+    let (_, body) = server.get("/api/peers").await;
+    let document: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(document["name"], "n\"1\"");
+    assert_eq!(document["cluster"], "1000");
+    assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(document["started"], "1970-01-01T00:00:00Z");
+    assert!(document["time"].as_str().is_some_and(|time| time > "2026" && time.ends_with('Z')), "{document}");
+    assert_eq!(document["probe"], serde_json::json!({"interval_seconds": 1.0, "timeout_seconds": 0.7}));
+    let raft = serde_json::json!({"role": "pre_candidate", "term": 7, "leader": null, "commit": 5, "applied": 4});
+    assert_eq!(document["raft"], raft);
+    let checks = serde_json::json!([
+        {"name": "disk", "failure": null}, {"name": "leader", "failure": "RAFT NO LEADER"},
+    ]);
+    assert_eq!(document["checks"], checks);
     server.stop().await;
 }
 

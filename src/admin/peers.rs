@@ -1,10 +1,15 @@
 //! `/api/peers`: everything about every peer, as JSON.
 //!
 //! Field names are stable; fields may be added. IDs are hexadecimal, times RFC 3339, durations seconds. What is not
-//! known is `null`. Counts that never happened are left out of maps and lists.
+//! known is `null`. Counts that never happened are left out of maps and lists. `time` is when the answer was made, by the
+//! clock that all its other times are of; `checks` are those of `/readyz`.
 //!
 //! ```json
-//! {"local": "8e9e05c52164694d",
+//! {"local": "8e9e05c52164694d", "name": "n1", "cluster": "cdf818194e3a8c32", "version": "0.1.0",
+//!  "time": "2026-01-01T00:00:12.5Z", "started": "2026-01-01T00:00:00Z",
+//!  "probe": {"interval_seconds": 1.0, "timeout_seconds": 0.7},
+//!  "raft": {"role": "follower", "term": 2, "leader": "91bc3c398fb3c146", "commit": 12, "applied": 12},
+//!  "checks": [{"name": "leader", "failure": null}],
 //!  "peers": [{
 //!    "id": "91bc3c398fb3c146", "name": "n2", "urls": ["http://127.0.0.1:2382"],
 //!    "remote": false, "paused": false, "active": true, "active_since": "2026-01-01T00:00:00Z",
@@ -36,19 +41,26 @@
 use axum::{body::Bytes, response::Response};
 use serde::Serialize;
 
-use super::{StatusSource, pieces::Gate};
+use super::{AboutSource, HealthSource, StatusSource, pieces::Gate};
 use crate::transport::status::TransportStatus;
 
+mod head;
 mod view;
 
-pub(super) fn answer(source: &StatusSource, gate: &Gate) -> Response {
-    gate.answer("application/json", || pieces(source()))
+pub(super) fn answer(source: &StatusSource, about: &AboutSource, health: &HealthSource, gate: &Gate) -> Response {
+    gate.answer("application/json", || {
+        let status = source();
+        let mut head = Vec::new();
+        write_json(&mut head, &head::head(&status, &about(), &health().ready));
+        pieces(head, status)
+    })
 }
 
-/// The document, a peer at a time.
-fn pieces(status: TransportStatus) -> impl Iterator<Item = Bytes> {
-    let TransportStatus { local, peers, strangers, unroutable, tls } = status;
-    let head = format!("{{\"local\":\"{local}\",\"peers\":[");
+/// The document, a peer at a time: the peers follow the fields of `head`.
+fn pieces(mut head: Vec<u8>, status: TransportStatus) -> impl Iterator<Item = Bytes> {
+    let TransportStatus { peers, strangers, unroutable, tls, .. } = status;
+    head.pop(); // the brace that ends it
+    head.extend_from_slice(b",\"peers\":[");
     let mut tail = Vec::from(*b"],\"strangers\":");
     write_json(&mut tail, &view::incoming(&strangers));
     tail.extend_from_slice(b",\"unroutable\":");

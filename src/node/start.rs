@@ -25,7 +25,7 @@ use super::{
     task::{End, Reports, Stopped, Task},
 };
 use crate::{
-    admin::{Check, Health, HealthSource},
+    admin::{AboutSource, Check, Health, HealthSource},
     id::{ClusterId, MemberId},
     metrics,
     server::{ConnectionLimits, ConnectionMetrics, Server},
@@ -164,6 +164,12 @@ impl Node {
     /// The state of its raft.
     pub fn raft_status(&self) -> RaftStatus {
         self.inner.shared.status()
+    }
+
+    /// Who it is: its name, and the state of its raft in short.
+    pub fn about(&self) -> AboutSource {
+        let shared = self.inner.shared.clone();
+        Arc::new(move || shared.status().about())
     }
 
     /// Its health checks: `running` and `takes_part` say whether raft works here, `leader` and `caught_up` whether it

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::members::Membership;
 use crate::{
-    admin::Check,
+    admin::{self, About, Check, RaftView},
     id::{ClusterId, MemberId},
     metrics,
 };
@@ -85,6 +85,20 @@ impl RaftStatus {
         ]
     }
 
+    /// As the admin endpoints show it.
+    pub(super) fn about(&self) -> About {
+        let role = match self.role {
+            Role::Leader => admin::Role::Leader,
+            Role::Candidate => admin::Role::Candidate,
+            Role::PreCandidate => admin::Role::PreCandidate,
+            Role::Follower if self.is_learner => admin::Role::Learner,
+            Role::Follower => admin::Role::Follower,
+        };
+        let leader = Some(self.leader).filter(|leader| leader.0 != 0);
+        let raft = RaftView { role, term: self.term, leader, commit: self.commit, applied: self.applied };
+        About { name: self.name.clone(), raft: Some(raft) }
+    }
+
     /// As etcd's metrics of its raft show it.
     pub(super) fn metrics(&self) -> metrics::RaftStatus {
         metrics::RaftStatus {
@@ -150,6 +164,15 @@ mod tests {
         assert_eq!(failures(halted), ["lost data"]);
         assert_eq!(failures(RaftStatus { leader: MemberId(0), ..healthy() })[0], "no leader");
         assert_eq!(failures(RaftStatus { applied: 0, leader_commit: 0, ..healthy() }).len(), 1);
+    }
+
+    #[test]
+    fn a_follower_without_a_vote_is_a_learner_and_nobody_is_no_leader() {
+        let raft = |status: RaftStatus| status.about().raft.expect("a member of a cluster runs raft");
+        assert_eq!(raft(healthy()).role, admin::Role::Follower);
+        assert_eq!(raft(healthy()).leader, Some(MemberId(2)));
+        assert_eq!(raft(RaftStatus { is_learner: true, ..healthy() }).role, admin::Role::Learner);
+        assert_eq!(raft(RaftStatus { leader: MemberId(0), ..healthy() }).leader, None);
     }
 
     #[tokio::test]

@@ -45,6 +45,11 @@ impl ProbeConfig {
     pub(crate) fn is_on(&self) -> bool {
         !self.interval.is_zero()
     }
+
+    /// Interval and time-out; none where there are no probes.
+    pub(crate) fn when_on(&self) -> Option<(Duration, Duration)> {
+        self.is_on().then_some((self.interval, self.timeout))
+    }
 }
 
 impl Default for ProbeConfig {

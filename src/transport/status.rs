@@ -1,7 +1,9 @@
 //! What the transport says about itself: the source of `/metrics` and `/api/peers`.
 
+use std::time::{Duration, SystemTime};
+
 use crate::{
-    id::MemberId,
+    id::{ClusterId, MemberId},
     metrics::{Incoming, Link, Outgoing, Tally},
     tls::TlsStatus,
     transport::urls::PeerUrl,
@@ -33,6 +35,12 @@ pub struct PeerStatus {
 pub struct TransportStatus {
     /// This member.
     pub local: MemberId,
+    /// Its cluster, where it is known.
+    pub cluster: Option<ClusterId>,
+    /// When it started.
+    pub started: Option<SystemTime>,
+    /// How often its peers are probed, and how long a probe may take; none where they are not.
+    pub probe: Option<(Duration, Duration)>,
     /// Peers and remotes by ID.
     pub peers: Vec<PeerStatus>,
     /// What came from members that are neither peer nor remote: the label `other`.

@@ -1,0 +1,56 @@
+//! The member's own fields in the JSON of `/api/peers`.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::view::rfc3339;
+use crate::{
+    admin::{About, Check, RaftView},
+    id::{ClusterId, MemberId},
+    transport::status::TransportStatus,
+};
+
+#[derive(Serialize)]
+pub(super) struct Head<'a> {
+    local: MemberId,
+    name: &'a str,
+    cluster: Option<ClusterId>,
+    version: &'static str,
+    time: String,
+    started: Option<String>,
+    probe: Option<Probe>,
+    raft: Option<RaftView>,
+    checks: Vec<CheckState<'a>>,
+}
+
+#[derive(Serialize)]
+struct Probe {
+    interval_seconds: f64,
+    timeout_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct CheckState<'a> {
+    name: &'static str,
+    failure: Option<&'a str>,
+}
+
+pub(super) fn head<'a>(status: &TransportStatus, about: &'a About, checks: &'a [Check]) -> Head<'a> {
+    let probe = |(interval, timeout): (Duration, Duration)| Probe {
+        interval_seconds: interval.as_secs_f64(),
+        timeout_seconds: timeout.as_secs_f64(),
+    };
+    let check = |check: &'a Check| CheckState { name: check.name, failure: check.failure.as_deref() };
+    Head {
+        local: status.local,
+        name: &about.name,
+        cluster: status.cluster,
+        version: env!("CARGO_PKG_VERSION"),
+        time: rfc3339(SystemTime::now()),
+        started: status.started.map(rfc3339),
+        probe: status.probe.map(probe),
+        raft: about.raft,
+        checks: checks.iter().map(check).collect(),
+    }
+}
