@@ -87,3 +87,8 @@ debian_tool() {
         obtain "$3-$2" debian_file "$1" "$2" "usr/bin/$3"
     fi
 }
+
+# debian_command PACKAGE VERSION COMMAND: the installed command, whichever version, else the one in Debian's package.
+debian_command() {
+    command -v "$3" || (obtain "$3-$2" debian_file "$1" "$2" "usr/bin/$3")
+}

