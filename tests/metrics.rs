@@ -15,7 +15,7 @@ use std::{
 use prometheus::{Registry, TextEncoder};
 use rafthttp::{
     PeerStatus, TransportStatus,
-    id::MemberId,
+    id::{ClusterId, MemberId},
     metrics::{
         AttemptResult, Channel, Collector, Direction, DropReason, Exposition, LossReason, Options, ProbeResult,
         RaftStatus, RejectReason, TraceExportStatus, kind_index, raft_collector, trace_collector,
@@ -93,6 +93,7 @@ fn status() -> TransportStatus {
     remote.name = "<script>".to_owned();
     let mut status = TransportStatus {
         local: MemberId(0x8e9e_05c5_2164_694d),
+        cluster: Some(ClusterId(0xcdf8_1819_4e3a_8c32)),
         peers: vec![busy_peer(), remote],
         ..TransportStatus::default()
     };

@@ -354,6 +354,17 @@ pub(crate) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        // What joins a row of a scrape (an address) with what others call it (an ID).
+        name: "rafthttp_member_info",
+        help: "This member's ID and its cluster's.",
+        kind: Kind::Gauge,
+        labels: &["member", "cluster_id"],
+        of: Of::Transport(|status, samples| {
+            let cluster = status.cluster.map(|cluster| cluster.to_string()).unwrap_or_default();
+            samples.gauge(&[&status.local.to_string(), &cluster], 1.0);
+        }),
+    },
+    Family {
         name: "rafthttp_build_info",
         help: "The version of this program.",
         kind: Kind::Gauge,
