@@ -2,6 +2,7 @@
 //!
 //! | path | answers |
 //! |---|---|
+//! | `/` | the page that shows it all, live; its files are below `/page/` |
 //! | `/metrics` | Prometheus text, format 0.0.4 |
 //! | `/livez`, `/readyz` | `ok`, or 503 and the checks that failed; `?verbose` lists all, `?exclude=NAME` leaves one out |
 //! | `/livez/NAME`, `/readyz/NAME` | one check |
@@ -20,6 +21,7 @@ mod about;
 pub mod health;
 mod listener;
 mod metrics;
+mod page;
 pub mod peers;
 mod pieces;
 
@@ -54,6 +56,7 @@ pub fn router(admin: Admin) -> Router {
     let mut router = health::router(admin.health.clone());
     if let Some(source) = admin.transport.clone() {
         let (about, health, gate) = (admin.about.clone(), admin.health.clone(), Arc::new(Gate::new()));
+        router = router.merge(page::router());
         router = router.route("/api/peers", get(move || ready(peers::answer(&source, &about, &health, &gate))));
     }
     let state = Arc::new((admin, Gate::new()));

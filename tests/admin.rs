@@ -214,10 +214,75 @@ async fn a_member_says_who_it_is() {
     server.stop().await;
 }
 
+/// The value of a header in a head.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().filter_map(|line| line.split_once(": ")).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+#[tokio::test]
+async fn the_page_is_served_with_a_policy_that_lets_nothing_else_run() {
+    let server = Server::start().await;
+    let (status, head, body) = server.ask("GET", "/").await;
+    assert_eq!(status, 200);
+    assert_eq!(header(&head, "content-type"), Some("text/html; charset=utf-8"));
+    assert!(body.starts_with("<!doctype html>"), "{body}");
+    let policy = header(&head, "content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none';") && policy.contains("script-src 'self';"), "{policy}");
+    assert!(
+        !policy.contains("unsafe") && !policy.contains('*') && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
+    assert_eq!(header(&head, "x-content-type-options"), Some("nosniff"));
+    assert_eq!(header(&head, "cache-control"), Some("no-cache"));
+    for (path, content_type) in [
+        ("/page/page.css", "text/css; charset=utf-8"),
+        ("/page/page.js", "text/javascript; charset=utf-8"),
+        ("/page/icon.svg", "image/svg+xml"),
+    ] {
+        let (status, head, body) = server.ask("GET", path).await;
+        assert_eq!((status, header(&head, "content-type")), (200, Some(content_type)), "{path}");
+        assert!(header(&head, "content-security-policy").is_some() && !body.is_empty(), "{path}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_is_the_page_without_its_body_and_what_a_browser_has_is_not_sent_again() {
+    let server = Server::start().await;
+    let (_, got, page) = server.ask("GET", "/").await;
+    let (status, head, body) = server.ask("HEAD", "/").await;
+    assert_eq!((status, body.as_str()), (200, ""));
+    assert_eq!(header(&head, "content-length"), Some(page.len().to_string().as_str()));
+    assert_eq!(header(&head, "etag"), header(&got, "etag"));
+    let tag = header(&got, "etag").expect("a tag");
+    let (status, head, body) = server.ask("GET", &format!("/ HTTP/1.1\r\nIf-None-Match: {tag}\r\nX-Rest:")).await;
+    assert_eq!((status, body.as_str(), header(&head, "etag")), (304, "", Some(tag)));
+    let (status, ..) = server.ask("GET", "/ HTTP/1.1\r\nIf-None-Match: \"another\"\r\nX-Rest:").await;
+    assert_eq!(status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let server = Server::start().await;
+    for path in [
+        "/index.html",
+        "/page",
+        "/page/",
+        "/page/index.html",
+        "/page/../admin.rs",
+        "/favicon.ico",
+        "/page/%2e%2e/page.rs",
+    ] {
+        assert_eq!(server.get(path).await.0, 404, "{path}");
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn other_methods_are_refused() {
     let server = Server::start().await;
-    for path in ["/metrics", "/livez", "/readyz", "/health", "/api/peers"] {
+    for path in ["/", "/page/page.js", "/metrics", "/livez", "/readyz", "/health", "/api/peers"] {
         assert_eq!(server.ask("POST", path).await.0, 405, "{path}");
     }
     server.stop().await;

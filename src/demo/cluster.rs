@@ -113,7 +113,8 @@ impl Cluster {
             println!("{name:<8} {id:<17} {:<24} {:<24} {}/metrics", urls.peer.as_str(), urls.client, urls.metrics);
         }
         if let Some(Member { urls, .. }) = self.members.first() {
-            println!("\ntry  curl {}/api/peers", urls.metrics);
+            println!("\nopen {}/", urls.metrics);
+            println!("try  curl {}/api/peers", urls.metrics);
             println!("     curl -X PUT -d hello {0}/kv/greeting; curl {0}/kv/greeting", urls.client);
         }
     }

@@ -1,0 +1,136 @@
+//! The page at `/`: what `/api/peers` and `/api/events` say, drawn live in a browser.
+//!
+//! Hand-written, embedded in the binary, and nothing is loaded from elsewhere. Its files name each other and the
+//! endpoints by relative paths, so that it works behind a proxy that puts a prefix before them, too.
+
+use std::future::ready;
+
+use axum::{
+    Router,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A file of the page.
+#[derive(Clone, Copy)]
+struct File {
+    path: &'static str,
+    content_type: &'static str,
+    text: &'static str,
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+static FILES: &[File] = &[
+    File { path: "/", content_type: HTML, text: include_str!("page/index.html") },
+    File { path: "/page/page.css", content_type: CSS, text: include_str!("page/page.css") },
+    File { path: "/page/icon.svg", content_type: "image/svg+xml", text: include_str!("page/icon.svg") },
+    File { path: "/page/page.js", content_type: JAVASCRIPT, text: include_str!("page/page.js") },
+    File { path: "/page/poll.js", content_type: JAVASCRIPT, text: include_str!("page/poll.js") },
+    File { path: "/page/model.js", content_type: JAVASCRIPT, text: include_str!("page/model.js") },
+    File { path: "/page/peers.js", content_type: JAVASCRIPT, text: include_str!("page/peers.js") },
+    File { path: "/page/spark.js", content_type: JAVASCRIPT, text: include_str!("page/spark.js") },
+    File { path: "/page/matrix.js", content_type: JAVASCRIPT, text: include_str!("page/matrix.js") },
+    File { path: "/page/events.js", content_type: JAVASCRIPT, text: include_str!("page/events.js") },
+    File { path: "/page/format.js", content_type: JAVASCRIPT, text: include_str!("page/format.js") },
+    File { path: "/page/dom.js", content_type: JAVASCRIPT, text: include_str!("page/dom.js") },
+];
+
+/// Peers name themselves, and what they say is shown here: nothing runs or is drawn but what these files hold, should a
+/// name ever get where it is read as HTML.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    // Kept, and asked after each time: an upgrade shows at the next look.
+    (header::CACHE_CONTROL, "no-cache"),
+];
+
+pub(super) fn router() -> Router {
+    FILES.iter().fold(Router::new(), |router, file| {
+        let tag = format!("\"{:016x}\"", xxh3_64(file.text.as_bytes()));
+        router.route(file.path, get(move |headers: HeaderMap| ready(answer(file, &tag, &headers))))
+    })
+}
+
+fn answer(file: &'static File, tag: &str, headers: &HeaderMap) -> Response {
+    let head = (HEADERS, [(header::ETAG, tag)]);
+    if knows(headers, tag) {
+        (StatusCode::NOT_MODIFIED, head).into_response()
+    } else {
+        (head, [(header::CONTENT_TYPE, file.content_type)], file.text).into_response()
+    }
+}
+
+/// Whether the browser has it: `If-None-Match` is a list, and proxies that compress weaken its tags.
+fn knows(headers: &HeaderMap, tag: &str) -> bool {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.trim_start_matches("W/") == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What stands in quotes after `from ` or in `src=` and `href=`.
+    fn named(text: &str) -> BTreeSet<&str> {
+        let after = |mark: &'static str| text.split(mark).skip(1).filter_map(|rest| rest.split('"').next());
+        after("from \"").chain(after("src=\"")).chain(after("href=\"")).collect()
+    }
+
+    #[test]
+    fn the_files_name_each_other_and_nothing_elsewhere() {
+        let served: BTreeSet<&str> = FILES.iter().map(|file| file.path).collect();
+        let endpoints = ["metrics", "api/peers", "api/events", "readyz?verbose"];
+        let mut used = BTreeSet::from(["/".to_owned()]);
+        for file in FILES {
+            for name in named(file.text) {
+                let path = match name.strip_prefix("./") {
+                    Some(module) => format!("/page/{module}"),
+                    None => format!("/{name}"),
+                };
+                let known = served.contains(path.as_str());
+                assert!(known || endpoints.contains(&name) || name.starts_with('#'), "{}: {name}", file.path);
+                used.insert(path);
+            }
+            let elsewhere = file.text.matches("://").count() - file.text.matches("http://www.w3.org/").count();
+            assert_eq!(elsewhere, 0, "{} names an address", file.path);
+        }
+        assert!(served.iter().all(|path| used.contains(*path)), "a file is served that nothing uses");
+    }
+
+    #[test]
+    fn a_policy_that_forbids_inline_code_is_kept_by_the_files() {
+        for file in FILES {
+            for inline in
+                ["style=\"", "<style", "onclick=", "onload=", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval("]
+            {
+                assert!(!file.text.contains(inline), "{}: {inline}", file.path);
+            }
+            assert_eq!(file.text.matches("<script").count(), file.text.matches("<script type=\"module\" src=").count());
+        }
+    }
+
+    #[test]
+    fn a_browser_that_has_the_file_is_told_so() {
+        let having = |value: &str| {
+            let value = value.parse().expect("a header's value");
+            knows(&HeaderMap::from_iter([(header::IF_NONE_MATCH, value)]), "\"1f\"")
+        };
+        assert!(having("\"1f\"") && having("W/\"1f\"") && having("\"2\", \"1f\"") && having("*"));
+        assert!(!having("\"1\"") && !having("") && !knows(&HeaderMap::new(), "\"1f\""));
+    }
+}
