@@ -5,7 +5,7 @@
 //! span is made, alike on both ends. Spans carry the IDs that they must have as fields; the exporter takes them from
 //! there.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use http::HeaderValue;
 
@@ -16,8 +16,9 @@ mod message;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod sampler;
+mod traceparent;
 
-pub use event::{EventSpan, ProbeTrace, dial_span, snapshot_span, stream_attached, stream_lost, tls_reloaded};
+pub use event::{EventSpan, ProbeTrace, dial_span, probed, snapshot_span, stream_attached, stream_lost, tls_reloaded};
 #[cfg(feature = "otlp")]
 pub use logging::{InitError, LogFormat, Telemetry, init};
 pub use message::{MessageSpan, receive_span, send_span};
@@ -95,8 +96,22 @@ impl TraceContext {
 
     /// The value of the header `traceparent` (W3C Trace Context, version 00).
     fn traceparent(self, sampled: bool) -> HeaderValue {
-        let Self { trace, span } = self;
-        let text = format!("00-{trace}-{span}-0{}", u8::from(sampled));
+        let text = format!("00-{self}-0{}", u8::from(sampled));
         HeaderValue::try_from(text).expect("hexadecimal digits and hyphens are a header value")
     }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.trace, self.span)
+    }
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The other end of its connection, where that is known.
+    pub address: Option<SocketAddr>,
+    /// The span that it was made in, where it names one that is kept.
+    pub span: Option<TraceContext>,
 }

@@ -18,7 +18,7 @@ use tokio_util::{
 use crate::{
     id::{ClusterId, MemberId},
     metrics::{self, Channel, DropReason, RejectReason, Tally},
-    telemetry::Sampler,
+    telemetry::{Origin, Sampler},
     tls::Tls,
     wire::{
         message::message_size,
@@ -385,12 +385,16 @@ impl Transport {
             self.unroutable(to.0, 1);
             return self.snapshot_failed(to);
         };
-        if let Err(reason) = peer.outbox.begin_snapshot(&message, &self.inner.shared.limits) {
+        let shared = &self.inner.shared;
+        let span = outbox::send_span(&shared.sampler, &message, Channel::Snapshot, message_size(&message));
+        if let Err(reason) = peer.outbox.begin_snapshot(&message, &shared.limits) {
+            if let Some(span) = span {
+                span.failed(reason.label());
+            }
             tracing::warn!(peer = %to, reason = reason.label(), "snapshot not sent");
             return self.snapshot_failed(to);
         }
-        let shared = &self.inner.shared;
-        shared.tasks.spawn_on(snapshot::sender::send(peer, message, body), &shared.runtime);
+        shared.tasks.spawn_on(snapshot::sender::send(peer, message, body, span), &shared.runtime);
     }
 
     /// Drops everything to and from a peer while its connections stay, until [`Self::mend_peer`]: a test hook (etcd's
@@ -596,14 +600,28 @@ impl Transport {
         kind: StreamKind,
         from: MemberId,
         connection: Option<Arc<IoStatus>>,
+        origin: &Origin,
     ) -> Option<StreamBody> {
         let peer = self.peer(from).filter(|peer| !peer.is_remote())?;
-        StreamBody::attach(peer, kind, connection)
+        StreamBody::attach(peer, kind, connection, origin)
     }
 
     /// Takes the message of one `POST /raft`, and waits for the application.
-    pub(crate) async fn receive(&self, from: Option<MemberId>, message: Message, bytes: u64) -> Result<(), Rejected> {
-        self.process(from, Channel::Pipeline, message, bytes).await
+    pub(crate) async fn receive(
+        &self,
+        from: Option<MemberId>,
+        message: Message,
+        bytes: u64,
+        origin: Origin,
+    ) -> Result<(), Rejected> {
+        let peer = from.and_then(|from| self.peer(from));
+        let inbox = peer.as_ref().map_or(&self.inner.strangers, |peer| &peer.inbox);
+        match inbox::Answering::begin(inbox, Channel::Pipeline, &message, bytes) {
+            Ok(answering) => self.answer(from, message, answering, origin).await,
+            // Who is cut off looks like a network that swallows.
+            Err(RejectReason::Paused) => Ok(()),
+            Err(_) => Err(Rejected::one("stopped")),
+        }
     }
 
     /// Counts what could not be read from a request.
@@ -621,13 +639,17 @@ impl Transport {
         message: Message,
         envelope_bytes: u64,
         body: S,
+        origin: Origin,
     ) -> Result<(), SnapshotError>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
         let peer = from.and_then(|from| self.peer(from));
-        let mut receiving = snapshot::receiver::Receiving::begin(peer, &message);
-        let outcome = self.save_and_process(from, message, envelope_bytes, body, &mut receiving).await;
+        let trace = self.inner.shared.sampler.trace_id(&message);
+        let mut receiving = snapshot::receiver::Receiving::begin(peer, &message, trace, &origin);
+        // The span that the request names is the snapshot's, not its message's.
+        let origin = Origin { span: None, ..origin };
+        let outcome = self.save_and_process(from, message, envelope_bytes, body, &mut receiving, origin).await;
         receiving.end(&outcome);
         outcome
     }
@@ -639,6 +661,7 @@ impl Transport {
         envelope_bytes: u64,
         body: S,
         receiving: &mut snapshot::receiver::Receiving,
+        origin: Origin,
     ) -> Result<(), SnapshotError>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
@@ -669,25 +692,8 @@ impl Transport {
             answering.rejected(RejectReason::Failed);
             return Err(SnapshotError::Save(why));
         }
-        let outcome = self.answer(from, message, answering).await;
+        let outcome = self.answer(from, message, answering, origin).await;
         outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()))
-    }
-
-    async fn process(
-        &self,
-        from: Option<MemberId>,
-        channel: Channel,
-        message: Message,
-        bytes: u64,
-    ) -> Result<(), Rejected> {
-        let peer = from.and_then(|from| self.peer(from));
-        let inbox = peer.as_ref().map_or(&self.inner.strangers, |peer| &peer.inbox);
-        match inbox::Answering::begin(inbox, channel, &message, bytes) {
-            Ok(answering) => self.answer(from, message, answering).await,
-            // Who is cut off looks like a network that swallows.
-            Err(RejectReason::Paused) => Ok(()),
-            Err(_) => Err(Rejected::one("stopped")),
-        }
     }
 
     /// Hands one message over whose sender waits.
@@ -696,10 +702,11 @@ impl Transport {
         from: Option<MemberId>,
         message: Message,
         mut answering: inbox::Answering<'_>,
+        origin: Origin,
     ) -> Result<(), Rejected> {
         let size = message_size(&message);
         let peer = from.and_then(|from| self.peer(from));
-        let span = peer.and_then(|peer| peer.tracer().receive_span(&message, answering.channel(), size));
+        let span = peer.and_then(|peer| peer.tracer(origin).receive_span(&message, answering.channel(), size));
         answering.handed_over();
         let processing = self.inner.shared.raft.process(from.unwrap_or_default(), vec![message]);
         let outcome = self.until_stopped(processing).await;

@@ -10,12 +10,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use axum::http::Extensions;
+use axum::{extract::ConnectInfo, http::Extensions};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -219,11 +219,18 @@ pub(super) struct Connection {
     connections: Connections,
     number: u64,
     status: Arc<IoStatus>,
+    address: SocketAddr,
 }
 
 impl Connection {
-    pub(super) fn new(seat: &Seat, status: Arc<IoStatus>) -> Self {
-        Self { connections: seat.connections.clone(), number: seat.number, status }
+    pub(super) fn new(seat: &Seat, status: Arc<IoStatus>, address: SocketAddr) -> Self {
+        Self { connections: seat.connections.clone(), number: seat.number, status, address }
+    }
+
+    /// The other end. On a listener that is not ours, what axum's `ConnectInfo` says, where it is there.
+    pub(super) fn address(extensions: &Extensions) -> Option<SocketAddr> {
+        let ours = extensions.get::<Self>().map(|connection| connection.address);
+        ours.or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address))
     }
 
     /// The connection is this peer's. Nothing to do on a listener that is not ours.

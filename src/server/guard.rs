@@ -9,6 +9,7 @@ use axum::{
 use crate::{
     id::MemberId,
     server::connections::Connection,
+    telemetry::{Origin, TraceContext},
     transport::{Identity, Transport},
     wire::{
         headers::{
@@ -140,6 +141,11 @@ pub(super) fn identify(transport: &Transport, request: &Request) -> Option<Membe
         Connection::identify(request.extensions(), peer);
     }
     id
+}
+
+/// Where a request came from: its connection, and the span that it names.
+pub(super) fn origin(request: &Request) -> Origin {
+    Origin { address: Connection::address(request.extensions()), span: TraceContext::of_request(request.headers()) }
 }
 
 /// The first check of every path but `/raft/probing`.

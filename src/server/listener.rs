@@ -1,6 +1,6 @@
 //! The port: accepts connections, within bounds, and ends them all when it stops.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -85,7 +85,7 @@ impl Server {
                     let Some(seat) = connections.seat(address.ip()) else { continue };
                     let (server, http, stop) = (Arc::clone(&server), http.clone(), stop.clone());
                     let span = tracing::debug_span!("connection", %address);
-                    tasks.spawn(async move { server.keep(http, socket, seat, stop).await }.instrument(span));
+                    tasks.spawn(async move { server.keep(http, socket, address, seat, stop).await }.instrument(span));
                 }
                 Err(error) => rest(&error, &connections).await,
             }
@@ -96,10 +96,17 @@ impl Server {
     }
 
     /// One connection, from its first byte to its end.
-    async fn keep(&self, http: http1::Builder, socket: TcpStream, seat: Seat, stop: CancellationToken) {
+    async fn keep(
+        &self,
+        http: http1::Builder,
+        socket: TcpStream,
+        address: SocketAddr,
+        seat: Seat,
+        stop: CancellationToken,
+    ) {
         let serving = async {
             let status = IoStatus::new(WRITE_DEADLINE);
-            let connection = Connection::new(&seat, Arc::clone(&status));
+            let connection = Connection::new(&seat, Arc::clone(&status), address);
             let Some(io) = stop.run_until_cancelled(self.open(socket, status)).await else { return Ok(()) };
             self.requests(http, io?, connection, &stop).await
         };

@@ -27,6 +27,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     if let Some(id) = from {
         transport.admit(id, guard::peer_urls(request.headers()));
     }
+    let origin = guard::origin(&request);
     let limits = transport.limits();
     let mut share = endpoint.budget.share(Sender::of(transport, from));
     let unreadable = |kind, refusal| {
@@ -39,7 +40,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     let message = decode_message(body, &limits.frames())
         .map_err(|error| unreadable(error.kind.label(), Refusal::UnmarshallingMessage))?;
     share.take_decoded(&message).map_err(|error| unreadable(error.label(), refusal_of(&error)))?;
-    transport.receive(from, message, bytes).await.map_err(|_| Refusal::ProcessingMessage)?;
+    transport.receive(from, message, bytes, origin).await.map_err(|_| Refusal::ProcessingMessage)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -9,6 +9,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     server::{Endpoint, guard},
+    telemetry,
     wire::headers::TEXT_PLAIN,
 };
 
@@ -20,6 +21,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
         && let Some(peer) = guard::identify(transport, &request).filter(|id| transport.is_peer(*id))
     {
         transport.admit(peer, None);
+        telemetry::probed(peer, &guard::origin(&request));
     }
     let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
     ([(header::CONTENT_TYPE, TEXT_PLAIN)], format!("{{\"OK\":true,\"Now\":\"{now}\"}}\n")).into_response()

@@ -41,6 +41,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     if let Some(id) = from {
         transport.admit(id, guard::peer_urls(request.headers()));
     }
+    let origin = guard::origin(&request);
     let mut share = endpoint.budget.share(Sender::of(transport, from));
     let mut data = SnapshotData { rest: Bytes::new(), reader: BodyReader::new(request.into_body()) };
     let limits = transport.limits();
@@ -59,7 +60,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
         let why = "a MsgSnap without a snapshot".to_owned();
         return Err(unreadable(NOT_A_SNAPSHOT, Refusal::DecodingEnvelope(why)));
     }
-    transport.receive_snapshot(from, message, envelope_bytes, data).await.map_err(|error| match error {
+    transport.receive_snapshot(from, message, envelope_bytes, data, origin).await.map_err(|error| match error {
         SnapshotError::Save(why) => Refusal::SavingSnapshot(why),
         SnapshotError::Process(why) => Refusal::ProcessingSnapshot(why),
     })?;

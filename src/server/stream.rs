@@ -52,7 +52,7 @@ fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
     }
     let connection: Option<Arc<IoStatus>> = Connection::status(request.extensions());
     // Not there: the transport stopped, or the peer was removed since we looked.
-    let body = transport.open_stream(kind, from, connection).ok_or(Refusal::Stopped)?;
+    let body = transport.open_stream(kind, from, connection, &guard::origin(request)).ok_or(Refusal::Stopped)?;
     Ok(Response::new(Body::new(body)))
 }
 

@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use http::HeaderValue;
 use tracing::{Level, Span, field};
 
-use super::{EVENT_TARGET, TraceContext};
+use super::{EVENT_TARGET, Origin, TraceContext, TraceId};
 use crate::{
     id::MemberId,
     metrics::{Channel, Direction, LossReason, ProbeResult},
@@ -30,10 +31,26 @@ impl EventSpan {
         self.span.record("error.message", field::display(detail));
     }
 
+    /// Says where the other end of its connection is. Call it once.
+    pub fn address(&self, address: SocketAddr) {
+        record_address(&self.span, address);
+    }
+
+    /// Where it is among the others.
+    pub fn context(&self) -> TraceContext {
+        self.context
+    }
+
     /// The header `traceparent` for the request that it is about. None when nobody looks at spans.
     pub fn traceparent(&self) -> Option<HeaderValue> {
         (!self.span.is_disabled()).then(|| self.context.traceparent(true))
     }
+}
+
+/// The two attributes by which OpenTelemetry's conventions name the other end of a connection.
+pub(super) fn record_address(span: &Span, address: SocketAddr) {
+    span.record("network.peer.address", field::display(address.ip().to_canonical()));
+    span.record("network.peer.port", i64::from(address.port()));
 }
 
 /// The dial of a stream: made before it, dropped when it is answered or has failed.
@@ -51,15 +68,29 @@ pub fn dial_span(peer: MemberId, channel: Channel, url: &str) -> EventSpan {
         raft.peer = %peer,
         raft.channel = channel.label(),
         url.full = url,
+        network.peer.address = field::Empty,
+        network.peer.port = field::Empty,
         error.type = field::Empty,
         error.message = field::Empty,
     );
     EventSpan { span, context }
 }
 
-/// A snapshot on its way to or from a peer: made when it begins, dropped when it has ended.
-pub fn snapshot_span(peer: MemberId, direction: Direction, term: u64, index: u64) -> EventSpan {
-    let context = TraceContext::random();
+/// A snapshot on its way to or from a peer: made when it begins, dropped when it has ended. It is in `trace`, that of
+/// its message, so that both ends meet there; on the receiving side the span that the request names is its parent, or,
+/// of another trace, a link.
+pub fn snapshot_span(
+    peer: MemberId,
+    direction: Direction,
+    (term, index): (u64, u64),
+    trace: TraceId,
+    origin: &Origin,
+) -> EventSpan {
+    let context = TraceContext { trace, ..TraceContext::random() };
+    let (parent, link) = match origin.span {
+        Some(sender) if sender.trace == trace => (Some(sender.span), None),
+        other => (None, other),
+    };
     let span = tracing::span!(
         target: EVENT_TARGET,
         parent: None,
@@ -69,41 +100,74 @@ pub fn snapshot_span(peer: MemberId, direction: Direction, term: u64, index: u64
         otel.status_code = field::Empty,
         trace_id = %context.trace,
         span_id = %context.span,
+        parent_id = parent.map(field::display),
+        link = link.map(field::display),
         raft.peer = %peer,
         raft.direction = direction.label(),
         raft.term = term as i64,
         raft.index = index as i64,
+        network.peer.address = field::Empty,
+        network.peer.port = field::Empty,
         error.type = field::Empty,
         error.message = field::Empty,
     );
-    EventSpan { span, context }
+    let span = EventSpan { span, context };
+    if let Some(address) = origin.address {
+        span.address(address);
+    }
+    span
 }
 
-/// Notes that a stream is open: `Out` for one that a peer asked for, `In` for one that we dialled.
-pub fn stream_attached(peer: MemberId, channel: Channel, direction: Direction) {
-    tracing::span!(
+/// Notes that a stream is open: `Out` for one that a peer asked for, `In` for one that we dialled. It belongs to the
+/// dial: the span that the request named, or our own. Says where it is, for [`stream_lost`].
+pub fn stream_attached(peer: MemberId, channel: Channel, direction: Direction, origin: &Origin) -> TraceContext {
+    let mut context = TraceContext::random();
+    if let Some(dial) = origin.span {
+        context.trace = dial.trace;
+    }
+    let span = tracing::span!(
         target: EVENT_TARGET,
         parent: None,
         Level::DEBUG,
         "raft.stream.attached",
+        otel.kind = if direction == Direction::Out { "server" } else { "internal" },
+        trace_id = %context.trace,
+        span_id = %context.span,
+        parent_id = origin.span.map(|dial| field::display(dial.span)),
         raft.peer = %peer,
         raft.channel = channel.label(),
         raft.direction = direction.label(),
+        network.peer.address = field::Empty,
+        network.peer.port = field::Empty,
     );
+    if let Some(address) = origin.address {
+        record_address(&span, address);
+    }
+    context
 }
 
-/// Notes that an open stream ended.
-pub fn stream_lost(peer: MemberId, channel: Channel, direction: Direction, reason: LossReason) {
+/// Notes that an open stream ended. It may have been open for days: a trace of its own, linked to where it was
+/// `attached`.
+pub fn stream_lost(
+    peer: MemberId,
+    channel: Channel,
+    direction: Direction,
+    reason: LossReason,
+    attached: Option<TraceContext>,
+) {
+    let clean = matches!(reason, LossReason::Stopped | LossReason::Eof | LossReason::Replaced);
     tracing::span!(
         target: EVENT_TARGET,
         parent: None,
         Level::DEBUG,
         "raft.stream.lost",
-        otel.status_code = if reason == LossReason::Stopped { "OK" } else { "ERROR" },
+        otel.status_code = if clean { "OK" } else { "ERROR" },
+        link = attached.map(field::display),
         raft.peer = %peer,
         raft.channel = channel.label(),
         raft.direction = direction.label(),
-        error.type = reason.label(),
+        raft.reason = reason.label(),
+        error.type = (!clean).then_some(reason.label()),
     );
 }
 
@@ -118,6 +182,27 @@ pub fn tls_reloaded(error: Option<&dyn fmt::Display>) {
         error.type = error.map(|_| "failed"),
         error.message = error.map(field::display),
     );
+}
+
+/// Notes that a peer probed us, where its request names a span that it keeps: probes are many.
+pub fn probed(peer: MemberId, origin: &Origin) {
+    let Some(asker) = origin.span else { return };
+    let span = tracing::span!(
+        target: EVENT_TARGET,
+        parent: None,
+        Level::DEBUG,
+        "raft.probed",
+        otel.kind = "server",
+        trace_id = %asker.trace,
+        span_id = %TraceContext::random().span,
+        parent_id = %asker.span,
+        raft.peer = %peer,
+        network.peer.address = field::Empty,
+        network.peer.port = field::Empty,
+    );
+    if let Some(address) = origin.address {
+        record_address(&span, address);
+    }
 }
 
 /// The trace of a probe. Probes are many, failed ones are rare: the span is made only when one has failed, as if it had

@@ -1,11 +1,11 @@
 //! The spans around a traced message.
 
-use std::fmt;
+use std::net::SocketAddr;
 
 use http::HeaderValue;
 use tracing::{Level, Span, field};
 
-use super::{MESSAGE_TARGET, SpanId, TraceContext, TraceId};
+use super::{MESSAGE_TARGET, Origin, SpanId, TraceContext, TraceId, event::record_address};
 use crate::{
     id::MemberId,
     metrics::{Channel, kind_index, kind_label},
@@ -26,21 +26,36 @@ struct Inner {
 /// up. `size` is the message's encoded length in bytes.
 pub fn send_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan {
     let context = TraceContext { trace, span: trace.send_span_id() };
-    open("raft.send", "producer", "send", context, None, message, size)
+    open("raft.send", "producer", "send", Place { context, parent: None, link: None }, message, size)
 }
 
 /// The span of a message on its way in (`raft.receive`): made when the message is decoded, dropped when the
-/// application has taken it or it is rejected. Its parent is the sender's span.
-pub fn receive_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan {
-    let context = TraceContext { trace, span: SpanId::random() };
-    open("raft.receive", "consumer", "process", context, Some(trace.send_span_id()), message, size)
+/// application has taken it or it is rejected. Its parent is the sender's span. `origin` is where it came from: a span
+/// that its request names and that is not the sender's by the rule becomes a link, since the rule is what both ends agree
+/// on.
+pub fn receive_span(trace: TraceId, message: &Message, size: usize, origin: &Origin) -> MessageSpan {
+    let sender = TraceContext { trace, span: trace.send_span_id() };
+    let place = Place {
+        context: TraceContext { trace, span: SpanId::random() },
+        parent: Some(sender.span),
+        link: origin.span.filter(|span| *span != sender),
+    };
+    let span = open("raft.receive", "consumer", "process", place, message, size);
+    if let Some(address) = origin.address {
+        span.address(address);
+    }
+    span
 }
 
 impl MessageSpan {
-    /// Says on which channel the message goes and where the other end is (`host:port`). Call it once.
-    pub fn channel(&self, channel: Channel, address: impl fmt::Display) {
+    /// Says on which channel the message goes. Call it once.
+    pub fn channel(&self, channel: Channel) {
         self.0.span.record("messaging.destination.name", channel.label());
-        self.0.span.record("network.peer.address", field::display(address));
+    }
+
+    /// Says where the other end of the connection is that carries the message. Call it once.
+    pub fn address(&self, address: SocketAddr) {
+        record_address(&self.0.span, address);
     }
 
     /// Says that the message did not get there, and why: the label of a [`crate::metrics::DropReason`] or
@@ -56,12 +71,18 @@ impl MessageSpan {
     }
 }
 
+/// Where a message's span is to be.
+struct Place {
+    context: TraceContext,
+    parent: Option<SpanId>,
+    link: Option<TraceContext>,
+}
+
 fn open(
     name: &'static str,
     kind: &'static str,
     operation: &'static str,
-    context: TraceContext,
-    parent: Option<SpanId>,
+    Place { context, parent, link }: Place,
     message: &Message,
     size: usize,
 ) -> MessageSpan {
@@ -77,11 +98,13 @@ fn open(
         trace_id = %context.trace,
         span_id = %context.span,
         parent_id = parent.map(field::display),
+        link = link.map(field::display),
         messaging.system = "raft",
         messaging.operation.type = operation,
         messaging.destination.name = field::Empty,
         messaging.message.body.size = size as i64,
         network.peer.address = field::Empty,
+        network.peer.port = field::Empty,
         raft.message.type = kind_label(kind_index(message.r#type)),
         raft.from = %MemberId(message.from),
         raft.to = %MemberId(message.to),

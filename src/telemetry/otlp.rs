@@ -1,7 +1,8 @@
 //! Export of spans by OTLP. The only file that names OpenTelemetry.
 //!
-//! The spans of the library carry their place as fields: `trace_id`, `span_id`, `parent_id`, `start_unix_nano`. The
-//! tracer here takes them off and builds the OpenTelemetry span exactly there. Only our own two targets are exported,
+//! The spans of the library carry their place as fields: `trace_id`, `span_id`, `parent_id`, `link` (another span, as
+//! `traceparent` writes it), `start_unix_nano`. The tracer here takes them off and builds the OpenTelemetry span exactly
+//! there. Only our own two targets are exported,
 //! so the exporter's own connections are not. What waits for the collector is bounded; what it does not take is
 //! counted and given up, so a slow or dead collector costs nothing else.
 
@@ -18,7 +19,8 @@ use std::{
 use opentelemetry::{
     Context, KeyValue, Value,
     trace::{
-        SpanBuilder, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer, TracerProvider,
+        Link, SpanBuilder, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
+        TracerProvider,
     },
 };
 use opentelemetry_otlp::ExporterBuildError;
@@ -270,13 +272,13 @@ impl Tracer for PlacedTracer {
         if place.start.is_some() {
             builder.start_time = place.start;
         }
+        builder.links = place.link.map(|link| vec![Link::with_context(link)]);
         let (Some(trace), Some(span)) = (place.trace, place.span) else {
             return self.0.build_with_context(builder, context);
         };
-        let context = place.parent.map_or_else(Context::new, |parent| {
-            let parent = SpanContext::new(trace, parent, TraceFlags::SAMPLED, true, TraceState::default());
-            Context::new().with_remote_span_context(parent)
-        });
+        let context = place
+            .parent
+            .map_or_else(Context::new, |parent| Context::new().with_remote_span_context(elsewhere(trace, parent)));
         NEXT_IDS.set(Some((trace, span)));
         let span = self.0.build_with_context(builder, &context);
         NEXT_IDS.set(None);
@@ -290,7 +292,13 @@ struct Place {
     trace: Option<TraceId>,
     span: Option<SpanId>,
     parent: Option<SpanId>,
+    link: Option<SpanContext>,
     start: Option<SystemTime>,
+}
+
+/// A span of another process, or one that is not built here.
+fn elsewhere(trace: TraceId, span: SpanId) -> SpanContext {
+    SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default())
 }
 
 impl Place {
@@ -309,6 +317,7 @@ impl Place {
             ("trace_id", Value::String(text)) => self.trace = TraceId::from_hex(text.as_str()).ok(),
             ("span_id", Value::String(text)) => self.span = SpanId::from_hex(text.as_str()).ok(),
             ("parent_id", Value::String(text)) => self.parent = SpanId::from_hex(text.as_str()).ok(),
+            ("link", Value::String(text)) => self.link = linked(text.as_str()),
             ("start_unix_nano", Value::I64(nanos)) => {
                 let since = u64::try_from(*nanos).map(Duration::from_nanos);
                 self.start = since.ok().map(|since| UNIX_EPOCH + since);
@@ -317,6 +326,12 @@ impl Place {
         }
         true
     }
+}
+
+/// Reads a place as `TraceContext` prints it.
+fn linked(text: &str) -> Option<SpanContext> {
+    let (trace, span) = text.split_once('-')?;
+    Some(elsewhere(TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?))
 }
 
 thread_local! {

@@ -80,7 +80,8 @@ impl Sampler {
         (low_bits < u128::from(self.threshold)).then_some(trace)
     }
 
-    fn trace_id(&self, message: &Message) -> TraceId {
+    /// The trace of a message, whether it is traced or not.
+    pub fn trace_id(&self, message: &Message) -> TraceId {
         let last_index = message.entries.last().map_or(0, |entry| entry.index);
         // An enum is 32 bits on the wire; a negative one, which no raft sends, is still the same on both ends.
         let kind = i64::from(message.r#type) as u64;

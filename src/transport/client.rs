@@ -27,6 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     metrics::{AttemptResult, Direction},
+    telemetry::MessageSpan,
     tls::{HANDSHAKE_TIMEOUT, HandshakeError, Tls},
     transport::{
         Identity,
@@ -204,16 +205,22 @@ impl Client {
     }
 
     /// Posts `body` and waits for the answer, at most 10 s after the last byte of the request was written. Over a
-    /// connection that was kept, a request of which no byte was written is tried once more over a new one. A
-    /// `traceparent` goes with it, where the message is traced.
+    /// connection that was kept, a request of which no byte was written is tried once more over a new one. Where the
+    /// message is traced, its `traceparent` goes with it, and its span learns where it went.
     pub(crate) async fn post(
         &self,
         url: &PeerUrl,
         path: &str,
         content_type: &str,
         body: Bytes,
-        traceparent: Option<HeaderValue>,
+        span: Option<&MessageSpan>,
     ) -> Result<Answer, PostError> {
+        let traceparent = span.and_then(MessageSpan::traceparent);
+        let went_to = |address| {
+            if let Some(span) = span {
+                span.address(address);
+            }
+        };
         let request = || {
             let mut request = self.request(Method::POST, url, path).header(header::CONTENT_TYPE, content_type);
             if let Some(traceparent) = &traceparent {
@@ -225,15 +232,18 @@ impl Client {
             let written = kept.io.written();
             match Box::pin(exchange(&mut kept, request()?)).await {
                 Err(PostError::Broken(_)) if kept.io.written() == written => {}
-                Err(error) => return Err(error),
-                Ok(answer) => {
-                    self.keep(url, kept);
-                    return Ok(answer);
+                outcome => {
+                    went_to(kept.remote);
+                    if outcome.is_ok() {
+                        self.keep(url, kept);
+                    }
+                    return outcome;
                 }
             }
         }
         let request = request()?;
         let mut fresh = self.dial(url).await?;
+        went_to(fresh.remote);
         let answer = Box::pin(exchange(&mut fresh, request)).await.inspect_err(|error| {
             if let PostError::Broken(error) = error {
                 self.first_request_failed(error);

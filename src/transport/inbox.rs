@@ -10,10 +10,9 @@ use tokio::time::Instant;
 
 use crate::{
     metrics::{Channel, Incoming, KINDS, RejectReason, kind_index},
-    telemetry::MessageSpan,
+    telemetry::{self, MessageSpan, Origin, Sampler},
     transport::{
         limits::Limits,
-        outbox::Tracer,
         peer::Peer,
         raft::{Raft, Rejected, RejectionKind},
     },
@@ -65,6 +64,21 @@ struct Queue {
     running: bool,
 }
 
+/// What it takes to trace a message that came in.
+pub(crate) struct Tracer<'a> {
+    pub(crate) sampler: &'a Sampler,
+    pub(crate) origin: Origin,
+}
+
+impl Tracer<'_> {
+    /// The span of a message that was received, if it is among those that are traced.
+    pub(crate) fn receive_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
+        let span = telemetry::receive_span(self.sampler.sample(message)?, message, size, &self.origin);
+        span.channel(channel);
+        Some(span)
+    }
+}
+
 /// What the application gets at once, and what is to be known of it afterwards.
 #[derive(Default)]
 struct Batch {
@@ -93,7 +107,7 @@ impl Inbox {
         channel: Channel,
         messages: &mut Vec<Message>,
         limits: &Limits,
-        tracer: Tracer<'_>,
+        tracer: &Tracer<'_>,
     ) -> ([bool; 2], u64) {
         let mut state = self.lock();
         let full = state.push(channel, messages, limits, tracer);
@@ -242,7 +256,7 @@ impl Inbox {
 /// Hands a queue's batches to the application until it is empty, then ends: a peer that is silent costs no task.
 pub(crate) async fn process(peer: Arc<Peer>, raft: Arc<dyn Raft>, queue: QueueKind) {
     while let Some(Batch { messages, kinds, spans, .. }) = peer.inbox.next(queue) {
-        let mut abandoned = Abandoned { peer: &peer, queue, kinds: &kinds, armed: true };
+        let mut abandoned = Abandoned { peer: &peer, queue, kinds: &kinds, spans: &spans, armed: true };
         let since = Instant::now();
         let outcome = tokio::select! {
             biased;
@@ -267,6 +281,7 @@ struct Abandoned<'a> {
     peer: &'a Peer,
     queue: QueueKind,
     kinds: &'a [usize],
+    spans: &'a [(usize, MessageSpan)],
     armed: bool,
 }
 
@@ -274,6 +289,9 @@ impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         if self.armed {
             self.peer.inbox.abandoned(self.queue, self.kinds);
+            for (_, span) in self.spans {
+                span.failed(RejectReason::Stopped.label());
+            }
         }
     }
 }
@@ -343,7 +361,7 @@ impl State {
     }
 
     /// Queues messages, in their order. Says how many found no room.
-    fn push(&mut self, channel: Channel, messages: &mut Vec<Message>, limits: &Limits, tracer: Tracer<'_>) -> u64 {
+    fn push(&mut self, channel: Channel, messages: &mut Vec<Message>, limits: &Limits, tracer: &Tracer<'_>) -> u64 {
         let mut verdicts = mem::take(&mut self.verdicts);
         verdicts.extend(messages.iter().map(|message| self.admit(channel, message, limits, tracer)));
         let full = verdicts.iter().filter(|verdict| **verdict == Verdict::Full).count();
@@ -366,13 +384,20 @@ impl State {
     }
 
     /// Takes a message into the ledger, and into all of its queue's batch but the messages themselves.
-    fn admit(&mut self, channel: Channel, message: &Message, limits: &Limits, tracer: Tracer<'_>) -> Verdict {
+    fn admit(&mut self, channel: Channel, message: &Message, limits: &Limits, tracer: &Tracer<'_>) -> Verdict {
         let kind = kind_index(message.r#type);
         let size = message_size(message);
+        let span = tracer.receive_span(message, channel, size);
+        let failed = |reason: RejectReason| {
+            if let Some(span) = &span {
+                span.failed(reason.label());
+            }
+        };
         self.ledger.received[channel as usize][kind] += 1;
         self.ledger.etcd_bytes += size as u64;
         if let Some(reason) = self.refusal() {
             self.ledger.rejected.add((kind, reason), 1);
+            failed(reason);
             return Verdict::Unwanted;
         }
         let to = if kind == MessageType::MsgProp as usize { QueueKind::Proposals } else { QueueKind::Regular };
@@ -382,10 +407,11 @@ impl State {
         let memory = memory_size(message, size);
         if waiting >= limits.receive_queue || (waiting > 0 && bytes + memory > limits.queue_bytes) {
             self.ledger.rejected.add((kind, RejectReason::QueueFull), 1);
+            failed(RejectReason::QueueFull);
             return Verdict::Full;
         }
         let batch = &mut queue.batch;
-        if let Some(span) = tracer.receive_span(message, channel, size) {
+        if let Some(span) = span {
             batch.spans.push((batch.kinds.len(), span));
         }
         batch.bytes += memory;

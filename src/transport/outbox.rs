@@ -6,20 +6,20 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::SystemTime,
 };
 
 use bytes::Bytes;
-use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::{
     id::MemberId,
     metrics::{Channel, DropReason, KINDS, Outgoing, kind_index},
     telemetry::{self, MessageSpan, Sampler},
-    transport::{limits::Limits, urls::UrlPicker},
+    transport::limits::Limits,
     wire::{
         frames::FrameBuffer,
         message::{LINK_HEARTBEAT_SIZE, message_size},
@@ -47,6 +47,8 @@ struct State {
 /// The sending side of one open stream.
 struct Writer {
     attachment: u64,
+    /// The other end of its connection, where that is known.
+    address: Option<SocketAddr>,
     encoder: StreamEncoder,
     frames: FrameBuffer,
     /// How many of the bytes that `frames` ever took were handed to the connection.
@@ -82,39 +84,14 @@ pub(crate) struct Posting {
     pub(crate) message: Message,
     pub(crate) size: usize,
     since: Instant,
-    span: Option<MessageSpan>,
+    pub(crate) span: Option<MessageSpan>,
 }
 
-impl Posting {
-    /// Its place in its trace, when it is traced.
-    pub(crate) fn traceparent(&self) -> Option<HeaderValue> {
-        self.span.as_ref().and_then(MessageSpan::traceparent)
-    }
-}
-
-/// What it takes to trace a message.
-#[derive(Clone, Copy)]
-pub(crate) struct Tracer<'a> {
-    pub(crate) sampler: &'a Sampler,
-    pub(crate) urls: &'a UrlPicker,
-}
-
-impl Tracer<'_> {
-    /// The span of a message that is sent, if it is among those that are traced.
-    fn send_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
-        let trace = self.sampler.sample(message)?;
-        let span = telemetry::send_span(trace, message, size);
-        span.channel(channel, self.urls.pick().authority());
-        Some(span)
-    }
-
-    /// The span of a message that was received, if it is among those that are traced.
-    pub(crate) fn receive_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
-        let trace = self.sampler.sample(message)?;
-        let span = telemetry::receive_span(trace, message, size);
-        span.channel(channel, self.urls.pick().authority());
-        Some(span)
-    }
+/// The span of a message that is sent, if it is among those that are traced.
+pub(crate) fn send_span(sampler: &Sampler, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
+    let span = telemetry::send_span(sampler.sample(message)?, message, size);
+    span.channel(channel);
+    Some(span)
 }
 
 /// What raft has to be told, and whom to start or wake, once the lock is released.
@@ -174,11 +151,11 @@ impl Outbox {
     }
 
     /// Queues messages, all for this peer, in their order.
-    pub(crate) fn push(&self, messages: &[Message], now: Instant, limits: &Limits, tracer: Tracer<'_>) -> Aftermath {
+    pub(crate) fn push(&self, messages: &[Message], now: Instant, limits: &Limits, sampler: &Sampler) -> Aftermath {
         let mut aftermath = Aftermath::default();
         let mut state = self.lock();
         for message in messages {
-            state.push(message, now, limits, tracer, &mut aftermath);
+            state.push(message, now, limits, sampler, &mut aftermath);
         }
         for (stream, waker) in state.streams.iter_mut().zip(&mut aftermath.wakers) {
             if let Some(writer) = stream
@@ -198,6 +175,7 @@ impl Outbox {
         kind: StreamKind,
         local: MemberId,
         remote: MemberId,
+        address: Option<SocketAddr>,
     ) -> (Option<(u64, bool)>, Aftermath) {
         let mut aftermath = Aftermath::default();
         let mut state = self.lock();
@@ -209,6 +187,7 @@ impl Outbox {
         state.attachments += 1;
         state.streams[kind.index()] = Some(Writer {
             attachment: state.attachments,
+            address,
             encoder: StreamEncoder::new(kind, local, remote),
             frames: FrameBuffer::new(),
             yielded: 0,
@@ -390,6 +369,9 @@ impl Outbox {
             pipeline.bytes -= posting.size;
             ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
             aftermath.given_up(kind);
+            if let Some(span) = posting.span {
+                span.failed(reason.label());
+            }
         }
         (open, aftermath)
     }
@@ -409,20 +391,17 @@ impl Outbox {
 }
 
 impl State {
-    fn push(
-        &mut self,
-        message: &Message,
-        now: Instant,
-        limits: &Limits,
-        tracer: Tracer<'_>,
-        aftermath: &mut Aftermath,
-    ) {
+    fn push(&mut self, message: &Message, now: Instant, limits: &Limits, sampler: &Sampler, aftermath: &mut Aftermath) {
         let kind = kind_index(message.r#type);
         self.ledger.offered[kind] += 1;
         let channel = self.channel(kind);
         let size = message_size(message);
+        let span = send_span(sampler, message, channel, size);
         if let Err(reason) = self.admit(channel, message, size, limits) {
             self.ledger.dropped.add((kind, channel, reason), 1);
+            if let Some(span) = span {
+                span.failed(reason.label());
+            }
             aftermath.queue_full += u64::from(reason == DropReason::QueueFull);
             // Who is paused looks like a network that swallows: raft learns nothing (etcd's `peer.send`).
             if reason != DropReason::Paused || kind == MessageType::MsgSnap as usize {
@@ -430,7 +409,6 @@ impl State {
             }
             return;
         }
-        let span = tracer.send_span(message, channel, size);
         match self.streams.get_mut(channel as usize).and_then(Option::as_mut) {
             Some(writer) => writer.push(message, kind, size, now, span),
             None => {
@@ -512,6 +490,9 @@ impl Writer {
             _ => self.runs.push_back(Run { end, kind, messages: 1, size: size as u64, since }),
         }
         if let Some(span) = span {
+            if let Some(address) = self.address {
+                span.address(address);
+            }
             self.spans.push_back((end, span));
         }
     }

@@ -14,13 +14,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     id::MemberId,
     metrics::{Channel, Direction, DropReason, Link, LossReason},
-    telemetry::{self, Sampler},
+    telemetry::{self, Origin, Sampler, TraceContext},
     transport::{
         Identity,
         client::Client,
-        inbox::{self, Inbox, QueueKind},
+        inbox::{self, Inbox, QueueKind, Tracer},
         limits::Limits,
-        outbox::{Aftermath, Outbox, Tracer},
+        outbox::{Aftermath, Outbox},
         pipeline,
         prober::{self, ProbeConfig},
         raft::{Critical, Raft, SnapshotStatus},
@@ -68,6 +68,8 @@ pub(crate) struct Peer {
     pub(crate) stop: CancellationToken,
     pub(crate) shared: Arc<Shared>,
     link: Mutex<Link>,
+    /// Where in the traces each open stream was attached, by kind and direction.
+    attached: Mutex<[[Option<TraceContext>; 2]; 2]>,
     /// When it was last heard from by a request.
     heard: Mutex<Instant>,
     /// Whether it is a member known only from its requests.
@@ -88,6 +90,7 @@ impl Peer {
             stop,
             shared,
             link: Mutex::default(),
+            attached: Mutex::default(),
             heard: Mutex::new(Instant::now()),
             remote: AtomicBool::new(true),
             reset: watch::Sender::new(0),
@@ -111,8 +114,9 @@ impl Peer {
         self.remote.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn tracer(&self) -> Tracer<'_> {
-        Tracer { sampler: &self.shared.sampler, urls: &self.urls }
+    /// What traces the messages that come from there.
+    pub(crate) fn tracer(&self, origin: Origin) -> Tracer<'_> {
+        Tracer { sampler: &self.shared.sampler, origin }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -121,7 +125,7 @@ impl Peer {
 
     /// Queues messages for this peer, as [`Transport::send`](super::Transport::send) says.
     pub(crate) fn send(self: &Arc<Self>, messages: &[Message], now: Instant) {
-        let aftermath = self.outbox.push(messages, now, &self.shared.limits, self.tracer());
+        let aftermath = self.outbox.push(messages, now, &self.shared.limits, &self.shared.sampler);
         if aftermath.queue_full > 0 {
             self.link(|link| link.sent_failures += aftermath.queue_full);
             tracing::debug!(peer = %self.id, messages = aftermath.queue_full, "queue full, messages dropped");
@@ -144,8 +148,8 @@ impl Peer {
     }
 
     /// Hands what a stream brought to the application's queues.
-    pub(crate) fn received(self: &Arc<Self>, channel: Channel, messages: &mut Vec<Message>) {
-        let (start, full) = self.inbox.push(channel, messages, &self.shared.limits, self.tracer());
+    pub(crate) fn received(self: &Arc<Self>, channel: Channel, messages: &mut Vec<Message>, origin: Origin) {
+        let (start, full) = self.inbox.push(channel, messages, &self.shared.limits, &self.tracer(origin));
         if full > 0 {
             self.link(|link| link.received_failures += full);
             tracing::debug!(peer = %self.id, messages = full, "receive queue full, messages dropped");
@@ -169,17 +173,34 @@ impl Peer {
     }
 
     /// Makes a new stream the way out; names it. None: the peer is closed.
-    pub(crate) fn attach(self: &Arc<Self>, kind: StreamKind) -> Option<u64> {
-        let (attachment, aftermath) = self.outbox.attach(kind, self.shared.identity.member, self.id);
+    pub(crate) fn attach(self: &Arc<Self>, kind: StreamKind, origin: &Origin) -> Option<u64> {
+        let local = self.shared.identity.member;
+        let (attachment, aftermath) = self.outbox.attach(kind, local, self.id, origin.address);
         self.settle(aftermath);
         let (attachment, replaced) = attachment?;
         if replaced {
             self.link(|link| link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1));
+            self.trace_lost(kind, Direction::Out, LossReason::Replaced);
         }
-        telemetry::stream_attached(self.id, kind.channel(), Direction::Out);
+        self.trace_attached(kind, Direction::Out, origin);
         tracing::info!(peer = %self.id, channel = kind.channel().label(), replaced, "stream attached");
         self.active();
         Some(attachment)
+    }
+
+    /// Notes in the traces that a stream is open.
+    pub(crate) fn trace_attached(&self, kind: StreamKind, direction: Direction, origin: &Origin) {
+        let place = telemetry::stream_attached(self.id, kind.channel(), direction, origin);
+        self.attached(|attached| attached[kind.index()][direction as usize] = Some(place));
+    }
+
+    fn trace_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason) {
+        let place = self.attached(|attached| attached[kind.index()][direction as usize].take());
+        telemetry::stream_lost(self.id, kind.channel(), direction, reason, place);
+    }
+
+    fn attached<T>(&self, with: impl FnOnce(&mut [[Option<TraceContext>; 2]; 2]) -> T) -> T {
+        with(&mut self.attached.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A stream of ours is over. Does nothing when it was not the one any more: who took its place has counted it.
@@ -209,7 +230,7 @@ impl Peer {
             let failed = matches!(reason, LossReason::Error | LossReason::Stalled);
             link.sent_failures += u64::from(failed && direction == Direction::Out);
         });
-        telemetry::stream_lost(self.id, channel, direction, reason);
+        self.trace_lost(kind, direction, reason);
         match reason {
             LossReason::Eof | LossReason::Stopped | LossReason::Replaced => {
                 tracing::info!(peer = %self.id, channel = channel.label(), direction = direction.label(),

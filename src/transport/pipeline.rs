@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use prost::Message as _;
 
 use crate::{
     metrics::{DropReason, kind_index},
+    telemetry::MessageSpan,
     transport::{client::PostError, outbox::Posting, peer::Peer, raft::SnapshotStatus},
     wire::{headers, raftpb::MessageType},
 };
@@ -25,18 +26,18 @@ struct Failure {
 pub(crate) async fn work(peer: Arc<Peer>) {
     while let Some(posting) = peer.outbox.next_posting() {
         let body = Bytes::from(posting.message.encode_to_vec());
-        let traceparent = posting.traceparent();
         let mut underway = Underway { peer: &peer, posting: Some(posting) };
+        let span = underway.posting.as_ref().and_then(|posting| posting.span.as_ref());
         let outcome = tokio::select! {
             biased;
             () = peer.stop.cancelled() => Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }),
-            outcome = post(&peer, body, traceparent) => outcome,
+            outcome = post(&peer, body, span) => outcome,
         };
         underway.end(outcome);
     }
 }
 
-async fn post(peer: &Arc<Peer>, body: Bytes, traceparent: Option<HeaderValue>) -> Result<(), Failure> {
+async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Result<(), Failure> {
     if peer.redial.is_down() && !peer.is_remote() {
         // Its readers and its prober dial it; one more would only add to what a dead peer costs.
         return Err(Failure { reason: DropReason::PostFailed, why: "the peer is down".to_owned() });
@@ -44,8 +45,7 @@ async fn post(peer: &Arc<Peer>, body: Bytes, traceparent: Option<HeaderValue>) -
     let url = peer.urls.pick();
     let ups = peer.redial.ups();
     let shared = &peer.shared;
-    let failure = match shared.client.post(&url, headers::RAFT, headers::APPLICATION_PROTOBUF, body, traceparent).await
-    {
+    let failure = match shared.client.post(&url, headers::RAFT, headers::APPLICATION_PROTOBUF, body, span).await {
         Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
             peer.redial.answered();
             peer.active();

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     metrics::{AttemptResult, Direction, LossReason},
-    telemetry,
+    telemetry::{self, Origin, TraceContext},
     transport::{
         client::{Connection, DialError, drive, empty, failure::innermost},
         peer::Peer,
@@ -51,6 +51,8 @@ struct Stream {
     body: Incoming,
     driver: Driver,
     remote: SocketAddr,
+    /// The dial that opened it.
+    dialled: TraceContext,
     decoder: StreamDecoder,
 }
 
@@ -129,6 +131,7 @@ impl Reader {
     async fn ask(&self, url: &PeerUrl, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
         let shared = &self.peer.shared;
         let Connection { mut sender, driver, remote, .. } = shared.client.dial(url).await?;
+        span.address(remote);
         let path = format!("{}/{}/{}", headers::RAFT_STREAM, self.kind.segment(), shared.identity.member);
         let mut request =
             shared.client.request(Method::GET, url, &path).header(headers::X_RAFT_TO, self.peer.id.to_string());
@@ -163,7 +166,8 @@ impl Reader {
         let version = head.headers.get(headers::X_SERVER_VERSION);
         let version = Version::from_header(version.map(|value| value.to_str().unwrap_or_default()));
         if version.is_ok() && head.status == StatusCode::OK {
-            return Ok(Box::new(Stream { body, driver, remote, decoder: self.peer.decoder(self.kind) }));
+            let dialled = span.context();
+            return Ok(Box::new(Stream { body, driver, remote, dialled, decoder: self.peer.decoder(self.kind) }));
         }
         let text = {
             let text = pin!(text(&mut body));
@@ -180,7 +184,7 @@ impl Reader {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
         tracing::info!(peer = %peer.id, channel = kind.channel().label(), address = %stream.remote, "stream opened");
-        telemetry::stream_attached(peer.id, kind.channel(), Direction::In);
+        peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
         peer.active();
         let opened = Instant::now();
         let mut resets = peer.resets();
@@ -196,6 +200,7 @@ impl Reader {
 
 impl Stream {
     async fn read_all(&mut self, peer: &Arc<Peer>, kind: StreamKind) -> (LossReason, Option<String>) {
+        let origin = Origin { address: Some(self.remote), span: None };
         let mut messages = Vec::new();
         let mut expected = 0;
         let mut deadline = pin!(sleep(READ_DEADLINE));
@@ -218,7 +223,7 @@ impl Stream {
             messages.reserve(expected);
             let outcome = self.decode(bytes, peer, kind, &mut messages);
             expected = messages.len().min(BATCH_EXPECTED);
-            peer.received(kind.channel(), &mut messages);
+            peer.received(kind.channel(), &mut messages, origin);
             if let Err(error) = outcome {
                 peer.unreadable(kind.channel(), error.kind.label());
                 return (LossReason::Frame, Some(error.to_string()));

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
     metrics::{Direction, LossReason},
+    telemetry::Origin,
     transport::{
         io::{End, IoStatus},
         outbox::Turn,
@@ -39,8 +40,13 @@ pub(crate) struct StreamBody {
 
 impl StreamBody {
     /// Makes a new stream the peer's way out for this kind. None: the peer is closed.
-    pub(crate) fn attach(peer: Arc<Peer>, kind: StreamKind, connection: Option<Arc<IoStatus>>) -> Option<Self> {
-        let attachment = peer.attach(kind)?;
+    pub(crate) fn attach(
+        peer: Arc<Peer>,
+        kind: StreamKind,
+        connection: Option<Arc<IoStatus>>,
+        origin: &Origin,
+    ) -> Option<Self> {
+        let attachment = peer.attach(kind, origin)?;
         Some(Self { peer, kind, attachment, heartbeat: Box::pin(sleep(HEARTBEAT_INTERVAL)), connection })
     }
 }

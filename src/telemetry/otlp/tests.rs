@@ -1,4 +1,7 @@
-use std::future::pending;
+use std::{
+    future::pending,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use fake_opentelemetry_collector::FakeCollectorServer;
 use opentelemetry::trace::{SpanKind, Status};
@@ -9,13 +12,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use super::*;
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::{AttemptResult, Channel, ProbeResult},
-    telemetry::{self, ProbeTrace},
+    metrics::{AttemptResult, Channel, Direction, LossReason, ProbeResult},
+    telemetry::{self, Origin, ProbeTrace, TraceContext},
     wire::raftpb::{Entry, Message, MessageType},
 };
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The other end of a connection, as an IPv6 socket has an IPv4 peer.
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped()), 2380);
 
 /// A collector in memory.
 #[derive(Clone, Debug, Default)]
@@ -78,9 +84,10 @@ async fn both_ends_of_a_message_are_in_one_trace_and_the_sender_is_the_parent() 
     let trace = sample(&message);
     let spans = exported(|| {
         let send = telemetry::send_span(trace, &message, 99);
-        send.channel(Channel::MsgApp, "127.0.0.1:2380");
+        send.channel(Channel::MsgApp);
+        send.address(PEER);
         drop(send);
-        drop(telemetry::receive_span(trace, &message, 99));
+        drop(telemetry::receive_span(trace, &message, 99, &Origin::default()));
     })
     .await;
     let [send, receive] = &spans[..] else { panic!("two spans, not {spans:?}") };
@@ -105,7 +112,8 @@ async fn a_messages_span_says_what_it_is_and_never_what_it_carries() {
     let message = append(41);
     let spans = exported(|| {
         let send = telemetry::send_span(sample(&message), &message, 99);
-        send.channel(Channel::MsgApp, "127.0.0.1:2380");
+        send.channel(Channel::MsgApp);
+        send.address(PEER);
         send.failed("stream_lost");
     })
     .await;
@@ -121,7 +129,8 @@ async fn a_messages_span_says_what_it_is_and_never_what_it_carries() {
             "messaging.message.body.size=99",
             "messaging.operation.type=send",
             "messaging.system=raft",
-            "network.peer.address=127.0.0.1:2380",
+            "network.peer.address=10.0.0.2",
+            "network.peer.port=2380",
             "raft.entries=1",
             "raft.from=1",
             "raft.index=41",
@@ -151,6 +160,66 @@ async fn the_header_of_a_dial_names_the_exported_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_names_is_a_parent_where_the_rule_agrees_and_else_a_link() {
+    let message = append(41);
+    let trace = sample(&message);
+    let sender = TraceContext { trace, span: trace.send_span_id() };
+    let stranger = TraceContext { trace: super::super::TraceId(7), span: super::super::SpanId(9) };
+    let origin = |span| Origin { address: Some(PEER), span: Some(span) };
+    let spans = exported(|| {
+        drop(telemetry::receive_span(trace, &message, 99, &origin(sender)));
+        drop(telemetry::receive_span(trace, &message, 99, &origin(stranger)));
+        let snapshot = |span| telemetry::snapshot_span(MemberId(2), Direction::In, (3, 41), trace, &origin(span));
+        drop(snapshot(TraceContext { trace, ..stranger }));
+        drop(snapshot(stranger));
+    })
+    .await;
+    let found: Vec<_> = spans
+        .iter()
+        .map(|span| {
+            assert_eq!(span.span_context.trace_id().to_string(), trace.to_string(), "the rule wins: {span:?}");
+            assert_eq!(attribute(span, "network.peer.address"), Some("10.0.0.2".into()));
+            (
+                span.parent_span_id.to_string(),
+                span.links.iter().map(|link| link.span_context.clone()).collect::<Vec<_>>(),
+            )
+        })
+        .collect();
+    let linked = vec![elsewhere(TraceId::from(7_u128), SpanId::from(9_u64))];
+    assert_eq!(
+        found,
+        [
+            (sender.span.to_string(), vec![]),
+            (sender.span.to_string(), linked.clone()),
+            (stranger.span.to_string(), vec![]),
+            (SpanId::INVALID.to_string(), linked),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_attached_within_its_dial_and_its_loss_is_linked_to_that() {
+    let mut header = None;
+    let spans = exported(|| {
+        let dial = telemetry::dial_span(MemberId(2), Channel::Message, "http://127.0.0.1:2380");
+        header = dial.traceparent();
+        let asked = [(crate::wire::headers::TRACEPARENT, header.clone().expect("spans are looked at"))];
+        let span = TraceContext::of_request(&asked.into_iter().collect());
+        let origin = Origin { address: Some(PEER), span };
+        let attached = telemetry::stream_attached(MemberId(1), Channel::Message, Direction::Out, &origin);
+        telemetry::stream_lost(MemberId(1), Channel::Message, Direction::Out, LossReason::Stalled, Some(attached));
+    })
+    .await;
+    let named = |name| spans.iter().find(|span| span.name == name).expect(name);
+    let (dial, attached, lost) = (named("raft.dial"), named("raft.stream.attached"), named("raft.stream.lost"));
+    assert_eq!(attached.span_context.trace_id(), dial.span_context.trace_id());
+    assert_eq!(attached.parent_span_id, dial.span_context.span_id());
+    assert_ne!(lost.span_context.trace_id(), dial.span_context.trace_id());
+    let links: Vec<_> = lost.links.iter().map(|link| link.span_context.span_id()).collect();
+    assert_eq!(links, [attached.span_context.span_id()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_probe_has_a_span_from_its_start_and_the_ids_of_its_header() {
     let before = SystemTime::now();
     let probe = ProbeTrace::start();
@@ -169,7 +238,7 @@ async fn nobodys_spans_but_ours_are_exported_nor_become_parents() {
     let spans = exported(|| {
         let foreign = tracing::info_span!(target: "h2", "connection");
         let _inside = foreign.enter();
-        telemetry::stream_attached(MemberId(2), Channel::Message, crate::metrics::Direction::Out);
+        telemetry::stream_attached(MemberId(2), Channel::Message, Direction::Out, &Origin::default());
     })
     .await;
     let [attached] = &spans[..] else { panic!("one span, not {spans:?}") };

@@ -115,8 +115,11 @@ async fn a_post_carries_every_header_of_a_peers_request() {
     assert_eq!(lines, wanted);
 }
 
+#[cfg(feature = "otlp")]
 #[tokio::test]
 async fn a_post_that_is_traced_says_so() {
+    use crate::{id::ClusterId, telemetry, wire::raftpb::Message};
+
     let (listener, at) = listen().await;
     let answering = async {
         let (mut stream, _) = listener.accept().await.expect("it is dialled");
@@ -125,12 +128,15 @@ async fn a_post_that_is_traced_says_so() {
         head
     };
     let client = client();
-    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let traced = Some(HeaderValue::from_static(trace));
-    let posting = client.post(&at, "/raft", "application/protobuf", Bytes::from_static(b"body"), traced);
+    let message = Message::default();
+    let trace = telemetry::Sampler::new(1.0, ClusterId(0x1000)).sample(&message).expect("everything is traced");
+    let looking = tracing::subscriber::set_default(tracing_subscriber::registry());
+    let span = telemetry::send_span(trace, &message, 4);
+    let posting = client.post(&at, "/raft", "application/protobuf", Bytes::from_static(b"body"), Some(&span));
     let (answer, head) = tokio::join!(posting, answering);
+    drop(looking);
     answer.expect("it was answered");
-    assert!(head.contains(&format!("traceparent: {trace}\r\n")), "{head}");
+    assert!(head.contains(&format!("traceparent: 00-{trace}-{}-01\r\n", trace.send_span_id())), "{head}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     metrics::Direction,
-    telemetry,
+    telemetry::{self, Origin, TraceId},
     transport::{SnapshotError, peer::Peer},
     wire::raftpb::Message,
 };
@@ -22,7 +22,7 @@ pub(crate) struct Receiving {
 }
 
 impl Receiving {
-    pub(crate) fn begin(peer: Option<Arc<Peer>>, message: &Message) -> Self {
+    pub(crate) fn begin(peer: Option<Arc<Peer>>, message: &Message, trace: TraceId, origin: &Origin) -> Self {
         let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
         let (term, index) = metadata.map_or((0, 0), |metadata| (metadata.term, metadata.index));
         let from = peer.as_ref().map(|peer| peer.id).unwrap_or_default();
@@ -30,7 +30,7 @@ impl Receiving {
             peer.link(|link| link.snapshots[Direction::In as usize].in_flight += 1);
         }
         tracing::info!(peer = %from, index, term, "receiving snapshot");
-        let span = telemetry::snapshot_span(from, Direction::In, term, index);
+        let span = telemetry::snapshot_span(from, Direction::In, (term, index), trace, origin);
         Self { peer, index, bytes: 0, since: Instant::now(), span, ended: false }
     }
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, interval};
 use super::SnapshotBody;
 use crate::{
     metrics::{Direction, DropReason, kind_index},
-    telemetry,
+    telemetry::{self, MessageSpan, Origin},
     transport::{
         client::{Body, Connection},
         io::IoStatus,
@@ -66,11 +66,13 @@ struct Underway {
     since: Instant,
     progress: Arc<Progress>,
     span: telemetry::EventSpan,
+    /// The span of its message, when that is traced.
+    sent: Option<MessageSpan>,
     ended: bool,
 }
 
 /// Sends a snapshot whose start the ledger has seen.
-pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody) {
+pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, sent: Option<MessageSpan>) {
     let (term, index) = message
         .snapshot
         .as_ref()
@@ -83,25 +85,27 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody) 
         envelope: message_size(&message) as u64,
         since: Instant::now(),
         progress: Arc::default(),
-        span: telemetry::snapshot_span(peer.id, Direction::Out, term, index),
+        span: telemetry::snapshot_span(
+            peer.id,
+            Direction::Out,
+            (term, index),
+            peer.shared.sampler.trace_id(&message),
+            &Origin::default(),
+        ),
+        sent,
         ended: false,
         peer: peer.clone(),
     };
     let outcome = tokio::select! {
         biased;
         () = peer.stop.cancelled() => Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }),
-        outcome = post(&peer, message, body, underway.progress.clone(), &underway.span) => outcome,
+        outcome = post(&peer, message, body, &underway) => outcome,
     };
     underway.end(outcome);
 }
 
-async fn post(
-    peer: &Peer,
-    message: Message,
-    body: SnapshotBody,
-    progress: Arc<Progress>,
-    span: &telemetry::EventSpan,
-) -> Result<(), Failure> {
+async fn post(peer: &Peer, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Failure> {
+    let Underway { progress, span, sent, .. } = underway;
     let url = peer.urls.pick();
     let client = &peer.shared.client;
     let moved_on = |failure: Failure| {
@@ -110,10 +114,14 @@ async fn post(
         failure
     };
     let ups = peer.redial.ups();
-    let Connection { mut sender, driver, io, .. } = client.dial(&url).await.map_err(|error| {
+    let Connection { mut sender, driver, io, remote, .. } = client.dial(&url).await.map_err(|error| {
         peer.redial.down(ups);
         moved_on(Failure::post(error.to_string()))
     })?;
+    span.address(remote);
+    if let Some(sent) = sent {
+        sent.address(remote);
+    }
     io.set_write_deadline(PATIENCE);
     let mut request = client
         .request(Method::POST, &url, headers::RAFT_SNAPSHOT)
@@ -132,7 +140,7 @@ async fn post(
     };
     let mut answer = pin!(answer);
     let mut driver = pin!(driver);
-    let given_up = abandoned_by_its_receiver(peer, &progress, &io);
+    let given_up = abandoned_by_its_receiver(peer, progress, &io);
     let outcome = tokio::select! {
         biased;
         outcome = &mut answer => outcome,
@@ -211,7 +219,7 @@ impl Underway {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let Self { peer, kind, envelope, since, progress, span, .. } = self;
+        let Self { peer, kind, envelope, since, progress, span, sent: message, .. } = self;
         let sent = progress.sent.load(Ordering::Relaxed);
         let bytes = sent.saturating_sub(FRAME_HEAD + *envelope);
         let took = since.elapsed();
@@ -235,6 +243,9 @@ impl Underway {
             Err(Failure { reason, why }) => {
                 tracing::warn!(peer = %peer.id, bytes, why, "snapshot not sent");
                 span.failed(reason.label(), why);
+                if let Some(message) = message {
+                    message.failed(reason.label());
+                }
                 SnapshotStatus::Failure
             }
         };
