@@ -19,6 +19,8 @@ mod history;
 mod http_client;
 #[path = "cluster/ledger.rs"]
 mod ledger;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "cluster/process.rs"]
 mod process;
 #[path = "support/tier.rs"]

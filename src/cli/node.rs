@@ -66,7 +66,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "TOKEN", default_value = node::DEFAULT_TOKEN)]
     initial_cluster_token: String,
 
-    /// Whether the cluster is made, or one that runs is joined, which has added this member before.
+    /// Whether the cluster is made (new), or one that runs is joined, which has added this member before (existing). Or
+    /// whichever it is (auto): a member without data asks the others; the cluster is made once all of them are there and
+    /// none has one; in one that runs, the member has itself added as a learner, in place of what it was if its disk is
+    /// gone, and promoted when it has caught up.
     #[arg(long, value_name = "STATE", value_enum, default_value_t)]
     initial_cluster_state: ClusterState,
 
@@ -114,6 +117,7 @@ enum ClusterState {
     #[default]
     New,
     Existing,
+    Auto,
 }
 
 impl Flags {
@@ -161,6 +165,7 @@ impl Flags {
             initial_cluster_state: match self.initial_cluster_state {
                 ClusterState::New => InitialClusterState::New,
                 ClusterState::Existing => InitialClusterState::Existing,
+                ClusterState::Auto => InitialClusterState::Auto,
             },
             heartbeat_interval: self.heartbeat_interval,
             election_timeout: self.election_timeout,

@@ -41,6 +41,7 @@ use super::{
     storage::Reader,
     task::Input,
 };
+use crate::wire::raftpb::ConfChangeType;
 
 mod keys;
 mod membership;
@@ -225,6 +226,17 @@ impl Client {
         let record =
             MemberRecord { name: name.to_owned(), client_urls: client_urls.to_vec(), ..MemberRecord::from(member) };
         matches!(self.command(Command::Attributes { member: record.to_json() }).await, Ok(Outcome::Membership))
+    }
+
+    /// Whether this member has a vote; if not, asks for it. The leader gives it to who has caught up.
+    pub(super) async fn promoted(&self) -> bool {
+        let id = self.shared.status().id;
+        let known = self.shared.membership.load();
+        let Some(member) = known.get(id) else { return false };
+        let record = MemberRecord { id: id.0, is_promote: true, ..MemberRecord::default() };
+        // Refused or unknown: what is applied here will tell.
+        let asked = member.is_learner && self.change(ConfChangeType::ConfChangeAddNode, &record).await.is_ok();
+        asked || !member.is_learner
     }
 
     /// Reads a body of at most `limit` bytes, and holds room for it until it is done with.

@@ -68,6 +68,11 @@ pub enum InitialClusterState {
     New,
     /// This member was added to a cluster that runs; it learns the IDs from the others.
     Existing,
+    /// The member finds out: it makes the cluster together with all others of the initial cluster if nobody has one yet,
+    /// and has itself added as a learner if one runs, in place of what it was if its disk is gone. A learner that is
+    /// started so asks to be promoted. Needs members that take changes of the membership at their client URLs, as
+    /// [`Node`](super::Node)s do.
+    Auto,
 }
 
 impl FromStr for InitialClusterState {
@@ -77,7 +82,8 @@ impl FromStr for InitialClusterState {
         match text {
             "new" => Ok(Self::New),
             "existing" => Ok(Self::Existing),
-            _ => Err(format!("{text:?} is neither \"new\" nor \"existing\"")),
+            "auto" => Ok(Self::Auto),
+            _ => Err(format!("{text:?} is none of \"new\", \"existing\" and \"auto\"")),
         }
     }
 }

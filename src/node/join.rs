@@ -2,9 +2,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{Method, StatusCode, response};
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{sleep, timeout};
+
+mod auto;
+mod undecided;
+
+pub(super) use auto::{Found, find_out};
+pub(super) use undecided::Undecided;
 
 use super::{
     config::{Config, same_urls},
@@ -14,10 +21,13 @@ use crate::{
     id::{ClusterId, MemberId},
     transport::{
         Identity,
-        client::{Client, drive, empty},
+        client::{Client, drive, empty, full},
         urls::PeerUrl,
     },
-    wire::version::DEFAULT_SERVER,
+    wire::{
+        headers::{MEMBERS, X_ETCD_CLUSTER_ID},
+        version::DEFAULT_SERVER,
+    },
 };
 
 /// How long one of them may take to answer.
@@ -36,68 +46,106 @@ pub(super) struct Joined {
     pub(super) members: Vec<MemberRecord>,
 }
 
+/// Asks the others, without being anybody yet.
+struct Seeker<'a> {
+    own: &'a [PeerUrl],
+    client: Client,
+    said: Option<String>,
+}
+
+impl<'a> Seeker<'a> {
+    fn new(config: &'a Config) -> Self {
+        let own = config.initial_advertise_peer_urls.as_slice();
+        let identity =
+            Identity { member: MemberId(0), cluster: ClusterId(0), urls: own.to_vec(), server_version: DEFAULT_SERVER };
+        let client = Client::new(identity.into(), config.tls.clone(), Duration::from_secs(1));
+        Self { own, client, said: None }
+    }
+
+    /// Waits a little before the others are asked again. Says why, once for each reason.
+    async fn pause(&mut self, why: String) {
+        if self.said.as_ref() != Some(&why) {
+            tracing::warn!(why, "waiting for the cluster; the others are asked again each second");
+            self.said = Some(why);
+        }
+        sleep(PAUSE).await;
+    }
+
+    /// One request, by a connection of its own; its answer's head and body.
+    async fn exchange(
+        &self,
+        method: Method,
+        url: &PeerUrl,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<(response::Parts, Bytes), String> {
+        let exchange = async {
+            let mut connection = self.client.dial(url).await.map_err(|error| error.to_string())?;
+            let body = body.map_or_else(empty, |body| full(body.into()));
+            let request = self.client.request(method, url, path).body(body).map_err(|error| error.to_string())?;
+            let answer = connection.sender.send_request(request);
+            let exchange = async {
+                let (head, body) = answer.await.map_err(|error| error.to_string())?.into_parts();
+                let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
+                Ok::<_, String>((head, body.to_bytes()))
+            };
+            drive(&mut connection.driver, exchange).await
+        };
+        timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    }
+
+    /// The membership, as the member at `url` has it.
+    async fn members(&self, url: &PeerUrl) -> Result<(ClusterId, Vec<MemberRecord>), String> {
+        let (head, body) = self.exchange(Method::GET, url, MEMBERS, None).await?;
+        read_members(&head, &body)
+    }
+}
+
+fn read_members(head: &response::Parts, body: &[u8]) -> Result<(ClusterId, Vec<MemberRecord>), String> {
+    if head.status != StatusCode::OK {
+        return Err(format!("answered {}", head.status));
+    }
+    let cluster = head.headers.get(X_ETCD_CLUSTER_ID).and_then(|value| value.to_str().ok());
+    let cluster = cluster.and_then(|text| text.parse().ok()).ok_or("told no cluster ID")?;
+    let members = serde_json::from_slice(body).map_err(|error| format!("told no list of members: {error}"))?;
+    Ok((cluster, members))
+}
+
 /// Asks the members at the others' URLs, again and again, until one tells a membership that this member is in.
 pub(super) async fn join(config: &Config) -> Joined {
-    let own = &config.initial_advertise_peer_urls;
+    let mut seeker = Seeker::new(config);
     let others: BTreeSet<&PeerUrl> =
-        config.initial_cluster.iter().map(|(_, url)| url).filter(|url| !own.contains(url)).collect();
-    let identity =
-        Identity { member: MemberId(0), cluster: ClusterId(0), urls: own.clone(), server_version: DEFAULT_SERVER };
-    let client = Client::new(identity.into(), config.tls.clone(), Duration::from_secs(1));
-    let mut said = None;
+        config.initial_cluster.iter().map(|(_, url)| url).filter(|url| !seeker.own.contains(url)).collect();
     loop {
         let mut why = "initial-cluster names nobody else".to_owned();
         for url in &others {
-            let found = match timeout(ANSWER_TIMEOUT, ask(&client, url)).await {
-                Ok(Ok((cluster, members))) => find(own, cluster, members),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err("no answer in time".to_owned()),
-            };
-            match found {
+            match seeker.members(url).await.and_then(|(cluster, members)| find(seeker.own, cluster, members)) {
                 Ok(joined) => {
-                    client.stop().await;
+                    seeker.client.stop().await;
                     return joined;
                 }
                 Err(error) => why = format!("{url}: {error}"),
             }
         }
-        if said.as_ref() != Some(&why) {
-            tracing::warn!(why, "waiting to join: no member tells of this one yet; asking again each second");
-            said = Some(why);
-        }
-        sleep(PAUSE).await;
+        seeker.pause(why).await;
     }
-}
-
-async fn ask(client: &Client, url: &PeerUrl) -> Result<(ClusterId, Vec<MemberRecord>), String> {
-    let mut connection = client.dial(url).await.map_err(|error| error.to_string())?;
-    let request = client.request(Method::GET, url, "/members").body(empty()).map_err(|error| error.to_string())?;
-    let answer = connection.sender.send_request(request);
-    let exchange = async {
-        let (head, body) = answer.await.map_err(|error| error.to_string())?.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
-        Ok::<_, String>((head, body.to_bytes()))
-    };
-    let (head, body) = drive(&mut connection.driver, exchange).await?;
-    if head.status != StatusCode::OK {
-        return Err(format!("answered {}", head.status));
-    }
-    let cluster = head.headers.get("x-etcd-cluster-id").and_then(|value| value.to_str().ok());
-    let cluster = cluster.and_then(|text| text.parse().ok()).ok_or("told no cluster ID")?;
-    let members = serde_json::from_slice(&body).map_err(|error| format!("told no list of members: {error}"))?;
-    Ok((cluster, members))
 }
 
 /// Our ID is that of the member with our URLs.
 fn find(own: &[PeerUrl], cluster: ClusterId, members: Vec<MemberRecord>) -> Result<Joined, String> {
-    let urls = |record: &MemberRecord| -> Vec<PeerUrl> {
-        record.peer_urls.iter().filter_map(|url| url.parse().ok()).collect()
-    };
-    let ours = members.iter().find(|record| same_urls(&urls(record), own)).ok_or("no member has our peer URLs")?;
+    let ours = ours(own, &members).ok_or("no member has our peer URLs")?;
     if ours.id == 0 || cluster.0 == 0 {
         return Err("told an ID of 0".to_owned());
     }
     Ok(Joined { member: MemberId(ours.id), cluster, members })
+}
+
+/// The member with our URLs.
+fn ours<'a>(own: &[PeerUrl], members: &'a [MemberRecord]) -> Option<&'a MemberRecord> {
+    let urls = |record: &MemberRecord| -> Vec<PeerUrl> {
+        record.peer_urls.iter().filter_map(|url| url.parse().ok()).collect()
+    };
+    members.iter().find(|record| same_urls(&urls(record), own))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
     config::{Config, ConfigError, DEFAULT_TOKEN, InitialClusterState},
     convert,
     inlet::Inlet,
-    join::{self, Joined},
+    join::{self, Found, Joined, Undecided},
     members::{MemberRecord, Membership, PeerChange},
     ready::{Core, CoreError, Outgoing, Settings},
     request::RequestIds,
@@ -149,7 +149,7 @@ impl Node {
         let mut store = Store::open(&directory, config.limits.snapshots).map_err(in_directory)?;
         let identity = match store.identity() {
             Some(identity) => recognise(&config, identity.clone())?,
-            None => make(&config, &mut store).await?,
+            None => make(&config, &mut store, &peers).await?,
         };
         let snapshots = SnapshotStore::open(directory.join("snap"))
             .map_err(|error| Error::Snapshots { directory: config.data_dir.display().to_string(), error })?;
@@ -299,7 +299,10 @@ impl Parts {
             inner.stop_raft.clone(),
         );
         inner.raft_ended = task.spawn(inner.end.clone()).map_err(Error::Thread)?;
-        inner.publish(client, &config);
+        inner.publish(client.clone(), &config);
+        if config.initial_cluster_state == InitialClusterState::Auto {
+            inner.promote(client, &config);
+        }
         tracing::info!(%member, %cluster, name = config.name, "started");
         Ok(Node { inner: Arc::new(inner) })
     }
@@ -339,6 +342,19 @@ impl Inner {
         self.clients.spawn(async move {
             stop.run_until_cancelled(async {
                 while !client.publish(&name, &urls).await {
+                    tokio::time::sleep(pause).await;
+                }
+            })
+            .await;
+        });
+    }
+
+    /// Asks that this member be promoted, as long as it is a learner.
+    fn promote(&self, client: Client, config: &Config) {
+        let (stop, pause) = (self.stop_clients.clone(), config.election_timeout);
+        self.clients.spawn(async move {
+            stop.run_until_cancelled(async {
+                while !client.promoted().await {
                     tokio::time::sleep(pause).await;
                 }
             })
@@ -417,24 +433,33 @@ fn recognise(config: &Config, identity: Identity) -> Result<Identity, Error> {
 }
 
 /// Makes a member that was never started.
-async fn make(config: &Config, store: &mut Store) -> Result<Identity, Error> {
+async fn make(config: &Config, store: &mut Store, peers: &[(StdTcpListener, bool)]) -> Result<Identity, Error> {
     let members = config.initial_members()?;
     let in_directory = |error| Error::Store { directory: config.data_dir.display().to_string(), error };
     let (name, token) = (config.name.clone(), config.initial_cluster_token.clone());
-    match config.initial_cluster_state {
-        InitialClusterState::New => {
-            let birth = Birth::of(&members, &token);
-            let own = members.iter().find(|(other, _)| *other == name).map(|(_, urls)| urls.as_slice());
-            let member = MemberId::derive(own.unwrap_or_default(), &token, None).0;
-            let identity = Identity { member, cluster: birth.cluster.0, name, token, joined: Vec::new() };
+    let birth = Birth::of(&members, &token);
+    let own = members.iter().find(|(other, _)| *other == name).map(|(_, urls)| urls.as_slice());
+    let member = MemberId::derive(own.unwrap_or_default(), &token, None);
+    let found = match config.initial_cluster_state {
+        InitialClusterState::New => Found::New,
+        InitialClusterState::Existing => Found::Existing(join::join(config).await),
+        InitialClusterState::Auto => {
+            let undecided = Undecided::serve(peers, config.tls.as_ref(), birth.cluster)?;
+            let found = join::find_out(config, &members, member, birth.cluster).await;
+            undecided.stop().await;
+            found
+        }
+    };
+    match found {
+        Found::New => {
+            let identity = Identity { member: member.0, cluster: birth.cluster.0, name, token, joined: Vec::new() };
             let entries = birth.entries.into_iter().map(convert::entry_from_raftpb).collect::<Result<Vec<_>, _>>();
             let entries = entries.map_err(|error| Error::Raft(error.to_string()))?;
             let state = convert::conf_state_from_raftpb(birth.conf_state);
             store.bootstrap(&identity, &entries, &state, &birth.membership).map_err(in_directory)?;
             Ok(identity)
         }
-        InitialClusterState::Existing => {
-            let Joined { member, cluster, members } = join::join(config).await;
+        Found::Existing(Joined { member, cluster, members }) => {
             let identity = Identity { member: member.0, cluster: cluster.0, name, token, joined: members };
             let nothing = convert::conf_state_from_raftpb(ConfState::default());
             store.bootstrap(&identity, &[], &nothing, &Membership::default()).map_err(in_directory)?;
@@ -515,7 +540,7 @@ fn bind(url: &PeerUrl, flag: &'static str) -> Result<StdTcpListener, Error> {
     StdTcpListener::bind(addresses.as_slice()).map_err(failed)
 }
 
-fn listening(listener: StdTcpListener, flag: &'static str) -> Result<TcpListener, Error> {
+pub(super) fn listening(listener: StdTcpListener, flag: &'static str) -> Result<TcpListener, Error> {
     let url = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
     let listening = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     listening.map_err(|error| Error::Listen { url, flag, error })

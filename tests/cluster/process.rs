@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -11,7 +10,7 @@ use std::{
 use http::{Method, StatusCode};
 use tempfile::TempDir;
 
-use crate::http_client::HttpClient;
+use crate::{http_client::HttpClient, ports::free_url};
 
 /// A member: its place, its ports, and the process while it runs.
 pub(crate) struct Member {
@@ -32,11 +31,6 @@ pub(crate) struct Cluster {
     pub(crate) http: HttpClient,
     directory: TempDir,
     others: Vec<String>,
-}
-
-fn free_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    format!("http://{}", listener.local_addr().expect("bound"))
 }
 
 impl Cluster {

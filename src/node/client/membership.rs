@@ -147,7 +147,7 @@ fn parse_id(text: &str) -> Result<MemberId, Refusal> {
 }
 
 impl Client {
-    async fn change(&self, kind: ConfChangeType, record: &MemberRecord) -> Result<(), Refusal> {
+    pub(in crate::node) async fn change(&self, kind: ConfChangeType, record: &MemberRecord) -> Result<(), Refusal> {
         let id = self.ids.next().conf_change_id();
         let change = ConfChange { id, r#type: kind as i32, node_id: record.id, context: record.to_json() };
         match self.propose(Payload::ConfChange(change)).await? {

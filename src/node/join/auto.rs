@@ -1,0 +1,280 @@
+//! Whether the cluster is to be made, or runs already: `--initial-cluster-state auto`.
+//!
+//! A member without data asks all others of its initial cluster, until what they say leaves one thing to do:
+//!
+//! | what is heard | what is done |
+//! |---|---|
+//! | nobody has a cluster, and everybody was heard | the cluster is made |
+//! | the cluster that the initial cluster makes has been made, and we have never been in it | so do we |
+//! | a cluster in which we are, and have never been started | we join it |
+//! | a cluster in which we are not | we are added as a learner, and join |
+//! | a cluster in which we were started: our disk is another one | that member is removed, and we are added as a learner |
+//!
+//! Nobody makes a cluster while one of the others is silent, since it may have one. Who lost its disk never comes back
+//! under its old ID: it would have forgotten its vote, and what it acknowledged.
+
+use futures_util::future::join_all;
+use http::Method;
+
+use super::{Joined, Seeker, find, ours, read_members, undecided};
+use crate::{
+    id::{ClusterId, MemberId},
+    node::{config::Config, members::MemberRecord},
+    transport::urls::PeerUrl,
+};
+
+/// What there is to do for a member without data.
+#[derive(Debug)]
+pub(in crate::node) enum Found {
+    /// To make the cluster, as all members of the initial cluster do.
+    New,
+    /// To join the one that there is.
+    Existing(Joined),
+}
+
+/// Who we are in the cluster that the initial cluster makes.
+#[derive(Clone, Copy, Debug)]
+struct Birth {
+    member: MemberId,
+    cluster: ClusterId,
+}
+
+/// What one of the others said.
+#[derive(Clone, Debug)]
+enum Heard {
+    /// The cluster that it is in.
+    Cluster(ClusterId, Vec<MemberRecord>),
+    /// It does not know yet either, and would make this one.
+    Undecided(ClusterId),
+    /// Nothing that helps.
+    Nothing(String),
+}
+
+#[derive(Debug)]
+enum Verdict {
+    Done(Found),
+    /// We are to be added, by one of these client URLs.
+    Add(Vec<PeerUrl>),
+    /// What we were before is to be removed, by one of these client URLs.
+    Remove(MemberId, Vec<PeerUrl>),
+    Wait(String),
+}
+
+/// Asks the others, again and again, until one thing is left to do. `members` are those of the initial cluster, `member`
+/// and `cluster` who we are if it is made.
+pub(in crate::node) async fn find_out(
+    config: &Config,
+    members: &[(String, Vec<PeerUrl>)],
+    member: MemberId,
+    cluster: ClusterId,
+) -> Found {
+    let birth = Birth { member, cluster };
+    let mut seeker = Seeker::new(config);
+    let others = || members.iter().filter(|(name, _)| *name != config.name);
+    loop {
+        let heard = join_all(others().map(async |(name, urls)| (name.as_str(), seeker.listen(urls).await))).await;
+        let why = match judge(seeker.own, birth, &heard) {
+            Verdict::Done(found) => {
+                seeker.client.stop().await;
+                return found;
+            }
+            Verdict::Add(through) => seeker.add(&config.name, &through).await,
+            Verdict::Remove(id, through) => seeker.remove(id, &through).await,
+            Verdict::Wait(why) => Err(why),
+        };
+        if let Err(why) = why {
+            seeker.pause(why).await;
+        }
+    }
+}
+
+impl Seeker<'_> {
+    /// What a member says, by the first of its URLs that helps.
+    async fn listen(&self, urls: &[PeerUrl]) -> Heard {
+        let mut why = String::new();
+        for url in urls {
+            match self.exchange(Method::GET, url, crate::wire::headers::MEMBERS, None).await {
+                Ok((head, _)) if let Some(cluster) = undecided::read(&head) => return Heard::Undecided(cluster),
+                Ok((head, body)) => match read_members(&head, &body) {
+                    Ok((cluster, members)) => return Heard::Cluster(cluster, members),
+                    Err(error) => why = format!("{url}: {error}"),
+                },
+                Err(error) => why = format!("{url}: {error}"),
+            }
+        }
+        Heard::Nothing(why)
+    }
+
+    async fn add(&self, name: &str, through: &[PeerUrl]) -> Result<(), String> {
+        let body = serde_json::json!({ "name": name, "peerURLs": self.own, "isLearner": true });
+        self.change(Method::POST, "/members", Some(&body.to_string()), through).await?;
+        tracing::info!("added to the cluster as a learner");
+        Ok(())
+    }
+
+    async fn remove(&self, id: MemberId, through: &[PeerUrl]) -> Result<(), String> {
+        tracing::warn!(member = %id, "the cluster knows this member, and its disk is gone: it is removed, to be added anew");
+        self.change(Method::DELETE, &format!("/members/{id}"), None, through).await
+    }
+
+    /// Asks members for a change of the membership, one after the other, until one has made it.
+    async fn change(&self, method: Method, path: &str, body: Option<&str>, through: &[PeerUrl]) -> Result<(), String> {
+        let mut why = "no member tells a client URL".to_owned();
+        for url in through {
+            match self.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
+                Ok((head, _)) if head.status.is_success() => return Ok(()),
+                Ok((head, body)) => {
+                    why = format!("{url}: {method} {path}: {}: {}", head.status, String::from_utf8_lossy(&body).trim());
+                }
+                Err(error) => why = format!("{url}: {error}"),
+            }
+        }
+        Err(why)
+    }
+}
+
+/// What is left to do, as the table above has it.
+fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
+    let clusters = || {
+        heard.iter().filter_map(|(name, heard)| match heard {
+            Heard::Cluster(cluster, members) => Some((*name, *cluster, members)),
+            Heard::Undecided(_) | Heard::Nothing(_) => None,
+        })
+    };
+    let silent = heard.iter().find_map(|(name, heard)| match heard {
+        Heard::Nothing(why) => Some(format!("{name} may have a cluster, and is not heard: {why}")),
+        Heard::Cluster(..) | Heard::Undecided(_) => None,
+    });
+    let stranger = heard.iter().find_map(|(name, heard)| match heard {
+        Heard::Undecided(cluster) if *cluster != birth.cluster => {
+            Some(format!("{name} has another initial cluster, or another token"))
+        }
+        _ => None,
+    });
+    let Some((first, cluster, members)) = clusters().next() else {
+        return match silent.or(stranger) {
+            Some(why) => Verdict::Wait(why),
+            None => Verdict::Done(Found::New),
+        };
+    };
+    if let Some((name, other, _)) = clusters().find(|(_, other, _)| *other != cluster) {
+        return Verdict::Wait(format!("{first} is in cluster {cluster}, {name} in {other}"));
+    }
+    let records = || clusters().filter_map(|(_, _, members)| ours(own, members));
+    if let Some(before) = records().find(|record| !record.client_urls.is_empty()) {
+        return Verdict::Remove(MemberId(before.id), client_urls(own, members));
+    }
+    match records().next() {
+        None => Verdict::Add(client_urls(own, members)),
+        Some(record) if (MemberId(record.id), cluster) == (birth.member, birth.cluster) => match silent {
+            // Who is silent may know that we have been started.
+            Some(why) => Verdict::Wait(why),
+            None => Verdict::Done(Found::New),
+        },
+        Some(_) => {
+            let lists = clusters().map(|(_, cluster, members)| find(own, cluster, members.clone()));
+            match lists.into_iter().find_map(Result::ok) {
+                Some(joined) => Verdict::Done(Found::Existing(joined)),
+                None => Verdict::Wait(format!("{first} tells an ID of 0")),
+            }
+        }
+    }
+}
+
+/// Where the members that have been started take changes.
+fn client_urls(own: &[PeerUrl], members: &[MemberRecord]) -> Vec<PeerUrl> {
+    let us = ours(own, members).map(|record| record.id);
+    let others = members.iter().filter(|record| Some(record.id) != us);
+    others.flat_map(|record| &record.client_urls).filter_map(|url| url.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BIRTH: Birth = Birth { member: MemberId(3), cluster: ClusterId(9) };
+
+    fn own() -> Vec<PeerUrl> {
+        PeerUrl::list("http://n3:2380").expect("a URL")
+    }
+
+    /// A member `nID`, which has been started or not.
+    fn record(id: u64, place: u64, started: bool) -> MemberRecord {
+        MemberRecord {
+            id,
+            peer_urls: vec![format!("http://n{place}:2380")],
+            client_urls: if started { vec![format!("http://n{place}:2379")] } else { Vec::new() },
+            ..MemberRecord::default()
+        }
+    }
+
+    fn cluster(id: u64, members: &[MemberRecord]) -> Heard {
+        Heard::Cluster(ClusterId(id), members.to_vec())
+    }
+
+    fn verdict(heard: &[Heard]) -> Verdict {
+        let named: Vec<(&str, Heard)> = ["n1", "n2"].into_iter().zip(heard.iter().cloned()).collect();
+        judge(&own(), BIRTH, &named)
+    }
+
+    fn silent() -> Heard {
+        Heard::Nothing("connection refused".to_owned())
+    }
+
+    #[test]
+    fn a_cluster_is_made_when_everybody_was_heard_and_nobody_has_one() {
+        let undecided = Heard::Undecided(BIRTH.cluster);
+        assert!(matches!(verdict(&[undecided.clone(), undecided.clone()]), Verdict::Done(Found::New)));
+        assert!(matches!(verdict(&[]), Verdict::Done(Found::New)), "a member alone");
+        assert!(matches!(verdict(&[undecided.clone(), silent()]), Verdict::Wait(_)), "it may have one");
+        let elsewhere = Heard::Undecided(ClusterId(8));
+        assert!(matches!(verdict(&[undecided, elsewhere]), Verdict::Wait(_)), "it would make another one");
+    }
+
+    #[test]
+    fn who_is_late_for_the_birth_of_its_cluster_is_born_with_it() {
+        let made = cluster(9, &[record(1, 1, true), record(2, 2, false), record(3, 3, false)]);
+        let found = verdict(&[made.clone(), Heard::Undecided(BIRTH.cluster)]);
+        assert!(matches!(found, Verdict::Done(Found::New)), "{found:?}");
+        assert!(matches!(verdict(&[made, silent()]), Verdict::Wait(_)), "the other one may know that we were there");
+    }
+
+    #[test]
+    fn who_is_not_in_the_cluster_is_added_by_who_is_started() {
+        let running = cluster(7, &[record(1, 1, true), record(2, 2, false)]);
+        match verdict(&[running, silent()]) {
+            Verdict::Add(through) => assert_eq!(through, PeerUrl::list("http://n1:2379").expect("a URL")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_was_added_joins_though_another_one_has_not_heard_of_it() {
+        let before = cluster(7, &[record(1, 1, true), record(2, 2, true)]);
+        let after = cluster(7, &[record(1, 1, true), record(2, 2, true), record(33, 3, false)]);
+        match verdict(&[before, after]) {
+            Verdict::Done(Found::Existing(joined)) => assert_eq!(joined.member, MemberId(33)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_lost_its_disk_is_removed_before_it_comes_back_even_if_one_only_knows_that_it_was_started() {
+        let behind = cluster(9, &[record(1, 1, true), record(2, 2, true), record(3, 3, false)]);
+        let knows = cluster(9, &[record(1, 1, true), record(2, 2, true), record(3, 3, true)]);
+        for heard in [[behind, knows.clone()], [knows, silent()]] {
+            match verdict(&heard) {
+                Verdict::Remove(id, through) => {
+                    assert_eq!((id, through.len()), (MemberId(3), 2), "{heard:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn two_clusters_are_nobodys_to_choose_from() {
+        let (one, two) = (cluster(7, &[record(1, 1, true)]), cluster(8, &[record(2, 2, true)]));
+        assert!(matches!(verdict(&[one, two]), Verdict::Wait(_)));
+    }
+}

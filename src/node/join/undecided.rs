@@ -1,0 +1,67 @@
+//! What a member answers on its peer port while it does not know its cluster yet.
+
+use std::net::TcpListener as StdTcpListener;
+
+use axum::{
+    Router,
+    http::{StatusCode, response},
+};
+use http::{HeaderName, HeaderValue};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    id::ClusterId,
+    node::start::{Error, listening},
+    server::Server,
+    tls::Tls,
+};
+
+/// The cluster that a member would make, which has not found out whether it is to. Ours alone; etcd has none.
+const X_RAFTHTTP_UNDECIDED: HeaderName = HeaderName::from_static("x-rafthttp-undecided");
+
+/// Answers everything with 503, and says which cluster would be made.
+pub(in crate::node) struct Undecided {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Undecided {
+    /// Serves on copies of the listeners, which keep the port when this stops. `true`: it speaks TLS.
+    pub(in crate::node) fn serve(
+        listeners: &[(StdTcpListener, bool)],
+        tls: Option<&Tls>,
+        cluster: ClusterId,
+    ) -> Result<Self, Error> {
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        let told = HeaderValue::try_from(cluster.to_string()).expect("hexadecimal digits are a header value");
+        let answer = move || {
+            let told = told.clone();
+            async move { (StatusCode::SERVICE_UNAVAILABLE, [(X_RAFTHTTP_UNDECIDED, told)], "no cluster yet\n") }
+        };
+        let router = Router::new().fallback(answer);
+        for (listener, speaks_tls) in listeners {
+            let url = || listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+            let copy = listener.try_clone();
+            let copy = copy.map_err(|error| Error::Listen { url: url(), flag: "listen-peer-urls", error })?;
+            let server = Server::new(router.clone());
+            let server = match tls {
+                Some(tls) if *speaks_tls => server.tls(tls.clone()),
+                _ => server,
+            };
+            tasks.spawn(server.serve(listening(copy, "listen-peer-urls")?, stop.clone()));
+        }
+        Ok(Self { tasks, stop })
+    }
+
+    /// Ends it; returns when every connection is closed.
+    pub(in crate::node) async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Which cluster a member would make that answered so.
+pub(super) fn read(head: &response::Parts) -> Option<ClusterId> {
+    head.headers.get(X_RAFTHTTP_UNDECIDED)?.to_str().ok()?.parse().ok()
+}
