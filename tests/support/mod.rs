@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use rafthttp::{
-    Builder, Critical, MemberId, PeerUrl, Raft, Rejected, SnapshotStatus, Transport, TransportStatus,
+    Builder, Critical, MemberId, PeerUrl, Raft, Rejected, SnapshotStatus, TlsConfig, Transport, TransportStatus,
     id::ClusterId,
     metrics::{Channel, Direction},
     wire::raftpb::{Entry, Message, MessageType},
@@ -17,6 +17,8 @@ use rafthttp::{
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub mod certificates;
+pub mod etcd;
 mod programs;
 mod tier;
 
