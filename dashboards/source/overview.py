@@ -1,0 +1,262 @@
+"""One look at a whole cluster: who hears whom, what was lost, how long things take."""
+
+from links import EXPLAINED, MATRIX_STATES, STATES, TO_PEER, UP, matrix, state
+from panels import (
+    BAD, GOOD, IDLE, WARN, Dashboard, appeared, heatmap, lines, mapping, members, named, now, only, quantile, query,
+    stat, table, timeline, variable,
+)
+
+BUILD = "rafthttp_build_info"
+
+
+def dashboard():
+    """The dashboard `rafthttp-overview`."""
+    about = """The raft network of a cluster, as its members measure it: who hears whom, where every message went, round
+    trips, streams, snapshots, raft."""
+    peer = variable("peer", "Peer", f'query_result(count by (peer, text) (label_join(rafthttp_peer_info{{{_members()}}}, "text", " ", "name", "peer")))',
+                    regex='/peer="(?<value>[^"]+)".*text="(?<text>[^"]+)"/', about="The other end of the links that are shown.")
+    made = Dashboard("rafthttp-overview", "Raft network / Overview", about, [*members(BUILD), peer],
+                     tags=["raft-network", "rafthttp"], since=BUILD)
+    who_hears_whom(made)
+    ledger(made)
+    round_trips(made)
+    streams(made)
+    snapshots(made)
+    raft(made)
+    process(made)
+    return made.json()
+
+
+def _members():
+    return 'job=~"$job", cluster=~"$cluster", instance=~"$instance"'
+
+
+def who_hears_whom(made):
+    made.row(100, "Who hears whom")
+    made.add(
+        stat(101, "Members", "How many members are scraped, and how many are known to any of them.", "none",
+             [now("count(rafthttp_member_info{[[M]]})", "scraped"),
+              now(f"count({_names()})", "known")],
+             empty="none scraped", text="value_and_name"),
+        stat(102, "Links cut", "Pairs of a member and a peer whose last probe failed. One broken link between two members counts twice.",
+             "none", [now("sum(1 - rafthttp_peer_reachable{[[P]]})")], empty="nothing probed yet",
+             steps=((None, GOOD), (1, BAD))),
+        stat(103, "Streams down", "Streams that are not open, of four for each pair of members. One end's loss is seen by both ends.",
+             "none", [now("sum(1 - rafthttp_stream_up{[[P]]})")], empty="no peers", steps=((None, GOOD), (1, WARN))),
+        stat(104, "Leader", "The member that leads. More than one for longer than an election means a partition: the one with the lower term cannot commit.",
+             "none", [now(_named_member("etcd_server_is_leader{[[M]]} == 1"), "{{name}}")], empty="no leader", text="name",
+             steps=((None, IDLE),)),
+        stat(105, "Dropped, 5 min", "Messages given up on the sending side in five minutes, for whatever reason. Raft repeats what matters; many mean a link that cannot carry what raft wants to send.",
+             "short", [now(f"300 * sum({appeared('rafthttp_messages_dropped_total', '[[P]]', '5m')})")], empty="none",
+             steps=((None, GOOD), (1, WARN))),
+        stat(106, "Lost, 5 min", "Messages written to a stream that then broke, and never read at the other end, in five minutes. Known only of peers that report what they read: rafthttp's, not etcd's.",
+             "short", [now("sum(increase(rafthttp_messages_lost_total{[[P]]}[5m]))")], empty="not reported by any peer",
+             steps=((None, GOOD), (1, WARN))),
+    )
+    made.add(
+        table(108, "Who hears whom", "A row for each member, a column for each peer. " + EXPLAINED + " *?* in a row: that member is not scraped, so what it hears is unknown, not old. Of members with the same name the worst is shown: choose one cluster.",
+              "none", [now(matrix())], empty="?", size=(12, 9), cell="color-background",
+              defaults={"mappings": mapping(MATRIX_STATES), "color": {"mode": "thresholds"},
+                        "thresholds": {"mode": "absolute", "steps": [{"value": None, "color": "transparent"}]}},
+              overrides=[{"matcher": {"id": "byName", "options": "from\\to"},
+                          "properties": [{"id": "displayName", "value": "member \\ hears"},
+                                         {"id": "custom.cellOptions", "value": {"type": "auto"}}]}],
+              transformations=[{"id": "sortBy", "options": {"sort": [{"field": "to"}]}},
+                               {"id": "sortBy", "options": {"sort": [{"field": "from"}]}},
+                               {"id": "groupingToMatrix", "options": {"columnField": "to", "rowField": "from", "valueField": "Value", "emptyValue": "null"}}]),
+        timeline(109, "Links over time", EXPLAINED + " A gap: the member was not scraped.",
+                 [query(named(state("[[P]]")), "{{instance}} → {{name}}")], STATES, empty="nothing probed yet", size=(12, 9), links=[TO_PEER]),
+    )
+    made.add(
+        table(110, "Alerts", "The alerts of this project's rules that fire or wait for their time, as this Prometheus has evaluated them.",
+              "none", [now('max by (alertname, severity, alertstate, instance, peer) (ALERTS{alertname=~"Rafthttp.+|Etcd.+|etcd.+"})')],
+              empty="no alert", size=(24, 5), transformations=[only("alertname", "severity", "alertstate", "instance", "peer",
+                                                                 alertname="alert", alertstate="state", instance="member")], sort=["alert"]),
+    )
+
+
+def _names():
+    from panels import names
+    return names()
+
+
+def _named_member(expression):
+    """What a member says of itself, labelled with its name."""
+    own = 'label_replace(rafthttp_member_info{[[M]]}, "peer", "$1", "member", "(.*)")'
+    return f"({expression}) * on (job, cluster, instance) group_left (name) ({own} * on (job, cluster, peer) group_left (name) {_names()})"
+
+
+def ledger(made):
+    made.row(200, "Ledger and loss")
+    made.add(
+        lines(201, "Messages out", "Messages handed to the transport, and of those given to the connection, per second. The rest is dropped or queued.",
+              "cps", [query("sum by (instance) (rate(rafthttp_messages_offered_total{[[P]]}[$__rate_interval]))", "{{instance}} offered"),
+                      query("sum by (instance) (rate(rafthttp_messages_sent_total{[[P]]}[$__rate_interval]))", "{{instance}} sent")],
+              empty="no messages"),
+        lines(202, "Messages in", "Messages decoded from the wire, and of those taken by raft, per second. The rest is rejected or waits.",
+              "cps", [query("sum by (instance) (rate(rafthttp_messages_received_total{[[P]]}[$__rate_interval]))", "{{instance}} received"),
+                      query("sum by (instance) (rate(rafthttp_messages_processed_total{[[P]]}[$__rate_interval]))", "{{instance}} processed")],
+              empty="no messages"),
+        lines(203, "Dropped, by reason", "What was given up before it left, and why: queue_full (the peer is too slow), stream_lost, post_failed, refused (by the peer), too_large, paused, peer_removed, stopped.",
+              "cps", [query(f"sum by (instance, reason) ({appeared('rafthttp_messages_dropped_total', '[[P]]')})", "{{instance}} {{reason}}")],
+              empty="nothing was dropped", stack=True),
+        lines(204, "Rejected, by reason", "What arrived and was not taken, and why: queue_full (raft is too slow), refused, failed, paused, stopped. Strangers' messages are here too, as peer *other*.",
+              "cps", [query(f"sum by (instance, reason) ({appeared('rafthttp_messages_rejected_total', '[[M]]')})", "{{instance}} {{reason}}")],
+              empty="nothing was rejected", stack=True),
+        lines(205, "Queued to send", "Messages neither sent nor dropped yet, by the peer that they wait for. The bound is 4096 on each channel.",
+              "short", [query(named("sum by (job, cluster, instance, peer) (rafthttp_messages_queued{[[P]]})"), "{{instance}} → {{name}}")],
+              empty="no peers", links=[TO_PEER]),
+        lines(206, "Waiting for raft", "Messages received and neither taken nor rejected yet.",
+              "short", [query("sum by (instance) (rafthttp_messages_waiting{[[M]]})", "{{instance}}")], empty="no peers"),
+        lines(207, "Unconfirmed", "Messages written to a stream that the peer had not read when it was last asked. About 0 for a healthy peer under any load; growing for one that is frozen or deaf. etcd has no such number.",
+              "short", [query(named("sum by (job, cluster, instance, peer) (rafthttp_messages_unconfirmed{[[P]]})"), "{{instance}} → {{name}}")],
+              empty="no peer reports what it reads (etcd does not)", links=[TO_PEER]),
+        lines(208, "Lost", "Messages written to a stream that then broke, and never read: the ones that were counted as sent and did not arrive.",
+              "cps", [query(named("sum by (job, cluster, instance, peer) (rate(rafthttp_messages_lost_total{[[P]]}[$__rate_interval]))"), "{{instance}} → {{name}}")],
+              empty="no peer reports what it reads (etcd does not)", links=[TO_PEER]),
+        lines(209, "Ledger, what does not add up", "offered − sent − dropped − queued, and received − processed − rejected − waiting, of every member. Always 0, in every scrape; anything else is a bug of ours.",
+              "none", [query(_imbalance("offered", ("sent", "dropped"), "queued"), "{{instance}} out"),
+                       query(_imbalance("received", ("processed", "rejected"), "waiting"), "{{instance}} in")],
+              empty="no messages yet", low=None),
+        lines(210, "Without an addressee, or not readable", "Messages to nobody or to a member that is neither peer nor remote, and what peers sent that could not be read.",
+              "cps", [query(f"sum by (instance, reason) ({appeared('rafthttp_messages_unroutable_total', '[[M]]')})", "{{instance}} {{reason}}"),
+                      query(f"sum by (instance, kind) ({appeared('rafthttp_frame_errors_total', '[[M]]')})", "{{instance}} frame: {{kind}}")],
+              empty="none"),
+    )
+
+
+def _imbalance(start, ends, rest):
+    """A law of the ledger by member. Series of a type or reason appear on first use: what is absent is 0."""
+    total = "sum by (job, cluster, instance) (rafthttp_messages_%s{[[M]]})"
+    zero = f"0 * {total % rest}"
+    ended = " - ".join(f"({total % (name + '_total')} or {zero})" for name in ends)
+    return f"({total % (start + '_total')} or {zero}) - {ended} - {total % rest}"
+
+
+def round_trips(made):
+    made.row(300, "Round trips")
+    link = "job, cluster, instance, peer"
+    made.add(
+        lines(301, "Probe, p50", "Half of the probes of a peer took less. Raw round trips on a warm connection, a second apart; a failed probe adds nothing.",
+              "s", [query(named(quantile(0.5, "rafthttp_probe_duration_seconds", "[[P]]", link)), "{{instance}} → {{name}}")],
+              empty="no probe came back", log=True, links=[TO_PEER]),
+        lines(302, "Probe, p99", "One in a hundred probes of a peer took longer. Above 0.15 s raft's default heartbeat is in danger.",
+              "s", [query(named(quantile(0.99, "rafthttp_probe_duration_seconds", "[[P]]", link)), "{{instance}} → {{name}}")],
+              empty="no probe came back", log=True, limits=((0.15, BAD),), links=[TO_PEER]),
+        lines(303, "Append round trip, p99", "From an append sent to the answer that covers it: network, the follower's disk and raft together. Only the leader appends.",
+              "s", [query(named(quantile(0.99, "rafthttp_append_round_trip_seconds", "[[P]]", link)), "{{instance}} → {{name}}")],
+              empty="no append was answered", log=True, links=[TO_PEER]),
+        lines(304, "Probes that failed, by how", "timeout, connect, tls, dns, status, body.",
+              "cps", [query('sum by (instance, result) (rate(rafthttp_probes_total{[[P]], result!="ok"}[$__rate_interval]))', "{{instance}} {{result}}")],
+              empty="nothing is probed", stack=True),
+        lines(305, "Clock offset", "The peer's clock minus the member's at the middle of a round trip. Leases and certificates suffer first.",
+              "s", [query(named("rafthttp_peer_clock_offset_seconds{[[P]]}"), "{{instance}} → {{name}}")],
+              empty="no probe came back", low=None, links=[TO_PEER]),
+        lines(306, "Dialling, p99", "Parts of a probe's dial, when it had to dial: after a loss, or when the connection was not kept.",
+              "s", [query(quantile(0.99, "rafthttp_probe_dial_seconds", "[[P]]", "instance, phase"), "{{instance}} {{phase}}")],
+              empty="nothing was dialled", log=True, points="auto"),
+        lines(307, "In the queue, p99", "From send to written, by channel. Long on msgapp alone: large appends; long on all: the network or the peer.",
+              "s", [query(quantile(0.99, "rafthttp_queue_seconds", "[[P]]", "instance, channel"), "{{instance}} {{channel}}")],
+              empty="nothing was sent", log=True),
+        lines(308, "In raft, p99", "How long a batch of messages took in the application. Long here is not the network.",
+              "s", [query(quantile(0.99, "rafthttp_process_seconds", "[[M]]", "instance"), "{{instance}}")],
+              empty="nothing was received", log=True),
+    )
+
+
+def streams(made):
+    made.row(400, "Streams")
+    made.add(
+        timeline(401, "Streams from each peer", "Both streams that a member dialled to hear a peer.",
+                 [query(named('min by (job, cluster, instance, peer) (rafthttp_stream_up{[[P]], direction="in"})'), "{{instance}} hears {{name}}")],
+                 UP, empty="no peers", links=[TO_PEER]),
+        lines(402, "Streams lost, by reason", "eof (the other end closed), error, timeout (nothing read for 5 s), stalled (nothing written for 5 s), frame (unreadable), replaced (by a newer one), stopped (by this member).",
+              "cps", [query(f"sum by (instance, direction, reason) ({appeared('rafthttp_stream_losses_total', '[[P]]')})", "{{instance}} {{direction}} {{reason}}")],
+              empty="no stream was lost", stack=True),
+        lines(403, "Dials that failed, by how", "unreachable, tls, timeout, not_found (the peer does not know this member), removed, cluster_id_mismatch, incompatible_version, to_mismatch (another member answers), refused.",
+              "cps", [query('sum by (instance, result) (rate(rafthttp_stream_attempts_total{[[P]], result!="ok"}[$__rate_interval]))', "{{instance}} {{result}}")],
+              empty="no peers", stack=True),
+        lines(404, "Silence", "How long ago a frame last came from a peer, link heartbeats included. A stream that is quiet for 5 s is given up.",
+              "s", [query(named('time() - max by (job, cluster, instance, peer) (rafthttp_stream_last_frame_timestamp_seconds{[[P]], direction="in"})'), "{{instance}} ← {{name}}")],
+              empty="no frame yet", limits=((5, BAD),), links=[TO_PEER]),
+        lines(405, "Bytes out", "Exact bytes of frames and bodies, by channel.",
+              "Bps", [query("sum by (instance, channel) (rate(rafthttp_sent_bytes_total{[[P]]}[$__rate_interval]))", "{{instance}} {{channel}}")],
+              empty="no peers"),
+        lines(406, "Bytes in", "Exact bytes of frames and bodies, by channel.",
+              "Bps", [query("sum by (instance, channel) (rate(rafthttp_received_bytes_total{[[P]]}[$__rate_interval]))", "{{instance}} {{channel}}")],
+              empty="no peers"),
+    )
+
+
+def snapshots(made):
+    made.row(500, "Snapshots")
+    made.add(
+        lines(501, "Under way", "Snapshots being sent and received.",
+              "none", [query("sum by (instance, direction) (rafthttp_snapshots_in_flight{[[P]]})", "{{instance}} {{direction}}")],
+              empty="no peers", size=(8, 8)),
+        lines(502, "Progress", "How much of the snapshot under way has passed. A line that stays flat is one that is stuck.",
+              "percentunit", [query("max by (instance, peer, direction) (rafthttp_snapshot_progress_ratio{[[P]]})", "{{instance}} {{direction}} {{peer}}")],
+              empty="no snapshot is under way", size=(8, 8), points="always"),
+        lines(503, "Ended, by result", "Snapshots that arrived and that failed.",
+              "cps", [query("sum by (instance, direction, result) (rate(rafthttp_snapshots_total{[[P]]}[$__rate_interval]))", "{{instance}} {{direction}} {{result}}")],
+              empty="no peers", size=(8, 8)),
+        lines(504, "Bytes", "Bytes of the bodies of snapshots.",
+              "Bps", [query("sum by (instance, direction) (rate(rafthttp_snapshot_bytes_total{[[P]]}[$__rate_interval]))", "{{instance}} {{direction}}")],
+              empty="no peers"),
+        lines(505, "Time, p90", "How long the snapshots took that ended well.",
+              "s", [query(quantile(0.9, "rafthttp_snapshot_seconds", "[[P]]", "instance, direction"), "{{instance}} {{direction}}")],
+              empty="no snapshot ended in the interval", points="always"),
+    )
+
+
+def raft(made):
+    made.row(600, "Raft")
+    made.add(
+        timeline(601, "Who leads", "Whether a member leads, follows, or knows no leader.",
+                 [query("max by (instance) (etcd_server_has_leader{[[M]]} + etcd_server_is_leader{[[M]]})", "{{instance}}")],
+                 {2: ("leads", "blue"), 1: ("follows", GOOD), 0: ("no leader", BAD)}, empty="no member runs raft"),
+        lines(602, "Leader changes", "How often a member saw the leader change, per second. Each one is a pause of writes.",
+              "cps", [query("sum by (instance) (rate(etcd_server_leader_changes_seen_total{[[M]]}[$__rate_interval]))", "{{instance}}")],
+              empty="no member runs raft"),
+        lines(603, "Commits", "How fast the commit index and the applied index grow. Apart for long: a member that cannot apply as fast.",
+              "wps", [query("sum by (instance) (deriv(etcd_server_proposals_committed_total{[[M]]}[$__rate_interval]))", "{{instance}} committed"),
+                      query("sum by (instance) (deriv(etcd_server_proposals_applied_total{[[M]]}[$__rate_interval]))", "{{instance}} applied")],
+              empty="no member runs raft", low=None),
+        lines(604, "Behind", "Entries between the newest commit that any member knows and what a member has applied.",
+              "short", [query("max by (job, cluster) (etcd_server_proposals_committed_total{[[C]]}) - on (job, cluster) group_right () max by (job, cluster, instance) (etcd_server_proposals_applied_total{[[M]]})", "{{instance}}")],
+              empty="no member runs raft"),
+        lines(605, "Proposals pending", "Proposals of a member's clients that wait for their commit.",
+              "short", [query("sum by (instance) (etcd_server_proposals_pending{[[M]]})", "{{instance}}")], empty="no member runs raft"),
+        lines(606, "Proposals failed", "Proposals of a member's clients that ended without an outcome.",
+              "cps", [query("sum by (instance) (rate(etcd_server_proposals_failed_total{[[M]]}[$__rate_interval]))", "{{instance}}")],
+              empty="no member runs raft"),
+    )
+
+
+def process(made):
+    made.row(700, "Process, TLS, traces")
+    made.add(
+        lines(701, "CPU", "Cores used.", "none", [query("sum by (instance) (rate(process_cpu_seconds_total{[[M]]}[$__rate_interval]))", "{{instance}}")],
+              empty="none scraped", size=(8, 7)),
+        lines(702, "Memory", "Resident memory.", "bytes", [query("sum by (instance) (process_resident_memory_bytes{[[M]]})", "{{instance}}")],
+              empty="none scraped", size=(8, 7)),
+        lines(703, "Open files", "File descriptors; connections are most of them.", "short", [query("sum by (instance) (process_open_fds{[[M]]})", "{{instance}}")],
+              empty="none scraped", size=(8, 7)),
+        stat(704, "Certificate expires in", "The certificate that a member shows its peers. A new file is read without a restart.",
+             "s", [now("min by (instance) (rafthttp_tls_certificate_expiry_timestamp_seconds{[[M]]}) - time()", "{{instance}}")],
+             empty="no TLS", steps=((None, BAD), (7 * 86400, WARN), (30 * 86400, GOOD)), size=(8, 7), text="value_and_name"),
+        lines(705, "TLS handshakes that failed", "By the side that dialled and by reason.",
+              "cps", [query(f"sum by (instance, direction, reason) ({appeared('rafthttp_tls_handshake_failures_total', '[[M]]')})", "{{instance}} {{direction}} {{reason}}")],
+              empty="none failed, or no TLS", size=(8, 7)),
+        lines(706, "Certificates read again", "Changed certificate files: ok, or failed and the old ones kept.",
+              "cps", [query("sum by (instance, result) (rate(rafthttp_tls_reloads_total{[[M]]}[$__rate_interval]))", "{{instance}} {{result}}")],
+              empty="no TLS", size=(8, 7)),
+        lines(707, "Trace spans", "Spans that the collector took, and spans given up because it did not.",
+              "cps", [query("sum by (instance) (rate(rafthttp_trace_spans_exported_total{[[M]]}[$__rate_interval]))", "{{instance}} exported"),
+                      query("sum by (instance) (rate(rafthttp_trace_spans_dropped_total{[[M]]}[$__rate_interval]))", "{{instance}} dropped")],
+              empty="no traces are exported"),
+        table(708, "Versions", "What runs where.", "none",
+              [now("max by (instance, version, member, cluster_id) (rafthttp_build_info{[[M]]} * on (job, cluster, instance) group_left (member, cluster_id) rafthttp_member_info{[[M]]})")],
+              empty="none scraped",
+              transformations=[only("instance", "version", "member", "cluster_id", instance="scraped at", cluster_id="cluster")], sort=["scraped at"]),
+    )
