@@ -8,6 +8,7 @@
 //! | `/livez/NAME`, `/readyz/NAME` | one check |
 //! | `/health` | etcd's `{"health":"true","reason":""}`, 503 when not |
 //! | `/api/peers` | [everything about every peer](peers) as JSON |
+//! | `/api/events` | [the last transitions](events) as JSON |
 
 use std::{future::ready, sync::Arc};
 
@@ -15,9 +16,10 @@ use axum::{Router, routing::get};
 use prometheus::Registry;
 
 use self::pieces::Gate;
-use crate::{metrics::Options, transport::status::TransportStatus};
+use crate::{metrics::Options, telemetry::Events, transport::status::TransportStatus};
 
 mod about;
+pub mod events;
 pub mod health;
 mod listener;
 mod metrics;
@@ -43,6 +45,8 @@ pub struct Admin {
     pub registry: Registry,
     /// The transport, if there is one.
     pub transport: Option<StatusSource>,
+    /// The last transitions, if there is a transport: [`Transport::events`](crate::Transport::events).
+    pub events: Option<Events>,
     /// What is shown of the transport.
     pub options: Options,
     /// Who this member is: `Arc::new(About::default)` where that is nobody's business.
@@ -58,6 +62,9 @@ pub fn router(admin: Admin) -> Router {
         let (about, health, gate) = (admin.about.clone(), admin.health.clone(), Arc::new(Gate::new()));
         router = router.merge(page::router());
         router = router.route("/api/peers", get(move || ready(peers::answer(&source, &about, &health, &gate))));
+    }
+    if let Some(events) = admin.events.clone() {
+        router = router.route("/api/events", get(move |range| ready(events::answer(&events, range))));
     }
     let state = Arc::new((admin, Gate::new()));
     let metrics = move || {

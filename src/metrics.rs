@@ -247,6 +247,14 @@ impl LossReason {
             Self::Stopped => "stopped",
         }
     }
+
+    /// Whether something went wrong, rather than that one end had no more use for the stream.
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Error | Self::Timeout | Self::Stalled | Self::Frame => true,
+            Self::Eof | Self::Replaced | Self::Stopped => false,
+        }
+    }
 }
 
 /// How a probe ended.
@@ -485,6 +493,8 @@ pub struct Outgoing {
     pub bytes: [u64; Channel::COUNT],
     /// Protobuf size of the whole messages, link heartbeats included: etcd's `peer_sent_bytes_total`.
     pub etcd_bytes: u64,
+    /// From appends that were sent to the answers that cover them.
+    pub append_round_trip: Histogram,
     /// When a frame last went out, on the two stream channels.
     pub last_frame: [Option<SystemTime>; 2],
 }
@@ -545,11 +555,67 @@ pub struct Snapshots {
     pub bytes: u64,
     /// How long those that ended well took.
     pub seconds: Histogram,
+    /// Bytes that the bodies of those under way have in all, where that is known.
+    pub promised: u64,
+    /// Bytes of these that have passed.
+    pub passed: u64,
+    /// So many of those under way are of unknown length.
+    pub unmeasured: u64,
+}
+
+impl Snapshots {
+    /// How far those under way are, 0 to 1. None: there is none, or one of unknown length.
+    pub fn progress(&self) -> Option<f64> {
+        let known = self.in_flight > 0 && self.unmeasured == 0 && self.passed <= self.promised;
+        // One without a byte has nothing left to pass.
+        known.then(|| if self.promised == 0 { 1.0 } else { self.passed as f64 / self.promised as f64 })
+    }
+
+    /// One begins; so long is its body.
+    pub(crate) fn begin(&mut self, length: Option<u64>) {
+        self.in_flight += 1;
+        match length {
+            Some(length) => self.promised = self.promised.saturating_add(length),
+            None => self.unmeasured += 1,
+        }
+    }
+
+    /// More of a body has passed.
+    pub(crate) fn progressed(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.passed += bytes;
+    }
+
+    /// One that began with this length, and of which so many bytes passed, has ended; well in so much time, or badly.
+    pub(crate) fn end(&mut self, length: Option<u64>, bytes: u64, took: Option<Duration>) {
+        self.in_flight -= 1;
+        self.passed -= bytes;
+        match length {
+            Some(length) => self.promised = self.promised.saturating_sub(length),
+            None => self.unmeasured -= 1,
+        }
+        match took {
+            Some(took) => {
+                self.ok += 1;
+                self.seconds.observe(took);
+            }
+            None => self.failed += 1,
+        }
+    }
 }
 
 impl Default for Snapshots {
     fn default() -> Self {
-        Self { ok: 0, failed: 0, in_flight: 0, bytes: 0, seconds: Histogram::for_snapshots() }
+        Self {
+            ok: 0,
+            failed: 0,
+            in_flight: 0,
+            bytes: 0,
+            seconds: Histogram::for_snapshots(),
+            promised: 0,
+            passed: 0,
+            unmeasured: 0,
+        }
     }
 }
 

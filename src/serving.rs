@@ -43,6 +43,7 @@ impl Serving {
         let router = admin::router(Admin {
             registry,
             transport: Some(Arc::new(move || transport.status())),
+            events: Some(node.transport().events().clone()),
             options,
             about: node.about(),
             health: node.health(),

@@ -10,6 +10,7 @@ use std::{fmt, net::SocketAddr};
 use http::HeaderValue;
 
 mod event;
+mod events;
 #[cfg(feature = "otlp")]
 mod logging;
 mod message;
@@ -17,8 +18,11 @@ mod message;
 pub mod otlp;
 mod sampler;
 mod traceparent;
+mod transitions;
 
 pub use event::{EventSpan, ProbeTrace, dial_span, probed, snapshot_span, stream_attached, stream_lost, tls_reloaded};
+pub(crate) use events::WeakEvents;
+pub use events::{Event, EventKind, Events};
 #[cfg(feature = "otlp")]
 pub use logging::{InitError, LogFormat, Telemetry, init};
 pub use message::{MessageSpan, receive_span, send_span};

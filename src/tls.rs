@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     metrics::{Direction, Tally},
-    telemetry,
+    telemetry::{self, Events, WeakEvents},
 };
 
 mod certificate;
@@ -62,6 +62,8 @@ struct Inner {
     config: TlsConfig,
     state: Mutex<State>,
     failures: Mutex<Tally<(Direction, HandshakeReason)>>,
+    /// Who is told of a reload.
+    told: Mutex<Vec<WeakEvents>>,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,8 @@ impl Tls {
         let stamps = Stamps::of(&config);
         let pair = Pair::load(&config)?;
         let state = State { pair, stamps, looked: Instant::now(), reloads: Reloads::default() };
-        Ok(Self { inner: Arc::new(Inner { config, state: Mutex::new(state), failures: Mutex::default() }) })
+        let (failures, told) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { config, state: Mutex::new(state), failures, told }) })
     }
 
     /// For dialling; none without a trusted CA. Looks first, at most once a second, whether the files changed.
@@ -160,6 +163,13 @@ impl Tls {
         outcome.inspect_err(|error| self.note_failure(Direction::In, error.reason()))
     }
 
+    /// Writes reloads to this list, too.
+    pub(crate) fn tell(&self, events: &Events) {
+        let mut told = self.inner.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|events| events.upgrade().is_some());
+        told.push(events.downgrade());
+    }
+
     pub(crate) fn note_failure(&self, direction: Direction, reason: HandshakeReason) {
         self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).add((direction, reason), 1);
     }
@@ -167,7 +177,7 @@ impl Tls {
     fn current(&self) -> MutexGuard<'_, State> {
         let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() >= LOOK_EVERY {
-            state.look(&self.inner.config);
+            state.look(&self.inner.config, &self.inner.told);
         }
         state
     }
@@ -176,7 +186,7 @@ impl Tls {
 impl State {
     /// Reads the files again if one of them is another than the last time: one line for each change, none for a broken
     /// pair that stays as it is.
-    fn look(&mut self, config: &TlsConfig) {
+    fn look(&mut self, config: &TlsConfig, told: &Mutex<Vec<WeakEvents>>) {
         self.looked = Instant::now();
         let stamps = Stamps::of(config);
         if stamps == self.stamps {
@@ -184,7 +194,12 @@ impl State {
         }
         // The stamps are older than what is read, so a change in between is seen the next time.
         self.stamps = stamps;
-        match Pair::load(config) {
+        let loaded = Pair::load(config);
+        let error = loaded.as_ref().err().map(ToString::to_string);
+        for events in told.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(WeakEvents::upgrade) {
+            events.tls_reloaded(error.as_deref());
+        }
+        match loaded {
             Ok(pair) => {
                 self.reloads.ok += 1;
                 telemetry::tls_reloaded(None);

@@ -18,7 +18,7 @@ use tokio_util::{
 use crate::{
     id::{ClusterId, MemberId},
     metrics::{self, Channel, DropReason, RejectReason, Tally},
-    telemetry::{Origin, Sampler},
+    telemetry::{Events, Origin, Sampler},
     tls::Tls,
     wire::{
         message::message_size,
@@ -28,6 +28,7 @@ use crate::{
     },
 };
 
+mod appends;
 pub(crate) mod client;
 mod inbox;
 pub(crate) mod io;
@@ -132,6 +133,7 @@ pub struct Builder {
     dial_timeout: Duration,
     trace_ratio: f64,
     trace_heartbeats: bool,
+    events: Events,
 }
 
 impl Builder {
@@ -212,6 +214,13 @@ impl Builder {
         self
     }
 
+    /// The list that what happens is written to, where something else writes to it as well. Default: one of its own.
+    #[must_use]
+    pub fn events(mut self, events: &Events) -> Self {
+        self.events = events.clone();
+        self
+    }
+
     /// Builds the transport, which runs on the tokio runtime that this is called in.
     ///
     /// # Errors
@@ -232,8 +241,12 @@ impl Builder {
             tasks,
             runtime: tokio::runtime::Handle::current(),
             removed: AtomicBool::new(false),
+            events: self.events,
             limits: self.limits,
         });
+        if let Some(tls) = &self.tls {
+            tls.tell(&shared.events);
+        }
         let inner = Arc::new(Inner {
             peers: ArcSwap::default(),
             changes: Mutex::default(),
@@ -275,6 +288,7 @@ impl Transport {
             dial_timeout: Duration::from_secs(1),
             trace_ratio: 0.0,
             trace_heartbeats: false,
+            events: Events::default(),
         }
     }
 
@@ -291,6 +305,9 @@ impl Transport {
         }
         let peer = match self.peer(id) {
             Some(peer) => {
+                if !peer.is_remote() {
+                    self.events().peer_updated(id, &urls);
+                }
                 peer.urls.update(urls);
                 peer.redial.up();
                 peer
@@ -298,7 +315,7 @@ impl Transport {
             None => self.insert(&changes, id, urls),
         };
         if peer.is_remote() {
-            tracing::info!(peer = %id, urls = ?peer.urls.all(), "peer added");
+            self.events().peer_added(id, &peer.urls.all());
         }
         peer.promote();
         Ok(())
@@ -320,7 +337,10 @@ impl Transport {
         // A member that goes on asking is not the one that has been silent for longest.
         let surplus = (remotes.len() + 1).saturating_sub(self.inner.shared.limits.remotes.max(1));
         let taken: Vec<_> = remotes.iter().take(surplus).filter_map(|remote| self.take(&changes, remote.id)).collect();
-        tracing::info!(peer = %id, ?urls, "remote added");
+        for remote in &taken {
+            self.events().remote_removed(remote.id, "there are too many");
+        }
+        self.events().remote_added(id, &urls);
         self.insert(&changes, id, urls);
         drop(changes);
         close_all(&taken, DropReason::PeerRemoved);
@@ -334,7 +354,7 @@ impl Transport {
     pub fn update_peer(&self, id: MemberId, urls: Vec<PeerUrl>) -> Result<(), TransportError> {
         self.check(id, &urls)?;
         let peer = self.peer(id).ok_or(TransportError::UnknownPeer(id))?;
-        tracing::info!(peer = %id, ?urls, "peer updated");
+        self.events().peer_updated(id, &urls);
         peer.urls.update(urls);
         peer.redial.up();
         Ok(())
@@ -344,8 +364,16 @@ impl Transport {
     pub fn remove_peer(&self, id: MemberId) {
         let taken = self.take(&self.changes(), id);
         if let Some(peer) = taken {
-            tracing::info!(peer = %id, "peer removed");
+            self.removed(&peer);
             peer.close(DropReason::PeerRemoved);
+        }
+    }
+
+    fn removed(&self, peer: &Peer) {
+        if peer.is_remote() {
+            self.events().remote_removed(peer.id, "it was removed");
+        } else {
+            self.events().peer_removed(peer.id);
         }
     }
 
@@ -355,6 +383,9 @@ impl Transport {
             let _changes = self.changes();
             self.inner.peers.swap(Arc::default()).values().cloned().collect()
         };
+        for peer in &taken {
+            self.removed(peer);
+        }
         close_all(&taken, DropReason::PeerRemoved);
     }
 
@@ -457,6 +488,11 @@ impl Transport {
         }
     }
 
+    /// The last transitions, as `/api/events` shows them.
+    pub fn events(&self) -> &Events {
+        &self.inner.shared.events
+    }
+
     /// Who we are.
     pub fn identity(&self) -> &Identity {
         &self.inner.shared.identity
@@ -521,7 +557,7 @@ impl Transport {
             old.filter_map(|peer| self.take(&changes, peer.id)).collect()
         };
         for peer in &taken {
-            tracing::info!(peer = %peer.id, "remote forgotten, it has been silent for long");
+            self.events().remote_removed(peer.id, "it has been silent for long");
         }
         close_all(&taken, DropReason::PeerRemoved);
     }
@@ -615,6 +651,9 @@ impl Transport {
         origin: Origin,
     ) -> Result<(), Rejected> {
         let peer = from.and_then(|from| self.peer(from));
+        if let Some(peer) = &peer {
+            peer.acknowledged(std::slice::from_ref(&message));
+        }
         let inbox = peer.as_ref().map_or(&self.inner.strangers, |peer| &peer.inbox);
         match inbox::Answering::begin(inbox, Channel::Pipeline, &message, bytes) {
             Ok(answering) => self.answer(from, message, answering, origin).await,
@@ -632,13 +671,14 @@ impl Transport {
         }
     }
 
-    /// Saves the body of one `POST /raft/snapshot`, hands its message over, and waits for the application.
+    /// Saves the body of one `POST /raft/snapshot`, hands its message over, and waits for the application. `length` is
+    /// what the sender says of the body.
     pub(crate) async fn receive_snapshot<S>(
         &self,
         from: Option<MemberId>,
         message: Message,
         envelope_bytes: u64,
-        body: S,
+        (body, length): (S, Option<u64>),
         origin: Origin,
     ) -> Result<(), SnapshotError>
     where
@@ -646,7 +686,8 @@ impl Transport {
     {
         let peer = from.and_then(|from| self.peer(from));
         let trace = self.inner.shared.sampler.trace_id(&message);
-        let mut receiving = snapshot::receiver::Receiving::begin(peer, &message, trace, &origin);
+        let mut receiving =
+            snapshot::receiver::Receiving::begin(peer, &message, length, (trace, &origin), self.events());
         // The span that the request names is the snapshot's, not its message's.
         let origin = Origin { span: None, ..origin };
         let outcome = self.save_and_process(from, message, envelope_bytes, body, &mut receiving, origin).await;

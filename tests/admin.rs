@@ -18,6 +18,7 @@ use rafthttp::{
     admin::{self, About, Admin, Check, Health, RaftView, Role},
     id::{ClusterId, MemberId},
     metrics::{Channel, DropReason, Options, RaftStatus, raft_collector},
+    telemetry::Events,
 };
 use scrape::Scrape;
 use tokio::{
@@ -84,6 +85,7 @@ impl Server {
         let router = admin::router(Admin {
             registry,
             transport: Some(Arc::new(status)),
+            events: Some(Events::default()),
             options: Options::default(),
             about: Arc::new(about),
             health: Arc::new(health),

@@ -47,6 +47,8 @@ use crate::transport::status::TransportStatus;
 mod head;
 mod view;
 
+pub(super) use view::rfc3339;
+
 pub(super) fn answer(source: &StatusSource, about: &AboutSource, health: &HealthSource, gate: &Gate) -> Response {
     gate.answer("application/json", || {
         let status = source();

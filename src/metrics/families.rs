@@ -274,6 +274,15 @@ pub(crate) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "rafthttp_append_round_trip_seconds",
+        help: "From a MsgApp that was sent to the MsgAppResp that covers its last index.",
+        kind: Kind::Histogram,
+        labels: &["peer"],
+        of: Of::Members(|member, samples| {
+            samples.histogram(&[member.id], &member.status.outgoing.append_round_trip, &Histogram::BOUNDS);
+        }),
+    },
+    Family {
         name: "rafthttp_snapshots_total",
         help: "Snapshots by how they ended.",
         kind: Kind::Counter,
@@ -316,6 +325,19 @@ pub(crate) static FAMILIES: &[Family] = &[
         of: Of::Members(|member, samples| {
             for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
                 samples.gauge(&[member.id, direction.label()], snapshots.in_flight as f64);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_progress_ratio",
+        help: "How far the snapshots under way are, while their length is known.",
+        kind: Kind::Gauge,
+        labels: &["peer", "direction"],
+        of: Of::Members(|member, samples| {
+            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+                if let Some(progress) = snapshots.progress() {
+                    samples.gauge(&[member.id, direction.label()], progress);
+                }
             }
         }),
     },

@@ -29,6 +29,7 @@ use crate::{
     id::{ClusterId, MemberId},
     metrics,
     server::{ConnectionLimits, ConnectionMetrics, Server},
+    telemetry::Events,
     transport::{Transport, TransportError, snapshot::store::SnapshotStore, urls::PeerUrl},
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
 };
@@ -230,7 +231,8 @@ impl Parts {
         let membership = store.membership().map_err(in_directory)?;
         let ids = RequestIds::new(identity.member, store.boot().map_err(in_directory)?);
         let status = RaftStatus { id: member, cluster, name: config.name.clone(), ..RaftStatus::default() };
-        let shared = Shared::new(status, membership.clone());
+        let events = Events::default();
+        let shared = Shared::new(status, membership.clone(), events.clone());
         let (inbox, queue) = Task::queue();
         let (end, reports) = (End::default(), Arc::<Reports>::default());
         let inlet = Inlet {
@@ -244,7 +246,7 @@ impl Parts {
         };
         let own = membership.get(member).map(|member| member.peer_urls.clone());
         let own = own.unwrap_or_else(|| config.initial_advertise_peer_urls.clone());
-        let transport = transport(&config, member, cluster, own, inlet, snapshots)?;
+        let transport = transport(&config, member, cluster, own, inlet, snapshots, &events)?;
         for peer in peers_at_start(&membership, &identity) {
             change_peer(&transport, peer);
         }
@@ -370,13 +372,15 @@ fn transport(
     own: Vec<PeerUrl>,
     inlet: Inlet,
     snapshots: SnapshotStore,
+    events: &Events,
 ) -> Result<Transport, TransportError> {
     let builder = Transport::builder(member, cluster, Arc::new(inlet))
         .urls(own)
         .snapshots(snapshots)
         .limits(config.limits.clone())
         .probe(config.probe_interval, config.probe_timeout)
-        .trace_ratio(config.trace_ratio);
+        .trace_ratio(config.trace_ratio)
+        .events(events);
     match &config.tls {
         Some(tls) => builder.tls(tls.clone()).build(),
         None => builder.build(),

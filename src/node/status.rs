@@ -11,6 +11,7 @@ use crate::{
     admin::{self, About, Check, RaftView},
     id::{ClusterId, MemberId},
     metrics,
+    telemetry::Events,
 };
 
 /// Entries that a member may be behind its leader and still be called caught up.
@@ -29,6 +30,18 @@ pub enum Role {
     Candidate,
     /// It leads.
     Leader,
+}
+
+impl Role {
+    /// Its name, as it is serialized.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre_candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        }
+    }
 }
 
 /// The state of a member's raft, as of its last turn.
@@ -119,12 +132,13 @@ pub(super) struct Shared {
     status: Mutex<RaftStatus>,
     pub(super) membership: ArcSwap<Membership>,
     leader: watch::Sender<MemberId>,
+    events: Events,
 }
 
 impl Shared {
-    pub(super) fn new(status: RaftStatus, membership: Membership) -> Arc<Self> {
+    pub(super) fn new(status: RaftStatus, membership: Membership, events: Events) -> Arc<Self> {
         let (leader, _) = watch::channel(MemberId(0));
-        Arc::new(Self { status: Mutex::new(status), membership: ArcSwap::from_pointee(membership), leader })
+        Arc::new(Self { status: Mutex::new(status), membership: ArcSwap::from_pointee(membership), leader, events })
     }
 
     pub(super) fn status(&self) -> RaftStatus {
@@ -133,9 +147,16 @@ impl Shared {
 
     pub(super) fn update(&self, change: impl FnOnce(&mut RaftStatus)) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = (status.leader, status.role);
         change(&mut status);
-        let leader = status.leader;
+        let (leader, role, term) = (status.leader, status.role, status.term);
         drop(status);
+        if leader != before.0 {
+            self.events.leader_changed((leader.0 != 0).then_some(leader), term);
+        }
+        if role != before.1 {
+            self.events.role_changed(role.label(), term);
+        }
         self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
     }
 
@@ -177,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_follows_the_leader_hears_of_each_change_once() {
-        let shared = Shared::new(RaftStatus::default(), Membership::default());
+        let shared = Shared::new(RaftStatus::default(), Membership::default(), Events::default());
         let mut leader = shared.leader();
         shared.update(|status| status.leader = MemberId(3));
         shared.update(|status| status.term = 9);

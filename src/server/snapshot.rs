@@ -25,6 +25,7 @@ use crate::{
     transport::SnapshotError,
     wire::{
         FrameError, FrameLimits,
+        headers::X_RAFTHTTP_LENGTH,
         message::{Item, MessageDecoder},
         raftpb::{Message, MessageType},
     },
@@ -42,6 +43,8 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
         transport.admit(id, guard::peer_urls(request.headers()));
     }
     let origin = guard::origin(&request);
+    // A hint for the progress: who lies about it does so about its own.
+    let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());
     let mut share = endpoint.budget.share(Sender::of(transport, from));
     let mut data = SnapshotData { rest: Bytes::new(), reader: BodyReader::new(request.into_body()) };
     let limits = transport.limits();
@@ -60,10 +63,12 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
         let why = "a MsgSnap without a snapshot".to_owned();
         return Err(unreadable(NOT_A_SNAPSHOT, Refusal::DecodingEnvelope(why)));
     }
-    transport.receive_snapshot(from, message, envelope_bytes, data, origin).await.map_err(|error| match error {
-        SnapshotError::Save(why) => Refusal::SavingSnapshot(why),
-        SnapshotError::Process(why) => Refusal::ProcessingSnapshot(why),
-    })?;
+    transport.receive_snapshot(from, message, envelope_bytes, (data, length), origin).await.map_err(
+        |error| match error {
+            SnapshotError::Save(why) => Refusal::SavingSnapshot(why),
+            SnapshotError::Process(why) => Refusal::ProcessingSnapshot(why),
+        },
+    )?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -19,7 +19,10 @@ use crate::{
     id::MemberId,
     metrics::{Channel, DropReason, KINDS, Outgoing, kind_index},
     telemetry::{self, MessageSpan, Sampler},
-    transport::limits::Limits,
+    transport::{
+        appends::{Acknowledgement, Append, Appends},
+        limits::Limits,
+    },
     wire::{
         frames::FrameBuffer,
         message::{LINK_HEARTBEAT_SIZE, message_size},
@@ -40,6 +43,7 @@ struct State {
     attachments: u64,
     pipeline: Pipeline,
     snapshots: u64,
+    appends: Appends,
     paused: bool,
     closed: Option<DropReason>,
 }
@@ -69,6 +73,8 @@ struct Run {
     /// Their protobuf size.
     size: u64,
     since: Instant,
+    /// Of appends, the last one.
+    append: Option<Append>,
 }
 
 #[derive(Default)]
@@ -139,6 +145,7 @@ impl Outbox {
                 attachments: 0,
                 pipeline: Pipeline::default(),
                 snapshots: 0,
+                appends: Appends::default(),
                 paused: false,
                 closed: None,
             }),
@@ -227,7 +234,7 @@ impl Outbox {
         context: &mut Context<'_>,
     ) -> Poll<Turn> {
         let mut state = self.lock();
-        let State { ledger, streams, .. } = &mut *state;
+        let State { ledger, streams, appends, .. } = &mut *state;
         let Some(writer) = streams[kind.index()].as_mut().filter(|writer| writer.attachment == attachment) else {
             return Poll::Ready(Turn::End);
         };
@@ -238,7 +245,7 @@ impl Outbox {
         }
         match writer.frames.pop() {
             Some(bytes) => {
-                writer.account(bytes.len() as u64, kind.channel(), ledger);
+                writer.account(bytes.len() as u64, kind.channel(), ledger, appends);
                 Poll::Ready(Turn::Write(bytes))
             }
             None => {
@@ -256,6 +263,9 @@ impl Outbox {
         match state.pipeline.queue.pop_front() {
             Some(posting) => {
                 state.pipeline.in_flight += 1;
+                if let Some(append) = Append::of(&posting.message) {
+                    state.appends.sent(append, Instant::now());
+                }
                 Some(posting)
             }
             None => {
@@ -283,10 +293,20 @@ impl Outbox {
                 // A request that the end of the peer tore down is counted as what ended it.
                 let reason = state.closed.unwrap_or(reason);
                 state.ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
+                state.appends.forget();
                 if let Some(span) = posting.span {
                     span.failed(reason.label());
                 }
             }
+        }
+    }
+
+    /// The peer has answered appends.
+    pub(crate) fn acknowledged(&self, by: Acknowledgement) {
+        let mut state = self.lock();
+        let State { ledger, appends, .. } = &mut *state;
+        if !appends.is_idle() {
+            appends.acknowledged(by, Instant::now(), |took| ledger.append_round_trip.observe(took));
         }
     }
 
@@ -463,6 +483,7 @@ impl State {
     /// Takes a stream away and drops what was queued on it. Says whether it was open.
     fn detach(&mut self, kind: StreamKind, reason: DropReason, aftermath: &mut Aftermath) -> bool {
         let Some(mut writer) = self.streams[kind.index()].take() else { return false };
+        self.appends.forget();
         for run in writer.runs.drain(..) {
             self.ledger.dropped.add((run.kind, kind.channel(), reason), run.messages);
             aftermath.given_up(run.kind);
@@ -479,6 +500,7 @@ impl Writer {
     fn push(&mut self, message: &Message, kind: usize, size: usize, since: Instant, span: Option<MessageSpan>) {
         self.encoder.encode(message, &mut self.frames);
         let end = self.frames.produced();
+        let append = Append::of(message);
         self.messages += 1;
         match self.runs.back_mut() {
             // Only within one piece: what is handed over of a run, is handed over as a whole.
@@ -486,8 +508,9 @@ impl Writer {
                 run.end = end;
                 run.messages += 1;
                 run.size += size as u64;
+                run.append = append;
             }
-            _ => self.runs.push_back(Run { end, kind, messages: 1, size: size as u64, since }),
+            _ => self.runs.push_back(Run { end, kind, messages: 1, size: size as u64, since, append }),
         }
         if let Some(span) = span {
             if let Some(address) = self.address {
@@ -498,7 +521,7 @@ impl Writer {
     }
 
     /// Moves the messages whose last byte is among the bytes handed over from *queued* to *sent*.
-    fn account(&mut self, bytes: u64, channel: Channel, ledger: &mut Outgoing) {
+    fn account(&mut self, bytes: u64, channel: Channel, ledger: &mut Outgoing, appends: &mut Appends) {
         let index = channel as usize;
         let now = Instant::now();
         self.yielded += bytes;
@@ -512,6 +535,9 @@ impl Writer {
             ledger.etcd_bytes += run.size;
             ledger.queue_seconds[index].observe_many(now - run.since, run.messages);
             self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
+            if let Some(append) = run.append {
+                appends.sent(append, now);
+            }
             self.runs.pop_front();
         }
         while self.spans.front().is_some_and(|(end, _)| *end <= self.yielded) {

@@ -14,9 +14,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     id::MemberId,
     metrics::{Channel, Direction, DropReason, Link, LossReason},
-    telemetry::{self, Origin, Sampler, TraceContext},
+    telemetry::{self, Events, Origin, Sampler, TraceContext},
     transport::{
         Identity,
+        appends::Acknowledgement,
         client::Client,
         inbox::{self, Inbox, QueueKind, Tracer},
         limits::Limits,
@@ -46,12 +47,14 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) removed: AtomicBool,
+    pub(crate) events: Events,
 }
 
 impl Shared {
     /// A peer says that this member was removed: the application is told once.
     pub(crate) fn removed(&self, by: MemberId) {
         if !self.removed.swap(true, Ordering::Relaxed) {
+            self.events.member_removed(by);
             self.raft.critical(Critical::MemberRemoved { by });
         }
     }
@@ -149,6 +152,7 @@ impl Peer {
 
     /// Hands what a stream brought to the application's queues.
     pub(crate) fn received(self: &Arc<Self>, channel: Channel, messages: &mut Vec<Message>, origin: Origin) {
+        self.acknowledged(messages);
         let (start, full) = self.inbox.push(channel, messages, &self.shared.limits, &self.tracer(origin));
         if full > 0 {
             self.link(|link| link.received_failures += full);
@@ -158,6 +162,13 @@ impl Peer {
             if start {
                 self.spawn(inbox::process(self.clone(), self.shared.raft.clone(), queue));
             }
+        }
+    }
+
+    /// Looks for answers to appends among what the peer sent.
+    pub(crate) fn acknowledged(&self, messages: &[Message]) {
+        if let Some(answer) = Acknowledgement::of(messages, self.id.0) {
+            self.outbox.acknowledged(answer);
         }
     }
 
@@ -183,7 +194,7 @@ impl Peer {
             self.trace_lost(kind, Direction::Out, LossReason::Replaced);
         }
         self.trace_attached(kind, Direction::Out, origin);
-        tracing::info!(peer = %self.id, channel = kind.channel().label(), replaced, "stream attached");
+        self.shared.events.stream_attached(self.id, kind.channel(), replaced);
         self.active();
         Some(attachment)
     }
@@ -231,16 +242,9 @@ impl Peer {
             link.sent_failures += u64::from(failed && direction == Direction::Out);
         });
         self.trace_lost(kind, direction, reason);
-        match reason {
-            LossReason::Eof | LossReason::Stopped | LossReason::Replaced => {
-                tracing::info!(peer = %self.id, channel = channel.label(), direction = direction.label(),
-                    reason = reason.label(), "stream closed");
-            }
-            LossReason::Error | LossReason::Timeout | LossReason::Stalled | LossReason::Frame => {
-                tracing::warn!(peer = %self.id, channel = channel.label(), direction = direction.label(),
-                    reason = reason.label(), why, "stream lost");
-                self.inactive(why.unwrap_or(reason.label()));
-            }
+        self.shared.events.stream_lost(self.id, (channel, direction), reason, why);
+        if reason.is_failure() {
+            self.inactive(why.unwrap_or(reason.label()));
         }
     }
 
@@ -283,7 +287,7 @@ impl Peer {
             became
         });
         if became {
-            tracing::info!(peer = %self.id, "peer became active");
+            self.shared.events.peer_active(self.id);
         }
     }
 
@@ -296,7 +300,7 @@ impl Peer {
             became
         });
         if became {
-            tracing::warn!(peer = %self.id, why, "peer became inactive");
+            self.shared.events.peer_inactive(self.id, why);
         }
     }
 

@@ -142,8 +142,8 @@ impl Prober {
             link.reachable.replace(true)
         });
         self.peer.redial.answered();
-        if before == Some(false) {
-            tracing::info!(peer = %self.peer.id, "peer reachable again");
+        if before != Some(true) {
+            self.peer.shared.events.peer_reachable(self.peer.id, before.is_none());
         }
     }
 
@@ -163,9 +163,10 @@ impl Prober {
         if there {
             self.peer.redial.answered();
         }
+        let events = &self.peer.shared.events;
         trace.failed(self.peer.id, self.asked.as_ref().map_or("", PeerUrl::as_str), result);
         if before != Some(false) {
-            tracing::warn!(peer = %self.peer.id, result = result.label(), why, "peer unreachable");
+            events.peer_unreachable(self.peer.id, result, &why);
         }
         self.failures.push_back(started);
         if let [first, .., _] = *self.failures.make_contiguous()

@@ -183,7 +183,7 @@ impl Reader {
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
-        tracing::info!(peer = %peer.id, channel = kind.channel().label(), address = %stream.remote, "stream opened");
+        peer.shared.events.stream_opened(peer.id, kind.channel(), stream.remote);
         peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
         peer.active();
         let opened = Instant::now();

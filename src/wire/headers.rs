@@ -4,6 +4,10 @@ use http::HeaderName;
 
 /// W3C trace context; on requests that are traced. etcd ignores it.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Name of the stream that is asked for, a random `u64` in hexadecimal; on stream requests. Ours: etcd ignores it.
+pub const X_RAFTHTTP_STREAM: HeaderName = HeaderName::from_static("x-rafthttp-stream");
+/// Bytes of a snapshot without its envelope, where known; on snapshot requests. Ours: etcd ignores it.
+pub const X_RAFTHTTP_LENGTH: HeaderName = HeaderName::from_static("x-rafthttp-length");
 /// ID of the local member; on every request.
 pub const X_SERVER_FROM: HeaderName = HeaderName::from_static("x-server-from");
 /// Version of the local server; on every request, and on every answer under [`RAFT_STREAM`].

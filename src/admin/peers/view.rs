@@ -293,7 +293,7 @@ fn used(counts: &[u64; KINDS]) -> impl Iterator<Item = (&'static str, u64)> + '_
 }
 
 /// Milliseconds are enough for people, and shorter.
-pub(super) fn rfc3339(time: SystemTime) -> String {
+pub(in crate::admin) fn rfc3339(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     let time = time.replace_millisecond(time.millisecond()).unwrap_or(time);
     time.format(&Rfc3339).unwrap_or_default()

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     node::{members::MemberRecord, proposals::Answer, request::RequestId, storage::Identity},
+    telemetry::Events,
     wire::raftpb::{ConfState, Snapshot, SnapshotMetadata},
 };
 
@@ -100,7 +101,7 @@ impl Cluster {
         let store = Store::open(&self.path(id), 2).expect("a store that opens");
         let ids = RequestIds::new(id, store.boot().expect("room"));
         let sent = Sent::default();
-        let shared = Shared::new(RaftStatus::default(), store.membership().expect("kept"));
+        let shared = Shared::new(RaftStatus::default(), store.membership().expect("kept"), Events::default());
         let settings = Settings {
             member: MemberId(id),
             cluster: CLUSTER,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     metrics::Direction,
-    telemetry::{self, Origin, TraceId},
+    telemetry::{self, EventSpan, Events, Origin, TraceId},
     transport::{SnapshotError, peer::Peer},
     wire::raftpb::Message,
 };
@@ -15,23 +15,32 @@ use crate::{
 pub(crate) struct Receiving {
     peer: Option<Arc<Peer>>,
     index: u64,
+    /// How many bytes there will be, as the sender says.
+    length: Option<u64>,
     bytes: u64,
     since: Instant,
-    span: telemetry::EventSpan,
+    span: EventSpan,
+    events: Events,
     ended: bool,
 }
 
 impl Receiving {
-    pub(crate) fn begin(peer: Option<Arc<Peer>>, message: &Message, trace: TraceId, origin: &Origin) -> Self {
+    pub(crate) fn begin(
+        peer: Option<Arc<Peer>>,
+        message: &Message,
+        length: Option<u64>,
+        (trace, origin): (TraceId, &Origin),
+        events: &Events,
+    ) -> Self {
         let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
         let (term, index) = metadata.map_or((0, 0), |metadata| (metadata.term, metadata.index));
-        let from = peer.as_ref().map(|peer| peer.id).unwrap_or_default();
+        let from = peer.as_ref().map(|peer| peer.id);
         if let Some(peer) = &peer {
-            peer.link(|link| link.snapshots[Direction::In as usize].in_flight += 1);
+            peer.link(|link| link.snapshots[Direction::In as usize].begin(length));
         }
-        tracing::info!(peer = %from, index, term, "receiving snapshot");
-        let span = telemetry::snapshot_span(from, Direction::In, (term, index), trace, origin);
-        Self { peer, index, bytes: 0, since: Instant::now(), span, ended: false }
+        events.snapshot_started(from, Direction::In, (term, index));
+        let span = telemetry::snapshot_span(from.unwrap_or_default(), Direction::In, (term, index), trace, origin);
+        Self { peer, index, length, bytes: 0, since: Instant::now(), span, events: events.clone(), ended: false }
     }
 
     /// The index that it stands for.
@@ -43,7 +52,7 @@ impl Receiving {
     pub(crate) fn progressed(&mut self, bytes: u64) {
         self.bytes += bytes;
         if let Some(peer) = &self.peer {
-            peer.link(|link| link.snapshots[Direction::In as usize].bytes += bytes);
+            peer.link(|link| link.snapshots[Direction::In as usize].progressed(bytes));
         }
     }
 
@@ -55,27 +64,16 @@ impl Receiving {
         let took = self.since.elapsed();
         if let Some(peer) = &self.peer {
             peer.link(|link| {
-                let snapshots = &mut link.snapshots[Direction::In as usize];
-                snapshots.in_flight -= 1;
-                match outcome {
-                    Ok(()) => {
-                        snapshots.ok += 1;
-                        snapshots.seconds.observe(took);
-                    }
-                    Err(_) => {
-                        snapshots.failed += 1;
-                        link.received_failures += 1;
-                    }
-                }
+                link.snapshots[Direction::In as usize].end(self.length, self.bytes, outcome.is_ok().then_some(took));
+                link.received_failures += u64::from(outcome.is_err());
             });
         }
-        match outcome {
-            Ok(()) => tracing::info!(index = self.index, bytes = self.bytes, ?took, "snapshot received"),
-            Err(error) => {
-                tracing::warn!(index = self.index, bytes = self.bytes, %error, "snapshot not taken");
-                self.span.failed("failed", error);
-            }
+        let why = outcome.as_ref().err().map(ToString::to_string);
+        if let Some(why) = &why {
+            self.span.failed("failed", why);
         }
+        let from = self.peer.as_ref().map(|peer| peer.id);
+        self.events.snapshot_ended(from, Direction::In, (self.bytes, took), why.as_deref());
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, interval};
 use super::SnapshotBody;
 use crate::{
     metrics::{Direction, DropReason, kind_index},
-    telemetry::{self, MessageSpan, Origin},
+    telemetry::{self, EventSpan, MessageSpan, Origin},
     transport::{
         client::{Body, Connection},
         io::IoStatus,
@@ -42,14 +42,13 @@ const PATIENCE_UNPROBED: Duration = Duration::from_secs(600);
 /// How much of an answer's text is read.
 const ANSWER_BYTES: usize = 4096;
 
-/// The length before the envelope's message.
-const FRAME_HEAD: u64 = 8;
-
 /// How far a body is.
 #[derive(Default)]
 struct Progress {
-    /// Bytes handed over, the envelope's included.
-    sent: AtomicU64,
+    /// Bytes of the envelope that were handed over.
+    envelope: AtomicU64,
+    /// Bytes of the snapshot itself.
+    body: AtomicU64,
     whole: AtomicBool,
 }
 
@@ -63,9 +62,11 @@ struct Underway {
     peer: Arc<Peer>,
     kind: usize,
     envelope: u64,
+    /// How many bytes the body has, where that is known.
+    length: Option<u64>,
     since: Instant,
     progress: Arc<Progress>,
-    span: telemetry::EventSpan,
+    span: EventSpan,
     /// The span of its message, when that is traced.
     sent: Option<MessageSpan>,
     ended: bool,
@@ -78,12 +79,14 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
         .as_ref()
         .and_then(|snapshot| snapshot.metadata.as_ref())
         .map_or((0, 0), |metadata| (metadata.term, metadata.index));
-    tracing::info!(peer = %peer.id, index, term, bytes = body.length, "sending snapshot");
-    peer.link(|link| link.snapshots[Direction::Out as usize].in_flight += 1);
+    let length = body.length;
+    peer.link(|link| link.snapshots[Direction::Out as usize].begin(length));
+    peer.shared.events.snapshot_started(Some(peer.id), Direction::Out, (term, index));
     let mut underway = Underway {
         kind: kind_index(message.r#type),
         envelope: message_size(&message) as u64,
         since: Instant::now(),
+        length,
         progress: Arc::default(),
         span: telemetry::snapshot_span(
             peer.id,
@@ -104,7 +107,7 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
     underway.end(outcome);
 }
 
-async fn post(peer: &Peer, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Failure> {
+async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Failure> {
     let Underway { progress, span, sent, .. } = underway;
     let url = peer.urls.pick();
     let client = &peer.shared.client;
@@ -129,7 +132,10 @@ async fn post(peer: &Peer, message: Message, body: SnapshotBody, underway: &Unde
     if let Some(traceparent) = span.traceparent() {
         request = request.header(headers::TRACEPARENT, traceparent);
     }
-    let request = request.body(whole(&message, body, progress.clone()));
+    if let Some(length) = body.length {
+        request = request.header(headers::X_RAFTHTTP_LENGTH, length);
+    }
+    let request = request.body(whole(peer, &message, body, progress));
     let request = request.map_err(|error| Failure::post(error.to_string()))?;
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
@@ -171,18 +177,24 @@ async fn post(peer: &Peer, message: Message, body: SnapshotBody, underway: &Unde
 
 /// The request's body: the envelope as one message frame, then the snapshot's bytes. If their source fails, or ends
 /// short of what it promised, the body breaks, and with it the connection: a terminating chunk would say *complete*.
-fn whole(message: &Message, body: SnapshotBody, progress: Arc<Progress>) -> Body {
+fn whole(peer: &Arc<Peer>, message: &Message, body: SnapshotBody, progress: &Arc<Progress>) -> Body {
     let mut frames = FrameBuffer::new();
     MessageEncoder.encode(message, &mut frames);
-    let envelope_bytes = frames.produced();
-    let envelope = std::iter::from_fn(move || frames.pop()).map(Ok);
-    let promised = body.length;
-    let counted = progress.clone();
-    let pieces = stream::iter(envelope).chain(body.stream).inspect_ok(move |piece: &Bytes| {
-        counted.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    let handed_over = progress.clone();
+    let envelope = std::iter::from_fn(move || frames.pop()).inspect(move |piece| {
+        handed_over.envelope.fetch_add(piece.len() as u64, Ordering::Relaxed);
     });
+    let promised = body.length;
+    let (counted, to) = (progress.clone(), peer.clone());
+    let pieces = body.stream.inspect_ok(move |piece: &Bytes| {
+        let bytes = piece.len() as u64;
+        counted.body.fetch_add(bytes, Ordering::Relaxed);
+        to.link(|link| link.snapshots[Direction::Out as usize].progressed(bytes));
+    });
+    let pieces = stream::iter(envelope.map(Ok)).chain(pieces);
+    let progress = progress.clone();
     let end = stream::once(async move {
-        let sent = progress.sent.load(Ordering::Relaxed) - envelope_bytes;
+        let sent = progress.body.load(Ordering::Relaxed);
         if let Some(promised) = promised.filter(|promised| *promised != sent) {
             let why = format!("the snapshot has {sent} bytes, not the {promised} that it promised");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
@@ -219,36 +231,23 @@ impl Underway {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let Self { peer, kind, envelope, since, progress, span, sent: message, .. } = self;
-        let sent = progress.sent.load(Ordering::Relaxed);
-        let bytes = sent.saturating_sub(FRAME_HEAD + *envelope);
+        let Self { peer, kind, envelope, length, since, progress, span, sent: message, .. } = self;
+        let bytes = progress.body.load(Ordering::Relaxed);
+        let sent = progress.envelope.load(Ordering::Relaxed) + bytes;
         let took = since.elapsed();
         peer.link(|link| {
-            let snapshots = &mut link.snapshots[Direction::Out as usize];
-            snapshots.in_flight -= 1;
-            snapshots.bytes += bytes;
-            if outcome.is_ok() {
-                snapshots.ok += 1;
-                snapshots.seconds.observe(took);
-            } else {
-                snapshots.failed += 1;
-                link.sent_failures += 1;
-            }
+            link.snapshots[Direction::Out as usize].end(*length, bytes, outcome.is_ok().then_some(took));
+            link.sent_failures += u64::from(outcome.is_err());
         });
-        let status = match &outcome {
-            Ok(()) => {
-                tracing::info!(peer = %peer.id, bytes, ?took, "snapshot sent");
-                SnapshotStatus::Finish
+        let failure = outcome.as_ref().err().map(|Failure { reason, why }| (reason.label(), why.as_str()));
+        if let Some((reason, why)) = failure {
+            span.failed(reason, why);
+            if let Some(message) = message {
+                message.failed(reason);
             }
-            Err(Failure { reason, why }) => {
-                tracing::warn!(peer = %peer.id, bytes, why, "snapshot not sent");
-                span.failed(reason.label(), why);
-                if let Some(message) = message {
-                    message.failed(reason.label());
-                }
-                SnapshotStatus::Failure
-            }
-        };
+        }
+        peer.shared.events.snapshot_ended(Some(peer.id), Direction::Out, (bytes, took), failure.map(|(_, why)| why));
+        let status = if outcome.is_ok() { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         peer.outbox.end_snapshot(*kind, *since, *envelope, sent, outcome.map_err(|failure| failure.reason));
         if status == SnapshotStatus::Failure {
             peer.shared.raft.report_unreachable(peer.id);

@@ -1,0 +1,68 @@
+//! `/api/events`: the last 256 transitions, as JSON, oldest first; `?after=ID` leaves out those up to that ID.
+//!
+//! Field names and kinds are stable; both may be added to. An `id` grows by one with each event and is never used
+//! again while the member runs: one that is below what was seen before says that the member was restarted.
+//!
+//! ```json
+//! {"events": [{"id": 7, "time": "2026-01-01T00:00:05Z", "kind": "stream_lost", "peer": "91bc3c398fb3c146",
+//!              "channel": "msgapp", "direction": "in", "reason": "eof", "detail": null}]}
+//! ```
+//!
+//! | kind | `reason` |
+//! |---|---|
+//! | `peer_added`, `peer_updated`, `peer_removed`, `remote_added`, `remote_removed` | – |
+//! | `peer_reachable`, `peer_unreachable` | –; how the probe failed (the `result` of `rafthttp_probes_total`) |
+//! | `peer_active`, `peer_inactive` | – |
+//! | `stream_attached`, `stream_lost` | –; the `reason` of `rafthttp_stream_losses_total` |
+//! | `snapshot_started`, `snapshot_ended` | –; `ok` or `failed` |
+//! | `tls_reloaded` | `ok` or `failed` |
+//! | `member_removed` | –; `peer` is who says that this member was removed |
+//! | `leader_changed`, `role_changed` | –; the role. `peer` is who leads, `null` while nobody does |
+
+use axum::{
+    Json,
+    extract::Query,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::peers::rfc3339;
+use crate::{
+    id::MemberId,
+    metrics::{Channel, Direction},
+    telemetry::{Event, EventKind, Events},
+};
+
+#[derive(Deserialize)]
+pub(super) struct Range {
+    #[serde(default)]
+    after: u64,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    events: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    id: u64,
+    time: String,
+    kind: EventKind,
+    peer: Option<MemberId>,
+    channel: Option<Channel>,
+    direction: Option<Direction>,
+    reason: Option<&'static str>,
+    detail: Option<String>,
+}
+
+pub(super) fn answer(events: &Events, Query(Range { after }): Query<Range>) -> Response {
+    Json(Answer { events: events.after(after).into_iter().map(Shown::from).collect() }).into_response()
+}
+
+impl From<Event> for Shown {
+    fn from(event: Event) -> Self {
+        let Event { id, time, kind, peer, channel, direction, reason, detail } = event;
+        Self { id, time: rfc3339(time), kind, peer, channel, direction, reason, detail }
+    }
+}

@@ -1,0 +1,217 @@
+//! The last transitions of a member: who came, who went, what opened, what was lost. The source of `/api/events`.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::SystemTime,
+};
+
+use crate::{
+    id::MemberId,
+    metrics::{Channel, Direction},
+};
+
+/// So many events are kept.
+const KEPT: usize = 256;
+/// Of these, so many about remotes at most: whoever invents members must not wash away what happened to the real ones.
+const KEPT_OF_REMOTES: usize = 32;
+/// So many bytes of words are kept with an event: they may be what another member said.
+const DETAIL_BYTES: usize = 240;
+
+/// What happened: a closed set. The names in `/api/events` are these in snake case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// A member was added as a peer.
+    PeerAdded,
+    /// A peer has other URLs.
+    PeerUpdated,
+    /// A peer was removed.
+    PeerRemoved,
+    /// A member that is no peer asked us for something, and is remembered.
+    RemoteAdded,
+    /// Such a member was forgotten.
+    RemoteRemoved,
+    /// A probe of a peer succeeded; the last one had not.
+    PeerReachable,
+    /// A probe of a peer failed; the last one had not.
+    PeerUnreachable,
+    /// etcd's notion: a stream or request succeeded, after one that failed.
+    PeerActive,
+    /// etcd's notion: a stream or request failed, after one that succeeded.
+    PeerInactive,
+    /// A stream is open.
+    StreamAttached,
+    /// An open stream ended.
+    StreamLost,
+    /// A snapshot is on its way.
+    SnapshotStarted,
+    /// It is not any more: its reason is `ok` or `failed`.
+    SnapshotEnded,
+    /// Changed certificate files were read again: the reason is `ok` or `failed`.
+    TlsReloaded,
+    /// A peer says that this member was removed from the cluster.
+    MemberRemoved,
+    /// Another member leads, or none.
+    LeaderChanged,
+    /// This member's role is another: the reason says which.
+    RoleChanged,
+}
+
+impl EventKind {
+    fn is_of_remotes(self) -> bool {
+        matches!(self, Self::RemoteAdded | Self::RemoteRemoved)
+    }
+}
+
+/// One transition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Grows by one with each event of a member, and is never used again.
+    pub id: u64,
+    /// When it happened.
+    pub time: SystemTime,
+    /// What happened.
+    pub kind: EventKind,
+    /// Whom it is about, if it is about another member.
+    pub peer: Option<MemberId>,
+    /// The channel, of a stream.
+    pub channel: Option<Channel>,
+    /// The direction, of a stream or snapshot.
+    pub direction: Option<Direction>,
+    /// Why, or how it ended: from a closed set for each kind.
+    pub reason: Option<&'static str>,
+    /// More, in words.
+    pub detail: Option<String>,
+}
+
+impl Event {
+    pub(crate) fn new(kind: EventKind) -> Self {
+        let time = SystemTime::now();
+        Self { id: 0, time, kind, peer: None, channel: None, direction: None, reason: None, detail: None }
+    }
+
+    pub(crate) fn about(kind: EventKind, peer: MemberId) -> Self {
+        Self { peer: Some(peer), ..Self::new(kind) }
+    }
+
+    pub(crate) fn stream(self, channel: Channel, direction: Direction) -> Self {
+        Self { channel: Some(channel), direction: Some(direction), ..self }
+    }
+
+    pub(crate) fn direction(self, direction: Direction) -> Self {
+        Self { direction: Some(direction), ..self }
+    }
+
+    pub(crate) fn reason(self, reason: &'static str) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    pub(crate) fn detail(self, words: impl Into<String>) -> Self {
+        let mut words = words.into();
+        words.truncate(words.floor_char_boundary(DETAIL_BYTES));
+        Self { detail: Some(words), ..self }
+    }
+}
+
+/// The last 256 events. Cheap to clone: every clone is the same list.
+#[derive(Clone, Debug, Default)]
+pub struct Events(Arc<Mutex<Ring>>);
+
+/// A list of events that may be gone.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakEvents(Weak<Mutex<Ring>>);
+
+#[derive(Debug, Default)]
+struct Ring {
+    events: VecDeque<Event>,
+    recorded: u64,
+}
+
+impl Events {
+    /// Those with an ID above `id`, oldest first; with 0, all that are kept.
+    pub fn after(&self, id: u64) -> Vec<Event> {
+        self.lock().events.iter().filter(|event| event.id > id).cloned().collect()
+    }
+
+    pub(crate) fn record(&self, event: Event) {
+        let mut ring = self.lock();
+        ring.recorded += 1;
+        let event = Event { id: ring.recorded, ..event };
+        ring.make_room_for(event.kind);
+        ring.events.push_back(event);
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakEvents {
+        WeakEvents(Arc::downgrade(&self.0))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WeakEvents {
+    pub(crate) fn upgrade(&self) -> Option<Events> {
+        self.0.upgrade().map(Events)
+    }
+}
+
+impl Ring {
+    fn make_room_for(&mut self, kind: EventKind) {
+        if kind.is_of_remotes() {
+            let mut places =
+                self.events.iter().enumerate().filter(|(_, event)| event.kind.is_of_remotes()).map(|(place, _)| place);
+            if let (Some(oldest), Some(_)) = (places.next(), places.nth(KEPT_OF_REMOTES - 2)) {
+                self.events.remove(oldest);
+            }
+        }
+        if self.events.len() >= KEPT {
+            self.events.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(events: &Events) -> Vec<(u64, EventKind)> {
+        events.after(0).into_iter().map(|event| (event.id, event.kind)).collect()
+    }
+
+    #[test]
+    fn the_last_256_are_kept_and_no_id_is_used_again() {
+        let events = Events::default();
+        for peer in 1..=300 {
+            events.record(Event::about(EventKind::PeerAdded, MemberId(peer)));
+        }
+        let ids: Vec<u64> = events.after(0).iter().map(|event| event.id).collect();
+        assert_eq!(ids, (45..=300).collect::<Vec<_>>());
+        assert_eq!(events.after(298).iter().map(|event| event.id).collect::<Vec<_>>(), [299, 300]);
+        assert_eq!(events.after(300), []);
+        assert_eq!(events.after(u64::MAX), []);
+    }
+
+    #[test]
+    fn invented_members_do_not_wash_away_what_happened_to_real_ones() {
+        let events = Events::default();
+        events.record(Event::about(EventKind::PeerAdded, MemberId(2)));
+        for stranger in 0..1000 {
+            events.record(Event::about(EventKind::RemoteAdded, MemberId(stranger + 3)));
+        }
+        let kept = kinds(&events);
+        assert_eq!(kept.len(), 1 + KEPT_OF_REMOTES);
+        assert_eq!(kept[0], (1, EventKind::PeerAdded));
+        assert_eq!(kept[1].0, 1002 - KEPT_OF_REMOTES as u64);
+        assert_eq!(kept.last(), Some(&(1001, EventKind::RemoteAdded)));
+    }
+
+    #[test]
+    fn words_are_cut_where_a_character_ends() {
+        let event = Event::new(EventKind::PeerInactive).detail("ä".repeat(1000));
+        assert_eq!(event.detail.map(|words| words.len()), Some(DETAIL_BYTES));
+        let event = Event::new(EventKind::PeerInactive).detail(format!("a{}", "ä".repeat(1000)));
+        assert_eq!(event.detail.map(|words| words.len()), Some(DETAIL_BYTES - 1));
+    }
+}

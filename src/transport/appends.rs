@@ -1,0 +1,271 @@
+//! How long appends to a peer take: from a `MsgApp` that was sent to the `MsgAppResp` that covers its last index.
+//!
+//! Measured is what can be told apart. An append is watched when its last index is beyond all that were watched before
+//! in its term: an answer to a repetition, or to a mere commit index, could as well be the answer to the first. When
+//! the peer rejects, when a stream ends or the term changes, what is under way is no longer watched: its answer may
+//! never come, and that of what is sent again would be taken for it.
+//!
+//! Appends that are written together share one clock reading, and the last stands for them. So many are watched at a
+//! time; with more under way, every second one is, then every fourth, until all are answered.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::wire::raftpb::{Message, MessageType};
+
+/// So many appends are watched at a time.
+const WATCHED: usize = 64;
+
+/// The last entry of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Append {
+    term: u64,
+    last_index: u64,
+}
+
+impl Append {
+    /// None: it is no append.
+    #[inline]
+    pub(crate) fn of(message: &Message) -> Option<Self> {
+        (message.r#type == MessageType::MsgApp as i32).then(|| Self {
+            term: message.term,
+            last_index: message.entries.last().map_or(message.index, |entry| entry.index),
+        })
+    }
+}
+
+/// What the `MsgAppResp` of a batch say together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Acknowledgement {
+    term: u64,
+    /// The highest index that was taken.
+    index: u64,
+    rejected: bool,
+}
+
+impl Acknowledgement {
+    /// Of the messages that `peer` sent of itself. None: there is no answer to an append among them.
+    pub(crate) fn of(messages: &[Message], peer: u64) -> Option<Self> {
+        let answers =
+            messages.iter().filter(|message| message.r#type == MessageType::MsgAppResp as i32 && message.from == peer);
+        answers.fold(None, |together: Option<Self>, answer| {
+            let mut next = together.unwrap_or_default();
+            if answer.term > next.term {
+                next = Self { term: answer.term, ..Self::default() };
+            }
+            if answer.term == next.term {
+                next.rejected |= answer.reject;
+                if !answer.reject {
+                    next.index = next.index.max(answer.index);
+                }
+            }
+            Some(next)
+        })
+    }
+}
+
+/// The appends under way to one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Appends {
+    term: u64,
+    /// The last index of the newest that was watched, or passed over for want of room.
+    newest: u64,
+    /// In the order of their last indexes, which is that in which they were sent.
+    under_way: VecDeque<(u64, Instant)>,
+    /// Only each so manyth is watched: a power of two, less one.
+    skipped: u32,
+    count: u32,
+}
+
+impl Appends {
+    /// An append was sent.
+    pub(crate) fn sent(&mut self, append: Append, now: Instant) {
+        if append.term != self.term {
+            *self = Self { term: append.term, under_way: std::mem::take(&mut self.under_way), ..Self::default() };
+            self.under_way.clear();
+        }
+        if append.last_index <= self.newest {
+            return;
+        }
+        self.newest = append.last_index;
+        self.count = self.count.wrapping_add(1);
+        if self.count & self.skipped != 0 {
+            return;
+        }
+        if self.under_way.len() == WATCHED {
+            let mut kept = false;
+            self.under_way.retain(|_| {
+                kept = !kept;
+                kept
+            });
+            self.skipped = self.skipped << 1 | 1;
+        }
+        self.under_way.push_back((append.last_index, now));
+    }
+
+    /// Whether nothing is under way that an answer could end.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// The peer has answered: gives the time of each append that this covers.
+    pub(crate) fn acknowledged(&mut self, by: Acknowledgement, now: Instant, mut took: impl FnMut(Duration)) {
+        if by.term < self.term {
+            return;
+        }
+        if by.term > self.term {
+            // It answers another leader's, or does not follow this one any more.
+            return self.forget();
+        }
+        while let Some((last_index, sent)) = self.under_way.front()
+            && *last_index <= by.index
+        {
+            took(now - *sent);
+            self.under_way.pop_front();
+        }
+        if by.rejected {
+            self.forget();
+        } else if self.under_way.is_empty() {
+            self.skipped = 0;
+        }
+    }
+
+    /// What is under way may never be answered; what is sent again is watched anew.
+    pub(crate) fn forget(&mut self) {
+        self.under_way.clear();
+        (self.newest, self.skipped) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::raftpb::Entry;
+
+    fn append(term: u64, last_index: u64) -> Append {
+        Append { term, last_index }
+    }
+
+    fn answer(term: u64, index: u64) -> Acknowledgement {
+        Acknowledgement { term, index, rejected: false }
+    }
+
+    /// Milliseconds that the appends took which this answer covers.
+    fn times(appends: &mut Appends, by: Acknowledgement, now: Instant) -> Vec<u128> {
+        let mut times = Vec::new();
+        appends.acknowledged(by, now, |took| times.push(took.as_millis()));
+        times
+    }
+
+    fn later(start: Instant, milliseconds: u64) -> Instant {
+        start + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn an_answer_ends_every_append_that_it_covers() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        for index in 1..=4 {
+            appends.sent(append(1, index * 10), later(start, index));
+        }
+        assert_eq!(times(&mut appends, answer(1, 9), later(start, 5)), []);
+        assert_eq!(times(&mut appends, answer(1, 30), later(start, 10)), [9, 8, 7]);
+        assert_eq!(times(&mut appends, answer(1, 30), later(start, 11)), [], "an answer that comes twice");
+        assert_eq!(times(&mut appends, answer(1, 99), later(start, 20)), [16]);
+    }
+
+    #[test]
+    fn what_was_never_sent_is_never_answered() {
+        let mut appends = Appends::default();
+        assert_eq!(times(&mut appends, answer(1, 100), Instant::now()), []);
+    }
+
+    #[test]
+    fn a_repetition_or_a_commit_index_is_not_taken_for_the_append() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        appends.sent(append(1, 10), start);
+        appends.sent(append(1, 10), later(start, 500));
+        appends.sent(append(1, 5), later(start, 501));
+        assert_eq!(times(&mut appends, answer(1, 10), later(start, 1000)), [1000]);
+        appends.sent(append(1, 10), later(start, 1500));
+        assert_eq!(times(&mut appends, answer(1, 10), later(start, 1501)), []);
+    }
+
+    #[test]
+    fn after_a_rejection_what_is_sent_again_is_watched_anew() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        appends.sent(append(1, 10), start);
+        appends.sent(append(1, 20), start);
+        let rejection = Acknowledgement { term: 1, index: 10, rejected: true };
+        assert_eq!(times(&mut appends, rejection, later(start, 3)), [3]);
+        appends.sent(append(1, 20), later(start, 5));
+        assert_eq!(times(&mut appends, answer(1, 20), later(start, 6)), [1]);
+    }
+
+    #[test]
+    fn another_term_begins_afresh_and_an_older_answer_says_nothing() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        appends.sent(append(1, 100), start);
+        appends.sent(append(3, 50), later(start, 1));
+        assert_eq!(times(&mut appends, answer(1, 100), later(start, 2)), []);
+        assert_eq!(times(&mut appends, answer(3, 50), later(start, 3)), [2]);
+        appends.sent(append(3, 60), later(start, 4));
+        assert_eq!(times(&mut appends, answer(4, 60), later(start, 5)), []);
+        assert!(appends.is_idle());
+    }
+
+    #[test]
+    fn what_a_stream_took_along_is_not_measured() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        appends.sent(append(1, 10), start);
+        appends.forget();
+        appends.sent(append(1, 10), later(start, 30_000));
+        assert_eq!(times(&mut appends, answer(1, 10), later(start, 30_001)), [1]);
+    }
+
+    #[test]
+    fn with_many_under_way_some_stand_for_all_and_memory_stays() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        for index in 1..=100_000 {
+            appends.sent(append(1, index), start);
+            assert!(appends.under_way.len() <= WATCHED);
+        }
+        let watched: Vec<u64> = appends.under_way.iter().map(|(index, _)| *index).collect();
+        assert!(watched.len() >= WATCHED / 2, "{watched:?}");
+        let gaps: Vec<u64> = watched.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.iter().all(|gap| *gap <= 8192), "spread over all: {watched:?}");
+        assert_eq!(times(&mut appends, answer(1, 100_000), start).len(), watched.len());
+        // Once all are answered, each is watched again.
+        for index in 100_001..=100_003 {
+            appends.sent(append(1, index), start);
+        }
+        assert_eq!(times(&mut appends, answer(1, 200_000), start).len(), 3);
+    }
+
+    #[test]
+    fn the_answers_of_a_batch_count_together_and_only_the_peers_own() {
+        let answer = |from, term, index, reject| Message {
+            r#type: MessageType::MsgAppResp as i32,
+            from,
+            term,
+            index,
+            reject,
+            ..Message::default()
+        };
+        let of = |messages: &[Message]| Acknowledgement::of(messages, 2).map(|all| (all.term, all.index, all.rejected));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[Message::default(), answer(3, 1, 9, false)]), None);
+        assert_eq!(of(&[answer(2, 1, 7, false), answer(2, 1, 5, false)]), Some((1, 7, false)));
+        assert_eq!(of(&[answer(2, 1, 7, false), answer(2, 1, 9, true)]), Some((1, 7, true)));
+        assert_eq!(of(&[answer(2, 1, 7, true), answer(2, 2, 3, false), answer(2, 1, 8, false)]), Some((2, 3, false)));
+    }
+
+    #[test]
+    fn an_append_without_entries_ends_where_it_begins() {
+        let empty = Message { r#type: MessageType::MsgApp as i32, term: 1, index: 7, ..Message::default() };
+        assert_eq!(Append::of(&empty), Some(append(1, 7)));
+        let entries = vec![Entry { index: 8, ..Entry::default() }, Entry { index: 9, ..Entry::default() }];
+        assert_eq!(Append::of(&Message { entries, ..empty.clone() }), Some(append(1, 9)));
+        assert_eq!(Append::of(&Message { r#type: MessageType::MsgHeartbeat as i32, ..empty }), None);
+    }
+}
