@@ -9,6 +9,7 @@ use tokio::runtime::{self, Runtime};
 mod bench;
 mod demo;
 mod log;
+mod member;
 mod node;
 mod peer_tls;
 mod stop;
@@ -25,6 +26,7 @@ Examples:
   rafthttp node --name n1 --data-dir n1.data \\
     --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
     --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380
+  rafthttp member list --endpoints http://10.0.0.1:2379
   rafthttp bench sink --listen 127.0.0.1:9000
   rafthttp bench source --to 127.0.0.1:9000 --work append --size 128 --messages 1000000
 
@@ -56,6 +58,8 @@ pub(crate) enum Command {
     Demo(demo::Flags),
     /// Run one member of a replicated key-value store; flags are named as etcd's.
     Node(Box<node::Flags>),
+    /// List and change the members of a cluster of nodes.
+    Member(member::Flags),
     /// Drive load between the transports of two processes.
     Bench(bench::Flags),
 }
@@ -105,7 +109,7 @@ impl Command {
     pub(crate) fn runtime(&self) -> Runtime {
         let mut builder = match self {
             Self::Bench(_) => runtime::Builder::new_current_thread(),
-            Self::Demo(_) | Self::Node(_) => runtime::Builder::new_multi_thread(),
+            Self::Demo(_) | Self::Node(_) | Self::Member(_) => runtime::Builder::new_multi_thread(),
         };
         builder.enable_all().build().expect("the system gives a process a thread and an event queue")
     }
@@ -115,6 +119,7 @@ impl Command {
         match self {
             Self::Demo(flags) => flags.run(stop).await,
             Self::Node(flags) => flags.run(stop, telemetry).await,
+            Self::Member(flags) => flags.run(stop).await,
             Self::Bench(flags) => flags.run(stop).await,
         }
     }

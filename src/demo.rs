@@ -5,13 +5,13 @@ use std::{io, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-mod client;
 mod cluster;
+mod keys;
 mod ledger;
 mod load;
 
-use client::Client;
 use cluster::Cluster;
+use keys::Keys;
 use ledger::Ledger;
 use load::Load;
 
@@ -80,8 +80,8 @@ impl Demo {
 
     async fn show(&self, cluster: &Cluster, stop: &CancellationToken) -> Result<(), DemoError> {
         cluster.print();
-        let client = Client::new();
-        let mut load = Load::new(client, cluster.client_urls(), self.rate);
+        let keys = Keys::new();
+        let mut load = Load::new(keys, cluster.client_urls(), self.rate);
         let written = stop.run_until_cancelled(load.first_write(FIRST_WRITE)).await;
         match written {
             Some(true) => {}

@@ -91,6 +91,14 @@ impl FromStr for MemberId {
     }
 }
 
+/// From the text that it prints as.
+impl<'de> serde::Deserialize<'de> for MemberId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not a member's ID")))
+    }
+}
+
 impl FromStr for ClusterId {
     type Err = ParseIntError;
 

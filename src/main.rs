@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 mod bench;
 mod cli;
+mod client;
 mod config;
 mod demo;
+mod member;
 mod serving;
 
 use cli::{Flags, Stop};

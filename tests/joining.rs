@@ -105,6 +105,42 @@ async fn two_more_join_as_learners_and_are_promoted_by_themselves() {
     cluster.put(4, "without-two", "v").await;
 }
 
+/// `rafthttp member …` against the member: its exit status, and what it said.
+async fn member(cluster: &Cluster, endpoint: usize, flags: &[&str]) -> (Option<i32>, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_rafthttp"))
+        .args(["member", "--endpoints", &format!("http://127.0.0.1:1,{}", cluster.members[endpoint].client)])
+        .args(flags)
+        .output()
+        .await
+        .expect("the binary was built");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_shrinks_one_by_one_and_not_at_the_price_of_its_quorum() {
+    let mut cluster = members(5);
+    cluster.start_all();
+    cluster.put(0, "k", "v").await;
+    all_vote(&cluster, 5).await;
+    let (status, said) = member(&cluster, 0, &["list"]).await;
+    assert_eq!((status, said.lines().count()), (Some(0), 6), "{said}");
+    let (status, said) = member(&cluster, 0, &["shrink", "n", "--to", "4"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.find("n5 (").expect("it says so") < said.find("n4 (").expect("it says so"), "{said}");
+    for gone in [3, 4] {
+        assert_eq!(cluster.exit(gone, Duration::from_secs(20)).await.code(), Some(3));
+    }
+    all_vote(&cluster, 3).await;
+    cluster.kill(0);
+    let (status, said) = member(&cluster, 1, &["shrink", "n", "--to", "3", "--timeout", "2s"]).await;
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("n3 stays: only 1 of the 2 voters"), "{said}");
+    let (status, said) = member(&cluster, 1, &["remove", "n9"]).await;
+    assert_eq!((status, said.lines().count()), (Some(1), 1), "{said}");
+    cluster.put(2, "still-there", "v").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_lost_its_disk_comes_back_as_another_member_with_all_that_was_written() {
     let mut cluster = members(3);

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::client::{Client, Outcome};
+use super::keys::{Keys, Outcome};
 
 /// Keys that are written in turn: enough that no key has two writes under way.
 const KEYS: usize = 1000;
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What was written, and what is to be found.
 pub(super) struct Load {
-    client: Client,
+    client: Keys,
     urls: Vec<String>,
     rate: u64,
     /// The keys in turn.
@@ -80,7 +80,7 @@ impl Key {
 }
 
 impl Load {
-    pub(super) fn new(client: Client, urls: Vec<String>, rate: u64) -> Self {
+    pub(super) fn new(client: Keys, urls: Vec<String>, rate: u64) -> Self {
         let mut load = Self {
             client,
             urls,
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_key_whose_write_has_an_unknown_outcome_is_not_written_again() {
-        let mut load = Load::new(Client::new(), vec!["http://127.0.0.1:1".to_owned()], 1);
+        let mut load = Load::new(Keys::new(), vec!["http://127.0.0.1:1".to_owned()], 1);
         let name = load.keys[3].name.clone();
         let ended = |outcome, number| Some(Write { slot: 3, number, outcome, time: Duration::ZERO });
         load.ended(ended(Outcome::Committed, 3));

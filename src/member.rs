@@ -1,0 +1,172 @@
+//! The membership of a cluster of nodes, asked for and changed over a member's client URL.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use rafthttp::{MemberId, PeerUrl};
+use serde::{Deserialize, Serialize};
+
+use crate::client::{AskError, Client};
+
+mod shrink;
+
+pub(crate) use shrink::shrink;
+
+/// A member, as `GET /members` tells of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Member {
+    pub(crate) id: MemberId,
+    pub(crate) name: String,
+    #[serde(rename = "peerURLs")]
+    pub(crate) peer_urls: Vec<String>,
+    #[serde(rename = "clientURLs")]
+    pub(crate) client_urls: Vec<String>,
+    pub(crate) is_learner: bool,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Members {
+    pub(crate) members: Vec<Member>,
+}
+
+/// Why the membership is not known, or not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MemberError {
+    /// None of the endpoints can be reached.
+    #[error("no endpoint can be reached: {0}")]
+    Unreachable(String),
+    /// One was asked, and did not answer: what was to be changed may be, or not.
+    #[error("{url}: {error}")]
+    NoAnswer {
+        /// Whom.
+        url: String,
+        /// Why not.
+        error: AskError,
+    },
+    /// It said no.
+    #[error("{url}: {status}: {said}")]
+    Refused {
+        /// Who.
+        url: String,
+        /// With what.
+        status: StatusCode,
+        /// In what words.
+        said: String,
+    },
+    /// It answered something else.
+    #[error("{url} told no members: {error}")]
+    Malformed {
+        /// Who.
+        url: String,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+    /// Nobody has this ID or name.
+    #[error("no member has the ID or the name {0:?}")]
+    Unknown(String),
+    /// A quorum would be lost.
+    #[error("{0}")]
+    Quorum(String),
+}
+
+/// Asks the members at some client URLs.
+pub(crate) struct Membership {
+    client: Client,
+    endpoints: Vec<String>,
+}
+
+impl Membership {
+    pub(crate) fn new(endpoints: Vec<String>) -> Self {
+        Self { client: Client::new(), endpoints }
+    }
+
+    /// Who is in the cluster, linearizable.
+    pub(crate) async fn list(&self) -> Result<Members, MemberError> {
+        let (url, body) = self.ask(Method::GET, "/members", Bytes::new()).await?;
+        serde_json::from_slice(&body).map_err(|error| MemberError::Malformed { url, error })
+    }
+
+    pub(crate) async fn add(&self, name: &str, urls: &[PeerUrl], learner: bool) -> Result<Member, MemberError> {
+        let asked = serde_json::json!({ "name": name, "peerURLs": urls, "isLearner": learner });
+        let (url, body) = self.ask(Method::POST, "/members", asked.to_string().into()).await?;
+        serde_json::from_slice(&body).map_err(|error| MemberError::Malformed { url, error })
+    }
+
+    pub(crate) async fn remove(&self, id: MemberId) -> Result<(), MemberError> {
+        self.ask(Method::DELETE, &format!("/members/{id}"), Bytes::new()).await.map(drop)
+    }
+
+    pub(crate) async fn promote(&self, id: MemberId) -> Result<(), MemberError> {
+        self.ask(Method::POST, &format!("/members/{id}/promote"), Bytes::new()).await.map(drop)
+    }
+
+    /// The member with this ID, or else with this name.
+    pub(crate) async fn find(&self, text: &str) -> Result<MemberId, MemberError> {
+        let Members { members } = self.list().await?;
+        let id = text.parse::<MemberId>().ok();
+        let found = members.iter().find(|member| Some(member.id) == id);
+        let found = found.or_else(|| members.iter().find(|member| member.name == text));
+        found.map(|member| member.id).ok_or_else(|| MemberError::Unknown(text.to_owned()))
+    }
+
+    /// Whether the member at one of these client URLs works and has a leader.
+    async fn is_healthy(&self, client_urls: &[String]) -> bool {
+        #[derive(Deserialize)]
+        struct Status {
+            leader: MemberId,
+            halted: Option<String>,
+        }
+        for url in client_urls {
+            if let Ok((StatusCode::OK, body)) =
+                self.client.ask(Method::GET, format!("{url}/status"), Bytes::new()).await
+                && let Ok(Status { leader, halted }) = serde_json::from_slice(&body)
+            {
+                return leader != MemberId(0) && halted.is_none();
+            }
+        }
+        false
+    }
+
+    /// Asks the first that can be reached; only who was not asked at all is passed over. Its URL and its answer.
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(String, Bytes), MemberError> {
+        let mut why = String::new();
+        for url in &self.endpoints {
+            match self.client.ask(method.clone(), format!("{url}{path}"), body.clone()).await {
+                Ok((status, body)) if status.is_success() => return Ok((url.clone(), body)),
+                Ok((status, body)) => {
+                    let said = String::from_utf8_lossy(&body).trim().to_owned();
+                    return Err(MemberError::Refused { url: url.clone(), status, said });
+                }
+                Err(error @ AskError::NotAsked(_)) => why = format!("{url} {error}"),
+                Err(error @ AskError::NoAnswer(_)) => return Err(MemberError::NoAnswer { url: url.clone(), error }),
+            }
+        }
+        Err(MemberError::Unreachable(why))
+    }
+}
+
+impl Members {
+    /// As people read it.
+    pub(crate) fn table(&self) -> String {
+        let name = self.members.iter().map(|member| member.name.len()).chain([4]).max().unwrap_or_default();
+        let peer = self.members.iter().map(|member| member.peer_urls.join(",").len()).chain([9]).max();
+        let peer = peer.unwrap_or_default();
+        let mut text = format!("{:<16}  {:<name$}  {:<7}  {:<peer$}  CLIENT URLS\n", "ID", "NAME", "VOTE", "PEER URLS");
+        for member in &self.members {
+            let Member { id, name: called, peer_urls, client_urls, is_learner } = member;
+            let vote = if *is_learner { "learner" } else { "voter" };
+            let (id, peers, clients) = (id.to_string(), peer_urls.join(","), client_urls.join(","));
+            let clients = if clients.is_empty() { "not started yet" } else { &clients };
+            writeln!(text, "{id:<16}  {called:<name$}  {vote:<7}  {peers:<peer$}  {clients}")
+                .expect("a string takes what is written to it");
+        }
+        text
+    }
+
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).expect("our own types always serialize")
+    }
+}
