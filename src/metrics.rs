@@ -273,7 +273,7 @@ pub enum ProbeResult {
     Dns,
     /// Answered with another status.
     Status,
-    /// Answered with a body that is not a probe's.
+    /// Answered with what is not a probe's answer: another body, or no HTTP at all.
     Body,
 }
 

@@ -42,7 +42,8 @@ pub(crate) mod failure;
 mod pool;
 
 pub(crate) use failure::{DialError, PostError, tls_failure};
-use pool::{IDLE_TIMEOUT, Pool, is_idle};
+use pool::Pool;
+pub(crate) use pool::{IDLE_TIMEOUT, is_idle};
 
 /// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
 /// connection starts with 8 KiB and grows only while reads fill what there is, so that idle ones cost little and a

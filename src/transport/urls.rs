@@ -180,6 +180,11 @@ impl UrlPicker {
         }
     }
 
+    /// Whether `url` is one of them.
+    pub(crate) fn has(&self, url: &PeerUrl) -> bool {
+        self.lock().urls.contains(url)
+    }
+
     /// All of them.
     pub(crate) fn all(&self) -> Vec<PeerUrl> {
         self.lock().urls.clone()

@@ -14,12 +14,12 @@ use tokio::time::Instant;
 use super::Connection;
 
 /// How long a connection is kept without a request; etcd closes it after 5 s.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How many connections to a host are kept without a request: as many as a pipeline has workers.
 const IDLE_PER_HOST: usize = 4;
 
 /// Whether another request may follow on a connection: it is open, and nothing of the last one is under way.
-pub(super) fn is_idle(connection: &mut Connection) -> bool {
+pub(crate) fn is_idle(connection: &mut Connection) -> bool {
     let cx = &mut Context::from_waker(Waker::noop());
     !connection.driver.is_terminated()
         && Pin::new(&mut connection.driver).poll(cx).is_pending()

@@ -1,0 +1,264 @@
+//! Probes of one member, one after the other over a connection that is kept warm. Knows nothing of peers: a peer's
+//! prober stands on it, and so does who watches from outside.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::Answer;
+use crate::{
+    metrics::{AttemptResult, DialPhase, Link, ProbeResult},
+    transport::{
+        client::{Client, Connection, DialError, DialPhases, IDLE_TIMEOUT, drive, empty, failure::innermost, is_idle},
+        urls::{PeerUrl, UrlPicker},
+    },
+    wire::headers,
+};
+
+/// A probe's answer is a small JSON object; more is not read.
+const ANSWER_BYTES: usize = 64 << 10;
+
+/// Asks one member whether it is there. Holds the connection, which moves only while a probe is under way.
+#[derive(Default)]
+pub(crate) struct Probe {
+    warm: Option<Box<Warm>>,
+}
+
+/// A connection that is kept from request to request.
+struct Warm {
+    url: PeerUrl,
+    connection: Connection,
+    /// When the last answer was read; none before the first.
+    used: Option<Instant>,
+}
+
+/// How a probe ended.
+pub(crate) struct Outcome {
+    /// The URL that was asked.
+    pub(crate) url: PeerUrl,
+    /// What the dial took; none on a kept connection, or when no connection came of it.
+    pub(crate) dial: Option<DialPhases>,
+    /// What was measured, or why nothing was.
+    pub(crate) result: Result<Measured, Failure>,
+}
+
+/// What a successful probe measured.
+pub(crate) struct Measured {
+    /// From the request to the end of the answer, without the dial.
+    pub(crate) round_trip: Duration,
+    /// Our clock when the request went out.
+    asked: OffsetDateTime,
+    /// What the member said.
+    pub(crate) answer: Answer,
+}
+
+/// Why a probe measured nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// How it is counted.
+    pub(crate) result: ProbeResult,
+    /// In one line.
+    pub(crate) why: String,
+    /// Whether somebody answered, whatever it was.
+    pub(crate) there: bool,
+}
+
+/// An answer that has arrived.
+pub(crate) struct Reply {
+    pub(crate) head: response::Parts,
+    pub(crate) body: Bytes,
+    round_trip: Duration,
+    /// Our clock when the request went out.
+    asked: OffsetDateTime,
+}
+
+/// Why none has.
+enum NoReply {
+    /// Closed before the first byte of an answer: of a kept connection it says nothing about the member.
+    Closed(Failure),
+    Failed(Failure),
+}
+
+impl Probe {
+    /// Asks once, on the kept connection or on one to the URL that is picked; the dial counts towards `timeout`. The
+    /// request carries `headers` beside those of the client.
+    pub(crate) async fn ask(
+        &mut self,
+        client: &Client,
+        urls: &UrlPicker,
+        timeout: Duration,
+        headers: &HeaderMap,
+    ) -> Outcome {
+        let deadline = Instant::now() + timeout;
+        let kept = self.warm.take().filter(|warm| urls.has(&warm.url)).and_then(Warm::usable);
+        let url = kept.as_ref().map_or_else(|| urls.pick(), |warm| warm.url.clone());
+        let mut dial = None;
+        let asked = timeout_at(deadline, self.exchange(kept, &url, client, headers, &mut dial)).await;
+        let result = asked.unwrap_or_else(|_| Err(Failure::timeout(timeout))).and_then(Measured::read);
+        if result.is_err() {
+            // Whatever went wrong on this connection, the next probe begins with a new one.
+            self.warm = None;
+        }
+        Outcome { url, dial, result }
+    }
+
+    async fn exchange(
+        &mut self,
+        kept: Option<Box<Warm>>,
+        url: &PeerUrl,
+        client: &Client,
+        headers: &HeaderMap,
+        dial: &mut Option<DialPhases>,
+    ) -> Result<Reply, Failure> {
+        let get = |warm: Box<Warm>| warm.get(client, headers::RAFT_PROBING, headers, ANSWER_BYTES);
+        if let Some(warm) = kept {
+            match get(warm).await {
+                // Not a failure of the member's yet: it may close what is idle.
+                Err(NoReply::Closed(_)) => {}
+                outcome => return self.keep(outcome),
+            }
+        }
+        let connection = client.dial(url).await?;
+        *dial = Some(connection.phases);
+        let outcome = get(Box::new(Warm { url: url.clone(), connection, used: None })).await;
+        self.keep(outcome)
+    }
+
+    fn keep(&mut self, outcome: Result<(Box<Warm>, Reply), NoReply>) -> Result<Reply, Failure> {
+        let (warm, reply) = outcome.map_err(NoReply::failure)?;
+        self.warm = Some(warm);
+        Ok(reply)
+    }
+}
+
+impl Warm {
+    /// The connection, if it is open and so fresh that the other side will not close it just now.
+    fn usable(mut self: Box<Self>) -> Option<Box<Self>> {
+        let fresh = self.used.is_some_and(|used| used.elapsed() < IDLE_TIMEOUT);
+        (fresh && is_idle(&mut self.connection)).then_some(self)
+    }
+
+    /// Asks for `path`, and returns with its answer, of at most `bytes`. A connection that failed is gone.
+    async fn get(
+        mut self: Box<Self>,
+        client: &Client,
+        path: &str,
+        headers: &HeaderMap,
+        bytes: usize,
+    ) -> Result<(Box<Self>, Reply), NoReply> {
+        let is_first = self.used.is_none();
+        let Connection { sender, driver, .. } = &mut self.connection;
+        let mut request = client.request(Method::GET, &self.url, path).body(empty());
+        if let Ok(request) = &mut request {
+            request.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        let request = request.map_err(|error| NoReply::Failed(Failure::broken(error.to_string())))?;
+        let (asked, start) = (OffsetDateTime::now_utc(), Instant::now());
+        let reply = drive(driver, async {
+            let answer = sender.send_request(request).await.map_err(|error| no_head(client, is_first, &error))?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, bytes).collect().await.map_err(|error| no_body(&*error))?;
+            Ok(Reply { head, body: body.to_bytes(), round_trip: start.elapsed(), asked })
+        });
+        let reply = reply.await?;
+        self.used = Some(Instant::now());
+        Ok((self, reply))
+    }
+}
+
+impl Measured {
+    /// What a probe's reply tells, if it is one.
+    fn read(reply: Reply) -> Result<Self, Failure> {
+        let Reply { head, body, round_trip, asked } = reply;
+        let answered = |result, why: String| Failure { result, why, there: true };
+        if head.status != StatusCode::OK {
+            return Err(answered(ProbeResult::Status, format!("probe answered {}", head.status)));
+        }
+        let answer = Answer::parse(&body);
+        let answer = answer.ok_or_else(|| answered(ProbeResult::Body, "probe's answer is not one".to_owned()))?;
+        Ok(Self { round_trip, asked, answer })
+    }
+
+    /// The member's clock minus ours, in seconds, at the middle of the round trip.
+    pub(crate) fn clock_offset(&self) -> f64 {
+        (self.answer.now - (self.asked + self.round_trip / 2)).as_seconds_f64()
+    }
+}
+
+impl Failure {
+    fn broken(why: String) -> Self {
+        Self { result: ProbeResult::Connect, why, there: false }
+    }
+
+    fn timeout(after: Duration) -> Self {
+        Self { result: ProbeResult::Timeout, why: format!("no answer to a probe within {after:?}"), there: false }
+    }
+}
+
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        Self { result: error.probe_result(), why: error.to_string(), there: false }
+    }
+}
+
+impl NoReply {
+    fn failure(self) -> Failure {
+        let (Self::Closed(failure) | Self::Failed(failure)) = self;
+        failure
+    }
+}
+
+fn no_head(client: &Client, is_first: bool, error: &hyper::Error) -> NoReply {
+    let why = format!("probe not answered: {}", innermost(error));
+    if error.is_parse() {
+        let why = format!("answered in something else than HTTP: {}", innermost(error));
+        return NoReply::Failed(Failure { result: ProbeResult::Body, why, there: true });
+    }
+    match is_first.then(|| client.first_request_failed(error)) {
+        Some(AttemptResult::Tls) => NoReply::Failed(Failure { result: ProbeResult::Tls, why, there: false }),
+        _ => NoReply::Closed(Failure::broken(why)),
+    }
+}
+
+fn no_body(error: &(dyn std::error::Error + Send + Sync + 'static)) -> NoReply {
+    NoReply::Failed(if error.is::<LengthLimitError>() {
+        let why = "answer longer than a probe's can be".to_owned();
+        Failure { result: ProbeResult::Body, why, there: true }
+    } else {
+        Failure::broken(format!("probe's answer not read: {}", innermost(error)))
+    })
+}
+
+impl Outcome {
+    /// Notes in `link` what the probe measured, and takes out what holds no longer. Returns whether the member was
+    /// reachable before; none before the first probe.
+    pub(crate) fn note(&self, link: &mut Link) -> Option<bool> {
+        let dial = self.dial.iter().flat_map(|DialPhases { dns, connect, tls }| {
+            [(DialPhase::Dns, *dns), (DialPhase::Connect, Some(*connect)), (DialPhase::Tls, *tls)]
+        });
+        for (phase, time) in dial {
+            if let Some(time) = time {
+                link.dial_seconds[phase as usize].observe(time);
+            }
+        }
+        match &self.result {
+            Ok(measured) => {
+                link.probes.add(ProbeResult::Ok, 1);
+                link.probe_seconds.observe(measured.round_trip);
+                link.round_trip = Some(measured.round_trip);
+                link.clock_offset = Some(measured.clock_offset());
+            }
+            Err(Failure { result, why, .. }) => {
+                link.probes.add(*result, 1);
+                link.round_trip = None;
+                link.clock_offset = None;
+                link.last_error = Some((SystemTime::now(), why.clone()));
+            }
+        }
+        link.reachable.replace(self.result.is_ok())
+    }
+}
