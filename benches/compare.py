@@ -190,12 +190,11 @@ def build():
     """Everything that is measured."""
     WORK.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
-    gobench = WORK / f"gobench-{ETCD}"
-    subprocess.run([ROOT / "tests" / "gobench" / "build.sh", ETCD, gobench], check=True)
+    gobench = subprocess.run([ROOT / "tests" / "tools" / "gopeer", ETCD], stdout=subprocess.PIPE, text=True, check=True)
     rawcopy, source = WORK / "rawcopy", HERE / "compare" / "rawcopy.rs"
     if not rawcopy.exists() or rawcopy.stat().st_mtime < source.stat().st_mtime:
         subprocess.run(["rustc", "-O", "--edition", "2024", "-o", rawcopy, source], check=True)
-    return str(ROOT / "target" / "release" / "rafthttp"), str(gobench), str(rawcopy)
+    return str(ROOT / "target" / "release" / "rafthttp"), gobench.stdout.strip(), str(rawcopy)
 
 
 def record(name, pair, who, result):
