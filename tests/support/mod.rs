@@ -9,7 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use rafthttp::{
-    Builder, Critical, MemberId, PeerUrl, Raft, Rejected, SnapshotStatus, TlsConfig, Transport, TransportStatus,
+    Builder, Critical, MemberId, PeerUrl, Raft, Rejected, Server, SnapshotStatus, Tls, TlsConfig, Transport,
+    TransportStatus,
     id::ClusterId,
     metrics::{Channel, Direction},
     wire::raftpb::{Entry, Message, MessageType},
@@ -38,6 +39,8 @@ pub struct Recorder {
     pub snapshots: Mutex<Vec<(MemberId, SnapshotStatus)>>,
     pub critical: Mutex<Vec<Critical>>,
     pub removed: Mutex<Vec<MemberId>>,
+    /// Whether it takes nothing.
+    pub refuses: Mutex<bool>,
     /// While it is held, proposals are not taken.
     pub proposals: tokio::sync::Mutex<()>,
     /// While it is held, nothing else is taken.
@@ -51,6 +54,9 @@ impl Raft for Recorder {
             drop(self.proposals.lock().await);
         } else {
             drop(self.rest.lock().await);
+        }
+        if *lock(&self.refuses) {
+            return Err(Rejected::one("not taken"));
         }
         lock(&self.taken).extend(batch.into_iter().map(|message| (from, message)));
         Ok(())
@@ -98,14 +104,33 @@ impl TestMember {
     }
 
     pub async fn start_on(id: u64, listener: TcpListener, configure: impl FnOnce(Builder) -> Builder) -> Self {
-        let url: PeerUrl = format!("http://{}", listener.local_addr().expect("bound")).parse().expect("a peer URL");
+        Self::serve(id, listener, None, configure)
+    }
+
+    /// One that speaks TLS, or does not, on a port of its own.
+    pub async fn start_over(id: u64, tls: Option<Tls>, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::serve(id, listener, tls, configure)
+    }
+
+    fn serve(id: u64, listener: TcpListener, tls: Option<Tls>, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = listener.local_addr().expect("bound");
+        let url: PeerUrl = format!("{scheme}://{address}").parse().expect("a peer URL");
         let raft = Arc::new(Recorder::default());
-        let builder = Transport::builder(MemberId(id), CLUSTER, raft.clone())
+        let mut builder = Transport::builder(MemberId(id), CLUSTER, raft.clone())
             .urls(vec![url.clone()])
             .probe(Duration::from_millis(200), Duration::from_millis(150));
+        if let Some(tls) = &tls {
+            builder = builder.tls(tls.clone());
+        }
         let transport = configure(builder).build().expect("a transport");
         let stop = CancellationToken::new();
-        let server = tokio::spawn(rafthttp::serve(listener, rafthttp::router(&transport), stop.clone()));
+        let mut server = Server::new(rafthttp::router(&transport));
+        if let Some(tls) = tls {
+            server = server.tls(tls);
+        }
+        let server = tokio::spawn(server.serve(listener, stop.clone()));
         Self { id: MemberId(id), url, transport, raft, stop, server }
     }
 
