@@ -491,7 +491,8 @@ pub struct Outgoing {
     pub queue_seconds: [Histogram; Channel::COUNT],
     /// Bytes of frames, link heartbeats included, by channel (`Snapshot`: envelope and body).
     pub bytes: [u64; Channel::COUNT],
-    /// Protobuf size of the whole messages, link heartbeats included: etcd's `peer_sent_bytes_total`.
+    /// Protobuf size of the whole messages, link heartbeats included, and the bodies of snapshots that were delivered:
+    /// etcd's `peer_sent_bytes_total`.
     pub etcd_bytes: u64,
     /// From appends that were sent to the answers that cover them.
     pub append_round_trip: Histogram,
@@ -528,7 +529,8 @@ pub struct Incoming {
     pub process_seconds: Histogram,
     /// Bytes of frames, link heartbeats included, by channel.
     pub bytes: [u64; Channel::COUNT],
-    /// Protobuf size of the whole messages, link heartbeats included: etcd's `peer_received_bytes_total`.
+    /// Protobuf size of the whole messages, link heartbeats included, and the bodies of snapshots that were saved:
+    /// etcd's `peer_received_bytes_total`.
     pub etcd_bytes: u64,
     /// When a frame was last read, on the two stream channels.
     pub last_frame: [Option<SystemTime>; 2],

@@ -729,9 +729,12 @@ impl Transport {
             saving.await.map_err(|error| error.to_string())
         };
         let saved: Result<u64, String> = self.until_stopped(saved).await.unwrap_or_else(|| Err("stopped".to_owned()));
-        if let Err(why) = saved {
-            answering.rejected(RejectReason::Failed);
-            return Err(SnapshotError::Save(why));
+        match saved {
+            Ok(bytes) => inbox.saved(bytes),
+            Err(why) => {
+                answering.rejected(RejectReason::Failed);
+                return Err(SnapshotError::Save(why));
+            }
         }
         let outcome = self.answer(from, message, answering, origin).await;
         outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()))

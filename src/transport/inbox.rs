@@ -172,6 +172,11 @@ impl Inbox {
         self.lock().ledger.bytes[Channel::Snapshot as usize] += bytes;
     }
 
+    /// A snapshot's body of this many bytes was saved whole.
+    pub(crate) fn saved(&self, bytes: u64) {
+        self.lock().ledger.etcd_bytes += bytes;
+    }
+
     /// Drops what arrives from now on, or no longer.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;

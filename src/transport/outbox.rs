@@ -337,12 +337,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// How a snapshot ended; `envelope` is the size of its message, `bytes` all that went out.
+    /// How a snapshot ended; `size` is that of its message and its body, `bytes` all that went out.
     pub(crate) fn end_snapshot(
         &self,
         kind: usize,
         since: Instant,
-        envelope: u64,
+        size: u64,
         bytes: u64,
         outcome: Result<(), DropReason>,
     ) {
@@ -353,7 +353,7 @@ impl Outbox {
         match outcome {
             Ok(()) => {
                 state.ledger.sent[index][kind] += 1;
-                state.ledger.etcd_bytes += envelope;
+                state.ledger.etcd_bytes += size;
                 state.ledger.queue_seconds[index].observe(since.elapsed());
             }
             Err(reason) => {

@@ -248,7 +248,7 @@ impl Underway {
         }
         peer.shared.events.snapshot_ended(Some(peer.id), Direction::Out, (bytes, took), failure.map(|(_, why)| why));
         let status = if outcome.is_ok() { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        peer.outbox.end_snapshot(*kind, *since, *envelope, sent, outcome.map_err(|failure| failure.reason));
+        peer.outbox.end_snapshot(*kind, *since, *envelope + bytes, sent, outcome.map_err(|failure| failure.reason));
         if status == SnapshotStatus::Failure {
             peer.shared.raft.report_unreachable(peer.id);
         }
