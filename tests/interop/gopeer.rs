@@ -140,7 +140,7 @@ impl GoPeer {
         serde_json::from_value(answer).unwrap()
     }
 
-    /// Waits until something is so, for ten seconds at most.
+    /// Waits until something is so, for half a minute at most.
     pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&State) -> bool) -> State {
         let start = Instant::now();
         loop {
@@ -148,7 +148,7 @@ impl GoPeer {
             if holds(&state) {
                 return state;
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "not within 10 s: {what}: {state:?}");
+            assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {state:?}");
             sleep(Duration::from_millis(10)).await;
         }
     }

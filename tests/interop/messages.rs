@@ -124,9 +124,8 @@ async fn entries_from_nothing_to_8_mib_arrive_whole() {
         [0, 1, 127, 128, 4 << 10, (8 << 10) - 1, 8 << 10, 64 << 10, 512 << 10, (1 << 20) + 1, 4 << 20, 8 << 20];
     both_ways(|from, to| {
         // Appends by their own stream, alone and two in one; proposals by the other.
-        let filled = |index: u64, size: usize| {
-            entry(EntryType::EntryNormal, index, (0..size).map(|at| (at % 251) as u8).collect())
-        };
+        let bytes: Vec<u8> = (0..=250).cycle().take(251 << 10).collect::<Vec<u8>>().repeat(33);
+        let filled = |index: u64, size: usize| entry(EntryType::EntryNormal, index, bytes[..size].to_vec());
         let mut messages = Vec::new();
         let mut index = 0;
         for size in SIZES {
