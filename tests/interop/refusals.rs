@@ -121,7 +121,7 @@ async fn an_etcd_of_an_older_major_version_is_a_stranger() {
 async fn an_etcd_that_wants_a_newer_cluster_is_a_stranger() {
     for link in links() {
         let arguments = ["-version", "9.1.0", "-min-cluster-version", "9.0.0"];
-        are_strangers(&link, &arguments, None, AttemptResult::IncompatibleVersion, "incompatible version").await;
+        are_strangers(&link, &arguments, None, AttemptResult::IncompatibleVersion, "version compatibility").await;
     }
 }
 
