@@ -9,9 +9,12 @@ use rafthttp::{
 };
 
 use crate::{
-    certificates::{Authority, Files, Leaf},
     gopeer::GoPeer,
-    support::{TestMember, program, tier_is_all, until},
+    support::{
+        TestMember,
+        certificates::{Authority, Files, Leaf},
+        program, tier_is_all, until,
+    },
 };
 
 /// Ours is member 1, etcd's is member 2.

@@ -4,10 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test stands on ends it when it gives way")]
 
-use rafthttp::TlsConfig;
-
-#[path = "../support/certificates.rs"]
-mod certificates;
 #[path = "../support/scrape.rs"]
 mod scrape;
 #[path = "../support/mod.rs"]
