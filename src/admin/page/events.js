@@ -1,6 +1,6 @@
 // The last transitions, newest first.
 
-import { ago, clock, count, seconds, several, words } from "./format.js";
+import { ago, clock, count, seconds, several, short, words } from "./format.js";
 import { icon, Keyed, make, show, text } from "./dom.js";
 
 const KEPT = 256;
@@ -43,7 +43,7 @@ export class Events {
     this.last = [names, now];
     const newest = this.events.slice(this.all ? 0 : -SHOWN).reverse();
     this.rows.update(newest, ({ id }) => id, (part, event) => {
-      text(part.who, event.peer ? names.get(event.peer) || event.peer : "");
+      text(part.who, event.peer ? short(names.get(event.peer) || event.peer) : "");
       text(part.age, ago(now - seconds(event.time)));
     });
     const none = this.known ? "none yet" : "not known";

@@ -65,6 +65,14 @@ export function clock(at) {
 // stream_lost: stream lost.
 export const words = (label) => String(label).replaceAll("_", " ");
 
+// A name in a sentence. Members name themselves: what would turn the direction of the text is left out, and who is long
+// is cut.
+export function short(name, most = 40) {
+  const plain = String(name).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "");
+  const letters = [...plain];
+  return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : plain;
+}
+
 // One peer, 2 peers.
 export const several = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 

@@ -1,6 +1,6 @@
 // Who reaches whom, as each member says of itself.
 
-import { age, ago, count, several, span } from "./format.js";
+import { age, ago, count, several, short, span } from "./format.js";
 import { attribute, icon, make, show, text } from "./dom.js";
 import { links, matrix } from "./model.js";
 
@@ -19,8 +19,8 @@ export class Matrix {
     this.cells = [];
   }
 
-  draw(answer, now, live) {
-    const seen = matrix(answer, now);
+  draw(answer, { at, now, live }) {
+    const seen = matrix(answer, at);
     // One who watches from outside is told nobody's view, and its own is the table above.
     const drawn = seen.members.length > 1 && (Boolean(answer.raft) || seen.views > 1);
     show(this.at("matrix-section"), drawn);
@@ -30,14 +30,14 @@ export class Matrix {
     this.key = key;
     for (const { row, from, to, element } of this.cells) {
       if (row) fillHeader(element, seen.members.find(({ id }) => id === from));
-      else fill(element, seen.cell(from, to), live);
+      else fill(element, seen.cell(from, to), now - at, live);
     }
     text(this.at("matrix-sum"), summary(seen, live));
     text(this.at("matrix-note"), note(seen));
   }
 
   build(members) {
-    const name = (member) => make("bdi", { class: "name", title: `${member.name} ${member.id}` }, member.name);
+    const name = (member) => make("bdi", { class: "name", title: `${member.name} ${member.id}` }, short(member.name));
     this.cells = [];
     const corner = make("th", { scope: "col", class: "corner" }, "from ↓ to →");
     const heads = members.map((member) => make("th", { scope: "col" }, name(member)));
@@ -56,11 +56,11 @@ export class Matrix {
 }
 
 function fillHeader(element, member) {
-  text(element, member.own ? "this member" : member.asked ? "" : "not heard");
+  text(element, member.own ? "this member" : member.asked ? "" : member.reachable === false ? "cannot be asked" : "does not say");
 }
 
-function fill(element, cell, live) {
-  const { kind, rtt, age: since, old } = cell;
+function fill(element, { kind, rtt, age: before, old }, silence, live) {
+  const since = before + silence;
   const shape = old || !live ? `${kind} old` : kind;
   const word = kind === "ok" ? span(rtt) : kind === "unknown" ? "?" : kind === "bad" ? "no" : kind === "none" ? "not known" : "";
   const told = old ? `${word} ${age(since)}` : word;
@@ -81,7 +81,7 @@ function summary(seen, live) {
   if (ok === all) return `${was}all ${several(all, "link")} answer`;
   const parts = [`${was}${count(ok)} of ${several(all, "link")} answer`];
   if (bad.length > 0) {
-    const named = bad.slice(0, NAMED).map(([from, to]) => `${from.name} → ${to.name}`);
+    const named = bad.slice(0, NAMED).map(([from, to]) => `${short(from.name, 24)} → ${short(to.name, 24)}`);
     parts.push(`${count(bad.length)} ${bad.length === 1 ? "does" : "do"} not: ${named.join(", ")}${bad.length > NAMED ? ", …" : ""}`);
   }
   if (unknown > 0) parts.push(`${count(unknown)} unknown`);

@@ -107,9 +107,10 @@ export function matrix(answer, now) {
     const cells = (peer.view.peers ?? []).map((cell) => [cell.id, seen(cell, now - at, old)]);
     views.set(peer.id, { at, cells: new Map(cells) });
   }
-  const names = new Map([[answer.local, answer.name], ...peers.map((peer) => [peer.id, peer.name])]);
-  for (const { cells } of views.values()) for (const id of cells.keys()) if (!names.has(id)) names.set(id, "");
-  const members = [...names].map(([id, name]) => ({ id, name: name || id, asked: views.has(id), own: id === answer.local }));
+  const known = new Map([[answer.local, { name: answer.name }], ...peers.map((peer) => [peer.id, peer])]);
+  for (const { cells } of views.values()) for (const id of cells.keys()) if (!known.has(id)) known.set(id, {});
+  const member = ([id, { name, reachable }]) => ({ id, name: name || id, reachable, asked: views.has(id), own: id === answer.local });
+  const members = [...known].map(member);
   members.sort((one, other) => compare(one.name, other.name) || compare(one.id, other.id));
   const cell = (from, to) => {
     if (from === to) return { kind: "self" };

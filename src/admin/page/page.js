@@ -1,6 +1,6 @@
 // The page: asks, keeps what was answered, draws it, and says when it is old.
 
-import { age, clock, count, NONE, seconds, several, words } from "./format.js";
+import { age, clock, count, NONE, seconds, several, short, words } from "./format.js";
 import { byId, Facts, show, State, text } from "./dom.js";
 import { Events } from "./events.js";
 import { Matrix } from "./matrix.js";
@@ -8,8 +8,11 @@ import { ordered, Rates, verdict } from "./model.js";
 import { Peers } from "./peers.js";
 import { Poll } from "./poll.js";
 
-// An answer that is older is old, and looks so.
+// An answer that is older than this is old, and looks so; where we ask less often, one that came this much too late.
 const OLD = 3;
+const OVERDUE = 2;
+// Who is no member, and only watches.
+const WATCHER = /^0*$/;
 
 class Page {
   constructor() {
@@ -23,6 +26,7 @@ class Page {
     this.ready = new State(byId("ready"));
     this.reached = new Map();
     this.error = null;
+    this.eventless = false;
     this.poll = new Poll((signal) => this.ask(signal), (error) => this.failed(error));
     // Nothing is drawn twice a second for it: it only sees to it that what gets old is drawn so.
     setInterval(() => this.aged(), 500);
@@ -32,10 +36,13 @@ class Page {
   async ask(signal) {
     const query = this.events.after === null ? "" : `?after=${this.events.after}`;
     // A member that keeps no events, or has no room for the question now, has answered all the same.
-    const asked = get(`api/events${query}`, signal).catch(() => null);
+    const asked = this.eventless ? null : get(`api/events${query}`, signal).catch((error) => this.without(error));
     const answer = await get("api/peers", signal);
     const anew = this.answer !== null && this.answer.started !== answer.started;
-    if (anew) this.events.reset();
+    if (anew) {
+      this.events.reset();
+      this.eventless = false;
+    }
     this.rate = this.rates.add(answer);
     Object.assign(this, { answer, at: seconds(answer.time), heard: performance.now(), error: null });
     const events = await asked;
@@ -43,6 +50,11 @@ class Page {
     if (events && !anew) this.events.add(events);
     this.draw();
     return (answer.peers ?? []).some((peer) => verdict(peer, answer.probe, this.at).late);
+  }
+
+  without(error) {
+    this.eventless = error.status === 404;
+    return null;
   }
 
   failed(error) {
@@ -61,21 +73,25 @@ class Page {
       if (this.error) this.banner(`No answer from this member: ${reason(this.error)}. Nothing is known yet.`);
       return;
     }
-    if (this.silence() > OLD) this.draw();
+    if (!this.live()) this.draw();
+  }
+
+  live() {
+    return this.silence() <= Math.max(OLD, this.error ? 0 : this.poll.due + OVERDUE);
   }
 
   draw() {
-    const { answer, rate } = this;
+    const { answer, rate, at } = this;
     const silence = this.silence();
-    const live = silence <= OLD;
-    const now = this.at + silence;
-    document.body.dataset.state = live ? "live" : "old";
-    this.banner(live ? null : `No answer from this member for ${age(silence)}${this.error ? `: ${reason(this.error)}` : ""}. Everything below is as of ${clock(this.at)}.`);
-    this.header(now, live);
-    this.peers.draw(answer, rate, now, live);
-    this.matrix.draw(answer, now, live);
-    this.events.draw(new Map((answer.peers ?? []).map((peer) => [peer.id, peer.name])), now);
-    if (live) this.speak(now);
+    // What was said is judged as of when it was said. Ages go on, by the server's clock.
+    const moment = { at, now: at + silence, live: this.live() };
+    document.body.dataset.state = moment.live ? "live" : "old";
+    this.banner(moment.live ? null : `No answer from this member for ${age(silence)}${this.error ? `: ${reason(this.error)}` : ""}. Everything below is as of ${clock(at)}.`);
+    this.header(moment);
+    this.peers.draw(answer, rate, moment);
+    this.matrix.draw(answer, moment);
+    this.events.draw(new Map((answer.peers ?? []).map((peer) => [peer.id, peer.name])), moment.now);
+    if (moment.live) this.speak();
   }
 
   banner(words) {
@@ -83,10 +99,11 @@ class Page {
     text(byId("banner"), words ?? "");
   }
 
-  header(now, live) {
+  header({ at, now, live }) {
     const { name, local, cluster, version, started, raft, checks } = this.answer;
-    text(byId("name"), name || local);
-    text(byId("local"), name ? local : "");
+    const title = name || (WATCHER.test(local) ? "rafthttp" : local);
+    text(byId("name"), title);
+    text(byId("local"), name && !WATCHER.test(local) ? local : "");
     const role = raft?.role ? words(raft.role) : "";
     text(byId("role"), live ? role : `was ${role}`);
     show(byId("role"), role !== "");
@@ -101,28 +118,28 @@ class Page {
       raft && ["applied", count(raft.applied)],
       ["cluster", cluster ?? NONE],
       started && ["up", age(now - seconds(started))],
-      ["as of", clock(this.at)],
+      ["as of", clock(at)],
     ]);
     text(byId("version"), version ? `rafthttp ${version}` : "rafthttp");
-    const states = (this.answer.peers ?? []).map((peer) => verdict(peer, this.answer.probe, now).symbol);
+    const states = (this.answer.peers ?? []).map((peer) => verdict(peer, this.answer.probe, at).symbol);
     const bad = states.filter((symbol) => symbol === "bad").length;
     const sign = !live ? "? " : bad > 0 || failing.length > 0 ? "! " : "";
-    document.title = `${sign}${name || local}${role ? ` · ${role}` : ""} · ${states.length - bad}/${states.length}`;
+    document.title = `${sign}${short(title)}${role ? ` · ${role}` : ""} · ${states.length - bad}/${states.length}`;
   }
 
   named(id) {
     const { local, name, peers } = this.answer;
-    if (id === local) return `${name || local} (this member)`;
-    return (peers ?? []).find((peer) => peer.id === id)?.name || id;
+    if (id === local) return `${short(name || local)} (this member)`;
+    return short((peers ?? []).find((peer) => peer.id === id)?.name || id);
   }
 
   // Only what changes between reachable and not is read aloud.
-  speak(now) {
+  speak() {
     const changes = [];
     const { peers = [], probe } = this.answer;
-    for (const peer of ordered(peers, probe, now, this.rate)) {
+    for (const peer of ordered(peers, probe, this.at, this.rate)) {
       const before = this.reached.get(peer.id);
-      if (before !== undefined && peer.reachable !== null && before !== peer.reachable) changes.push([peer.name || peer.id, peer.reachable]);
+      if (before !== undefined && peer.reachable !== null && before !== peer.reachable) changes.push([short(peer.name || peer.id), peer.reachable]);
       if (peer.reachable !== null) this.reached.set(peer.id, peer.reachable);
     }
     if (changes.length === 0) return;
@@ -134,7 +151,7 @@ class Page {
 
 async function get(path, signal) {
   const answer = await fetch(path, { signal, cache: "no-store", headers: { accept: "application/json" } });
-  if (!answer.ok) throw new Error(`it answered ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(`it answered ${answer.status}`), { status: answer.status });
   return answer.json();
 }
 

@@ -1,6 +1,6 @@
 // The table of peers: a row each, and below it all that is known when it is asked for.
 
-import { age, ago, bytes, count, NONE, rate, seconds, several, signed, span, words } from "./format.js";
+import { age, ago, bytes, count, NONE, rate, seconds, several, short, signed, span, words } from "./format.js";
 import { attribute, Facts, icon, Keyed, make, show, State, text } from "./dom.js";
 import { ordered, sum, total, verdict } from "./model.js";
 import { Spark } from "./spark.js";
@@ -8,6 +8,9 @@ import { Spark } from "./spark.js";
 // Rows that are drawn unless all are asked for. Below this many peers there is no filter either.
 const ROWS = 100;
 const FILTER_FROM = 12;
+
+// Letters of a name that are shown.
+const NAME = 64;
 
 const WAYS = ["in", "out"];
 const CHANNELS = ["msgapp", "message"];
@@ -28,15 +31,18 @@ export class Peers {
     if (this.last) this.draw(...this.last);
   }
 
-  draw(answer, rates, now, live) {
-    this.last = [answer, rates, now, live];
+  draw(answer, rates, moment) {
+    this.last = [answer, rates, moment];
     const peers = answer.peers ?? [];
     const wanted = this.at("filter").value.trim().toLowerCase();
-    const sorted = ordered(peers, answer.probe, now, rates).filter((peer) => !wanted || matches(peer, wanted));
+    const sorted = ordered(peers, answer.probe, moment.at, rates).filter((peer) => !wanted || matches(peer, wanted));
     const shown = this.all ? sorted : sorted.slice(0, ROWS);
-    const context = { probe: answer.probe, leader: answer.raft?.leader ?? null, now, live };
+    // A watcher has neither streams nor messages to show, and no columns for them.
+    const none = peers.length > 0 && !peers.some(({ outgoing, streams }) => outgoing || streams?.length > 0);
+    this.at("peers").classList.toggle("links-only", none);
+    const context = { probe: answer.probe, leader: answer.raft?.leader ?? null, ...moment };
     this.rows.update(shown, (peer) => peer.id, (row, peer) => row.set(peer, rates.get(peer.id), context));
-    text(this.at("peers-sum"), summary(peers, answer, now, rates, live));
+    text(this.at("peers-sum"), summary(peers, answer, moment));
     show(this.at("filter-label"), peers.length >= FILTER_FROM);
     this.note(peers, sorted, shown);
   }
@@ -58,9 +64,9 @@ function matches(peer, wanted) {
   return [peer.name, peer.id, ...(peer.urls ?? [])].some((word) => String(word ?? "").toLowerCase().includes(wanted));
 }
 
-function summary(peers, { probe }, now, rates, live) {
+function summary(peers, { probe }, { at, live }) {
   if (peers.length === 0) return "";
-  const symbols = peers.map((peer) => verdict(peer, probe, now).symbol);
+  const symbols = peers.map((peer) => verdict(peer, probe, at).symbol);
   const having = (symbol) => symbols.filter((other) => other === symbol).length;
   const [bad, unknown] = [having("bad"), having("unknown")];
   const was = live ? "" : "as last heard: ";
@@ -108,10 +114,10 @@ class Row {
       cell("Round trip", "rtt", make("div", {}, this.rtt, this.quantiles), this.spark.element),
       cell("Clock", "number clock", this.clock),
       cell("Streams", "streams", this.streams.element),
-      cell("Sent", "number", this.sent),
-      cell("Dropped", "number drops", this.dropped, this.reasons),
-      cell("Queued", "number", this.queued),
-      cell("Unconfirmed", "number", this.unconfirmed, this.lost),
+      cell("Sent", "number sent", this.sent),
+      cell("Dropped", "number dropped", this.dropped, this.reasons),
+      cell("Queued", "number queued", this.queued),
+      cell("Unconfirmed", "number unconfirmed", this.unconfirmed, this.lost),
       cell("Last error", "last", this.error, this.errorAt));
     this.line = line;
     this.detail = new Detail(id);
@@ -128,12 +134,13 @@ class Row {
 
   set(peer, rates, context) {
     Object.assign(this, { peer, context });
-    text(this.name, peer.name || peer.id);
+    text(this.name, short(peer.name || peer.id, NAME));
+    attribute(this.name, "title", peer.name || null);
     show(this.code, Boolean(peer.name));
     const tag = peer.id === context.leader ? "leader" : peer.paused ? "paused" : peer.remote ? "remote" : "";
     text(this.tag, tag);
     show(this.tag, tag !== "");
-    attribute(this.button, "aria-label", `All about ${peer.name || peer.id}`);
+    attribute(this.button, "aria-label", `All about ${short(peer.name || peer.id)}`);
     this.link(peer, context);
     text(this.clock, signed(peer.clock_offset_seconds));
     this.streams.set(peer.streams ?? [], context);
@@ -144,12 +151,12 @@ class Row {
     if (this.open) this.detail.set(peer, context);
   }
 
-  link(peer, { probe, now, live }) {
-    const { symbol, word, quiet, late, old } = verdict(peer, probe, now);
+  link(peer, { probe, at, now, live }) {
+    const { symbol, word, late, old } = verdict(peer, probe, at);
     this.state.set(live ? symbol : "unknown", live ? word : `was ${word}`);
     attribute(this.line, "data-link", symbol);
     const active = peer.active ? `active ${age(now - seconds(peer.active_since))}` : peer.active === false ? "inactive" : "";
-    text(this.since, late || old || !live ? `probed ${ago(quiet)}` : active);
+    text(this.since, late || old || !live ? `probed ${ago(now - seconds(peer.last_probe))}` : active);
     const fresh = symbol === "ok" || symbol === "warn";
     text(this.rtt, fresh ? span(peer.round_trip_seconds ?? NaN) : NONE);
     const edge = (name, seconds) => (Number.isFinite(seconds) ? `${name} ≤ ${span(seconds)}` : `${name} ${NONE}`);
@@ -162,7 +169,7 @@ class Row {
     text(this.dropped, Number.isFinite(dropped) ? `${rate(dropped)}/s` : NONE);
     attribute(this.dropped, "class", dropped > 0 ? "alarm" : null);
     const now = reasons.map(([reason, each]) => `${words(reason)} ${rate(each)}/s`);
-    const ever = all > 0 ? [`${count(all)} in all: ${totals.map(([reason]) => words(reason)).join(", ")}`] : [];
+    const ever = all > 0 ? [`${count(all)} in all`, totals.map(([reason]) => words(reason)).join(",\n")] : [];
     text(this.reasons, (now.length > 0 ? now : ever).join("\n"));
     text(this.queued, peer.outgoing?.queued ? count(total(peer.outgoing.queued)) : NONE);
     const unconfirmed = Object.values(peer.unconfirmed ?? {}).filter(Number.isFinite);

@@ -4,9 +4,10 @@
 const EACH = 1000;
 const DOUBT = 250;
 const MOST = 10_000;
-const PATIENCE = 5000;
-// Of the time, what asking may take: an answer of a thousand peers is megabytes.
+const PATIENCE = 10_000;
+// Of the time, what asking may take, and how long a slow answer may make the pause: one of a thousand peers is megabytes.
 const SHARE = 0.25;
+const SLOWEST = 4000;
 
 export class Poll {
   // `ask(signal)` resolves to whether something is in doubt. `failed(error)` is told of each failure.
@@ -16,6 +17,8 @@ export class Poll {
     this.failures = 0;
     this.timer = null;
     this.asking = false;
+    // Seconds until it asks again.
+    this.due = EACH / 1000;
     document.addEventListener("visibilitychange", () => this.now());
     addEventListener("pageshow", () => this.now());
     addEventListener("online", () => this.now());
@@ -45,7 +48,9 @@ export class Poll {
     }
     if (document.hidden) return;
     const took = performance.now() - start;
-    this.timer = setTimeout(() => this.now(), Math.max(this.pause(doubt) - took, took / SHARE - took, 50));
+    const pause = Math.max(this.pause(doubt) - took, Math.min(took / SHARE - took, SLOWEST), 50);
+    this.due = pause / 1000;
+    this.timer = setTimeout(() => this.now(), pause);
   }
 
   pause(doubt) {
