@@ -9,6 +9,7 @@ use std::{fmt, net::SocketAddr};
 
 use http::HeaderValue;
 
+mod damper;
 mod event;
 mod events;
 #[cfg(feature = "otlp")]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
@@ -40,9 +41,11 @@ mod prober;
 pub(crate) mod raft;
 mod reader;
 mod redial;
+mod refusals;
 mod resolver;
 pub(crate) mod snapshot;
 pub(crate) mod status;
+mod summary;
 pub(crate) mod urls;
 pub(crate) mod writer;
 
@@ -53,6 +56,7 @@ use limits::Limits;
 use peer::{Peer, Shared};
 use prober::ProbeConfig;
 use raft::{Members, Raft, Rejected, SnapshotStatus};
+use refusals::Untold;
 use snapshot::{SnapshotBody, store::SnapshotStore};
 use status::{PeerStatus, TransportStatus};
 use urls::{PeerUrl, PeerUrlError};
@@ -103,6 +107,8 @@ struct Inner {
     changes: Mutex<Changes>,
     /// What comes from members that are neither peer nor remote.
     strangers: Inbox,
+    /// Requests that were not taken and that the log has yet to tell of.
+    refusals: Untold,
     unroutable: Mutex<Tally<&'static str>>,
     snapshots: Option<SnapshotStore>,
     receiving: Semaphore,
@@ -247,10 +253,12 @@ impl Builder {
         if let Some(tls) = &self.tls {
             tls.tell(&shared.events);
         }
+        shared.events.speak_as(shared.identity.member);
         let inner = Arc::new(Inner {
             peers: ArcSwap::default(),
             changes: Mutex::default(),
             strangers: Inbox::new(),
+            refusals: Untold::default(),
             unroutable: Mutex::default(),
             snapshots: self.snapshots,
             receiving: Semaphore::new(shared.limits.snapshots),
@@ -269,6 +277,10 @@ impl Builder {
         }
         let aging = age_remotes(Arc::downgrade(&inner), inner.stop.clone());
         inner.shared.tasks.spawn(aging);
+        let (summing_up, stop) = (summary::sum_up(Arc::downgrade(&inner)), inner.stop.clone());
+        inner.shared.tasks.spawn(async move {
+            stop.run_until_cancelled(summing_up).await;
+        });
         Ok(Transport { inner })
     }
 }
@@ -422,7 +434,7 @@ impl Transport {
             if let Some(span) = span {
                 span.failed(reason.label());
             }
-            tracing::warn!(peer = %to, reason = reason.label(), "snapshot not sent");
+            self.events().snapshot_refused(to, reason);
             return self.snapshot_failed(to);
         }
         shared.tasks.spawn_on(snapshot::sender::send(peer, message, body, span), &shared.runtime);
@@ -661,6 +673,11 @@ impl Transport {
             Err(RejectReason::Paused) => Ok(()),
             Err(_) => Err(Rejected::one("stopped")),
         }
+    }
+
+    /// Notes for the log that a request was not taken.
+    pub(crate) fn refused(&self, reason: &'static str, from: Option<MemberId>, address: Option<SocketAddr>) {
+        self.inner.refusals.note(reason, from, address);
     }
 
     /// Counts what could not be read from a request.

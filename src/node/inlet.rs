@@ -93,7 +93,7 @@ impl Inlet {
                 self.hand_in(1, |reply| Input::Snapshot(from, Box::new(message), Box::new(body), reply)).await
             }
             Ok(Err(error)) => {
-                tracing::warn!(peer = %from, index, %error, "a snapshot was received and is not taken");
+                tracing::debug!(peer = %from, index, %error, "a snapshot was received and is not taken");
                 Err(Rejected::one(error.to_string()))
             }
             Err(error) => Err(stopped(1, &error.to_string())),

@@ -1,5 +1,7 @@
 //! The checks that come before a request is taken, and what a refusal looks like.
 
+use std::net::SocketAddr;
+
 use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
@@ -85,6 +87,28 @@ impl Refusal {
             Self::ProcessingMessage | Self::SavingSnapshot(_) | Self::ProcessingSnapshot(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
+        }
+    }
+
+    /// What the log counts it as.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::IncompatibleVersion => "incompatible_version",
+            Self::ClusterIdMismatch => "cluster_id_mismatch",
+            Self::RemovedMember => "removed",
+            Self::SenderNotFound => "not_found",
+            Self::ToFieldMismatch => "to_mismatch",
+            Self::ReadingMessage | Self::UnmarshallingMessage | Self::DecodingEnvelope(_) | Self::WrongMessageType => {
+                "unreadable"
+            }
+            Self::MessageTooLarge => "too_large",
+            Self::Busy => "busy",
+            Self::ProcessingMessage | Self::SavingSnapshot(_) | Self::ProcessingSnapshot(_) => "not_taken",
+            Self::MethodNotAllowed { .. }
+            | Self::PageNotFound
+            | Self::InvalidPath
+            | Self::InvalidFrom
+            | Self::Stopped => "other",
         }
     }
 
@@ -177,10 +201,24 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
     headers.get(name).map(|value| value.to_str().unwrap_or_default())
 }
 
-/// An answer, or a refusal as one, with the cluster's ID, which all but a 405 carry.
-pub(super) fn answer(identity: &Identity, result: Result<Response, Refusal>) -> Response {
+/// Who made a request, as far as it says.
+pub(super) struct Asker {
+    from: Option<MemberId>,
+    address: Option<SocketAddr>,
+}
+
+impl Asker {
+    pub(super) fn of(request: &Request) -> Self {
+        Self { from: server_from(request.headers()), address: Connection::address(request.extensions()) }
+    }
+}
+
+/// An answer, or a refusal as one, with the cluster's ID, which all but a 405 carry. Refusals are summed up in the log.
+pub(super) fn answer(transport: &Transport, asker: &Asker, result: Result<Response, Refusal>) -> Response {
+    let identity = transport.identity();
     if let Err(refusal) = &result {
         tracing::debug!(%refusal, "request refused");
+        transport.refused(refusal.label(), asker.from, asker.address);
     }
     let before_checks = matches!(result, Err(Refusal::MethodNotAllowed { .. }));
     let mut response = result.unwrap_or_else(IntoResponse::into_response);

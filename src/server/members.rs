@@ -9,7 +9,7 @@ use axum::{
 use crate::{
     server::{
         Endpoint,
-        guard::{self, Refusal},
+        guard::{self, Asker, Refusal},
     },
     transport::{
         Transport,
@@ -42,7 +42,7 @@ impl<'a> From<&'a Member> for MemberJson<'a> {
 
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
     let transport = &endpoint.transport;
-    guard::answer(transport.identity(), list(transport, &request))
+    guard::answer(transport, &Asker::of(&request), list(transport, &request))
 }
 
 fn list(transport: &Transport, request: &Request) -> Result<Response, Refusal> {

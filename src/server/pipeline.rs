@@ -11,14 +11,15 @@ use crate::{
     server::{
         Endpoint,
         body::{BodyReader, ReadError, Sender},
-        guard::{self, Refusal},
+        guard::{self, Asker, Refusal},
     },
     wire::message::decode_message,
 };
 
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
+    let asker = Asker::of(&request);
     let result = receive(&endpoint, request).await;
-    guard::answer(endpoint.transport.identity(), result)
+    guard::answer(&endpoint.transport, &asker, result)
 }
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {

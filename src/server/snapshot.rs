@@ -20,7 +20,7 @@ use crate::{
     server::{
         Endpoint,
         body::{BodyReader, ReadError, Sender, Share},
-        guard::{self, Refusal},
+        guard::{self, Asker, Refusal},
     },
     transport::SnapshotError,
     wire::{
@@ -32,8 +32,9 @@ use crate::{
 };
 
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
+    let asker = Asker::of(&request);
     let result = receive(&endpoint, request).await;
-    guard::answer(endpoint.transport.identity(), result)
+    guard::answer(&endpoint.transport, &asker, result)
 }
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {

@@ -15,7 +15,7 @@ use crate::{
     server::{
         Endpoint,
         connections::Connection,
-        guard::{self, Refusal},
+        guard::{self, Asker, Refusal},
         path,
     },
     transport::{Transport, io::IoStatus},
@@ -30,7 +30,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     let transport = &endpoint.transport;
     let mut response = match path::redirect(&request) {
         Some(response) => response,
-        None => guard::answer(transport.identity(), open(transport, &request)),
+        None => guard::answer(transport, &Asker::of(&request), open(transport, &request)),
     };
     response.headers_mut().insert(X_SERVER_VERSION, guard::printed(transport.identity().server_version));
     response

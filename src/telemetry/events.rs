@@ -1,11 +1,12 @@
 //! The last transitions of a member: who came, who went, what opened, what was lost. The source of `/api/events`.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::SystemTime,
 };
 
+use super::damper::Damper;
 use crate::{
     id::MemberId,
     metrics::{Channel, Direction},
@@ -126,6 +127,10 @@ pub(crate) struct WeakEvents(Weak<Mutex<Ring>>);
 struct Ring {
     events: VecDeque<Event>,
     recorded: u64,
+    /// The member whose events they are.
+    member: MemberId,
+    /// Bounds the log lines about each peer, and about all others together.
+    lines: HashMap<Option<MemberId>, Damper>,
 }
 
 impl Events {
@@ -140,6 +145,28 @@ impl Events {
         let event = Event { id: ring.recorded, ..event };
         ring.make_room_for(event.kind);
         ring.events.push_back(event);
+    }
+
+    /// Says whose events they are: several members may speak in one process.
+    pub(crate) fn speak_as(&self, member: MemberId) {
+        self.lock().member = member;
+    }
+
+    /// Who speaks, if one more line about this peer may be written; about none: about whoever is no peer.
+    pub(super) fn line(&self, peer: Option<MemberId>) -> Option<MemberId> {
+        let mut ring = self.lock();
+        let member = ring.member;
+        ring.lines.entry(peer).or_default().admits().then_some(member)
+    }
+
+    /// How many lines about it were not written.
+    pub(crate) fn withheld(&self, peer: Option<MemberId>) -> u64 {
+        self.lock().lines.get(&peer).map_or(0, Damper::withheld)
+    }
+
+    /// It is no peer any more.
+    pub(super) fn forget(&self, peer: MemberId) {
+        self.lock().lines.remove(&Some(peer));
     }
 
     pub(crate) fn downgrade(&self) -> WeakEvents {

@@ -1,37 +1,51 @@
 //! What is said when something changes: one call for each transition, which writes the line of the log and the event.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use tracing::field;
 
 use super::events::{Event, EventKind, Events};
 use crate::{
     id::MemberId,
-    metrics::{Channel, Direction, LossReason, ProbeResult},
+    metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, ProbeResult},
 };
 
 /// Peers and remotes that come and go.
 impl Events {
     pub(crate) fn peer_added(&self, peer: MemberId, urls: &[impl AsRef<str> + fmt::Debug]) {
-        tracing::info!(%peer, ?urls, "peer added");
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::info!(%member, %peer, urls = joined(urls), "peer added");
+        }
         self.record(Event::about(EventKind::PeerAdded, peer).detail(joined(urls)));
     }
 
     pub(crate) fn peer_updated(&self, peer: MemberId, urls: &[impl AsRef<str> + fmt::Debug]) {
-        tracing::info!(%peer, ?urls, "peer updated");
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::info!(%member, %peer, urls = joined(urls), "peer updated");
+        }
         self.record(Event::about(EventKind::PeerUpdated, peer).detail(joined(urls)));
     }
 
     pub(crate) fn peer_removed(&self, peer: MemberId) {
-        tracing::info!(%peer, "peer removed");
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::info!(%member, %peer, "peer removed");
+        }
+        self.forget(peer);
         self.record(Event::about(EventKind::PeerRemoved, peer));
     }
 
     pub(crate) fn remote_added(&self, peer: MemberId, urls: &[impl AsRef<str> + fmt::Debug]) {
-        tracing::info!(%peer, ?urls, "remote added");
+        if let Some(member) = self.line(None) {
+            tracing::info!(%member, %peer, urls = joined(urls), "remote added");
+        }
         self.record(Event::about(EventKind::RemoteAdded, peer).detail(joined(urls)));
     }
 
     pub(crate) fn remote_removed(&self, peer: MemberId, why: &'static str) {
-        tracing::info!(%peer, why, "remote removed");
+        if let Some(member) = self.line(None) {
+            tracing::info!(%member, %peer, why, "remote removed");
+        }
+        self.forget(peer);
         self.record(Event::about(EventKind::RemoteRemoved, peer).detail(why));
     }
 
@@ -47,40 +61,68 @@ impl Events {
     pub(crate) fn peer_reachable(&self, peer: MemberId, first: bool) {
         if first {
             tracing::debug!(%peer, "peer reachable");
-        } else {
-            tracing::info!(%peer, "peer reachable again");
+        } else if let Some(member) = self.line(Some(peer)) {
+            tracing::info!(%member, %peer, "peer reachable again");
         }
         self.record(Event::about(EventKind::PeerReachable, peer));
     }
 
     pub(crate) fn peer_unreachable(&self, peer: MemberId, result: ProbeResult, why: &str) {
-        tracing::warn!(%peer, result = result.label(), why, "peer unreachable");
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::warn!(%member, %peer, result = result.label(), why, "peer unreachable");
+        }
         self.record(Event::about(EventKind::PeerUnreachable, peer).reason(result.label()).detail(why));
     }
 
     pub(crate) fn peer_active(&self, peer: MemberId) {
-        tracing::info!(%peer, "peer became active");
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::info!(%member, %peer, "peer became active");
+        }
         self.record(Event::about(EventKind::PeerActive, peer));
     }
 
     pub(crate) fn peer_inactive(&self, peer: MemberId, why: &str) {
-        tracing::warn!(%peer, why, "peer became inactive");
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::warn!(%member, %peer, why, "peer became inactive");
+        }
         self.record(Event::about(EventKind::PeerInactive, peer).detail(why));
+    }
+
+    /// The peer's clock differs from ours by more than it should, or no longer. No event: it is a gauge.
+    pub(crate) fn clock(&self, peer: MemberId, offset_seconds: f64, differs: bool) {
+        let Some(member) = self.line(Some(peer)) else { return };
+        if differs {
+            tracing::warn!(%member, %peer, offset_seconds, "the peer's clock is more than a second off");
+        } else {
+            tracing::info!(%member, %peer, offset_seconds, "the peer's clock agrees again");
+        }
     }
 }
 
 /// Streams and snapshots.
 impl Events {
-    /// A peer asked for a stream, and has it; `replaced`: in place of one that was open.
-    pub(crate) fn stream_attached(&self, peer: MemberId, channel: Channel, replaced: bool) {
-        tracing::info!(%peer, channel = channel.label(), replaced, "stream attached");
-        self.record(Event::about(EventKind::StreamAttached, peer).stream(channel, Direction::Out));
+    /// A stream is open: one that we dialled (`In`), or one that the peer asked for (`Out`); `replaced`: in place of one
+    /// that was open.
+    pub(crate) fn stream_opened(
+        &self,
+        peer: MemberId,
+        (channel, direction): (Channel, Direction),
+        address: Option<SocketAddr>,
+        replaced: bool,
+    ) {
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::info!(%member, %peer, channel = channel.label(), direction = direction.label(),
+                address = address.map(field::display), replaced, "stream opened");
+        }
+        self.record(Event::about(EventKind::StreamAttached, peer).stream(channel, direction));
     }
 
-    /// A stream that we dialled is open.
-    pub(crate) fn stream_opened(&self, peer: MemberId, channel: Channel, address: impl fmt::Display) {
-        tracing::info!(%peer, channel = channel.label(), %address, "stream opened");
-        self.record(Event::about(EventKind::StreamAttached, peer).stream(channel, Direction::In));
+    /// A dial gave no stream, in another way than the last. No event: nothing changed.
+    pub(crate) fn stream_refused(&self, peer: MemberId, channel: Channel, url: &str, result: AttemptResult, why: &str) {
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::warn!(%member, %peer, channel = channel.label(), direction = Direction::In.label(), url,
+                result = result.label(), why, "stream not opened");
+        }
     }
 
     pub(crate) fn stream_lost(
@@ -90,11 +132,15 @@ impl Events {
         reason: LossReason,
         why: Option<&str>,
     ) {
-        let (of_channel, way) = (channel.label(), direction.label());
-        if reason.is_failure() {
-            tracing::warn!(%peer, channel = of_channel, direction = way, reason = reason.label(), why, "stream lost");
-        } else {
-            tracing::info!(%peer, channel = of_channel, direction = way, reason = reason.label(), "stream closed");
+        if let Some(member) = self.line(Some(peer)) {
+            let (of_channel, way) = (channel.label(), direction.label());
+            if reason.is_failure() {
+                tracing::warn!(%member, %peer, channel = of_channel, direction = way, reason = reason.label(), why,
+                    "stream lost");
+            } else {
+                tracing::info!(%member, %peer, channel = of_channel, direction = way, reason = reason.label(),
+                    "stream closed");
+            }
         }
         let lost = Event::about(EventKind::StreamLost, peer).stream(channel, direction).reason(reason.label());
         self.record(match why {
@@ -103,12 +149,19 @@ impl Events {
         });
     }
 
+    /// A snapshot could not be begun. No event: it was never under way.
+    pub(crate) fn snapshot_refused(&self, peer: MemberId, reason: DropReason) {
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::warn!(%member, %peer, direction = Direction::Out.label(), reason = reason.label(),
+                "snapshot not sent");
+        }
+    }
+
     /// One that comes from a stranger (none) is no event: anyone can send it.
     pub(crate) fn snapshot_started(&self, peer: Option<MemberId>, direction: Direction, (term, index): (u64, u64)) {
-        let from = peer.unwrap_or_default();
-        match direction {
-            Direction::Out => tracing::info!(peer = %from, index, term, "sending snapshot"),
-            Direction::In => tracing::info!(peer = %from, index, term, "receiving snapshot"),
+        if let Some(member) = self.line(peer) {
+            let (peer, way) = (peer.map(field::display), direction.label());
+            tracing::info!(%member, peer, direction = way, index, term, "snapshot started");
         }
         if let Some(peer) = peer {
             let started = Event::about(EventKind::SnapshotStarted, peer).direction(direction);
@@ -123,12 +176,12 @@ impl Events {
         (bytes, took): (u64, Duration),
         failure: Option<&str>,
     ) {
-        let from = peer.unwrap_or_default();
-        match (failure, direction) {
-            (None, Direction::Out) => tracing::info!(peer = %from, bytes, ?took, "snapshot sent"),
-            (None, Direction::In) => tracing::info!(peer = %from, bytes, ?took, "snapshot received"),
-            (Some(why), Direction::Out) => tracing::warn!(peer = %from, bytes, why, "snapshot not sent"),
-            (Some(why), Direction::In) => tracing::warn!(peer = %from, bytes, why, "snapshot not taken"),
+        if let Some(member) = self.line(peer) {
+            let (peer, direction, seconds) = (peer.map(field::display), direction.label(), took.as_secs_f64());
+            match failure {
+                None => tracing::info!(%member, peer, direction, bytes, seconds, "snapshot ended"),
+                Some(why) => tracing::warn!(%member, peer, direction, bytes, seconds, why, "snapshot failed"),
+            }
         }
         let Some(peer) = peer else { return };
         let ended = Event::about(EventKind::SnapshotEnded, peer).direction(direction);

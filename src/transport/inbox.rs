@@ -15,6 +15,7 @@ use crate::{
         limits::Limits,
         peer::Peer,
         raft::{Raft, Rejected, RejectionKind},
+        summary::Rejections,
     },
     wire::{
         message::{LINK_HEARTBEAT_SIZE, memory_size, message_size},
@@ -177,6 +178,15 @@ impl Inbox {
         self.lock().ledger.etcd_bytes += bytes;
     }
 
+    /// How many messages were rejected, by reason.
+    pub(super) fn rejected(&self) -> Rejections {
+        let mut rejections = Rejections::default();
+        for ((_, reason), count) in self.lock().ledger.rejected.iter() {
+            rejections[reason as usize] += count;
+        }
+        rejections
+    }
+
     /// Drops what arrives from now on, or no longer.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
@@ -271,7 +281,7 @@ pub(crate) async fn process(peer: Arc<Peer>, raft: Arc<dyn Raft>, queue: QueueKi
         abandoned.armed = false;
         if let Err(Rejected(rejections)) = &outcome {
             for rejection in rejections {
-                tracing::debug!(peer = %peer.id, why = rejection.why, "message refused");
+                tracing::trace!(peer = %peer.id, why = rejection.why, "message refused");
                 if let Some((_, span)) = spans.iter().find(|(position, _)| *position == rejection.position) {
                     span.failed(RejectReason::from(rejection.kind).label());
                 }

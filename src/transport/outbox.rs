@@ -22,6 +22,7 @@ use crate::{
     transport::{
         appends::{Acknowledgement, Append, Appends},
         limits::Limits,
+        summary::Dropped,
     },
     wire::{
         frames::FrameBuffer,
@@ -308,6 +309,15 @@ impl Outbox {
         if !appends.is_idle() {
             appends.acknowledged(by, Instant::now(), |took| ledger.append_round_trip.observe(took));
         }
+    }
+
+    /// How many messages were dropped, by reason.
+    pub(super) fn dropped(&self) -> Dropped {
+        let mut dropped = Dropped::default();
+        for ((_, _, reason), count) in self.lock().ledger.dropped.iter() {
+            dropped[reason as usize] += count;
+        }
+        dropped
     }
 
     /// Which streams are open.

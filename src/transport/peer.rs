@@ -131,7 +131,7 @@ impl Peer {
         let aftermath = self.outbox.push(messages, now, &self.shared.limits, &self.shared.sampler);
         if aftermath.queue_full > 0 {
             self.link(|link| link.sent_failures += aftermath.queue_full);
-            tracing::debug!(peer = %self.id, messages = aftermath.queue_full, "queue full, messages dropped");
+            tracing::trace!(peer = %self.id, messages = aftermath.queue_full, "queue full, messages dropped");
         }
         self.settle(aftermath);
     }
@@ -156,7 +156,7 @@ impl Peer {
         let (start, full) = self.inbox.push(channel, messages, &self.shared.limits, &self.tracer(origin));
         if full > 0 {
             self.link(|link| link.received_failures += full);
-            tracing::debug!(peer = %self.id, messages = full, "receive queue full, messages dropped");
+            tracing::trace!(peer = %self.id, messages = full, "receive queue full, messages dropped");
         }
         for (start, queue) in start.into_iter().zip([QueueKind::Regular, QueueKind::Proposals]) {
             if start {
@@ -194,7 +194,7 @@ impl Peer {
             self.trace_lost(kind, Direction::Out, LossReason::Replaced);
         }
         self.trace_attached(kind, Direction::Out, origin);
-        self.shared.events.stream_attached(self.id, kind.channel(), replaced);
+        self.shared.events.stream_opened(self.id, (kind.channel(), Direction::Out), origin.address, replaced);
         self.active();
         Some(attachment)
     }

@@ -83,7 +83,7 @@ impl Underway<'_> {
         let peer = self.peer;
         let snapshot = kind_index(posting.message.r#type) == MessageType::MsgSnap as usize;
         if let Err(failure) = &outcome {
-            tracing::debug!(peer = %peer.id, why = failure.why, "message not delivered");
+            tracing::trace!(peer = %peer.id, why = failure.why, "message not delivered");
         }
         let failed = outcome.is_err();
         peer.outbox.posted(posting, outcome.map_err(|failure| failure.reason));

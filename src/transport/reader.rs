@@ -44,6 +44,8 @@ pub(crate) struct Reader {
     kind: StreamKind,
     /// Answers in a row that were no stream, from a peer that is there.
     refusals: u32,
+    /// What the log says of the dials that give no stream.
+    told: Option<AttemptResult>,
 }
 
 /// An open stream. It owns its connection: dropping it ends both.
@@ -67,7 +69,7 @@ struct Refusal {
 
 impl Reader {
     pub(crate) fn new(peer: Arc<Peer>, kind: StreamKind) -> Self {
-        Self { peer, kind, refusals: 0 }
+        Self { peer, kind, refusals: 0, told: None }
     }
 
     pub(crate) async fn run(mut self) {
@@ -93,7 +95,7 @@ impl Reader {
     }
 
     /// One attempt to open the stream.
-    async fn dial(&self) -> Option<Box<Stream>> {
+    async fn dial(&mut self) -> Option<Box<Stream>> {
         let permit = self.peer.redial.permit().await;
         let url = self.peer.urls.pick();
         let ups = self.peer.redial.ups();
@@ -105,6 +107,7 @@ impl Reader {
         match outcome {
             Ok(stream) => {
                 self.peer.redial.answered();
+                self.told = None;
                 Some(stream)
             }
             Err(Refusal { result, why }) => {
@@ -115,7 +118,7 @@ impl Reader {
         }
     }
 
-    fn refused(&self, url: &PeerUrl, ups: u64, result: AttemptResult, why: &str) {
+    fn refused(&mut self, url: &PeerUrl, ups: u64, result: AttemptResult, why: &str) {
         self.peer.urls.unreachable(url);
         match result {
             AttemptResult::Unreachable | AttemptResult::Tls | AttemptResult::Timeout => self.peer.redial.down(ups),
@@ -123,9 +126,22 @@ impl Reader {
             // The peer is there, and says no.
             _ => self.peer.redial.answered(),
         }
-        tracing::debug!(peer = %self.peer.id, channel = self.kind.channel().label(), %url, result = result.label(), why,
-            "stream not opened");
+        self.tell_refused(url, result, why);
         self.peer.inactive(why);
+    }
+
+    /// One line for each new way in which the dials fail. That nobody is there is the prober's to tell, where there is
+    /// one.
+    fn tell_refused(&mut self, url: &PeerUrl, result: AttemptResult, why: &str) {
+        let peer = &self.peer;
+        let left_to_prober =
+            matches!(result, AttemptResult::Unreachable | AttemptResult::Timeout) && peer.shared.probe.is_on();
+        if !left_to_prober && self.told.replace(result) != Some(result) {
+            peer.shared.events.stream_refused(peer.id, self.kind.channel(), url.as_str(), result, why);
+        } else {
+            tracing::debug!(peer = %peer.id, channel = self.kind.channel().label(), %url, result = result.label(), why,
+                "stream not opened");
+        }
     }
 
     async fn ask(&self, url: &PeerUrl, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
@@ -183,7 +199,7 @@ impl Reader {
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
-        peer.shared.events.stream_opened(peer.id, kind.channel(), stream.remote);
+        peer.shared.events.stream_opened(peer.id, (kind.channel(), Direction::In), Some(stream.remote), false);
         peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
         peer.active();
         let opened = Instant::now();

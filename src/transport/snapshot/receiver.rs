@@ -19,7 +19,8 @@ pub(crate) struct Receiving {
     length: Option<u64>,
     bytes: u64,
     since: Instant,
-    span: EventSpan,
+    /// None for a stranger's: anyone can send many.
+    span: Option<EventSpan>,
     events: Events,
     ended: bool,
 }
@@ -39,7 +40,7 @@ impl Receiving {
             peer.link(|link| link.snapshots[Direction::In as usize].begin(length));
         }
         events.snapshot_started(from, Direction::In, (term, index));
-        let span = telemetry::snapshot_span(from.unwrap_or_default(), Direction::In, (term, index), trace, origin);
+        let span = from.map(|from| telemetry::snapshot_span(from, Direction::In, (term, index), trace, origin));
         Self { peer, index, length, bytes: 0, since: Instant::now(), span, events: events.clone(), ended: false }
     }
 
@@ -69,8 +70,8 @@ impl Receiving {
             });
         }
         let why = outcome.as_ref().err().map(ToString::to_string);
-        if let Some(why) = &why {
-            self.span.failed("failed", why);
+        if let (Some(why), Some(span)) = (&why, &self.span) {
+            span.failed("failed", why);
         }
         let from = self.peer.as_ref().map(|peer| peer.id);
         self.events.snapshot_ended(from, Direction::In, (self.bytes, took), why.as_deref());

@@ -1,0 +1,222 @@
+//! What happens too often for a log line each is summed up: once a second at most for each peer, and more and more
+//! rarely while it goes on.
+
+use std::{collections::HashMap, sync::Weak, time::Duration};
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{Inner, Transport, refusals::Refusals};
+use crate::{
+    id::MemberId,
+    metrics::{DropReason, RejectReason},
+};
+
+/// How often is looked, and the shortest time between two lines about the same.
+const SOONEST: Duration = Duration::from_secs(1);
+/// The longest.
+const RAREST: Duration = Duration::from_secs(60);
+
+/// Messages by the reason for which they were dropped.
+pub(super) type Dropped = [u64; DropReason::Stopped as usize + 1];
+/// Messages by the reason for which they were rejected.
+pub(super) type Rejections = [u64; RejectReason::Stopped as usize + 1];
+
+/// Sums up until the transport is gone.
+pub(super) async fn sum_up(inner: Weak<Inner>) {
+    let mut summary = Summary::default();
+    let mut tick = interval(SOONEST);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(inner) = inner.upgrade() else { return };
+        summary.look(&Transport { inner });
+    }
+}
+
+/// What was told so far.
+#[derive(Default)]
+struct Summary {
+    peers: HashMap<MemberId, Told>,
+    requests: Pace,
+    strangers_withheld: u64,
+}
+
+/// What was told of one peer.
+#[derive(Default)]
+struct Told {
+    pace: Pace,
+    dropped: Dropped,
+    rejected: Rejections,
+    withheld: u64,
+}
+
+/// When the next line about something that goes on may come: after a second, two, four, up to a minute; after a second
+/// again when there was nothing for as long.
+struct Pace {
+    next: Option<Instant>,
+    interval: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { next: None, interval: SOONEST }
+    }
+}
+
+impl Pace {
+    /// Whether it is time for a line; `news`: whether there is something to say.
+    fn is_due(&mut self, news: bool, now: Instant) -> bool {
+        if self.next.is_some_and(|next| now < next) {
+            return false;
+        }
+        if !news {
+            self.interval = SOONEST;
+            return false;
+        }
+        self.next = Some(now + self.interval);
+        self.interval = (self.interval * 2).min(RAREST);
+        true
+    }
+}
+
+impl Summary {
+    fn look(&mut self, transport: &Transport) {
+        let (member, now) = (transport.identity().member, Instant::now());
+        let peers = transport.inner.peers.load();
+        self.peers.retain(|id, _| peers.contains_key(id));
+        for (id, peer) in peers.iter() {
+            let told = self.peers.entry(*id).or_default();
+            let (dropped, rejected) = (peer.outbox.dropped(), peer.inbox.rejected());
+            told.look(member, *id, (dropped, rejected, transport.events().withheld(Some(*id))), now);
+        }
+        let withheld = transport.events().withheld(None);
+        let news = !transport.inner.refusals.is_empty() || withheld > self.strangers_withheld;
+        if self.requests.is_due(news, now) {
+            let lines = withheld - std::mem::replace(&mut self.strangers_withheld, withheld);
+            tell_refused(member, &transport.inner.refusals.take(), lines);
+        }
+    }
+}
+
+impl Told {
+    fn look(
+        &mut self,
+        member: MemberId,
+        peer: MemberId,
+        (dropped, rejected, withheld): (Dropped, Rejections, u64),
+        now: Instant,
+    ) {
+        let news = (dropped, rejected, withheld) != (self.dropped, self.rejected, self.withheld);
+        if !self.pace.is_due(news, now) {
+            return;
+        }
+        tell_dropped(member, peer, &since(&dropped, &self.dropped));
+        tell_rejected(member, peer, &since(&rejected, &self.rejected));
+        let lines = since(&[withheld], &[self.withheld])[0];
+        if lines > 0 {
+            tracing::warn!(%member, %peer, lines, "the peer comes and goes: log lines withheld");
+        }
+        (self.dropped, self.rejected, self.withheld) = (dropped, rejected, withheld);
+    }
+}
+
+/// What came since. A peer that was removed and added again counts from 0.
+fn since<const N: usize>(now: &[u64; N], before: &[u64; N]) -> [u64; N] {
+    std::array::from_fn(|at| now[at].checked_sub(before[at]).unwrap_or(now[at]))
+}
+
+fn tell_dropped(member: MemberId, peer: MemberId, dropped: &Dropped) {
+    let messages: u64 = dropped.iter().sum();
+    let of = |reason: DropReason| Some(dropped[reason as usize]).filter(|count| *count > 0);
+    if messages > 0 {
+        tracing::warn!(
+            %member,
+            %peer,
+            messages,
+            queue_full = of(DropReason::QueueFull),
+            stream_lost = of(DropReason::StreamLost),
+            post_failed = of(DropReason::PostFailed),
+            refused = of(DropReason::Refused),
+            too_large = of(DropReason::TooLarge),
+            paused = of(DropReason::Paused),
+            peer_removed = of(DropReason::PeerRemoved),
+            stopped = of(DropReason::Stopped),
+            "messages dropped",
+        );
+    }
+}
+
+fn tell_rejected(member: MemberId, peer: MemberId, rejected: &Rejections) {
+    let messages: u64 = rejected.iter().sum();
+    let of = |reason: RejectReason| Some(rejected[reason as usize]).filter(|count| *count > 0);
+    if messages > 0 {
+        tracing::warn!(
+            %member,
+            %peer,
+            messages,
+            queue_full = of(RejectReason::QueueFull),
+            paused = of(RejectReason::Paused),
+            refused = of(RejectReason::Refused),
+            failed = of(RejectReason::Failed),
+            stopped = of(RejectReason::Stopped),
+            "messages rejected",
+        );
+    }
+}
+
+fn tell_refused(member: MemberId, Refusals { counts, last }: &Refusals, withheld: u64) {
+    let requests = counts.total();
+    let of = |reason: &'static str| Some(counts.of(reason)).filter(|count| *count > 0);
+    let (from, address) = last.unwrap_or_default();
+    tracing::warn!(
+        %member,
+        requests,
+        incompatible_version = of("incompatible_version"),
+        cluster_id_mismatch = of("cluster_id_mismatch"),
+        removed = of("removed"),
+        not_found = of("not_found"),
+        to_mismatch = of("to_mismatch"),
+        unreadable = of("unreadable"),
+        too_large = of("too_large"),
+        busy = of("busy"),
+        not_taken = of("not_taken"),
+        other = of("other"),
+        last_from = from.map(tracing::field::display),
+        last_address = address.map(tracing::field::display),
+        lines_withheld = Some(withheld).filter(|lines| *lines > 0),
+        "requests refused",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many lines `seconds` of the same make.
+    fn lines(pace: &mut Pace, from: Instant, seconds: u64) -> usize {
+        (0..seconds).filter(|second| pace.is_due(true, from + Duration::from_secs(*second))).count()
+    }
+
+    #[test]
+    fn what_goes_on_is_told_more_and_more_rarely() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert_eq!(lines(&mut pace, start, 1), 1, "the first within a second");
+        // After 1, 3, 7, 15, 31 and 63 s, then each minute.
+        assert_eq!(lines(&mut pace, start, 60), 5);
+        assert_eq!(lines(&mut pace, start + Duration::from_secs(60), 3600), 60);
+    }
+
+    #[test]
+    fn what_ended_and_begins_again_is_told_at_once() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        lines(&mut pace, start, 10);
+        let later = start + Duration::from_secs(100);
+        assert!(!pace.is_due(false, later));
+        assert_eq!(lines(&mut pace, later + SOONEST, 2), 2);
+    }
+
+    #[test]
+    fn a_peer_that_was_added_anew_counts_from_nothing() {
+        assert_eq!(since(&[5, 7], &[3, 9]), [2, 7]);
+    }
+}
