@@ -1,6 +1,6 @@
 //! What lies between the two: a version of etcd, with TLS or without.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use rafthttp::{
     Builder, MemberId, Tls,
@@ -56,7 +56,9 @@ impl Link {
     pub(crate) async fn ours_with(&self, configure: impl FnOnce(Builder) -> Builder) -> TestMember {
         // The output of a test that fails tells which link it was.
         println!("{self}");
-        TestMember::start_over(OURS, self.tls(), configure).await
+        // What a busy machine holds up is no reason to dial anew, as three probes that fail would be.
+        let patient = |builder: Builder| configure(builder.probe(Duration::from_secs(1), Duration::from_secs(10)));
+        TestMember::start_over(OURS, self.tls(), patient).await
     }
 
     pub(crate) async fn etcds(&self) -> GoPeer {

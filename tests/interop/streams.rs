@@ -63,6 +63,22 @@ async fn streams_stay_up_while_nothing_is_sent() {
     join_all(links().into_iter().map(stay)).await;
 }
 
+#[tokio::test]
+async fn probes_of_etcd_measure_the_round_trip_and_the_clock() {
+    for link in links() {
+        let (ours, mut etcds) = link.pair().await;
+        let state = || ours.transport.peers().remove(0).link;
+        until("two probes went well", || state().probe_seconds.count() >= 2).await;
+        let seen = state();
+        assert_eq!(seen.reachable, Some(true), "{link}");
+        assert!(seen.round_trip.is_some_and(|time| time > Duration::ZERO), "{link}: {:?}", seen.round_trip);
+        // Both have the same clock; what a busy machine adds to one way of a probe is all that can be between them.
+        let (offset, longest) = (seen.clock_offset.unwrap(), seen.probe_seconds.sum());
+        assert!(offset.abs() <= longest, "{link}: {offset} s off, probes took {longest} s");
+        assert_eq!(etcds.take_log().await, Vec::<serde_json::Value>::new(), "{link}");
+    }
+}
+
 /// Asks for a stream as the other member would, over a connection of its own.
 async fn ask_for_a_stream(url: &PeerUrl, from: u64, to: u64) -> TcpStream {
     let mut stream = TcpStream::connect(url.as_ref().trim_start_matches("http://")).await.unwrap();

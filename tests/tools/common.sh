@@ -38,7 +38,7 @@ obtain() {
         (set -e; cd "$work"; "$@") > "$work/log" 2>&1 9>&-
         local status=$?
         set -e
-        [ $status = 0 ] || cannot "$name: $(grep -v '^[[:space:]]*$' "$work/log" | tail -n 1)"
+        [ $status = 0 ] || cannot "$name: $(grep -v '^[[:space:]]*$' "$work/log" | tail -n 1 | sed 's/^[[:space:]]*//')"
         chmod 755 "$work/out"
         # The move is the installation: whoever looks sees the whole file or none.
         mv "$work/out" "$path"
