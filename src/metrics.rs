@@ -7,9 +7,15 @@
 //! - offered = sent + dropped + queued
 //! - received = processed + rejected + waiting
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
-use crate::wire::stream::StreamKind;
+use crate::{
+    id::MemberId,
+    wire::{probing::Sight, stream::StreamKind},
+};
 
 mod collector;
 mod etcd;
@@ -476,6 +482,28 @@ impl Histogram {
     }
 }
 
+/// The round trips of the last probes, oldest first: as many as fit three minutes, at the default interval.
+#[derive(Clone, Debug, Default)]
+pub struct RoundTrips(VecDeque<f32>);
+
+impl RoundTrips {
+    /// So many are kept.
+    pub const KEPT: usize = 180;
+
+    /// A probe has ended: how long it took, or none when it failed.
+    pub fn push(&mut self, round_trip: Option<Duration>) {
+        if self.0.len() >= Self::KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(round_trip.map_or(f32::NAN, |time| time.as_secs_f32()));
+    }
+
+    /// In seconds; none for a probe that failed.
+    pub fn iter(&self) -> impl Iterator<Item = Option<f32>> + '_ {
+        self.0.iter().map(|seconds| (!seconds.is_nan()).then_some(*seconds))
+    }
+}
+
 /// The ledger of what goes to a peer, behind the lock of its queues.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
@@ -494,6 +522,11 @@ pub struct Outgoing {
     /// Protobuf size of the whole messages, link heartbeats included, and the bodies of snapshots that were delivered:
     /// etcd's `peer_sent_bytes_total`.
     pub etcd_bytes: u64,
+    /// Messages written to the peer's streams before the newest probe and not known to be read, by stream channel
+    /// (`MsgApp`, `Message`). None: the peer has not said what it has read on them.
+    pub unconfirmed: [Option<u64>; 2],
+    /// Messages written to streams that ended, and never read; by stream channel.
+    pub lost: [u64; 2],
     /// From appends that were sent to the answers that cover them.
     pub append_round_trip: Histogram,
     /// When a frame last went out, on the two stream channels.
@@ -632,6 +665,13 @@ pub struct Link {
     pub probe_seconds: Histogram,
     /// The last of them.
     pub round_trip: Option<Duration>,
+    /// The last ones, failures among them.
+    pub round_trips: RoundTrips,
+    /// When the newest probe ended.
+    pub last_probe: Option<SystemTime>,
+    /// How the peer reaches its own peers, as it said when it was last asked, and when that was. None: it was not
+    /// asked yet, could not be asked the last time, or does not say.
+    pub view: Option<(SystemTime, Vec<Sight>)>,
     /// Times of the probes' dials by phase.
     pub dial_seconds: [Histogram; 3],
     /// The peer's clock minus ours, in seconds, while it is known.
@@ -654,4 +694,13 @@ pub struct Link {
     pub snapshots: [Snapshots; 2],
     /// The last error, and when.
     pub last_error: Option<(SystemTime, String)>,
+}
+
+impl Link {
+    /// How the peer is reached, as others are told.
+    pub(crate) fn sight(&self, id: MemberId) -> Sight {
+        let age = self.last_probe.map(|ended| ended.elapsed().unwrap_or_default().as_secs_f64());
+        let round_trip = self.round_trip.map(|time| time.as_secs_f64());
+        Sight { id, reachable: self.reachable, round_trip, age }
+    }
 }

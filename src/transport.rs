@@ -23,6 +23,7 @@ use crate::{
     tls::Tls,
     wire::{
         message::message_size,
+        probing::{Report, Sight},
         raftpb::{Message, MessageType},
         stream::StreamKind,
         version::{DEFAULT_SERVER, Version},
@@ -40,12 +41,14 @@ mod pipeline;
 mod prober;
 pub(crate) mod raft;
 mod reader;
+mod reading;
 mod redial;
 mod refusals;
 mod resolver;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 mod summary;
+mod unread;
 pub(crate) mod urls;
 pub(crate) mod writer;
 
@@ -642,16 +645,29 @@ impl Transport {
         }
     }
 
-    /// Opens a stream that this peer has asked for. None: it is not a peer.
+    /// Opens a stream that this peer has asked for, and named where it is one of ours. None: it is not a peer.
     pub(crate) fn open_stream(
         &self,
         kind: StreamKind,
         from: MemberId,
+        name: Option<u64>,
         connection: Option<Arc<IoStatus>>,
         origin: &Origin,
     ) -> Option<StreamBody> {
         let peer = self.peer(from).filter(|peer| !peer.is_remote())?;
-        StreamBody::attach(peer, kind, connection, origin)
+        StreamBody::attach(peer, kind, name, connection, origin)
+    }
+
+    /// What a member that we know is told when it probes us: what was read on the streams that it writes, and how we
+    /// reach our peers. None: a stranger.
+    pub(crate) fn report(&self, asker: MemberId) -> Option<Report> {
+        let peers = self.inner.peers.load();
+        let streams = peers.get(&asker)?.inbox.readings();
+        let mut sights: Vec<Sight> =
+            peers.values().filter(|peer| !peer.is_remote()).map(|peer| peer.link(|link| link.sight(peer.id))).collect();
+        // With more than an answer holds, the asker's own comes first.
+        sights.sort_unstable_by_key(|sight| (sight.id != asker, sight.id));
+        Some(Report { member: self.inner.shared.identity.member, streams, peers: sights })
     }
 
     /// Takes the message of one `POST /raft`, and waits for the application.

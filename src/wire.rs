@@ -11,6 +11,7 @@ mod limits;
 pub mod message;
 pub mod msgappv2;
 mod payload;
+pub mod probing;
 pub mod raftpb;
 pub mod stream;
 pub mod version;

@@ -53,6 +53,8 @@ fn busy_peer() -> PeerStatus {
     outgoing.bytes[Channel::MsgApp as usize] = 600;
     outgoing.etcd_bytes = 900;
     outgoing.queue_seconds[Channel::MsgApp as usize].observe_many(Duration::from_micros(150), 6);
+    outgoing.unconfirmed[0] = Some(5);
+    outgoing.lost[1] = 2;
     outgoing.append_round_trip.observe(Duration::from_millis(1));
     outgoing.last_frame[0] = Some(UNIX_EPOCH + Duration::from_millis(1500));
     let incoming = &mut peer.incoming;
@@ -172,6 +174,7 @@ fn a_new_peer_has_its_counters_at_zero_and_no_gauge_of_what_was_never_measured()
         "rafthttp_received_bytes_total",
         "rafthttp_queue_seconds_count",
         "rafthttp_process_seconds_count",
+        "rafthttp_messages_lost_total",
         "rafthttp_append_round_trip_seconds_count",
         "rafthttp_probe_duration_seconds_count",
         "rafthttp_probe_dial_seconds_count",
@@ -185,6 +188,7 @@ fn a_new_peer_has_its_counters_at_zero_and_no_gauge_of_what_was_never_measured()
         "rafthttp_peer_reachable",
         "rafthttp_peer_clock_offset_seconds",
         "rafthttp_stream_last_frame_timestamp_seconds",
+        "rafthttp_messages_unconfirmed",
         "rafthttp_snapshot_progress_ratio",
         "rafthttp_messages_offered_total",
         "rafthttp_messages_dropped_total",

@@ -2,7 +2,9 @@
 //!
 //! Field names are stable; fields may be added. IDs are hexadecimal, times RFC 3339, durations seconds. What is not
 //! known is `null`. Counts that never happened are left out of maps and lists. `time` is when the answer was made, by the
-//! clock that all its other times are of; `checks` are those of `/readyz`.
+//! clock that all its other times are of; `checks` are those of `/readyz`. `round_trip_history_seconds` has one entry
+//! for each of the last 180 probes, `null` for one that failed, the newest last. `view` is how the peer reaches its own
+//! peers, as it answered the newest probe, and when; `null` when that failed, or when it does not say (etcd).
 //!
 //! ```json
 //! {"local": "8e9e05c52164694d", "name": "n1", "cluster": "cdf818194e3a8c32", "version": "0.1.0",
@@ -15,6 +17,7 @@
 //!    "remote": false, "paused": false, "active": true, "active_since": "2026-01-01T00:00:00Z",
 //!    "reachable": true, "round_trip_seconds": 0.0002, "round_trip_p50_seconds": 0.0002,
 //!    "round_trip_p99_seconds": 0.0004, "clock_offset_seconds": 0.00001,
+//!    "last_probe": "2026-01-01T00:00:12Z", "round_trip_history_seconds": [0.0002, null, 0.0003],
 //!    "probes": {"ok": 12},
 //!    "streams": [{"channel": "msgapp", "direction": "in", "up": true, "last_frame": "2026-01-01T00:00:12Z"}],
 //!    "attempts": [{"channel": "msgapp", "result": "ok", "count": 1}],
@@ -30,8 +33,12 @@
 //!      "balanced": true, "received": [{"type": "MsgAppResp", "channel": "message", "count": 2}],
 //!      "waiting": 0, "processed": {"MsgAppResp": 2}, "rejected": [],
 //!      "bytes": {"msgapp": 0, "message": 128, "pipeline": 0, "snapshot": 0}},
-//!    "snapshots": {"in": {"ok": 0, "failed": 0, "in_flight": 0, "bytes": 0},
-//!                  "out": {"ok": 0, "failed": 0, "in_flight": 0, "bytes": 0}},
+//!    "unconfirmed": {"msgapp": 0, "message": null}, "lost": {"msgapp": 0, "message": 0},
+//!    "append_round_trip_p50_seconds": 0.0016, "append_round_trip_p99_seconds": 0.0032,
+//!    "snapshots": {"in": {"ok": 0, "failed": 0, "in_flight": 0, "bytes": 0, "progress_ratio": null},
+//!                  "out": {"ok": 0, "failed": 0, "in_flight": 1, "bytes": 4096, "progress_ratio": 0.25}},
+//!    "view": {"time": "2026-01-01T00:00:12Z", "peers": [
+//!      {"id": "8e9e05c52164694d", "reachable": true, "round_trip_seconds": 0.0002, "age_seconds": 0.4}]},
 //!    "last_error": {"time": "2026-01-01T00:00:05Z", "error": "connection refused"}}],
 //!  "strangers": {"balanced": true, "received": [], "waiting": 0, "processed": {}, "rejected": [], "bytes": {}},
 //!  "unroutable": {"unknown_peer": 1},

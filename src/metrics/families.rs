@@ -51,6 +51,30 @@ pub(crate) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "rafthttp_messages_unconfirmed",
+        help: "Messages written before the newest probe, and not known to be read by the peer.",
+        kind: Kind::Gauge,
+        labels: &["peer", "channel"],
+        of: Of::Peers(|peer, samples| {
+            for (channel, unconfirmed) in STREAMS.iter().zip(peer.status.outgoing.unconfirmed) {
+                if let Some(unconfirmed) = unconfirmed {
+                    samples.gauge(&[peer.id, channel.label()], unconfirmed as f64);
+                }
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_messages_lost_total",
+        help: "Messages written to a stream that ended, and never read by the peer.",
+        kind: Kind::Counter,
+        labels: &["peer", "channel"],
+        of: Of::Peers(|peer, samples| {
+            for (channel, lost) in STREAMS.iter().zip(peer.status.outgoing.lost) {
+                samples.count(&[peer.id, channel.label()], lost);
+            }
+        }),
+    },
+    Family {
         name: "rafthttp_messages_unroutable_total",
         help: "Messages to nobody or to a member that is neither peer nor remote.",
         kind: Kind::Counter,

@@ -1,28 +1,30 @@
-//! `/raft/probing`: whether we are there, and what time it is here (`xiang90/probing`).
+//! `/raft/probing`: whether we are there, and what time it is here (`xiang90/probing`); to a member that we know also
+//! what was read on the streams that it writes, and how we reach our peers ([the fields](crate::wire::probing)).
 
 use axum::{
     extract::{Request, State},
     http::header,
     response::{IntoResponse, Response},
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 use crate::{
     server::{Endpoint, guard},
     telemetry,
-    wire::headers::TEXT_PLAIN,
+    wire::{headers::TEXT_PLAIN, probing::Answer},
 };
 
 /// Any method, no checks: a prober that is wrong about everything else still learns that somebody answers. A peer's
-/// probe says that the peer is there, and its connection is the peer's; the answer is the same for all.
+/// probe says that the peer is there, and its connection is the peer's.
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
     let transport = &endpoint.transport;
-    if guard::is_same_cluster(transport, request.headers())
-        && let Some(peer) = guard::identify(transport, &request).filter(|id| transport.is_peer(*id))
-    {
+    let same_cluster = guard::is_same_cluster(transport, request.headers());
+    let asker = same_cluster.then(|| guard::identify(transport, &request)).flatten();
+    if let Some(peer) = asker.filter(|id| transport.is_peer(*id)) {
         transport.admit(peer, None);
         telemetry::probed(peer, &guard::origin(&request));
     }
-    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-    ([(header::CONTENT_TYPE, TEXT_PLAIN)], format!("{{\"OK\":true,\"Now\":\"{now}\"}}\n")).into_response()
+    let report = asker.and_then(|asker| transport.report(asker));
+    let answer = Answer { now: OffsetDateTime::now_utc(), report };
+    ([(header::CONTENT_TYPE, TEXT_PLAIN)], answer.encode()).into_response()
 }

@@ -20,7 +20,7 @@ use crate::{
     },
     transport::{Transport, io::IoStatus},
     wire::{
-        headers::{RAFT_STREAM, X_RAFT_TO, X_SERVER_VERSION},
+        headers::{RAFT_STREAM, X_RAFT_TO, X_RAFTHTTP_STREAM, X_SERVER_VERSION},
         stream::StreamKind,
     },
 };
@@ -50,10 +50,11 @@ fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
     if to != transport.identity().member.to_string() {
         return Err(Refusal::ToFieldMismatch);
     }
+    let name = guard::text(request.headers(), &X_RAFTHTTP_STREAM).and_then(|name| u64::from_str_radix(name, 16).ok());
     let connection: Option<Arc<IoStatus>> = Connection::status(request.extensions());
     // Not there: the transport stopped, or the peer was removed since we looked.
-    let body = transport.open_stream(kind, from, connection, &guard::origin(request)).ok_or(Refusal::Stopped)?;
-    Ok(Response::new(Body::new(body)))
+    let body = transport.open_stream(kind, from, name, connection, &guard::origin(request));
+    Ok(Response::new(Body::new(body.ok_or(Refusal::Stopped)?)))
 }
 
 /// Kind and asker, told apart as etcd does by `path.Dir` and `path.Base`.

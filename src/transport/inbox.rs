@@ -15,11 +15,14 @@ use crate::{
         limits::Limits,
         peer::Peer,
         raft::{Raft, Rejected, RejectionKind},
+        reading::Reading,
         summary::Rejections,
     },
     wire::{
         message::{LINK_HEARTBEAT_SIZE, memory_size, message_size},
+        probing::ReadStream,
         raftpb::{Message, MessageType},
+        stream::StreamKind,
     },
 };
 
@@ -35,6 +38,8 @@ struct State {
     /// Messages of POSTs and snapshots whose answer is awaited.
     answering: u64,
     last_read: Option<Instant>,
+    /// How far the streams were read, by kind.
+    readings: [Reading; 2],
     paused: bool,
     closed: bool,
     /// Room for [`State::push`] to work in.
@@ -111,6 +116,9 @@ impl Inbox {
         tracer: &Tracer<'_>,
     ) -> ([bool; 2], u64) {
         let mut state = self.lock();
+        if let Some(reading) = state.readings.get_mut(channel as usize) {
+            reading.read(messages.len() as u64);
+        }
         let full = state.push(channel, messages, limits, tracer);
         let start = [0, 1].map(|queue| {
             let queue = &mut state.queues[queue];
@@ -128,6 +136,22 @@ impl Inbox {
         state.ledger.etcd_bytes += heartbeats * LINK_HEARTBEAT_SIZE;
         state.ledger.last_frame[channel as usize] = Some(SystemTime::now());
         state.last_read = Some(Instant::now());
+    }
+
+    /// A stream of this name is about to be asked for.
+    pub(crate) fn asked_for(&self, kind: StreamKind, name: u64) {
+        self.lock().readings[kind.index()].asked_for(name);
+    }
+
+    /// No more will be read on the stream that was asked for last.
+    pub(crate) fn stream_ended(&self, kind: StreamKind) {
+        self.lock().readings[kind.index()].end();
+    }
+
+    /// How far the streams were read.
+    pub(crate) fn readings(&self) -> Vec<ReadStream> {
+        let state = self.lock();
+        StreamKind::ALL.iter().flat_map(|kind| state.readings[kind.index()].report(*kind)).collect()
     }
 
     /// Counts what could not be read.

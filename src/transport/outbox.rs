@@ -23,10 +23,12 @@ use crate::{
         appends::{Acknowledgement, Append, Appends},
         limits::Limits,
         summary::Dropped,
+        unread::{Named, Unread},
     },
     wire::{
         frames::FrameBuffer,
         message::{LINK_HEARTBEAT_SIZE, message_size},
+        probing::ReadStream,
         raftpb::{Message, MessageType},
         stream::{StreamEncoder, StreamKind},
     },
@@ -45,6 +47,7 @@ struct State {
     pipeline: Pipeline,
     snapshots: u64,
     appends: Appends,
+    unread: [Unread; 2],
     paused: bool,
     closed: Option<DropReason>,
 }
@@ -54,6 +57,8 @@ struct Writer {
     attachment: u64,
     /// The other end of its connection, where that is known.
     address: Option<SocketAddr>,
+    /// The stream as its reader named it; none: it did not, or nobody will ask it.
+    named: Option<Named>,
     encoder: StreamEncoder,
     frames: FrameBuffer,
     /// How many of the bytes that `frames` ever took were handed to the connection.
@@ -147,6 +152,7 @@ impl Outbox {
                 pipeline: Pipeline::default(),
                 snapshots: 0,
                 appends: Appends::default(),
+                unread: Default::default(),
                 paused: false,
                 closed: None,
             }),
@@ -184,6 +190,7 @@ impl Outbox {
         local: MemberId,
         remote: MemberId,
         address: Option<SocketAddr>,
+        name: Option<u64>,
     ) -> (Option<(u64, bool)>, Aftermath) {
         let mut aftermath = Aftermath::default();
         let mut state = self.lock();
@@ -196,6 +203,7 @@ impl Outbox {
         state.streams[kind.index()] = Some(Writer {
             attachment: state.attachments,
             address,
+            named: name.map(Named::new),
             encoder: StreamEncoder::new(kind, local, remote),
             frames: FrameBuffer::new(),
             yielded: 0,
@@ -299,6 +307,24 @@ impl Outbox {
                     span.failed(reason.label());
                 }
             }
+        }
+    }
+
+    /// A probe of the peer starts.
+    pub(crate) fn probe_starts(&self) {
+        let mut state = self.lock();
+        let State { unread, streams, .. } = &mut *state;
+        for (unread, stream) in unread.iter_mut().zip(streams) {
+            unread.probe_starts(stream.as_mut().and_then(|writer| writer.named.as_mut()));
+        }
+    }
+
+    /// It has ended, with what the peer says of the streams that it reads from us, or without.
+    pub(crate) fn probe_ended(&self, said: Option<&[ReadStream]>) {
+        let mut state = self.lock();
+        let State { unread, streams, .. } = &mut *state;
+        for ((unread, stream), kind) in unread.iter_mut().zip(streams).zip(StreamKind::ALL) {
+            unread.probe_ended(kind, stream.as_mut().and_then(|writer| writer.named.as_mut()), said);
         }
     }
 
@@ -414,6 +440,8 @@ impl Outbox {
             let queued = state.streams[kind.index()].as_ref().map_or(0, |writer| writer.messages as u64);
             ledger.queued[kind.channel() as usize] = queued;
         }
+        ledger.unconfirmed = state.unread.each_ref().map(Unread::unconfirmed);
+        ledger.lost = state.unread.each_ref().map(Unread::lost);
         ledger.queued[Channel::Pipeline as usize] = (state.pipeline.queue.len() + state.pipeline.in_flight) as u64;
         ledger.queued[Channel::Snapshot as usize] = state.snapshots;
         ledger
@@ -494,6 +522,9 @@ impl State {
     fn detach(&mut self, kind: StreamKind, reason: DropReason, aftermath: &mut Aftermath) -> bool {
         let Some(mut writer) = self.streams[kind.index()].take() else { return false };
         self.appends.forget();
+        if let Some(named) = writer.named {
+            self.unread[kind.index()].ended(named);
+        }
         for run in writer.runs.drain(..) {
             self.ledger.dropped.add((run.kind, kind.channel(), reason), run.messages);
             aftermath.given_up(run.kind);
@@ -545,6 +576,9 @@ impl Writer {
             ledger.etcd_bytes += run.size;
             ledger.queue_seconds[index].observe_many(now - run.since, run.messages);
             self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
+            if let Some(named) = &mut self.named {
+                named.written += run.messages;
+            }
             if let Some(append) = run.append {
                 appends.sent(append, now);
             }

@@ -184,14 +184,18 @@ impl Peer {
     }
 
     /// Makes a new stream the way out; names it. None: the peer is closed.
-    pub(crate) fn attach(self: &Arc<Self>, kind: StreamKind, origin: &Origin) -> Option<u64> {
+    pub(crate) fn attach(self: &Arc<Self>, kind: StreamKind, name: Option<u64>, origin: &Origin) -> Option<u64> {
         let local = self.shared.identity.member;
-        let (attachment, aftermath) = self.outbox.attach(kind, local, self.id, origin.address);
+        // What became of its messages is asked by probes.
+        let name = name.filter(|_| self.shared.probe.is_on());
+        let (attachment, aftermath) = self.outbox.attach(kind, local, self.id, origin.address, name);
         self.settle(aftermath);
         let (attachment, replaced) = attachment?;
         if replaced {
             self.link(|link| link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1));
             self.trace_lost(kind, Direction::Out, LossReason::Replaced);
+            let stream = (kind.channel(), Direction::Out);
+            self.shared.events.stream_lost(self.id, stream, LossReason::Replaced, None);
         }
         self.trace_attached(kind, Direction::Out, origin);
         self.shared.events.stream_opened(self.id, (kind.channel(), Direction::Out), origin.address, replaced);

@@ -1,6 +1,10 @@
 //! The prober of a peer: is it there, how far is it, what does its clock say (etcd: `prober`, over one warm connection).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::HeaderMap;
 use tokio::time::{Instant, sleep};
@@ -11,7 +15,6 @@ use crate::{
     wire::headers,
 };
 
-mod answer;
 mod probe;
 
 use probe::{Failure, Probe};
@@ -83,9 +86,17 @@ impl Prober {
         let Self { peer, probe, .. } = self;
         let started = Instant::now();
         let trace = ProbeTrace::start();
+        peer.outbox.probe_starts();
         let headers = HeaderMap::from_iter([(headers::TRACEPARENT, trace.traceparent())]);
         let outcome = probe.ask(&peer.shared.client, &peer.urls, peer.shared.probe.timeout, &headers).await;
-        let before = peer.link(|link| outcome.note(link));
+        // Who answers at a peer's URL may be another by now, and speaks of streams that we know nothing of.
+        let report = outcome.result.as_ref().ok().and_then(|measured| measured.answer.report.as_ref());
+        let report = report.filter(|report| report.member == peer.id);
+        peer.outbox.probe_ended(report.map(|report| report.streams.as_slice()));
+        let before = peer.link(|link| {
+            link.view = report.map(|report| (SystemTime::now(), report.peers.clone()));
+            outcome.note(link)
+        });
         match &outcome.result {
             Ok(measured) => {
                 let bound = if self.clock_differs { CLOCKS_AGREE } else { CLOCKS_DIFFER };

@@ -100,7 +100,9 @@ impl Reader {
         let url = self.peer.urls.pick();
         let ups = self.peer.redial.ups();
         let span = telemetry::dial_span(self.peer.id, self.kind.channel(), url.as_str());
-        let outcome = self.ask(&url, &span).await;
+        let name = rand::random();
+        self.peer.inbox.asked_for(self.kind, name);
+        let outcome = self.ask(&url, name, &span).await;
         drop(permit);
         let result = outcome.as_ref().map_or_else(|refusal| refusal.result, |_| AttemptResult::Ok);
         self.peer.link(|link| link.attempts.add((self.kind.channel(), result), 1));
@@ -111,6 +113,7 @@ impl Reader {
                 Some(stream)
             }
             Err(Refusal { result, why }) => {
+                self.peer.inbox.stream_ended(self.kind);
                 span.failed(result.label(), &why);
                 self.refused(&url, ups, result, &why);
                 None
@@ -144,13 +147,15 @@ impl Reader {
         }
     }
 
-    async fn ask(&self, url: &PeerUrl, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
+    async fn ask(&self, url: &PeerUrl, name: u64, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
         let shared = &self.peer.shared;
         let Connection { mut sender, driver, remote, .. } = shared.client.dial(url).await?;
         span.address(remote);
         let path = format!("{}/{}/{}", headers::RAFT_STREAM, self.kind.segment(), shared.identity.member);
-        let mut request =
-            shared.client.request(Method::GET, url, &path).header(headers::X_RAFT_TO, self.peer.id.to_string());
+        let request = shared.client.request(Method::GET, url, &path);
+        let mut request = request
+            .header(headers::X_RAFT_TO, self.peer.id.to_string())
+            .header(headers::X_RAFTHTTP_STREAM, format!("{name:x}"));
         if let Some(traceparent) = span.traceparent() {
             request = request.header(headers::TRACEPARENT, traceparent);
         }
@@ -209,6 +214,7 @@ impl Reader {
             _ = resets.changed() => (LossReason::Stopped, None),
             ended = stream.read_all(&peer, kind) => ended,
         };
+        peer.inbox.stream_ended(kind);
         peer.stream_lost(kind, Direction::In, reason, why.as_deref());
         matches!(reason, LossReason::Eof | LossReason::Stopped) || opened.elapsed() > READ_DEADLINE
     }

@@ -39,14 +39,15 @@ pub(crate) struct StreamBody {
 }
 
 impl StreamBody {
-    /// Makes a new stream the peer's way out for this kind. None: the peer is closed.
+    /// Makes a new stream the peer's way out for this kind; `name` is what its reader calls it. None: the peer is closed.
     pub(crate) fn attach(
         peer: Arc<Peer>,
         kind: StreamKind,
+        name: Option<u64>,
         connection: Option<Arc<IoStatus>>,
         origin: &Origin,
     ) -> Option<Self> {
-        let attachment = peer.attach(kind, origin)?;
+        let attachment = peer.attach(kind, name, origin)?;
         Some(Self { peer, kind, attachment, heartbeat: Box::pin(sleep(HEARTBEAT_INTERVAL)), connection })
     }
 }

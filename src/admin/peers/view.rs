@@ -13,6 +13,7 @@ use crate::{
     metrics::{AttemptResult, Channel, Direction, Incoming, KINDS, Link, LossReason, Outgoing, Snapshots, kind_label},
     tls::TlsStatus,
     transport::status::PeerStatus,
+    wire::probing::Sight,
 };
 
 pub(super) type Counts = BTreeMap<&'static str, u64>;
@@ -30,6 +31,8 @@ pub(super) struct Peer<'a> {
     round_trip_seconds: Option<f64>,
     round_trip_p50_seconds: Option<f64>,
     round_trip_p99_seconds: Option<f64>,
+    last_probe: Option<String>,
+    round_trip_history_seconds: Vec<Option<f32>>,
     clock_offset_seconds: Option<f64>,
     probes: Counts,
     streams: Vec<Stream>,
@@ -38,7 +41,12 @@ pub(super) struct Peer<'a> {
     frame_errors: Vec<FrameErrors>,
     outgoing: OutgoingLedger,
     incoming: IncomingLedger,
+    unconfirmed: Streams<Option<u64>>,
+    lost: Streams<u64>,
+    append_round_trip_p50_seconds: Option<f64>,
+    append_round_trip_p99_seconds: Option<f64>,
     snapshots: Ways<SnapshotCounts>,
+    view: Option<View>,
     last_error: Option<LastError<'a>>,
 }
 
@@ -115,6 +123,26 @@ struct Rejected {
 }
 
 #[derive(Serialize)]
+struct View {
+    time: String,
+    peers: Vec<Seen>,
+}
+
+#[derive(Serialize)]
+struct Seen {
+    id: MemberId,
+    reachable: Option<bool>,
+    round_trip_seconds: Option<f64>,
+    age_seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Streams<T> {
+    msgapp: T,
+    message: T,
+}
+
+#[derive(Serialize)]
 struct Ways<T> {
     r#in: T,
     out: T,
@@ -126,6 +154,7 @@ struct SnapshotCounts {
     failed: u64,
     in_flight: u64,
     bytes: u64,
+    progress_ratio: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -163,6 +192,8 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
         round_trip_seconds: link.round_trip.as_ref().map(Duration::as_secs_f64),
         round_trip_p50_seconds: link.probe_seconds.quantile(0.5),
         round_trip_p99_seconds: link.probe_seconds.quantile(0.99),
+        last_probe: link.last_probe.map(rfc3339),
+        round_trip_history_seconds: link.round_trips.iter().collect(),
         clock_offset_seconds: link.clock_offset,
         probes: link.probes.iter().map(|(result, count)| (result.label(), count)).collect(),
         streams: streams(status),
@@ -171,12 +202,31 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
         frame_errors: frame_errors(&status.incoming),
         outgoing: outgoing(&status.outgoing),
         incoming: incoming(&status.incoming),
+        unconfirmed: by_stream(status.outgoing.unconfirmed),
+        lost: by_stream(status.outgoing.lost),
+        append_round_trip_p50_seconds: status.outgoing.append_round_trip.quantile(0.5),
+        append_round_trip_p99_seconds: status.outgoing.append_round_trip.quantile(0.99),
         snapshots: Ways {
             r#in: snapshots(&link.snapshots[Direction::In as usize]),
             out: snapshots(&link.snapshots[Direction::Out as usize]),
         },
+        view: link.view.as_ref().map(|(time, sights)| view(*time, sights)),
         last_error: link.last_error.as_ref().map(|(time, error)| LastError { time: rfc3339(*time), error }),
     }
+}
+
+fn by_stream<T>([msgapp, message]: [T; 2]) -> Streams<T> {
+    Streams { msgapp, message }
+}
+
+fn view(time: SystemTime, sights: &[Sight]) -> View {
+    let seen = |sight: &Sight| Seen {
+        id: sight.id,
+        reachable: sight.reachable,
+        round_trip_seconds: sight.round_trip,
+        age_seconds: sight.age,
+    };
+    View { time: rfc3339(time), peers: sights.iter().map(seen).collect() }
 }
 
 fn streams(status: &PeerStatus) -> Vec<Stream> {
@@ -257,7 +307,7 @@ pub(super) fn incoming(ledger: &Incoming) -> IncomingLedger {
 
 fn snapshots(snapshots: &Snapshots) -> SnapshotCounts {
     let Snapshots { ok, failed, in_flight, bytes, .. } = *snapshots;
-    SnapshotCounts { ok, failed, in_flight, bytes }
+    SnapshotCounts { ok, failed, in_flight, bytes, progress_ratio: snapshots.progress() }
 }
 
 pub(super) fn tls_state(tls: &TlsStatus) -> TlsState {

@@ -9,14 +9,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::Answer;
 use crate::{
     metrics::{AttemptResult, DialPhase, Link, ProbeResult},
     transport::{
         client::{Client, Connection, DialError, DialPhases, IDLE_TIMEOUT, drive, empty, failure::innermost, is_idle},
         urls::{PeerUrl, UrlPicker},
     },
-    wire::headers,
+    wire::{headers, probing::Answer},
 };
 
 /// A probe's answer is a small JSON object; more is not read.
@@ -259,6 +258,8 @@ impl Outcome {
                 link.last_error = Some((SystemTime::now(), why.clone()));
             }
         }
+        link.round_trips.push(link.round_trip);
+        link.last_probe = Some(SystemTime::now());
         link.reachable.replace(self.result.is_ok())
     }
 }

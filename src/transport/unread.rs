@@ -1,0 +1,284 @@
+//! What was written to a peer's streams, and has not been read as far as the peer has said: the last place where a
+//! message could disappear unseen.
+//!
+//! A stream is *settled* when the peer says that it will read no more on it: what was written beyond its count is lost,
+//! and counted once. A peer that does not mention a stream of which it must have known when it answered has read
+//! nothing on it, or has forgotten it: it was restarted, or more streams ended than it remembers. Then its last word
+//! counts. So the number of lost messages is exact while the peer's process lives; after a restart it includes what
+//! was read between the peer's last answer and its end, of which nobody knows any more.
+//!
+//! Nothing in an answer is trusted: no more can have been read than was written, a count that falls back is an old one,
+//! and a name that we do not know says nothing.
+
+use std::collections::VecDeque;
+
+use crate::wire::{probing::ReadStream, stream::StreamKind};
+
+/// So many ended streams wait for the peer's word.
+const ENDED: usize = 16;
+
+/// A stream that its reader has named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    name: u64,
+    /// Messages given to its connection.
+    pub(crate) written: u64,
+    /// As many of them as the peer says it has read; none before the first answer about it.
+    read: Option<u64>,
+    /// What was written when the probe under way started; none: it is younger.
+    marked: Option<u64>,
+}
+
+/// What is not known to be read on the streams of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    /// Streams that ended and are not settled.
+    ended: VecDeque<Named>,
+    lost: u64,
+    unconfirmed: Option<u64>,
+}
+
+impl Named {
+    pub(crate) fn new(name: u64) -> Self {
+        Self { name, written: 0, read: None, marked: None }
+    }
+
+    fn mark(&mut self) {
+        self.marked = Some(self.written);
+    }
+
+    /// Takes the peer's word, as far as it can be true. Says whether the peer knows the stream, and will read on.
+    fn hear(&mut self, kind: StreamKind, streams: &[ReadStream]) -> bool {
+        let mut open = false;
+        for said in streams.iter().filter(|said| said.kind == kind && said.name == self.name) {
+            self.read = Some(said.read.min(self.written).max(self.read.unwrap_or(0)));
+            open |= said.open;
+        }
+        open
+    }
+
+    /// What was written beyond what is known to be read.
+    fn missing(&self) -> u64 {
+        self.written - self.read.unwrap_or(0)
+    }
+
+    /// The same as of the start of the probe. None: the peer has not spoken of it.
+    fn unconfirmed(&self) -> Option<u64> {
+        Some(self.marked?.saturating_sub(self.read?))
+    }
+}
+
+impl Unread {
+    /// A stream has ended; what was written on it is final.
+    pub(crate) fn ended(&mut self, stream: Named) {
+        if stream.missing() == 0 {
+            return;
+        }
+        if self.ended.len() >= ENDED {
+            self.lost += self.ended.pop_front().map_or(0, |oldest| oldest.missing());
+        }
+        self.ended.push_back(stream);
+    }
+
+    /// A probe starts: what is written from now on is not to be expected in its answer.
+    pub(crate) fn probe_starts(&mut self, current: Option<&mut Named>) {
+        self.ended.iter_mut().chain(current).for_each(Named::mark);
+    }
+
+    /// A probe has ended, with what the peer says of the streams that it reads, or without.
+    pub(crate) fn probe_ended(
+        &mut self,
+        kind: StreamKind,
+        mut current: Option<&mut Named>,
+        streams: Option<&[ReadStream]>,
+    ) {
+        if let Some(streams) = streams {
+            if let Some(current) = &mut current {
+                current.hear(kind, streams);
+            }
+            let lost = &mut self.lost;
+            self.ended.retain_mut(|stream| {
+                let open = stream.hear(kind, streams);
+                // Of a younger one, this answer could not know.
+                let settled = !open && stream.marked.is_some();
+                *lost += if settled { stream.missing() } else { 0 };
+                !settled
+            });
+        }
+        let known = self.ended.iter().chain(current.as_deref()).filter_map(Named::unconfirmed);
+        self.unconfirmed = known.reduce(|one, other| one + other);
+    }
+
+    /// Messages written to streams that ended, and never read.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Messages written when the newest probe started, and not known to be read. None: the peer has said nothing of
+    /// the streams that there are.
+    pub(crate) fn unconfirmed(&self) -> Option<u64> {
+        self.unconfirmed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: StreamKind = StreamKind::MsgApp;
+
+    fn said(name: u64, read: u64, open: bool) -> ReadStream {
+        ReadStream { kind: KIND, name, read, open }
+    }
+
+    /// A writer of streams, and the probes of its peer.
+    #[derive(Default)]
+    struct Writer {
+        unread: Unread,
+        current: Option<Named>,
+    }
+
+    impl Writer {
+        fn attach(&mut self, name: u64) {
+            self.detach();
+            self.current = Some(Named::new(name));
+        }
+
+        fn detach(&mut self) {
+            if let Some(stream) = self.current.take() {
+                self.unread.ended(stream);
+            }
+        }
+
+        fn write(&mut self, messages: u64) {
+            self.current.as_mut().expect("a stream").written += messages;
+        }
+
+        fn start(&mut self) {
+            self.unread.probe_starts(self.current.as_mut());
+        }
+
+        fn end(&mut self, streams: Option<&[ReadStream]>) -> (Option<u64>, u64) {
+            self.unread.probe_ended(KIND, self.current.as_mut(), streams);
+            (self.unread.unconfirmed(), self.unread.lost())
+        }
+
+        /// A probe during which nothing is written.
+        fn probe(&mut self, streams: &[ReadStream]) -> (Option<u64>, u64) {
+            self.start();
+            self.end(Some(streams))
+        }
+
+        fn failed_probe(&mut self) -> (Option<u64>, u64) {
+            self.start();
+            self.end(None)
+        }
+    }
+
+    #[test]
+    fn a_healthy_peer_has_read_what_was_written_when_the_probe_started() {
+        let mut writer = Writer::default();
+        assert_eq!(writer.failed_probe(), (None, 0), "no stream");
+        writer.attach(1);
+        writer.write(10);
+        assert_eq!(writer.failed_probe(), (None, 0), "no answer yet");
+        writer.start();
+        writer.write(1000);
+        // Read after the probe started, and more than the mark: not below 0.
+        assert_eq!(writer.end(Some(&[said(1, 500, true)])), (Some(0), 0));
+    }
+
+    #[test]
+    fn a_frozen_peer_has_more_unconfirmed_with_each_probe_that_fails() {
+        let mut writer = Writer::default();
+        writer.attach(1);
+        writer.write(100);
+        assert_eq!(writer.probe(&[said(1, 100, true)]), (Some(0), 0));
+        writer.write(50);
+        assert_eq!(writer.failed_probe(), (Some(50), 0));
+        writer.write(50);
+        assert_eq!(writer.failed_probe(), (Some(100), 0));
+        // The stream is given up: what was written to it is still not known to be read.
+        writer.detach();
+        assert_eq!(writer.failed_probe(), (Some(100), 0));
+        // It wakes, reads some of what lay in the socket, and finds the stream ended.
+        writer.attach(2);
+        assert_eq!(writer.probe(&[said(2, 0, true), said(1, 170, false)]), (Some(0), 30));
+        assert_eq!(writer.probe(&[said(2, 0, true), said(1, 170, false)]), (Some(0), 30), "once");
+    }
+
+    #[test]
+    fn a_peer_that_has_not_yet_noticed_the_end_is_waited_for() {
+        let mut writer = Writer::default();
+        writer.attach(1);
+        writer.write(10);
+        writer.detach();
+        assert_eq!(writer.probe(&[said(1, 4, true)]), (Some(6), 0));
+        assert_eq!(writer.probe(&[said(1, 9, false)]), (None, 1));
+    }
+
+    #[test]
+    fn an_answer_older_than_the_stream_says_nothing_about_it() {
+        let mut writer = Writer::default();
+        writer.attach(1);
+        writer.write(1);
+        writer.start();
+        writer.attach(2);
+        writer.write(5);
+        writer.attach(3);
+        // The answer was made before the second stream was asked for.
+        assert_eq!(writer.end(Some(&[said(1, 1, false)])), (None, 0));
+        assert_eq!(writer.probe(&[said(3, 0, true), said(2, 5, false)]), (Some(0), 0));
+    }
+
+    #[test]
+    fn of_several_streams_lost_between_two_answers_each_counts_once() {
+        let mut writer = Writer::default();
+        for name in 1..=5 {
+            writer.attach(name);
+            writer.write(10);
+        }
+        let streams = [said(5, 3, true), said(4, 9, false), said(3, 10, false), said(1, 7, false)];
+        // Of the second nothing is said: nothing was read on it.
+        assert_eq!(writer.probe(&streams), (Some(7), 1 + 10 + 3));
+        assert_eq!(writer.probe(&streams), (Some(7), 14));
+    }
+
+    #[test]
+    fn of_a_peer_that_was_restarted_the_last_word_counts() {
+        let mut writer = Writer::default();
+        writer.attach(1);
+        writer.write(100);
+        assert_eq!(writer.probe(&[said(1, 90, true)]), (Some(10), 0));
+        writer.write(5);
+        writer.attach(2);
+        assert_eq!(writer.probe(&[said(2, 0, true)]), (Some(0), 15));
+    }
+
+    #[test]
+    fn what_cannot_be_is_not_believed() {
+        let mut writer = Writer::default();
+        writer.attach(1);
+        writer.write(10);
+        assert_eq!(writer.probe(&[said(1, u64::MAX, true), said(9, 5, true)]), (Some(0), 0));
+        assert_eq!(writer.probe(&[said(1, 3, true)]), (Some(0), 0), "a count never falls");
+        let other = ReadStream { kind: StreamKind::Message, ..said(1, 0, false) };
+        writer.write(2);
+        assert_eq!(writer.probe(&[other]), (Some(2), 0));
+        assert_eq!(writer.probe(&[said(1, 11, true), said(1, 4, false), said(1, 12, true)]), (Some(0), 0));
+        writer.detach();
+        assert_eq!(writer.probe(&[]), (None, 0));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_nothing_is_forgotten() {
+        let mut writer = Writer::default();
+        for name in 0..1000 {
+            writer.attach(name);
+            writer.write(2);
+        }
+        writer.detach();
+        assert_eq!(writer.unread.ended.len(), ENDED);
+        assert_eq!(writer.probe(&[]), (None, 2000));
+    }
+}
