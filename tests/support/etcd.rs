@@ -31,14 +31,12 @@ use super::{
 mod http;
 mod log;
 mod member;
-mod ports;
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub use self::{
     http::get,
     log::Line,
     member::{Member, signal},
-    ports::free_port,
 };
 
 /// The versions that the transport speaks to, as `tests/tools/etcd` takes them.

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod certificates;
 pub mod etcd;
+pub mod ports;
 mod programs;
 mod tier;
 

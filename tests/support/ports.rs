@@ -2,16 +2,24 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::net::TcpListener;
+use std::{
+    collections::BTreeSet,
+    net::TcpListener,
+    sync::{Mutex, PoisonError},
+};
 
 use rand::RngExt as _;
 
-/// A port that nobody listens on, and that no connection going out takes before it is used: Linux takes those from
-/// 32768 on, so that one which the system gave for port 0 may be gone again when the process starts.
+/// A port that nobody listens on, that this process has not given away before, and that no connection going out takes
+/// before it is used: Linux takes those from 32768 on, so that one which the system gave for port 0 may be gone again
+/// when the process starts.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let port = rand::rng().random_range(10_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
             return port;
         }
     }

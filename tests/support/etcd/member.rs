@@ -9,7 +9,8 @@ use std::{
 
 use rafthttp::MemberId;
 
-use super::{Files, Security, free_port, log::Line};
+use super::{Files, Security, log::Line};
+use crate::support::ports::free_port;
 
 /// How long a member may take to end in good order.
 const GRACE: Duration = Duration::from_secs(10);
