@@ -10,7 +10,7 @@ _FROM = re.compile(rb"^x-server-from: *(\S+)\r$", re.I | re.M)
 
 
 class Fault:
-    """What befalls the bytes of the connections that `applies` to (the head of their first request decides)."""
+    """What befalls the bytes of the connections that `applies` to (the head of their last request decides)."""
 
     def __init__(self, applies=None, delay=0.0, bytes_per_second=None, refuse=False, swallow_answers=False):
         self.applies = applies or (lambda head: True)
@@ -23,11 +23,11 @@ class Relay:
 
     - `delay(seconds)`: every piece takes so long, each way
     - `narrow(bytes_per_second, applies)`: answers trickle
-    - `refuse(applies)`: connections are closed once their first request says that they are concerned, open ones too
+    - `refuse(applies)`: connections are closed once a request says that they are concerned, open ones too
     - `mute(applies)`: answers are swallowed, connections stay
     - `heal()`
 
-    `applies` is a predicate over the head of a connection's first request: `Relay.stream`, `Relay.sent_by(id)`.
+    `applies` is a predicate over the head of a connection's last request: `Relay.stream`, `Relay.sent_by(id)`, or one of the test's own.
     """
 
     def __init__(self, to):
@@ -114,11 +114,13 @@ class Relay:
     def _pump(self, connection, source, sink, asks):
         try:
             while piece := source.recv(_PIECE):
-                if asks and not connection.head:
+                if asks and piece.startswith((b"GET ", b"POST ")):
                     connection.head = piece
                 if not self._pass(connection, piece, sink, asks):
                     connection.close()
                     return
+            if connection.spoilt and not asks:
+                connection.closed.wait()  # of an end of it, nothing is heard either
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             connection.close()
@@ -148,7 +150,7 @@ class Relay:
 
 class _Connection:
     def __init__(self, near, far):
-        self.near, self.far, self.head, self.spoilt = near, far, b"", False
+        self.near, self.far, self.head, self.spoilt, self.closed = near, far, b"", False, threading.Event()
         for end in (near, far):
             end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -156,6 +158,7 @@ class _Connection:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
 
     def close(self):
+        self.closed.set()
         for end in (self.near, self.far):
             try:
                 end.shutdown(socket.SHUT_RDWR)
