@@ -13,7 +13,7 @@ from . import rules
 
 ETCD, OURS = "etcd", "etcd-by-rafthttp"
 VERSIONS = ("3.6", "3.4")
-PATIENCE = 150
+PATIENCE = 240
 
 
 def run(report):
@@ -53,8 +53,8 @@ class Sides:
     def run(self):
         for cluster in self.sides.values():
             cluster.start()
-        self._both(lambda cluster: cluster.leader(60))
-        self.prometheus.up(6, 60)
+        self._both(lambda cluster: cluster.leader(180))
+        self.prometheus.up(6, 180)
         self._unreached_names()
         self.report.check("etcd's alerts: none fires on two clusters that are well", not self._ever(10))
         self._members_down()
@@ -95,7 +95,7 @@ class Sides:
 
         def depose(cluster):
             while not stop.is_set():
-                leader = cluster.leader(60)
+                leader = cluster.leader(180)
                 leader.freeze()
                 try:
                     until("another leader", lambda: any(_leads(node) for node in cluster if node is not leader), 30)

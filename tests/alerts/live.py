@@ -17,7 +17,7 @@ from .fakes import Collector, FakePeer, post_message
 # scrape on a machine of two cores, by itself and beside fifteen other members.
 VISIBLE, ALLOWANCE = 1.8, {"test": 1.2, "all": 3.0}
 # For a delivery or its end: windows and `for` are 30 s at most here; the rest is patience with a loaded machine.
-PATIENCE = 150
+PATIENCE = 240
 
 
 def run(report, tier, only=None):
@@ -68,12 +68,12 @@ class Scenario:
 
     def ready(self):
         self.cluster.start()
-        self.cluster.linked(90)
+        self.cluster.linked(180)
         self.scraped(len(self.cluster))
 
     def scraped(self, members):
         until(f"{self.name}: {members} members are scraped",
-              lambda: len(self.prometheus.query(f'up{{cluster="{self.name}"}} == 1')) >= members, 60)
+              lambda: len(self.prometheus.query(f'up{{cluster="{self.name}"}} == 1')) >= members, 180)
 
     def delivered(self, alert, **labels):
         """Waits for the alert at the webhook."""
@@ -86,11 +86,16 @@ class Scenario:
         self.report.check(f"{self.name}: {alert} is delivered", lambda: self._told(there, f"{labels} fires"))
 
     def resolved(self, alert, since, **labels):
-        """Waits for its end at the webhook, after `since`."""
+        """Waits, after `since`, until the webhook was last told of an end, and Prometheus has no such alert.
+
+        The end may come before `since`: a scrape that this machine was too busy for ends an alert too.
+        """
         labels = {"cluster": self.name, "alertname": alert, **labels}
 
         def there():
-            return [alert for alert in self.webhook.delivered("resolved", **labels) if alert["time"] >= since]
+            last = {alert["fingerprint"]: alert["status"] for alert in self.webhook.delivered(**labels)}
+            mended = time.time() >= since + 1
+            return mended and last and set(last.values()) == {"resolved"} and not self.prometheus.alerts(**labels)
         self.report.check(f"{self.name}: {alert} is resolved", lambda: self._told(there, f"{labels} is resolved"))
 
     def _told(self, there, what):
@@ -120,22 +125,18 @@ class Frozen(Scenario):
         follower = self.cluster.follower()
         third, = (node for node in self.cluster if node not in (leader, follower))
         with Load([leader, third], rate=200) as load:
-            until("writes", lambda: load.written > 100, 60)
+            until("writes", lambda: load.written > 100, 180)
             balance = Balance(self.cluster)
             self._visible(leader, follower, third, balance)
             self.delivered("RafthttpPeerUnreachable", peer=self.frozen)
             self.delivered("RafthttpQuorumAtRisk")
-            if tier == "all":
-                self.delivered("RafthttpQueueNearFull", peer=self.frozen, channel="pipeline")
             balance.look([leader, third])
             thawed = time.time()
             follower.thaw()
             self.resolved("RafthttpPeerUnreachable", thawed, peer=self.frozen)
             self.resolved("RafthttpQuorumAtRisk", thawed)
-            if tier == "all":
-                self.resolved("RafthttpQueueNearFull", thawed, peer=self.frozen)
         written = leader.status()["commit"]
-        until("the follower has caught up", lambda: follower.status()["applied"] >= written, 60)
+        until("the follower has caught up", lambda: follower.status()["applied"] >= written, 180)
         balance.look(self.cluster)
         self.report.check(f"{self.name}: the ledger balances in every scrape, before, during and after", not balance.off, balance.off)
         if tier == "all":
@@ -211,7 +212,7 @@ class Links(Scenario):
 
 
 class Deaf(Scenario):
-    """A peer that answers probes, and gets what it is sent late, or not at all."""
+    """A peer that answers probes, and gets appends late; then one without a stream, whose requests are slow."""
 
     def build(self):
         return Cluster(self.lab, 3, relays=True, token=self.name, prefix=f"{self.name}-")
@@ -232,12 +233,14 @@ class Deaf(Scenario):
 
             for node in others:
                 node.relay.refuse(both(node.relay.stream, node.relay.sent_by(deaf)))
-            follower.relay.refuse(lambda head: head.startswith(b"POST /raft "))
-            self.delivered("RafthttpMessagesDropped", peer=deaf, reason="post_failed")
+            follower.relay.delay(1.0, lambda head: head.startswith(b"POST /raft "))
+            self.delivered("RafthttpQueueNearFull", peer=deaf, channel="pipeline")
+            self.delivered("RafthttpMessagesDropped", peer=deaf, reason="queue_full")
             healed = time.time()
             for node in self.cluster:
                 node.relay.heal()
-            self.resolved("RafthttpMessagesDropped", healed, peer=deaf, reason="post_failed")
+            self.resolved("RafthttpQueueNearFull", healed, peer=deaf, channel="pipeline")
+            self.resolved("RafthttpMessagesDropped", healed, peer=deaf, reason="queue_full")
 
 
 class Snapshots(Scenario):
@@ -269,11 +272,11 @@ class Snapshots(Scenario):
         follower.relay.heal()
         self.resolved("RafthttpSnapshotFailing", healed, peer=peer, direction="out")
         leader = self.cluster.leader()
-        until("the follower has caught up", lambda: follower.status()["applied"] >= leader.status()["commit"] - 5, 60)
+        until("the follower has caught up", lambda: follower.status()["applied"] >= leader.status()["commit"] - 5, 180)
 
     def _write(self, without):
         with Load([node for node in self.cluster if node is not without], rate=400) as load:
-            until("enough for a snapshot", lambda: load.written >= 300, 120)
+            until("enough for a snapshot", lambda: load.written >= 300, 240)
 
 
 class Foreign(Scenario):
@@ -293,7 +296,7 @@ class Foreign(Scenario):
         theirs.process.arguments[token] = "another"
         self.cluster.start()
         self.scraped(2)
-        known = until("its peers", lambda: ours.peers(), 30)
+        known = until("its peers", lambda: ours.peers(), 180)
         ids = {url: peer["id"] for peer in known["peers"] for url in peer["urls"]}
         other, fake = ids[theirs.peer], ids[self.fake.url]
         nonsense = self.lab.owns(Every(0.3, lambda: post_message(ours.listen, known["cluster"], known["local"], fake)))

@@ -122,7 +122,7 @@ class Cluster:
         """Host and port of every member's /metrics."""
         return [node.target for node in self.nodes]
 
-    def leader(self, seconds=30):
+    def leader(self, seconds=90):
         """The member that all that answer call leader; waits for one."""
         def agreed():
             said = {}
@@ -148,7 +148,7 @@ class Cluster:
         node = self._place()
         body = json.dumps({"peerURLs": [node.peer], "isLearner": learner}).encode()
         leader = self.leader()
-        until(f"{node.name} is added", lambda: _asked(leader, "POST", "/members", body))
+        until(f"{node.name} is added", lambda: _asked(leader, "POST", "/members", body), 90)
         node.process = self._process(node, "existing")
         return node.start()
 
@@ -156,10 +156,10 @@ class Cluster:
         """Removes a member from the cluster; its process then ends by itself."""
         gone, leader = node.id, self.leader()
         asked = leader if leader is not node else self.follower()
-        until(f"{node.name} is removed", lambda: _asked(asked, "DELETE", f"/members/{gone}"))
+        until(f"{node.name} is removed", lambda: _asked(asked, "DELETE", f"/members/{gone}"), 90)
         return gone
 
-    def linked(self, seconds=30):
+    def linked(self, seconds=90):
         """Waits until every member has every stream with every other, in both directions."""
         streams = 4 * (len(self.nodes) - 1)
         for node in self.nodes:
