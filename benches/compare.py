@@ -3,6 +3,7 @@
 
     benches/compare.py                    every row, 15 pairs each; a table in Markdown at the end
     benches/compare.py --only append      the rows whose name contains "append"
+    benches/compare.py --only interop     ours at one end, etcd's at the other, each way, beside etcd at both
     benches/compare.py --pairs 5          fewer pairs
     benches/compare.py --table            only the table of what is recorded
     benches/compare.py --fresh            forgets what is recorded
@@ -36,9 +37,10 @@ KIB, MIB = 1 << 10, 1 << 20
 class Row:
     """One line of the table: a work, its size and window, and how many messages make a run of 1 to 3 s."""
 
-    def __init__(self, name, work, size, window, ours, etcd, pinned=False, tls=False):
+    def __init__(self, name, work, size, window, ours, etcd, pinned=False, tls=False, ends="ours"):
         self.name, self.work, self.size, self.window = name, work, size, window
-        self.ours, self.etcd, self.pinned, self.tls = ours, etcd, pinned, tls
+        # What stands against etcd → etcd: "ours" at both ends, or ours as "source" or as "sink", etcd's at the other.
+        self.ours, self.etcd, self.pinned, self.tls, self.ends = ours, etcd, pinned, tls, ends
 
 
 def rows():
@@ -56,7 +58,16 @@ def rows():
             row.etcd // 2 if row.work == "append" else row.etcd, row.pinned, tls=True)
         for row in plain
     ]
-    return plain + tls
+    return plain + tls + interop_rows([row for row in plain + tls if not row.pinned])
+
+
+def interop_rows(all_rows):
+    """A Rust member in an etcd cluster must not be the slow one, whichever end it is."""
+    return [
+        Row(f"interop {row.name}, {way}", row.work, row.size, row.window, row.etcd, row.etcd, tls=row.tls, ends=ends)
+        for row in all_rows
+        for ends, way in (("source", "ours → etcd"), ("sink", "etcd → ours"))
+    ]
 
 
 def free_ports(count):
@@ -101,48 +112,71 @@ def pin(core, pinned):
     return ["taskset", "-c", str(core)] if pinned else []
 
 
+def at(port):
+    return f"127.0.0.1:{port}"
+
+
+def read(line):
+    """What a side says of itself, in one shape: etcd's side has names of its own."""
+    if line.get("impl") != "go":
+        return line
+    return {"seconds": line["secs"], "cpu_seconds": line["cpu"], "peak_rss_bytes": line["rss_mb"] * MIB,
+            "p50_us": line.get("p50_us"), "p99_us": line.get("p99_us")}
+
+
+def outcome(messages, source, sink):
+    source, sink = read(source), read(sink)
+    return {
+        "seconds": source["seconds"], "messages": messages, "cpu": source["cpu_seconds"] + sink["cpu_seconds"],
+        "cpu_source": source["cpu_seconds"], "cpu_sink": sink["cpu_seconds"],
+        "rss_source": source["peak_rss_bytes"], "rss_sink": sink["peak_rss_bytes"],
+        "p50": source.get("p50_us"), "p99": source.get("p99_us"),
+    }
+
+
 class Bench:
-    def __init__(self, ours, gobench, rawcopy, certificates, directory):
-        self.ours, self.gobench, self.rawcopy = ours, gobench, rawcopy
+    def __init__(self, ours, gopeer, rawcopy, certificates, directory):
+        self.ours, self.gopeer, self.rawcopy = ours, gopeer, rawcopy
         self.certificates, self.directory = certificates, directory
 
-    def run_ours(self, row):
-        port, = free_ports(1)
-        common = ["--log", "error"]
+    def our_tls(self, row):
+        if not row.tls:
+            return []
+        certificate, key, ca = self.certificates
+        return ["--peer-cert-file", certificate, "--peer-key-file", key, "--peer-trusted-ca-file", ca]
+
+    def our_sink(self, row, port):
+        return pin(1, row.pinned) + [self.ours, "bench", "sink", "--listen", at(port), "--data-dir", self.directory, "--log",
+                                     "error"] + self.our_tls(row)
+
+    def our_source(self, row, port, to):
+        return pin(0, row.pinned) + [self.ours, "bench", "source", "--listen", at(port), "--to", at(to), "--work", row.work,
+                                     "--size", str(row.size), "--window", str(row.window), "--messages", str(row.ours),
+                                     "--log", "error"] + self.our_tls(row)
+
+    def etcds(self, row, role, port, peer, *side):
+        mode = {"append": "app", "ping": "ping", "snapshot": "snap"}[row.work]
+        command = [self.gopeer, "-role", role, "-local", at(port), "-peer", at(peer), "-mode", mode, "-size", str(row.size),
+                   "-n", str(row.etcd), "-win", str(row.window), *side]
         if row.tls:
             certificate, key, ca = self.certificates
-            common += ["--peer-cert-file", certificate, "--peer-key-file", key, "--peer-trusted-ca-file", ca]
-        sink = pin(1, row.pinned) + [self.ours, "bench", "sink", "--listen", f"127.0.0.1:{port}", "--data-dir",
-                                     self.directory] + common
-        source = pin(0, row.pinned) + [self.ours, "bench", "source", "--to", f"127.0.0.1:{port}", "--work", row.work,
-                                       "--size", str(row.size), "--window", str(row.window), "--messages",
-                                       str(row.ours)] + common
-        received, sent = run_both(sink, source)
-        return {
-            "seconds": sent["seconds"], "messages": row.ours, "cpu": sent["cpu_seconds"] + received["cpu_seconds"],
-            "cpu_source": sent["cpu_seconds"], "cpu_sink": received["cpu_seconds"],
-            "rss_source": sent["peak_rss_bytes"], "rss_sink": received["peak_rss_bytes"],
-            "p50": sent.get("p50_us"), "p99": sent.get("p99_us"),
-        }
+            command += ["-cert", certificate, "-key", key, "-ca", ca]
+        return pin(1 if role in ("recv", "sink") else 0, row.pinned) + command
+
+    def run_ours(self, row):
+        """Ours at one end, or at both."""
+        source, sink = free_ports(2)
+        sinks = self.etcds(row, "sink", sink, source) if row.ends == "source" else self.our_sink(row, sink)
+        sources = self.etcds(row, "source", source, sink) if row.ends == "sink" else self.our_source(row, source, sink)
+        received, sent = run_both(sinks, sources)
+        return outcome(row.ours, sent, received)
 
     def run_etcd(self, row):
-        sender, receiver, side = free_ports(3)
-        mode = {"append": "app", "ping": "ping", "snapshot": "snap"}[row.work]
-        common = ["-mode", mode, "-side", f"127.0.0.1:{side}", "-size", str(row.size), "-n", str(row.etcd), "-win",
-                  str(row.window)]
-        if row.tls:
-            certificate, key, ca = self.certificates
-            common += ["-cert", certificate, "-key", key, "-ca", ca]
-        at = lambda port: f"127.0.0.1:{port}"
-        source = pin(0, row.pinned) + [self.gobench, "-role", "send", "-local", at(sender), "-peer", at(receiver)] + common
-        sink = pin(1, row.pinned) + [self.gobench, "-role", "recv", "-local", at(receiver), "-peer", at(sender)] + common
-        received, sent = run_both(sink, source)
-        return {
-            "seconds": sent["secs"], "messages": row.etcd, "cpu": sent["cpu"] + received["cpu"],
-            "cpu_source": sent["cpu"], "cpu_sink": received["cpu"],
-            "rss_source": sent["rss_mb"] * MIB, "rss_sink": received["rss_mb"] * MIB,
-            "p50": sent.get("p50_us"), "p99": sent.get("p99_us"),
-        }
+        source, sink, side = free_ports(3)
+        acknowledgements = ("-side", at(side))
+        received, sent = run_both(self.etcds(row, "recv", sink, source, *acknowledgements),
+                                  self.etcds(row, "send", source, sink, *acknowledgements))
+        return outcome(row.etcd, sent, received)
 
     def run_raw(self, row):
         done = subprocess.run([self.rawcopy, self.directory, str(row.size * row.ours)], capture_output=True, text=True,
@@ -158,7 +192,7 @@ class Bench:
 
     def idle_etcd(self, peers):
         port, = free_ports(1)
-        done = subprocess.run([self.gobench, "-role", "idle", "-peers", str(peers), "-peer", "127.0.0.1:1", "-local",
+        done = subprocess.run([self.gopeer, "-role", "idle", "-peers", str(peers), "-peer", "127.0.0.1:1", "-local",
                                f"127.0.0.1:{port}"], capture_output=True, text=True, timeout=DEADLINE, check=True)
         line = json.loads(done.stdout.strip().splitlines()[-1])
         return {"cpu": line["cpu_10s"], "rss": line["rss_kb"] * KIB}
@@ -190,11 +224,11 @@ def build():
     """Everything that is measured."""
     WORK.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
-    gobench = subprocess.run([ROOT / "tests" / "tools" / "gopeer", ETCD], stdout=subprocess.PIPE, text=True, check=True)
+    gopeer = subprocess.run([ROOT / "tests" / "tools" / "gopeer", ETCD], stdout=subprocess.PIPE, text=True, check=True)
     rawcopy, source = WORK / "rawcopy", HERE / "compare" / "rawcopy.rs"
     if not rawcopy.exists() or rawcopy.stat().st_mtime < source.stat().st_mtime:
         subprocess.run(["rustc", "-O", "--edition", "2024", "-o", rawcopy, source], check=True)
-    return str(ROOT / "target" / "release" / "rafthttp"), gobench.stdout.strip(), str(rawcopy)
+    return str(ROOT / "target" / "release" / "rafthttp"), gopeer.stdout.strip(), str(rawcopy)
 
 
 def record(name, pair, who, result):
@@ -218,7 +252,7 @@ def measure(bench, wanted, pairs, idle_pairs, idle_peers):
     for pair in range(pairs):
         for row in wanted:
             sides = [("ours", bench.run_ours), ("etcd", bench.run_etcd)]
-            if row.work == "snapshot" and not row.tls:
+            if row.work == "snapshot" and not row.tls and row.ends == "ours":
                 sides.append(("raw", bench.run_raw))
             # Who goes first takes turns: what one run leaves behind must not favour one side.
             turn = pair % len(sides)
@@ -321,11 +355,11 @@ def main():
         missing = [tool for tool in ("cargo", "rustc", "go", "openssl", "taskset") if not shutil.which(tool)]
         if missing:
             sys.exit(f"not run: {', '.join(missing)} missing")
-        ours, gobench, rawcopy = build()
+        ours, gopeer, rawcopy = build()
         # Where memory is a file system, the disk is not what is measured; etcd's side chooses it by itself.
         shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
         with tempfile.TemporaryDirectory(prefix="compare-", dir=shared) as directory:
-            bench = Bench(ours, gobench, rawcopy, make_certificates(WORK / "certificates"), directory)
+            bench = Bench(ours, gopeer, rawcopy, make_certificates(WORK / "certificates"), directory)
             measure(bench, wanted, flags.pairs, flags.idle_pairs if flags.only in "idle" else 0, flags.idle_peers)
     print(table(wanted, flags.idle_peers))
 
