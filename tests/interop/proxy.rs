@@ -1,11 +1,18 @@
 //! A proxy between the two, whose connections can be cut.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use rafthttp::PeerUrl;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Proxy {
@@ -17,7 +24,14 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Passes everything on to `target`, until it is dropped.
-    pub(crate) async fn to(target: String) -> Self {
+    pub(crate) async fn to(target: &PeerUrl) -> Self {
+        Self::cutting(target, u64::MAX).await
+    }
+
+    /// One that cuts a connection once it has passed so many bytes to `target`.
+    pub(crate) async fn cutting(target: &PeerUrl, after: u64) -> Self {
+        let (_, target) = target.as_ref().split_once("//").unwrap();
+        let target = target.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Self {
             address: listener.local_addr().unwrap().to_string(),
@@ -33,7 +47,7 @@ impl Proxy {
                 let (target, stop) = (target.clone(), stop.clone());
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = pass(near, target) => {}
+                        _ = pass(near, target, after) => {}
                         () = cut.cancelled() => {}
                         () = stop.cancelled() => {}
                     }
@@ -59,8 +73,14 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(mut near: TcpStream, target: String) {
-    if let Ok(mut far) = TcpStream::connect(target).await {
-        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+/// Ends when either end does: HTTP closes no half of a connection.
+async fn pass(mut near: TcpStream, target: String, after: u64) -> io::Result<u64> {
+    let mut far = TcpStream::connect(target).await?;
+    let (near_out, mut near_in) = near.split();
+    let mut near_out = near_out.take(after);
+    let (mut far_out, mut far_in) = far.split();
+    tokio::select! {
+        passed = tokio::io::copy(&mut near_out, &mut far_in) => passed,
+        passed = tokio::io::copy(&mut far_out, &mut near_in) => passed,
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     gopeer::GoPeer,
     link::{ETCDS, Link, OURS, connected, links, take},
     pattern::{Pattern, assert_file_is},
+    proxy::Proxy,
     support::{TestMember, lock, until},
 };
 
@@ -20,7 +21,7 @@ const INDEX: u64 = 0x1234;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 /// More than every buffer on the way.
 const SIZE: u64 = 256 << 20;
-/// Where a source fails, if it does.
+/// Where it ends, if it does so too early.
 const CUT: u64 = 100 << 20;
 
 pub(crate) fn message(from: u64, to: u64) -> Message {
@@ -31,17 +32,28 @@ pub(crate) fn message(from: u64, to: u64) -> Message {
     Message { r#type: kind, from, to, term: 1, snapshot: Some(snapshot), ..Message::default() }
 }
 
-async fn pair(link: &Link) -> (TestMember, GoPeer, SnapshotStore, tempfile::TempDir) {
+/// Both, connected, with our store; every connection between them is cut when it has carried `most` bytes one way.
+async fn pair(link: &Link, most: u64) -> (TestMember, GoPeer, SnapshotStore, Kept) {
     let directory = tempfile::tempdir().unwrap();
     let store = SnapshotStore::open(directory.path()).unwrap();
-    let kept = store.clone();
-    let (ours, mut etcds) = (link.ours_with(|builder| builder.snapshots(kept)).await, link.etcds().await);
-    ours.transport.add_peer(etcds.id, vec![etcds.url.clone()]).unwrap();
-    etcds.add_peer(ours.id, &ours.url).await;
+    let saved = store.clone();
+    let (ours, mut etcds) = (link.ours_with(|builder| builder.snapshots(saved)).await, link.etcds().await);
+    let proxies = [Proxy::cutting(&etcds.url, most).await, Proxy::cutting(&ours.url, most).await];
+    ours.transport.add_peer(etcds.id, vec![link.url(&proxies[0].address)]).unwrap();
+    etcds.add_peer(ours.id, &link.url(&proxies[1].address)).await;
     connected(&ours).await;
     etcds.take_log().await;
-    (ours, etcds, store, directory)
+    (ours, etcds, store, Kept { directory, _proxies: proxies })
 }
+
+/// What lasts as long as a test.
+struct Kept {
+    directory: tempfile::TempDir,
+    _proxies: [Proxy; 2],
+}
+
+/// In the middle of a snapshot, its source fails, or its connection breaks: where the one ends, and the other.
+const CUTS: [(u64, u64); 2] = [(CUT, u64::MAX), (0, CUT)];
 
 /// Waits as long as writing a quarter of a gigabyte may take on a slow disk.
 async fn slowly(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -55,7 +67,7 @@ async fn slowly(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 async fn our_snapshot_arrives_at_etcds_whole() {
     for link in links() {
-        let (ours, mut etcds, _, _directory) = pair(&link).await;
+        let (ours, mut etcds, _, _kept) = pair(&link, u64::MAX).await;
         let body = SnapshotBody::from_reader(Pattern::new(SEED, SIZE, 0), Some(SIZE));
         ours.transport.send_snapshot(message(OURS, ETCDS), body);
         slowly("reported", async || !lock(&ours.raft.snapshots).is_empty()).await;
@@ -77,7 +89,7 @@ async fn our_snapshot_arrives_at_etcds_whole() {
 #[tokio::test]
 async fn etcds_snapshot_arrives_at_ours_whole() {
     for link in links() {
-        let (ours, mut etcds, store, _directory) = pair(&link).await;
+        let (ours, mut etcds, store, _kept) = pair(&link, u64::MAX).await;
         etcds.send_snapshot(&message(ETCDS, OURS), SEED, SIZE, 0).await;
         slowly("reported", async || !etcds.state().await.snapshots.is_empty()).await;
         let state = etcds.state().await;
@@ -97,9 +109,9 @@ async fn etcds_snapshot_arrives_at_ours_whole() {
 
 #[tokio::test]
 async fn our_snapshot_that_is_cut_leaves_nothing_at_etcds_and_is_reported_once() {
-    for link in links() {
-        let (ours, mut etcds, _, _directory) = pair(&link).await;
-        let body = SnapshotBody::from_reader(Pattern::new(SEED, SIZE, CUT), None);
+    for (link, (source, most)) in links().iter().flat_map(|link| CUTS.map(|cut| (link, cut))) {
+        let (ours, mut etcds, _, _kept) = pair(link, most).await;
+        let body = SnapshotBody::from_reader(Pattern::new(SEED, SIZE, source), None);
         ours.transport.send_snapshot(message(OURS, ETCDS), body);
         slowly("reported", async || !lock(&ours.raft.snapshots).is_empty()).await;
         let failed = "etcd_network_snapshot_receive_failures";
@@ -114,13 +126,13 @@ async fn our_snapshot_that_is_cut_leaves_nothing_at_etcds_and_is_reported_once()
 
 #[tokio::test]
 async fn etcds_snapshot_that_is_cut_leaves_nothing_at_ours_and_is_reported_once() {
-    for link in links() {
-        let (ours, mut etcds, _, directory) = pair(&link).await;
-        etcds.send_snapshot(&message(ETCDS, OURS), SEED, SIZE, CUT).await;
+    for (link, (source, most)) in links().iter().flat_map(|link| CUTS.map(|cut| (link, cut))) {
+        let (ours, mut etcds, _, kept) = pair(link, most).await;
+        etcds.send_snapshot(&message(ETCDS, OURS), SEED, SIZE, source).await;
         slowly("reported", async || !etcds.state().await.snapshots.is_empty()).await;
         let failures = || ours.transport.peers()[0].link.snapshots[Direction::In as usize].failed;
         until("we count a failure", || failures() == 1).await;
-        slowly("we keep nothing", async || std::fs::read_dir(directory.path()).unwrap().count() == 0).await;
+        slowly("we keep nothing", async || std::fs::read_dir(kept.directory.path()).unwrap().count() == 0).await;
         let state = etcds.state().await;
         assert!(matches!(state.snapshots[..], [report] if report.id == OURS && !report.delivered), "{link}: {state:?}");
         assert_eq!(ours.taken(), 0, "{link}");
