@@ -3,7 +3,10 @@
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use rafthttp::{node::ConfigError, telemetry::Telemetry};
+use rafthttp::{
+    node::ConfigError,
+    telemetry::{InitError, Telemetry},
+};
 use tokio::runtime::{self, Runtime};
 
 mod bench;
@@ -73,6 +76,9 @@ pub(crate) enum Failure {
     /// Flags that cannot be used together.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Variables about logs and traces that cannot be used.
+    #[error(transparent)]
+    Telemetry(#[from] InitError),
     /// This member is no longer one.
     #[error("{0}")]
     Removed(String),
@@ -90,7 +96,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Failed(_) => 1,
-            Self::Usage(_) | Self::Config(_) => 2,
+            Self::Usage(_) | Self::Config(_) | Self::Telemetry(_) => 2,
             Self::Removed(_) => 3,
         }
     }
@@ -125,13 +131,15 @@ impl Command {
     }
 }
 
-/// Says what went wrong, in one line, and what status the process ends with.
-pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
+/// Says what went wrong, in one line, and what status the process ends with. Where log lines are JSON, so is this one;
+/// what is wrong with flags and variables is said to whoever typed them.
+pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     let Err(failure) = outcome else {
         return ExitCode::SUCCESS;
     };
-    usage::complain(&failure);
-    ExitCode::from(failure.code())
+    let code = failure.code();
+    usage::complain(&failure, json && code != 2);
+    ExitCode::from(code)
 }
 
 /// The command line, every flag of which is also an environment variable.

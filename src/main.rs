@@ -18,13 +18,14 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let Flags { log, grace, command } = Flags::of_this_process();
     let runtime = command.runtime();
+    let stop = Stop::new(grace);
     let outcome = runtime.block_on(async {
         let telemetry = log.start()?;
-        let stop = Stop::on_signal(grace);
+        stop.on_signal();
         let outcome = command.run(&stop, &telemetry).await;
-        telemetry.shutdown().await;
+        telemetry.shutdown(stop.time_left()).await;
         outcome
     });
-    runtime.shutdown_timeout(grace);
-    cli::exit_code(outcome)
+    runtime.shutdown_timeout(stop.time_left());
+    cli::exit_code(outcome, log.is_json())
 }

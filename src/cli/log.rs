@@ -1,5 +1,7 @@
 //! Where logs and traces go.
 
+use std::io::{self, IsTerminal};
+
 use clap::{Args, ValueEnum};
 use rafthttp::telemetry::{self, LogFormat, Telemetry};
 use tracing_subscriber::EnvFilter;
@@ -42,6 +44,15 @@ impl Flags {
             Format::Human => LogFormat::Human,
             Format::Json => LogFormat::Json,
         };
-        telemetry::init(format, self.log.as_deref()).map_err(Failure::failed)
+        Ok(telemetry::init(format, self.log.as_deref())?)
+    }
+
+    /// Whether log lines are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        match self.log_format {
+            Format::Auto => !io::stderr().is_terminal(),
+            Format::Human => false,
+            Format::Json => true,
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! How the process is told to stop.
 
-use std::{process, time::Duration};
+use std::{
+    process,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -9,15 +13,26 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(crate) struct Stop {
     token: CancellationToken,
+    grace: Duration,
+    /// When the first signal came.
+    told: Arc<OnceLock<Instant>>,
 }
 
 impl Stop {
-    /// Listens for signals from now on.
-    pub(crate) fn on_signal(grace: Duration) -> Self {
-        let token = CancellationToken::new();
+    /// A stop that nobody has asked for.
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { token: CancellationToken::new(), grace, told: Arc::default() }
+    }
+
+    /// Listens for signals from now on. Needs the runtime.
+    pub(crate) fn on_signal(&self) {
         // The one task that nobody waits for: it ends the process, or ends with it.
-        tokio::spawn(watch(token.clone(), grace));
-        Self { token }
+        tokio::spawn(watch(self.token.clone(), self.told.clone(), self.grace));
+    }
+
+    /// What is left of the grace period; all of it while no signal came.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.told.get().map_or(self.grace, |told| self.grace.saturating_sub(told.elapsed()))
     }
 
     /// What is cancelled at the first signal.
@@ -31,7 +46,7 @@ impl Stop {
     }
 }
 
-async fn watch(token: CancellationToken, grace: Duration) {
+async fn watch(token: CancellationToken, told: Arc<OnceLock<Instant>>, grace: Duration) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::warn!("signals cannot be watched: the process ends without a grace period");
@@ -39,10 +54,11 @@ async fn watch(token: CancellationToken, grace: Duration) {
     };
     either(&mut terminate, &mut interrupt).await;
     tracing::info!(grace = %humantime::format_duration(grace), "stopping");
+    let _ = told.set(Instant::now());
     token.cancel();
     tokio::select! {
-        () = either(&mut terminate, &mut interrupt) => eprintln!("rafthttp: told to stop twice, ends at once"),
-        () = tokio::time::sleep(grace) => eprintln!("rafthttp: not stopped within the grace period, ends at once"),
+        () = either(&mut terminate, &mut interrupt) => tracing::error!("told to stop twice, ends at once"),
+        () = tokio::time::sleep(grace) => tracing::error!("not stopped within the grace period, ends at once"),
     }
     process::exit(1)
 }

@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Display, process};
 
 use clap::{Command, error::ErrorKind};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// A flag whose value parses but cannot be used, alone or beside another.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,8 +55,8 @@ pub(super) fn one_line(error: &clap::Error) -> String {
 }
 
 /// Says what failed and why, in one line.
-pub(super) fn complain(error: &dyn Error) {
-    let mut line = format!("rafthttp: {error}");
+pub(super) fn complain(error: &dyn Error, json: bool) {
+    let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
@@ -66,7 +67,16 @@ pub(super) fn complain(error: &dyn Error) {
         }
         source = cause.source();
     }
-    eprintln!("{line}");
+    if json {
+        // Whatever the filter says: it is the last line, and the reason for the status.
+        let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let object = serde_json::json!({
+            "timestamp": timestamp, "level": "ERROR", "message": line, "target": module_path!(),
+        });
+        eprintln!("{object}");
+    } else {
+        eprintln!("rafthttp: {line}");
+    }
 }
 
 #[cfg(test)]

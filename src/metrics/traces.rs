@@ -12,30 +12,44 @@ use super::{collector::describe, family::Kind, raft::single};
 pub struct TraceExportStatus {
     /// Spans that the collector took.
     pub exported: u64,
-    /// Spans given up: the queue was full, or their batch could not be exported.
+    /// Spans given up: the queue was full, their batch could not be exported, or the end came before.
     pub dropped: u64,
+    /// Spans that have not ended in either way yet, those on their way to the collector included.
+    pub waiting: u64,
     /// Batches that could not be exported.
     pub failures: u64,
 }
 
 type Field = fn(&TraceExportStatus) -> u64;
 
-static FAMILIES: &[(&str, &str, Field)] = &[
-    ("rafthttp_trace_spans_exported_total", "Spans that the trace collector took.", |status| status.exported),
+static FAMILIES: &[(&str, &str, Kind, Field)] = &[
+    ("rafthttp_trace_spans_exported_total", "Spans that the trace collector took.", Kind::Counter, |status| {
+        status.exported
+    }),
     (
         "rafthttp_trace_spans_dropped_total",
         "Spans given up because the queue was full or their batch could not be exported.",
+        Kind::Counter,
         |status| status.dropped,
     ),
-    ("rafthttp_trace_export_failures_total", "Batches of spans that the trace collector did not take.", |status| {
-        status.failures
-    }),
+    (
+        "rafthttp_trace_export_failures_total",
+        "Batches of spans that the trace collector did not take.",
+        Kind::Counter,
+        |status| status.failures,
+    ),
+    (
+        "rafthttp_trace_spans_waiting",
+        "Spans that were neither exported nor dropped yet, those on their way included.",
+        Kind::Gauge,
+        |status| status.waiting,
+    ),
 ];
 
-/// A collector of the three `rafthttp_trace_…` series for a `prometheus::Registry`; reads the state from `source` once
+/// A collector of the four `rafthttp_trace_…` series for a `prometheus::Registry`; reads the state from `source` once
 /// a scrape.
 pub fn trace_collector(source: impl Fn() -> TraceExportStatus + Send + Sync + 'static) -> Box<dyn Collector> {
-    let descriptions = FAMILIES.iter().map(|(name, help, _)| describe(name, help, &[])).collect();
+    let descriptions = FAMILIES.iter().map(|(name, help, ..)| describe(name, help, &[])).collect();
     Box::new(TraceCollector { source: Box::new(source), descriptions })
 }
 
@@ -51,6 +65,6 @@ impl Collector for TraceCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let status = (self.source)();
-        FAMILIES.iter().map(|(name, help, field)| single(name, help, Kind::Counter, field(&status))).collect()
+        FAMILIES.iter().map(|(name, help, kind, field)| single(name, help, *kind, field(&status))).collect()
     }
 }

@@ -1,10 +1,13 @@
 //! Where log lines and spans go: set up once, at the start of the program.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::otlp::Export;
+use super::otlp::{Export, ExportError};
 use crate::metrics::TraceExportStatus;
 
 /// How log lines look. They go to standard error.
@@ -32,7 +35,7 @@ pub enum InitError {
     },
     /// The variables `OTEL_EXPORTER_OTLP_…` do not make an exporter.
     #[error("trace export: {0}")]
-    Export(String),
+    Export(#[from] ExportError),
     /// The program has set up logging before.
     #[error("logging is set up already")]
     Again,
@@ -60,12 +63,19 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<Telemetry, InitEr
     } else {
         lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     };
-    let export = Export::from_env().map_err(|error| InitError::Export(error.to_string()))?;
+    let mut warnings = Vec::new();
+    let export = Export::from_env(&mut warnings)?;
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .with(export.as_ref().map(Export::layer))
         .try_init()
         .map_err(|_| InitError::Again)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(export) = &export {
+        export.announce();
+    }
     Ok(Telemetry { export })
 }
 
@@ -76,10 +86,11 @@ impl Telemetry {
         self.export.as_ref().map(Export::status)
     }
 
-    /// Exports the spans that wait, for two seconds at most.
-    pub async fn shutdown(self) {
+    /// Exports the spans that wait, for as long as the collector takes them and at most half of the time that is `left`
+    /// to the process.
+    pub async fn shutdown(self, left: Duration) {
         if let Some(export) = self.export {
-            export.shutdown().await;
+            export.shutdown(left).await;
         }
     }
 }

@@ -8,14 +8,13 @@
 
 use std::{
     cell::Cell,
-    env, fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    env,
+    pin::pin,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use opentelemetry::{
     Context, KeyValue, Value,
     trace::{
@@ -23,7 +22,11 @@ use opentelemetry::{
         TracerProvider,
     },
 };
-use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_otlp::{
+    Compression, ExporterBuildError, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    tonic_types::transport::{Certificate, ClientTlsConfig, Identity},
+};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -33,6 +36,8 @@ use opentelemetry_sdk::{
         SpanProcessor, span_processor_with_async_runtime::BatchSpanProcessor,
     },
 };
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{sync::oneshot, time::timeout};
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
@@ -40,49 +45,65 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use super::{EVENT_TARGET, MESSAGE_TARGET};
 use crate::metrics::TraceExportStatus;
 
+mod account;
+mod settings;
 #[cfg(test)]
 mod tests;
 
-/// Spans that wait for their export, at most: the default of `OTEL_BSP_MAX_QUEUE_SIZE`.
-const QUEUE_SPANS: usize = 2048;
-/// What `OTEL_BSP_MAX_QUEUE_SIZE` may be at most; a span takes about a kilobyte.
-const MOST_QUEUE_SPANS: usize = 1 << 17;
+use account::Account;
+pub use settings::BadVariable;
+use settings::{File, Files, Protocol, Queue, Reader, Settings};
+
 /// Room in the processor's own queue for its messages that are no spans.
 const QUEUE_SPARE: usize = 16;
-/// How long the last spans may take to leave at the end.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two log lines about exports that fail.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the end waits for a collector that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why spans cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A variable that cannot be used.
+    #[error(transparent)]
+    Variable(#[from] BadVariable),
+    /// The variables do not make an exporter.
+    #[error(transparent)]
+    Exporter(#[from] ExporterBuildError),
+}
 
 /// An exporter of spans, from its start to its [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Export {
     provider: SdkTracerProvider,
     account: Arc<Account>,
+    to: Option<(String, &'static str)>,
 }
 
 impl Export {
     /// An exporter as the standard variables say (`OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`, `OTEL_SERVICE_NAME`,
-    /// `OTEL_RESOURCE_ATTRIBUTES`). None where no endpoint is named, or where `OTEL_SDK_DISABLED=true` or
-    /// `OTEL_TRACES_EXPORTER=none` say so. Needs a tokio runtime.
-    pub fn from_env() -> Result<Option<Self>, ExporterBuildError> {
-        let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
-        let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let elsewhere = set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-        if endpoint.is_none() || disabled || elsewhere {
-            return Ok(None);
-        }
-        let queue = set("OTEL_BSP_MAX_QUEUE_SIZE").and_then(|value| value.parse().ok()).unwrap_or(QUEUE_SPANS);
-        let queue = usize::min(queue, MOST_QUEUE_SPANS);
-        let exporter = opentelemetry_otlp::SpanExporter::builder().build()?;
-        Ok(Some(Self::new(exporter, queue)))
+    /// `OTEL_RESOURCE_ATTRIBUTES`). None where no endpoint is named and `OTEL_TRACES_EXPORTER` does not ask for one, or
+    /// where that says `none`, or `OTEL_SDK_DISABLED` says `true`. What is passed over is added to `warnings`, to be
+    /// logged once there is a log. Needs a tokio runtime.
+    pub fn from_env(warnings: &mut Vec<String>) -> Result<Option<Self>, ExportError> {
+        let mut reader = Reader::new(|name: &str| env::var(name).ok());
+        let settings = reader.read();
+        warnings.append(&mut reader.warnings);
+        settings?.map(|settings| Self::of(&settings)).transpose()
     }
 
-    fn new(exporter: impl SpanExporter + 'static, queue: usize) -> Self {
-        let account = Arc::new(Account { room: queue, ..Account::default() });
+    fn of(settings: &Settings) -> Result<Self, ExportError> {
+        let to = Some((settings.endpoint.to_string(), settings.protocol.label()));
+        Ok(Self { to, ..Self::new(exporter(settings)?, settings.queue) })
+    }
+
+    fn new(exporter: impl SpanExporter + 'static, queue: Queue) -> Self {
+        let account = Arc::new(Account::new(queue.spans));
         let exporter = CountedExporter { exporter, account: account.clone() };
-        let config = BatchConfigBuilder::default().with_max_queue_size(queue.saturating_add(QUEUE_SPARE)).build();
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(queue.spans.saturating_add(QUEUE_SPARE))
+            .with_max_export_batch_size(queue.batch)
+            .with_scheduled_delay(queue.delay)
+            .with_max_export_timeout(queue.timeout)
+            .build();
         let batches = BatchSpanProcessor::builder(exporter, runtime::Tokio).with_batch_config(config).build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BoundedProcessor { batches, account: account.clone() })
@@ -91,7 +112,14 @@ impl Export {
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(resource())
             .build();
-        Self { provider, account }
+        Self { provider, account, to: None }
+    }
+
+    /// Says in the log where spans go.
+    pub(super) fn announce(&self) {
+        if let Some((endpoint, protocol)) = &self.to {
+            tracing::info!(endpoint, protocol, "spans are exported");
+        }
     }
 
     /// The layer that turns our spans, and only ours, into OpenTelemetry's.
@@ -120,22 +148,116 @@ impl Export {
         move || account.status()
     }
 
-    /// Exports what waits, for two seconds at most.
-    pub async fn shutdown(self) {
+    /// Exports what waits: for as long as the collector takes it, two seconds beyond the last batch that it took, and at
+    /// most half of the time that is left to the process.
+    pub async fn shutdown(self, left: Duration) {
         let (done, ended) = oneshot::channel();
-        let Self { provider, account } = self;
+        let Self { provider, account, .. } = self;
         // It blocks until the collector has answered. A thread of its own, since the runtime would wait for its own
         // blocking threads at the end, and nobody waits for this one.
         let flush = std::thread::Builder::new().name("trace-flush".into()).spawn(move || {
-            let result = provider.shutdown();
-            drop(done.send(result));
+            drop(provider.shutdown());
+            let _ = done.send(());
         });
-        let flushed = flush.is_ok() && matches!(timeout(FLUSH_TIMEOUT, ended).await, Ok(Ok(Ok(()))));
-        let waiting = account.waiting.load(Relaxed);
-        if !flushed {
-            tracing::warn!(waiting, "the last spans could not be exported");
+        let end = Instant::now() + left / 2;
+        let mut ended = pin!(ended);
+        while flush.is_ok() {
+            let before = account.status().exported;
+            let patience = PATIENCE.min(end.saturating_duration_since(Instant::now()));
+            let over = timeout(patience, &mut ended).await.is_ok();
+            if over || account.status().exported == before || Instant::now() >= end {
+                break;
+            }
+        }
+        let spans = account.close();
+        if spans > 0 {
+            tracing::warn!(spans, "the last spans could not be exported");
         }
     }
+}
+
+/// An exporter that speaks as the settings say.
+fn exporter(settings: &Settings) -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
+    let builder = opentelemetry_otlp::SpanExporter::builder();
+    let (endpoint, secure) = (settings.endpoint.to_string(), settings.endpoint.scheme() == "https");
+    Ok(match settings.protocol {
+        Protocol::Grpc => {
+            let mut builder = builder.with_tonic().with_endpoint(endpoint).with_timeout(settings.timeout);
+            if settings.gzip {
+                builder = builder.with_compression(Compression::Gzip);
+            }
+            if secure {
+                // Read once more here, for an error that names the file.
+                tls(settings)?;
+                builder = builder.with_tls_config(tls_of_grpc(&settings.files)?);
+            }
+            builder.build()?
+        }
+        Protocol::Http => {
+            let mut builder = builder.with_http().with_endpoint(endpoint).with_timeout(settings.timeout);
+            if settings.gzip {
+                builder = builder.with_compression(Compression::Gzip);
+            }
+            if secure {
+                let connector =
+                    HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_only().enable_http1().build();
+                builder = builder.with_http_client(HyperClient::new(connector, settings.timeout, None));
+            }
+            builder.build()?
+        }
+    })
+}
+
+/// TLS to a collector: the CAs that are named, else the system's; our certificate, if one is named.
+fn tls(settings: &Settings) -> Result<ClientConfig, BadVariable> {
+    let unusable = |why: String| BadVariable {
+        variable: settings.endpoint_variable.to_owned(),
+        value: settings.endpoint.to_string(),
+        expected: why,
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(error.to_string()))?;
+    let builder = match &settings.files.authority {
+        Some(file) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(file)? {
+                roots.add(certificate).map_err(|error| file.bad(error))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        None => builder.with_native_roots().map_err(|error| {
+            unusable(format!("no CA to verify it by: the system has none ({error}), nor is one named"))
+        })?,
+    };
+    match &settings.files.client {
+        Some((certificate, key)) => {
+            let chain = certificates(certificate)?;
+            let secret = PrivateKeyDer::from_pem_slice(&key.read()?).map_err(|error| key.bad(error))?;
+            builder.with_client_auth_cert(chain, secret).map_err(|error| certificate.bad(error))
+        }
+        None => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn certificates(file: &File) -> Result<Vec<CertificateDer<'static>>, BadVariable> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.read()?).collect();
+    match found.map_err(|error| file.bad(error))? {
+        none if none.is_empty() => Err(file.bad("there is no certificate in it")),
+        found => Ok(found),
+    }
+}
+
+/// The same, as tonic wants it.
+fn tls_of_grpc(files: &Files) -> Result<ClientTlsConfig, BadVariable> {
+    let tls = match &files.authority {
+        Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(file.read()?)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    Ok(match &files.client {
+        Some((certificate, key)) => tls.identity(Identity::from_pem(certificate.read()?, key.read()?)),
+        None => tls,
+    })
 }
 
 fn resource() -> Resource {
@@ -143,38 +265,6 @@ fn resource() -> Resource {
         || env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|attributes| attributes.contains("service.name="));
     let builder = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     if named { builder.build() } else { builder.with_service_name("rafthttp").build() }
-}
-
-/// What became of the spans.
-#[derive(Debug, Default)]
-struct Account {
-    room: usize,
-    waiting: AtomicUsize,
-    exported: AtomicU64,
-    dropped: AtomicU64,
-    failures: AtomicU64,
-    logged: Mutex<Option<Instant>>,
-}
-
-impl Account {
-    fn status(&self) -> TraceExportStatus {
-        TraceExportStatus {
-            exported: self.exported.load(Relaxed),
-            dropped: self.dropped.load(Relaxed),
-            failures: self.failures.load(Relaxed),
-        }
-    }
-
-    /// Counts a batch that was given up, and says so at most once a minute.
-    fn failed(&self, spans: usize, error: &dyn fmt::Display) {
-        self.dropped.fetch_add(spans as u64, Relaxed);
-        let failures = 1 + self.failures.fetch_add(1, Relaxed);
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
-            *logged = Some(Instant::now());
-            tracing::warn!(%error, failures, "spans cannot be exported");
-        }
-    }
 }
 
 /// A batch processor that never holds more than the account has room for, and counts what it turns away.
@@ -190,11 +280,8 @@ impl SpanProcessor for BoundedProcessor {
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.account.waiting.fetch_add(1, Relaxed) < self.account.room {
+        if self.account.admit() {
             self.batches.on_end(span);
-        } else {
-            self.account.waiting.fetch_sub(1, Relaxed);
-            self.account.dropped.fetch_add(1, Relaxed);
         }
     }
 
@@ -220,14 +307,11 @@ struct CountedExporter<E> {
 
 impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.account.waiting.fetch_sub(batch.len(), Relaxed);
-        let mut pending = Pending { spans: batch.len(), account: &self.account };
+        let mut pending = Pending { spans: batch.len() as u64, account: &self.account };
         let result = self.exporter.export(batch).await;
         let spans = std::mem::take(&mut pending.spans);
         match &result {
-            Ok(()) => {
-                self.account.exported.fetch_add(spans as u64, Relaxed);
-            }
+            Ok(()) => self.account.exported(spans),
             Err(error) => self.account.failed(spans, error),
         }
         result
@@ -248,7 +332,7 @@ impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
 
 /// A batch on its way. The processor drops an export that takes too long; that is a failure too.
 struct Pending<'a> {
-    spans: usize,
+    spans: u64,
     account: &'a Account,
 }
 

@@ -8,3 +8,4 @@ ETCD_BENCHMARK=3.6.8   # the last release whose load tool resolves as a module
 PROMETHEUS=2.42.0+ds   # what Debian 12 packages; rules and dashboards must work with it
 ALERTMANAGER=0.25.0    # likewise
 PLAYWRIGHT=1.56.1      # drives the Chromium that Debian packages
+ROTEL=0.0.1a15         # the PyPI package with a built collector of OpenTelemetry

@@ -1,11 +1,11 @@
 use std::{
     future::pending,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Mutex,
 };
 
 use fake_opentelemetry_collector::FakeCollectorServer;
 use opentelemetry::trace::{SpanKind, Status};
-use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::error::OTelSdkError;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(10);
 
 /// The other end of a connection, as an IPv6 socket has an IPv4 peer.
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped()), 2380);
@@ -50,10 +50,10 @@ impl SpanExporter for Bad {
 /// What `spans` makes, as it was exported.
 async fn exported(spans: impl FnOnce()) -> Vec<SpanData> {
     let kept = Kept::default();
-    let export = Export::new(kept.clone(), QUEUE_SPANS);
+    let export = Export::new(kept.clone(), Queue::default());
     let subscriber = tracing_subscriber::registry().with(export.layer());
     tracing::subscriber::with_default(subscriber, spans);
-    export.shutdown().await;
+    export.shutdown(LONG).await;
     std::mem::take(&mut *kept.0.lock().expect("no test panics while it holds this"))
 }
 
@@ -257,7 +257,7 @@ fn where_nobody_looks_at_spans_a_request_names_no_trace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_collector_refuses_is_counted() {
-    let export = Export::new(Bad(Some("no thanks")), QUEUE_SPANS);
+    let export = Export::new(Bad(Some("no thanks")), Queue::default());
     let status = export.status();
     let subscriber = tracing_subscriber::registry().with(export.layer());
     tracing::subscriber::with_default(subscriber, || {
@@ -266,17 +266,15 @@ async fn what_a_collector_refuses_is_counted() {
             drop(telemetry::send_span(sample(&message), &message, 99));
         }
     });
-    timeout(PATIENCE, export.shutdown()).await.expect("the end does not wait for the collector");
-    assert_eq!(status(), TraceExportStatus { exported: 0, dropped: 3, failures: 1 });
+    timeout(LONG, export.shutdown(LONG)).await.expect("the end does not wait for the collector");
+    assert_eq!(status(), TraceExportStatus { exported: 0, dropped: 3, waiting: 0, failures: 1 });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_never_answers_holds_a_bounded_queue_and_not_the_end() {
     const QUEUE: usize = 1000;
-    const BATCH: usize = 512;
-    let export = Export::new(Bad(None), QUEUE);
+    let export = Export::new(Bad(None), Queue { spans: QUEUE, ..Queue::default() });
     let status = export.status();
-    let account = export.account.clone();
     let subscriber = tracing_subscriber::registry().with(export.layer());
     let started = Instant::now();
     tracing::subscriber::with_default(subscriber, || {
@@ -286,12 +284,12 @@ async fn a_collector_that_never_answers_holds_a_bounded_queue_and_not_the_end() 
         }
     });
     let dropped = usize::try_from(status().dropped).expect("a small number");
-    assert!(dropped >= 4000 - QUEUE - BATCH, "{dropped}");
-    assert!(account.waiting.load(Relaxed) <= QUEUE);
+    assert_eq!((dropped, status().waiting), (4000 - QUEUE, QUEUE as u64));
     let stopping = Instant::now();
-    export.shutdown().await;
-    assert!(stopping.elapsed() < FLUSH_TIMEOUT + Duration::from_secs(1));
-    assert!(started.elapsed() < PATIENCE);
+    export.shutdown(LONG).await;
+    assert!(stopping.elapsed() < PATIENCE + Duration::from_secs(1));
+    assert_eq!(status(), TraceExportStatus { exported: 0, dropped: 4000, waiting: 0, failures: 0 });
+    assert!(started.elapsed() < LONG);
 }
 
 /// Over the wire, as an operator's collector sees it.
@@ -303,20 +301,20 @@ async fn spans_reach_a_collector_over_grpc() {
         .with_endpoint(collector.endpoint())
         .build()
         .expect("a plain endpoint");
-    let export = Export::new(exporter, QUEUE_SPANS);
+    let export = Export::new(exporter, Queue::default());
     let status = export.status();
     let subscriber = tracing_subscriber::registry().with(export.layer());
     let message = append(41);
     let trace = sample(&message);
     tracing::subscriber::with_default(subscriber, || drop(telemetry::send_span(trace, &message, 99)));
-    export.shutdown().await;
+    export.shutdown(LONG).await;
 
-    let spans = collector.exported_spans(1, PATIENCE).await;
+    let spans = collector.exported_spans(1, LONG).await;
     let [span] = &spans[..] else { panic!("one span, not {spans:?}") };
     assert_eq!(span.name, "raft.send");
     assert_eq!(span.trace_id, trace.to_string());
     assert_eq!(span.span_id, trace.send_span_id().to_string());
-    assert_eq!(status(), TraceExportStatus { exported: 1, dropped: 0, failures: 0 });
+    assert_eq!(status(), TraceExportStatus { exported: 1, dropped: 0, waiting: 0, failures: 0 });
 }
 
 /// The client for HTTP needs the runtime's reactor; the default processor would not give it one.
@@ -336,18 +334,18 @@ async fn spans_reach_a_collector_over_http() {
         .with_endpoint(endpoint)
         .build()
         .expect("a plain endpoint");
-    let export = Export::new(exporter, QUEUE_SPANS);
+    let export = Export::new(exporter, Queue::default());
     let status = export.status();
     let subscriber = tracing_subscriber::registry().with(export.layer());
     let message = append(41);
     let trace = sample(&message);
     tracing::subscriber::with_default(subscriber, || drop(telemetry::send_span(trace, &message, 99)));
-    export.shutdown().await;
+    export.shutdown(LONG).await;
 
-    let (headers, body) = timeout(PATIENCE, requests.recv()).await.expect("it comes").expect("the collector runs");
+    let (headers, body) = timeout(LONG, requests.recv()).await.expect("it comes").expect("the collector runs");
     assert_eq!(headers["content-type"], "application/x-protobuf");
     let id = trace.0.to_be_bytes();
     assert!(body.windows(id.len()).any(|window| window == id), "the trace ID is in the body");
-    assert_eq!(status(), TraceExportStatus { exported: 1, dropped: 0, failures: 0 });
+    assert_eq!(status(), TraceExportStatus { exported: 1, dropped: 0, waiting: 0, failures: 0 });
     collector.abort();
 }
