@@ -68,7 +68,7 @@ function fill(element, { kind, rtt, age: before, old }, silence, live) {
     element.className = shape;
     element.replaceChildren(...(kind === "bad" ? [icon("bad")] : []), told);
   }
-  const shade = kind === "ok" && !old ? Math.min(1, Math.max(0, Math.log10(rtt / SHADE_FROM) / SHADES)) : 0;
+  const shade = kind === "ok" && !old && live ? Math.min(1, Math.max(0, Math.log10(rtt / SHADE_FROM) / SHADES)) : 0;
   element.style.setProperty("--shade", `${Math.round(shade * 40)}%`);
   const what = kind === "ok" ? `reachable in ${span(rtt)}` : WORDS[kind];
   attribute(element, "title", Number.isFinite(since) ? `${what}, as of ${ago(since)}` : what);
