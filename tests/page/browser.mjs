@@ -25,6 +25,7 @@ const phone = await Window.open(browser, watched.metrics, { size: PHONE, scheme:
 const link = async (name) => (await window.look()).peers[name]?.Link ?? "";
 const row = (look, name) => look.matrix.find((row) => row.name === name);
 const kinds = (look, name) => row(look, name).cells.map(({ kind }) => kind);
+const kind = (look, from, to) => kinds(look, from)[look.matrix.findIndex(({ name }) => name === to)];
 
 async function healthy() {
   await until("all are reachable, and say whom they reach", async () => {
@@ -80,7 +81,7 @@ await check("a frozen peer is shown within the visible time", async () => {
 await check("the matrix shows whom nobody reaches, and an unknown row of who cannot be asked", async () => {
   await until("the others say that they do not reach it", async () => {
     const look = await window.look();
-    return kinds(look, "n1")[NAMES.indexOf(HOSTILE)] === "bad" && kinds(look, "n2")[NAMES.indexOf(HOSTILE)] === "bad";
+    return kind(look, "n1", HOSTILE) === "bad" && kind(look, "n2", HOSTILE) === "bad";
   });
   const look = await window.look();
   const names = look.matrix.map(({ name }) => name);

@@ -44,8 +44,9 @@ export async function port() {
 }
 
 // A process whose standard error goes to a file.
-function start(flags, log) {
-  const child = spawn(binary, flags, { stdio: ["ignore", "pipe", openSync(log, "a")] });
+function start(flags, log, temporary = tmpdir()) {
+  const env = { ...process.env, TMPDIR: temporary };
+  const child = spawn(binary, flags, { env, stdio: ["ignore", "pipe", openSync(log, "a")] });
   children.add(child);
   child.once("exit", () => children.delete(child));
   return child;
@@ -156,12 +157,12 @@ export class Cluster {
 // A process that says on its standard output where it is looked at: `demo`, `probe`.
 export async function says(flags, pattern) {
   const home = directory();
-  const child = start(flags, join(home, "log"));
+  const child = start(flags, join(home, "log"), home);
   let output = "";
   child.stdout.on("data", (data) => (output += data));
   const found = await until(`${flags[0]} says where it listens`, () => {
     if (ended(child)) throw new Error(`it ended: ${readFileSync(join(home, "log"), "utf8").slice(-500)}`);
     return output.match(pattern)?.[1];
   }, 60);
-  return { url: found, stop: () => stop(child, "SIGTERM") };
+  return { url: found, stop: () => stop(child, "SIGKILL") };
 }

@@ -131,16 +131,17 @@ export async function more({ browser, cluster, window, healthy, link }) {
   });
 
   await check("a thousand targets are usable: the worst first, found by a filter, and no matrix of a million", async () => {
-    const answer = (second) => answering((answer) => {
-      const [model] = answer.peers;
-      answer.time = new Date(Date.now() + second).toISOString();
-      answer.peers = Array.from({ length: 1000 }, (_, place) => ({ ...model, id: (0xabc0000 + place).toString(16), name: `target-${place}`, reachable: place !== 777, last_probe: answer.time, view: null,
-        round_trip_history_seconds: Array.from({ length: 180 }, () => 0.0001 + Math.random() / 1e4) }));
-    });
-    const own = await Window.open(browser, watched.metrics, { api: answer(0) });
+    const [model] = real.peers;
+    const history = Array.from({ length: 180 }, (_, place) => (10 + (place % 7)) / 1e5);
+    const peers = Array.from({ length: 1000 }, (_, place) => ({ ...model, id: (0xabc0000 + place).toString(16), name: `target-${place}`, reachable: place !== 777,
+      last_probe: "NOW", view: null, round_trip_history_seconds: history }));
+    // Written once: what is looked at is the page, not how fast a test makes megabytes.
+    const body = JSON.stringify({ ...real, time: "NOW", peers });
+    const api = (route) => route.fulfill({ contentType: "application/json", body: body.replaceAll("NOW", new Date().toISOString()) });
+    const own = await Window.open(browser, watched.metrics, { api });
     await drawn(own);
     let look = await own.look();
-    assert.ok(look.sum.startsWith("999 of 1,000 peers reachable, 1 unreachable"), look.sum);
+    assert.match(look.sum, /999 of 1,000 peers reachable, 1 unreachable/);
     assert.equal(look.order[0], "target-777");
     assert.equal(look.order.length, 100);
     assert.match(look.note, /^The 100 worst of 1,000 peers/);
@@ -152,8 +153,8 @@ export async function more({ browser, cluster, window, healthy, link }) {
       return look.order.length === 11 && look.order.every((name) => name.startsWith("target-42"));
     });
     await own.page.getByLabel("Filter").fill("");
-    await own.page.getByRole("button", { name: "Show all 1,000" }).click();
-    await until("all are there", async () => (await own.look()).order.length === 1000);
+    await own.page.getByRole("button", { name: "Show 100 more" }).click();
+    await until("more are there", async () => (await own.look()).order.length === 200);
     await own.fits();
     await own.close();
   });
@@ -177,12 +178,12 @@ export async function more({ browser, cluster, window, healthy, link }) {
 
   await check("a member without room for the question is asked less often, and in the end again each second", async () => {
     let full = 0;
-    const own = await Window.open(browser, watched.metrics, { api: async (route) => (full++ < 4 ? route.fulfill({ status: 503, body: "too many requests under way\n" }) : route.continue()) });
+    const own = await Window.open(browser, watched.metrics, { api: async (route) => (full++ < 2 ? route.fulfill({ status: 503, body: "too many requests under way\n" }) : route.continue()) });
     await until("it says so", async () => /it answered 503. Nothing is known yet/.test((await own.look()).banner ?? ""));
     await until("it answers", async () => (await own.look()).state === "live", 30);
     await until("no banner", async () => (await own.look()).banner === null);
     const asked = full;
-    await until("it is asked each second", () => full >= asked + 3, 6);
+    await until("it is asked each second", () => full >= asked + 3, 20);
     await own.close({ unreachable: true });
   });
 

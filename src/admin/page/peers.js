@@ -5,8 +5,9 @@ import { attribute, Facts, icon, Keyed, make, show, State, text } from "./dom.js
 import { ordered, sum, total, verdict } from "./model.js";
 import { Spark } from "./spark.js";
 
-// Rows that are drawn unless all are asked for. Below this many peers there is no filter either.
+// Rows that are drawn, and that are added when more are asked for.
 const ROWS = 100;
+// From this many peers on there is a filter.
 const FILTER_FROM = 12;
 
 // Letters of a name that are shown.
@@ -19,10 +20,10 @@ export class Peers {
   constructor(document) {
     this.at = (id) => document.getElementById(id);
     this.rows = new Keyed(this.at("peers").tBodies[0], ({ id }) => new Row(id));
-    this.all = false;
+    this.most = ROWS;
     this.at("filter").addEventListener("input", () => this.again());
-    this.at("peers-all").addEventListener("click", () => {
-      this.all = !this.all;
+    this.at("peers-more").addEventListener("click", () => {
+      this.most += ROWS;
       this.again();
     });
   }
@@ -36,7 +37,7 @@ export class Peers {
     const peers = answer.peers ?? [];
     const wanted = this.at("filter").value.trim().toLowerCase();
     const sorted = ordered(peers, answer.probe, moment.at, rates).filter((peer) => !wanted || matches(peer, wanted));
-    const shown = this.all ? sorted : sorted.slice(0, ROWS);
+    const shown = sorted.slice(0, this.most);
     // A watcher has neither streams nor messages to show, and no columns for them.
     const none = peers.length > 0 && !peers.some(({ outgoing, streams }) => outgoing || streams?.length > 0);
     this.at("peers").classList.toggle("links-only", none);
@@ -54,9 +55,9 @@ export class Peers {
     if (peers.length === 0) text(note, "No peers: this member is alone.");
     else if (sorted.length === 0) text(note, "No peer matches the filter.");
     else text(note, `The ${count(shown.length)} worst of ${count(sorted.length)} peers. The filter looks through all of them.`);
-    const button = this.at("peers-all");
-    show(button, sorted.length > ROWS);
-    text(button, this.all ? `Show the ${ROWS} worst only` : `Show all ${count(sorted.length)}`);
+    const button = this.at("peers-more");
+    show(button, left > 0);
+    text(button, `Show ${count(Math.min(left, ROWS))} more`);
   }
 }
 
@@ -91,7 +92,7 @@ class Row {
     this.name = make("bdi", { class: "name" });
     this.code = make("code", {}, id);
     this.tag = make("span", { class: "tag" });
-    this.button = make("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": `more-${id}` }, icon("open"));
+    this.button = make("button", { type: "button", class: "more", "aria-expanded": "false" }, icon("open"));
     this.state = new State();
     this.since = make("small");
     this.rtt = make("b");
@@ -120,16 +121,22 @@ class Row {
       cell("Unconfirmed", "number unconfirmed", this.unconfirmed, this.lost),
       cell("Last error", "last", this.error, this.errorAt));
     this.line = line;
-    this.detail = new Detail(id);
-    this.nodes = [line, this.detail.element];
+    this.nodes = [line];
     this.button.addEventListener("click", () => this.toggle());
   }
 
   toggle() {
     this.open = !this.open;
     attribute(this.button, "aria-expanded", String(this.open));
+    // Made when it is asked for: a thousand peers have enough to draw without.
+    if (!this.detail) {
+      this.detail = new Detail(this.id);
+      this.nodes.push(this.detail.element);
+      this.line.after(this.detail.element);
+      attribute(this.button, "aria-controls", this.detail.element.id);
+    }
     show(this.detail.element, this.open);
-    if (this.peer) this.detail.set(this.peer, this.context);
+    if (this.open) this.detail.set(this.peer, this.context);
   }
 
   set(peer, rates, context) {
@@ -218,7 +225,7 @@ class Detail {
     };
     this.parts = { link: part("Link"), streams: part("Streams"), out: part("Out"), in: part("In") };
     const cell = make("td", { role: "cell", colspan: "10" }, make("div", { class: "detail" }, ...Object.values(this.parts).map(({ node }) => node)));
-    this.element = make("tr", { role: "row", class: "more", id: `more-${id}`, hidden: "" }, cell);
+    this.element = make("tr", { role: "row", class: "more", id: `more-${id}` }, cell);
   }
 
   set(peer, context) {
