@@ -45,7 +45,7 @@ pub struct Pair {
 struct Application {
     local: MemberId,
     removed: MemberId,
-    /// Whether messages for others are refused, as since 3.5.
+    /// Whether messages for others are refused, as by every 3.5 but its first.
     refuses_others: bool,
     members: Members,
 }
@@ -112,7 +112,7 @@ impl Pair {
             of(member.id, &member.name, &member.peer_url, &[&member.client_url], false),
             of(peer, "", &peer_url, &[], true),
         ]);
-        let refuses_others = cluster.version >= Version::new(3, 5, 0);
+        let refuses_others = cluster.version > Version::new(3, 5, 1);
         let application = Arc::new(Application { local: member.id, removed, refuses_others, members });
         let snapshots = tempfile::tempdir().expect("a directory");
         let transport = Transport::builder(member.id, cluster.id, application)

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// What etcd logs as a warning although nobody did anything wrong, and when.
-const ALLOWED: [&str; 13] = [
+const ALLOWED: [&str; 14] = [
     // A member was restarted, frozen, cut off or removed, and its connections went.
     "lost TCP streaming connection with remote peer",
     "closed TCP streaming connection with remote peer",
@@ -26,6 +26,7 @@ const ALLOWED: [&str; 13] = [
     // A member that has applied that we were removed: the answer is our 410.
     "rejected stream from remote peer because it was removed",
     "failed to process Raft message",
+    "rejected Raft message from removed member",
 ];
 
 /// Why a message of a removed member is refused: it acknowledged the entry that removed it, as any member does.
