@@ -34,6 +34,9 @@ use support::{
 const STREAMS_UP: Duration = Duration::from_secs(2);
 /// What a busy machine may add to any of the times here: it has the three members, their load and other tests to run.
 const SCHEDULING: Duration = Duration::from_secs(3);
+/// Within this they are up again, once the other member is there again: etcd may wait for 5 s for an answer that it
+/// never gets, and begins again then.
+const STREAMS_UP_AGAIN: Duration = Duration::from_secs(10);
 /// Longer than the 5 s after which a stream that says nothing is given up, on either side.
 const SILENCE: Duration = Duration::from_secs(7);
 /// Longer than anything may take that nobody has set a time for.
@@ -171,7 +174,7 @@ async fn a_member_is_restarted(cluster: &mut Cluster, learner: &Learner) -> usiz
     learner.until("its streams are lost", PATIENCE, || learner.streams(&cluster.members[index]) == 0).await;
     cluster.members[index].restart();
     cluster.healthy().await;
-    let took = learner.linked(&[&cluster.members[index]], STREAMS_UP + SCHEDULING).await;
+    let took = learner.linked(&[&cluster.members[index]], STREAMS_UP_AGAIN + SCHEDULING).await;
     println!("{}: a restarted member's streams up {took:?} after it was healthy", cluster.version);
     index
 }
@@ -188,7 +191,7 @@ async fn a_member_is_frozen(cluster: &Cluster, learner: &Learner) {
     let lost = start.elapsed();
     frozen.thaw();
     cluster.healthy().await;
-    let took = learner.linked(&[frozen], STREAMS_UP + SCHEDULING).await;
+    let took = learner.linked(&[frozen], STREAMS_UP_AGAIN + SCHEDULING).await;
     println!("{}: a frozen member's streams lost after {lost:?}, up {took:?} after it was healthy", cluster.version);
 }
 
@@ -204,7 +207,7 @@ async fn a_member_is_cut_off(cluster: &Cluster, learner: &Learner) {
         assert_eq!(learner.streams(other), 4, "{} was not cut off", other.name);
     }
     learner.mend(index);
-    let took = learner.linked(&[member], STREAMS_UP + SCHEDULING).await;
+    let took = learner.linked(&[member], STREAMS_UP_AGAIN + SCHEDULING).await;
     let more = learner.follower().snapshots.len() - snapshots;
     println!("{}: streams up {took:?} after the cut was mended, {more} snapshots since", cluster.version);
 }
