@@ -10,11 +10,14 @@ use rafthttp::{
 use tokio::runtime::{self, Runtime};
 
 mod bench;
+mod client_tls;
 mod demo;
+mod listen;
 mod log;
 mod member;
 mod node;
 mod peer_tls;
+mod probe;
 mod stop;
 mod usage;
 
@@ -30,6 +33,7 @@ Examples:
     --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
     --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380
   rafthttp member list --endpoints http://10.0.0.1:2379
+  rafthttp probe --once http://10.0.0.1:2380
   rafthttp bench sink --listen 127.0.0.1:9000
   rafthttp bench source --to 127.0.0.1:9000 --work append --size 128 --messages 1000000
 
@@ -63,6 +67,8 @@ pub(crate) enum Command {
     Node(Box<node::Flags>),
     /// List and change the members of a cluster of nodes.
     Member(member::Flags),
+    /// Watch the members of any etcd or rafthttp cluster from outside.
+    Probe(probe::Flags),
     /// Drive load between the transports of two processes.
     Bench(bench::Flags),
 }
@@ -111,10 +117,11 @@ impl Flags {
 }
 
 impl Command {
-    /// The runtime that suits the command: `bench` takes one thread, so that two processes fit two cores.
+    /// The runtime that suits the command: `bench` takes one thread, so that two processes fit two cores, and so does
+    /// `probe`, whose thousand small tasks would only wake each other's threads.
     pub(crate) fn runtime(&self) -> Runtime {
         let mut builder = match self {
-            Self::Bench(_) => runtime::Builder::new_current_thread(),
+            Self::Bench(_) | Self::Probe(_) => runtime::Builder::new_current_thread(),
             Self::Demo(_) | Self::Node(_) | Self::Member(_) => runtime::Builder::new_multi_thread(),
         };
         builder.enable_all().build().expect("the system gives a process a thread and an event queue")
@@ -126,6 +133,7 @@ impl Command {
             Self::Demo(flags) => flags.run(stop).await,
             Self::Node(flags) => flags.run(stop, telemetry).await,
             Self::Member(flags) => flags.run(stop).await,
+            Self::Probe(flags) => flags.run(stop, telemetry).await,
             Self::Bench(flags) => flags.run(stop).await,
         }
     }

@@ -48,19 +48,22 @@ pub mod server;
 pub mod telemetry;
 pub mod tls;
 mod transport;
+mod watch;
 pub mod wire;
 
 pub use id::{ClusterId, MemberId};
 pub use server::{ConnectionLimits, Server, router, serve};
-pub use tls::{Tls, TlsConfig, TlsError};
+pub use tls::{Tls, TlsClientConfig, TlsConfig, TlsError};
 pub use transport::{
     Builder, Identity, Transport, TransportError,
     limits::Limits,
     raft::{Critical, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus},
     snapshot::{SnapshotBody, store::SnapshotStore},
-    status::{PeerStatus, TransportStatus},
+    status::{PeerStatus, TransportStatus, Watched},
     urls::{PeerUrl, PeerUrlError},
 };
+
+pub use watch::{Survey, SurveyRow, Watch, WatchConfig, survey};
 
 /// The README's examples, compiled.
 #[cfg(doctest)]

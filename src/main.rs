@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod demo;
 mod member;
+mod probe;
 mod serving;
 
 use cli::{Flags, Stop};

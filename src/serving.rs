@@ -1,4 +1,4 @@
-//! The admin endpoints of a node that runs.
+//! The admin endpoints of a process.
 
 use std::{io, net::TcpListener as StdTcpListener, sync::Arc};
 
@@ -23,31 +23,31 @@ pub(crate) enum ServingError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// The metrics listeners of a node.
+/// What operators see of a node.
+pub(crate) fn node_admin(node: &Node, registry: prometheus::Registry, options: Options) -> Admin {
+    let transport = node.transport().clone();
+    Admin {
+        registry,
+        events: Some(transport.events().clone()),
+        transport: Some(Arc::new(move || transport.status())),
+        options,
+        about: node.about(),
+        health: node.health(),
+    }
+}
+
+/// The metrics listeners of a process.
 pub(crate) struct Serving {
     tasks: JoinSet<()>,
     stop: CancellationToken,
 }
 
 impl Serving {
-    /// Serves what operators look at on listeners that are bound already.
-    pub(crate) fn start(
-        listeners: Vec<StdTcpListener>,
-        node: &Node,
-        registry: prometheus::Registry,
-        options: Options,
-    ) -> Result<Self, ServingError> {
+    /// Serves what operators look at, and the process's own metrics with it, on listeners that are bound already.
+    pub(crate) fn start(listeners: Vec<StdTcpListener>, admin: Admin) -> Result<Self, ServingError> {
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(ProcessCollector::for_self()))?;
-        let transport = node.transport().clone();
-        let router = admin::router(Admin {
-            registry,
-            transport: Some(Arc::new(move || transport.status())),
-            events: Some(node.transport().events().clone()),
-            options,
-            about: node.about(),
-            health: node.health(),
-        });
+        admin.registry.register(Box::new(ProcessCollector::for_self()))?;
+        let router = admin::router(admin);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for listener in listeners {

@@ -1,6 +1,7 @@
 //! TLS between peers: certificates that are read again when their files change, and names that peers must bear.
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -23,8 +24,9 @@ mod failure;
 mod files;
 mod verifier;
 
+use certificate::Hosts;
 pub use failure::{HandshakeError, HandshakeReason, TlsError};
-use files::{Pair, Stamps};
+use files::{Pair, Source, Stamps};
 
 /// How long a handshake that we began may take.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,6 +53,19 @@ pub struct TlsConfig {
     pub allowed_hostnames: Vec<String>,
 }
 
+/// Where the certificates are of who only dials: etcdctl's `--cacert`, `--cert`, `--key`, `--insecure-skip-tls-verify`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsClientConfig {
+    /// The certificate to show, PEM. Default: none.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, PEM; beside a certificate.
+    pub key_file: Option<PathBuf>,
+    /// The CAs by which members are verified. Default: none, which needs `insecure_skip_verify`.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Whether whoever answers is taken for who was dialled. Default: no.
+    pub insecure_skip_verify: bool,
+}
+
 /// The certificates of a member, as they are now. Cheap to clone: every clone is the same.
 #[derive(Clone, Debug)]
 pub struct Tls {
@@ -59,7 +74,7 @@ pub struct Tls {
 
 #[derive(Debug)]
 struct Inner {
-    config: TlsConfig,
+    config: Source,
     state: Mutex<State>,
     failures: Mutex<Tally<(Direction, HandshakeReason)>>,
     /// Who is told of a reload.
@@ -100,8 +115,17 @@ pub struct TlsStatus {
 impl Tls {
     /// Reads the files. Fails when a file cannot be read or parsed, or when the key is not the certificate's.
     pub fn load(config: TlsConfig) -> Result<Self, TlsError> {
+        Self::of(Source::Member(config))
+    }
+
+    /// [`Self::load`], of who dials and is not dialled.
+    pub fn load_client(config: TlsClientConfig) -> Result<Self, TlsError> {
+        Self::of(Source::Client(config))
+    }
+
+    fn of(config: Source) -> Result<Self, TlsError> {
         let stamps = Stamps::of(&config);
-        let pair = Pair::load(&config)?;
+        let pair = config.load()?;
         let state = State { pair, stamps, looked: Instant::now(), reloads: Reloads::default() };
         let (failures, told) = Default::default();
         Ok(Self { inner: Arc::new(Inner { config, state: Mutex::new(state), failures, told }) })
@@ -112,13 +136,13 @@ impl Tls {
         self.current().pair.client.clone()
     }
 
-    /// For accepting. Looks first, at most once a second, whether the files changed.
-    pub fn server(&self) -> Arc<ServerConfig> {
+    /// For accepting; none for who only dials. Looks first, at most once a second, whether the files changed.
+    pub fn server(&self) -> Option<Arc<ServerConfig>> {
         self.current().pair.server.clone()
     }
 
-    /// Until when the certificate in use is valid.
-    pub fn expiry(&self) -> SystemTime {
+    /// Until when the certificate in use is valid; none for who shows none.
+    pub fn expiry(&self) -> Option<SystemTime> {
         self.current().pair.expiry
     }
 
@@ -143,7 +167,7 @@ impl Tls {
             handshake_failures.add((direction, reason.label()), count);
         }
         TlsStatus {
-            certificate_expiry: Some(expiry),
+            certificate_expiry: expiry,
             reloads_ok: reloads.ok,
             reloads_failed: reloads.failed,
             handshake_failures,
@@ -155,10 +179,12 @@ impl Tls {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let handshake = TlsAcceptor::from(self.server()).accept(stream);
-        let outcome = match timeout(within, handshake).await {
-            Ok(outcome) => outcome.map_err(HandshakeError::from),
-            Err(_) => Err(HandshakeError::timeout(within)),
+        let outcome = match self.server() {
+            None => Err(HandshakeError::no_certificate()),
+            Some(server) => match timeout(within, TlsAcceptor::from(server).accept(stream)).await {
+                Ok(outcome) => outcome.map_err(HandshakeError::from),
+                Err(_) => Err(HandshakeError::timeout(within)),
+            },
         };
         outcome.inspect_err(|error| self.note_failure(Direction::In, error.reason()))
     }
@@ -174,6 +200,22 @@ impl Tls {
         self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).add((direction, reason), 1);
     }
 
+    /// Why etcd may have closed a connection from `address` right after the handshake: its listener does so when our
+    /// certificate has alternative names and none of them is the address that we come from (`spec/wire.md`). None when
+    /// that cannot be it. Names are not resolved here, and count as not ours.
+    pub(crate) fn refused_names(&self, address: IpAddr) -> Option<String> {
+        let Hosts { addresses, names } = self.current().pair.hosts.clone();
+        if (addresses.is_empty() && names.is_empty()) || addresses.contains(&address.to_canonical()) {
+            return None;
+        }
+        let hosts: Vec<String> = addresses.iter().map(ToString::to_string).chain(names).collect();
+        Some(format!(
+            "closed right after the TLS handshake, as etcd does when none of the alternative names of a client \
+             certificate is the address that it comes from: ours has {}, and we come from {address}",
+            hosts.join(", ")
+        ))
+    }
+
     fn current(&self) -> MutexGuard<'_, State> {
         let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() >= LOOK_EVERY {
@@ -186,7 +228,7 @@ impl Tls {
 impl State {
     /// Reads the files again if one of them is another than the last time: one line for each change, none for a broken
     /// pair that stays as it is.
-    fn look(&mut self, config: &TlsConfig, told: &Mutex<Vec<WeakEvents>>) {
+    fn look(&mut self, config: &Source, told: &Mutex<Vec<WeakEvents>>) {
         self.looked = Instant::now();
         let stamps = Stamps::of(config);
         if stamps == self.stamps {
@@ -194,7 +236,7 @@ impl State {
         }
         // The stamps are older than what is read, so a change in between is seen the next time.
         self.stamps = stamps;
-        let loaded = Pair::load(config);
+        let loaded = config.load();
         let error = loaded.as_ref().err().map(ToString::to_string);
         for events in told.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(WeakEvents::upgrade) {
             events.tls_reloaded(error.as_deref());
@@ -203,7 +245,7 @@ impl State {
             Ok(pair) => {
                 self.reloads.ok += 1;
                 telemetry::tls_reloaded(None);
-                tracing::info!(file = %config.cert_file.display(), "the certificate changed and is in use");
+                tracing::info!(file = %config.main_file().display(), "the certificate changed and is in use");
                 self.pair = pair;
             }
             Err(error) => {

@@ -38,7 +38,7 @@ pub(crate) mod limits;
 mod outbox;
 mod peer;
 mod pipeline;
-mod prober;
+pub(crate) mod prober;
 pub(crate) mod raft;
 mod reader;
 mod reading;
@@ -497,7 +497,7 @@ impl Transport {
             started: Some(self.inner.started),
             probe: self.inner.shared.probe.when_on(),
             peers: self.peers(),
-            strangers: self.inner.strangers.ledger(),
+            strangers: Some(self.inner.strangers.ledger()),
             unroutable: self.inner.unroutable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             tls: self.inner.tls.as_ref().map(Tls::status),
         }

@@ -42,6 +42,7 @@ fn status() -> TransportStatus {
         outgoing: Default::default(),
         incoming: Default::default(),
         link: Default::default(),
+        watched: None,
     };
     peer.outgoing.offered[3] = 2;
     peer.outgoing.sent[Channel::MsgApp as usize][3] = 1;

@@ -17,8 +17,8 @@ use rafthttp::{
     PeerStatus, TransportStatus,
     id::{ClusterId, MemberId},
     metrics::{
-        AttemptResult, Channel, Collector, Direction, DropReason, Exposition, LossReason, Options, ProbeResult,
-        RaftStatus, RejectReason, TraceExportStatus, kind_index, raft_collector, trace_collector,
+        AttemptResult, Channel, Collector, Direction, DropReason, Exposition, Incoming, LossReason, Options,
+        ProbeResult, RaftStatus, RejectReason, TraceExportStatus, kind_index, raft_collector, trace_collector,
     },
     tls::TlsStatus,
     wire::raftpb::MessageType,
@@ -38,6 +38,7 @@ fn peer(id: u64) -> PeerStatus {
         outgoing: Default::default(),
         incoming: Default::default(),
         link: Default::default(),
+        watched: None,
     }
 }
 
@@ -102,8 +103,9 @@ fn status() -> TransportStatus {
         peers: vec![busy_peer(), remote],
         ..TransportStatus::default()
     };
-    status.strangers.received[Channel::Pipeline as usize][APP] = 50;
-    status.strangers.rejected.add((APP, RejectReason::Refused), 50);
+    let strangers = status.strangers.insert(Incoming::default());
+    strangers.received[Channel::Pipeline as usize][APP] = 50;
+    strangers.rejected.add((APP, RejectReason::Refused), 50);
     status.unroutable.add("unknown_peer", 1);
     let mut tls = TlsStatus {
         certificate_expiry: Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),

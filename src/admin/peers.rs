@@ -71,7 +71,7 @@ fn pieces(mut head: Vec<u8>, status: TransportStatus) -> impl Iterator<Item = By
     head.pop(); // the brace that ends it
     head.extend_from_slice(b",\"peers\":[");
     let mut tail = Vec::from(*b"],\"strangers\":");
-    write_json(&mut tail, &view::incoming(&strangers));
+    write_json(&mut tail, &strangers.as_ref().map(view::incoming));
     tail.extend_from_slice(b",\"unroutable\":");
     write_json(&mut tail, &unroutable.iter().collect::<view::Counts>());
     tail.extend_from_slice(b",\"tls\":");

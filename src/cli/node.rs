@@ -1,6 +1,6 @@
 //! `rafthttp node`: one member.
 
-use std::{io, net::TcpListener, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use rafthttp::{
@@ -12,11 +12,12 @@ use rafthttp::{
 
 use super::{
     BadFlag, Failure, Stop,
+    listen::listen,
     peer_tls::{PeerNames, PeerTls, require_certificate},
 };
 use crate::{
     config::{self, HttpUrl, InitialMember},
-    serving::Serving,
+    serving::{Serving, node_admin},
 };
 
 /// The longest election timeout, as in etcd (`maxElectionMs`).
@@ -134,7 +135,7 @@ impl Flags {
         // Who joins a cluster waits for it; told to stop, it does not.
         let Some(started) = stop.token().run_until_cancelled(Node::start(config)).await else { return Ok(()) };
         let node = started.map_err(refusal)?;
-        let serving = Serving::start(metrics, &node, registry, options).map_err(Failure::failed)?;
+        let serving = Serving::start(metrics, node_admin(&node, registry, options)).map_err(Failure::failed)?;
 
         let outcome = tokio::select! {
             () = stop.requested() => Ok(()),
@@ -215,15 +216,6 @@ impl Flags {
         }
         Ok(())
     }
-}
-
-/// Binds a listener for each URL.
-fn listen(flag: &'static str, urls: &[HttpUrl]) -> Result<Vec<TcpListener>, Failure> {
-    let bind = |url: &HttpUrl| {
-        let failed = |error: io::Error| Failure::failed(format!("cannot listen on {url} (--{flag}): {error}"));
-        TcpListener::bind(url.authority()).map_err(failed)
-    };
-    urls.iter().map(bind).collect()
 }
 
 /// Why a member did not start: what the flags say together is bad usage, everything else a failure.

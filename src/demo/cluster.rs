@@ -10,7 +10,7 @@ use rafthttp::{
 use tempfile::TempDir;
 
 use super::DemoError;
-use crate::serving::Serving;
+use crate::serving::{Serving, node_admin};
 
 /// Members that run in this process.
 pub(super) struct Cluster {
@@ -137,7 +137,7 @@ impl Member {
         let options = Options { etcd: config.etcd_metrics };
         let config = Config { peer_listeners: vec![peer], client_listeners: vec![client], ..config };
         let node = Node::start(config).await.map_err(|error| DemoError::Member { name: name.clone(), error })?;
-        let serving = Serving::start(vec![metrics], &node, registry, options)?;
+        let serving = Serving::start(vec![metrics], node_admin(&node, registry, options))?;
         Ok(Self { name, urls, node, serving })
     }
 }

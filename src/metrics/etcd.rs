@@ -127,7 +127,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Round-Trip-Time histogram between peers",
         kind: Kind::Histogram,
         labels: &["To"],
-        of: Of::Peers(|peer, samples| {
+        of: Of::Probed(|peer, samples| {
             samples.histogram(&[peer.id], &peer.status.link.probe_seconds, &ROUND_TRIP_BOUNDS);
         }),
     },

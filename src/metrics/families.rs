@@ -122,7 +122,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Whether the last probe of the peer succeeded.",
         kind: Kind::Gauge,
         labels: &["peer"],
-        of: Of::Peers(|peer, samples| {
+        of: Of::Probed(|peer, samples| {
             if let Some(reachable) = peer.status.link.reachable {
                 samples.gauge(&[peer.id], f64::from(u8::from(reachable)));
             }
@@ -133,7 +133,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Raw round trips of successful probes on a warm connection.",
         kind: Kind::Histogram,
         labels: &["peer"],
-        of: Of::Peers(|peer, samples| {
+        of: Of::Probed(|peer, samples| {
             samples.histogram(&[peer.id], &peer.status.link.probe_seconds, &Histogram::BOUNDS);
         }),
     },
@@ -142,7 +142,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Probes by how they ended.",
         kind: Kind::Counter,
         labels: &["peer", "result"],
-        of: Of::Peers(|peer, samples| {
+        of: Of::Probed(|peer, samples| {
             for result in ProbeResult::ALL {
                 samples.count(&[peer.id, result.label()], peer.status.link.probes.of(result));
             }
@@ -153,7 +153,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Times of the parts of a probe's dial, when it had to dial.",
         kind: Kind::Histogram,
         labels: &["peer", "phase"],
-        of: Of::Peers(|peer, samples| {
+        of: Of::Probed(|peer, samples| {
             for (phase, histogram) in DialPhase::ALL.iter().zip(&peer.status.link.dial_seconds) {
                 samples.histogram(&[peer.id, phase.label()], histogram, &Histogram::BOUNDS);
             }
@@ -164,7 +164,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "The peer's clock minus ours at the middle of the last round trip.",
         kind: Kind::Gauge,
         labels: &["peer"],
-        of: Of::Peers(|peer, samples| {
+        of: Of::Probed(|peer, samples| {
             if let Some(offset) = peer.status.link.clock_offset {
                 samples.gauge(&[peer.id], offset);
             }
@@ -258,9 +258,34 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "The peer's name and URLs.",
         kind: Kind::Gauge,
         labels: &["peer", "name", "urls"],
-        of: Of::Peers(|peer, samples| {
+        of: Of::Probed(|peer, samples| {
             let urls = peer.status.urls.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
             samples.gauge(&[peer.id, &peer.status.name, &urls], 1.0);
+        }),
+    },
+    Family {
+        name: "rafthttp_peer_version_info",
+        help: "The versions that a watched member tells while it answers: its server's, and the one its cluster agreed on.",
+        kind: Kind::Gauge,
+        labels: &["peer", "version", "cluster_version"],
+        of: Of::Probed(|peer, samples| {
+            let told =
+                peer.status.watched.as_ref().and_then(|watched| Some((watched.version?, watched.cluster_version)));
+            if let Some((version, cluster)) = told {
+                let cluster = cluster.map(|version| version.to_string()).unwrap_or_default();
+                samples.gauge(&[peer.id, &version.to_string(), &cluster], 1.0);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_peer_foreign",
+        help: "Whether a watched member answers for another cluster than the one that is watched.",
+        kind: Kind::Gauge,
+        labels: &["peer"],
+        of: Of::Probed(|peer, samples| {
+            if let Some(foreign) = peer.status.watched.as_ref().and_then(|watched| watched.is_foreign) {
+                samples.gauge(&[peer.id], f64::from(u8::from(foreign)));
+            }
         }),
     },
     Family {
@@ -407,7 +432,8 @@ pub(crate) static FAMILIES: &[Family] = &[
         labels: &["member", "cluster_id"],
         of: Of::Transport(|status, samples| {
             let cluster = status.cluster.map(|cluster| cluster.to_string()).unwrap_or_default();
-            samples.gauge(&[&status.local.to_string(), &cluster], 1.0);
+            let local = Some(status.local).filter(|local| local.0 != 0).map(|local| local.to_string());
+            samples.gauge(&[&local.unwrap_or_default(), &cluster], 1.0);
         }),
     },
     Family {

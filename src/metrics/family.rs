@@ -39,15 +39,17 @@ pub(crate) enum Kind {
 pub(crate) enum Of {
     /// Peers and remotes.
     Members(fn(&Member<'_>, &mut dyn Samples)),
-    /// Peers alone: what is dialled, probed and streamed.
+    /// Peers alone: what is streamed.
     Peers(fn(&Member<'_>, &mut dyn Samples)),
+    /// Peers, and members that are watched from outside: what is probed.
+    Probed(fn(&Member<'_>, &mut dyn Samples)),
     /// Peers, remotes, and strangers together as one; the `&str` is the label `peer`.
     Senders(fn(&Incoming, &str, &mut dyn Samples)),
     /// The transport itself.
     Transport(fn(&TransportStatus, &mut dyn Samples)),
 }
 
-/// A peer or remote, with the IDs as labels have them.
+/// A peer, a remote or a member that is watched, with the IDs as labels have them.
 pub(crate) struct Member<'a> {
     pub(crate) local: &'a str,
     pub(crate) id: &'a str,
@@ -72,7 +74,7 @@ impl Family {
     /// How many turns [`Self::write`] has: one for each of those whose samples it has.
     pub(crate) fn turns(&self, status: &TransportStatus) -> usize {
         match self.of {
-            Of::Members(_) | Of::Peers(_) => status.peers.len(),
+            Of::Members(_) | Of::Peers(_) | Of::Probed(_) => status.peers.len(),
             Of::Senders(_) => status.peers.len() + 1,
             Of::Transport(_) => 1,
         }
@@ -80,17 +82,24 @@ impl Family {
 
     /// Writes the samples of one turn.
     pub(crate) fn write(&self, status: &TransportStatus, turn: usize, samples: &mut dyn Samples) {
-        let peer = status.peers.get(turn);
-        match (&self.of, peer) {
-            (Of::Transport(write), _) => write(status, samples),
-            (Of::Senders(write), Some(peer)) => write(&peer.incoming, &peer.id.to_string(), samples),
-            (Of::Senders(write), None) => write(&status.strangers, STRANGERS, samples),
-            (Of::Peers(_), Some(peer)) if peer.remote => {}
-            (Of::Peers(write) | Of::Members(write), Some(peer)) => {
-                let (local, id) = (status.local.to_string(), peer.id.to_string());
-                write(&Member { local: &local, id: &id, status: peer }, samples);
+        if let Of::Transport(write) = &self.of {
+            return write(status, samples);
+        }
+        let Some(peer) = status.peers.get(turn) else {
+            if let (Of::Senders(write), Some(strangers)) = (&self.of, &status.strangers) {
+                write(strangers, STRANGERS, samples);
             }
-            (Of::Peers(_) | Of::Members(_), None) => {}
+            return;
+        };
+        let (watched, remote) = (peer.watched.is_some(), peer.remote);
+        let (local, id) = (status.local.to_string(), peer.id.to_string());
+        let member = Member { local: &local, id: &id, status: peer };
+        match &self.of {
+            Of::Senders(write) if !watched => write(&peer.incoming, &id, samples),
+            Of::Members(write) if !watched => write(&member, samples),
+            Of::Peers(write) if !watched && !remote => write(&member, samples),
+            Of::Probed(write) if !remote => write(&member, samples),
+            _ => {}
         }
     }
 }

@@ -9,7 +9,10 @@
 //! extensions     SEQUENCE OF SEQUENCE { OID, critical BOOLEAN, OCTET STRING }
 //! ```
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use time::{Date, Month, PrimitiveDateTime, Time};
 
@@ -25,9 +28,14 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
+/// The two kinds of alternative names that etcd looks at.
+const DNS_NAME: u8 = 0x82;
+const IP_ADDRESS: u8 = 0x87;
 
 /// 2.5.4.3
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+/// 2.5.29.17
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 /// 2.5.29.19
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 /// 1.3.132.0.35
@@ -46,6 +54,15 @@ pub(crate) struct Certificate<'a> {
     pub(crate) is_authority: bool,
     /// Whether its key is on the curve P-521.
     pub(crate) is_p521: bool,
+    /// The content of its subject alternative names.
+    names: Option<&'a [u8]>,
+}
+
+/// The hosts that a certificate is for, by its subject alternative names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hosts {
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) names: Vec<String>,
 }
 
 impl<'a> Certificate<'a> {
@@ -73,7 +90,22 @@ impl<'a> Certificate<'a> {
             common_name: common_name(subject),
             is_authority: extension(rest, BASIC_CONSTRAINTS).is_some_and(is_authority),
             is_p521: expect(OBJECT_IDENTIFIER, parameters).is_some_and(|(curve, _)| curve == SECP521R1),
+            names: extension(rest, ALTERNATIVE_NAMES),
         })
+    }
+
+    /// The hosts that it is for.
+    pub(crate) fn hosts(&self) -> Hosts {
+        let mut hosts = Hosts::default();
+        let names = self.names.and_then(|names| expect(SEQUENCE, names)).map_or(&[][..], |(names, _)| names);
+        for (tag, name) in elements(names) {
+            match tag {
+                DNS_NAME => hosts.names.push(String::from_utf8_lossy(name).into_owned()),
+                IP_ADDRESS => hosts.addresses.extend(address(name)),
+                _ => {}
+            }
+        }
+        hosts
     }
 
     /// What of it rustls does not take.
@@ -136,6 +168,11 @@ fn extension<'a>(rest: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
 fn is_authority(basic_constraints: &[u8]) -> bool {
     let authority = expect(SEQUENCE, basic_constraints).and_then(|(fields, _)| expect(BOOLEAN, fields));
     authority.is_some_and(|(value, _)| value != [0])
@@ -174,7 +211,8 @@ mod tests {
 
     fn der() -> Vec<u8> {
         let key = KeyPair::generate().expect("ring makes P-256 keys");
-        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let names = ["localhost", "10.0.0.9", "::1"].map(str::to_owned);
+        let mut params = CertificateParams::new(names).expect("names");
         params.distinguished_name.push(DnType::OrganizationName, "etcd");
         params.distinguished_name.push(DnType::CommonName, "member");
         params.not_after = rcgen::date_time_ymd(2049, 12, 31);
@@ -190,6 +228,9 @@ mod tests {
         // 2049-12-31T00:00:00Z, the last year of UTCTime.
         assert_eq!(certificate.not_after, UNIX_EPOCH + Duration::from_secs(2_524_521_600));
         assert_eq!(certificate.unsupported(), None);
+        let hosts = certificate.hosts();
+        assert_eq!(hosts.names, ["localhost"]);
+        assert_eq!(hosts.addresses, ["10.0.0.9", "::1"].map(|address| address.parse::<IpAddr>().expect("one")));
     }
 
     #[test]
@@ -211,7 +252,7 @@ mod tests {
             for byte in [0x00, 0x7f, 0x80, 0x84, 0x85, 0xff] {
                 let mut broken = der.clone();
                 broken[at] = byte;
-                let _ = Certificate::read(&broken);
+                let _ = Certificate::read(&broken).map(|certificate| certificate.hosts());
             }
         }
     }

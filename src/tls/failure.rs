@@ -34,6 +34,9 @@ pub enum TlsError {
     /// The settings contradict each other.
     #[error("{0}")]
     Config(&'static str),
+    /// The cryptography in use does not go together with what we ask of it.
+    #[error("TLS: {0}")]
+    Rustls(String),
 }
 
 /// Why a handshake failed: the label `reason`.
@@ -130,6 +133,10 @@ impl HandshakeError {
     pub(crate) fn timeout(after: Duration) -> Self {
         let why = format!("handshake not done within {after:?}");
         Self { reason: HandshakeReason::Timeout, why }
+    }
+
+    pub(crate) fn no_certificate() -> Self {
+        Self { reason: HandshakeReason::NoCertificate, why: "there is no certificate to show".to_owned() }
     }
 
     pub(crate) fn not_a_name(host: &str) -> Self {

@@ -9,7 +9,7 @@ use std::{
 
 use rustls::{
     ClientConfig, Error, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    client::{Resumption, WebPkiServerVerifier},
+    client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::{CryptoProvider, ring},
     server::WebPkiClientVerifier,
     sign::{CertifiedKey, SingleCertAndKey},
@@ -17,9 +17,9 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 
 use super::{
-    TlsConfig, TlsError,
-    certificate::Certificate,
-    verifier::{Allowed, Clients, Servers, Unsupported},
+    TlsClientConfig, TlsConfig, TlsError,
+    certificate::{Certificate, Hosts},
+    verifier::{Allowed, Anyone, Clients, Servers, Unsupported},
 };
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -30,8 +30,15 @@ pub(super) struct Stamps(Vec<Option<(SystemTime, u64, u64)>>);
 
 impl Stamps {
     /// Of the files that a configuration names; a file that is not there has none.
-    pub(super) fn of(config: &TlsConfig) -> Self {
-        let files = [Some(&config.cert_file), Some(&config.key_file), config.trusted_ca_file.as_ref()];
+    pub(super) fn of(config: &Source) -> Self {
+        let files = match config {
+            Source::Member(config) => {
+                [Some(&config.cert_file), Some(&config.key_file), config.trusted_ca_file.as_ref()]
+            }
+            Source::Client(config) => {
+                [config.cert_file.as_ref(), config.key_file.as_ref(), config.trusted_ca_file.as_ref()]
+            }
+        };
         Self(files.into_iter().flatten().map(|path| stamp(path).ok()).collect())
     }
 }
@@ -45,22 +52,87 @@ fn stamp(path: &Path) -> io::Result<(SystemTime, u64, u64)> {
     Ok((file.modified()?, file.len(), inode))
 }
 
+/// Whose files they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A member's, who dials and is dialled.
+    Member(TlsConfig),
+    /// Of who dials only.
+    Client(TlsClientConfig),
+}
+
+impl Source {
+    /// Reads all files. New configurations have new session caches: no session outlives the files that it began with.
+    pub(super) fn load(&self) -> Result<Pair, TlsError> {
+        match self {
+            Self::Member(config) => Pair::load(config),
+            Self::Client(config) => Pair::load_client(config),
+        }
+    }
+
+    /// The file that stands for all of them in a line of the log.
+    pub(super) fn main_file(&self) -> &Path {
+        match self {
+            Self::Member(config) => &config.cert_file,
+            Self::Client(TlsClientConfig { cert_file, trusted_ca_file, .. }) => {
+                cert_file.as_ref().or(trusted_ca_file.as_ref()).map_or(Path::new(""), PathBuf::as_path)
+            }
+        }
+    }
+}
+
 /// A certificate with its key, ready to be used both ways.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) client: Option<Arc<ClientConfig>>,
-    pub(super) server: Arc<ServerConfig>,
-    pub(super) expiry: SystemTime,
+    /// None for who is not dialled.
+    pub(super) server: Option<Arc<ServerConfig>>,
+    /// None for who shows no certificate.
+    pub(super) expiry: Option<SystemTime>,
+    /// The hosts that the certificate is for.
+    pub(super) hosts: Hosts,
 }
 
 impl Pair {
-    /// Reads all files. New configurations have new session caches: no session outlives the files that it began with.
-    pub(super) fn load(config: &TlsConfig) -> Result<Self, TlsError> {
+    fn load_client(config: &TlsClientConfig) -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let (chain, key) = match (&config.cert_file, &config.key_file) {
+            (Some(certificate), Some(file)) => {
+                let chain = certificates(certificate)?;
+                let shown = (check_leaf(certificate, &chain)?, hosts(&chain));
+                let key = key((certificate, file), chain, &provider)?;
+                (Some(shown), Some(Arc::new(SingleCertAndKey::from(key))))
+            }
+            (None, None) => (None, None),
+            _ => return Err(TlsError::Config("a certificate and its key are given together or not at all")),
+        };
+        let builder = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS);
+        let builder = builder.map_err(|error| TlsError::Rustls(error.to_string()))?;
+        let verifier: Arc<dyn ServerCertVerifier> = match &config.trusted_ca_file {
+            _ if config.insecure_skip_verify => Arc::new(Anyone(provider.signature_verification_algorithms)),
+            Some(path) => {
+                let servers = WebPkiServerVerifier::builder_with_provider(roots(path)?, provider);
+                let authority = servers.build().map_err(|error| content(path, error))?;
+                Arc::new(Servers { authority, allowed: Allowed::default() })
+            }
+            None => return Err(TlsError::Config("a trusted CA file is needed to verify who is dialled")),
+        };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut client = match key {
+            Some(key) => builder.with_client_cert_resolver(key),
+            None => builder.with_no_client_auth(),
+        };
+        client.resumption = Resumption::in_memory_sessions(256);
+        let (expiry, hosts) = chain.unzip();
+        Ok(Self { client: Some(Arc::new(client)), server: None, expiry, hosts: hosts.unwrap_or_default() })
+    }
+
+    fn load(config: &TlsConfig) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let allowed = allowed(config)?;
         let chain = certificates(&config.cert_file)?;
-        let expiry = check_leaf(config, &chain)?;
-        let key = key(config, chain, &provider)?;
+        let (expiry, hosts) = (check_leaf(&config.cert_file, &chain)?, hosts(&chain));
+        let key = key((&config.cert_file, &config.key_file), chain, &provider)?;
         let roots = config.trusted_ca_file.as_deref().map(roots).transpose()?;
         let key = Arc::new(SingleCertAndKey::from(key));
         let server = ServerConfig::builder_with_provider(provider.clone());
@@ -80,7 +152,7 @@ impl Pair {
         };
         // As etcd's listener. Who offers nothing is served too; who offers only others gets the alert of RFC 7301.
         server.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
-        Ok(Self { client, server: Arc::new(server), expiry })
+        Ok(Self { client, server: Some(Arc::new(server)), expiry: Some(expiry), hosts })
     }
 }
 
@@ -111,8 +183,11 @@ fn allowed(config: &TlsConfig) -> Result<Allowed, TlsError> {
     Ok(Allowed { common_names: config.allowed_common_names.clone(), hostnames })
 }
 
-fn check_leaf(config: &TlsConfig, chain: &[CertificateDer<'_>]) -> Result<SystemTime, TlsError> {
-    let path = &config.cert_file;
+fn hosts(chain: &[CertificateDer<'_>]) -> Hosts {
+    chain.first().and_then(|leaf| Certificate::read(leaf)).map(|leaf| leaf.hosts()).unwrap_or_default()
+}
+
+fn check_leaf(path: &Path, chain: &[CertificateDer<'_>]) -> Result<SystemTime, TlsError> {
     let leaf = chain.first().and_then(|leaf| Certificate::read(leaf));
     let leaf = leaf.ok_or_else(|| content(path, "the first certificate cannot be read"))?;
     match leaf.unsupported() {
@@ -127,16 +202,15 @@ fn check_leaf(config: &TlsConfig, chain: &[CertificateDer<'_>]) -> Result<System
 }
 
 fn key(
-    config: &TlsConfig,
+    (cert, path): (&Path, &Path),
     chain: Vec<CertificateDer<'static>>,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
-    let path = &config.key_file;
     let key = PrivateKeyDer::from_pem_slice(&read(path)?);
     let key = key.map_err(|error| content(path, format!("no private key in PEM: {error}")))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-        Error::InconsistentKeys(_) => TlsError::Mismatch { key: path.clone(), cert: config.cert_file.clone() },
-        Error::InvalidCertificate(_) => content(&config.cert_file, error),
+        Error::InconsistentKeys(_) => TlsError::Mismatch { key: path.to_owned(), cert: cert.to_owned() },
+        Error::InvalidCertificate(_) => content(cert, error),
         error => content(path, error),
     })
 }

@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     metrics::{AttemptResult, Direction},
     telemetry::MessageSpan,
-    tls::{HANDSHAKE_TIMEOUT, HandshakeError, Tls},
+    tls::{HANDSHAKE_TIMEOUT, HandshakeError, HandshakeReason, Tls},
     transport::{
         Identity,
         io::{DeadlineIo, End, IoStatus, PeerIo, WRITE_DEADLINE},
@@ -80,6 +80,8 @@ pub(crate) struct Connection {
     pub(crate) driver: Driver,
     /// The address that answered.
     pub(crate) remote: SocketAddr,
+    /// Our own.
+    pub(crate) local: Option<SocketAddr>,
     /// What opening it took.
     pub(crate) phases: DialPhases,
     /// How it ends, and how far the writing got.
@@ -120,8 +122,17 @@ pub(crate) struct Client {
 impl Client {
     /// A client that speaks as `identity`. `dial_timeout` bounds the connecting, over all addresses of a name.
     pub(crate) fn new(identity: Arc<Identity>, tls: Option<Tls>, dial_timeout: Duration) -> Self {
+        Self::with_headers(headers_of(&identity), tls, dial_timeout)
+    }
+
+    /// A client that is nobody's: its requests do not say who asks.
+    pub(crate) fn anonymous(tls: Option<Tls>, dial_timeout: Duration) -> Self {
+        Self::with_headers(HeaderMap::new(), tls, dial_timeout)
+    }
+
+    fn with_headers(headers: HeaderMap, tls: Option<Tls>, dial_timeout: Duration) -> Self {
         Self {
-            headers: headers_of(&identity),
+            headers,
             tls,
             dial_timeout,
             resolver: Resolver::new(),
@@ -147,6 +158,7 @@ impl Client {
         let begin = Instant::now();
         let (stream, address) = self.connect(&addresses, url.port()).await?;
         phases.connect = begin.elapsed();
+        let local = stream.local_addr().ok();
         let io = IoStatus::new(WRITE_DEADLINE);
         let stream = DeadlineIo::new(stream, io.clone());
         let stream = match tls {
@@ -162,7 +174,7 @@ impl Client {
         http.max_buf_size(READ_BUFFER);
         let (sender, driver) =
             http.handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http { address, error })?;
-        Ok(Connection { sender, driver: driver.fuse(), remote: address, phases, io })
+        Ok(Connection { sender, driver: driver.fuse(), remote: address, local, phases, io })
     }
 
     async fn addresses(&self, url: &PeerUrl, phases: &mut DialPhases) -> Result<Arc<[IpAddr]>, DialError> {
@@ -264,6 +276,15 @@ impl Client {
             }
             _ => AttemptResult::Unreachable,
         }
+    }
+
+    /// Why a connection over TLS may have ended before its first answer, without a word: see [`Tls::refused_names`].
+    /// Counts it as a handshake that failed.
+    pub(crate) fn refused_in_silence(&self, connection: &Connection) -> Option<String> {
+        let tls = self.tls.as_ref().filter(|_| connection.phases.tls.is_some())?;
+        let why = tls.refused_names(connection.local?.ip())?;
+        tls.note_failure(Direction::Out, HandshakeReason::Name);
+        Some(format!("TLS with {}: {why}", connection.remote))
     }
 
     fn keep(&self, url: &PeerUrl, mut connection: Connection) {

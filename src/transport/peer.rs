@@ -340,6 +340,7 @@ impl Peer {
             outgoing: self.outbox.ledger(),
             incoming: self.inbox.ledger(),
             link,
+            watched: None,
         }
     }
 }

@@ -15,17 +15,14 @@ use crate::{
     wire::headers,
 };
 
-mod probe;
+pub(crate) mod clock;
+pub(crate) mod probe;
 
+use clock::Clock;
 use probe::{Failure, Probe};
 
 /// So many failed probes in a row, while nothing was read either, end a peer's streams.
 const FAILURES_TO_RESET: usize = 3;
-/// From what difference on the log says that clocks differ, in seconds (etcd's `rafthttp.monitorProbingStatus`).
-const CLOCKS_DIFFER: f64 = 1.0;
-/// Below which it says that they no longer do: one that hovers about the edge is no news.
-const CLOCKS_AGREE: f64 = 0.9;
-
 /// How often peers are probed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProbeConfig {
@@ -58,13 +55,12 @@ pub(crate) struct Prober {
     probe: Probe,
     /// When the last failures in a row began, [`FAILURES_TO_RESET`] at most.
     failures: VecDeque<Instant>,
-    /// Whether the peer's clock was last found to be another.
-    clock_differs: bool,
+    clock: Clock,
 }
 
 impl Prober {
     pub(crate) fn new(peer: Arc<Peer>) -> Self {
-        Self { peer, probe: Probe::default(), failures: VecDeque::new(), clock_differs: false }
+        Self { peer, probe: Probe::default(), failures: VecDeque::new(), clock: Clock::default() }
     }
 
     pub(crate) async fn run(mut self) {
@@ -99,9 +95,7 @@ impl Prober {
         });
         match &outcome.result {
             Ok(measured) => {
-                let bound = if self.clock_differs { CLOCKS_AGREE } else { CLOCKS_DIFFER };
-                let differs = measured.clock_offset().abs() > bound;
-                if std::mem::replace(&mut self.clock_differs, differs) != differs {
+                if let Some(differs) = self.clock.news(measured.clock_offset()) {
                     self.peer.shared.events.clock(self.peer.id, measured.clock_offset(), differs);
                 }
                 self.failures.clear();

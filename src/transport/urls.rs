@@ -185,6 +185,11 @@ impl UrlPicker {
         self.lock().urls.contains(url)
     }
 
+    /// Whether there is none: of a member that is only watched.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().urls.is_empty()
+    }
+
     /// All of them.
     pub(crate) fn all(&self) -> Vec<PeerUrl> {
         self.lock().urls.clone()

@@ -159,7 +159,7 @@ impl TestMember {
             assert!(peer.outgoing.balances(), "{}: to {}: {:?}", self.id, peer.id, peer.outgoing);
             assert!(peer.incoming.balances(), "{}: from {}: {:?}", self.id, peer.id, peer.incoming);
         }
-        assert!(self.transport.status().strangers.balances());
+        assert!(self.transport.status().strangers.is_some_and(|strangers| strangers.balances()));
     }
 
     pub async fn stop(self) {

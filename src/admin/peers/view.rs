@@ -9,10 +9,10 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    id::MemberId,
+    id::{ClusterId, MemberId},
     metrics::{AttemptResult, Channel, Direction, Incoming, KINDS, Link, LossReason, Outgoing, Snapshots, kind_label},
     tls::TlsStatus,
-    transport::status::PeerStatus,
+    transport::status::{self, PeerStatus},
     wire::probing::Sight,
 };
 
@@ -48,6 +48,17 @@ pub(super) struct Peer<'a> {
     snapshots: Ways<SnapshotCounts>,
     view: Option<View>,
     last_error: Option<LastError<'a>>,
+    watched: Option<Watched>,
+}
+
+#[derive(Serialize)]
+struct Watched {
+    cluster: Option<ClusterId>,
+    foreign: Option<bool>,
+    version: Option<String>,
+    cluster_version: Option<String>,
+    learner: bool,
+    started: bool,
 }
 
 #[derive(Serialize)]
@@ -212,6 +223,19 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
         },
         view: link.view.as_ref().map(|(time, sights)| view(*time, sights)),
         last_error: link.last_error.as_ref().map(|(time, error)| LastError { time: rfc3339(*time), error }),
+        watched: status.watched.as_ref().map(watched),
+    }
+}
+
+fn watched(watched: &status::Watched) -> Watched {
+    let status::Watched { cluster, is_foreign, version, cluster_version, is_learner, is_started } = watched;
+    Watched {
+        cluster: *cluster,
+        foreign: *is_foreign,
+        version: version.map(|version| version.to_string()),
+        cluster_version: cluster_version.map(|version| version.to_string()),
+        learner: *is_learner,
+        started: *is_started,
     }
 }
 
@@ -232,7 +256,8 @@ fn view(time: SystemTime, sights: &[Sight]) -> View {
 fn streams(status: &PeerStatus) -> Vec<Stream> {
     let last_frames = [status.incoming.last_frame, status.outgoing.last_frame];
     let mut streams = Vec::new();
-    for (index, ways) in status.link.stream_up.iter().enumerate().filter(|_| !status.remote) {
+    for (index, ways) in status.link.stream_up.iter().enumerate().filter(|_| !status.remote && status.watched.is_none())
+    {
         for ((direction, up), last_frame) in Direction::ALL.iter().zip(ways).zip(last_frames) {
             streams.push(Stream {
                 channel: Channel::ALL[index].label(),

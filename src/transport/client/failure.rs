@@ -40,7 +40,7 @@ pub(crate) enum DialError {
         error: HandshakeError,
     },
     /// `https`, and we have nothing to verify the peer by.
-    #[error("{0} needs TLS: no certificate and trusted CA are configured")]
+    #[error("{0} needs TLS: no trusted CA is configured to verify it by")]
     NoTls(PeerUrl),
     /// The HTTP connection could not be set up.
     #[error("HTTP with {address}: {error}")]

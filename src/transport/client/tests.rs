@@ -398,7 +398,7 @@ async fn a_peer_that_refuses_our_certificate_fails_by_tls() {
 #[tokio::test]
 async fn https_without_certificates_is_refused_before_anything_is_dialled() {
     let error = client().dial(&"https://n1:2380".parse().expect("a URL")).await.err().expect("no TLS");
-    assert_eq!(error.to_string(), "https://n1:2380 needs TLS: no certificate and trusted CA are configured");
+    assert_eq!(error.to_string(), "https://n1:2380 needs TLS: no trusted CA is configured to verify it by");
     assert_eq!(error.attempt_result(), AttemptResult::Tls);
 }
 

@@ -1,7 +1,10 @@
 //! Probes of one member, one after the other over a connection that is kept warm. Knows nothing of peers: a peer's
 //! prober stands on it, and so does who watches from outside.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, response};
@@ -82,6 +85,15 @@ enum NoReply {
     Failed(Failure),
 }
 
+/// What is asked.
+struct Question<'a> {
+    path: &'a str,
+    /// Beside those of the client.
+    headers: &'a HeaderMap,
+    /// The most that an answer may have.
+    bytes: usize,
+}
+
 impl Probe {
     /// Asks once, on the kept connection or on one to the URL that is picked; the dial counts towards `timeout`. The
     /// request carries `headers` beside those of the client.
@@ -92,12 +104,9 @@ impl Probe {
         timeout: Duration,
         headers: &HeaderMap,
     ) -> Outcome {
-        let deadline = Instant::now() + timeout;
-        let kept = self.warm.take().filter(|warm| urls.has(&warm.url)).and_then(Warm::usable);
-        let url = kept.as_ref().map_or_else(|| urls.pick(), |warm| warm.url.clone());
-        let mut dial = None;
-        let asked = timeout_at(deadline, self.exchange(kept, &url, client, headers, &mut dial)).await;
-        let result = asked.unwrap_or_else(|_| Err(Failure::timeout(timeout))).and_then(Measured::read);
+        let question = Question { path: headers::RAFT_PROBING, headers, bytes: ANSWER_BYTES };
+        let (url, dial, reply) = self.request(client, urls, timeout, question).await;
+        let result = reply.and_then(Measured::read);
         if result.is_err() {
             // Whatever went wrong on this connection, the next probe begins with a new one.
             self.warm = None;
@@ -105,17 +114,44 @@ impl Probe {
         Outcome { url, dial, result }
     }
 
+    /// Asks for something else in the same way: an answer of at most `bytes`, whatever its status.
+    pub(crate) async fn get(
+        &mut self,
+        client: &Client,
+        urls: &UrlPicker,
+        timeout: Duration,
+        (path, bytes): (&str, usize),
+    ) -> Result<Reply, Failure> {
+        let headers = HeaderMap::new();
+        self.request(client, urls, timeout, Question { path, headers: &headers, bytes }).await.2
+    }
+
+    async fn request(
+        &mut self,
+        client: &Client,
+        urls: &UrlPicker,
+        timeout: Duration,
+        question: Question<'_>,
+    ) -> (PeerUrl, Option<DialPhases>, Result<Reply, Failure>) {
+        let deadline = Instant::now() + timeout;
+        let kept = self.warm.take().filter(|warm| urls.has(&warm.url)).and_then(Warm::usable);
+        let url = kept.as_ref().map_or_else(|| urls.pick(), |warm| warm.url.clone());
+        let mut dial = None;
+        let reply = timeout_at(deadline, self.exchange(kept, &url, client, &question, &mut dial)).await;
+        let reply = reply.unwrap_or_else(|_| Err(Failure::timeout(timeout)));
+        (url, dial, reply)
+    }
+
     async fn exchange(
         &mut self,
         kept: Option<Box<Warm>>,
         url: &PeerUrl,
         client: &Client,
-        headers: &HeaderMap,
+        question: &Question<'_>,
         dial: &mut Option<DialPhases>,
     ) -> Result<Reply, Failure> {
-        let get = |warm: Box<Warm>| warm.get(client, headers::RAFT_PROBING, headers, ANSWER_BYTES);
         if let Some(warm) = kept {
-            match get(warm).await {
+            match warm.get(client, question).await {
                 // Not a failure of the member's yet: it may close what is idle.
                 Err(NoReply::Closed(_)) => {}
                 outcome => return self.keep(outcome),
@@ -123,8 +159,8 @@ impl Probe {
         }
         let connection = client.dial(url).await?;
         *dial = Some(connection.phases);
-        let outcome = get(Box::new(Warm { url: url.clone(), connection, used: None })).await;
-        self.keep(outcome)
+        let fresh = Box::new(Warm { url: url.clone(), connection, used: None });
+        self.keep(fresh.get(client, question).await)
     }
 
     fn keep(&mut self, outcome: Result<(Box<Warm>, Reply), NoReply>) -> Result<Reply, Failure> {
@@ -141,32 +177,58 @@ impl Warm {
         (fresh && is_idle(&mut self.connection)).then_some(self)
     }
 
-    /// Asks for `path`, and returns with its answer, of at most `bytes`. A connection that failed is gone.
-    async fn get(
-        mut self: Box<Self>,
-        client: &Client,
-        path: &str,
-        headers: &HeaderMap,
-        bytes: usize,
-    ) -> Result<(Box<Self>, Reply), NoReply> {
-        let is_first = self.used.is_none();
-        let Connection { sender, driver, .. } = &mut self.connection;
+    /// Asks, and returns with the answer. A connection that failed is gone.
+    async fn get(mut self: Box<Self>, client: &Client, question: &Question<'_>) -> Result<(Box<Self>, Reply), NoReply> {
+        let Question { path, headers, bytes } = *question;
         let mut request = client.request(Method::GET, &self.url, path).body(empty());
         if let Ok(request) = &mut request {
             request.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         let request = request.map_err(|error| NoReply::Failed(Failure::broken(error.to_string())))?;
         let (asked, start) = (OffsetDateTime::now_utc(), Instant::now());
+        let Connection { sender, driver, .. } = &mut self.connection;
         let reply = drive(driver, async {
-            let answer = sender.send_request(request).await.map_err(|error| no_head(client, is_first, &error))?;
+            let answer = sender.send_request(request).await.map_err(Broken::Head)?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, bytes).collect().await.map_err(|error| no_body(&*error))?;
+            let body = Limited::new(body, bytes).collect().await.map_err(Broken::Body)?;
             Ok(Reply { head, body: body.to_bytes(), round_trip: start.elapsed(), asked })
         });
-        let reply = reply.await?;
-        self.used = Some(Instant::now());
-        Ok((self, reply))
+        match reply.await {
+            Ok(reply) => {
+                self.used = Some(Instant::now());
+                Ok((self, reply))
+            }
+            Err(Broken::Head(error)) => Err(self.no_head(client, &error)),
+            Err(Broken::Body(error)) => Err(no_body(&*error)),
+        }
     }
+
+    fn no_head(&self, client: &Client, error: &hyper::Error) -> NoReply {
+        let failed = |result, why, there| NoReply::Failed(Failure { result, why, there });
+        if error.is_parse() {
+            return failed(
+                ProbeResult::Body,
+                format!("answered in something else than HTTP: {}", innermost(error)),
+                true,
+            );
+        }
+        let why = format!("not answered: {}", innermost(error));
+        if self.used.is_none() {
+            if client.first_request_failed(error) == AttemptResult::Tls {
+                return failed(ProbeResult::Tls, why, false);
+            }
+            if let Some(why) = client.refused_in_silence(&self.connection) {
+                return failed(ProbeResult::Tls, why, false);
+            }
+        }
+        NoReply::Closed(Failure::broken(why))
+    }
+}
+
+/// What broke a connection, and when.
+enum Broken {
+    Head(hyper::Error),
+    Body(Box<dyn Error + Send + Sync>),
 }
 
 impl Measured {
@@ -194,7 +256,7 @@ impl Failure {
     }
 
     fn timeout(after: Duration) -> Self {
-        Self { result: ProbeResult::Timeout, why: format!("no answer to a probe within {after:?}"), there: false }
+        Self { result: ProbeResult::Timeout, why: format!("no answer within {after:?}"), there: false }
     }
 }
 
@@ -211,24 +273,12 @@ impl NoReply {
     }
 }
 
-fn no_head(client: &Client, is_first: bool, error: &hyper::Error) -> NoReply {
-    let why = format!("probe not answered: {}", innermost(error));
-    if error.is_parse() {
-        let why = format!("answered in something else than HTTP: {}", innermost(error));
-        return NoReply::Failed(Failure { result: ProbeResult::Body, why, there: true });
-    }
-    match is_first.then(|| client.first_request_failed(error)) {
-        Some(AttemptResult::Tls) => NoReply::Failed(Failure { result: ProbeResult::Tls, why, there: false }),
-        _ => NoReply::Closed(Failure::broken(why)),
-    }
-}
-
-fn no_body(error: &(dyn std::error::Error + Send + Sync + 'static)) -> NoReply {
+fn no_body(error: &(dyn Error + Send + Sync + 'static)) -> NoReply {
     NoReply::Failed(if error.is::<LengthLimitError>() {
-        let why = "answer longer than a probe's can be".to_owned();
+        let why = "answered without end: more than such an answer can have".to_owned();
         Failure { result: ProbeResult::Body, why, there: true }
     } else {
-        Failure::broken(format!("probe's answer not read: {}", innermost(error)))
+        Failure::broken(format!("answer not read: {}", innermost(error)))
     })
 }
 

@@ -1,0 +1,98 @@
+//! The flags of the certificates of who dials members and is not one, named as etcdctl's.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rafthttp::{PeerUrl, Tls, TlsClientConfig};
+
+use super::{BadFlag, Failure};
+
+/// Certificates towards members on https.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ClientTls {
+    /// CAs of the members' certificates, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+
+    /// Certificate to show to members that ask for one, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+
+    /// Its private key, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+
+    /// Take whoever answers for the member, without looking at its certificate.
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+}
+
+impl ClientTls {
+    /// Reads the certificates; none when none are given and no URL needs them.
+    pub(crate) fn load(self, urls: &[PeerUrl]) -> Result<Option<Tls>, Failure> {
+        let config = self.config(urls)?;
+        config.map(Tls::load_client).transpose().map_err(Failure::failed)
+    }
+
+    fn config(self, urls: &[PeerUrl]) -> Result<Option<TlsClientConfig>, BadFlag> {
+        let Self { cacert, cert, key, insecure_skip_tls_verify } = self;
+        match (&cert, &key) {
+            (Some(cert), None) => return Err(BadFlag::new("cert", cert.display(), "expected --key beside it")),
+            (None, Some(key)) => return Err(BadFlag::new("key", key.display(), "expected --cert beside it")),
+            _ => {}
+        }
+        if cacert.is_none() && !insecure_skip_tls_verify {
+            if let Some(cert) = &cert {
+                let expected = "expected --cacert beside it, or --insecure-skip-tls-verify";
+                return Err(BadFlag::new("cert", cert.display(), expected));
+            }
+            if let Some(url) = urls.iter().find(|url| url.is_tls()) {
+                return Err(BadFlag::argument(
+                    "URL",
+                    url,
+                    "expected --cacert beside it, or --insecure-skip-tls-verify",
+                ));
+            }
+            return Ok(None);
+        }
+        Ok(Some(TlsClientConfig {
+            cert_file: cert,
+            key_file: key,
+            trusted_ca_file: cacert,
+            insecure_skip_verify: insecure_skip_tls_verify,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(cacert: Option<&str>, cert: Option<&str>, key: Option<&str>, skip: bool) -> ClientTls {
+        let path = |text: Option<&str>| text.map(PathBuf::from);
+        ClientTls { cacert: path(cacert), cert: path(cert), key: path(key), insecure_skip_tls_verify: skip }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused_and_named() {
+        let https = PeerUrl::list("http://a:1,https://b:2").unwrap();
+        for (flags, word) in [
+            (flags(Some("ca"), Some("c"), None, false), "--cert"),
+            (flags(Some("ca"), None, Some("k"), false), "--key"),
+            (flags(None, Some("c"), Some("k"), false), "--cacert"),
+            (flags(None, None, None, false), "https://b:2"),
+        ] {
+            let said = flags.config(&https).expect_err(word).to_string();
+            assert!(said.contains(word), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_ca_or_no_verification_will_do_and_http_needs_nothing() {
+        let (http, https) = (PeerUrl::list("http://a:1").unwrap(), PeerUrl::list("https://a:1").unwrap());
+        assert_eq!(flags(None, None, None, false).config(&http), Ok(None));
+        assert!(flags(Some("ca"), None, None, false).config(&https).is_ok_and(|config| config.is_some()));
+        let config = flags(None, Some("c"), Some("k"), true).config(&https).unwrap().unwrap();
+        assert!(config.insecure_skip_verify && config.cert_file.is_some());
+    }
+}

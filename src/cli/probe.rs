@@ -1,0 +1,139 @@
+//! `rafthttp probe`: the members of a cluster, watched from outside.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use prometheus::Registry;
+use rafthttp::{PeerUrl, WatchConfig, metrics::trace_collector, telemetry::Telemetry};
+
+use super::{BadFlag, Failure, Stop, client_tls::ClientTls, listen::listen};
+use crate::{
+    config::{self, HttpUrl},
+    probe,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rafthttp probe --once http://10.0.0.1:2380          a table, and an exit status
+  rafthttp probe http://10.0.0.1:2380,http://10.0.0.2:2380
+                                                      metrics on http://127.0.0.1:9379/metrics, a page on /
+  rafthttp probe --once -o json http://10.0.0.1:2380 | jq '.members[] | select(.error)'
+  rafthttp probe --once https://127.0.0.1:2380 \\
+    --cacert /etc/kubernetes/pki/etcd/ca.crt \\
+    --cert /etc/kubernetes/pki/etcd/peer.crt --key /etc/kubernetes/pki/etcd/peer.key
+                                                      on a control plane node that kubeadm made
+
+With --once the exit status is 0 when every URL of every member is reachable, in the same cluster, and its clock within
+a second of ours; else 1. Bad flags: 2.";
+
+/// Watch the members of any etcd or rafthttp cluster from outside: who is reachable, how far, with what clock and version.
+///
+/// The members are found by GET /members of the URLs that are given, and followed as they change: the URLs are only
+/// asked again when no member that is known answers. Nothing is written and no raft message is sent.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+pub(crate) struct Flags {
+    /// Peer URLs of members (port 2380, not the clients' 2379); one that answers is enough.
+    #[arg(value_name = "URL", value_delimiter = ',', required = true)]
+    urls: Vec<PeerUrl>,
+
+    /// Ask every URL of every member once, print what they answered, and end.
+    #[arg(long)]
+    once: bool,
+
+    /// How --once prints it [default: table]
+    #[arg(long, short, value_name = "FORMAT", value_enum, requires = "once")]
+    output: Option<Output>,
+
+    #[command(flatten)]
+    tls: ClientTls,
+
+    /// How often each member is probed.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::duration)]
+    interval: Duration,
+
+    /// How long a probe may take; shorter than the interval, unless --once.
+    #[arg(long, value_name = "DURATION", default_value = "700ms", value_parser = config::duration)]
+    timeout: Duration,
+
+    /// Where /metrics, /livez, /readyz, /health, /api/peers, /api/events and the page are served; plain HTTP.
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:9379")]
+    listen_metrics_urls: Vec<HttpUrl>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
+impl Flags {
+    pub(crate) async fn run(self, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
+        self.check()?;
+        let tls = self.tls.load(&self.urls)?;
+        let config = WatchConfig { seeds: self.urls, tls, interval: self.interval, timeout: self.timeout };
+        if self.once {
+            let survey = stop.token().run_until_cancelled(rafthttp::survey(config)).await;
+            let survey = survey.ok_or_else(|| Failure::failed("told to stop before it was done"))?;
+            return probe::report(&survey, self.output.unwrap_or_default() == Output::Json).map_err(Failure::failed);
+        }
+        let listeners = listen("listen-metrics-urls", &self.listen_metrics_urls)?;
+        let registry = Registry::new();
+        if let Some(exported) = telemetry.export_status() {
+            registry.register(trace_collector(exported)).map_err(Failure::failed)?;
+        }
+        probe::watch(config, listeners, registry, stop.token()).await.map_err(Failure::failed)
+    }
+
+    /// What a flag's own value does not tell.
+    fn check(&self) -> Result<(), BadFlag> {
+        let text = |duration| humantime::format_duration(duration).to_string();
+        if self.timeout.is_zero() {
+            return Err(BadFlag::new("timeout", text(self.timeout), "expected more than nothing"));
+        }
+        if !self.once && self.timeout >= self.interval {
+            let expected = format!("expected less than --interval {}", text(self.interval));
+            return Err(BadFlag::new("timeout", text(self.timeout), expected));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn flags(line: &str) -> Result<Flags, clap::Error> {
+        Line::try_parse_from(["probe"].into_iter().chain(line.split_whitespace())).map(|line| line.flags)
+    }
+
+    #[test]
+    fn several_urls_stand_beside_each_other_or_with_commas() {
+        for line in ["http://a:1 http://b:2", "http://a:1,http://b:2"] {
+            assert_eq!(flags(line).unwrap().urls, PeerUrl::list("http://a:1,http://b:2").unwrap());
+        }
+        assert!(flags("--once").is_err());
+    }
+
+    #[test]
+    fn a_probe_is_shorter_than_the_interval_unless_there_is_only_one() {
+        assert!(flags("http://a:1 --interval 500ms").unwrap().check().is_err());
+        assert_eq!(flags("http://a:1 --once --timeout 5s").unwrap().check(), Ok(()));
+        assert!(flags("http://a:1 --once --timeout 0s").unwrap().check().is_err());
+    }
+
+    #[test]
+    fn a_format_is_for_one_look() {
+        assert!(flags("http://a:1 -o json").is_err());
+        assert_eq!(flags("http://a:1 --once -o json").unwrap().output, Some(Output::Json));
+    }
+}

@@ -1,0 +1,83 @@
+//! `probe`: what the watch finds, printed once or served.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    net::TcpListener,
+    sync::Arc,
+};
+
+use prometheus::Registry;
+use rafthttp::{
+    Survey, Watch, WatchConfig,
+    admin::{About, Admin},
+    metrics::Options,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::serving::Serving;
+
+mod table;
+
+/// What one look found that is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProbeError {
+    /// Nobody told who the members are.
+    #[error("no URL told who the members are: {0}")]
+    NoMembers(String),
+    /// Some members are not well.
+    #[error("{0}")]
+    Unwell(String),
+    /// Standard output takes nothing.
+    #[error("standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Prints a survey. An error says what is not as it should be.
+pub(crate) fn report(survey: &Survey, json: bool) -> Result<(), ProbeError> {
+    let text = if json { table::json(survey) } else { table::table(survey) };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Who reads no further knows enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    let said: Vec<String> =
+        survey.seeds.iter().map(|(seed, why)| format!("{seed}: {}", table::printable(why))).collect();
+    if survey.cluster.is_none() {
+        return Err(ProbeError::NoMembers(said.join("; ")));
+    }
+    for said in said {
+        eprintln!("rafthttp: {said}");
+    }
+    if survey.is_well() { Ok(()) } else { Err(ProbeError::Unwell(table::summary(survey))) }
+}
+
+/// Watches and serves until told to stop.
+pub(crate) async fn watch(
+    config: WatchConfig,
+    listeners: Vec<TcpListener>,
+    registry: Registry,
+    stop: &CancellationToken,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let addresses: Vec<String> =
+        listeners.iter().filter_map(|listener| Some(format!("http://{}", listener.local_addr().ok()?))).collect();
+    let watch = Watch::start(config);
+    let (status, health) = (watch.clone(), watch.clone());
+    let serving = Serving::start(
+        listeners,
+        Admin {
+            registry,
+            transport: Some(Arc::new(move || status.status())),
+            events: Some(watch.events().clone()),
+            // etcd's own names are etcd's to say.
+            options: Options { etcd: false },
+            about: Arc::new(|| About { name: "probe".to_owned(), raft: None }),
+            health: Arc::new(move || health.health()),
+        },
+    )?;
+    tracing::info!(urls = ?addresses, "watching; metrics are served");
+    stop.cancelled().await;
+    watch.stop().await;
+    serving.stop().await;
+    Ok(())
+}

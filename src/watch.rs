@@ -1,0 +1,99 @@
+//! Members watched from outside: found by `GET /members`, probed, neither written to nor heard. For who is no member of
+//! their cluster.
+//!
+//! [`Watch`] goes on until it is stopped and follows the membership; its status is the source of `/metrics` and
+//! `/api/peers`, as a transport's. [`survey`] looks once.
+//!
+//! ```text
+//!  seeds ─▶ follow ─ GET /members ─┐
+//!                                  ▼
+//!                                Book: which list of members is believed ─▶ a Target each, added, updated, removed
+//!                                  ▲                                            │
+//!                                  └── GET /members, /version ◀── Watcher ──▶ GET /raft/probing ──▶ Link
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    admin::{Check, Health},
+    telemetry::Events,
+    tls::Tls,
+    transport::{status::TransportStatus, urls::PeerUrl},
+};
+
+mod book;
+mod hub;
+mod members;
+mod survey;
+mod target;
+mod watcher;
+
+use hub::Hub;
+pub use survey::{Survey, SurveyRow, survey};
+
+/// Whom to watch, and how.
+#[derive(Clone, Debug)]
+pub struct WatchConfig {
+    /// Peer URLs of which one at least answers `GET /members`. Default: none, and nobody is found.
+    pub seeds: Vec<PeerUrl>,
+    /// Certificates for members on `https`. Default: none, and such members cannot be dialled.
+    pub tls: Option<Tls>,
+    /// Between the starts of two probes of a member, ± 10 %. Default: 1 s.
+    pub interval: Duration,
+    /// For each request, its dial included. Default: 700 ms.
+    pub timeout: Duration,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { seeds: Vec::new(), tls: None, interval: Duration::from_secs(1), timeout: Duration::from_millis(700) }
+    }
+}
+
+/// A watch that is kept. Cheap to clone: every clone is the same watch, which ends when it is stopped, or when its last
+/// clone is dropped.
+#[derive(Clone)]
+pub struct Watch {
+    hub: Arc<Hub>,
+    _ends: Arc<tokio_util::sync::DropGuard>,
+}
+
+impl Watch {
+    /// Begins to watch, on the tokio runtime that this is called in.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(config: WatchConfig) -> Self {
+        let hub = Hub::new(config);
+        hub.spawn(hub::follow_seeds(Arc::downgrade(&hub), hub.stop.clone()));
+        Self { _ends: Arc::new(hub.stop.clone().drop_guard()), hub }
+    }
+
+    /// The state of every member, as a transport tells that of its peers: `local` is 0, and every peer is
+    /// [watched](crate::Watched).
+    pub fn status(&self) -> TransportStatus {
+        self.hub.status()
+    }
+
+    /// The last transitions.
+    pub fn events(&self) -> &Events {
+        &self.hub.events
+    }
+
+    /// One check, `members`: whether a seed has told who the members are.
+    pub fn health(&self) -> Health {
+        let members = match self.hub.cluster() {
+            Some(_) => Check::ok("members"),
+            None => Check::failed("members", "no seed has told yet who the members are"),
+        };
+        Health { live: Vec::new(), ready: vec![members] }
+    }
+
+    /// Ends every connection and every task; returns when none is left.
+    pub async fn stop(&self) {
+        self.hub.stop.cancel();
+        self.hub.client.stop().await;
+        self.hub.tasks.close();
+        self.hub.tasks.wait().await;
+    }
+}

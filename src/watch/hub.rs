@@ -1,0 +1,248 @@
+//! What all watchers share: the client, the book of members, and the targets that follow from it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    WatchConfig,
+    book::Book,
+    members::{Fault, List, MEMBERS_BYTES, Told},
+    target::Target,
+    watcher::Watcher,
+};
+use crate::{
+    id::{ClusterId, MemberId},
+    telemetry::Events,
+    tls::Tls,
+    transport::{
+        client::Client,
+        prober::probe::Probe,
+        status::TransportStatus,
+        urls::{PeerUrl, UrlPicker},
+    },
+    wire::headers,
+};
+
+/// Requests for the list of members in a second, of all members together. A cluster of ten answers each second; of a
+/// thousand, some thirty are heard in the time that a vote counts.
+const MEMBERS_PER_SECOND: u32 = 10;
+/// Members tell the same list again and again, and rarely more than one.
+const READ_LISTS: usize = 4;
+/// The seed's vote in the book: no member has this ID.
+const SEED: MemberId = MemberId(0);
+
+pub(super) struct Hub {
+    pub(super) client: Client,
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    pub(super) events: Events,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    seeds: Vec<PeerUrl>,
+    tls: Option<Tls>,
+    started: SystemTime,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    book: Book,
+    targets: BTreeMap<MemberId, Arc<Target>>,
+    /// The lists that were read last, by the hash of their text.
+    read: VecDeque<(u128, Arc<List>)>,
+}
+
+impl Hub {
+    pub(super) fn new(config: WatchConfig) -> Arc<Self> {
+        let WatchConfig { seeds, tls, interval, timeout } = config;
+        let events = Events::default();
+        if let Some(tls) = &tls {
+            tls.tell(&events);
+        }
+        Arc::new(Self {
+            client: Client::anonymous(tls.clone(), timeout),
+            interval,
+            timeout,
+            events,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            seeds,
+            tls,
+            started: SystemTime::now(),
+            state: Mutex::default(),
+        })
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cluster that is watched; none until a seed has told.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.state().book.cluster
+    }
+
+    /// Over how long first probes are spread.
+    pub(super) fn spread(&self) -> Duration {
+        let targets = u32::try_from(self.state().targets.len()).unwrap_or(u32::MAX);
+        Duration::from_millis(10).saturating_mul(targets).min(self.interval)
+    }
+
+    /// How often each member is asked who the members are.
+    pub(super) fn members_every(&self) -> Duration {
+        let targets = u32::try_from(self.state().targets.len()).unwrap_or(u32::MAX);
+        (Duration::from_secs(1) / MEMBERS_PER_SECOND).saturating_mul(targets).max(self.interval)
+    }
+
+    /// How long a vote counts.
+    fn fresh(&self) -> Duration {
+        (self.interval * 3 + self.timeout).max(Duration::from_secs(3))
+    }
+
+    /// A member of the cluster told who its members are.
+    pub(super) fn told(self: &Arc<Self>, by: MemberId, cluster: ClusterId, body: &Bytes) -> Result<(), Fault> {
+        let list = self.read(body)?;
+        let mut state = self.state();
+        if by != SEED && !state.targets.contains_key(&by) {
+            // It was removed while it answered.
+            return Ok(());
+        }
+        state.book.cluster.get_or_insert(cluster);
+        if let Some(list) = state.book.vote(by, list, Instant::now(), self.fresh()) {
+            self.adopt(&mut state, &list);
+        }
+        Ok(())
+    }
+
+    /// The list of a body; those that were read of late are not read again.
+    fn read(&self, body: &Bytes) -> Result<Arc<List>, Fault> {
+        let hash = xxhash_rust::xxh3::xxh3_128(body);
+        let known = self.state().read.iter().find(|(known, _)| *known == hash).map(|(_, list)| list.clone());
+        if let Some(list) = known {
+            return Ok(list);
+        }
+        let list = List::parse(body)?;
+        let mut state = self.state();
+        if state.read.len() >= READ_LISTS {
+            state.read.pop_front();
+        }
+        state.read.push_back((hash, list.clone()));
+        Ok(list)
+    }
+
+    /// A member does not answer, or not as one of the cluster.
+    pub(super) fn silent(self: &Arc<Self>, member: MemberId) {
+        let mut state = self.state();
+        if let Some(list) = state.book.withdraw(member) {
+            self.adopt(&mut state, &list);
+        }
+    }
+
+    /// Whether seeds have to be asked: no member has told a list of late.
+    fn needs_seeds(&self) -> bool {
+        !self.state().book.is_told(Instant::now(), self.fresh())
+    }
+
+    /// Makes the targets those of a list.
+    fn adopt(self: &Arc<Self>, state: &mut State, list: &List) {
+        let gone = |id: &MemberId| list.members.binary_search_by_key(id, |member| member.id).is_err();
+        for (id, target) in state.targets.extract_if(.., |id, _| gone(id)) {
+            target.stop.cancel();
+            state.book.forget(id);
+            self.events.peer_removed(id);
+        }
+        for listed in &list.members {
+            if let Some(target) = state.targets.get(&listed.id) {
+                if target.update(listed) {
+                    self.events.peer_updated(listed.id, &listed.urls);
+                }
+                continue;
+            }
+            let target = Arc::new(Target::new(listed, self.stop.child_token()));
+            state.targets.insert(listed.id, target.clone());
+            self.events.peer_added(listed.id, &listed.urls);
+            self.spawn(Watcher::new(self.clone(), target).run());
+        }
+    }
+
+    pub(super) fn status(&self) -> TransportStatus {
+        let (cluster, targets) = {
+            let state = self.state();
+            (state.book.cluster, state.targets.values().cloned().collect::<Vec<_>>())
+        };
+        TransportStatus {
+            cluster,
+            started: Some(self.started),
+            probe: Some((self.interval, self.timeout)),
+            peers: targets.iter().map(|target| target.status()).collect(),
+            tls: self.tls.as_ref().map(Tls::status),
+            ..TransportStatus::default()
+        }
+    }
+}
+
+/// Asks the seeds who the members are, until one tells; and again when no member that is known does any more.
+pub(super) async fn follow_seeds(hub: Weak<Hub>, stop: CancellationToken) {
+    let mut said = BTreeMap::new();
+    loop {
+        let Some(hub) = hub.upgrade() else { return };
+        let interval = hub.interval;
+        let ask = async {
+            if hub.needs_seeds() {
+                ask_seeds(&hub, &mut said).await;
+            }
+        };
+        if stop.run_until_cancelled(ask).await.is_none() {
+            return;
+        }
+        drop(hub);
+        if stop.run_until_cancelled(sleep(interval)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// All at once; the first of them, as they were given, that answers for the cluster is believed. What is wrong with one
+/// is logged when it changes.
+async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Fault>) {
+    let answers = join_all(hub.seeds.iter().map(|seed| ask(hub, seed))).await;
+    let mut found = false;
+    for (seed, answer) in hub.seeds.iter().zip(answers) {
+        let checked = answer.and_then(|Told { cluster, body }| match hub.cluster() {
+            Some(watched) if watched != cluster => {
+                Err(format!("answers for another cluster: {cluster}, watched is {watched}"))
+            }
+            _ if std::mem::replace(&mut found, true) => Ok(()),
+            _ => hub.told(SEED, cluster, &body),
+        });
+        match checked {
+            Ok(()) => {
+                said.remove(seed);
+            }
+            Err(why) => {
+                if said.get(seed) != Some(&why) {
+                    tracing::warn!(%seed, why, "the seed does not tell who the members are");
+                    said.insert(seed.clone(), why);
+                }
+            }
+        }
+    }
+}
+
+async fn ask(hub: &Hub, seed: &PeerUrl) -> Result<Told, Fault> {
+    let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
+    let reply = probe.get(&hub.client, &urls, hub.timeout, (headers::MEMBERS, MEMBERS_BYTES)).await;
+    Told::read(reply.map_err(|failure| failure.why)?)
+}

@@ -1,0 +1,196 @@
+//! What `GET /members` and `GET /version` answer, read within bounds: whoever answers may be anyone.
+
+use std::{collections::HashSet, hash::Hasher, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{
+    id::{ClusterId, MemberId},
+    transport::{prober::probe::Reply, urls::PeerUrl},
+    wire::{headers, version::Version},
+};
+
+/// Bytes of an answer: ten thousand members with two URLs each.
+pub(super) const MEMBERS_BYTES: usize = 4 << 20;
+/// Members in an answer. More than any etcd cluster can have by two orders.
+const MEMBERS: usize = 10_000;
+/// URLs of a member.
+const URLS: usize = 16;
+/// Bytes of a name.
+const NAME_BYTES: usize = 256;
+/// Bytes of the answer to `GET /version`.
+pub(super) const VERSION_BYTES: usize = 4096;
+
+/// A member, as a member tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) id: MemberId,
+    /// Empty until it was first started.
+    pub(super) name: String,
+    pub(super) is_learner: bool,
+    /// Those that can be dialled.
+    pub(super) urls: Vec<PeerUrl>,
+}
+
+/// Members, sorted by ID.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct List {
+    /// The same for the same members, whoever tells of them.
+    pub(super) digest: u64,
+    pub(super) members: Vec<Listed>,
+}
+
+/// A list of members, and the cluster whose they are.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) cluster: ClusterId,
+    pub(super) body: Bytes,
+}
+
+/// What is wrong with an answer, in one line.
+pub(super) type Fault = String;
+
+impl Told {
+    /// The head of an answer to `GET /members` says of which cluster it is; its body is not read yet.
+    pub(super) fn read(reply: Reply) -> Result<Self, Fault> {
+        match reply.head.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => {
+                return Err("/members answered 404 Not Found, as a client URL does: peer URLs are asked".to_owned());
+            }
+            status => return Err(format!("/members answered {status}")),
+        }
+        let cluster = cluster_of(&reply.head.headers).ok_or("/members told no cluster ID")?;
+        Ok(Self { cluster, body: reply.body })
+    }
+}
+
+fn cluster_of(headers: &HeaderMap) -> Option<ClusterId> {
+    let text = headers.get(headers::X_ETCD_CLUSTER_ID)?.to_str().ok()?;
+    text.parse().ok().filter(|cluster: &ClusterId| cluster.0 != 0)
+}
+
+impl List {
+    /// Reads etcd's list; decimal IDs, `peerURLs`, `name` and `isLearner` where they are set.
+    pub(super) fn parse(body: &[u8]) -> Result<Arc<Self>, Fault> {
+        #[derive(Deserialize)]
+        struct Member {
+            id: u64,
+            #[serde(default)]
+            name: String,
+            #[serde(rename = "isLearner", default)]
+            is_learner: bool,
+            #[serde(rename = "peerURLs", default)]
+            urls: Option<Vec<String>>,
+        }
+        let members: Vec<Member> =
+            serde_json::from_slice(body).map_err(|error| format!("/members told no list of members: {error}"))?;
+        if members.is_empty() || members.len() > MEMBERS {
+            return Err(format!("/members told of {} members: expected 1 to {MEMBERS}", members.len()));
+        }
+        let mut seen = HashSet::new();
+        let mut listed = Vec::with_capacity(members.len());
+        for Member { id, name, is_learner, urls } in members {
+            let (id, urls) = (MemberId(id), urls.unwrap_or_default());
+            if id.0 == 0 || !seen.insert(id) {
+                return Err(format!("/members told of a member {id} twice, or of nobody"));
+            }
+            if name.len() > NAME_BYTES || urls.len() > URLS {
+                return Err(format!(
+                    "/members told of {id} with more than {URLS} URLs or {NAME_BYTES} bytes of a name"
+                ));
+            }
+            // A Unix socket is a legal peer URL, and of another machine's no use to us.
+            let urls = urls.iter().filter_map(|url| url.parse().ok()).collect();
+            listed.push(Listed { id, name, is_learner, urls });
+        }
+        listed.sort_unstable_by_key(|member| member.id);
+        Ok(Arc::new(Self { digest: digest(&listed), members: listed }))
+    }
+}
+
+fn digest(members: &[Listed]) -> u64 {
+    let mut hash = Xxh3::new();
+    for Listed { id, name, is_learner, urls } in members {
+        hash.write_u64(id.0);
+        hash.write_u8(u8::from(*is_learner));
+        for text in urls.iter().map(PeerUrl::as_str).chain([name.as_str()]) {
+            hash.write(text.as_bytes());
+            hash.write_u8(0);
+        }
+    }
+    hash.finish()
+}
+
+/// The versions that `GET /version` tells: the server's, and the cluster's once it has agreed on one.
+pub(super) fn versions(reply: &Reply) -> Result<(Version, Option<Version>), Fault> {
+    #[derive(Deserialize)]
+    struct Versions {
+        etcdserver: String,
+        #[serde(default)]
+        etcdcluster: String,
+    }
+    if reply.head.status != StatusCode::OK {
+        return Err(format!("/version answered {}", reply.head.status));
+    }
+    let no_version = || "/version told no version".to_owned();
+    let Versions { etcdserver, etcdcluster } = serde_json::from_slice(&reply.body).map_err(|_| no_version())?;
+    let read = |text: &str| Version::from_header(Some(text).filter(|text| !text.is_empty())).ok();
+    let server = read(&etcdserver).filter(|_| !etcdserver.is_empty()).ok_or_else(no_version)?;
+    Ok((server, read(&etcdcluster).filter(|_| !etcdcluster.is_empty())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_as_etcd_writes_it() {
+        let list = List::parse(
+            br#"[{"id":10276657743932975437,"peerURLs":["http://b:2380"],"isLearner":true},
+                 {"id":10,"peerURLs":["unix://a:1","http://a:2380"],"name":"a","clientURLs":["http://a:2379"]}]"#,
+        )
+        .expect("a list");
+        let [first, second] = &list.members[..] else { panic!("{list:?}") };
+        assert_eq!((first.id, first.name.as_str(), first.is_learner), (MemberId(10), "a", false));
+        assert_eq!(first.urls, ["http://a:2380".parse().expect("a URL")]);
+        assert_eq!((second.id.to_string().as_str(), second.name.as_str()), ("8e9e05c52164694d", ""));
+        assert!(second.is_learner);
+    }
+
+    #[test]
+    fn the_same_members_have_the_same_digest_however_they_are_written() {
+        let one = List::parse(br#"[{"id":1,"peerURLs":["http://a:1"],"name":"a"},{"id":2,"peerURLs":["http://b:1"]}]"#);
+        let two = List::parse(
+            br#"[{"id":2,"peerURLs":["http://b:1"],"name":""},{"id":1,"name":"a","peerURLs":["http://a:1"],"isLearner":false}]"#,
+        );
+        let other =
+            List::parse(br#"[{"id":1,"peerURLs":["http://a:2"],"name":"a"},{"id":2,"peerURLs":["http://b:1"]}]"#);
+        let digest = |list: Result<Arc<List>, Fault>| list.expect("a list").digest;
+        let one = digest(one);
+        assert_eq!(one, digest(two));
+        assert_ne!(one, digest(other));
+    }
+
+    #[test]
+    fn what_is_no_list_or_too_long_is_refused_in_one_line() {
+        let many: Vec<String> = (1..=10_001).map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+        let urls = vec![r#""http://a:1""#; 17].join(",");
+        for (body, word) in [
+            (String::new(), "no list"),
+            ("{}".to_owned(), "no list"),
+            ("[]".to_owned(), "0 members"),
+            (format!("[{}]", many.join(",")), "10001 members"),
+            (r#"[{"id":1},{"id":1}]"#.to_owned(), "twice"),
+            (r#"[{"id":0}]"#.to_owned(), "nobody"),
+            (format!(r#"[{{"id":1,"peerURLs":[{urls}]}}]"#), "more than 16 URLs"),
+            (format!(r#"[{{"id":1,"name":"{}"}}]"#, "x".repeat(257)), "256 bytes"),
+        ] {
+            let fault = List::parse(body.as_bytes()).expect_err(word);
+            assert!(fault.contains(word) && fault.lines().count() == 1, "{fault}");
+        }
+    }
+}

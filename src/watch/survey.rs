@@ -1,0 +1,200 @@
+//! One look at a cluster: every URL of every member, asked once.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, future::join_all, stream};
+use http::HeaderMap;
+
+use super::{
+    WatchConfig,
+    members::{Fault, List, Listed, MEMBERS_BYTES, Told, VERSION_BYTES, versions},
+};
+use crate::{
+    id::{ClusterId, MemberId},
+    transport::{
+        client::Client,
+        prober::probe::{Outcome, Probe},
+        urls::{PeerUrl, UrlPicker},
+    },
+    wire::{headers, version::Version},
+};
+
+/// So many URLs are asked at a time.
+const AT_ONCE: usize = 256;
+
+/// What one look found.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The cluster of the first seed that told its members; none when none did.
+    pub cluster: Option<ClusterId>,
+    /// A row for each URL of each member, by member; then one for each seed that answers for another cluster. When no
+    /// seed told its members, one for each seed.
+    pub rows: Vec<SurveyRow>,
+    /// What was wrong with each seed that told nothing usable.
+    pub seeds: Vec<(PeerUrl, String)>,
+}
+
+/// What one URL answered.
+#[derive(Clone, Debug, Default)]
+pub struct SurveyRow {
+    /// Whose it is; none of a seed that is no member's.
+    pub member: Option<MemberId>,
+    /// The member's name; empty until it was first started.
+    pub name: String,
+    /// Whether the member is a learner.
+    pub is_learner: bool,
+    /// The URL; none when the member has none that can be dialled.
+    pub url: Option<PeerUrl>,
+    /// Whether it answered a probe.
+    pub is_reachable: bool,
+    /// The round trip, on a connection that had been used before.
+    pub round_trip: Option<Duration>,
+    /// Its clock minus ours, in seconds.
+    pub clock_offset: Option<f64>,
+    /// The version of its server.
+    pub version: Option<Version>,
+    /// The cluster that it answers for.
+    pub cluster: Option<ClusterId>,
+    /// What went wrong, in one line.
+    pub error: Option<String>,
+}
+
+impl SurveyRow {
+    /// More than this, in seconds, and a clock is off: where etcd warns.
+    pub const CLOCK_OFF: f64 = 1.0;
+
+    /// Whether the URL is reachable, in the cluster, and its clock within a second of ours.
+    pub fn is_well(&self, cluster: Option<ClusterId>) -> bool {
+        let is_foreign = self.cluster.is_some() && self.cluster != cluster;
+        self.is_reachable && !is_foreign && !self.is_clock_off()
+    }
+
+    /// Whether its clock is more than a second off.
+    pub fn is_clock_off(&self) -> bool {
+        self.clock_offset.is_some_and(|offset| offset.abs() > Self::CLOCK_OFF)
+    }
+}
+
+impl Survey {
+    /// Whether the members are known and every row is well.
+    pub fn is_well(&self) -> bool {
+        self.cluster.is_some() && self.rows.iter().all(|row| row.is_well(self.cluster))
+    }
+}
+
+/// Looks at the cluster of the first seed that tells its members. Takes four times the time-out at most, for up to 256
+/// URLs.
+pub async fn survey(config: WatchConfig) -> Survey {
+    let surveyor = Surveyor { client: Client::anonymous(config.tls, config.timeout), timeout: config.timeout };
+    let survey = surveyor.survey(&config.seeds).await;
+    surveyor.client.stop().await;
+    survey
+}
+
+struct Surveyor {
+    client: Client,
+    timeout: Duration,
+}
+
+impl Surveyor {
+    async fn survey(&self, seeds: &[PeerUrl]) -> Survey {
+        let answers = join_all(seeds.iter().map(|seed| self.members(seed))).await;
+        let mut survey = Survey::default();
+        let mut members: Option<Arc<List>> = None;
+        let mut others = Vec::new();
+        for (seed, answer) in seeds.iter().zip(answers) {
+            match (answer, survey.cluster) {
+                (Ok((cluster, list)), None) => (survey.cluster, members) = (Some(cluster), Some(list)),
+                (Ok((cluster, _)), Some(watched)) if cluster != watched => others.push(seed),
+                (Ok(_), Some(_)) => {}
+                (Err(why), _) => survey.seeds.push((seed.clone(), why)),
+            }
+        }
+        let asked: Vec<SurveyRow> = match &members {
+            Some(list) => list.members.iter().flat_map(rows).chain(others.into_iter().map(seed_row)).collect(),
+            None => seeds.iter().map(seed_row).collect(),
+        };
+        let cluster = survey.cluster;
+        let rows = stream::iter(asked).map(|row| Box::pin(self.ask(row, cluster)));
+        survey.rows = rows.buffered(AT_ONCE).collect().await;
+        survey
+    }
+
+    async fn members(&self, seed: &PeerUrl) -> Result<(ClusterId, Arc<List>), Fault> {
+        let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
+        let reply = probe.get(&self.client, &urls, self.timeout, (headers::MEMBERS, MEMBERS_BYTES)).await;
+        let told = Told::read(reply.map_err(|failure| failure.why)?)?;
+        Ok((told.cluster, List::parse(&told.body)?))
+    }
+
+    /// Asks one URL everything. The first probe says whether it is there, the last one, on a connection that is warm by
+    /// then, how far.
+    async fn ask(&self, mut row: SurveyRow, watched: Option<ClusterId>) -> SurveyRow {
+        let Some(url) = row.url.clone() else {
+            row.error = Some("no URL of it can be dialled".to_owned());
+            return row;
+        };
+        let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![url]));
+        if !row.note(self.probe(&mut probe, &urls).await) {
+            return row;
+        }
+        let version = probe.get(&self.client, &urls, self.timeout, (headers::VERSION, VERSION_BYTES)).await;
+        let version = version.map_err(|failure| format!("/version: {}", failure.why));
+        match version.and_then(|reply| versions(&reply)) {
+            Ok((server, _)) => row.version = Some(server),
+            Err(fault) => row.error = Some(fault),
+        }
+        let members = probe.get(&self.client, &urls, self.timeout, (headers::MEMBERS, MEMBERS_BYTES)).await;
+        match members.map_err(|failure| format!("/members: {}", failure.why)).and_then(Told::read) {
+            Ok(told) => row.cluster = Some(told.cluster),
+            Err(fault) => row.error = Some(fault),
+        }
+        if let (Some(cluster), Some(watched)) = (row.cluster, watched)
+            && cluster != watched
+        {
+            row.error = Some(format!("answers for another cluster: {cluster}, asked about is {watched}"));
+        }
+        row.note(self.probe(&mut probe, &urls).await);
+        row
+    }
+
+    async fn probe(&self, probe: &mut Probe, urls: &UrlPicker) -> Outcome {
+        probe.ask(&self.client, urls, self.timeout, &HeaderMap::new()).await
+    }
+}
+
+impl SurveyRow {
+    /// Notes how a probe ended; whether it went well.
+    fn note(&mut self, outcome: Outcome) -> bool {
+        match outcome.result {
+            Ok(measured) => {
+                self.is_reachable = true;
+                (self.round_trip, self.clock_offset) = (Some(measured.round_trip), Some(measured.clock_offset()));
+            }
+            Err(failure) => {
+                self.is_reachable = false;
+                (self.round_trip, self.clock_offset) = (None, None);
+                self.error = Some(failure.why);
+            }
+        }
+        self.is_reachable
+    }
+}
+
+fn rows(listed: &Listed) -> Vec<SurveyRow> {
+    let row = |url| SurveyRow {
+        member: Some(listed.id),
+        name: listed.name.clone(),
+        is_learner: listed.is_learner,
+        url,
+        ..SurveyRow::default()
+    };
+    if listed.urls.is_empty() {
+        return vec![row(None)];
+    }
+    listed.urls.iter().map(|url| row(Some(url.clone()))).collect()
+}
+
+fn seed_row(seed: &PeerUrl) -> SurveyRow {
+    SurveyRow { url: Some(seed.clone()), ..SurveyRow::default() }
+}
