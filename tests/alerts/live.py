@@ -8,7 +8,7 @@ import concurrent.futures
 import threading
 import time
 
-from lab import Alertmanager, Certificates, Cluster, Lab, Load, NotHere, Prometheus, Webhook, targets_of, until
+from lab import Alertmanager, Certificates, Cluster, Lab, Load, NotHere, Prometheus, Watcher, Webhook, targets_of, until
 
 from . import rules
 from .fakes import Collector, FakePeer, post_message
@@ -36,7 +36,8 @@ def run(report, tier, only=None):
         shortened.write_text(rules.shortened(rules.RULES.read_text()))
         webhook = Webhook(lab)
         alertmanager = Alertmanager(lab, webhook).start()
-        scrapes = [targets_of("rafthttp", world.targets(), labels={"cluster": name}) for name, world in worlds.items()]
+        scrapes = [targets_of("rafthttp", targets, labels={"cluster": cluster})
+                   for world in worlds.values() for cluster, targets in world.targets().items()]
         for number, scrape in enumerate(scrapes):  # a job's name is unique; the label is not
             scrape.update(job_name=f"rafthttp-{number}", relabel_configs=[{"target_label": "job", "replacement": "rafthttp"}])
         prometheus = Prometheus(lab, scrapes, rules=[shortened], alertmanager=alertmanager).start()
@@ -64,7 +65,8 @@ class Scenario:
         self.report, self.prometheus, self.webhook = report, prometheus, webhook
 
     def targets(self):
-        return self.cluster.targets()
+        """What is scraped, by the label `cluster`."""
+        return {self.name: self.cluster.targets()}
 
     def ready(self):
         self.cluster.start()
@@ -83,7 +85,7 @@ class Scenario:
             firing = self.webhook.delivered("firing", **labels)
             assert_description(firing)
             return firing
-        self.report.check(f"{self.name}: {alert} is delivered", lambda: self._told(there, f"{labels} fires"))
+        self.report.check(f"{told(labels)} is delivered", lambda: self._told(there, f"{labels} fires"))
 
     def resolved(self, alert, since, **labels):
         """Waits, after `since`, until the webhook was last told of an end, and Prometheus has no such alert.
@@ -96,7 +98,7 @@ class Scenario:
             last = {alert["fingerprint"]: alert["status"] for alert in self.webhook.delivered(**labels)}
             mended = time.time() >= since + 1
             return mended and last and set(last.values()) == {"resolved"} and not self.prometheus.alerts(**labels)
-        self.report.check(f"{self.name}: {alert} is resolved", lambda: self._told(there, f"{labels} is resolved"))
+        self.report.check(f"{told(labels)} is resolved", lambda: self._told(there, f"{labels} is resolved"))
 
     def _told(self, there, what):
         try:
@@ -104,6 +106,12 @@ class Scenario:
         except AssertionError as late:
             names = sorted({(alert["labels"]["alertname"], alert["state"]) for alert in self.prometheus.alerts(cluster=self.name)})
             raise AssertionError(f"{late}; Prometheus has {names}") from None
+
+
+def told(labels):
+    """An alert in words: which cluster's, which, and what tells it apart from others."""
+    words = [value for name, value in labels.items() if name in ("way", "severity", "reason", "channel", "direction")]
+    return f"{labels['cluster']}: {labels['alertname']}" + (f" ({', '.join(words)})" if words else "")
 
 
 def assert_description(firing):
@@ -116,11 +124,17 @@ class Frozen(Scenario):
     """SIGSTOP of a follower under load; and, in the long run, of two of three members."""
 
     def build(self):
-        return Cluster(self.lab, 3, token=self.name, prefix=f"{self.name}-")
+        cluster = Cluster(self.lab, 3, token=self.name, prefix=f"{self.name}-")
+        self.watcher = Watcher(self.lab, cluster)
+        return cluster
+
+    def targets(self):
+        return {**super().targets(), f"{self.name}-watched": [self.watcher.target]}
 
     def run(self, tier):
         self.allowance = ALLOWANCE[tier]
         self.ready()
+        self.watcher.start()
         leader = self.cluster.leader()
         follower = self.cluster.follower()
         third, = (node for node in self.cluster if node not in (leader, follower))
@@ -130,11 +144,15 @@ class Frozen(Scenario):
             self._visible(leader, follower, third, balance)
             self.delivered("RafthttpPeerUnreachable", peer=self.frozen)
             self.delivered("RafthttpQuorumAtRisk")
+            for alert, labels in WATCHED.items():
+                self.delivered(alert, cluster=f"{self.name}-watched", **labels(self.frozen))
             balance.look([leader, third])
             thawed = time.time()
             follower.thaw()
             self.resolved("RafthttpPeerUnreachable", thawed, peer=self.frozen)
             self.resolved("RafthttpQuorumAtRisk", thawed)
+            for alert, labels in WATCHED.items():
+                self.resolved(alert, thawed, cluster=f"{self.name}-watched", **labels(self.frozen))
         written = leader.status()["commit"]
         until("the follower has caught up", lambda: follower.status()["applied"] >= written, 180)
         balance.look(self.cluster)
@@ -178,6 +196,10 @@ class Frozen(Scenario):
             node.thaw()
         self.resolved("RafthttpQuorumLost", thawed)
         self.resolved("RafthttpNoLeader", thawed, instance=left.target)
+
+
+# What `rafthttp probe` sees of the frozen follower, from outside.
+WATCHED = {"RafthttpPeerUnreachable": lambda peer: {"peer": peer}, "RafthttpQuorumAtRisk": lambda _: {}}
 
 
 class Links(Scenario):

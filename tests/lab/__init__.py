@@ -15,7 +15,7 @@ bounded and say what they waited for. The binary is `$RAFTHTTP_BIN`, else target
 """
 
 from .certificates import Certificates
-from .cluster import Cluster, Node
+from .cluster import Cluster, Node, Watcher
 from .exposition import Scrape, scrape
 from .load import Load
 from .monitoring import Alertmanager, Prometheus, Webhook, targets_of
@@ -23,6 +23,6 @@ from .processes import Lab, NotHere, Process, binary, repository, tool, until
 from .relay import Relay
 
 __all__ = [
-    "Alertmanager", "Certificates", "Cluster", "Lab", "Load", "Node", "NotHere", "Process", "Prometheus", "Relay", "Scrape", "Webhook",
+    "Alertmanager", "Certificates", "Cluster", "Lab", "Load", "Node", "NotHere", "Process", "Prometheus", "Relay", "Scrape", "Watcher", "Webhook",
     "binary", "repository", "scrape", "targets_of", "tool", "until",
 ]

@@ -167,6 +167,29 @@ class Cluster:
         return self
 
 
+class Watcher:
+    """`rafthttp probe` on a cluster, ours or etcd's: anything whose nodes have a `peer` URL."""
+
+    def __init__(self, lab, cluster, extra=(), name=None):
+        self.metrics = f"http://127.0.0.1:{lab.port()}"
+        self.process = lab.process(name or f"{cluster[0].name}-watcher", [
+            binary(), "--log-format", "json", "probe", "--listen-metrics-urls", self.metrics, *extra, *(node.peer for node in cluster)])
+
+    @property
+    def target(self):
+        return self.metrics.removeprefix("http://")
+
+    def start(self):
+        self.process.start()
+        return self
+
+    def stop(self):
+        return self.process.stop()
+
+    def scrape(self):
+        return scrape(f"{self.metrics}/metrics")
+
+
 def _asked(node, method, path, body=None):
     try:
         node.ask(method, path, body)
