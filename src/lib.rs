@@ -36,7 +36,7 @@
 //! # Modules, in reading order
 //!
 //! [`wire`] bytes to messages, without I/O · [`id`] who is who · `transport` peers and their tasks · [`server`] what a
-//! member answers · [`tls`] certificates · [`metrics`] and [`telemetry`] what is counted and traced · [`admin`] where it is
+//! member answers · `watch` members seen from outside · [`tls`] certificates · [`metrics`] and [`telemetry`] what is counted and traced · [`admin`] where it is
 //! shown · `node` a replicated key-value store on raft-rs, over all of this.
 
 pub mod admin;

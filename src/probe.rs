@@ -13,6 +13,7 @@ use rafthttp::{
     admin::{About, Admin},
     metrics::Options,
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
 use crate::serving::Serving;
@@ -31,6 +32,18 @@ pub(crate) enum ProbeError {
     /// Standard output takes nothing.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
+}
+
+/// Raises the soft limit of open files to the hard one, as programs in Go do: each member is a connection, and many
+/// systems give 1024.
+pub(crate) fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+    }
 }
 
 /// Prints a survey. An error says what is not as it should be.

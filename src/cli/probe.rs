@@ -18,9 +18,8 @@ Examples:
   rafthttp probe http://10.0.0.1:2380,http://10.0.0.2:2380
                                                       metrics on http://127.0.0.1:9379/metrics, a page on /
   rafthttp probe --once -o json http://10.0.0.1:2380 | jq '.members[] | select(.error)'
-  rafthttp probe --once https://127.0.0.1:2380 \\
-    --cacert /etc/kubernetes/pki/etcd/ca.crt \\
-    --cert /etc/kubernetes/pki/etcd/peer.crt --key /etc/kubernetes/pki/etcd/peer.key
+  rafthttp probe --once https://10.0.0.1:2380 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
+    --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key
                                                       on a control plane node that kubeadm made
 
 With --once the exit status is 0 when every URL of every member is reachable, in the same cluster, and its clock within
@@ -71,6 +70,7 @@ enum Output {
 impl Flags {
     pub(crate) async fn run(self, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
         self.check()?;
+        probe::raise_open_files();
         let tls = self.tls.load(&self.urls)?;
         let config = WatchConfig { seeds: self.urls, tls, interval: self.interval, timeout: self.timeout };
         if self.once {

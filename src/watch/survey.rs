@@ -112,11 +112,17 @@ impl Surveyor {
         }
         let asked: Vec<SurveyRow> = match &members {
             Some(list) => list.members.iter().flat_map(rows).chain(others.into_iter().map(seed_row)).collect(),
-            None => seeds.iter().map(seed_row).collect(),
+            None => survey.seeds.iter().map(|(seed, _)| seed_row(seed)).collect(),
         };
         let cluster = survey.cluster;
         let rows = stream::iter(asked).map(|row| Box::pin(self.ask(row, cluster)));
         survey.rows = rows.buffered(AT_ONCE).collect().await;
+        if survey.cluster.is_none() {
+            // That a seed answers a probe is no use while it does not tell who the members are.
+            for (row, (_, why)) in survey.rows.iter_mut().zip(&survey.seeds) {
+                row.error = Some(why.clone());
+            }
+        }
         survey
     }
 

@@ -24,7 +24,7 @@ use rafthttp::{ClusterId, MemberId, PeerUrl, TlsConfig, wire::version::Version};
 use tempfile::TempDir;
 
 use super::{
-    certificates::{Authority, Files, Leaf},
+    certificates::{Authority, Files, Issued, Leaf},
     program,
 };
 
@@ -191,6 +191,16 @@ impl Cluster {
     /// Certificate, key and authority of one more member; none where members speak plain HTTP.
     pub fn certificate(&self) -> Option<Files> {
         (self.security == Security::Mtls).then(|| issue(&self.authority))
+    }
+
+    /// A certificate with these alternative names, its key and the authority.
+    pub fn certificate_of(&self, names: Vec<&'static str>) -> Files {
+        Files::new(&self.issue_of(names), &self.authority.pem)
+    }
+
+    /// A certificate with these alternative names, and its key.
+    pub fn issue_of(&self, names: Vec<&'static str>) -> Issued {
+        self.authority.issue(Leaf { names, ..Leaf::default() })
     }
 
     /// The same, as a member of ours takes it. The files go with what is returned.
