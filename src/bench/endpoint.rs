@@ -22,7 +22,7 @@ pub(crate) struct EndpointConfig {
     pub(crate) listen: HostPort,
     /// Certificates; with them everything is https.
     pub(crate) tls: Option<Tls>,
-    /// Whether the metrics are in a registry.
+    /// Whether the metrics are in a registry, and gathered each second.
     pub(crate) metrics: bool,
     /// The share of messages that are traced.
     pub(crate) trace_ratio: f64,
@@ -34,8 +34,17 @@ pub(super) struct Endpoint {
     scheme: &'static str,
     stop: CancellationToken,
     server: JoinHandle<()>,
-    /// Holds the metrics: nobody scrapes them here, but what a scrape would read is kept as in a member.
-    _registry: Option<prometheus::Registry>,
+}
+
+/// How often the metrics are gathered, as a scrape would: more often than most are.
+const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+
+/// Gathers what a scrape of a member would, and lets go of it.
+async fn scrape(registry: prometheus::Registry) {
+    loop {
+        sleep(SCRAPE_EVERY).await;
+        drop(std::hint::black_box(registry.gather()));
+    }
 }
 
 impl Endpoint {
@@ -72,7 +81,11 @@ impl Endpoint {
         }
         let server = tokio::spawn(server.serve(listener, stop.clone()));
         tracing::info!(%address, member = %member, "bench listens");
-        Ok(Self { transport, scheme, stop, server, _registry: registry })
+        if let Some(registry) = registry {
+            let stop = stop.clone();
+            tokio::spawn(async move { stop.run_until_cancelled(scrape(registry)).await });
+        }
+        Ok(Self { transport, scheme, stop, server })
     }
 
     /// The URL of a peer that listens at `address`.
