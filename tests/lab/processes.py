@@ -129,20 +129,24 @@ class Lab:
     def __init__(self, keep=bool(os.environ.get("RAFTHTTP_LAB_KEEP"))):
         self._keep, self._processes, self._others, self._lock = keep, [], [], threading.Lock()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="rafthttp-lab-"))
+        _labs.add(self)
 
     def __enter__(self):
-        _exit_on_sigterm()
+        _end_on_sigterm()
         return self
 
-    def __exit__(self, kind, *_):
-        with self._lock:
-            processes, others = self._processes[::-1], self._others[::-1]
-        for other in others:
+    def __exit__(self, *_):
+        for other in self._others[::-1]:
             other.close()
-        for process in processes:
+        self.close()
+
+    def close(self):
+        """Ends the processes and takes the directory away, or says where it is kept (RAFTHTTP_LAB_KEEP=1)."""
+        for process in self._processes[::-1]:
             process.kill()
-        if self._keep and kind is not None:
-            print(f"kept: {self.directory}")
+        _labs.discard(self)
+        if self._keep:
+            print(f"kept: {self.directory}", flush=True)
         else:
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -174,6 +178,7 @@ class Lab:
 
 
 _given, _given_lock = set(), threading.Lock()
+_labs = set()
 
 
 def _is_free(port):
@@ -198,7 +203,11 @@ def _state(pid):
     return states.pop() if len(states) == 1 else "?"
 
 
-def _exit_on_sigterm():
-    """So that context managers see the end that `timeout` or a runner brings."""
+def _end_on_sigterm():
+    """What `timeout` or a runner ends is ended at once, whatever its threads wait for, and leaves nothing behind."""
+    def end(*_):
+        for lab in list(_labs):
+            lab.close()
+        os._exit(143)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(SystemExit(143)))
+        signal.signal(signal.SIGTERM, end)
