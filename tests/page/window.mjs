@@ -15,9 +15,9 @@ export const PHONE = { width: 390, height: 844 };
 
 // A window of its own on `url`. It notes what the console says, what breaks, and every request that goes elsewhere.
 export class Window {
-  static async open(browser, url, { size = DESKTOP, scheme = "light", api, events } = {}) {
+  static async open(browser, url, { size = DESKTOP, scheme = "light", scale = 1, api, events } = {}) {
     const window = new Window();
-    window.context = await browser.newContext({ viewport: size, colorScheme: scheme });
+    window.context = await browser.newContext({ viewport: size, colorScheme: scheme, deviceScaleFactor: scale });
     window.page = await window.context.newPage();
     window.complaints = [];
     window.requests = [];

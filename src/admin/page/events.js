@@ -4,7 +4,7 @@ import { ago, clock, count, seconds, several, short, words } from "./format.js";
 import { icon, Keyed, make, show, text } from "./dom.js";
 
 const KEPT = 256;
-const SHOWN = 20;
+const SHOWN = 12;
 
 const BAD = new Set(["peer_unreachable", "peer_inactive", "stream_lost", "member_removed"]);
 const GOOD = new Set(["peer_reachable", "peer_active", "stream_attached"]);

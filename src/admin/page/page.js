@@ -90,7 +90,8 @@ class Page {
     this.header(moment);
     this.peers.draw(answer, rate, moment);
     this.matrix.draw(answer, moment);
-    this.events.draw(new Map((answer.peers ?? []).map((peer) => [peer.id, peer.name])), moment.now);
+    const names = (answer.peers ?? []).map((peer) => [peer.id, peer.name]);
+    this.events.draw(new Map([[answer.local, answer.name], ...names]), moment.now);
     if (moment.live) this.speak();
   }
 
