@@ -5,7 +5,7 @@ use std::{io, net::TcpListener as StdTcpListener, sync::Arc};
 #[cfg(target_os = "linux")]
 use prometheus::process_collector::ProcessCollector;
 use rafthttp::{
-    admin::{self, Admin},
+    admin::{self, About, Admin, Check, Health},
     metrics::Options,
     node::Node,
 };
@@ -33,6 +33,22 @@ pub(crate) fn node_admin(node: &Node, registry: prometheus::Registry, options: O
         options,
         about: node.about(),
         health: node.health(),
+    }
+}
+
+/// What operators see of a node that waits for its cluster: that it is alive, and not ready.
+pub(crate) fn waiting_admin() -> Admin {
+    let health = || Health {
+        live: Vec::new(),
+        ready: vec![Check::failed("started", "this member waits for its cluster: its log says for whom")],
+    };
+    Admin {
+        registry: prometheus::Registry::new(),
+        events: None,
+        transport: None,
+        options: Options::default(),
+        about: Arc::new(About::default),
+        health: Arc::new(health),
     }
 }
 

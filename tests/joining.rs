@@ -73,6 +73,14 @@ async fn a_cluster_is_made_once_all_are_there_and_not_before() {
         })
         .await;
     assert_eq!(cluster.status(0).await, None, "it has no cluster yet");
+    let asked = async |path: &str| {
+        let url = format!("{}{path}", cluster.members[0].metrics);
+        cluster.http.ask(Method::GET, url, String::new()).await.expect("an answer")
+    };
+    assert_eq!(asked("/livez").await.0, StatusCode::OK, "who waits is alive");
+    let (status, said) = asked("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(said.contains("waits for its cluster"), "{said}");
     cluster.start(2);
     all_vote(&cluster, 3).await;
     cluster.put(0, "k", "v").await;

@@ -1,6 +1,6 @@
 //! `rafthttp node`: one member.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::TcpListener, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use rafthttp::{
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{self, HttpUrl, InitialMember},
-    serving::{Serving, node_admin},
+    serving::{Serving, node_admin, waiting_admin},
 };
 
 /// The longest election timeout, as in etcd (`maxElectionMs`).
@@ -132,8 +132,12 @@ impl Flags {
             registry.register(trace_collector(exported)).map_err(Failure::failed)?;
         }
         let options = Options { etcd: config.etcd_metrics };
-        // Who joins a cluster waits for it; told to stop, it does not.
-        let Some(started) = stop.token().run_until_cancelled(Node::start(config)).await else { return Ok(()) };
+        // Who joins a cluster waits for it, and says that it does; told to stop, it does not.
+        let copies = metrics.iter().map(TcpListener::try_clone).collect::<Result<_, _>>().map_err(Failure::failed)?;
+        let waiting = Serving::start(copies, waiting_admin()).map_err(Failure::failed)?;
+        let started = stop.token().run_until_cancelled(Node::start(config)).await;
+        waiting.stop().await;
+        let Some(started) = started else { return Ok(()) };
         let node = started.map_err(refusal)?;
         let serving = Serving::start(metrics, node_admin(&node, registry, options)).map_err(Failure::failed)?;
 
