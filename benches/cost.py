@@ -73,11 +73,11 @@ def run(binary, setting, messages, directory, before=((), ())):
             processes.append(subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE,
                                               stderr=subprocess.PIPE, text=True, env=environment))
         for process in processes:
-            out, err = process.communicate(timeout=DEADLINE)
-            if process.returncode != 0:
-                raise RuntimeError(f"{process.args}\nexit status {process.returncode}: {err.strip()[-500:]}")
-            outcomes.append(json.loads(out.strip().splitlines()[-1]))
-        return outcomes
+            outcomes.append(process.communicate(timeout=DEADLINE))
+        if any(process.returncode for process in processes):
+            raise RuntimeError("\n".join(f"{process.args}\nexit status {process.returncode}: {err.strip()[-500:]}"
+                                         for process, (_, err) in zip(processes, outcomes)))
+        return [json.loads(out.strip().splitlines()[-1]) for out, _ in outcomes]
     finally:
         for process in processes:
             if process.poll() is None:
