@@ -3,7 +3,7 @@
 # make test-all   all of them, up to 90 minutes; what passed on this very tree is not run again
 # make soak       the long tests alone, in release
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
-# make bench-compare   this transport beside etcd's own, in interleaved pairs (an hour; goes on where it was)
+# make bench-compare   this transport beside etcd's own, in interleaved pairs (two hours; goes on where it was)
 
 CARGO ?= cargo
 

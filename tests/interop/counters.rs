@@ -39,7 +39,7 @@ async fn the_byte_counters_of_both_sides_agree() {
             let name = format!("etcd_network_peer_{name}_bytes_total");
             scrape.sum(&name, &[(label, &id.to_string())]).unwrap_or_else(|| panic!("{link}: no {name} of {id}"))
         };
-        let payload = (1000 * 4 << 10) as f64;
+        let payload = (1000 * (4 << 10)) as f64;
         for (what, sent, received) in [
             ("ours to etcd's", of(&ours, "sent", "To", ETCDS), of(&etcds, "received", "From", OURS)),
             ("etcd's to ours", of(&etcds, "sent", "To", OURS), of(&ours, "received", "From", ETCDS)),

@@ -239,18 +239,18 @@ async fn while_we_cut_etcd_off_messages_go_and_streams_stay() {
         let (ours, mut etcds) = link.pair().await;
         for (cut, first) in [(true, 10), (false, 20)] {
             if cut {
-                ours.transport.cut_peer(etcds.id)
+                ours.transport.cut_peer(etcds.id);
             } else {
-                ours.transport.pause()
+                ours.transport.pause();
             }
             ours.transport.send(vec![heartbeat(OURS, ETCDS, 1)]);
             let rejected = ours.transport.peers()[0].incoming.rejected.total();
             etcds.send(&[heartbeat(ETCDS, OURS, 1)]).await;
             until("etcd's is rejected", || ours.transport.peers()[0].incoming.rejected.total() == rejected + 1).await;
             if cut {
-                ours.transport.mend_peer(etcds.id)
+                ours.transport.mend_peer(etcds.id);
             } else {
-                ours.transport.resume()
+                ours.transport.resume();
             }
             talk(&link, &ours, &mut etcds, first).await;
         }
