@@ -49,6 +49,9 @@ pub(crate) use pool::{IDLE_TIMEOUT, is_idle};
 /// connection starts with 8 KiB and grows only while reads fill what there is, so that idle ones cost little and a
 /// stream of large messages takes few reads.
 const READ_BUFFER: usize = 512 << 10;
+/// The same where answers are small, or rare: what a connection has grown to it keeps, and there may be a thousand of
+/// them. hyper starts with as much.
+const SMALL_READ_BUFFER: usize = 8 << 10;
 /// TCP keep-alive: etcd's `net.Dialer.KeepAlive`.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a POST waits for its answer once its body is out.
@@ -113,6 +116,7 @@ pub(crate) struct Client {
     headers: HeaderMap,
     tls: Option<Tls>,
     dial_timeout: Duration,
+    read_buffer: usize,
     resolver: Resolver,
     pool: Arc<Pool>,
     tasks: TaskTracker,
@@ -122,19 +126,20 @@ pub(crate) struct Client {
 impl Client {
     /// A client that speaks as `identity`. `dial_timeout` bounds the connecting, over all addresses of a name.
     pub(crate) fn new(identity: Arc<Identity>, tls: Option<Tls>, dial_timeout: Duration) -> Self {
-        Self::with_headers(headers_of(&identity), tls, dial_timeout)
+        Self::with(headers_of(&identity), READ_BUFFER, tls, dial_timeout)
     }
 
     /// A client that is nobody's: its requests do not say who asks.
     pub(crate) fn anonymous(tls: Option<Tls>, dial_timeout: Duration) -> Self {
-        Self::with_headers(HeaderMap::new(), tls, dial_timeout)
+        Self::with(HeaderMap::new(), SMALL_READ_BUFFER, tls, dial_timeout)
     }
 
-    fn with_headers(headers: HeaderMap, tls: Option<Tls>, dial_timeout: Duration) -> Self {
+    fn with(headers: HeaderMap, read_buffer: usize, tls: Option<Tls>, dial_timeout: Duration) -> Self {
         Self {
             headers,
             tls,
             dial_timeout,
+            read_buffer,
             resolver: Resolver::new(),
             pool: Arc::default(),
             tasks: TaskTracker::new(),
@@ -171,7 +176,7 @@ impl Client {
             }
         };
         let mut http = http1::Builder::new();
-        http.max_buf_size(READ_BUFFER);
+        http.max_buf_size(self.read_buffer);
         let (sender, driver) =
             http.handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http { address, error })?;
         Ok(Connection { sender, driver: driver.fuse(), remote: address, local, phases, io })
