@@ -34,6 +34,8 @@ use crate::{
 /// Requests for the list of members in a second, of all members together. A cluster of ten answers each second; of a
 /// thousand, some thirty are heard in the time that a vote counts.
 const MEMBERS_PER_SECOND: u32 = 10;
+/// Probes start on a beat: at a thousand members, five share each waking of the process, which costs more than a probe.
+const BEAT: Duration = Duration::from_millis(5);
 /// Members tell the same list again and again, and rarely more than one.
 const READ_LISTS: usize = 4;
 /// The seed's vote in the book: no member has this ID.
@@ -49,6 +51,7 @@ pub(super) struct Hub {
     seeds: Vec<PeerUrl>,
     tls: Option<Tls>,
     started: SystemTime,
+    begun: Instant,
     state: Mutex<State>,
 }
 
@@ -77,6 +80,7 @@ impl Hub {
             seeds,
             tls,
             started: SystemTime::now(),
+            begun: Instant::now(),
             state: Mutex::default(),
         })
     }
@@ -92,6 +96,13 @@ impl Hub {
     /// The cluster that is watched; none until a seed has told.
     pub(super) fn cluster(&self) -> Option<ClusterId> {
         self.state().book.cluster
+    }
+
+    /// The first beat at or after a time.
+    pub(super) fn beat(&self, at: Instant) -> Instant {
+        let beat = BEAT.as_micros();
+        let since = at.saturating_duration_since(self.begun).as_micros().div_ceil(beat) * beat;
+        self.begun + Duration::from_micros(u64::try_from(since).unwrap_or(u64::MAX))
     }
 
     /// Over how long first probes are spread.

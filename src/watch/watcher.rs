@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     hub::Hub,
@@ -46,9 +46,10 @@ impl Watcher {
         let stop = self.target.stop.clone();
         stop.run_until_cancelled(async {
             // A thousand members that were found together are not probed together.
-            sleep(self.hub.spread().mul_f64(rand::random())).await;
+            sleep_until(self.hub.beat(Instant::now() + self.hub.spread().mul_f64(rand::random()))).await;
             loop {
-                let next = Instant::now() + self.hub.interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+                let pause = self.hub.interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+                let next = self.hub.beat(Instant::now() + pause);
                 Box::pin(self.turn(next)).await;
                 sleep_until(next).await;
             }
