@@ -1,7 +1,7 @@
 """The network of any etcd cluster, by etcd's own metrics alone: works on etcd 3.4 to 3.7 and on rafthttp."""
 
 from links import BAD, GOOD, WARN
-from panels import Dashboard, appeared, heatmap, lines, mapping, members, now, quantile, query, stat, table, timeline, variable
+from panels import Dashboard, appeared, lines, mapping, members, now, quantile, query, stat, table, timeline, variable
 
 SERVER = "etcd_server_has_leader"
 TO, FROM = '[[M]], To=~"$peer"', '[[M]], From=~"$peer"'
@@ -11,7 +11,7 @@ def dashboard():
     """The dashboard `etcd-peers`."""
     about = """What etcd's own metrics say of the network between its members, and what they do not: etcd counts what it wrote,
     not what arrived, and shows round trips that never took place."""
-    peer = variable("peer", "Peer", f'label_values(etcd_network_active_peers{{job=~"$job", cluster=~"$cluster", instance=~"$instance"}}, Remote)',
+    peer = variable("peer", "Peer", 'label_values(etcd_network_active_peers{job=~"$job", cluster=~"$cluster", instance=~"$instance"}, Remote)',
                     about="The other end, by its ID.")
     made = Dashboard("etcd-peers", "Raft network / etcd peers", about, [*members(SERVER), peer], tags=["raft-network", "etcd"],
                      since=SERVER)
@@ -122,10 +122,10 @@ def snapshots(made):
                query("sum by (instance, From) (%s)" % appeared(f"{receives}_success", FROM, since=SERVER), "{{instance}} ← {{From}} received"),
                query("sum by (instance, From) (%s)" % appeared(f"{receives}_failures", FROM, since=SERVER), "{{instance}} ← {{From}} failed")],
               empty="no snapshot in the interval", size=(8, 8)),
-        lines(403, "Time, mean", "How long a snapshot took.", "s",
-              [query(f"sum by (instance, To) (rate({sends}_total_duration_seconds_sum{{{TO}}}[5m])) / sum by (instance, To) (rate({sends}_total_duration_seconds_count{{{TO}}}[5m]))", "{{instance}} → {{To}}"),
-               query(f"sum by (instance, From) (rate({receives}_total_duration_seconds_sum{{{FROM}}}[5m])) / sum by (instance, From) (rate({receives}_total_duration_seconds_count{{{FROM}}}[5m]))", "{{instance}} ← {{From}}")],
-              empty="no snapshot in five minutes", size=(8, 8), points="auto"),
+        lines(403, "Time, mean", "How long a snapshot took, over all since the member's start: snapshots are too rare for a rate.", "s",
+              [query(f"sum by (instance, To) ({sends}_total_duration_seconds_sum{{{TO}}}) / sum by (instance, To) ({sends}_total_duration_seconds_count{{{TO}}})", "{{instance}} → {{To}}"),
+               query(f"sum by (instance, From) ({receives}_total_duration_seconds_sum{{{FROM}}}) / sum by (instance, From) ({receives}_total_duration_seconds_count{{{FROM}}})", "{{instance}} ← {{From}}")],
+              empty="no snapshot since the start", size=(8, 8), points="auto"),
     )
 
 

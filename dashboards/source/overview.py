@@ -2,7 +2,7 @@
 
 from links import EXPLAINED, MATRIX_STATES, STATES, TO_PEER, UP, matrix, state
 from panels import (
-    BAD, GOOD, IDLE, WARN, Dashboard, appeared, heatmap, lines, mapping, members, named, now, only, quantile, query,
+    BAD, GOOD, IDLE, MEMBER, WARN, Dashboard, appeared, lines, mapping, members, named, names, now, only, quantile, query,
     stat, table, timeline, variable,
 )
 
@@ -13,7 +13,7 @@ def dashboard():
     """The dashboard `rafthttp-overview`."""
     about = """The raft network of a cluster, as its members measure it: who hears whom, where every message went, round
     trips, streams, snapshots, raft."""
-    peer = variable("peer", "Peer", f'query_result(count by (peer, text) (label_join(rafthttp_peer_info{{{_members()}}}, "text", " ", "name", "peer")))',
+    peer = variable("peer", "Peer", f'query_result(count by (peer, text) (label_join(rafthttp_peer_info{{{MEMBER}}}, "text", " ", "name", "peer")))',
                     regex='/peer="(?<value>[^"]+)".*text="(?<text>[^"]+)"/', about="The other end of the links that are shown.")
     made = Dashboard("rafthttp-overview", "Raft network / Overview", about, [*members(BUILD), peer],
                      tags=["raft-network", "rafthttp"], since=BUILD)
@@ -27,16 +27,12 @@ def dashboard():
     return made.json()
 
 
-def _members():
-    return 'job=~"$job", cluster=~"$cluster", instance=~"$instance"'
-
-
 def who_hears_whom(made):
     made.row(100, "Who hears whom")
     made.add(
         stat(101, "Members", "How many members are scraped, and how many are known to any of them.", "none",
              [now("count(rafthttp_member_info{[[M]]})", "scraped"),
-              now(f"count({_names()})", "known")],
+              now(f"count({names()})", "known")],
              empty="none scraped", text="value_and_name"),
         stat(102, "Links cut", "Pairs of a member and a peer whose last probe failed. One broken link between two members counts twice.",
              "none", [now("sum(1 - rafthttp_peer_reachable{[[P]]})")], empty="nothing probed yet",
@@ -75,15 +71,10 @@ def who_hears_whom(made):
     )
 
 
-def _names():
-    from panels import names
-    return names()
-
-
 def _named_member(expression):
     """What a member says of itself, labelled with its name."""
     own = 'label_replace(rafthttp_member_info{[[M]]}, "peer", "$1", "member", "(.*)")'
-    return f"({expression}) * on (job, cluster, instance) group_left (name) ({own} * on (job, cluster, peer) group_left (name) {_names()})"
+    return f"({expression}) * on (job, cluster, instance) group_left (name) ({own} * on (job, cluster, peer) group_left (name) {names()})"
 
 
 def ledger(made):

@@ -2,7 +2,7 @@
 
 from links import BAD, EXPLAINED, GOOD, STATES, UP, WARN, state
 from panels import (
-    IDLE, Dashboard, appeared, heatmap, lines, members, named, now, only, quantile, query, stat, table, timeline, variable,
+    Dashboard, appeared, heatmap, lines, members, named, now, only, quantile, query, stat, table, timeline, variable,
 )
 
 BUILD = "rafthttp_build_info"
