@@ -39,6 +39,8 @@ const VERSION: u8 = 1;
 const END: u32 = u32::MAX;
 /// A piece of the body on its way out.
 const PIECE_BYTES: usize = 256 << 10;
+/// What follows the records.
+const TRAILER_BYTES: u64 = 4 + 8 + 8 + 16;
 /// The longest header: room for all members and a million removed IDs.
 const MAX_HEADER_BYTES: u32 = 32 << 20;
 
@@ -76,6 +78,7 @@ struct Header {
 /// The body of a snapshot that raft hands out, of which it knows the metadata.
 pub(super) fn body(outgoing: Outgoing, cluster: u64, term: u64) -> SnapshotBody {
     let pieces = Pieces::start(outgoing, cluster, term).map_err(io::Error::other);
+    let length = pieces.as_ref().ok().map(|pieces| pieces.promised);
     let stream = stream::unfold(Some(pieces), |state| async move {
         let mut pieces = match state? {
             Ok(pieces) => pieces,
@@ -90,7 +93,7 @@ pub(super) fn body(outgoing: Outgoing, cluster: u64, term: u64) -> SnapshotBody 
             Err(error) => Some((Err(io::Error::other(error)), None)),
         }
     });
-    SnapshotBody { stream: Box::pin(stream), length: None }
+    SnapshotBody { stream: Box::pin(stream), length }
 }
 
 /// The pieces of a body, one after the other.
@@ -100,6 +103,8 @@ struct Pieces {
     hash: Box<Xxh3>,
     records: u64,
     length: u64,
+    /// How long the body will be.
+    promised: u64,
     ended: bool,
     /// One of the few snapshots that may be on their way; given back when this ends, however it ends.
     _permit: OwnedSemaphorePermit,
@@ -118,8 +123,10 @@ impl Pieces {
         piece.put_u8(VERSION);
         piece.put_u32(u32::try_from(header.len()).unwrap_or(u32::MAX));
         piece.put_slice(&header);
+        let (records, bytes) = outgoing.size()?;
+        let promised = piece.len() as u64 + 8 * records + bytes + TRAILER_BYTES;
         let hash = Box::new(Xxh3::new());
-        Ok(Self { range, piece, hash, records: 0, length: 0, ended: false, _permit: outgoing.permit })
+        Ok(Self { range, piece, hash, records: 0, length: 0, promised, ended: false, _permit: outgoing.permit })
     }
 
     fn next(&mut self) -> Result<Option<Bytes>, redb::Error> {
@@ -353,8 +360,11 @@ mod tests {
     async fn sent(store: &Store) -> Vec<u8> {
         store.snapshot(0, 7).expect("available");
         let outgoing = store.take_outgoing(7, 2).expect("raft was given it");
-        let pieces: Vec<_> = body(outgoing, CLUSTER, 3).stream.collect().await;
-        pieces.into_iter().flat_map(|piece| piece.expect("readable")).collect()
+        let body = body(outgoing, CLUSTER, 3);
+        let pieces: Vec<_> = body.stream.collect().await;
+        let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.expect("readable")).collect();
+        assert_eq!(body.length, Some(bytes.len() as u64), "what it promised");
+        bytes
     }
 
     fn check(directory: &Path, body: &[u8], snapshot: &Snapshot) -> Result<Received, SnapshotError> {
@@ -378,6 +388,29 @@ mod tests {
         assert_eq!(to.membership().expect("kept"), received.membership);
         drop(received);
         assert!(!directory.path().join("received").exists());
+    }
+
+    #[tokio::test]
+    async fn a_body_tells_its_length_before_it_is_read_whatever_was_written_and_installed_before() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut from = store(&directory.path().join("from"), 100);
+        let writes = vec![
+            Write::Put("key 000001".into(), "longer".repeat(99).into()),
+            Write::Put("key 000002".into(), "".into()),
+            Write::Put("new".into(), "value".into()),
+            Write::Delete("key 000003".into()),
+            Write::Delete("never there".into()),
+        ];
+        from.apply(Effect { index: 2, writes, ..Effect::default() }).expect("room");
+        let body = sent(&from).await;
+        drop(from);
+        assert_eq!(sent(&Store::open(&directory.path().join("from"), 2).expect("it opens again")).await, body);
+        let received = check(directory.path(), &body, &message(2, 3, conf_state())).expect("whole");
+        let mut to = store(&directory.path().join("to"), 7);
+        let snapshot = crate::node::convert::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
+        to.install(&snapshot, &received.membership, received.records().expect("open"), Vec::new(), None)
+            .expect("whole");
+        assert_eq!(sent(&to).await, body);
     }
 
     #[tokio::test]

@@ -24,7 +24,10 @@ use raft::{
     Error as RaftError, GetEntriesContext, RaftState, StorageError,
     eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata},
 };
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -37,6 +40,8 @@ use log::Log;
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 pub(super) const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
+/// The bytes of all keys and values of [`DATA`], kept with every change of it: a snapshot tells its length before it is read.
+const DATA_BYTES: &str = "data_bytes";
 
 /// Memory for pages of the store.
 const CACHE_BYTES: usize = 32 << 20;
@@ -100,6 +105,12 @@ impl Outgoing {
     pub(super) fn membership(&self) -> Result<Vec<u8>, StoreError> {
         meta(&self.read, "membership")?.ok_or_else(|| damaged("membership"))
     }
+
+    /// How many keys it has, and how many bytes they and their values have.
+    pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
+        let count = || Ok::<_, redb::Error>(self.read.open_table(DATA)?.len()?);
+        Ok((count().map_err(StoreError::Disk)?, number(&self.read, DATA_BYTES)?))
+    }
 }
 
 /// The store, as the raft task has it.
@@ -136,9 +147,16 @@ impl Store {
             permits: Arc::new(Semaphore::new(snapshots)),
         };
         store.write(Durability::Immediate, |write| {
-            write.open_table(META)?;
             write.open_table(LOG)?;
-            write.open_table(DATA)?;
+            let (mut meta, data) = (write.open_table(META)?, write.open_table(DATA)?);
+            // A store of before this was kept: once.
+            if meta.get(DATA_BYTES)?.is_none() {
+                let bytes = data.range::<&[u8]>(..)?.try_fold(0, |sum, item| {
+                    let (key, value) = item?;
+                    Ok::<_, redb::Error>(sum + length(key.value(), value.value()))
+                })?;
+                meta.insert(DATA_BYTES, bytes.to_be_bytes().as_slice())?;
+            }
             Ok(())
         })?;
         store.load()?;
@@ -278,7 +296,11 @@ impl Store {
                 meta.insert("membership", membership.as_slice())?;
             }
             let mut data = write.open_table(DATA)?;
-            effect.writes.iter().map(|one| one.perform(&mut data)).collect()
+            let before = meta.get(DATA_BYTES)?.and_then(|guard| guard.value().try_into().ok().map(u64::from_be_bytes));
+            let mut held = before.unwrap_or(0);
+            let found = effect.writes.iter().map(|one| one.perform(&mut data, &mut held)).collect();
+            meta.insert(DATA_BYTES, held.to_be_bytes().as_slice())?;
+            found
         })?;
         self.applied = effect.index;
         self.hard_state = hard_state;
@@ -306,9 +328,10 @@ impl Store {
             write.delete_table(LOG)?;
             write.open_table(LOG)?;
             let mut data = write.open_table(DATA)?;
+            let mut held = 0;
             loop {
                 match records() {
-                    Ok(Some((key, value))) => data.insert(key.as_ref(), value.as_ref()).map(drop)?,
+                    Ok(Some((key, value))) => Write::Put(key, value).perform(&mut data, &mut held).map(drop)?,
                     Ok(None) => break,
                     Err(error) => {
                         torn = Some(error.into());
@@ -322,6 +345,7 @@ impl Store {
             meta.insert("hard_state", bytes(&hard_state)?.as_slice())?;
             meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
             meta.insert("membership", membership.to_json().as_slice())?;
+            meta.insert(DATA_BYTES, held.to_be_bytes().as_slice())?;
             append(write, &entries, index)
         });
         if let Some(error) = torn {
@@ -382,12 +406,19 @@ impl Store {
 }
 
 impl Write {
-    /// Whether the key was there.
-    fn perform(&self, data: &mut redb::Table<'_, &[u8], &[u8]>) -> Result<bool, redb::Error> {
-        Ok(match self {
-            Self::Put(key, value) => data.insert(key.as_ref(), value.as_ref())?.is_some(),
-            Self::Delete(key) => data.remove(key.as_ref())?.is_some(),
-        })
+    /// Whether the key was there. `held` are the bytes of all keys and values.
+    fn perform(&self, data: &mut redb::Table<'_, &[u8], &[u8]>, held: &mut u64) -> Result<bool, redb::Error> {
+        let (key, before) = match self {
+            Self::Put(key, value) => {
+                *held += length(key, value);
+                (key, data.insert(key.as_ref(), value.as_ref())?)
+            }
+            Self::Delete(key) => (key, data.remove(key.as_ref())?),
+        };
+        if let Some(before) = &before {
+            *held = held.saturating_sub(length(key, before.value()));
+        }
+        Ok(before.is_some())
     }
 }
 
@@ -535,6 +566,11 @@ fn damaged(what: &str) -> StoreError {
 fn meta(read: &ReadTransaction, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let value = || Ok::<_, redb::Error>(read.open_table(META)?.get(key)?.map(|guard| guard.value().to_vec()));
     value().map_err(StoreError::Disk)
+}
+
+/// What a key and its value count for in [`DATA_BYTES`].
+fn length(key: &[u8], value: &[u8]) -> u64 {
+    key.len() as u64 + value.len() as u64
 }
 
 fn number(read: &ReadTransaction, key: &str) -> Result<u64, StoreError> {
