@@ -86,8 +86,7 @@ async fn live(version: &str, security: Security) {
     if !tier_is_all() && !["3.4", "3.6"].contains(&version) {
         return not_run(&format!("a live cluster of etcd {version}, {security:?}: make test-all"));
     }
-    let flags = snapshots_soon(version);
-    let Some(mut cluster) = Cluster::start_with(version, 3, security, &flags).await else { return };
+    let Some(mut cluster) = Cluster::start_with(version, 3, security, snapshots_soon).await else { return };
     fill_log(&cluster).await;
     cluster.etcdctl(&["put", &format!("{MARKER}1"), "in the snapshot"]);
 
@@ -106,20 +105,23 @@ async fn live(version: &str, security: Security) {
     is_removed(&cluster, learner).await;
 }
 
-/// 3.4 keeps 5000 entries for those that lag, and lets nobody change that.
-fn snapshots_soon(version: &str) -> Vec<&'static str> {
+/// Whether 5000 entries are kept for those that lag, and nobody can change that.
+fn keeps_entries(version: Version) -> bool {
+    version <= Version::new(3, 5, 1)
+}
+
+fn snapshots_soon(version: Version) -> Vec<&'static str> {
     let mut flags = vec!["--snapshot-count=500"];
-    flags.extend(match version {
-        "3.4" => None,
-        "3.5" => Some("--experimental-snapshot-catchup-entries=500"),
-        _ => Some("--snapshot-catchup-entries=500"),
-    });
+    if !keeps_entries(version) {
+        let old = version < Version::new(3, 6, 0);
+        flags.push(if old { "--experimental-snapshot-catchup-entries=500" } else { "--snapshot-catchup-entries=500" });
+    }
     flags
 }
 
 /// Writes until the log no longer begins at its beginning: who joins then needs a snapshot.
 async fn fill_log(cluster: &Cluster) {
-    let entries = if cluster.version < Version::new(3, 5, 0) { 6500 } else { 1500 };
+    let entries = if keeps_entries(cluster.version) { 6500 } else { 1500 };
     let load = Load::check_perf(cluster, "/before/");
     grown(cluster, entries, PATIENCE * 3).await;
     drop(load);
@@ -276,10 +278,11 @@ async fn is_removed(cluster: &Cluster, learner: Learner) {
     assert_eq!(learner.follower().unexpected, Vec::<String>::new());
     learner.check_ledger();
     check_all(cluster, &learner);
-    let follower = learner.follower();
-    let (entries, snapshots, leaders) = (follower.entries, follower.snapshots.len(), follower.leaders.len());
+    let (entries, snapshots, leaders) = {
+        let follower = learner.follower();
+        (follower.entries, follower.snapshots.len(), follower.leaders.len())
+    };
     println!("{}: {entries} entries, {snapshots} snapshots, {leaders} leaders followed, then removed", cluster.version);
-    drop(follower);
     learner.stop().await;
 }
 

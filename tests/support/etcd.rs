@@ -74,11 +74,16 @@ pub struct Added {
 impl Cluster {
     /// Members of a version, healthy. Where that version cannot be had: none, and named as not run.
     pub async fn start(version: &str, size: usize, security: Security) -> Option<Self> {
-        Self::start_with(version, size, security, &[]).await
+        Self::start_with(version, size, security, |_| Vec::new()).await
     }
 
-    /// The same, with more flags.
-    pub async fn start_with(version: &str, size: usize, security: Security, flags: &[&str]) -> Option<Self> {
+    /// The same, with the flags that this says for the version with its patch.
+    pub async fn start_with(
+        version: &str,
+        size: usize,
+        security: Security,
+        flags: impl Fn(Version) -> Vec<&'static str>,
+    ) -> Option<Self> {
         let what = format!("etcd {version}");
         let (server, etcdctl) =
             (program(&what, "etcd", &[version])?, program(&what, "etcdctl", &[etcdctl_for(version)])?);
@@ -92,7 +97,7 @@ impl Cluster {
         for member in &mut members {
             let mut arguments = member.flags(&initial.join(","), "new");
             arguments.extend(tuning(version));
-            arguments.extend(flags.iter().map(ToString::to_string));
+            arguments.extend(flags(version).iter().map(ToString::to_string));
             member.prepare(&server, arguments, security, || issue(&authority));
             member.restart();
         }
