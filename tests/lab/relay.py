@@ -13,9 +13,13 @@ class Fault:
     """What befalls the bytes of the connections that `applies` to (the head of their last request decides)."""
 
     def __init__(self, applies=None, delay=0.0, bytes_per_second=None, refuse=False, swallow_answers=False):
-        self.applies = applies or (lambda head: True)
+        self.applies = applies
         self.delay, self.bytes_per_second = delay, bytes_per_second
         self.refuse, self.swallow_answers = refuse, swallow_answers
+
+    def concerns(self, head):
+        """Whether it befalls a connection with this head; one that is TLS has none, and only what befalls all befalls it."""
+        return self.applies is None or (bool(head) and self.applies(head))
 
 
 class Relay:
@@ -83,7 +87,7 @@ class Relay:
             connections = list(self._open)
         if fault.refuse:
             for connection in connections:
-                if connection.head and fault.applies(connection.head):
+                if fault.concerns(connection.head):
                     connection.close()
 
     def _accept(self):
@@ -127,7 +131,7 @@ class Relay:
 
     def _pass(self, connection, piece, sink, asks):
         """Passes a piece on as the faults of the moment have it. False: the connection has to go."""
-        for fault in [fault for fault in self._faults if connection.head and fault.applies(connection.head)]:
+        for fault in [fault for fault in self._faults if fault.concerns(connection.head)]:
             if fault.refuse:
                 return False
             if fault.swallow_answers and not asks:
