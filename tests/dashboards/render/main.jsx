@@ -7,6 +7,7 @@ import {
   applyFieldOverrides,
   createTheme,
   dateTime,
+  EventBusSrv,
   FieldConfigOptionsRegistry,
   FieldType,
   getDisplayProcessor,
@@ -45,6 +46,7 @@ const transformers = new Map(Object.values(standardTransformers).map((info) => [
 standardTransformersRegistry.setInit(() =>
   [...transformers.values()].map((info) => ({ ...info, transformation: () => Promise.resolve(info), editor: () => null }))
 );
+const eventBus = new EventBusSrv();
 const registry = new FieldConfigOptionsRegistry(() => options);
 
 async function dataOf(panel) {
@@ -85,7 +87,7 @@ function Lines({ panel, frames, width, height }) {
     return <Nothing panel={panel} />;
   }
   return (
-    <PanelContextProvider value={{ eventsScope: 'global', eventBus: { getStream: () => ({ subscribe: () => ({ unsubscribe() {} }) }), publish() {}, subscribe: () => ({ unsubscribe() {} }), newScopedBus() { return this; } } }}>
+    <PanelContextProvider value={{ eventsScope: 'global', eventBus }}>
       <TimeSeries frames={frames} width={width} height={height} timeRange={range} timeZone="utc" legend={panel.options.legend} options={panel.options} structureRev={1} />
     </PanelContextProvider>
   );
