@@ -2,9 +2,8 @@
 //!
 //! The spans of the library carry their place as fields: `trace_id`, `span_id`, `parent_id`, `link` (another span, as
 //! `traceparent` writes it), `start_unix_nano`. The tracer here takes them off and builds the OpenTelemetry span exactly
-//! there. Only our own two targets are exported,
-//! so the exporter's own connections are not. What waits for the collector is bounded; what it does not take is
-//! counted and given up, so a slow or dead collector costs nothing else.
+//! there. Only our own two targets are exported, so the exporter's own connections are not. What waits for the collector
+//! is bounded; what it does not take is counted and given up, so a slow or dead collector costs nothing else.
 
 use std::{
     cell::Cell,
@@ -91,7 +90,10 @@ impl Export {
     }
 
     fn of(settings: &Settings) -> Result<Self, ExportError> {
-        let to = Some((settings.endpoint.to_string(), settings.protocol.label()));
+        // As it is shown to others: without credentials.
+        let (scheme, path) = (settings.endpoint.scheme(), settings.endpoint.path());
+        let host = &settings.endpoint[url::Position::BeforeHost..url::Position::AfterPort];
+        let to = Some((format!("{scheme}://{host}{path}"), settings.protocol.label()));
         Ok(Self { to, ..Self::new(exporter(settings)?, settings.queue) })
     }
 

@@ -12,9 +12,10 @@ use std::{
 use fake_opentelemetry_collector::{ExportedSpan, FakeCollectorServer};
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
-    process::Command,
+    process::{Child, Command},
 };
 
 use crate::{
@@ -189,33 +190,77 @@ async fn a_collector_that_is_dead_or_frozen_delays_the_end_by_no_more_than_the_g
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}")),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol.to_owned()),
         ];
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut command = rafthttp(&environment);
-        command.args(["--grace", "4s", "node", "--name", "n1", "--data-dir"]).arg(directory.path().join("n1"));
-        command.args(["--initial-advertise-peer-urls", "http://127.0.0.1:1", "--listen-peer-urls"]);
-        let [peers, clients, metrics] = [free_port().await, free_port().await, free_port().await];
-        command.args([format!("http://{peers}"), "--listen-client-urls".to_owned(), format!("http://{clients}")]);
-        command.args(["--listen-metrics-urls", &format!("http://{metrics}"), "--trace-ratio", "1"]);
-        command.args(["--initial-cluster", "n1=http://127.0.0.1:1,n2=http://127.0.0.1:2"]);
-        let mut child = command.spawn().expect("the binary was built");
-        until_metrics(&metrics, "a span that waits for the collector, or was given up", |metrics| {
-            let found = |name| metrics.lines().any(|line| line.starts_with(name) && !line.ends_with(" 0"));
-            found("rafthttp_trace_spans_waiting ") || found("rafthttp_trace_spans_dropped_total ")
+        let mut node = Node::start(&environment).await;
+        until_metrics(&node.metrics, "a span that waits for the collector, or was given up", |metrics| {
+            count(metrics, "rafthttp_trace_spans_waiting") + count(metrics, "rafthttp_trace_spans_dropped_total") > 0
         })
         .await;
         let stopping = Instant::now();
-        terminate(child.id().expect("it runs")).await;
-        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let side = bench::end(&mut child, &mut log).await;
+        let side = node.stop().await;
         assert!(side.status.success(), "{address} {protocol}: {}", side.log);
         assert!(stopping.elapsed() < Duration::from_secs(4), "{:?}: {}", stopping.elapsed(), side.log);
         assert!(side.log.contains("could not be exported") || side.log.contains("cannot be exported"), "{}", side.log);
     }
 }
 
-async fn terminate(process: u32) {
-    let status = Command::new("kill").arg(process.to_string()).status().await.expect("there is a kill");
-    assert!(status.success());
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_comes_back_gets_what_is_made_from_then_on() {
+    let address = free_port().await;
+    let mut node = Node::start(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}")),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()),
+    ])
+    .await;
+    until_metrics(&node.metrics, "a failed export", |metrics| {
+        count(metrics, "rafthttp_trace_export_failures_total") > 0
+    })
+    .await;
+    let collector = Collector::on(&address).await;
+    until_metrics(&node.metrics, "an export", |metrics| count(metrics, "rafthttp_trace_spans_exported_total") > 0)
+        .await;
+    collector.until("a failed probe", |spans| spans.iter().any(|span| span.name == "raft.probe")).await;
+    let side = node.stop().await;
+    assert!(side.status.success(), "{}", side.log);
+    for line in ["spans cannot be exported", "spans are exported again"] {
+        assert_eq!(side.log.matches(line).count(), 1, "{line}: {}", side.log);
+    }
+}
+
+/// A member whose only peer is dead: its probes fail, once a second, and each has a span.
+struct Node {
+    child: Child,
+    metrics: String,
+    _directory: TempDir,
+}
+
+impl Node {
+    async fn start(environment: &[(&'static str, String)]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [peers, clients, metrics] = [free_port().await, free_port().await, free_port().await];
+        let mut command = rafthttp(environment);
+        command.args(["--grace", "4s", "node", "--name", "n1", "--data-dir"]).arg(directory.path().join("n1"));
+        command.args(["--initial-advertise-peer-urls", "http://127.0.0.1:1"]);
+        command.args(["--listen-peer-urls", &format!("http://{peers}")]);
+        command.args(["--listen-client-urls", &format!("http://{clients}")]);
+        command.args(["--listen-metrics-urls", &format!("http://{metrics}"), "--trace-ratio", "1"]);
+        command.args(["--initial-cluster", "n1=http://127.0.0.1:1,n2=http://127.0.0.1:2"]);
+        Self { child: command.spawn().expect("the binary was built"), metrics, _directory: directory }
+    }
+
+    /// Stops it in good order.
+    async fn stop(&mut self) -> bench::Side {
+        let process = self.child.id().expect("it runs").to_string();
+        let told = Command::new("kill").arg(process).status().await.expect("there is a kill");
+        assert!(told.success());
+        let mut log = BufReader::new(self.child.stderr.take().expect("it is piped"));
+        bench::end(&mut self.child, &mut log).await
+    }
+}
+
+/// The value of a series without labels; 0 where it is not there.
+fn count(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
