@@ -112,7 +112,7 @@ def main():
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     parser.add_argument("--binary", default=os.path.join(root, "target/release/rafthttp"))
     parser.add_argument("--targets", type=int, default=1000)
-    parser.add_argument("--settle", type=int, default=15, metavar="SECONDS")
+    parser.add_argument("--settle", type=int, default=90, metavar="SECONDS", help="until every connection has read one of everything")
     parser.add_argument("--for", dest="seconds", type=int, default=60, metavar="SECONDS")
     parser.add_argument("--scrape", type=int, default=15, metavar="SECONDS", help="how often /metrics is read meanwhile; 0: not at all")
     parser.add_argument("--check", action="store_true")
@@ -142,9 +142,10 @@ def main():
         begin, cpu, memory = time.monotonic(), cpu_seconds(probe.pid), [rss_kib(probe.pid)]
         while time.monotonic() - begin < args.seconds:
             time.sleep(min(args.scrape or args.seconds, args.seconds))
+            # Before the scrape, which takes some for a moment.
+            memory.append(rss_kib(probe.pid))
             if args.scrape:
                 samples(url, "rafthttp_peer_reachable")
-            memory.append(rss_kib(probe.pid))
         seconds = time.monotonic() - begin
         cores = (cpu_seconds(probe.pid) - cpu) / seconds
         results = samples(url, "rafthttp_probes_total")
