@@ -107,6 +107,8 @@ def panel(kind, number, title, about, unit, targets, *, empty, size, defaults=No
 def stat(number, title, about, unit, targets, *, empty, steps=((None, IDLE),), size=(4, 4), text="auto", links=()):
     """One number, coloured by what it means."""
     defaults = {"color": {"mode": "thresholds"}, "thresholds": thresholds(*steps), "links": list(links)}
+    if unit in ("none", "short"):
+        defaults["decimals"] = 0  # increase() extrapolates: 2.0001 of what can only be counted
     options = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "colorMode": "value",
@@ -169,7 +171,7 @@ def table(number, title, about, unit, targets, *, empty, size=(12, 8), defaults=
     """Rows of the present."""
     for target in targets:
         target["format"] = "table"
-    custom = {"align": "auto", "cellOptions": {"type": cell or "auto"}, "filterable": False}
+    custom = {"align": "auto", "cellOptions": {"type": cell, "mode": "basic"} if cell else {"type": "auto"}, "filterable": False}
     options = {"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": name, "desc": False} for name in sort]}
     return panel("table", number, title, about, unit, targets, empty=empty, size=size, defaults=defaults, custom=custom,
                  overrides=overrides, options=options, transformations=list(transformations))

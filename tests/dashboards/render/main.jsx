@@ -193,7 +193,7 @@ const colors = theme.colors;
 document.head.insertAdjacentHTML('beforeend', `<style>
   body { margin: 0; background: ${colors.background.canvas}; color: ${colors.text.primary}; font-family: Liberation Sans, sans-serif; }
   h2 { font-size: 18px; margin: 0; padding-top: 8px; }
-  .nothing { color: ${colors.text.secondary}; text-align: center; padding-top: 12%; font-size: 15px; }
+  .nothing { color: ${colors.text.secondary}; display: flex; height: 100%; align-items: center; justify-content: center; font-size: 15px; }
   .timeline { display: flex; flex-direction: column; height: 100%; overflow: hidden; }
   .timeline .row { display: flex; flex: none; }
   .timeline .name { width: 190px; flex: none; text-align: right; padding-right: 8px; font-size: 11px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
