@@ -21,9 +21,11 @@ use tokio::{
 use crate::{
     appends,
     bench::{self, Bench, rafthttp},
-    certificates::{Authority, Files, Issued, Leaf},
     collector::{Collector, behind_tls},
-    support::program,
+    support::{
+        certificates::{Authority, Files, Issued, Leaf},
+        program,
+    },
     to,
 };
 

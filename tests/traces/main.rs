@@ -3,14 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[path = "../support/certificates.rs"]
-mod certificates;
-
 mod bench;
 mod collector;
 mod export;
-
-use rafthttp::TlsConfig;
 
 use std::collections::{BTreeMap, BTreeSet};
 
