@@ -39,6 +39,12 @@ impl Damper {
         admitted
     }
 
+    /// Whether it has earned back all that it spent, so that a new one would admit as much.
+    pub(super) fn is_rested(&self) -> bool {
+        let missing = u64::from(BURST - self.room);
+        self.earned.elapsed().as_secs() / EARN.as_secs() >= missing
+    }
+
     /// How many lines were withheld in all.
     pub(super) fn withheld(&self) -> u64 {
         self.withheld
@@ -66,6 +72,17 @@ mod tests {
             passed += admitted(&mut damper, 10);
         }
         assert_eq!(passed, 12);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_rested_once_it_has_earned_what_it_spent() {
+        let mut damper = Damper::default();
+        assert!(damper.is_rested());
+        admitted(&mut damper, 2);
+        advance(EARN).await;
+        assert!(!damper.is_rested());
+        advance(EARN).await;
+        assert!(damper.is_rested());
     }
 
     #[tokio::test(start_paused = true)]

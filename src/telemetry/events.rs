@@ -16,6 +16,9 @@ use crate::{
 const KEPT: usize = 256;
 /// Of these, so many about remotes at most: whoever invents members must not wash away what happened to the real ones.
 const KEPT_OF_REMOTES: usize = 32;
+/// So many dampers of log lines are held before those that have earned everything back are let go: what is told of a
+/// member after it was forgotten would stay for ever.
+const DAMPERS: usize = 128;
 /// So many bytes of words are kept with an event: they may be what another member said.
 const DETAIL_BYTES: usize = 240;
 
@@ -156,6 +159,9 @@ impl Events {
     pub(super) fn line(&self, peer: Option<MemberId>) -> Option<MemberId> {
         let mut ring = self.lock();
         let member = ring.member;
+        if ring.lines.len() >= DAMPERS && !ring.lines.contains_key(&peer) {
+            ring.lines.retain(|_, damper| !damper.is_rested());
+        }
         ring.lines.entry(peer).or_default().admits().then_some(member)
     }
 
@@ -201,6 +207,8 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn kinds(events: &Events) -> Vec<(u64, EventKind)> {
@@ -232,6 +240,16 @@ mod tests {
         assert_eq!(kept[0], (1, EventKind::PeerAdded));
         assert_eq!(kept[1].0, 1002 - KEPT_OF_REMOTES as u64);
         assert_eq!(kept.last(), Some(&(1001, EventKind::RemoteAdded)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_of_members_that_are_gone_takes_no_memory_for_long() {
+        let events = Events::default();
+        for stranger in 0..10_000 {
+            events.snapshot_ended(Some(MemberId(stranger)), Direction::In, (0, Duration::ZERO), Some("cut"));
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert!(events.lock().lines.len() <= 2 * DAMPERS);
     }
 
     #[test]
