@@ -20,14 +20,10 @@ use super::{
 use crate::{
     id::{ClusterId, MemberId},
     transport::{
-        Identity,
         client::{Client, drive, empty, full},
         urls::PeerUrl,
     },
-    wire::{
-        headers::{MEMBERS, X_ETCD_CLUSTER_ID},
-        version::DEFAULT_SERVER,
-    },
+    wire::headers::{MEMBERS, X_ETCD_CLUSTER_ID},
 };
 
 /// How long one of them may take to answer.
@@ -55,11 +51,8 @@ struct Seeker<'a> {
 
 impl<'a> Seeker<'a> {
     fn new(config: &'a Config) -> Self {
-        let own = config.initial_advertise_peer_urls.as_slice();
-        let identity =
-            Identity { member: MemberId(0), cluster: ClusterId(0), urls: own.to_vec(), server_version: DEFAULT_SERVER };
-        let client = Client::new(identity.into(), config.tls.clone(), Duration::from_secs(1));
-        Self { own, client, said: None }
+        let client = Client::anonymous(config.tls.clone(), Duration::from_secs(1));
+        Self { own: &config.initial_advertise_peer_urls, client, said: None }
     }
 
     /// Waits a little before the others are asked again. Says why, once for each reason.

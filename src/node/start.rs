@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,6 +31,7 @@ use crate::{
     metrics,
     server::{ConnectionLimits, ConnectionMetrics, Server},
     telemetry::Events,
+    tls::Tls,
     transport::{Transport, TransportError, snapshot::store::SnapshotStore, urls::PeerUrl},
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
 };
@@ -315,11 +317,7 @@ impl Inner {
         let router = crate::server::router(&self.transport);
         let connections = ConnectionMetrics::register(&config.registry)?;
         for (listener, tls) in listeners {
-            let server = Server::new(router.clone()).metrics(&connections);
-            let server = match &config.tls {
-                Some(certificates) if tls => server.tls(certificates.clone()),
-                _ => server,
-            };
+            let server = peer_server(router.clone(), config.tls.as_ref().filter(|_| tls)).metrics(&connections);
             self.peers.spawn(server.serve(listening(listener, "listen-peer-urls")?, self.stop_peers.clone()));
         }
         Ok(())
@@ -544,10 +542,29 @@ fn bind(url: &PeerUrl, flag: &'static str) -> Result<StdTcpListener, Error> {
     StdTcpListener::bind(addresses.as_slice()).map_err(failed)
 }
 
+/// A server for a peer listener; without certificates, of plain HTTP.
+pub(super) fn peer_server(app: Router, tls: Option<&Tls>) -> Server {
+    let server = Server::new(app);
+    match tls {
+        Some(tls) => server.tls(tls.clone()),
+        None => server,
+    }
+}
+
 pub(super) fn listening(listener: StdTcpListener, flag: &'static str) -> Result<TcpListener, Error> {
-    let url = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+    let url = address(&listener);
     let listening = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     listening.map_err(|error| Error::Listen { url, flag, error })
+}
+
+/// The same listener once more: what serves it may stop and leave the port to who comes after.
+pub(super) fn listening_too(listener: &StdTcpListener, flag: &'static str) -> Result<TcpListener, Error> {
+    let copy = listener.try_clone();
+    listening(copy.map_err(|error| Error::Listen { url: address(listener), flag, error })?, flag)
+}
+
+fn address(listener: &StdTcpListener) -> String {
+    listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::{
     id::{ClusterId, MemberId},
     node::{config::Config, members::MemberRecord},
     transport::urls::PeerUrl,
+    wire::headers::MEMBERS,
 };
 
 /// What there is to do for a member without data.
@@ -93,7 +94,7 @@ impl Seeker<'_> {
     async fn listen(&self, urls: &[PeerUrl]) -> Heard {
         let mut why = String::new();
         for url in urls {
-            match self.exchange(Method::GET, url, crate::wire::headers::MEMBERS, None).await {
+            match self.exchange(Method::GET, url, MEMBERS, None).await {
                 Ok((head, _)) if let Some(cluster) = undecided::read(&head) => return Heard::Undecided(cluster),
                 Ok((head, body)) => match read_members(&head, &body) {
                     Ok((cluster, members)) => return Heard::Cluster(cluster, members),
@@ -107,7 +108,7 @@ impl Seeker<'_> {
 
     async fn add(&self, name: &str, through: &[PeerUrl]) -> Result<(), String> {
         let body = serde_json::json!({ "name": name, "peerURLs": self.own, "isLearner": true });
-        self.change(Method::POST, "/members", Some(&body.to_string()), through).await?;
+        self.change(Method::POST, MEMBERS, Some(&body.to_string()), through).await?;
         tracing::info!("added to the cluster as a learner");
         Ok(())
     }

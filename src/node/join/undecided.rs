@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     id::ClusterId,
-    node::start::{Error, listening},
-    server::Server,
+    node::start::{Error, listening_too, peer_server},
     tls::Tls,
 };
 
@@ -41,23 +40,16 @@ impl Undecided {
         };
         let router = Router::new().fallback(answer);
         for (listener, speaks_tls) in listeners {
-            let url = || listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
-            let copy = listener.try_clone();
-            let copy = copy.map_err(|error| Error::Listen { url: url(), flag: "listen-peer-urls", error })?;
-            let server = Server::new(router.clone());
-            let server = match tls {
-                Some(tls) if *speaks_tls => server.tls(tls.clone()),
-                _ => server,
-            };
-            tasks.spawn(server.serve(listening(copy, "listen-peer-urls")?, stop.clone()));
+            let server = peer_server(router.clone(), tls.filter(|_| *speaks_tls));
+            tasks.spawn(server.serve(listening_too(listener, "listen-peer-urls")?, stop.clone()));
         }
         Ok(Self { tasks, stop })
     }
 
     /// Ends it; returns when every connection is closed.
-    pub(in crate::node) async fn stop(mut self) {
+    pub(in crate::node) async fn stop(self) {
         self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        self.tasks.join_all().await;
     }
 }
 
