@@ -36,8 +36,8 @@
 //! # Modules, in reading order
 //!
 //! [`wire`] bytes to messages, without I/O · [`id`] who is who · `transport` peers and their tasks · [`server`] what a
-//! member answers · `watch` members seen from outside · [`tls`] certificates · [`metrics`] and [`telemetry`] what is counted and traced · [`admin`] where it is
-//! shown · `node` a replicated key-value store on raft-rs, over all of this.
+//! member answers · `watch` members seen from outside · [`tls`] certificates · [`metrics`] and [`telemetry`] what is
+//! counted and traced · [`admin`] where it is shown · `node` a replicated key-value store on raft-rs, over all of this.
 
 pub mod admin;
 pub mod id;
@@ -62,7 +62,6 @@ pub use transport::{
     status::{PeerStatus, TransportStatus, Watched},
     urls::{PeerUrl, PeerUrlError},
 };
-
 pub use watch::{Survey, SurveyRow, Watch, WatchConfig, survey};
 
 /// The README's examples, compiled.
