@@ -24,7 +24,7 @@ def run(check):
         for panel in board.panels(dashboard):
             one(check, uid, panel)
     links(check, dashboards)
-    sys.path.insert(0, str(tool("python-dashboards")))
+    sys.path.insert(0, str(tool("python-packages", repository / "tests/dashboards/requirements.txt")))
     schema(check, dashboards)
     expressions(check, dashboards)
 

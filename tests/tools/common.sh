@@ -46,6 +46,35 @@ obtain() {
     echo "$path"
 }
 
+# debian_install PACKAGE…: installs packages whose many libraries are Debian's to install. One caller at a time.
+debian_install() {
+    command -v apt-get > /dev/null || cannot "no $1 on this machine, and no apt-get"
+    [ "$(id -u)" = 0 ] || cannot "no $1 on this machine (as root: apt-get install $1)"
+    say "installing $*"
+    mkdir -p "$cache"
+    exec 9> "$cache/apt.lock"
+    flock 9
+    local log
+    log=$(mktemp)
+    # shellcheck disable=SC2064 # this very file
+    trap "rm -f '$log'" EXIT
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } > "$log" 2>&1 9>&- ||
+        cannot "apt-get install $1: $(grep -v '^[[:space:]]*$' "$log" | tail -n 1)"
+}
+
+# npm_modules PACKAGE@VERSION…: for `obtain`; leaves a directory with node_modules in it. No package's own scripts run.
+npm_modules() {
+    need npm
+    mkdir out
+    npm install --no-save --ignore-scripts --no-audit --no-fund --prefix out "$@"
+}
+
+# python_packages ARGUMENT…: for `obtain`; leaves a directory for PYTHONPATH. The arguments are pip's.
+python_packages() {
+    need python3
+    python3 -m pip install --quiet --disable-pip-version-check --target out "$@"
+}
+
 need() { command -v "$1" > /dev/null || { echo "there is no $1 on this machine"; exit 1; }; }
 
 # go_package PACKAGE MODULE VERSION: builds a command of someone else's module.

