@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 
 from .exposition import scrape
+from .members import Members
 from .processes import binary, until
 from .relay import Relay
 
@@ -68,7 +69,7 @@ class Node:
             return answer.read()
 
 
-class Cluster:
+class Cluster(Members):
     """Members that know each other. `extra` are flags for all, `environment` variables for all.
 
     With `relays`, each member is dialled through a relay of its own (`node.relay`), which can be slow, deaf or cut.
@@ -103,24 +104,6 @@ class Cluster:
             *(self._tls.flags() if self._tls else []), *self.extra,
         ]
         return self.lab.process(node.name, arguments, self.environment)
-
-    def __getitem__(self, index):
-        return self.nodes[index]
-
-    def __iter__(self):
-        return iter(self.nodes)
-
-    def __len__(self):
-        return len(self.nodes)
-
-    def start(self):
-        for node in self.nodes:
-            node.start()
-        return self
-
-    def targets(self):
-        """Host and port of every member's /metrics."""
-        return [node.target for node in self.nodes]
 
     def leader(self, seconds=90):
         """The member that all that answer call leader; waits for one."""

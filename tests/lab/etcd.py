@@ -7,6 +7,7 @@ import urllib.parse
 import urllib.request
 
 from .exposition import scrape
+from .members import Members
 from .processes import tool, until
 
 
@@ -50,7 +51,7 @@ class EtcdNode:
             connection.close()
 
 
-class EtcdCluster:
+class EtcdCluster(Members):
     """Members of one version (`tests/tools/etcd`), started new."""
 
     def __init__(self, lab, version="3.4", members=3, prefix="etcd-"):
@@ -64,23 +65,6 @@ class EtcdCluster:
                 "--listen-client-urls", node.client, "--advertise-client-urls", node.client,
                 "--initial-cluster", others, "--initial-cluster-token", prefix, "--log-level", "error",
             ])
-
-    def __getitem__(self, index):
-        return self.nodes[index]
-
-    def __iter__(self):
-        return iter(self.nodes)
-
-    def __len__(self):
-        return len(self.nodes)
-
-    def start(self):
-        for node in self.nodes:
-            node.start()
-        return self
-
-    def targets(self):
-        return [node.target for node in self.nodes]
 
     def leader(self, seconds=30):
         def leads():
