@@ -14,7 +14,6 @@ Needs Go (etcd's side), rustc, openssl and taskset; Python's standard library al
 
 import argparse
 import json
-import math
 import os
 import pathlib
 import shutil
@@ -23,6 +22,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+
+from medians import interval
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -266,19 +267,6 @@ def measure(bench, wanted, pairs, idle_pairs, idle_peers):
             if not have(name, pair, who):
                 print(f"{pair + 1}/{idle_pairs} {name}: {who}", file=sys.stderr, flush=True)
                 record(name, pair, who, run(idle_peers))
-
-
-def interval(values):
-    """The median and a 95 % confidence interval of it from order statistics (sign test); no assumption of shape."""
-    ordered, count = sorted(values), len(values)
-    rank, below = 0, 0.0
-    while rank < count // 2:
-        below += math.comb(count, rank) / 2**count
-        if below > 0.025:
-            break
-        rank += 1
-    low = max(rank - 1, 0)
-    return statistics.median(ordered), ordered[low], ordered[count - 1 - low]
 
 
 def ratio(pairs, numerator, denominator, value):

@@ -15,7 +15,6 @@ Exit status 1 when a bound is broken: metrics 3 %, tracing 10 % more, and no has
 
 import argparse
 import json
-import math
 import os
 import pathlib
 import re
@@ -26,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from medians import interval
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIZE, WINDOW = 128, 2048
@@ -128,19 +129,6 @@ def processor(binary, setting, directory):
     return sum(side["cpu_seconds"] / side["messages"] for side in run(binary, setting, MESSAGES, directory)) * 1e9
 
 
-def interval(values):
-    """A 95 % interval of the median, by order statistics; the range of too few values."""
-    values, count = sorted(values), len(values)
-    below, rank = 0.0, 0
-    while rank < count // 2:
-        below += math.comb(count, rank) / 2**count
-        if below > 0.025:
-            break
-        rank += 1
-    rank = max(rank - 1, 0)
-    return values[rank], values[count - 1 - rank]
-
-
 def count_instructions(binary, directory, runs, broken):
     print("\n| instructions a message, sender and receiver | runs | without | with | ratio | bound |\n|---|---|---|---|---|---|")
     for name, without, with_it, bound in COMPARISONS:
@@ -168,7 +156,7 @@ def compare_processor(binary, directory, count, broken):
             pairs.append((times[id(without)], times[id(with_it)]))
         ratios = [with_time / without_time for without_time, with_time in pairs]
         few, many = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-        low, high = interval(ratios)
+        _, low, high = interval(ratios)
         ratio = statistics.median(ratios)
         print(f"| {name} | {count} | {few:.1f} ns | {many:.1f} ns | {ratio:.3f} ({low:.3f} – {high:.3f}) | {bound:.2f} |", flush=True)
         broken += [f"{name}: {ratio:.3f} of the processor time"] if ratio > bound else []
