@@ -41,6 +41,7 @@ type answer struct {
 	Unreachable map[uint64]int `json:"unreachable,omitempty"`
 	Snapshots   []report       `json:"snapshots"`
 	Critical    []string       `json:"critical"`
+	Attached    int            `json:"attached"`
 }
 
 type report struct {
@@ -58,6 +59,7 @@ type record struct {
 	snapshots   []report
 	critical    []string
 	log         bytes.Buffer
+	attached    int
 	peers       map[uint64]bool
 }
 
@@ -71,6 +73,14 @@ func (r *record) Write(line []byte) (int, error) {
 	r.Lock()
 	defer r.Unlock()
 	return r.log.Write(line)
+}
+
+// A writer says this when it has taken over a stream, which is after the 200 that the other side has seen.
+func (r *record) countAttached(entry zapcore.Entry) error {
+	if entry.Message == "set message encoder" {
+		r.locked(func() { r.attached++ })
+	}
+	return nil
 }
 
 func (r *record) node() *node {
@@ -96,7 +106,9 @@ func (r *record) node() *node {
 func drive(c config) error {
 	r := &record{removed: map[uint64]bool{}, unreachable: map[uint64]int{}, peers: map[uint64]bool{}}
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
-	c.logger = zap.New(zapcore.NewCore(encoder, zapcore.AddSync(r), zap.WarnLevel))
+	warnings := zapcore.NewCore(encoder, zapcore.AddSync(r), zap.WarnLevel)
+	everything := zapcore.NewCore(encoder, zapcore.AddSync(io.Discard), zap.InfoLevel)
+	c.logger = zap.New(zapcore.NewTee(warnings, zapcore.RegisterHooks(everything, r.countAttached)))
 	c.node = r.node()
 	m, err := start(c)
 	if err != nil {
@@ -197,7 +209,7 @@ func (r *record) obey(m *member, c command, body []byte) (a answer, out []byte, 
 		out = recorder.Body.Bytes()
 	case "state":
 		r.locked(func() {
-			a.Received, a.Unreachable = len(r.received), r.unreachable
+			a.Received, a.Unreachable, a.Attached = len(r.received), r.unreachable, r.attached
 			a.Snapshots = append([]report{}, r.snapshots...)
 			a.Critical = append([]string{}, r.critical...)
 			a.Active = []uint64{}

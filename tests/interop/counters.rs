@@ -25,7 +25,7 @@ async fn the_byte_counters_of_both_sides_agree() {
         let mut etcds = link.etcds().await;
         ours.transport.add_peer(etcds.id, vec![etcds.url.clone()]).unwrap();
         etcds.add_peer(ours.id, &ours.url).await;
-        crate::link::connected(&ours).await;
+        crate::link::connected(&ours, &mut etcds).await;
 
         let (out, back) = (traffic(OURS, ETCDS), traffic(ETCDS, OURS));
         ours.transport.send(out.clone());

@@ -44,6 +44,8 @@ pub(crate) struct State {
     #[serde(default)]
     pub(crate) unreachable: BTreeMap<u64, u64>,
     pub(crate) snapshots: Vec<Snapshot>,
+    /// Streams that its writers have taken over since it started. Its handler answers 200 first.
+    pub(crate) attached: u64,
     /// What came out of its `ErrorC`.
     pub(crate) critical: Vec<String>,
 }

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use rafthttp::{
     Builder, MemberId, Tls,
-    metrics::{Channel, Direction},
+    metrics::{AttemptResult, Channel, Direction},
     wire::raftpb::{Message, Snapshot, SnapshotMetadata},
 };
 
@@ -80,7 +80,7 @@ impl Link {
         let (ours, mut etcds) = (self.ours().await, self.etcds().await);
         ours.transport.add_peer(etcds.id, vec![etcds.url.clone()]).unwrap();
         etcds.add_peer(ours.id, &ours.url).await;
-        connected(&ours).await;
+        connected(&ours, &mut etcds).await;
         etcds.take_log().await;
         (ours, etcds)
     }
@@ -165,9 +165,13 @@ fn brief(message: &Message) -> String {
     text.chars().take(600).collect()
 }
 
-/// Waits until our four streams are open.
-pub(crate) async fn connected(ours: &TestMember) {
+/// Waits until our four streams are open, and etcd's writers have taken over those that we dialled: what they write
+/// before that goes to the stream that ours replaced, and is lost.
+pub(crate) async fn connected(ours: &TestMember, etcds: &mut GoPeer) {
     until("all four streams are open", || all_open(ours)).await;
+    let dialled = |channel| ours.transport.peers()[0].link.attempts.of((channel, AttemptResult::Ok));
+    let dialled = dialled(Channel::MsgApp) + dialled(Channel::Message);
+    etcds.until("its writers have taken over our streams", |state| state.attached >= dialled).await;
 }
 
 pub(crate) fn all_open(ours: &TestMember) -> bool {

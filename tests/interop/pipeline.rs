@@ -81,7 +81,7 @@ async fn a_remote_catches_up_and_becomes_a_peer() {
 
         ours.transport.add_peer(etcds.id, vec![etcds.url.clone()]).unwrap();
         etcds.add_peer(ours.id, &ours.url).await;
-        connected(&ours).await;
+        connected(&ours, &mut etcds).await;
         let (out, back): (Vec<_>, Vec<_>) = (part(OURS, ETCDS, 21), part(ETCDS, OURS, 21));
         ours.transport.send(out.clone());
         etcds.send(&back).await;

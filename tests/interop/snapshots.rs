@@ -41,7 +41,7 @@ async fn pair(link: &Link, most: u64) -> (TestMember, GoPeer, SnapshotStore, Kep
     let proxies = [Proxy::cutting(&etcds.url, most).await, Proxy::cutting(&ours.url, most).await];
     ours.transport.add_peer(etcds.id, vec![link.url(&proxies[0].address)]).unwrap();
     etcds.add_peer(ours.id, &link.url(&proxies[1].address)).await;
-    connected(&ours).await;
+    connected(&ours, &mut etcds).await;
     etcds.take_log().await;
     (ours, etcds, store, Kept { directory, _proxies: proxies })
 }

@@ -108,7 +108,7 @@ async fn a_newer_stream_takes_the_place_of_etcds_and_etcd_comes_back() {
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(Duration::from_secs(5), newer.read_to_end(&mut rest)).await;
         assert!(ended.is_ok_and(|read| read.is_err()) || rest.ends_with(b"0\r\n\r\n"), "{link}: it ended");
-        connected(&ours).await;
+        connected(&ours, &mut etcds).await;
         talk(&link, &ours, &mut etcds, 1).await;
         // Our writer ended the older stream as etcd's ends one: its reader sees a clean end.
         assert_eq!(etcds.state().await.active, [OURS], "{link}");
@@ -121,10 +121,13 @@ async fn a_newer_stream_takes_the_place_of_ours_and_we_come_back() {
     for link in links().into_iter().filter(|link| link.tls().is_none()) {
         let (ours, mut etcds) = link.pair().await;
         let eofs = || ours.transport.peers()[0].link.losses.of((Channel::Message, Direction::In, LossReason::Eof));
-        let newer = ask_for_a_stream(&etcds.url, OURS, ETCDS).await;
+        let mut newer = ask_for_a_stream(&etcds.url, OURS, ETCDS).await;
         until("ours has ended cleanly", || eofs() == 1).await;
-        connected(&ours).await;
-        drop(newer);
+        connected(&ours, &mut etcds).await;
+        // Until etcd's writer has ended it in favour of ours, it writes there.
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(5), newer.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok_and(|read| read.is_ok()) && rest.ends_with(b"0\r\n\r\n"), "{link}: it ended cleanly");
         talk(&link, &ours, &mut etcds, 1).await;
         assert_eq!(ours.transport.peers()[0].link.losses.total(), 1, "{link}");
     }
@@ -142,7 +145,7 @@ async fn streams_that_are_cut_are_dialled_again_by_both() {
         let (to_etcds, to_ours) = (Proxy::to(&etcds.url).await, Proxy::to(&ours.url).await);
         ours.transport.add_peer(etcds.id, vec![link.url(&to_etcds.address)]).unwrap();
         etcds.add_peer(ours.id, &link.url(&to_ours.address)).await;
-        connected(&ours).await;
+        connected(&ours, &mut etcds).await;
         talk(&link, &ours, &mut etcds, 1).await;
 
         for (round, proxy) in [&to_etcds, &to_ours, &to_etcds].into_iter().enumerate() {
@@ -150,6 +153,7 @@ async fn streams_that_are_cut_are_dialled_again_by_both() {
             proxy.cut();
             until("both streams are lost", || ours.transport.peers()[0].link.losses.total() >= losses + 2).await;
             until("dialled again", || proxy.connections() >= before + 2 && all_open(&ours)).await;
+            connected(&ours, &mut etcds).await;
             talk(&link, &ours, &mut etcds, 100 * (round as u64 + 1)).await;
         }
         assert_eq!(etcds.state().await.active, [OURS], "{link}");
@@ -163,7 +167,7 @@ async fn a_dead_url_is_passed_over_by_both() {
         let dead = link.url("127.0.0.1:1");
         ours.transport.add_peer(etcds.id, vec![dead.clone(), etcds.url.clone()]).unwrap();
         etcds.add_peer_at(ours.id, &[dead, ours.url.clone()]).await;
-        connected(&ours).await;
+        connected(&ours, &mut etcds).await;
         talk(&link, &ours, &mut etcds, 1).await;
     }
 }
@@ -178,7 +182,7 @@ async fn a_peer_whose_url_is_updated_is_found_there_by_both() {
         until("dialled in vain", || ours.transport.peers()[0].link.attempts.total() >= 2).await;
         ours.transport.update_peer(etcds.id, vec![etcds.url.clone()]).unwrap();
         etcds.update_peer(ours.id, &ours.url).await;
-        connected(&ours).await;
+        connected(&ours, &mut etcds).await;
         talk(&link, &ours, &mut etcds, 1).await;
     }
 }
