@@ -15,8 +15,12 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-/// How many pieces may lie between the network and the file.
-const PIECES_AHEAD: usize = 4;
+/// How many batches may lie between the network and the file.
+const BATCHES_AHEAD: usize = 4;
+/// What a batch gathers. etcd sends 32 KiB at a time, and each hand-over wakes a thread and may put another to sleep.
+const BATCH_BYTES: usize = 256 << 10;
+/// So many pieces make a batch too: a body in crumbs must not hold much more than its bytes.
+const BATCH_PIECES: usize = 64;
 
 /// A directory of received snapshots, as etcd's `Snapshotter` keeps them: `{index:016x}.snap.db`.
 #[derive(Clone, Debug)]
@@ -64,34 +68,41 @@ impl SnapshotStore {
     {
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.directory.join(format!("{UNFINISHED}-{index:016x}-{number}"));
-        let (sender, receiver) = mpsc::channel::<Option<Bytes>>(PIECES_AHEAD);
+        let (sender, receiver) = mpsc::channel::<Option<Vec<Bytes>>>(BATCHES_AHEAD);
         let placing = Placing { path: self.path(index), stage: Arc::default() };
         let (path, directory, stage) = (placing.path.clone(), self.directory.clone(), placing.stage.clone());
-        let writing = tasks.spawn_blocking(move || write_blocks(&directory, &unfinished, &path, &stage, receiver));
+        let writing = tasks.spawn_blocking(move || write_batches(&directory, &unfinished, &path, &stage, receiver));
         let mut broken = None;
         let mut length = 0;
-        while let Some(block) = body.next().await {
-            match block {
-                Ok(block) => {
-                    length += block.len() as u64;
-                    if length > most {
-                        let why = format!("the snapshot has more than {most} bytes");
-                        broken = Some(io::Error::new(io::ErrorKind::FileTooLarge, why));
-                        break;
-                    }
-                    progress(block.len() as u64);
-                    if sender.send(Some(block)).await.is_err() {
-                        break;
-                    }
-                }
+        let (mut batch, mut gathered) = (Vec::new(), 0);
+        while let Some(piece) = body.next().await {
+            let piece = match piece {
+                Ok(piece) => piece,
                 Err(error) => {
                     broken = Some(error);
+                    break;
+                }
+            };
+            length += piece.len() as u64;
+            if length > most {
+                let why = format!("the snapshot has more than {most} bytes");
+                broken = Some(io::Error::new(io::ErrorKind::FileTooLarge, why));
+                break;
+            }
+            progress(piece.len() as u64);
+            gathered += piece.len();
+            batch.push(piece);
+            if gathered >= BATCH_BYTES || batch.len() == BATCH_PIECES {
+                gathered = 0;
+                if sender.send(Some(std::mem::take(&mut batch))).await.is_err() {
                     break;
                 }
             }
         }
         if broken.is_none() {
-            // Only this says that the body is whole; a sender that is merely dropped says that it is not.
+            // Only `None` says that the body is whole; a sender that is merely dropped says that it is not. Where nobody
+            // receives, what was written says why.
+            let _ = sender.send(Some(batch)).await;
             let _ = sender.send(None).await;
         }
         drop(sender);
@@ -139,21 +150,23 @@ impl Drop for Placing {
     }
 }
 
-fn write_blocks(
+fn write_batches(
     directory: &Path,
     unfinished: &Path,
     path: &Path,
     stage: &Mutex<Stage>,
-    mut blocks: mpsc::Receiver<Option<Bytes>>,
+    mut batches: mpsc::Receiver<Option<Vec<Bytes>>>,
 ) -> io::Result<u64> {
     let written = (|| {
         let mut file = File::create_new(unfinished)?;
         let mut length = 0;
         loop {
-            match blocks.blocking_recv() {
-                Some(Some(block)) => {
-                    file.write_all(&block)?;
-                    length += block.len() as u64;
+            match batches.blocking_recv() {
+                Some(Some(batch)) => {
+                    for piece in batch {
+                        file.write_all(&piece)?;
+                        length += piece.len() as u64;
+                    }
                 }
                 Some(None) => break,
                 None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended before it was whole")),
@@ -203,6 +216,22 @@ mod tests {
         assert_eq!((saved.ok(), seen), (Some(5), 5));
         assert_eq!(fs::read(store.path(0x1f)).ok(), Some(b"abcde".to_vec()));
         assert_eq!(files(directory.path()), ["000000000000001f.snap.db"]);
+    }
+
+    #[tokio::test]
+    async fn a_body_of_many_batches_is_saved_in_its_order() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        // Crumbs, of which a batch holds few, then pieces of which one is more than a batch.
+        let sizes = (0..3 * BATCH_PIECES + 1).map(|_| 1).chain([BATCH_BYTES - 1, 1, BATCH_BYTES + 1, 0, 7]);
+        let pieces: Vec<Bytes> = sizes.enumerate().map(|(n, size)| vec![n as u8; size].into()).collect();
+        let whole = pieces.concat();
+        let saved = store
+            .save(1, stream::iter(pieces.into_iter().map(Ok)), u64::MAX, &TaskTracker::new(), |_| ())
+            .await
+            .expect("it is saved");
+        assert_eq!(saved, whole.len() as u64);
+        assert!(fs::read(store.path(1)).is_ok_and(|read| read == whole));
     }
 
     #[tokio::test]
