@@ -224,7 +224,7 @@ mod tests {
         let store = SnapshotStore::open(directory.path()).expect("a store");
         // Crumbs, of which a batch holds few, then pieces of which one is more than a batch.
         let sizes = (0..3 * BATCH_PIECES + 1).map(|_| 1).chain([BATCH_BYTES - 1, 1, BATCH_BYTES + 1, 0, 7]);
-        let pieces: Vec<Bytes> = sizes.enumerate().map(|(n, size)| vec![n as u8; size].into()).collect();
+        let pieces: Vec<Bytes> = (0..=u8::MAX).cycle().zip(sizes).map(|(n, size)| vec![n; size].into()).collect();
         let whole = pieces.concat();
         let saved = store
             .save(1, stream::iter(pieces.into_iter().map(Ok)), u64::MAX, &TaskTracker::new(), |_| ())
