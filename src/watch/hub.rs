@@ -31,11 +31,13 @@ use crate::{
     wire::headers,
 };
 
-/// Requests for the list of members in a second, of all members together. A cluster of ten answers each second; of a
-/// thousand, some thirty are heard in the time that a vote counts.
-const MEMBERS_PER_SECOND: u32 = 10;
-/// Probes start on a beat: at a thousand members, five share each waking of the process, which costs more than a probe.
-const BEAT: Duration = Duration::from_millis(5);
+/// Up to so many members are asked in each interval who the members are. etcd's own advice is seven at the most.
+const ASKED_EACH_TIME: u32 = 10;
+/// Of more, so many in a second: their lists are long, and some fifteen are heard while a vote counts.
+const MEMBERS_PER_SECOND: u32 = 4;
+/// Probes start on a beat: at a thousand members, ten share each waking of the process, which costs more than a probe.
+/// More would be seen in their round trips; these ten are asked within some 100 µs.
+const BEAT: Duration = Duration::from_millis(10);
 /// Members tell the same list again and again, and rarely more than one.
 const READ_LISTS: usize = 4;
 /// The seed's vote in the book: no member has this ID.
@@ -114,6 +116,9 @@ impl Hub {
     /// How often each member is asked who the members are.
     pub(super) fn members_every(&self) -> Duration {
         let targets = u32::try_from(self.state().targets.len()).unwrap_or(u32::MAX);
+        if targets <= ASKED_EACH_TIME {
+            return self.interval;
+        }
         (Duration::from_secs(1) / MEMBERS_PER_SECOND).saturating_mul(targets).max(self.interval)
     }
 
