@@ -13,6 +13,7 @@ pub mod msgappv2;
 mod payload;
 pub mod probing;
 pub mod raftpb;
+pub mod reply;
 pub mod stream;
 pub mod version;
 
