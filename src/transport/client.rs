@@ -1,6 +1,7 @@
 //! Connections to peers: dialled for whoever owns them, and a small pool of them for POSTs.
 
 use std::{
+    error::Error,
     future::{Future, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
@@ -42,16 +43,16 @@ pub(crate) mod failure;
 mod pool;
 
 pub(crate) use failure::{DialError, PostError, tls_failure};
+pub(crate) use pool::IDLE_TIMEOUT;
 use pool::Pool;
-pub(crate) use pool::{IDLE_TIMEOUT, is_idle};
+use pool::is_idle;
 
 /// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
 /// connection starts with 8 KiB and grows only while reads fill what there is, so that idle ones cost little and a
 /// stream of large messages takes few reads.
 const READ_BUFFER: usize = 512 << 10;
-/// The same where answers are small, or rare: what a connection has grown to it keeps, and there may be a thousand of
-/// them. hyper starts with as much.
-const SMALL_READ_BUFFER: usize = 8 << 10;
+/// Room for a `GET`, and for its answer after it.
+const REQUEST_BYTES: usize = 1024;
 /// TCP keep-alive: etcd's `net.Dialer.KeepAlive`.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a POST waits for its answer once its body is out.
@@ -83,12 +84,19 @@ pub(crate) struct Connection {
     pub(crate) driver: Driver,
     /// The address that answered.
     pub(crate) remote: SocketAddr,
+    /// How it ends, and how far the writing got.
+    pub(crate) io: Arc<IoStatus>,
+}
+
+/// How a connection came about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialled {
+    /// The address that answered.
+    pub(crate) remote: SocketAddr,
     /// Our own.
     pub(crate) local: Option<SocketAddr>,
     /// What opening it took.
     pub(crate) phases: DialPhases,
-    /// How it ends, and how far the writing got.
-    pub(crate) io: Arc<IoStatus>,
 }
 
 /// The times of a dial.
@@ -116,7 +124,6 @@ pub(crate) struct Client {
     headers: HeaderMap,
     tls: Option<Tls>,
     dial_timeout: Duration,
-    read_buffer: usize,
     resolver: Resolver,
     pool: Arc<Pool>,
     tasks: TaskTracker,
@@ -126,20 +133,19 @@ pub(crate) struct Client {
 impl Client {
     /// A client that speaks as `identity`. `dial_timeout` bounds the connecting, over all addresses of a name.
     pub(crate) fn new(identity: Arc<Identity>, tls: Option<Tls>, dial_timeout: Duration) -> Self {
-        Self::with(headers_of(&identity), READ_BUFFER, tls, dial_timeout)
+        Self::with(headers_of(&identity), tls, dial_timeout)
     }
 
     /// A client that is nobody's: its requests do not say who asks.
     pub(crate) fn anonymous(tls: Option<Tls>, dial_timeout: Duration) -> Self {
-        Self::with(HeaderMap::new(), SMALL_READ_BUFFER, tls, dial_timeout)
+        Self::with(HeaderMap::new(), tls, dial_timeout)
     }
 
-    fn with(headers: HeaderMap, read_buffer: usize, tls: Option<Tls>, dial_timeout: Duration) -> Self {
+    fn with(headers: HeaderMap, tls: Option<Tls>, dial_timeout: Duration) -> Self {
         Self {
             headers,
             tls,
             dial_timeout,
-            read_buffer,
             resolver: Resolver::new(),
             pool: Arc::default(),
             tasks: TaskTracker::new(),
@@ -147,13 +153,23 @@ impl Client {
         }
     }
 
-    /// Opens a connection: look-up (1 s), TCP (the dial time-out), TLS (10 s).
+    /// Opens a connection for requests: look-up (1 s), TCP (the dial time-out), TLS (10 s).
     pub(crate) async fn dial(&self, url: &PeerUrl) -> Result<Connection, DialError> {
-        // Boxed: whoever waits in a dial waits long, and the future of a handshake is large.
-        Box::pin(self.open(url)).await
+        let (stream, Dialled { remote, .. }, io) = self.open(url).await?;
+        let mut http = http1::Builder::new();
+        http.max_buf_size(READ_BUFFER);
+        let handshake = http.handshake(TokioIo::new(stream)).await;
+        let (sender, driver) = handshake.map_err(|error| DialError::Http { address: remote, error })?;
+        Ok(Connection { sender, driver: driver.fuse(), remote, io })
     }
 
-    async fn open(&self, url: &PeerUrl) -> Result<Connection, DialError> {
+    /// The same, and nothing is spoken on it yet.
+    pub(crate) async fn open(&self, url: &PeerUrl) -> Result<(PeerIo, Dialled, Arc<IoStatus>), DialError> {
+        // Boxed: whoever waits in a dial waits long, and the future of a handshake is large.
+        Box::pin(self.connect_and_secure(url)).await
+    }
+
+    async fn connect_and_secure(&self, url: &PeerUrl) -> Result<(PeerIo, Dialled, Arc<IoStatus>), DialError> {
         let mut phases = DialPhases::default();
         let tls = match url.is_tls() {
             true => Some(self.tls.as_ref().ok_or_else(|| DialError::NoTls(url.clone()))?),
@@ -161,7 +177,7 @@ impl Client {
         };
         let addresses = self.addresses(url, &mut phases).await?;
         let begin = Instant::now();
-        let (stream, address) = self.connect(&addresses, url.port()).await?;
+        let (stream, remote) = self.connect(&addresses, url.port()).await?;
         phases.connect = begin.elapsed();
         let local = stream.local_addr().ok();
         let io = IoStatus::new(WRITE_DEADLINE);
@@ -170,16 +186,12 @@ impl Client {
             None => PeerIo::Plain(stream),
             Some(tls) => {
                 let begin = Instant::now();
-                let stream = secure(tls, url, address, stream).await?;
+                let stream = secure(tls, url, remote, stream).await?;
                 phases.tls = Some(begin.elapsed());
                 PeerIo::Tls(Box::new(TlsStream::Client(stream)))
             }
         };
-        let mut http = http1::Builder::new();
-        http.max_buf_size(self.read_buffer);
-        let (sender, driver) =
-            http.handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http { address, error })?;
-        Ok(Connection { sender, driver: driver.fuse(), remote: address, local, phases, io })
+        Ok((stream, Dialled { remote, local, phases }, io))
     }
 
     async fn addresses(&self, url: &PeerUrl, phases: &mut DialPhases) -> Result<Arc<[IpAddr]>, DialError> {
@@ -219,6 +231,22 @@ impl Client {
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
+        request
+    }
+
+    /// A `GET` with the same headers, as it is written to the connection.
+    pub(crate) fn get(&self, url: &PeerUrl, path: &str, traceparent: Option<&HeaderValue>) -> Vec<u8> {
+        let mut request = Vec::with_capacity(REQUEST_BYTES);
+        for part in ["GET ", path, " HTTP/1.1\r\nhost: ", url.authority(), "\r\n"] {
+            request.extend_from_slice(part.as_bytes());
+        }
+        let traced = traceparent.map(|value| (headers::TRACEPARENT, value));
+        for (name, value) in self.headers.iter().chain(traced.as_ref().map(|(name, value)| (name, *value))) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                request.extend_from_slice(part);
+            }
+        }
+        request.extend_from_slice(b"\r\n");
         request
     }
 
@@ -273,7 +301,7 @@ impl Client {
 
     /// What became of a dial whose first request was not answered. With TLS 1.3 a client learns only here that its
     /// certificate was refused: then this counts the handshake as failed.
-    pub(crate) fn first_request_failed(&self, error: &hyper::Error) -> AttemptResult {
+    pub(crate) fn first_request_failed(&self, error: &(dyn Error + 'static)) -> AttemptResult {
         match (tls_failure(error), &self.tls) {
             (Some(reason), Some(tls)) => {
                 tls.note_failure(Direction::Out, reason);
@@ -285,11 +313,11 @@ impl Client {
 
     /// Why a connection over TLS may have ended before its first answer, without a word: see [`Tls::refused_names`].
     /// Counts it as a handshake that failed.
-    pub(crate) fn refused_in_silence(&self, connection: &Connection) -> Option<String> {
-        let tls = self.tls.as_ref().filter(|_| connection.phases.tls.is_some())?;
-        let why = tls.refused_names(connection.local?.ip())?;
+    pub(crate) fn refused_in_silence(&self, Dialled { remote, local, phases }: Dialled) -> Option<String> {
+        let tls = self.tls.as_ref().filter(|_| phases.tls.is_some())?;
+        let why = tls.refused_names(local?.ip())?;
         tls.note_failure(Direction::Out, HandshakeReason::Name);
-        Some(format!("TLS with {}: {why}", connection.remote))
+        Some(format!("TLS with {remote}: {why}"))
     }
 
     fn keep(&self, url: &PeerUrl, mut connection: Connection) {

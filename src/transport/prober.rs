@@ -6,16 +6,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::HeaderMap;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     telemetry::ProbeTrace,
     transport::{peer::Peer, urls::PeerUrl},
-    wire::headers,
 };
 
 pub(crate) mod clock;
+mod exchange;
 pub(crate) mod probe;
 
 use clock::Clock;
@@ -83,8 +82,7 @@ impl Prober {
         let started = Instant::now();
         let trace = ProbeTrace::start();
         peer.outbox.probe_starts();
-        let headers = HeaderMap::from_iter([(headers::TRACEPARENT, trace.traceparent())]);
-        let outcome = probe.ask(&peer.shared.client, &peer.urls, peer.shared.probe.timeout, &headers).await;
+        let outcome = probe.ask(&peer.shared.client, &peer.urls, peer.shared.probe.timeout, Some(&trace)).await;
         // Who answers at a peer's URL may be another by now, and speaks of streams that we know nothing of.
         let report = outcome.result.as_ref().ok().and_then(|measured| measured.answer.report.as_ref());
         let report = report.filter(|report| report.member == peer.id);

@@ -3,14 +3,14 @@
 use std::{collections::HashSet, hash::Hasher, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     id::{ClusterId, MemberId},
-    transport::{prober::probe::Reply, urls::PeerUrl},
-    wire::{headers, version::Version},
+    transport::urls::PeerUrl,
+    wire::{reply::Reply, version::Version},
 };
 
 /// Bytes of an answer: ten thousand members with two URLs each.
@@ -56,21 +56,16 @@ pub(super) type Fault = String;
 impl Told {
     /// The head of an answer to `GET /members` says of which cluster it is; its body is not read yet.
     pub(super) fn read(reply: Reply) -> Result<Self, Fault> {
-        match reply.head.status {
+        match reply.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
                 return Err("/members answered 404 Not Found, as a client URL does: peer URLs are asked".to_owned());
             }
             status => return Err(format!("/members answered {status}")),
         }
-        let cluster = cluster_of(&reply.head.headers).ok_or("/members told no cluster ID")?;
+        let cluster = reply.cluster.ok_or("/members told no cluster ID")?;
         Ok(Self { cluster, body: reply.body })
     }
-}
-
-fn cluster_of(headers: &HeaderMap) -> Option<ClusterId> {
-    let text = headers.get(headers::X_ETCD_CLUSTER_ID)?.to_str().ok()?;
-    text.parse().ok().filter(|cluster: &ClusterId| cluster.0 != 0)
 }
 
 impl List {
@@ -133,8 +128,8 @@ pub(super) fn versions(reply: &Reply) -> Result<(Version, Option<Version>), Faul
         #[serde(default)]
         etcdcluster: String,
     }
-    if reply.head.status != StatusCode::OK {
-        return Err(format!("/version answered {}", reply.head.status));
+    if reply.status != StatusCode::OK {
+        return Err(format!("/version answered {}", reply.status));
     }
     let no_version = || "/version told no version".to_owned();
     let Versions { etcdserver, etcdcluster } = serde_json::from_slice(&reply.body).map_err(|_| no_version())?;

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
-use http::HeaderMap;
 
 use super::{
     WatchConfig,
@@ -165,7 +164,7 @@ impl Surveyor {
     }
 
     async fn probe(&self, probe: &mut Probe, urls: &UrlPicker) -> Outcome {
-        probe.ask(&self.client, urls, self.timeout, &HeaderMap::new()).await
+        probe.ask(&self.client, urls, self.timeout, None).await
     }
 }
 

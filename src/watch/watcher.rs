@@ -5,7 +5,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::HeaderMap;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -16,11 +15,8 @@ use super::{
 use crate::{
     id::ClusterId,
     telemetry::ProbeTrace,
-    transport::prober::{
-        clock::Clock,
-        probe::{Probe, Reply},
-    },
-    wire::headers,
+    transport::prober::{clock::Clock, probe::Probe},
+    wire::{headers, reply::Reply},
 };
 
 /// A version changes with a restart, which costs the connection and is asked about at once; that of the cluster changes
@@ -63,8 +59,7 @@ impl Watcher {
             return target.known(Known::has_no_url);
         }
         let trace = ProbeTrace::start();
-        let headers = HeaderMap::from_iter([(headers::TRACEPARENT, trace.traceparent())]);
-        let outcome = probe.ask(&hub.client, &target.urls, hub.timeout, &headers).await;
+        let outcome = probe.ask(&hub.client, &target.urls, hub.timeout, Some(&trace)).await;
         let before = target.known(|known| {
             if outcome.result.is_err() {
                 known.is_silent();

@@ -19,7 +19,7 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const IDLE_PER_HOST: usize = 4;
 
 /// Whether another request may follow on a connection: it is open, and nothing of the last one is under way.
-pub(crate) fn is_idle(connection: &mut Connection) -> bool {
+pub(super) fn is_idle(connection: &mut Connection) -> bool {
     let cx = &mut Context::from_waker(Waker::noop());
     !connection.driver.is_terminated()
         && Pin::new(&mut connection.driver).poll(cx).is_pending()

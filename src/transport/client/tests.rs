@@ -335,9 +335,9 @@ async fn the_next_address_of_a_name_is_tried_when_one_refuses() {
     let (_listener, at) = listen().await;
     let (_files, client) = with_hosts("127.0.0.2 n1\n127.0.0.1 n1\n");
     let named: PeerUrl = format!("http://n1:{}", at.port()).parse().expect("a URL");
-    let connection = client.dial(&named).await.expect("the second listens");
-    assert_eq!(connection.remote.ip(), IpAddr::from([127, 0, 0, 1]));
-    assert!(connection.phases.dns.is_some() && connection.phases.tls.is_none());
+    let (_, Dialled { remote, phases, .. }, _) = client.open(&named).await.expect("the second listens");
+    assert_eq!(remote.ip(), IpAddr::from([127, 0, 0, 1]));
+    assert!(phases.dns.is_some() && phases.tls.is_none());
 }
 
 #[tokio::test]
@@ -350,8 +350,8 @@ async fn a_name_without_address_is_a_failure_of_dns() {
 #[tokio::test]
 async fn an_address_needs_no_look_up() {
     let (_listener, at) = listen().await;
-    let connection = client().dial(&at).await.expect("it listens");
-    assert_eq!(connection.phases.dns, None);
+    let (_, dialled, _) = client().open(&at).await.expect("it listens");
+    assert_eq!(dialled.phases.dns, None);
 }
 
 fn member(authority: &Authority, trusted: &Authority) -> (Files, Tls) {
@@ -370,7 +370,8 @@ async fn posts_go_over_tls_and_share_the_connection() {
         assert_eq!(post(&client, &at).await.expect("it echoes").text, "body");
     }
     assert_eq!(connections.load(SeqCst), 1);
-    assert!(client.dial(&at).await.expect("it listens").phases.tls.is_some());
+    let (_, dialled, _) = client.open(&at).await.expect("it listens");
+    assert!(dialled.phases.tls.is_some());
 }
 
 #[tokio::test]

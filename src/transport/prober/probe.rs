@@ -2,23 +2,28 @@
 //! prober stands on it, and so does who watches from outside.
 
 use std::{
-    error::Error,
+    io,
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::{HeaderValue, StatusCode};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
+use super::exchange::{Broken, Exchange};
 use crate::{
     metrics::{AttemptResult, DialPhase, Link, ProbeResult},
+    telemetry::ProbeTrace,
     transport::{
-        client::{Client, Connection, DialError, DialPhases, IDLE_TIMEOUT, drive, empty, failure::innermost, is_idle},
+        client::{Client, DialError, DialPhases, Dialled, IDLE_TIMEOUT, failure::innermost},
+        io::PeerIo,
         urls::{PeerUrl, UrlPicker},
     },
-    wire::{headers, probing::Answer},
+    wire::{
+        headers,
+        probing::Answer,
+        reply::{Reply, ReplyError},
+    },
 };
 
 /// A probe's answer is a small JSON object; more is not read.
@@ -33,7 +38,8 @@ pub(crate) struct Probe {
 /// A connection that is kept from request to request.
 struct Warm {
     url: PeerUrl,
-    connection: Connection,
+    exchange: Exchange<PeerIo>,
+    dialled: Dialled,
     /// When the last answer was read; none before the first.
     used: Option<Instant>,
 }
@@ -69,10 +75,9 @@ pub(crate) struct Failure {
     pub(crate) there: bool,
 }
 
-/// An answer that has arrived.
-pub(crate) struct Reply {
-    pub(crate) head: response::Parts,
-    pub(crate) body: Bytes,
+/// An answer that has arrived, and when.
+struct Timed {
+    reply: Reply,
     round_trip: Duration,
     /// Our clock when the request went out.
     asked: OffsetDateTime,
@@ -88,23 +93,23 @@ enum NoReply {
 /// What is asked.
 struct Question<'a> {
     path: &'a str,
-    /// Beside those of the client.
-    headers: &'a HeaderMap,
-    /// The most that an answer may have.
+    traceparent: Option<HeaderValue>,
+    /// The most that the body of an answer may have.
     bytes: usize,
 }
 
 impl Probe {
     /// Asks once, on the kept connection or on one to the URL that is picked; the dial counts towards `timeout`. The
-    /// request carries `headers` beside those of the client.
+    /// request carries the headers of the client, and tells of its trace.
     pub(crate) async fn ask(
         &mut self,
         client: &Client,
         urls: &UrlPicker,
         timeout: Duration,
-        headers: &HeaderMap,
+        trace: Option<&ProbeTrace>,
     ) -> Outcome {
-        let question = Question { path: headers::RAFT_PROBING, headers, bytes: ANSWER_BYTES };
+        let traceparent = trace.map(ProbeTrace::traceparent);
+        let question = Question { path: headers::RAFT_PROBING, traceparent, bytes: ANSWER_BYTES };
         let (url, dial, reply) = self.request(client, urls, timeout, question).await;
         let result = reply.and_then(Measured::read);
         if result.is_err() {
@@ -122,8 +127,8 @@ impl Probe {
         timeout: Duration,
         (path, bytes): (&str, usize),
     ) -> Result<Reply, Failure> {
-        let headers = HeaderMap::new();
-        self.request(client, urls, timeout, Question { path, headers: &headers, bytes }).await.2
+        let question = Question { path, traceparent: None, bytes };
+        Ok(self.request(client, urls, timeout, question).await.2?.reply)
     }
 
     async fn request(
@@ -132,7 +137,7 @@ impl Probe {
         urls: &UrlPicker,
         timeout: Duration,
         question: Question<'_>,
-    ) -> (PeerUrl, Option<DialPhases>, Result<Reply, Failure>) {
+    ) -> (PeerUrl, Option<DialPhases>, Result<Timed, Failure>) {
         let deadline = Instant::now() + timeout;
         let kept = self.warm.take().filter(|warm| urls.has(&warm.url)).and_then(Warm::usable);
         let url = kept.as_ref().map_or_else(|| urls.pick(), |warm| warm.url.clone());
@@ -149,7 +154,7 @@ impl Probe {
         client: &Client,
         question: &Question<'_>,
         dial: &mut Option<DialPhases>,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Timed, Failure> {
         if let Some(warm) = kept {
             match warm.get(client, question).await {
                 // Not a failure of the member's yet: it may close what is idle.
@@ -157,16 +162,16 @@ impl Probe {
                 outcome => return self.keep(outcome),
             }
         }
-        let connection = client.dial(url).await?;
-        *dial = Some(connection.phases);
-        let fresh = Box::new(Warm { url: url.clone(), connection, used: None });
+        let (io, dialled, _) = client.open(url).await?;
+        *dial = Some(dialled.phases);
+        let fresh = Box::new(Warm { url: url.clone(), exchange: Exchange::new(io), dialled, used: None });
         self.keep(fresh.get(client, question).await)
     }
 
-    fn keep(&mut self, outcome: Result<(Box<Warm>, Reply), NoReply>) -> Result<Reply, Failure> {
-        let (warm, reply) = outcome.map_err(NoReply::failure)?;
-        self.warm = Some(warm);
-        Ok(reply)
+    fn keep(&mut self, outcome: Result<(Box<Warm>, Timed), NoReply>) -> Result<Timed, Failure> {
+        let (warm, timed) = outcome.map_err(NoReply::failure)?;
+        self.warm = timed.reply.keep.then_some(warm);
+        Ok(timed)
     }
 }
 
@@ -174,72 +179,48 @@ impl Warm {
     /// The connection, if it is open and so fresh that the other side will not close it just now.
     fn usable(mut self: Box<Self>) -> Option<Box<Self>> {
         let fresh = self.used.is_some_and(|used| used.elapsed() < IDLE_TIMEOUT);
-        (fresh && is_idle(&mut self.connection)).then_some(self)
+        (fresh && self.exchange.is_idle()).then_some(self)
     }
 
     /// Asks, and returns with the answer. A connection that failed is gone.
-    async fn get(mut self: Box<Self>, client: &Client, question: &Question<'_>) -> Result<(Box<Self>, Reply), NoReply> {
-        let Question { path, headers, bytes } = *question;
-        let mut request = client.request(Method::GET, &self.url, path).body(empty());
-        if let Ok(request) = &mut request {
-            request.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        }
-        let request = request.map_err(|error| NoReply::Failed(Failure::broken(error.to_string())))?;
+    async fn get(mut self: Box<Self>, client: &Client, question: &Question<'_>) -> Result<(Box<Self>, Timed), NoReply> {
+        let request = client.get(&self.url, question.path, question.traceparent.as_ref());
         let (asked, start) = (OffsetDateTime::now_utc(), Instant::now());
-        let Connection { sender, driver, .. } = &mut self.connection;
-        let reply = drive(driver, async {
-            let answer = sender.send_request(request).await.map_err(Broken::Head)?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, bytes).collect().await.map_err(Broken::Body)?;
-            Ok(Reply { head, body: body.to_bytes(), round_trip: start.elapsed(), asked })
-        });
-        match reply.await {
+        match self.exchange.ask(request, question.bytes).await {
             Ok(reply) => {
-                self.used = Some(Instant::now());
-                Ok((self, reply))
+                let now = Instant::now();
+                self.used = Some(now);
+                Ok((self, Timed { reply, round_trip: now - start, asked }))
             }
-            Err(Broken::Head(error)) => Err(self.no_head(client, &error)),
-            Err(Broken::Body(error)) => Err(no_body(&*error)),
+            Err(Broken::Unanswered(error)) => Err(self.unanswered(client, &error)),
+            Err(Broken::Read(error)) => Err(NoReply::Failed(Failure::broken(format!("answer not read: {error}")))),
+            Err(Broken::Reply(error)) => Err(NoReply::Failed(Failure::of(error))),
         }
     }
 
-    fn no_head(&self, client: &Client, error: &hyper::Error) -> NoReply {
-        let failed = |result, why, there| NoReply::Failed(Failure { result, why, there });
-        if error.is_parse() {
-            return failed(
-                ProbeResult::Body,
-                format!("answered in something else than HTTP: {}", innermost(error)),
-                true,
-            );
-        }
+    fn unanswered(&self, client: &Client, error: &io::Error) -> NoReply {
+        let failed = |why| NoReply::Failed(Failure { result: ProbeResult::Tls, why, there: false });
         let why = format!("not answered: {}", innermost(error));
         if self.used.is_none() {
             if client.first_request_failed(error) == AttemptResult::Tls {
-                return failed(ProbeResult::Tls, why, false);
+                return failed(why);
             }
-            if let Some(why) = client.refused_in_silence(&self.connection) {
-                return failed(ProbeResult::Tls, why, false);
+            if let Some(why) = client.refused_in_silence(self.dialled) {
+                return failed(why);
             }
         }
         NoReply::Closed(Failure::broken(why))
     }
 }
 
-/// What broke a connection, and when.
-enum Broken {
-    Head(hyper::Error),
-    Body(Box<dyn Error + Send + Sync>),
-}
-
 impl Measured {
     /// What a probe's reply tells, if it is one.
-    fn read(reply: Reply) -> Result<Self, Failure> {
-        let Reply { head, body, round_trip, asked } = reply;
+    fn read(Timed { reply, round_trip, asked }: Timed) -> Result<Self, Failure> {
         let answered = |result, why: String| Failure { result, why, there: true };
-        if head.status != StatusCode::OK {
-            return Err(answered(ProbeResult::Status, format!("probe answered {}", head.status)));
+        if reply.status != StatusCode::OK {
+            return Err(answered(ProbeResult::Status, format!("probe answered {}", reply.status)));
         }
-        let answer = Answer::parse(&body);
+        let answer = Answer::parse(&reply.body);
         let answer = answer.ok_or_else(|| answered(ProbeResult::Body, "probe's answer is not one".to_owned()))?;
         Ok(Self { round_trip, asked, answer })
     }
@@ -253,6 +234,18 @@ impl Measured {
 impl Failure {
     fn broken(why: String) -> Self {
         Self { result: ProbeResult::Connect, why, there: false }
+    }
+
+    /// Somebody answered, and it was no answer.
+    fn of(error: ReplyError) -> Self {
+        let why = match error {
+            ReplyError::Cut => return Self::broken(format!("answer not read: {error}")),
+            ReplyError::TooLong(_) => {
+                format!("answered without end: {error}, which is more than such an answer can have")
+            }
+            _ => format!("answered in something else than HTTP: {error}"),
+        };
+        Self { result: ProbeResult::Body, why, there: true }
     }
 
     fn timeout(after: Duration) -> Self {
@@ -271,15 +264,6 @@ impl NoReply {
         let (Self::Closed(failure) | Self::Failed(failure)) = self;
         failure
     }
-}
-
-fn no_body(error: &(dyn Error + Send + Sync + 'static)) -> NoReply {
-    NoReply::Failed(if error.is::<LengthLimitError>() {
-        let why = "answered without end: more than such an answer can have".to_owned();
-        Failure { result: ProbeResult::Body, why, there: true }
-    } else {
-        Failure::broken(format!("answer not read: {}", innermost(error)))
-    })
 }
 
 impl Outcome {
@@ -313,3 +297,6 @@ impl Outcome {
         link.reachable.replace(self.result.is_ok())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use time::format_description::well_known::Rfc3339;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::{
+    id::{ClusterId, MemberId},
+    transport::Identity,
+    wire::version::Version,
+};
+
+/// Longer than any answer takes that comes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a member does on one connection, one after the other.
+#[derive(Clone, Copy)]
+enum Does {
+    /// Answers a request, with its clock so many seconds ahead.
+    Answer(i64),
+    /// Answers a request, and the next one with it.
+    AnswerTwice,
+    /// Answers a request and says that it closes; and does not.
+    AnswerLast,
+    /// Answers half.
+    Half,
+    /// Reads a request.
+    Read,
+    /// Answers a byte at a time, so slowly that there is no end to it.
+    Drip,
+}
+
+/// A member that does this, on each connection after the other; the heads of the requests that it read.
+async fn member(connections: Vec<Vec<Does>>) -> (UrlPicker, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound")).parse().expect("a URL");
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let read = heads.clone();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        for deeds in connections {
+            let (mut stream, _) = listener.accept().await.expect("it is dialled");
+            for does in &deeds {
+                let head = head(&mut stream).await;
+                read.lock().expect("nobody panics with it").push(head);
+                act(&mut stream, *does).await;
+            }
+            // One that answered to the end is closed; who was promised that is left waiting.
+            if let Some(Does::AnswerLast) = deeds.last() {
+                open.push(stream);
+            }
+        }
+        // No other connection is taken.
+    });
+    (UrlPicker::new(vec![url]), heads)
+}
+
+async fn act(stream: &mut TcpStream, does: Does) {
+    let answer = |ahead, more: &str| {
+        let now = OffsetDateTime::now_utc() + time::Duration::seconds(ahead);
+        let body = format!(r#"{{"OK":true,"Now":"{}"}}"#, now.format(&Rfc3339).expect("a time"));
+        format!("HTTP/1.1 200 OK\r\n{more}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let text = match does {
+        Does::Answer(ahead) => answer(ahead, ""),
+        Does::AnswerTwice => answer(0, "") + &answer(1000, ""),
+        Does::AnswerLast => answer(0, "Connection: close\r\n"),
+        Does::Half => answer(0, "")[..60].to_owned(),
+        Does::Read => return,
+        Does::Drip => {
+            for byte in answer(0, "").bytes() {
+                if stream.write_all(&[byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            return;
+        }
+    };
+    stream.write_all(text.as_bytes()).await.expect("it listens");
+}
+
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a head has an end"));
+    }
+    String::from_utf8(head).expect("a head is text")
+}
+
+/// Asks so often; of each probe the clock offset in whole seconds, or how it is counted, and whether it dialled.
+async fn probes(urls: &UrlPicker, count: usize) -> Vec<(Result<i64, ProbeResult>, bool)> {
+    let (client, mut probe) = (Client::anonymous(None, PATIENCE), Probe::default());
+    let mut seen = Vec::new();
+    for _ in 0..count {
+        let outcome = probe.ask(&client, urls, PATIENCE, None).await;
+        #[expect(clippy::cast_possible_truncation, reason = "whole seconds, and few")]
+        let offset = outcome.result.map(|measured| measured.clock_offset().round() as i64);
+        seen.push((offset.map_err(|failure| failure.result), outcome.dial.is_some()));
+        // What the member does after its answer is seen by the next probe.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_from_probe_to_probe() {
+    let (urls, heads) = member(vec![vec![Does::Answer(0), Does::Answer(5), Does::Answer(-5)]]).await;
+    assert_eq!(probes(&urls, 3).await, [(Ok(0), true), (Ok(5), false), (Ok(-5), false)]);
+    assert_eq!(heads.lock().expect("nobody panics with it").len(), 3);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_member_closes_is_no_failure_of_its() {
+    // Closed after the answer; closed when it is asked again.
+    for first in [vec![Does::Answer(0)], vec![Does::Answer(0), Does::Read]] {
+        let (urls, _) = member(vec![first, vec![Does::Answer(5)]]).await;
+        assert_eq!(probes(&urls, 2).await, [(Ok(0), true), (Ok(5), true)]);
+    }
+}
+
+#[tokio::test]
+async fn a_new_connection_that_the_member_closes_is_a_failure_and_so_is_half_an_answer() {
+    let (urls, _) = member(vec![vec![Does::Read], vec![Does::Answer(0), Does::Half], vec![Does::Answer(5)]]).await;
+    let failed = Err(ProbeResult::Connect);
+    assert_eq!(probes(&urls, 4).await, [(failed, true), (Ok(0), true), (failed, false), (Ok(5), true)]);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_asked_for_is_never_that_of_the_next_probe() {
+    let (urls, _) = member(vec![vec![Does::AnswerTwice], vec![Does::Answer(5)]]).await;
+    assert_eq!(probes(&urls, 2).await, [(Ok(0), true), (Ok(5), true)]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_said_to_close_is_not_asked_again() {
+    let (urls, _) = member(vec![vec![Does::AnswerLast], vec![Does::Answer(5)]]).await;
+    assert_eq!(probes(&urls, 2).await, [(Ok(0), true), (Ok(5), true)]);
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_ends_with_the_probes_time() {
+    let (urls, _) = member(vec![vec![Does::Drip]]).await;
+    let (client, timeout) = (Client::anonymous(None, PATIENCE), Duration::from_millis(700));
+    let begin = Instant::now();
+    let outcome = Probe::default().ask(&client, &urls, timeout, None).await;
+    assert!(begin.elapsed() >= timeout && begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    assert_eq!(outcome.result.map(|_| ()).map_err(|failure| failure.result), Err(ProbeResult::Timeout));
+}
+
+#[tokio::test]
+async fn a_probe_says_who_asks_and_names_its_trace() {
+    let (urls, heads) = member(vec![vec![Does::Answer(0), Does::Answer(0)]]).await;
+    let (member, cluster, server_version) = (MemberId(0xa), ClusterId(0x1000), Version::new(3, 6, 16));
+    let told = vec!["http://10.0.0.1:2380".parse().expect("a URL")];
+    let identity = Arc::new(Identity { member, cluster, urls: told, server_version });
+    let (client, trace) = (Client::new(identity, None, PATIENCE), ProbeTrace::start());
+    let traceparent = trace.traceparent().to_str().expect("text").to_owned();
+    let mut probe = Probe::default();
+    assert!(probe.ask(&client, &urls, PATIENCE, Some(&trace)).await.result.is_ok());
+    assert!(probe.get(&client, &urls, PATIENCE, (headers::MEMBERS, 100)).await.is_ok());
+    let heads = heads.lock().expect("nobody panics with it").clone();
+    let host = format!("host: {}", urls.pick().authority());
+    let who = [
+        "x-etcd-cluster-id: 1000",
+        "x-min-cluster-version: 3.0.0",
+        "x-peerurls: http://10.0.0.1:2380",
+        "x-server-from: a",
+        "x-server-version: 3.6.16",
+    ];
+    let traced = format!("traceparent: {traceparent}");
+    for (head, first, more) in
+        [(&heads[0], "GET /raft/probing HTTP/1.1", Some(traced.as_str())), (&heads[1], "GET /members HTTP/1.1", None)]
+    {
+        let mut lines: Vec<&str> = head.trim_end().lines().collect();
+        assert_eq!(lines.remove(0), first);
+        lines.sort_unstable();
+        let mut wanted: Vec<&str> = who.into_iter().chain([host.as_str()]).chain(more).collect();
+        wanted.sort_unstable();
+        assert_eq!(lines, wanted);
+    }
+}
