@@ -61,6 +61,7 @@ pub(super) struct Hub {
 struct State {
     book: Book,
     targets: BTreeMap<MemberId, Arc<Target>>,
+    stopped: bool,
     /// The lists that were read last, by the hash of their text.
     read: VecDeque<(u128, Arc<List>)>,
 }
@@ -171,11 +172,21 @@ impl Hub {
         !self.state().book.is_told(Instant::now(), self.fresh())
     }
 
+    /// Ends every watcher, and lets none begin.
+    fn stop_watchers(&self) {
+        let mut state = self.state();
+        state.stopped = true;
+        state.targets.values().for_each(|target| target.stop());
+    }
+
     /// Makes the targets those of a list.
     fn adopt(self: &Arc<Self>, state: &mut State, list: &List) {
+        if state.stopped {
+            return;
+        }
         let gone = |id: &MemberId| list.members.binary_search_by_key(id, |member| member.id).is_err();
         for (id, target) in state.targets.extract_if(.., |id, _| gone(id)) {
-            target.stop.cancel();
+            target.stop();
             state.book.forget(id);
             self.events.peer_removed(id);
         }
@@ -186,10 +197,11 @@ impl Hub {
                 }
                 continue;
             }
-            let target = Arc::new(Target::new(listed, self.stop.child_token()));
+            let target = Arc::new(Target::new(listed));
             state.targets.insert(listed.id, target.clone());
             self.events.peer_added(listed.id, &listed.urls);
-            self.spawn(Watcher::new(self.clone(), target).run());
+            let watcher = self.tasks.spawn(Watcher::new(self.clone(), target.clone()).run());
+            target.runs(watcher.abort_handle());
         }
     }
 
@@ -209,24 +221,23 @@ impl Hub {
     }
 }
 
-/// Asks the seeds who the members are, until one tells; and again when no member that is known does any more.
+/// Asks the seeds who the members are, until one tells; and again when no member that is known does any more. Ends the
+/// watchers when it is stopped.
 pub(super) async fn follow_seeds(hub: Weak<Hub>, stop: CancellationToken) {
     let mut said = BTreeMap::new();
-    loop {
-        let Some(hub) = hub.upgrade() else { return };
-        let interval = hub.interval;
-        let ask = async {
+    let ask = async {
+        while let Some(hub) = hub.upgrade() {
             if hub.needs_seeds() {
                 ask_seeds(&hub, &mut said).await;
             }
-        };
-        if stop.run_until_cancelled(ask).await.is_none() {
-            return;
+            let interval = hub.interval;
+            drop(hub);
+            sleep(interval).await;
         }
-        drop(hub);
-        if stop.run_until_cancelled(sleep(interval)).await.is_none() {
-            return;
-        }
+    };
+    stop.run_until_cancelled(ask).await;
+    if let Some(hub) = hub.upgrade() {
+        hub.stop_watchers();
     }
 }
 

@@ -1,11 +1,11 @@
 //! One member that is watched: what is known of it.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::SystemTime,
 };
 
-use tokio_util::sync::CancellationToken;
+use tokio::task::AbortHandle;
 
 use super::members::Listed;
 use crate::{
@@ -22,8 +22,7 @@ use crate::{
 pub(super) struct Target {
     pub(super) id: MemberId,
     pub(super) urls: UrlPicker,
-    /// Ends its watcher.
-    pub(super) stop: CancellationToken,
+    watcher: OnceLock<AbortHandle>,
     known: Mutex<Known>,
 }
 
@@ -36,10 +35,28 @@ pub(super) struct Known {
 }
 
 impl Target {
-    pub(super) fn new(listed: &Listed, stop: CancellationToken) -> Self {
-        let target = Self { id: listed.id, urls: UrlPicker::new(listed.urls.clone()), stop, known: Mutex::default() };
+    pub(super) fn new(listed: &Listed) -> Self {
+        let target = Self {
+            id: listed.id,
+            urls: UrlPicker::new(listed.urls.clone()),
+            watcher: OnceLock::new(),
+            known: Mutex::default(),
+        };
         target.describe(listed);
         target
+    }
+
+    /// This task watches it.
+    pub(super) fn runs(&self, watcher: AbortHandle) {
+        let _ = self.watcher.set(watcher);
+    }
+
+    /// Ends its watcher. It has nothing to bring to an end, and is dropped where it waits: a token would be looked at
+    /// twice for every probe.
+    pub(super) fn stop(&self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.abort();
+        }
     }
 
     /// Takes over what the members say of it; whether its URLs are others than before.

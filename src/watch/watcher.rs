@@ -39,18 +39,14 @@ impl Watcher {
     }
 
     pub(super) async fn run(mut self) {
-        let stop = self.target.stop.clone();
-        stop.run_until_cancelled(async {
-            // A thousand members that were found together are not probed together.
-            sleep_until(self.hub.beat(Instant::now() + self.hub.spread().mul_f64(rand::random()))).await;
-            loop {
-                let pause = self.hub.interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
-                let next = self.hub.beat(Instant::now() + pause);
-                Box::pin(self.turn(next)).await;
-                sleep_until(next).await;
-            }
-        })
-        .await;
+        // A thousand members that were found together are not probed together.
+        sleep_until(self.hub.beat(Instant::now() + self.hub.spread().mul_f64(rand::random()))).await;
+        loop {
+            let pause = self.hub.interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+            let next = self.hub.beat(Instant::now() + pause);
+            Box::pin(self.turn(next)).await;
+            sleep_until(next).await;
+        }
     }
 
     async fn turn(&mut self, next: Instant) {
