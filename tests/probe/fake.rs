@@ -3,12 +3,14 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use rafthttp::Tls;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     task::{JoinHandle, JoinSet},
 };
 
@@ -58,8 +60,20 @@ pub struct Fake {
 
 impl Fake {
     pub async fn start(id: u64) -> Self {
+        Self::with(id, None).await
+    }
+
+    /// One behind TLS, alone in its cluster.
+    pub async fn secure(tls: Tls) -> Self {
+        let fake = Self::with(1, Some(tls)).await;
+        tell(std::slice::from_ref(&fake), &[&fake]);
+        fake
+    }
+
+    async fn with(id: u64, tls: Option<Tls>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let behaviour = Behaviour {
             manner: Manner::Well,
             cluster: CLUSTER,
@@ -69,7 +83,7 @@ impl Fake {
             version: "3.6.16".to_owned(),
         };
         let behaviour = Arc::new(Mutex::new(behaviour));
-        let task = tokio::spawn(serve(listener, behaviour.clone()));
+        let task = tokio::spawn(serve(listener, tls, behaviour.clone()));
         Self { id, url, behaviour, task }
     }
 
@@ -123,14 +137,24 @@ pub fn entry(id: u64, name: &str, url: &str) -> String {
     format!(r#"{{"id":{id},"peerURLs":["{url}"]{name}}}"#)
 }
 
-async fn serve(listener: TcpListener, behaviour: Arc<Mutex<Behaviour>>) {
+async fn serve(listener: TcpListener, tls: Option<Tls>, behaviour: Arc<Mutex<Behaviour>>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(answer(stream, behaviour.clone()));
+        let (tls, behaviour) = (tls.clone(), behaviour.clone());
+        connections.spawn(async move {
+            match tls {
+                None => answer(stream, behaviour).await,
+                Some(tls) => match tls.accept(stream, Duration::from_secs(10)).await {
+                    Ok(stream) => answer(stream, behaviour).await,
+                    // Who dialled does not like the certificate, or shows none that is liked.
+                    Err(_) => Ok(()),
+                },
+            }
+        });
     }
 }
 
-async fn answer(mut stream: TcpStream, behaviour: Arc<Mutex<Behaviour>>) -> io::Result<()> {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, behaviour: Arc<Mutex<Behaviour>>) -> io::Result<()> {
     loop {
         let Some(path) = request(&mut stream).await? else { return Ok(()) };
         let is = behaviour.lock().unwrap().clone();
@@ -159,7 +183,7 @@ async fn answer(mut stream: TcpStream, behaviour: Arc<Mutex<Behaviour>>) -> io::
 }
 
 /// The path of the next request; none when the client has gone.
-async fn request(stream: &mut TcpStream) -> io::Result<Option<String>> {
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<String>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -175,7 +199,7 @@ async fn request(stream: &mut TcpStream) -> io::Result<Option<String>> {
     Ok(head.split(' ').nth(1).map(ToOwned::to_owned))
 }
 
-async fn endless(stream: &mut TcpStream) -> io::Result<()> {
+async fn endless(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\n\r\n").await?;
     loop {
         stream.write_all(&[b'['; 64 << 10]).await?;

@@ -11,4 +11,5 @@ mod command;
 mod etcd;
 mod fake;
 mod once;
+mod tls;
 mod watching;
