@@ -55,7 +55,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2379")]
     advertise_client_urls: Vec<HttpUrl>,
 
-    /// Where /metrics, /livez, /readyz, /health and /api/peers are served; plain HTTP.
+    /// Where the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events are served; plain HTTP.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:2381")]
     listen_metrics_urls: Vec<HttpUrl>,
 

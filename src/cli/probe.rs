@@ -22,8 +22,8 @@ Examples:
     --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key
                                                       on a control plane node that kubeadm made
 
-With --once the exit status is 0 when every URL of every member is reachable, in the same cluster, and its clock within
-a second of ours; else 1. Bad flags: 2.";
+With --once the exit status is 0 when every URL of every member is reachable, in the same
+cluster, and its clock within a second of ours; else 1. Bad flags: 2.";
 
 /// Watch the members of any etcd or rafthttp cluster from outside: who is reachable, how far, with what clock and version.
 ///
@@ -55,7 +55,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "700ms", value_parser = config::duration)]
     timeout: Duration,
 
-    /// Where /metrics, /livez, /readyz, /health, /api/peers, /api/events and the page are served; plain HTTP.
+    /// Where the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events are served; plain HTTP.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:9379")]
     listen_metrics_urls: Vec<HttpUrl>,
 }
@@ -72,7 +72,8 @@ impl Flags {
         self.check()?;
         probe::raise_open_files();
         let tls = self.tls.load(&self.urls)?;
-        let config = WatchConfig { seeds: self.urls, tls, interval: self.interval, timeout: self.timeout };
+        let seeds = each_once(self.urls);
+        let config = WatchConfig { seeds, tls, interval: self.interval, timeout: self.timeout };
         if self.once {
             let survey = stop.token().run_until_cancelled(rafthttp::survey(config)).await;
             let survey = survey.ok_or_else(|| Failure::failed("told to stop before it was done"))?;
@@ -89,8 +90,10 @@ impl Flags {
     /// What a flag's own value does not tell.
     fn check(&self) -> Result<(), BadFlag> {
         let text = |duration| humantime::format_duration(duration).to_string();
-        if self.timeout.is_zero() {
-            return Err(BadFlag::new("timeout", text(self.timeout), "expected more than nothing"));
+        for (flag, duration) in [("interval", self.interval), ("timeout", self.timeout)] {
+            if duration.is_zero() {
+                return Err(BadFlag::new(flag, text(duration), "expected more than nothing"));
+            }
         }
         if !self.once && self.timeout >= self.interval {
             let expected = format!("expected less than --interval {}", text(self.interval));
@@ -98,6 +101,17 @@ impl Flags {
         }
         Ok(())
     }
+}
+
+/// A URL that is given twice is asked once.
+fn each_once(urls: Vec<PeerUrl>) -> Vec<PeerUrl> {
+    let mut once = Vec::with_capacity(urls.len());
+    for url in urls {
+        if !once.contains(&url) {
+            once.push(url);
+        }
+    }
+    once
 }
 
 #[cfg(test)]
@@ -128,7 +142,22 @@ mod tests {
     fn a_probe_is_shorter_than_the_interval_unless_there_is_only_one() {
         assert!(flags("http://a:1 --interval 500ms").unwrap().check().is_err());
         assert_eq!(flags("http://a:1 --once --timeout 5s").unwrap().check(), Ok(()));
-        assert!(flags("http://a:1 --once --timeout 0s").unwrap().check().is_err());
+    }
+
+    #[test]
+    fn no_time_at_all_is_refused_and_the_flag_is_the_one_that_says_so() {
+        for (line, flag) in
+            [("--interval 0s", "--interval"), ("--timeout 0s", "--timeout"), ("--once --timeout 0s", "--timeout")]
+        {
+            let said = flags(&format!("http://a:1 {line}")).unwrap().check().expect_err(line).to_string();
+            assert!(said.contains(&format!("for '{flag}'")), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_given_twice_is_asked_once() {
+        let given = flags("http://a:1,http://b:2 http://a:1").unwrap().urls;
+        assert_eq!(each_once(given), PeerUrl::list("http://a:1,http://b:2").unwrap());
     }
 
     #[test]

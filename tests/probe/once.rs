@@ -121,21 +121,35 @@ async fn when_no_seed_tells_the_members_that_is_one_line_and_exit_status_1() {
 }
 
 #[tokio::test]
-async fn a_client_url_is_told_from_a_peer_url_and_bad_flags_are_one_line_and_exit_status_2() {
-    for arguments in [
-        &["http://127.0.0.1"][..],
-        &["127.0.0.1:2380"],
-        &["https://127.0.0.1:2380"],
-        &["http://127.0.0.1:2380", "--cert", "x"],
-        &["http://127.0.0.1:2380", "-o", "yaml"],
-        &["http://127.0.0.1:2380", "--timeout", "soon"],
-        &[],
+async fn bad_flags_are_one_clear_line_and_exit_status_2() {
+    const URL: &str = "http://127.0.0.1:2380";
+    for (arguments, words) in [
+        (&["http://127.0.0.1"][..], "\"http://127.0.0.1\" has no host:port"),
+        (&["127.0.0.1:2380"], "expected http://HOST:PORT"),
+        (&["ftp://127.0.0.1:2380"], "scheme must be http or https"),
+        (&["http://127.0.0.1:2380/members"], "must not have a path"),
+        (&["https://127.0.0.1:2380"], "expected --cacert beside it, or --insecure-skip-tls-verify"),
+        (&[URL, "--cert", "x"], "'--cert': expected --key beside it"),
+        (&[URL, "--key", "x"], "'--key': expected --cert beside it"),
+        (&[URL, "-o", "yaml"], "[possible values: table, json]"),
+        (&[URL, "--timeout", "soon"], "'--timeout"),
+        (&[URL, "--timeout", "0s"], "'--timeout': expected more than nothing"),
+        (&[URL, "--interval", "0s"], "'--interval': expected more than nothing"),
+        (&[URL, "--everywhere"], "--everywhere"),
+        (&[], "<URL>"),
     ] {
         let output = once(arguments).await;
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.lines().count() == 1 && said.contains(words), "{words}: {said}");
     }
+}
+
+#[tokio::test]
+async fn a_seed_that_is_given_twice_is_told_of_once() {
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let (status, document) = rows(&[&dead, &dead]).await;
+    assert_eq!((status, document["seed_errors"].as_array().unwrap().len()), (Some(1), 1), "{document}");
 }
 
 #[tokio::test]
