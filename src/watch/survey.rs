@@ -203,3 +203,32 @@ fn rows(listed: &Listed) -> Vec<SurveyRow> {
 fn seed_row(seed: &PeerUrl) -> SurveyRow {
     SurveyRow { url: Some(seed.clone()), ..SurveyRow::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_well_when_it_is_reachable_in_the_cluster_and_within_a_second() {
+        let (ours, theirs) = (Some(ClusterId(1)), Some(ClusterId(2)));
+        let row = |is_reachable, clock_offset, cluster| SurveyRow {
+            is_reachable,
+            clock_offset,
+            cluster,
+            ..SurveyRow::default()
+        };
+        for offset in [Some(0.0), Some(1.0), Some(-1.0), None] {
+            assert!(row(true, offset, ours).is_well(ours), "{offset:?}");
+        }
+        // It answered a probe, and did not say of which cluster it is.
+        assert!(row(true, Some(0.0), None).is_well(ours));
+        for (row, what) in [
+            (row(false, None, ours), "silent"),
+            (row(true, Some(1.001), ours), "ahead"),
+            (row(true, Some(-1.001), ours), "behind"),
+            (row(true, Some(0.0), theirs), "foreign"),
+        ] {
+            assert!(!row.is_well(ours), "{what}");
+        }
+    }
+}
