@@ -311,6 +311,21 @@ def the_end_of_a_pod_leaves_time_to_hand_leadership_over():
 
 
 @test
+def a_watcher_in_the_nodes_network_is_replaced_where_its_port_is_taken():
+    values = CHART / "ci/probe-host-network-values.yaml"
+    strategy = one(render("--values", values), "Deployment")["spec"]["strategy"]
+    assert strategy == {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}, strategy
+    own = one(render("--values", values, "--set", "updateStrategy.type=Recreate"), "Deployment")["spec"]["strategy"]
+    assert own == {"type": "Recreate"}, own
+    assert "strategy" not in one(render("--values", CHART / "ci/probe-values.yaml"), "Deployment")["spec"]
+
+
+@test
+def a_hook_that_failed_does_not_stay_for_ever():
+    assert one(render(), "Job")["spec"]["ttlSecondsAfterFinished"] > 0
+
+
+@test
 def certificates_are_for_server_and_client_and_name_every_member():
     documents = render("--values", CHART / "ci/node-cert-manager-values.yaml")
     certificate = one(documents, "Certificate")["spec"]
