@@ -21,8 +21,9 @@ from .load import Load
 from .monitoring import Alertmanager, Prometheus, Webhook, targets_of
 from .processes import Lab, NotHere, Process, binary, repository, tool, until
 from .relay import Relay
+from .report import Report
 
 __all__ = [
-    "Alertmanager", "Certificates", "Cluster", "Lab", "Load", "Node", "NotHere", "Process", "Prometheus", "Relay", "Scrape", "Watcher", "Webhook",
+    "Alertmanager", "Certificates", "Cluster", "Lab", "Load", "Node", "NotHere", "Process", "Prometheus", "Relay", "Report", "Scrape", "Watcher", "Webhook",
     "binary", "repository", "scrape", "targets_of", "tool", "until",
 ]
