@@ -1,13 +1,14 @@
 # make            builds the release binary
 # make test       the tests that fit in a quarter of an hour; what a machine lacks is named as not run
 # make test-all   all of them, up to 90 minutes; what passed on this very tree is not run again
+# make test-cluster   the chart on a real API server: half an hour, and ten minutes more the first time; not in test-all
 # make soak       the long tests alone, in release
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
 # make bench-compare   this transport beside etcd's own, in interleaved pairs (two hours; goes on where it was)
 
 CARGO ?= cargo
 
-.PHONY: build test test-all soak lint bench-compare clean
+.PHONY: build test test-all test-cluster soak lint bench-compare clean
 
 build:
 	$(CARGO) build --release --locked
@@ -17,6 +18,9 @@ test:
 
 test-all:
 	tests/run --all
+
+test-cluster:
+	tests/kubernetes/test-cluster
 
 soak:
 	tests/run --soak

@@ -1,0 +1,1 @@
+"""The chart on a real control plane whose kubelets are pretended."""
