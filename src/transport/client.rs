@@ -351,6 +351,7 @@ impl Client {
         self.pool.close();
         self.resolver.close();
         self.tasks.wait().await;
+        self.resolver.closed().await;
     }
 }
 

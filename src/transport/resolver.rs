@@ -2,6 +2,9 @@
 //!
 //! `getaddrinfo` cannot be cancelled, and a thousand dead names would hold every blocking thread; so the hosts file is
 //! read here and the rest is asked of the servers of `resolv.conf`, with its search domains and `ndots`.
+//!
+//! Who asks waits briefly. The look-up goes on without him, so that a slow server's answer is there for who asks next:
+//! otherwise a name whose answer takes longer than anybody waits would never be found.
 
 use std::{
     collections::HashMap,
@@ -19,13 +22,22 @@ use futures_util::{
 use hickory_resolver::{
     TokioResolver,
     config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts},
-    net::runtime::TokioRuntimeProvider,
+    lookup_ip::LookupIp,
+    net::{NetError, runtime::TokioRuntimeProvider},
 };
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long a look-up may take in total, all search domains and repetitions included.
+/// How long who asks waits, all search domains and repetitions included.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait for a server before asking again, so that one lost datagram does not fail the look-up.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(400);
+/// The same where nothing came in that time: a server that is slow, not one that lost the question (glibc's time-out).
+const PATIENT_QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a look-up goes on in total (glibc's two attempts).
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the answer is kept that came when nobody could wait for it any more: some intervals of a prober.
+const LATE_KEPT: Duration = Duration::from_secs(5);
 
 /// Why a name has no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,10 +63,12 @@ pub(crate) enum LookupError {
 type Outcome = Result<Arc<[IpAddr]>, LookupError>;
 type Lookup = BoxFuture<'static, Outcome>;
 
-/// Resolves names; keeps no answer.
+/// Resolves names; keeps no answer that came in time.
 pub(crate) struct Resolver {
     system: Arc<System>,
     under_way: Arc<Mutex<HashMap<Arc<str>, WeakShared<Lookup>>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Resolver {
@@ -66,18 +80,29 @@ impl Resolver {
     /// As [`Self::new`], of other files and with another time-out.
     pub(super) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
         let system = Arc::new(System { hosts, resolv_conf, timeout, dns: Mutex::default() });
-        Self { system, under_way: Arc::default() }
+        Self { system, under_way: Arc::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }
 
     /// The addresses of a name, in the order in which to try them; never none.
     pub(crate) async fn lookup(&self, name: &str) -> Outcome {
-        self.join(name).await
+        if let Some(known) = self.system.known(name) {
+            return Ok(known);
+        }
+        let after = self.system.timeout;
+        timeout(after, self.join(name)).await.unwrap_or_else(|_| Err(LookupError::Timeout { name: name.into(), after }))
     }
 
-    /// Closes what connects to the servers, with the tasks that wait for their answers. From then on the hosts file
-    /// alone is asked.
+    /// Ends the look-ups, and closes what connects to the servers, with the tasks that wait for their answers. From then
+    /// on the hosts file alone is asked.
     pub(crate) fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
         *self.system.dns.lock().unwrap_or_else(PoisonError::into_inner) = Dns::Closed;
+    }
+
+    /// Waits until no look-up is under way. Call [`Self::close`] before.
+    pub(crate) async fn closed(&self) {
+        self.tasks.wait().await;
     }
 
     fn join(&self, name: &str) -> Shared<Lookup> {
@@ -85,21 +110,38 @@ impl Resolver {
         if let Some(lookup) = under_way.get(name).and_then(WeakShared::upgrade) {
             return lookup;
         }
-        // Those that everybody gave up waiting for left their entry behind.
-        under_way.retain(|_, lookup| lookup.upgrade().is_some());
         let name: Arc<str> = name.into();
         let (system, entries, key) = (self.system.clone(), self.under_way.clone(), name.clone());
         let lookup = async move {
+            let begin = Instant::now();
             let outcome = system.lookup(&key).await;
-            // The next one to ask looks it up again.
-            entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            if outcome.is_err() || begin.elapsed() < system.timeout {
+                // The next one to ask looks it up again.
+                entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            }
             outcome
         };
         let lookup = lookup.boxed().shared();
         if let Some(weak) = lookup.downgrade() {
-            under_way.insert(name, weak);
+            under_way.insert(name.clone(), weak);
         }
+        let (kept, entries, patience) = (lookup.clone(), self.under_way.clone(), self.system.timeout);
+        let goes_on = async move {
+            let begin = Instant::now();
+            if kept.clone().await.is_ok() && begin.elapsed() >= patience {
+                sleep(LATE_KEPT).await;
+                entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            }
+        };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled(goes_on).await });
         lookup
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -117,48 +159,94 @@ struct System {
 enum Dns {
     #[default]
     NotYet,
-    Open(Box<TokioResolver>),
+    Open(Box<Servers>),
     Closed,
 }
 
+/// The servers of `resolv.conf`, asked in two ways.
+#[derive(Clone)]
+struct Servers {
+    quick: TokioResolver,
+    patient: TokioResolver,
+}
+
 impl System {
-    async fn lookup(&self, name: &Arc<str>) -> Outcome {
+    /// What no server needs to be asked for.
+    fn known(&self, name: &str) -> Option<Arc<[IpAddr]>> {
         let known = hosts_file(&self.hosts, name);
         if !known.is_empty() {
-            return Ok(known.into());
+            return Some(known.into());
         }
-        if is_localhost(name) {
-            return Ok([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into());
-        }
+        is_localhost(name).then(|| [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into())
+    }
+
+    async fn lookup(&self, name: &Arc<str>) -> Outcome {
         let failed = |why: String| LookupError::Failed { name: name.clone(), why: why.into() };
-        let answer = tokio::time::timeout(self.timeout, self.dns().map_err(failed)?.lookup_ip(&**name)).await;
-        let answer = answer.map_err(|_| LookupError::Timeout { name: name.clone(), after: self.timeout })?;
+        let servers = self.servers().map_err(failed)?;
+        let answer = timeout(PATIENCE, servers.lookup(name)).await;
+        let answer = answer.map_err(|_| LookupError::Timeout { name: name.clone(), after: PATIENCE })?;
         let addresses: Arc<[IpAddr]> = answer.map_err(|error| failed(one_line(&error)))?.iter().collect();
         if addresses.is_empty() { Err(failed("no address".to_owned())) } else { Ok(addresses) }
     }
 
-    fn dns(&self) -> Result<TokioResolver, String> {
+    fn servers(&self) -> Result<Servers, String> {
         let mut dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
         match &*dns {
             Dns::NotYet => {}
-            Dns::Open(dns) => return Ok(TokioResolver::clone(dns)),
+            Dns::Open(servers) => return Ok(Servers::clone(servers)),
             Dns::Closed => return Err("this member has stopped".to_owned()),
         }
         let at = self.resolv_conf.display();
         let text = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"))?;
         let (config, options) =
             hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| format!("{at}: {error}"))?;
-        let made = build(config, options).map_err(|error| format!("{at}: {error}"))?;
+        let made = Servers::new(&config, &options).map_err(|error| format!("{at}: {error}"))?;
         *dns = Dns::Open(Box::new(made.clone()));
         Ok(made)
     }
 }
 
-fn build(config: ResolverConfig, options: ResolverOpts) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+impl Servers {
+    fn new(config: &ResolverConfig, options: &ResolverOpts) -> Result<Self, NetError> {
+        let quick = build(config.clone(), options.clone(), (QUERY_TIMEOUT, 1))?;
+        let patient = build(config.clone(), options.clone(), (PATIENT_QUERY_TIMEOUT, 0))?;
+        Ok(Self { quick, patient })
+    }
+
+    /// The first answer there is, be it that there is no such name.
+    async fn lookup(&self, name: &str) -> Result<LookupIp, NetError> {
+        let patient = async {
+            sleep(QUERY_TIMEOUT).await;
+            self.patient.lookup_ip(name).await
+        };
+        tokio::select! {
+            answer = self.ask_again_and_again(name) => answer,
+            answer = patient => answer,
+        }
+    }
+
+    async fn ask_again_and_again(&self, name: &str) -> Result<LookupIp, NetError> {
+        loop {
+            let begin = Instant::now();
+            match timeout(LOOKUP_TIMEOUT, self.quick.lookup_ip(name)).await {
+                // A failure that took longer may be of a silent server, whatever it says: with search domains, the answer
+                // for the last name hides that there was none for the one before.
+                Ok(answer) if answer.is_ok() || begin.elapsed() < QUERY_TIMEOUT => return answer,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn build(
+    config: ResolverConfig,
+    options: ResolverOpts,
+    (timeout, repetitions): (Duration, usize),
+) -> Result<TokioResolver, NetError> {
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
     let options = builder.options_mut();
-    options.timeout = QUERY_TIMEOUT;
-    options.attempts = 1;
+    options.timeout = timeout;
+    options.attempts = repetitions;
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;

@@ -24,14 +24,23 @@ fn files(hosts: &str, resolv_conf: Option<&str>) -> (tempfile::TempDir, Resolver
 
 /// A DNS server that knows `known` as 127.0.0.7 and no IPv6, and counts what it is asked for A.
 async fn server(known: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    slow_server(known, Duration::ZERO).await
+}
+
+/// One that takes so long for each answer, however many it is asked at a time.
+async fn slow_server(known: &'static str, late: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a port"));
     let address = socket.local_addr().expect("it is bound");
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     tokio::spawn(async move {
         let mut query = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut query).await {
-            let _ = socket.send_to(&answer(&query[..length], known, &count), from).await;
+            let (socket, answer) = (socket.clone(), answer(&query[..length], known, &count));
+            tokio::spawn(async move {
+                sleep(late).await;
+                socket.send_to(&answer, from).await
+            });
         }
     });
     (address, asked)
@@ -67,7 +76,7 @@ fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
     let search = search.iter().map(|name| name.parse::<Name>().expect("a name")).collect();
     let mut options = ResolverOpts::default();
     options.ndots = 5;
-    let dns = build(ResolverConfig::from_parts(None, search, servers), options).expect("a resolver");
+    let dns = Servers::new(&ResolverConfig::from_parts(None, search, servers), &options).expect("a resolver");
     let resolver = Resolver::with_files("/nonexistent".into(), "/nonexistent".into(), Duration::from_millis(500));
     *resolver.system.dns.lock().expect("nobody panicked") = Dns::Open(Box::new(dns));
     resolver
@@ -152,14 +161,42 @@ async fn a_server_that_is_silent_costs_the_time_out_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_look_up_that_everybody_gave_up_leaves_nothing_for_the_next() {
-    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-    let resolver = asking(silent.local_addr().expect("it is bound"), &[]);
-    for name in ["n1", "n2", "n3"] {
-        let given_up = tokio::time::timeout(Duration::from_millis(5), resolver.lookup(name)).await;
+async fn a_server_that_is_slower_than_anybody_waits_answers_who_asks_next() {
+    let suffix = ["a", "b"];
+    let (address, asked) = slow_server("n1.a", Duration::from_millis(900)).await;
+    let resolver = asking(address, &suffix);
+    let error = resolver.lookup("n1").await.expect_err("nobody waits so long");
+    assert!(matches!(error, LookupError::Timeout { .. }), "{error}");
+    let found = async {
+        loop {
+            match resolver.lookup("n1").await {
+                Ok(addresses) => return addresses,
+                Err(error) => assert!(matches!(error, LookupError::Timeout { .. }), "{error}"),
+            }
+        }
+    };
+    let addresses = timeout(Duration::from_secs(20), found).await.expect("the look-up goes on");
+    assert_eq!(*addresses, ["127.0.0.7".parse::<IpAddr>().expect("an address")]);
+    let questions = asked.load(SeqCst);
+    resolver.lookup("n1").await.expect("it is kept a little");
+    assert_eq!(asked.load(SeqCst), questions);
+}
+
+#[tokio::test]
+async fn who_gives_up_does_not_end_a_look_up_and_it_ends_by_itself() {
+    let (address, asked) = slow_server("n1", Duration::from_millis(100)).await;
+    let resolver = asking(address, &[]);
+    for _ in 0..3 {
+        let given_up = tokio::time::timeout(Duration::from_millis(5), resolver.lookup("n1")).await;
         assert!(given_up.is_err());
     }
-    assert!(resolver.under_way.lock().expect("nobody panicked").len() <= 1);
+    let ended = async {
+        while !resolver.under_way.lock().expect("nobody panicked").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.expect("the look-up ended");
+    assert_eq!(asked.load(SeqCst), 1);
 }
 
 #[tokio::test]
@@ -178,6 +215,7 @@ async fn a_resolver_that_is_closed_leaves_no_task() {
     let resolver = asking(silent.local_addr().expect("it is bound"), &[]);
     resolver.lookup("n1").await.expect_err("nobody answers");
     resolver.close();
+    resolver.closed().await;
     let ended = async {
         while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
