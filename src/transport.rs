@@ -661,13 +661,18 @@ impl Transport {
     /// What a member that we know is told when it probes us: what was read on the streams that it writes, and how we
     /// reach our peers. None: a stranger.
     pub(crate) fn report(&self, asker: MemberId) -> Option<Report> {
+        let member = self.inner.shared.identity.member;
+        if asker == member {
+            // By a peer's name we have reached ourselves: whoever asks must learn it.
+            return Some(Report { member, streams: Vec::new(), peers: Vec::new() });
+        }
         let peers = self.inner.peers.load();
         let streams = peers.get(&asker)?.inbox.readings();
         let mut sights: Vec<Sight> =
             peers.values().filter(|peer| !peer.is_remote()).map(|peer| peer.link(|link| link.sight(peer.id))).collect();
         // With more than an answer holds, the asker's own comes first.
         sights.sort_unstable_by_key(|sight| (sight.id != asker, sight.id));
-        Some(Report { member: self.inner.shared.identity.member, streams, peers: sights })
+        Some(Report { member, streams, peers: sights })
     }
 
     /// Takes the message of one `POST /raft`, and waits for the application.

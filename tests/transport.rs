@@ -267,6 +267,23 @@ async fn a_peer_that_was_never_reached_has_no_round_trip() {
     );
 }
 
+#[tokio::test]
+async fn another_member_that_answers_in_a_peers_place_is_not_the_peer() {
+    let (one, two) = pair().await;
+    let failed = |id: u64| {
+        let peers = one.transport.peers();
+        let link = peers.iter().find(|peer| peer.id == MemberId(id)).map(|peer| &peer.link);
+        link.is_some_and(|link| {
+            let why = link.last_error.as_ref().map(|(_, why)| why.as_str()).unwrap_or_default();
+            link.reachable == Some(false) && link.round_trip.is_none() && why.contains("in its place")
+        })
+    };
+    // By the one's name we reach another peer, by the other's ourselves.
+    one.transport.add_peer(MemberId(3), vec![two.url.clone()]).expect("a peer");
+    one.transport.add_peer(MemberId(4), vec![one.url.clone()]).expect("a peer");
+    until("neither is reachable", || failed(3) && failed(4)).await;
+}
+
 fn snapshot_message(index: u64) -> Message {
     let metadata = SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() };
     Message {

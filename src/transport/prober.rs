@@ -82,10 +82,14 @@ impl Prober {
         let started = Instant::now();
         let trace = ProbeTrace::start();
         peer.outbox.probe_starts();
-        let outcome = probe.ask(&peer.shared.client, &peer.urls, peer.shared.probe.timeout, Some(&trace)).await;
-        // Who answers at a peer's URL may be another by now, and speaks of streams that we know nothing of.
+        let mut outcome = probe.ask(&peer.shared.client, &peer.urls, peer.shared.probe.timeout, Some(&trace)).await;
+        // Who answers at a peer's URL may be another by now: it is not the peer that is reached, and what it says of
+        // streams is of others. etcd's members do not say who they are.
+        if let Some(other) = outcome.answered_by().filter(|member| *member != peer.id) {
+            *probe = Probe::default();
+            outcome.result = Err(Failure::another(other));
+        }
         let report = outcome.result.as_ref().ok().and_then(|measured| measured.answer.report.as_ref());
-        let report = report.filter(|report| report.member == peer.id);
         peer.outbox.probe_ended(report.map(|report| report.streams.as_slice()));
         let before = peer.link(|link| {
             link.view = report.map(|report| (SystemTime::now(), report.peers.clone()));

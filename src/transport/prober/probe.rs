@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::exchange::{Broken, Exchange};
 use crate::{
+    id::MemberId,
     metrics::{AttemptResult, DialPhase, Link, ProbeResult},
     telemetry::ProbeTrace,
     transport::{
@@ -248,6 +249,11 @@ impl Failure {
         Self { result: ProbeResult::Body, why, there: true }
     }
 
+    /// Another member answered than the one that was asked.
+    pub(crate) fn another(member: MemberId) -> Self {
+        Self { result: ProbeResult::Body, why: format!("member {member} answered in its place"), there: true }
+    }
+
     fn timeout(after: Duration) -> Self {
         Self { result: ProbeResult::Timeout, why: format!("no answer within {after:?}"), there: false }
     }
@@ -267,6 +273,11 @@ impl NoReply {
 }
 
 impl Outcome {
+    /// Who answered, if it said so.
+    pub(crate) fn answered_by(&self) -> Option<MemberId> {
+        self.result.as_ref().ok()?.answer.report.as_ref().map(|report| report.member)
+    }
+
     /// Notes in `link` what the probe measured, and takes out what holds no longer. Returns whether the member was
     /// reachable before; none before the first probe.
     pub(crate) fn note(&self, link: &mut Link) -> Option<bool> {
