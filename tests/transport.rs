@@ -192,6 +192,30 @@ async fn a_removed_member_is_told_by_410_and_reports_it_once() {
 }
 
 #[tokio::test]
+async fn who_is_of_no_cluster_cannot_say_that_a_member_was_removed() {
+    let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", stranger.local_addr().expect("it is bound"));
+    let says = |status: &'static str| async move {
+        let text = "the member has been permanently removed from the cluster";
+        (axum::http::StatusCode::from_bytes(status.as_bytes()).expect("a status"), text)
+    };
+    let app = axum::Router::new().route("/raft", axum::routing::any(move || says("403"))).fallback(move || says("410"));
+    let serving = tokio::spawn(async move { axum::serve(stranger, app).await });
+    let one = TestMember::start(1).await;
+    one.transport.add_peer(MemberId(2), vec![url.parse().expect("a URL")]).expect("a peer");
+    until("both streams and a message were refused", || {
+        one.transport.send(vec![heartbeat(1, 2, 1)]);
+        let peers = one.transport.peers();
+        let refused = |channel| peers[0].link.attempts.of((channel, AttemptResult::Refused)) > 0;
+        let dropped = peers[0].outgoing.dropped.iter().any(|((.., reason), _)| reason == DropReason::Refused);
+        refused(Channel::MsgApp) && refused(Channel::Message) && dropped
+    })
+    .await;
+    assert!(lock(&one.raft.critical).is_empty());
+    serving.abort();
+}
+
+#[tokio::test]
 async fn a_reader_moves_on_to_the_next_url() {
     let (one, two) = (TestMember::start(1).await, TestMember::start(2).await);
     let dead: rafthttp::PeerUrl = "http://127.0.0.1:1".parse().expect("a URL");

@@ -115,6 +115,8 @@ pub(crate) struct DialPhases {
 pub(crate) struct Answer {
     /// Its status.
     pub(crate) status: StatusCode,
+    /// Its headers.
+    pub(crate) headers: HeaderMap,
     /// Its text, the first 64 KiB of it.
     pub(crate) text: String,
 }
@@ -462,7 +464,7 @@ async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Erro
             }
         }
     }
-    Ok(Answer { status: head.status, text: String::from_utf8_lossy(&text).into_owned() })
+    Ok(Answer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::HeaderMap;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,6 +32,7 @@ use crate::{
         urls::{PeerUrl, UrlPicker},
     },
     wire::{
+        headers,
         raftpb::Message,
         stream::{StreamDecoder, StreamKind},
     },
@@ -51,6 +53,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Whether an answer is a member's of our cluster. Whoever stands at a peer's old address may say anything, and an
+    /// answer that ends this member for good must not be his.
+    pub(crate) fn is_of_our_cluster(&self, answer: &HeaderMap) -> bool {
+        let told = answer.get(headers::X_ETCD_CLUSTER_ID).and_then(|value| value.to_str().ok());
+        told.is_some_and(|told| told == self.identity.cluster.to_string())
+    }
+
     /// A peer says that this member was removed: the application is told once.
     pub(crate) fn removed(&self, by: MemberId) {
         if !self.removed.swap(true, Ordering::Relaxed) {

@@ -53,7 +53,8 @@ async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Resu
         }
         Ok(answer) => {
             peer.redial.answered();
-            if answer.status == StatusCode::FORBIDDEN && answer.text.contains("removed") {
+            let says_removed = answer.status == StatusCode::FORBIDDEN && answer.text.contains("removed");
+            if says_removed && shared.is_of_our_cluster(&answer.headers) {
                 shared.removed(peer.id);
             }
             let why = format!("POST {} answered {}: {}", headers::RAFT, answer.status, answer.text);

@@ -195,7 +195,10 @@ impl Reader {
             timeout(READ_DEADLINE, drive(&mut driver, text)).await.unwrap_or_default()
         };
         Err(match version {
-            Ok(_) => Refusal { result: classify(head.status, &text), why: format!("answered {}: {text}", head.status) },
+            Ok(_) => Refusal {
+                result: classify(head.status, &text, shared.is_of_our_cluster(&head.headers)),
+                why: format!("answered {}: {text}", head.status),
+            },
             Err(error) => Refusal { result: AttemptResult::IncompatibleVersion, why: format!("answered with {error}") },
         })
     }
@@ -308,9 +311,9 @@ async fn text(body: &mut Incoming) -> String {
 }
 
 /// What the answer to a dial means (wire.md, "What the asking side makes of an answer").
-fn classify(status: StatusCode, text: &str) -> AttemptResult {
+fn classify(status: StatusCode, text: &str, of_our_cluster: bool) -> AttemptResult {
     match status {
-        StatusCode::GONE => AttemptResult::Removed,
+        StatusCode::GONE if of_our_cluster => AttemptResult::Removed,
         StatusCode::NOT_FOUND => AttemptResult::NotFound,
         StatusCode::PRECONDITION_FAILED if text == headers::CLUSTER_ID_MISMATCH => AttemptResult::ClusterIdMismatch,
         StatusCode::PRECONDITION_FAILED if text == headers::INCOMPATIBLE_VERSION => AttemptResult::IncompatibleVersion,

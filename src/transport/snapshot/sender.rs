@@ -139,10 +139,10 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
     let request = request.map_err(|error| Failure::post(error.to_string()))?;
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = answer.status();
+        let (status, of_our_cluster) = (answer.status(), peer.shared.is_of_our_cluster(answer.headers()));
         let text = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
         let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).trim().to_owned()).unwrap_or_default();
-        Ok::<_, String>((status, text))
+        Ok::<_, String>((status, of_our_cluster, text))
     };
     let mut answer = pin!(answer);
     let mut driver = pin!(driver);
@@ -158,14 +158,14 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
         why = given_up => Err(why),
     };
     match outcome {
-        Ok((StatusCode::NO_CONTENT, _)) => {
+        Ok((StatusCode::NO_CONTENT, ..)) => {
             peer.redial.answered();
             peer.active();
             Ok(())
         }
-        Ok((status, text)) => {
+        Ok((status, of_our_cluster, text)) => {
             peer.redial.answered();
-            if status == StatusCode::FORBIDDEN && text.contains("removed") {
+            if status == StatusCode::FORBIDDEN && text.contains("removed") && of_our_cluster {
                 peer.shared.removed(peer.id);
             }
             let why = format!("POST {} answered {status}: {text}", headers::RAFT_SNAPSHOT);
