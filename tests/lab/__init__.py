@@ -10,7 +10,7 @@
             cluster[2].freeze()                           # SIGSTOP
             until("it is seen", lambda: prometheus.query("rafthttp_peer_reachable == 0"))
 
-Standard library alone. Everything binds 127.0.0.1 on a port that was free; every process is ended by its own id. Waits are
+Standard library alone. Everything binds 127.0.0.1 on a port that was free (or stands in a network of its own, `within_a_network`); every process is ended by its own id. Waits are
 bounded and say what they waited for. The binary is `$RAFTHTTP_BIN`, else target/debug/rafthttp.
 """
 
@@ -19,11 +19,12 @@ from .cluster import Cluster, Node, Watcher
 from .exposition import Scrape, scrape
 from .load import Load
 from .monitoring import Alertmanager, Prometheus, Webhook, targets_of
+from .network import Network, within_a_network
 from .processes import Lab, NotHere, Process, binary, repository, tool, until
 from .relay import Relay
 from .report import Report
 
 __all__ = [
-    "Alertmanager", "Certificates", "Cluster", "Lab", "Load", "Node", "NotHere", "Process", "Prometheus", "Relay", "Report", "Scrape", "Watcher", "Webhook",
-    "binary", "repository", "scrape", "targets_of", "tool", "until",
+    "Alertmanager", "Certificates", "Cluster", "Lab", "Load", "Network", "Node", "NotHere", "Process", "Prometheus", "Relay", "Report",
+    "Scrape", "Watcher", "Webhook", "binary", "repository", "scrape", "targets_of", "tool", "until", "within_a_network",
 ]
