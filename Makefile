@@ -1,7 +1,7 @@
 # make            builds the release binary
 # make test       the tests that fit in a quarter of an hour; what a machine lacks is named as not run
 # make test-all   all of them, up to 90 minutes; what passed on this very tree is not run again
-# make test-cluster   the chart on a real API server: half an hour, and ten minutes more the first time; not in test-all
+# make test-cluster   the chart on a real API server: a quarter of an hour, and ten minutes more to build it the first time
 # make soak       the long tests alone, in release
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
 # make bench-compare   this transport beside etcd's own, in interleaved pairs (two hours; goes on where it was)

@@ -67,12 +67,13 @@ class Cluster:
         until("there is what there was before", same, 60, pause=0.5)
 
     def warnings(self, namespace):
-        """Events of type Warning, but for those of the pretended volumes, which two controllers care for at once, and of pods
-        that wait for a volume or for room: one that waits for ever fails `--wait`."""
+        """Events of type Warning, but for those of the pretended volumes, which two controllers care for at once and get in
+        each other's way, and of pods that wait for a volume or for room: one that waits for ever fails `--wait`."""
         told = {}
         for event in self.api.items(f"/api/v1/namespaces/{namespace}/events?fieldSelector=type=Warning"):
             of = event["involvedObject"]
-            if of["kind"] != "PersistentVolumeClaim" and event["reason"] != "FailedScheduling":
+            volumes = of["kind"] == "PersistentVolumeClaim" or "could not update claim" in event["message"]
+            if not volumes and event["reason"] != "FailedScheduling":
                 told[f"{event['reason']} {of['kind']} {of['name']}"] = event["message"]
         return told
 

@@ -7,8 +7,6 @@ import yaml
 from .release import CHART, Release
 
 FILES = sorted(CHART.glob("ci/*-values.yaml"))
-# The node's network is more than the standards allow.
-_PRIVILEGED = ["probe-daemonset-values.yaml"]
 
 
 class ValuesFiles:
@@ -29,9 +27,10 @@ class ValuesFiles:
 
     def _surroundings(self, release, file):
         """What the values name and the chart does not make."""
-        level = "privileged" if file.name in _PRIVILEGED else "restricted"
-        self._cluster.namespace(release.namespace, level)
         values = yaml.safe_load(file.read_text())
+        # The node's network is more than the standards allow.
+        level = "privileged" if values.get("probe", {}).get("hostNetwork") else "restricted"
+        self._cluster.namespace(release.namespace, level)
         account = values.get("serviceAccount", {})
         if account.get("create") is False and account.get("name"):
             self._cluster.api.create(release.path("serviceaccounts"), {
