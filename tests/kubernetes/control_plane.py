@@ -36,7 +36,7 @@ class ControlPlane:
         self._run("etcd", self._etcd, *self._storage())
         self._run("kube-apiserver", self._programs / "kube-apiserver", *self._server()).until_ready(self.api.ready, 120)
         for name in ("kube-controller-manager", "kube-scheduler"):
-            self._run(name, self._programs / name, *self._controller(), *(self._accounts() if "manager" in name else []))
+            self._run(name, self._programs / name, *self._controller(), *(self._manager() if "manager" in name else []))
         self._directory.joinpath("stages.yaml").write_text(stages(self._kwok / "stage", STORAGE_CLASSES))
         self._run("kwok", self._kwok / "kwok", "--kubeconfig", self.kubeconfig, "-c", self._directory / "stages.yaml",
                   "--manage-all-nodes=true", "--node-ip", "127.0.0.1", "--cidr", "10.244.0.0/16",
@@ -124,8 +124,10 @@ class ControlPlane:
     def _version(self):
         return [f"--emulated-version={self._emulated}"] if self._emulated else []
 
-    def _accounts(self):
+    def _manager(self):
         return [
+            # A heartbeat of kwok's that is late on a busy machine is no node that is gone, whose pods are ready no more.
+            "--node-monitor-grace-period=30m",
             "--service-account-private-key-file", self._directory / "accounts.key",
             "--root-ca-file", self._directory / "certs/apiserver.crt",
         ]

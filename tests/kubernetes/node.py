@@ -138,7 +138,7 @@ class NodeMode:
         self._cluster.until_as_before(self._before)
 
     def _one_at_a_time(self):
-        """From a new release: of pods that were deleted a moment ago, the budget's controller has its own view for a while."""
+        """From a new release, which finds one node alone free: nothing but the drain has taken a member away."""
         kubectl, nodes = self._cluster.kubectl, [name_of(node) for node in self._cluster.api.items("/api/v1/nodes")]
         crowded = nodes[0]
         try:

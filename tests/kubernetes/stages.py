@@ -6,8 +6,7 @@ import yaml
 
 # A label for pods that shall end badly.
 FAILS = {"pretended": "failure"}
-# How long a pod takes to start or to end well: long enough that an order is seen. And to stop: a budget's controller that
-# never saw a member stop would take the next of its name for the one that is to go, for two minutes.
+# How long a pod takes to start or to end well, and to stop: long enough that an order is seen.
 _PACE, _STOP = {"durationMilliseconds": 1000}, {"durationMilliseconds": 2000}
 _FILES = [
     "node/fast/node-initialize", "node/heartbeat/node-heartbeat",
