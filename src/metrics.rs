@@ -2,7 +2,7 @@
 //!
 //! The counters are plain numbers in three small structs, one behind each of a peer's three locks: what goes out
 //! ([`Outgoing`]), what comes in ([`Incoming`]), and how the link does ([`Link`]). They are read together, so the
-//! ledger's laws (`spec/telemetry.md`) hold in every scrape:
+//! ledger's laws hold in every scrape:
 //!
 //! - offered = sent + dropped + queued
 //! - received = processed + rejected + waiting

@@ -201,7 +201,8 @@ impl Tls {
     }
 
     /// Why etcd may have closed a connection from `address` right after the handshake: its listener does so when our
-    /// certificate has alternative names and none of them is the address that we come from (`spec/wire.md`). None when
+    /// certificate has alternative names and none of them is the address that we come from (its
+    /// `checkCertSAN` of `tlsListener`). None when
     /// that cannot be it. Names are not resolved here, and count as not ours.
     pub(crate) fn refused_names(&self, address: IpAddr) -> Option<String> {
         let Hosts { addresses, names } = self.current().pair.hosts.clone();

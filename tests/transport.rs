@@ -1,11 +1,12 @@
-//! The transport between real sockets: one behaviour of wire.md each.
+//! The transport between real sockets: one behaviour of the wire each.
 
 mod support;
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use rafthttp::{
-    Critical, MemberId, SnapshotBody, SnapshotStatus, SnapshotStore,
+    Critical, MemberId, PeerUrl, SnapshotBody, SnapshotStatus, SnapshotStore,
     metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, kind_index},
     wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
 };
@@ -191,28 +192,48 @@ async fn a_removed_member_is_told_by_410_and_reports_it_once() {
     assert_eq!(*lock(&one.raft.critical), [Critical::MemberRemoved { by: two.id }]);
 }
 
-#[tokio::test]
-async fn who_is_of_no_cluster_cannot_say_that_a_member_was_removed() {
-    let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", stranger.local_addr().expect("it is bound"));
-    let says = |status: &'static str| async move {
-        let text = "the member has been permanently removed from the cluster";
-        (axum::http::StatusCode::from_bytes(status.as_bytes()).expect("a status"), text)
+/// Answers streams with 410 and POSTs with 403, in etcd's words, with one header.
+async fn says_removed(header: (&'static str, &'static str)) -> (PeerUrl, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound")).parse().expect("a URL");
+    let says = move |status: StatusCode| async move {
+        (status, [header], "the member has been permanently removed from the cluster")
     };
-    let app = axum::Router::new().route("/raft", axum::routing::any(move || says("403"))).fallback(move || says("410"));
-    let serving = tokio::spawn(async move { axum::serve(stranger, app).await });
-    let one = TestMember::start(1).await;
-    one.transport.add_peer(MemberId(2), vec![url.parse().expect("a URL")]).expect("a peer");
-    until("both streams and a message were refused", || {
-        one.transport.send(vec![heartbeat(1, 2, 1)]);
-        let peers = one.transport.peers();
-        let refused = |channel| peers[0].link.attempts.of((channel, AttemptResult::Refused)) > 0;
-        let dropped = peers[0].outgoing.dropped.iter().any(|((.., reason), _)| reason == DropReason::Refused);
-        refused(Channel::MsgApp) && refused(Channel::Message) && dropped
-    })
-    .await;
-    assert!(lock(&one.raft.critical).is_empty());
-    serving.abort();
+    let app = axum::Router::new()
+        .route("/raft", axum::routing::any(move || says(StatusCode::FORBIDDEN)))
+        .fallback(move || says(StatusCode::GONE));
+    let serving = async move { axum::serve(listener, app).await.expect("it serves") };
+    (url, tokio::spawn(serving))
+}
+
+#[tokio::test]
+async fn an_answer_counts_as_a_members_by_its_version_or_its_cluster() {
+    for header in [("X-Server-Version", "3.6.0"), ("X-Etcd-Cluster-ID", "1000")] {
+        let (url, serving) = says_removed(header).await;
+        let one = TestMember::start(1).await;
+        one.transport.add_peer(MemberId(2), vec![url]).expect("a peer");
+        until("told", || !lock(&one.raft.critical).is_empty()).await;
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn who_is_no_member_cannot_say_that_a_member_was_removed() {
+    for header in [("Server", "nginx"), ("X-Etcd-Cluster-ID", "2000")] {
+        let (url, serving) = says_removed(header).await;
+        let one = TestMember::start(1).await;
+        one.transport.add_peer(MemberId(2), vec![url]).expect("a peer");
+        until("both streams and a message were refused", || {
+            one.transport.send(vec![heartbeat(1, 2, 1)]);
+            let peers = one.transport.peers();
+            let refused = |channel| peers[0].link.attempts.of((channel, AttemptResult::Refused)) > 0;
+            let dropped = peers[0].outgoing.dropped.iter().any(|((.., reason), _)| reason == DropReason::Refused);
+            refused(Channel::MsgApp) && refused(Channel::Message) && dropped
+        })
+        .await;
+        assert!(lock(&one.raft.critical).is_empty());
+        serving.abort();
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Our own names (`spec/telemetry.md`): the one place where they stand.
+//! Our own names: the one place where they stand.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

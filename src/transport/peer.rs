@@ -53,11 +53,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Whether an answer is a member's of our cluster. Whoever stands at a peer's old address may say anything, and an
-    /// answer that ends this member for good must not be his.
-    pub(crate) fn is_of_our_cluster(&self, answer: &HeaderMap) -> bool {
-        let told = answer.get(headers::X_ETCD_CLUSTER_ID).and_then(|value| value.to_str().ok());
-        told.is_some_and(|told| told == self.identity.cluster.to_string())
+    /// Whether an answer is a member's of our cluster, as far as it says: etcd's name their version on a stream's answer,
+    /// and their cluster on every one. Whoever stands at a peer's old address may say anything, and an answer that ends
+    /// this member for good must not be his.
+    pub(crate) fn is_of_a_member(&self, answer: &HeaderMap) -> bool {
+        match answer.get(headers::X_ETCD_CLUSTER_ID) {
+            Some(cluster) => cluster.to_str().is_ok_and(|cluster| cluster == self.identity.cluster.to_string()),
+            None => answer.contains_key(headers::X_SERVER_VERSION),
+        }
     }
 
     /// A peer says that this member was removed: the application is told once.

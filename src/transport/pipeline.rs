@@ -54,7 +54,7 @@ async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Resu
         Ok(answer) => {
             peer.redial.answered();
             let says_removed = answer.status == StatusCode::FORBIDDEN && answer.text.contains("removed");
-            if says_removed && shared.is_of_our_cluster(&answer.headers) {
+            if says_removed && shared.is_of_a_member(&answer.headers) {
                 shared.removed(peer.id);
             }
             let why = format!("POST {} answered {}: {}", headers::RAFT, answer.status, answer.text);

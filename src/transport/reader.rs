@@ -196,7 +196,7 @@ impl Reader {
         };
         Err(match version {
             Ok(_) => Refusal {
-                result: classify(head.status, &text, shared.is_of_our_cluster(&head.headers)),
+                result: classify(head.status, &text, shared.is_of_a_member(&head.headers)),
                 why: format!("answered {}: {text}", head.status),
             },
             Err(error) => Refusal { result: AttemptResult::IncompatibleVersion, why: format!("answered with {error}") },
@@ -310,10 +310,10 @@ async fn text(body: &mut Incoming) -> String {
     String::from_utf8_lossy(&text).trim().to_owned()
 }
 
-/// What the answer to a dial means (wire.md, "What the asking side makes of an answer").
-fn classify(status: StatusCode, text: &str, of_our_cluster: bool) -> AttemptResult {
+/// What the answer to a dial means (etcd's `streamReader.dial`).
+fn classify(status: StatusCode, text: &str, of_a_member: bool) -> AttemptResult {
     match status {
-        StatusCode::GONE if of_our_cluster => AttemptResult::Removed,
+        StatusCode::GONE if of_a_member => AttemptResult::Removed,
         StatusCode::NOT_FOUND => AttemptResult::NotFound,
         StatusCode::PRECONDITION_FAILED if text == headers::CLUSTER_ID_MISMATCH => AttemptResult::ClusterIdMismatch,
         StatusCode::PRECONDITION_FAILED if text == headers::INCOMPATIBLE_VERSION => AttemptResult::IncompatibleVersion,

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// When what happens to a member is visible: interval and time-out (`spec/telemetry.md`).
+/// When what happens to a member is visible: interval and time-out.
 pub const VISIBLE: Duration = Duration::from_millis(1800);
 /// What the processes of a test may lose to others on a busy machine.
 pub const SCHEDULING: Duration = Duration::from_secs(4);

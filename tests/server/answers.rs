@@ -42,7 +42,7 @@ fn legal_but(without: &str, with: &str) -> String {
 #[tokio::test]
 async fn another_method_is_refused_before_anything_else() {
     let refused = |allow, headers: &[&str]| refusal(405, "Method Not Allowed", &[&[allow], headers].concat());
-    // etcd leaves the version out here; `spec/wire.md` wants it on every answer of a stream.
+    // etcd leaves the version out here; ours is on every answer of a stream.
     check(vec![
         (request("GET", "/raft", LEGAL), refused("Allow: POST", &[])),
         (request("GET", "/raft", ""), refused("Allow: POST", &[])),

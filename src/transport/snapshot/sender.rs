@@ -139,10 +139,10 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
     let request = request.map_err(|error| Failure::post(error.to_string()))?;
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let (status, of_our_cluster) = (answer.status(), peer.shared.is_of_our_cluster(answer.headers()));
+        let (status, of_a_member) = (answer.status(), peer.shared.is_of_a_member(answer.headers()));
         let text = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
         let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).trim().to_owned()).unwrap_or_default();
-        Ok::<_, String>((status, of_our_cluster, text))
+        Ok::<_, String>((status, of_a_member, text))
     };
     let mut answer = pin!(answer);
     let mut driver = pin!(driver);
@@ -163,9 +163,9 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
             peer.active();
             Ok(())
         }
-        Ok((status, of_our_cluster, text)) => {
+        Ok((status, of_a_member, text)) => {
             peer.redial.answered();
-            if status == StatusCode::FORBIDDEN && text.contains("removed") && of_our_cluster {
+            if status == StatusCode::FORBIDDEN && text.contains("removed") && of_a_member {
                 peer.shared.removed(peer.id);
             }
             let why = format!("POST {} answered {status}: {text}", headers::RAFT_SNAPSHOT);
