@@ -26,6 +26,8 @@ enum Does {
     Answer(i64),
     /// Answers a request, and the next one with it.
     AnswerTwice,
+    /// Answers a request, and somewhat later one that is not there.
+    AnswerUnasked,
     /// Answers a request and says that it closes; and does not.
     AnswerLast,
     /// Answers half.
@@ -48,11 +50,11 @@ async fn member(connections: Vec<Vec<Does>>) -> (UrlPicker, Arc<Mutex<Vec<String
             let (mut stream, _) = listener.accept().await.expect("it is dialled");
             for does in &deeds {
                 let head = head(&mut stream).await;
-                read.lock().expect("nobody panics with it").push(head);
                 act(&mut stream, *does).await;
+                read.lock().expect("nobody panics with it").push(head);
             }
-            // One that answered to the end is closed; who was promised that is left waiting.
-            if let Some(Does::AnswerLast) = deeds.last() {
+            // It closes, but for one that says so and does not, and one that has more to say.
+            if let Some(Does::AnswerLast | Does::AnswerUnasked) = deeds.last() {
                 open.push(stream);
             }
         }
@@ -70,6 +72,12 @@ async fn act(stream: &mut TcpStream, does: Does) {
     let text = match does {
         Does::Answer(ahead) => answer(ahead, ""),
         Does::AnswerTwice => answer(0, "") + &answer(1000, ""),
+        Does::AnswerUnasked => {
+            stream.write_all(answer(0, "").as_bytes()).await.expect("it listens");
+            // So that it comes by itself.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            answer(1000, "")
+        }
         Does::AnswerLast => answer(0, "Connection: close\r\n"),
         Does::Half => answer(0, "")[..60].to_owned(),
         Does::Read => return,
@@ -95,53 +103,61 @@ async fn head(stream: &mut TcpStream) -> String {
 }
 
 /// Asks so often; of each probe the clock offset in whole seconds, or how it is counted, and whether it dialled.
-async fn probes(urls: &UrlPicker, count: usize) -> Vec<(Result<i64, ProbeResult>, bool)> {
+async fn probes(
+    (urls, done): &(UrlPicker, Arc<Mutex<Vec<String>>>),
+    count: usize,
+) -> Vec<(Result<i64, ProbeResult>, bool)> {
     let (client, mut probe) = (Client::anonymous(None, PATIENCE), Probe::default());
     let mut seen = Vec::new();
     for _ in 0..count {
+        let before = done.lock().expect("nobody panics with it").len();
         let outcome = probe.ask(&client, urls, PATIENCE, None).await;
         #[expect(clippy::cast_possible_truncation, reason = "whole seconds, and few")]
         let offset = outcome.result.map(|measured| measured.clock_offset().round() as i64);
         seen.push((offset.map_err(|failure| failure.result), outcome.dial.is_some()));
-        // What the member does after its answer is seen by the next probe.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // What the member does after its answer is done, and has arrived, when the next probe starts.
+        while done.lock().expect("nobody panics with it").len() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     seen
 }
 
 #[tokio::test]
 async fn a_connection_is_kept_from_probe_to_probe() {
-    let (urls, heads) = member(vec![vec![Does::Answer(0), Does::Answer(5), Does::Answer(-5)]]).await;
-    assert_eq!(probes(&urls, 3).await, [(Ok(0), true), (Ok(5), false), (Ok(-5), false)]);
-    assert_eq!(heads.lock().expect("nobody panics with it").len(), 3);
+    let told = member(vec![vec![Does::Answer(0), Does::Answer(5), Does::Answer(-5)]]).await;
+    assert_eq!(probes(&told, 3).await, [(Ok(0), true), (Ok(5), false), (Ok(-5), false)]);
 }
 
 #[tokio::test]
 async fn a_kept_connection_that_the_member_closes_is_no_failure_of_its() {
     // Closed after the answer; closed when it is asked again.
     for first in [vec![Does::Answer(0)], vec![Does::Answer(0), Does::Read]] {
-        let (urls, _) = member(vec![first, vec![Does::Answer(5)]]).await;
-        assert_eq!(probes(&urls, 2).await, [(Ok(0), true), (Ok(5), true)]);
+        let told = member(vec![first, vec![Does::Answer(5)]]).await;
+        assert_eq!(probes(&told, 2).await, [(Ok(0), true), (Ok(5), true)]);
     }
 }
 
 #[tokio::test]
 async fn a_new_connection_that_the_member_closes_is_a_failure_and_so_is_half_an_answer() {
-    let (urls, _) = member(vec![vec![Does::Read], vec![Does::Answer(0), Does::Half], vec![Does::Answer(5)]]).await;
+    let told = member(vec![vec![Does::Read], vec![Does::Answer(0), Does::Half], vec![Does::Answer(5)]]).await;
     let failed = Err(ProbeResult::Connect);
-    assert_eq!(probes(&urls, 4).await, [(failed, true), (Ok(0), true), (failed, false), (Ok(5), true)]);
+    assert_eq!(probes(&told, 4).await, [(failed, true), (Ok(0), true), (failed, false), (Ok(5), true)]);
 }
 
 #[tokio::test]
 async fn an_answer_that_nobody_asked_for_is_never_that_of_the_next_probe() {
-    let (urls, _) = member(vec![vec![Does::AnswerTwice], vec![Does::Answer(5)]]).await;
-    assert_eq!(probes(&urls, 2).await, [(Ok(0), true), (Ok(5), true)]);
+    for first in [Does::AnswerTwice, Does::AnswerUnasked] {
+        let told = member(vec![vec![first], vec![Does::Answer(5)]]).await;
+        assert_eq!(probes(&told, 2).await, [(Ok(0), true), (Ok(5), true)]);
+    }
 }
 
 #[tokio::test]
 async fn a_connection_that_is_said_to_close_is_not_asked_again() {
-    let (urls, _) = member(vec![vec![Does::AnswerLast], vec![Does::Answer(5)]]).await;
-    assert_eq!(probes(&urls, 2).await, [(Ok(0), true), (Ok(5), true)]);
+    let told = member(vec![vec![Does::AnswerLast], vec![Does::Answer(5)]]).await;
+    assert_eq!(probes(&told, 2).await, [(Ok(0), true), (Ok(5), true)]);
 }
 
 #[tokio::test]
@@ -165,7 +181,13 @@ async fn a_probe_says_who_asks_and_names_its_trace() {
     let mut probe = Probe::default();
     assert!(probe.ask(&client, &urls, PATIENCE, Some(&trace)).await.result.is_ok());
     assert!(probe.get(&client, &urls, PATIENCE, (headers::MEMBERS, 100)).await.is_ok());
-    let heads = heads.lock().expect("nobody panics with it").clone();
+    let heads = loop {
+        let heads = heads.lock().expect("nobody panics with it").clone();
+        if heads.len() == 2 {
+            break heads;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
     let host = format!("host: {}", urls.pick().authority());
     let who = [
         "x-etcd-cluster-id: 1000",
