@@ -39,7 +39,7 @@ class ControlPlane:
             self._run(name, self._programs / name, *self._controller(), *(self._manager() if "manager" in name else []))
         self._directory.joinpath("stages.yaml").write_text(stages(self._kwok / "stage", STORAGE_CLASSES))
         self._run("kwok", self._kwok / "kwok", "--kubeconfig", self.kubeconfig, "-c", self._directory / "stages.yaml",
-                  "--manage-all-nodes=true", "--node-ip", "127.0.0.1", "--cidr", "10.244.0.0/16",
+                  "--manage-all-nodes=true", "--node-ip", _NODE_ADDRESS, "--cidr", "10.244.0.0/16",
                   "--server-address", f"127.0.0.1:{self._lab.port()}")
         for number, name in enumerate(STORAGE_CLASSES):
             self._storage_class(name, default=number == 0)
@@ -140,4 +140,6 @@ class ControlPlane:
         })
 
 
+# Of a range for documentation. Nobody listens there; a service refuses loopback as the address of a pod on its node's network.
+_NODE_ADDRESS = "192.0.2.10"
 _ROOM = {"cpu": "8", "memory": "32Gi", "pods": "110"}
