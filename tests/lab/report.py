@@ -36,6 +36,11 @@ class Report:
         with self._lock:
             print(f"not run: {what}: {why}", flush=True)
 
+    @property
+    def failed(self):
+        """What did not hold so far."""
+        return list(self._failed)
+
     def close(self):
         """The closing line; the exit status."""
         print(f"{self._passed} passed, {len(self._failed)} failed")
