@@ -23,7 +23,8 @@ use hickory_resolver::{
     TokioResolver,
     config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts},
     lookup_ip::LookupIp,
-    net::{NetError, runtime::TokioRuntimeProvider},
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::op::ResponseCode,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -185,8 +186,8 @@ impl System {
         let servers = self.servers().map_err(failed)?;
         let answer = timeout(PATIENCE, servers.lookup(name)).await;
         let answer = answer.map_err(|_| LookupError::Timeout { name: name.clone(), after: PATIENCE })?;
-        let addresses: Arc<[IpAddr]> = answer.map_err(|error| failed(one_line(&error)))?.iter().collect();
-        if addresses.is_empty() { Err(failed("no address".to_owned())) } else { Ok(addresses) }
+        let addresses: Arc<[IpAddr]> = answer.map_err(|error| failed(words(&error)))?.iter().collect();
+        if addresses.is_empty() { Err(failed("the name has no address".to_owned())) } else { Ok(addresses) }
     }
 
     fn servers(&self) -> Result<Servers, String> {
@@ -291,8 +292,18 @@ fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
     addresses
 }
 
-fn one_line(error: &dyn std::error::Error) -> String {
-    error.to_string().replace('\n', " ")
+/// What a server said, in an operator's words and in one line.
+fn words(error: &NetError) -> String {
+    let code = match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
+        NetError::Dns(DnsError::ResponseCode(code)) => *code,
+        other => return other.to_string().replace('\n', " "),
+    };
+    match code {
+        ResponseCode::NXDomain => "no such name".to_owned(),
+        ResponseCode::NoError => "the name has no address".to_owned(),
+        code => format!("the server answered {code}"),
+    }
 }
 
 #[cfg(test)]

@@ -146,8 +146,7 @@ async fn search_domains_are_tried_as_in_a_pod() {
 async fn a_name_that_is_not_there_fails_in_one_line() {
     let (address, _) = server("n1").await;
     let error = asking(address, &[]).lookup("n2").await.expect_err("the server does not know it");
-    assert!(matches!(error, LookupError::Failed { .. }), "{error}");
-    assert!(!error.to_string().contains('\n'));
+    assert_eq!(error.to_string(), "look-up of n2 failed: no such name");
 }
 
 #[tokio::test]
