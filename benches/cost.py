@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What watching costs a message: instructions (callgrind) and processor time (interleaved pairs) of 128-byte appends.
 
-    benches/cost.py                   everything: callgrind, then 15 pairs of each comparison; a table in Markdown
-    benches/cost.py --pairs 5         fewer pairs
+    benches/cost.py                   everything: callgrind, a quarter of an hour, then processor time; tables in Markdown
+    benches/cost.py --pairs 5         fewer than 15 interleaved pairs of each
     benches/cost.py --only callgrind  or: pairs
     benches/cost.py --binary PATH     another rafthttp than target/release/rafthttp
 
@@ -130,19 +130,24 @@ def processor(binary, setting, directory):
 
 
 def count_instructions(binary, directory, runs, broken):
-    print("\n| instructions a message, sender and receiver | runs | without | with | ratio | bound |\n|---|---|---|---|---|---|")
+    print("\n| instructions a message, sender and receiver | pairs | without | with | ratio (95 %) | bound |\n|---|---|---|---|---|---|")
+    settings = list({json.dumps(setting): setting for _, *both, _ in COMPARISONS for setting in both}.values())
+    rounds = []
+    for number in range(runs):
+        print(f"{number + 1}/{runs} under callgrind", file=sys.stderr, flush=True)
+        rounds.append({json.dumps(setting): instructions(binary, setting, directory) for setting in settings})
     for name, without, with_it, bound in COMPARISONS:
-        pairs = [[instructions(binary, setting, directory) for setting in (without, with_it)] for _ in range(runs)]
-        few, many = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
-        ratio = statistics.median(pair[1][0] / pair[0][0] for pair in pairs)
-        print(f"| {name} | {runs} | {few:.0f} | {many:.0f} | {ratio:.3f} | {bound:.2f} |", flush=True)
+        pairs = [[counted[json.dumps(setting)][0] for setting in (without, with_it)] for counted in rounds]
+        few, many = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+        ratio, low, high = interval([pair[1] / pair[0] for pair in pairs])
+        print(f"| {name} | {runs} | {few:.0f} | {many:.0f} | {ratio:.3f} ({low:.3f} – {high:.3f}) | {bound:.2f} |", flush=True)
         broken += [f"{name}: {ratio:.3f} of the instructions"] if ratio > bound else []
-        for setting, side in ((without, 0), (with_it, 1)):
-            hashed = max(pair[side][1] for pair in pairs)
-            if setting["trace-ratio"] == "0" and hashed:
-                broken.append(f"{name}: {hashed} instructions of hashing at a ratio of 0")
-            if setting["trace-ratio"] != "0" and not hashed:
-                broken.append(f"{name}: no hash is seen where there must be one: the profile is not read right")
+    for setting in settings:
+        hashed = max(counted[json.dumps(setting)][1] for counted in rounds)
+        if setting["trace-ratio"] == "0" and hashed:
+            broken.append(f"{setting}: {hashed} instructions of hashing at a ratio of 0")
+        if setting["trace-ratio"] != "0" and not hashed:
+            broken.append(f"{setting}: no hash is seen where there must be one: the profile is not read right")
 
 
 def compare_processor(binary, directory, count, broken):
@@ -156,8 +161,7 @@ def compare_processor(binary, directory, count, broken):
             pairs.append((times[id(without)], times[id(with_it)]))
         ratios = [with_time / without_time for without_time, with_time in pairs]
         few, many = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-        _, low, high = interval(ratios)
-        ratio = statistics.median(ratios)
+        ratio, low, high = interval(ratios)
         print(f"| {name} | {count} | {few:.1f} ns | {many:.1f} ns | {ratio:.3f} ({low:.3f} – {high:.3f}) | {bound:.2f} |", flush=True)
         broken += [f"{name}: {ratio:.3f} of the processor time"] if ratio > bound else []
 
@@ -165,7 +169,6 @@ def compare_processor(binary, directory, count, broken):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--runs", type=int, default=3, help="of callgrind")
     parser.add_argument("--only", choices=["callgrind", "pairs"])
     parser.add_argument("--binary", default=ROOT / "target/release/rafthttp")
     arguments = parser.parse_args()
@@ -175,7 +178,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="rafthttp-cost-") as directory:
         if arguments.only != "pairs":
             if shutil.which("valgrind"):
-                count_instructions(arguments.binary, directory, arguments.runs, broken)
+                count_instructions(arguments.binary, directory, arguments.pairs, broken)
             else:
                 print("not run: instructions a message: there is no valgrind")
         if arguments.only != "callgrind":
