@@ -126,6 +126,17 @@ pub struct Events(Arc<Mutex<Ring>>);
 #[derive(Clone, Debug)]
 pub(crate) struct WeakEvents(Weak<Mutex<Ring>>);
 
+/// What a line about a peer is of. Streams that flap must not silence what is told once of the peer itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Topic {
+    Member,
+    Streams,
+}
+
+impl Topic {
+    const ALL: [Self; 2] = [Self::Member, Self::Streams];
+}
+
 #[derive(Debug, Default)]
 struct Ring {
     events: VecDeque<Event>,
@@ -133,7 +144,7 @@ struct Ring {
     /// The member whose events they are.
     member: MemberId,
     /// Bounds the log lines about each peer, and about all others together.
-    lines: HashMap<Option<MemberId>, Damper>,
+    lines: HashMap<(Option<MemberId>, Topic), Damper>,
 }
 
 impl Events {
@@ -157,22 +168,35 @@ impl Events {
 
     /// Who speaks, if one more line about this peer may be written; about none: about whoever is no peer.
     pub(super) fn line(&self, peer: Option<MemberId>) -> Option<MemberId> {
+        self.line_on((peer, Topic::Member))
+    }
+
+    /// The same for a line about a stream of the peer's.
+    pub(super) fn stream_line(&self, peer: MemberId) -> Option<MemberId> {
+        self.line_on((Some(peer), Topic::Streams))
+    }
+
+    fn line_on(&self, key: (Option<MemberId>, Topic)) -> Option<MemberId> {
         let mut ring = self.lock();
         let member = ring.member;
-        if ring.lines.len() >= DAMPERS && !ring.lines.contains_key(&peer) {
+        if ring.lines.len() >= DAMPERS && !ring.lines.contains_key(&key) {
             ring.lines.retain(|_, damper| !damper.is_rested());
         }
-        ring.lines.entry(peer).or_default().admits().then_some(member)
+        ring.lines.entry(key).or_default().admits().then_some(member)
     }
 
     /// How many lines about it were not written.
     pub(crate) fn withheld(&self, peer: Option<MemberId>) -> u64 {
-        self.lock().lines.get(&peer).map_or(0, Damper::withheld)
+        let ring = self.lock();
+        Topic::ALL.iter().filter_map(|topic| ring.lines.get(&(peer, *topic))).map(Damper::withheld).sum()
     }
 
     /// It is no peer any more.
     pub(super) fn forget(&self, peer: MemberId) {
-        self.lock().lines.remove(&Some(peer));
+        let mut ring = self.lock();
+        for topic in Topic::ALL {
+            ring.lines.remove(&(Some(peer), topic));
+        }
     }
 
     pub(crate) fn downgrade(&self) -> WeakEvents {
@@ -213,6 +237,16 @@ mod tests {
 
     fn kinds(events: &Events) -> Vec<(u64, EventKind)> {
         events.after(0).into_iter().map(|event| (event.id, event.kind)).collect()
+    }
+
+    #[test]
+    fn streams_that_flap_do_not_silence_what_is_told_of_their_peer() {
+        let (events, peer) = (Events::default(), MemberId(2));
+        while events.stream_line(peer).is_some() {}
+        assert!(events.line(Some(peer)).is_some());
+        assert_eq!(events.withheld(Some(peer)), 1);
+        events.forget(peer);
+        assert!(events.stream_line(peer).is_some() && events.withheld(Some(peer)) == 0);
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Events {
         address: Option<SocketAddr>,
         replaced: bool,
     ) {
-        if let Some(member) = self.line(Some(peer)) {
+        if let Some(member) = self.stream_line(peer) {
             tracing::info!(%member, %peer, channel = channel.label(), direction = direction.label(),
                 address = address.map(field::display), replaced, "stream opened");
         }
@@ -119,7 +119,7 @@ impl Events {
 
     /// A dial gave no stream, in another way than the last. No event: nothing changed.
     pub(crate) fn stream_refused(&self, peer: MemberId, channel: Channel, url: &str, result: AttemptResult, why: &str) {
-        if let Some(member) = self.line(Some(peer)) {
+        if let Some(member) = self.stream_line(peer) {
             tracing::warn!(%member, %peer, channel = channel.label(), direction = Direction::In.label(), url,
                 result = result.label(), why, "stream not opened");
         }
@@ -132,7 +132,7 @@ impl Events {
         reason: LossReason,
         why: Option<&str>,
     ) {
-        if let Some(member) = self.line(Some(peer)) {
+        if let Some(member) = self.stream_line(peer) {
             let (of_channel, way) = (channel.label(), direction.label());
             if reason.is_failure() {
                 tracing::warn!(%member, %peer, channel = of_channel, direction = way, reason = reason.label(), why,
@@ -151,7 +151,7 @@ impl Events {
 
     /// A snapshot could not be begun. No event: it was never under way.
     pub(crate) fn snapshot_refused(&self, peer: MemberId, reason: DropReason) {
-        if let Some(member) = self.line(Some(peer)) {
+        if let Some(member) = self.stream_line(peer) {
             tracing::warn!(%member, %peer, direction = Direction::Out.label(), reason = reason.label(),
                 "snapshot not sent");
         }
