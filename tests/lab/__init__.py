@@ -10,8 +10,9 @@
             cluster[2].freeze()                           # SIGSTOP
             until("it is seen", lambda: prometheus.query("rafthttp_peer_reachable == 0"))
 
-Standard library alone. Everything binds 127.0.0.1 on a port that was free (or stands in a network of its own, `within_a_network`); every process is ended by its own id. Waits are
-bounded and say what they waited for. The binary is `$RAFTHTTP_BIN`, else target/debug/rafthttp.
+Standard library alone. Everything binds 127.0.0.1 on a port that was free, or stands in a network of its own
+(`within_a_network`); every process is ended by its own id. Waits are bounded and say what they waited for. The binary is
+`$RAFTHTTP_BIN`, else target/debug/rafthttp.
 """
 
 from .certificates import Certificates
