@@ -113,8 +113,8 @@ impl Resolver {
         }
         let name: Arc<str> = name.into();
         let (system, entries, key) = (self.system.clone(), self.under_way.clone(), name.clone());
+        let begin = Instant::now();
         let lookup = async move {
-            let begin = Instant::now();
             let outcome = system.lookup(&key).await;
             if outcome.is_err() || begin.elapsed() < system.timeout {
                 // The next one to ask looks it up again.
@@ -128,7 +128,6 @@ impl Resolver {
         }
         let (kept, entries, patience) = (lookup.clone(), self.under_way.clone(), self.system.timeout);
         let goes_on = async move {
-            let begin = Instant::now();
             if kept.clone().await.is_ok() && begin.elapsed() >= patience {
                 sleep(LATE_KEPT).await;
                 entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
