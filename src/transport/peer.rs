@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -60,6 +60,13 @@ impl Shared {
         match answer.get(headers::X_ETCD_CLUSTER_ID) {
             Some(cluster) => cluster.to_str().is_ok_and(|cluster| cluster == self.identity.cluster.to_string()),
             None => answer.contains_key(headers::X_SERVER_VERSION),
+        }
+    }
+
+    /// Looks whether a member's answer to a POST says that this one was removed.
+    pub(crate) fn look_for_removal(&self, by: MemberId, status: StatusCode, text: &str, of_a_member: bool) {
+        if status == StatusCode::FORBIDDEN && text.contains("removed") && of_a_member {
+            self.removed(by);
         }
     }
 

@@ -53,10 +53,7 @@ async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Resu
         }
         Ok(answer) => {
             peer.redial.answered();
-            let says_removed = answer.status == StatusCode::FORBIDDEN && answer.text.contains("removed");
-            if says_removed && shared.is_of_a_member(&answer.headers) {
-                shared.removed(peer.id);
-            }
+            shared.look_for_removal(peer.id, answer.status, &answer.text, shared.is_of_a_member(&answer.headers));
             let why = format!("POST {} answered {}: {}", headers::RAFT, answer.status, answer.text);
             Failure { reason: DropReason::Refused, why }
         }

@@ -165,9 +165,7 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
         }
         Ok((status, of_a_member, text)) => {
             peer.redial.answered();
-            if status == StatusCode::FORBIDDEN && text.contains("removed") && of_a_member {
-                peer.shared.removed(peer.id);
-            }
+            peer.shared.look_for_removal(peer.id, status, &text, of_a_member);
             let why = format!("POST {} answered {status}: {text}", headers::RAFT_SNAPSHOT);
             Err(moved_on(Failure { reason: DropReason::Refused, why }))
         }
