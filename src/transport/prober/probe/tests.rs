@@ -102,6 +102,19 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("a head is text")
 }
 
+/// Waits until the member has read so many requests and done what it does then; their heads.
+async fn read(done: &Mutex<Vec<String>>, count: usize) -> Vec<String> {
+    let begin = Instant::now();
+    loop {
+        let heads = done.lock().expect("nobody panics with it").clone();
+        if heads.len() >= count {
+            return heads;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{} of {count} requests read within {PATIENCE:?}", heads.len());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Asks so often; of each probe the clock offset in whole seconds, or how it is counted, and whether it dialled.
 async fn probes(
     (urls, done): &(UrlPicker, Arc<Mutex<Vec<String>>>),
@@ -116,9 +129,7 @@ async fn probes(
         let offset = outcome.result.map(|measured| measured.clock_offset().round() as i64);
         seen.push((offset.map_err(|failure| failure.result), outcome.dial.is_some()));
         // What the member does after its answer is done, and has arrived, when the next probe starts.
-        while done.lock().expect("nobody panics with it").len() == before {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        read(done, before + 1).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     seen
@@ -181,13 +192,7 @@ async fn a_probe_says_who_asks_and_names_its_trace() {
     let mut probe = Probe::default();
     assert!(probe.ask(&client, &urls, PATIENCE, Some(&trace)).await.result.is_ok());
     assert!(probe.get(&client, &urls, PATIENCE, (headers::MEMBERS, 100)).await.is_ok());
-    let heads = loop {
-        let heads = heads.lock().expect("nobody panics with it").clone();
-        if heads.len() == 2 {
-            break heads;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let heads = read(&heads, 2).await;
     let host = format!("host: {}", urls.pick().authority());
     let who = [
         "x-etcd-cluster-id: 1000",
