@@ -1,6 +1,7 @@
 # make            builds the release binary
 # make test       the tests that fit in a quarter of an hour; what a machine lacks is named as not run
 # make test-all   all of them, up to 90 minutes; what passed on this very tree is not run again
+# make test-fresh     make test in a root made of Debian's base system, as on a new machine: before a release, as root
 # make test-cluster   the chart on a real API server: a quarter of an hour, and ten minutes more to build it the first time
 # make soak       the long tests alone, in release
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
@@ -8,7 +9,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build test test-all test-cluster soak lint bench-compare clean
+.PHONY: build test test-all test-fresh test-cluster soak lint bench-compare clean
 
 build:
 	$(CARGO) build --release --locked
@@ -18,6 +19,9 @@ test:
 
 test-all:
 	tests/run --all
+
+test-fresh:
+	tests/fresh
 
 test-cluster:
 	tests/kubernetes/test-cluster

@@ -80,7 +80,7 @@ class ControlPlane:
 
     def _secrets(self):
         self._directory.joinpath("tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
-        done = subprocess.run(["openssl", "genrsa", "-out", "accounts.key", "2048"], cwd=self._directory, capture_output=True, text=True)
+        done = subprocess.run([tool("openssl"), "genrsa", "-out", "accounts.key", "2048"], cwd=self._directory, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         self.kubeconfig.touch(0o600)
         self.kubeconfig.write_text(yaml.safe_dump({

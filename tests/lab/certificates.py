@@ -1,17 +1,15 @@
 """Certificates for peers, by the openssl command."""
 
-import shutil
 import subprocess
 
-from .processes import NotHere
+from .processes import tool
 
 
 class Certificates:
     """An authority and one certificate for every member of a cluster on loopback. `renew` writes it anew, in place."""
 
     def __init__(self, lab, days, name="tls"):
-        if not shutil.which("openssl"):
-            raise NotHere("openssl is not here")
+        self._program = tool("openssl")
         self._directory = lab.path(name)
         self._directory.mkdir()
         self._openssl("req", "-x509", *_KEY, "-keyout", "ca.key", "-out", "ca.crt", "-days", "3650", "-subj", "/CN=lab CA")
@@ -44,7 +42,7 @@ class Certificates:
             (self._directory / f"new.{suffix}").replace(self._directory / f"member.{suffix}")
 
     def _openssl(self, *arguments):
-        done = subprocess.run(["openssl", *arguments], cwd=self._directory, text=True, stdout=subprocess.PIPE,
+        done = subprocess.run([self._program, *arguments], cwd=self._directory, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, check=False)
         assert done.returncode == 0, done.stdout
 

@@ -252,7 +252,8 @@ impl Node {
     /// Stops it in good order.
     async fn stop(&mut self) -> bench::Side {
         let process = self.child.id().expect("it runs").to_string();
-        let told = Command::new("kill").arg(process).status().await.expect("there is a kill");
+        let told =
+            Command::new("sh").args(["-c", &format!("kill {process}")]).status().await.expect("there is a shell");
         assert!(told.success());
         let mut log = BufReader::new(self.child.stderr.take().expect("it is piped"));
         bench::end(&mut self.child, &mut log).await
