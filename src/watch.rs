@@ -22,8 +22,11 @@ use crate::{
 };
 
 mod book;
+mod fault;
 mod hub;
 mod members;
+mod question;
+mod seeds;
 mod survey;
 mod target;
 mod watcher;
@@ -65,7 +68,7 @@ impl Watch {
     /// Outside of a tokio runtime.
     pub fn start(config: WatchConfig) -> Self {
         let hub = Hub::new(config);
-        hub.spawn(hub::follow_seeds(Arc::downgrade(&hub), hub.stop.clone()));
+        hub.spawn(seeds::follow(Arc::downgrade(&hub), hub.stop.clone()));
         Self { _ends: Arc::new(hub.stop.clone().drop_guard()), hub }
     }
 

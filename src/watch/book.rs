@@ -48,13 +48,13 @@ impl Book {
         self.votes.remove(&voter);
     }
 
-    /// Whether anybody has told a list of late.
-    pub(super) fn is_told(&mut self, now: Instant, fresh: Duration) -> bool {
-        self.expire(now, fresh);
+    /// Whether anybody's vote counts.
+    pub(super) fn is_told(&self) -> bool {
         !self.votes.is_empty()
     }
 
-    fn expire(&mut self, now: Instant, fresh: Duration) {
+    /// Votes older than `fresh` count no longer.
+    pub(super) fn expire(&mut self, now: Instant, fresh: Duration) {
         self.votes.retain(|_, vote| now.saturating_duration_since(vote.at) <= fresh);
     }
 
@@ -125,8 +125,10 @@ mod tests {
         book.vote(MemberId(1), list(&[1, 2]), now, FRESH);
         book.vote(MemberId(2), list(&[2]), now, FRESH);
         assert_eq!(ids(book.withdraw(MemberId(1))), Some(vec![2]));
-        assert!(book.is_told(now + FRESH, FRESH));
-        assert!(!book.is_told(now + FRESH * 2, FRESH));
+        book.expire(now + FRESH, FRESH);
+        assert!(book.is_told());
+        book.expire(now + FRESH * 2, FRESH);
+        assert!(!book.is_told());
         assert_eq!(ids(book.believed.clone()), Some(vec![2]), "what is known is kept");
         assert_eq!(ids(book.vote(MemberId(0), list(&[2, 3]), now + FRESH * 2, FRESH)), Some(vec![2, 3]));
     }

@@ -2,33 +2,20 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    WatchConfig,
-    book::Book,
-    members::{Fault, List, MEMBERS_BYTES, Told},
-    target::Target,
-    watcher::Watcher,
-};
+use super::{WatchConfig, book::Book, fault::Fault, members::List, question::Wanted, target::Target};
 use crate::{
     id::{ClusterId, MemberId},
     telemetry::Events,
     tls::Tls,
-    transport::{
-        client::Client,
-        prober::probe::Probe,
-        status::TransportStatus,
-        urls::{PeerUrl, UrlPicker},
-    },
-    wire::headers,
+    transport::{client::Client, status::TransportStatus, urls::PeerUrl},
 };
 
 /// Up to so many members are asked in each interval who the members are. etcd's own advice is seven at the most.
@@ -41,7 +28,7 @@ const BEAT: Duration = Duration::from_millis(10);
 /// Members tell the same list again and again, and rarely more than one.
 const READ_LISTS: usize = 4;
 /// The seed's vote in the book: no member has this ID.
-const SEED: MemberId = MemberId(0);
+pub(super) const SEED: MemberId = MemberId(0);
 
 pub(super) struct Hub {
     pub(super) client: Client,
@@ -50,7 +37,7 @@ pub(super) struct Hub {
     pub(super) events: Events,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    seeds: Vec<PeerUrl>,
+    pub(super) seeds: Vec<PeerUrl>,
     tls: Option<Tls>,
     started: SystemTime,
     begun: Instant,
@@ -101,6 +88,11 @@ impl Hub {
         self.state().book.cluster
     }
 
+    /// The same, as answers are held against it.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted { cluster: self.cluster(), role: "watched" }
+    }
+
     /// The first beat at or after a time.
     pub(super) fn beat(&self, at: Instant) -> Instant {
         let beat = BEAT.as_micros();
@@ -128,19 +120,17 @@ impl Hub {
         (self.interval * 3 + self.timeout).max(Duration::from_secs(3))
     }
 
-    /// A member of the cluster told who its members are.
-    pub(super) fn told(self: &Arc<Self>, by: MemberId, cluster: ClusterId, body: &Bytes) -> Result<(), Fault> {
+    /// A member of the cluster told who its members are. The targets that follow from it and are not watched yet.
+    pub(super) fn told(&self, by: MemberId, cluster: ClusterId, body: &Bytes) -> Result<Vec<Arc<Target>>, Fault> {
         let list = self.read(body)?;
         let mut state = self.state();
         if by != SEED && !state.targets.contains_key(&by) {
             // It was removed while it answered.
-            return Ok(());
+            return Ok(Vec::new());
         }
         state.book.cluster.get_or_insert(cluster);
-        if let Some(list) = state.book.vote(by, list, Instant::now(), self.fresh()) {
-            self.adopt(&mut state, &list);
-        }
-        Ok(())
+        let elected = state.book.vote(by, list, Instant::now(), self.fresh());
+        Ok(elected.map(|list| self.adopt(&mut state, &list)).unwrap_or_default())
     }
 
     /// The list of a body; those that were read of late are not read again.
@@ -159,31 +149,37 @@ impl Hub {
         Ok(list)
     }
 
-    /// A member does not answer, or not as one of the cluster.
-    pub(super) fn silent(self: &Arc<Self>, member: MemberId) {
+    /// A member does not answer, or not as one of the cluster. The targets that follow from it and are not watched yet.
+    #[must_use]
+    pub(super) fn silent(&self, member: MemberId) -> Vec<Arc<Target>> {
         let mut state = self.state();
-        if let Some(list) = state.book.withdraw(member) {
-            self.adopt(&mut state, &list);
-        }
+        let elected = state.book.withdraw(member);
+        elected.map(|list| self.adopt(&mut state, &list)).unwrap_or_default()
+    }
+
+    /// Votes that are too old count no longer.
+    pub(super) fn expire_votes(&self) {
+        self.state().book.expire(Instant::now(), self.fresh());
     }
 
     /// Whether seeds have to be asked: no member has told a list of late.
-    fn needs_seeds(&self) -> bool {
-        !self.state().book.is_told(Instant::now(), self.fresh())
+    pub(super) fn needs_seeds(&self) -> bool {
+        !self.state().book.is_told()
     }
 
     /// Ends every watcher, and lets none begin.
-    fn stop_watchers(&self) {
+    pub(super) fn stop_watchers(&self) {
         let mut state = self.state();
         state.stopped = true;
         state.targets.values().for_each(|target| target.stop());
     }
 
-    /// Makes the targets those of a list.
-    fn adopt(self: &Arc<Self>, state: &mut State, list: &List) {
+    /// Makes the targets those of a list; the new ones.
+    fn adopt(&self, state: &mut State, list: &List) -> Vec<Arc<Target>> {
         if state.stopped {
-            return;
+            return Vec::new();
         }
+        let mut new = Vec::new();
         let gone = |id: &MemberId| list.members.binary_search_by_key(id, |member| member.id).is_err();
         for (id, target) in state.targets.extract_if(.., |id, _| gone(id)) {
             target.stop();
@@ -200,9 +196,9 @@ impl Hub {
             let target = Arc::new(Target::new(listed));
             state.targets.insert(listed.id, target.clone());
             self.events.peer_added(listed.id, &listed.urls);
-            let watcher = self.tasks.spawn(Watcher::new(self.clone(), target.clone()).run());
-            target.runs(watcher.abort_handle());
+            new.push(target);
         }
+        new
     }
 
     pub(super) fn status(&self) -> TransportStatus {
@@ -219,57 +215,4 @@ impl Hub {
             ..TransportStatus::default()
         }
     }
-}
-
-/// Asks the seeds who the members are, until one tells; and again when no member that is known does any more. Ends the
-/// watchers when it is stopped.
-pub(super) async fn follow_seeds(hub: Weak<Hub>, stop: CancellationToken) {
-    let mut said = BTreeMap::new();
-    let ask = async {
-        while let Some(hub) = hub.upgrade() {
-            if hub.needs_seeds() {
-                ask_seeds(&hub, &mut said).await;
-            }
-            let interval = hub.interval;
-            drop(hub);
-            sleep(interval).await;
-        }
-    };
-    stop.run_until_cancelled(ask).await;
-    if let Some(hub) = hub.upgrade() {
-        hub.stop_watchers();
-    }
-}
-
-/// All at once; the first of them, as they were given, that answers for the cluster is believed. What is wrong with one
-/// is logged when it changes.
-async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Fault>) {
-    let answers = join_all(hub.seeds.iter().map(|seed| ask(hub, seed))).await;
-    let mut found = false;
-    for (seed, answer) in hub.seeds.iter().zip(answers) {
-        let checked = answer.and_then(|Told { cluster, body }| match hub.cluster() {
-            Some(watched) if watched != cluster => {
-                Err(format!("answers for another cluster: {cluster}, watched is {watched}"))
-            }
-            _ if std::mem::replace(&mut found, true) => Ok(()),
-            _ => hub.told(SEED, cluster, &body),
-        });
-        match checked {
-            Ok(()) => {
-                said.remove(seed);
-            }
-            Err(why) => {
-                if said.get(seed) != Some(&why) {
-                    tracing::warn!(%seed, why, "the seed does not tell who the members are");
-                    said.insert(seed.clone(), why);
-                }
-            }
-        }
-    }
-}
-
-async fn ask(hub: &Hub, seed: &PeerUrl) -> Result<Told, Fault> {
-    let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
-    let reply = probe.get(&hub.client, &urls, hub.timeout, (headers::MEMBERS, MEMBERS_BYTES)).await;
-    Told::read(reply.map_err(|failure| failure.why)?)
 }

@@ -1,28 +1,19 @@
-//! What `GET /members` and `GET /version` answer, read within bounds: whoever answers may be anyone.
+//! The list of members that `GET /members` answers, read within bounds: whoever answers may be anyone.
 
 use std::{collections::HashSet, hash::Hasher, sync::Arc};
 
-use bytes::Bytes;
-use http::StatusCode;
 use serde::Deserialize;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{
-    id::{ClusterId, MemberId},
-    transport::urls::PeerUrl,
-    wire::{reply::Reply, version::Version},
-};
+use super::fault::Fault;
+use crate::{id::MemberId, transport::urls::PeerUrl};
 
-/// Bytes of an answer: ten thousand members with two URLs each.
-pub(super) const MEMBERS_BYTES: usize = 4 << 20;
 /// Members in an answer. More than any etcd cluster can have by two orders.
 const MEMBERS: usize = 10_000;
 /// URLs of a member.
 const URLS: usize = 16;
 /// Bytes of a name.
 const NAME_BYTES: usize = 256;
-/// Bytes of the answer to `GET /version`.
-pub(super) const VERSION_BYTES: usize = 4096;
 
 /// A member, as a member tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,31 +34,6 @@ pub(super) struct List {
     pub(super) members: Vec<Listed>,
 }
 
-/// A list of members, and the cluster whose they are.
-#[derive(Clone, Debug)]
-pub(super) struct Told {
-    pub(super) cluster: ClusterId,
-    pub(super) body: Bytes,
-}
-
-/// What is wrong with an answer, in one line.
-pub(super) type Fault = String;
-
-impl Told {
-    /// The head of an answer to `GET /members` says of which cluster it is; its body is not read yet.
-    pub(super) fn read(reply: Reply) -> Result<Self, Fault> {
-        match reply.status {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => {
-                return Err("/members answered 404 Not Found, as a client URL does: peer URLs are asked".to_owned());
-            }
-            status => return Err(format!("/members answered {status}")),
-        }
-        let cluster = reply.cluster.ok_or("/members told no cluster ID")?;
-        Ok(Self { cluster, body: reply.body })
-    }
-}
-
 impl List {
     /// Reads etcd's list; decimal IDs, `peerURLs`, `name` and `isLearner` where they are set.
     pub(super) fn parse(body: &[u8]) -> Result<Arc<Self>, Fault> {
@@ -81,22 +47,19 @@ impl List {
             #[serde(rename = "peerURLs", default)]
             urls: Option<Vec<String>>,
         }
-        let members: Vec<Member> =
-            serde_json::from_slice(body).map_err(|error| format!("/members told no list of members: {error}"))?;
+        let members: Vec<Member> = serde_json::from_slice(body).map_err(|error| Fault::NoList(error.to_string()))?;
         if members.is_empty() || members.len() > MEMBERS {
-            return Err(format!("/members told of {} members: expected 1 to {MEMBERS}", members.len()));
+            return Err(Fault::Members { told: members.len(), most: MEMBERS });
         }
         let mut seen = HashSet::new();
         let mut listed = Vec::with_capacity(members.len());
         for Member { id, name, is_learner, urls } in members {
             let (id, urls) = (MemberId(id), urls.unwrap_or_default());
             if id.0 == 0 || !seen.insert(id) {
-                return Err(format!("/members told of a member {id} twice, or of nobody"));
+                return Err(Fault::Twice(id));
             }
             if name.len() > NAME_BYTES || urls.len() > URLS {
-                return Err(format!(
-                    "/members told of {id} with more than {URLS} URLs or {NAME_BYTES} bytes of a name"
-                ));
+                return Err(Fault::TooMuch { member: id, urls: URLS, name: NAME_BYTES });
             }
             // A Unix socket is a legal peer URL, and of another machine's no use to us.
             let urls = urls.iter().filter_map(|url| url.parse().ok()).collect();
@@ -118,24 +81,6 @@ fn digest(members: &[Listed]) -> u64 {
         }
     }
     hash.finish()
-}
-
-/// The versions that `GET /version` tells: the server's, and the cluster's once it has agreed on one.
-pub(super) fn versions(reply: &Reply) -> Result<(Version, Option<Version>), Fault> {
-    #[derive(Deserialize)]
-    struct Versions {
-        etcdserver: String,
-        #[serde(default)]
-        etcdcluster: String,
-    }
-    if reply.status != StatusCode::OK {
-        return Err(format!("/version answered {}", reply.status));
-    }
-    let no_version = || "/version told no version".to_owned();
-    let Versions { etcdserver, etcdcluster } = serde_json::from_slice(&reply.body).map_err(|_| no_version())?;
-    let read = |text: &str| Version::from_header(Some(text).filter(|text| !text.is_empty())).ok();
-    let server = read(&etcdserver).filter(|_| !etcdserver.is_empty()).ok_or_else(no_version)?;
-    Ok((server, read(&etcdcluster).filter(|_| !etcdcluster.is_empty())))
 }
 
 #[cfg(test)]
@@ -184,7 +129,7 @@ mod tests {
             (format!(r#"[{{"id":1,"peerURLs":[{urls}]}}]"#), "more than 16 URLs"),
             (format!(r#"[{{"id":1,"name":"{}"}}]"#, "x".repeat(257)), "256 bytes"),
         ] {
-            let fault = List::parse(body.as_bytes()).expect_err(word);
+            let fault = List::parse(body.as_bytes()).expect_err(word).to_string();
             assert!(fault.contains(word) && fault.lines().count() == 1, "{fault}");
         }
     }

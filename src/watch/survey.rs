@@ -6,7 +6,9 @@ use futures_util::{StreamExt, future::join_all, stream};
 
 use super::{
     WatchConfig,
-    members::{Fault, List, Listed, MEMBERS_BYTES, Told, VERSION_BYTES, versions},
+    fault::Fault,
+    members::{List, Listed},
+    question::{Question, Wanted},
 };
 use crate::{
     id::{ClusterId, MemberId},
@@ -15,7 +17,7 @@ use crate::{
         prober::probe::{Outcome, Probe},
         urls::{PeerUrl, UrlPicker},
     },
-    wire::{headers, version::Version},
+    wire::version::Version,
 };
 
 /// So many URLs are asked at a time.
@@ -102,11 +104,11 @@ impl Surveyor {
         let mut members: Option<Arc<List>> = None;
         let mut others = Vec::new();
         for (seed, answer) in seeds.iter().zip(answers) {
-            match (answer, survey.cluster) {
-                (Ok((cluster, list)), None) => (survey.cluster, members) = (Some(cluster), Some(list)),
-                (Ok((cluster, _)), Some(watched)) if cluster != watched => others.push(seed),
-                (Ok(_), Some(_)) => {}
-                (Err(why), _) => survey.seeds.push((seed.clone(), why)),
+            match answer {
+                Ok((cluster, _)) if wanted(survey.cluster).check(cluster).is_err() => others.push(seed),
+                Ok((cluster, list)) if members.is_none() => (survey.cluster, members) = (Some(cluster), Some(list)),
+                Ok(_) => {}
+                Err(fault) => survey.seeds.push((seed.clone(), fault.of_a_seed())),
             }
         }
         let asked: Vec<SurveyRow> = match &members {
@@ -127,8 +129,7 @@ impl Surveyor {
 
     async fn members(&self, seed: &PeerUrl) -> Result<(ClusterId, Arc<List>), Fault> {
         let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
-        let reply = probe.get(&self.client, &urls, self.timeout, (headers::MEMBERS, MEMBERS_BYTES)).await;
-        let told = Told::read(reply.map_err(|failure| failure.why)?)?;
+        let told = self.question(&mut probe, &urls).members().await?;
         Ok((told.cluster, List::parse(&told.body)?))
     }
 
@@ -143,24 +144,24 @@ impl Surveyor {
         if !row.note(self.probe(&mut probe, &urls).await) {
             return row;
         }
-        let version = probe.get(&self.client, &urls, self.timeout, (headers::VERSION, VERSION_BYTES)).await;
-        let version = version.map_err(|failure| format!("/version: {}", failure.why));
-        match version.and_then(|reply| versions(&reply)) {
+        match self.question(&mut probe, &urls).versions().await {
             Ok((server, _)) => row.version = Some(server),
-            Err(fault) => row.error = Some(fault),
+            Err(fault) => row.error = Some(fault.to_string()),
         }
-        let members = probe.get(&self.client, &urls, self.timeout, (headers::MEMBERS, MEMBERS_BYTES)).await;
-        match members.map_err(|failure| format!("/members: {}", failure.why)).and_then(Told::read) {
-            Ok(told) => row.cluster = Some(told.cluster),
-            Err(fault) => row.error = Some(fault),
-        }
-        if let (Some(cluster), Some(watched)) = (row.cluster, watched)
-            && cluster != watched
-        {
-            row.error = Some(format!("answers for another cluster: {cluster}, asked about is {watched}"));
+        let told = self.question(&mut probe, &urls).members().await;
+        let checked = told.and_then(|told| {
+            row.cluster = Some(told.cluster);
+            wanted(watched).check(told.cluster)
+        });
+        if let Err(fault) = checked {
+            row.error = Some(fault.to_string());
         }
         row.note(self.probe(&mut probe, &urls).await);
         row
+    }
+
+    fn question<'a>(&'a self, probe: &'a mut Probe, urls: &'a UrlPicker) -> Question<'a> {
+        Question { probe, client: &self.client, urls, timeout: self.timeout }
     }
 
     async fn probe(&self, probe: &mut Probe, urls: &UrlPicker) -> Outcome {
@@ -184,6 +185,10 @@ impl SurveyRow {
         }
         self.is_reachable
     }
+}
+
+fn wanted(cluster: Option<ClusterId>) -> Wanted {
+    Wanted { cluster, role: "asked about" }
 }
 
 fn rows(listed: &Listed) -> Vec<SurveyRow> {

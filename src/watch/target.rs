@@ -1,7 +1,7 @@
 //! One member that is watched: what is known of it.
 
 use std::{
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -22,8 +22,18 @@ use crate::{
 pub(super) struct Target {
     pub(super) id: MemberId,
     pub(super) urls: UrlPicker,
-    watcher: OnceLock<AbortHandle>,
+    watching: Mutex<Watching>,
     known: Mutex<Known>,
+}
+
+/// Whether a task watches it.
+#[derive(Default)]
+enum Watching {
+    #[default]
+    NotYet,
+    By(AbortHandle),
+    /// Never again.
+    Over,
 }
 
 /// What is known of a member.
@@ -39,22 +49,27 @@ impl Target {
         let target = Self {
             id: listed.id,
             urls: UrlPicker::new(listed.urls.clone()),
-            watcher: OnceLock::new(),
+            watching: Mutex::default(),
             known: Mutex::default(),
         };
         target.describe(listed);
         target
     }
 
-    /// This task watches it.
-    pub(super) fn runs(&self, watcher: AbortHandle) {
-        let _ = self.watcher.set(watcher);
+    /// This task watches it; not for long, if it was to stop before the task began.
+    pub(super) fn watched_by(&self, watcher: AbortHandle) {
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        match *watching {
+            Watching::Over => watcher.abort(),
+            _ => *watching = Watching::By(watcher),
+        }
     }
 
     /// Ends its watcher. It has nothing to bring to an end, and is dropped where it waits: a token would be looked at
     /// twice for every probe.
     pub(super) fn stop(&self) {
-        if let Some(watcher) = self.watcher.get() {
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Watching::By(watcher) = std::mem::replace(&mut *watching, Watching::Over) {
             watcher.abort();
         }
     }
@@ -99,33 +114,51 @@ impl Target {
 }
 
 impl Known {
-    /// The member says which cluster it is in; whether that is news, and bad ones.
-    pub(super) fn answers_for(&mut self, cluster: ClusterId, watched: ClusterId) -> bool {
-        let is_foreign = cluster != watched;
-        let news = is_foreign && self.told.cluster != Some(cluster);
+    /// The member answers for this cluster, which is another than the one that is watched or not.
+    pub(super) fn note_cluster(&mut self, cluster: ClusterId, is_foreign: bool) {
         (self.told.cluster, self.told.is_foreign) = (Some(cluster), Some(is_foreign));
-        news
     }
 
-    pub(super) fn runs(&mut self, (server, cluster): (Version, Option<Version>)) {
+    /// The member runs these versions: the server's, and the cluster's.
+    pub(super) fn note_versions(&mut self, (server, cluster): (Version, Option<Version>)) {
         (self.told.version, self.told.cluster_version) = (Some(server), cluster);
     }
 
     /// What the member said of its cluster holds no longer.
-    pub(super) fn says_no_cluster(&mut self) {
+    pub(super) fn forget_cluster(&mut self) {
         (self.told.cluster, self.told.is_foreign) = (None, None);
     }
 
     /// There is nothing to ask: Unix sockets, or none at all.
-    pub(super) fn has_no_url(&mut self) {
-        self.is_silent();
+    pub(super) fn note_no_url(&mut self) {
+        self.note_silence();
         let why = "no URL of it can be dialled".to_owned();
         (self.link.reachable, self.link.last_error) = (Some(false), Some((SystemTime::now(), why)));
     }
 
     /// The member does not answer: nothing that it said holds any longer.
-    pub(super) fn is_silent(&mut self) {
-        self.says_no_cluster();
+    pub(super) fn note_silence(&mut self) {
+        self.forget_cluster();
         (self.told.version, self.told.cluster_version) = (None, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_that_begins_after_the_end_is_ended() {
+        let listed = Listed { id: MemberId(1), name: String::new(), is_learner: false, urls: Vec::new() };
+        for stopped_first in [true, false] {
+            let (target, task) = (Target::new(&listed), tokio::spawn(std::future::pending::<()>()));
+            if stopped_first {
+                target.stop();
+            }
+            target.watched_by(task.abort_handle());
+            target.stop();
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(10), task).await;
+            assert!(ended.expect("it is ended").expect_err("not by itself").is_cancelled());
+        }
     }
 }

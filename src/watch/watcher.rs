@@ -8,15 +8,15 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    fault::Fault,
     hub::Hub,
-    members::{Fault, MEMBERS_BYTES, Told, VERSION_BYTES, versions},
+    question::{Question, Told},
     target::{Known, Target},
 };
 use crate::{
     id::ClusterId,
     telemetry::ProbeTrace,
     transport::prober::{clock::Clock, probe::Probe},
-    wire::{headers, reply::Reply},
 };
 
 /// A version changes with a restart, which costs the connection and is asked about at once; that of the cluster changes
@@ -29,16 +29,36 @@ pub(super) struct Watcher {
     target: Arc<Target>,
     probe: Probe,
     clock: Clock,
+    begun: Instant,
+    /// Its place, from 0 to 1, in the turn of those who are asked for their members.
+    place: f64,
     members_asked: Option<Instant>,
     version_asked: Option<Instant>,
 }
 
 impl Watcher {
-    pub(super) fn new(hub: Arc<Hub>, target: Arc<Target>) -> Self {
-        Self { hub, target, probe: Probe::default(), clock: Clock::default(), members_asked: None, version_asked: None }
+    /// Watches each of these from now on.
+    pub(super) fn start_all(hub: &Arc<Hub>, targets: Vec<Arc<Target>>) {
+        for target in targets {
+            let watcher = hub.tasks.spawn(Self::new(hub.clone(), target.clone()).run());
+            target.watched_by(watcher.abort_handle());
+        }
     }
 
-    pub(super) async fn run(mut self) {
+    fn new(hub: Arc<Hub>, target: Arc<Target>) -> Self {
+        Self {
+            hub,
+            target,
+            probe: Probe::default(),
+            clock: Clock::default(),
+            begun: Instant::now(),
+            place: rand::random(),
+            members_asked: None,
+            version_asked: None,
+        }
+    }
+
+    async fn run(mut self) {
         // A thousand members that were found together are not probed together.
         sleep_until(self.hub.beat(Instant::now() + self.hub.spread().mul_f64(rand::random()))).await;
         loop {
@@ -52,13 +72,13 @@ impl Watcher {
     async fn turn(&mut self, next: Instant) {
         let Self { hub, target, probe, clock, .. } = self;
         if target.urls.is_empty() {
-            return target.known(Known::has_no_url);
+            return target.known(Known::note_no_url);
         }
         let trace = ProbeTrace::start();
         let outcome = probe.ask(&hub.client, &target.urls, hub.timeout, Some(&trace)).await;
         let before = target.known(|known| {
             if outcome.result.is_err() {
-                known.is_silent();
+                known.note_silence();
             }
             outcome.note(&mut known.link)
         });
@@ -68,7 +88,8 @@ impl Watcher {
             if before != Some(false) {
                 hub.events.peer_unreachable(target.id, failure.result, &failure.why);
             }
-            hub.silent(target.id);
+            let new = hub.silent(target.id);
+            Self::start_all(hub, new);
             return;
         }
         if let Ok(measured) = &outcome.result
@@ -93,66 +114,70 @@ impl Watcher {
     }
 
     /// Where there are so many members that not all are asked in each interval, they come in turn, from a random place.
-    fn are_members_due(&mut self) -> bool {
+    fn are_members_due(&self) -> bool {
         let every = self.hub.members_every();
         if every <= self.hub.interval {
             return true;
         }
-        let now = Instant::now();
-        let asked =
-            *self.members_asked.get_or_insert_with(|| now.checked_sub(every.mul_f64(rand::random())).unwrap_or(now));
-        asked.elapsed() >= every
+        let elapsed = match self.members_asked {
+            Some(asked) => asked.elapsed(),
+            None => self.begun.elapsed() + every.mul_f64(self.place),
+        };
+        elapsed >= every
     }
 
     async fn ask_version(&mut self, next: Instant) {
         self.version_asked = Some(Instant::now());
-        match self.get(next, (headers::VERSION, VERSION_BYTES), |reply| versions(&reply)).await {
-            Ok(versions) => self.target.known(|known| known.runs(versions)),
-            Err(fault) => self.fault(fault),
+        match self.question(next).versions().await {
+            Ok(versions) => self.target.known(|known| known.note_versions(versions)),
+            Err(fault) => self.fault(&fault),
         }
     }
 
     async fn ask_members(&mut self, next: Instant) {
         self.members_asked = Some(Instant::now());
-        let told = self.get(next, (headers::MEMBERS, MEMBERS_BYTES), Told::read).await;
+        let told = self.question(next).members().await;
         let outcome = told.and_then(|Told { cluster, body }| {
             if !self.is_of_the_cluster(cluster) {
-                self.hub.silent(self.target.id);
-                return Ok(());
+                return Ok(self.hub.silent(self.target.id));
             }
             self.hub.told(self.target.id, cluster, &body)
         });
-        if let Err(fault) = outcome {
-            self.hub.silent(self.target.id);
-            self.target.known(Known::says_no_cluster);
-            self.fault(fault);
-        }
+        let new = outcome.unwrap_or_else(|fault| {
+            self.target.known(Known::forget_cluster);
+            self.fault(&fault);
+            self.hub.silent(self.target.id)
+        });
+        Self::start_all(&self.hub, new);
     }
 
+    /// Holds the member's cluster against the one that is watched, and tells of a foreign one when it is news.
     fn is_of_the_cluster(&self, cluster: ClusterId) -> bool {
-        let Some(watched) = self.hub.cluster() else { return true };
-        if self.target.known(|known| known.answers_for(cluster, watched)) {
-            let why = format!("answers for another cluster: {cluster}, watched is {watched}");
+        let wanted = self.hub.wanted();
+        let Some(watched) = wanted.cluster else { return true };
+        let checked = wanted.check(cluster);
+        let before = self.target.known(|known| {
+            let before = known.told.cluster;
+            known.note_cluster(cluster, checked.is_err());
+            before
+        });
+        if let Err(fault) = &checked
+            && before != Some(cluster)
+        {
             tracing::warn!(peer = %self.target.id, %cluster, %watched, "the member answers for another cluster");
-            self.fault(why);
+            self.fault(fault);
         }
-        cluster == watched
+        checked.is_ok()
     }
 
     /// Asks for something beside the probe, in what is left until the next one.
-    async fn get<T>(
-        &mut self,
-        next: Instant,
-        (path, bytes): (&str, usize),
-        read: impl FnOnce(Reply) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+    fn question(&mut self, next: Instant) -> Question<'_> {
         let timeout = self.hub.timeout.min(next.saturating_duration_since(Instant::now()));
         let Self { hub, target, probe, .. } = self;
-        let reply = probe.get(&hub.client, &target.urls, timeout, (path, bytes)).await;
-        reply.map_err(|failure| format!("{path}: {}", failure.why)).and_then(read)
+        Question { probe, client: &hub.client, urls: &target.urls, timeout }
     }
 
-    fn fault(&self, why: Fault) {
-        self.target.known(|known| known.link.last_error = Some((SystemTime::now(), why)));
+    fn fault(&self, fault: &Fault) {
+        self.target.known(|known| known.link.last_error = Some((SystemTime::now(), fault.to_string())));
     }
 }

@@ -1,0 +1,73 @@
+//! The task that asks the seeds.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    fault::Fault,
+    hub::{Hub, SEED},
+    question::{Question, Told},
+    watcher::Watcher,
+};
+use crate::transport::{
+    prober::probe::Probe,
+    urls::{PeerUrl, UrlPicker},
+};
+
+/// Asks the seeds who the members are, until one tells; and again when no member that is known does any more. Ends the
+/// watchers when it is stopped.
+pub(super) async fn follow(hub: Weak<Hub>, stop: CancellationToken) {
+    let mut said = BTreeMap::new();
+    let ask = async {
+        while let Some(hub) = hub.upgrade() {
+            hub.expire_votes();
+            if hub.needs_seeds() {
+                ask_seeds(&hub, &mut said).await;
+            }
+            let interval = hub.interval;
+            drop(hub);
+            sleep(interval).await;
+        }
+    };
+    stop.run_until_cancelled(ask).await;
+    if let Some(hub) = hub.upgrade() {
+        hub.stop_watchers();
+    }
+}
+
+/// All at once; the first of them, as they were given, that answers for the cluster is believed. What is wrong with one
+/// is logged when it changes.
+async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Fault>) {
+    let answers = join_all(hub.seeds.iter().map(|seed| ask(hub, seed))).await;
+    let mut found = false;
+    for (seed, answer) in hub.seeds.iter().zip(answers) {
+        let checked = answer.and_then(|Told { cluster, body }| {
+            hub.wanted().check(cluster)?;
+            if std::mem::replace(&mut found, true) { Ok(Vec::new()) } else { hub.told(SEED, cluster, &body) }
+        });
+        match checked {
+            Ok(new) => {
+                said.remove(seed);
+                Watcher::start_all(hub, new);
+            }
+            Err(fault) => {
+                if said.get(seed) != Some(&fault) {
+                    said.insert(seed.clone(), fault.clone());
+                    let why = fault.of_a_seed();
+                    tracing::warn!(%seed, why, "the seed does not tell who the members are");
+                }
+            }
+        }
+    }
+}
+
+async fn ask(hub: &Hub, seed: &PeerUrl) -> Result<Told, Fault> {
+    let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
+    Question { probe: &mut probe, client: &hub.client, urls: &urls, timeout: hub.timeout }.members().await
+}
