@@ -39,7 +39,7 @@ pub struct TlsConfig {
     /// The certificate, PEM, the leaf first and then what leads to the CA. Used as a server's and as a client's, as
     /// etcd does: its extended key usage must allow both.
     pub cert_file: PathBuf,
-    /// Its private key, PEM: PKCS#8, PKCS#1 or SEC 1; RSA, P-256, P-384 or Ed25519.
+    /// Its private key, PEM: PKCS#8, PKCS#1 or SEC 1; RSA, P-256, P-384, P-521 or Ed25519.
     pub key_file: PathBuf,
     /// The CAs by which peers are verified. Default: none; then peers are served without a certificate of theirs, and
     /// none can be dialled, since there is nothing to verify it by (etcd would take the system's CAs, whose

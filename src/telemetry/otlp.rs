@@ -35,7 +35,7 @@ use opentelemetry_sdk::{
         SpanProcessor, span_processor_with_async_runtime::BatchSpanProcessor,
     },
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{sync::oneshot, time::timeout};
 use tracing::Subscriber;
@@ -217,7 +217,7 @@ fn tls(settings: &Settings) -> Result<ClientConfig, BadVariable> {
         value: settings.endpoint.to_string(),
         expected: why,
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(error.to_string()))?;
     let builder = match &settings.files.authority {

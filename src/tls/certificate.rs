@@ -5,7 +5,6 @@
 //! tbs            SEQUENCE { [0] version, serial, algorithm, issuer, validity, subject, key, [1], [2], [3] extensions }
 //! validity       SEQUENCE { notBefore, notAfter }          UTCTime or GeneralizedTime
 //! subject        SEQUENCE OF SET OF SEQUENCE { OID, string }
-//! key            SEQUENCE { SEQUENCE { OID, curve's OID }, BIT STRING }
 //! extensions     SEQUENCE OF SEQUENCE { OID, critical BOOLEAN, OCTET STRING }
 //! ```
 
@@ -15,8 +14,6 @@ use std::{
 };
 
 use time::{Date, Month, PrimitiveDateTime, Time};
-
-use super::verifier::Unsupported;
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -38,8 +35,17 @@ const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 /// 2.5.29.19
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
-/// 1.3.132.0.35
-const SECP521R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
+
+/// What Go's TLS takes and rustls does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsupported {
+    /// X.509 version 1 or 2.
+    #[error("is X.509 version {0}, and only version 3 is taken")]
+    Version(u8),
+    /// A leaf with `CA:TRUE`.
+    #[error("is marked as a CA's own (CA:TRUE) and is not taken for a member's")]
+    Authority,
+}
 
 /// What a certificate says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +58,6 @@ pub(crate) struct Certificate<'a> {
     pub(crate) common_name: Option<&'a [u8]>,
     /// Whether it is a CA's.
     pub(crate) is_authority: bool,
-    /// Whether its key is on the curve P-521.
-    pub(crate) is_p521: bool,
     /// The content of its subject alternative names.
     names: Option<&'a [u8]>,
 }
@@ -79,17 +83,14 @@ impl<'a> Certificate<'a> {
         let (_issuer, rest) = expect(SEQUENCE, rest)?;
         let (validity, rest) = expect(SEQUENCE, rest)?;
         let (subject, rest) = expect(SEQUENCE, rest)?;
-        let (key, rest) = expect(SEQUENCE, rest)?;
+        let (_key, rest) = expect(SEQUENCE, rest)?;
         let (_tag, _not_before, after) = element(validity)?;
         let (tag, not_after, _) = element(after)?;
-        let (algorithm, _) = expect(SEQUENCE, key)?;
-        let (_, parameters) = expect(OBJECT_IDENTIFIER, algorithm)?;
         Some(Self {
             version,
             not_after: read_time(tag, not_after)?,
             common_name: common_name(subject),
             is_authority: extension(rest, BASIC_CONSTRAINTS).is_some_and(is_authority),
-            is_p521: expect(OBJECT_IDENTIFIER, parameters).is_some_and(|(curve, _)| curve == SECP521R1),
             names: extension(rest, ALTERNATIVE_NAMES),
         })
     }
@@ -112,7 +113,6 @@ impl<'a> Certificate<'a> {
     pub(crate) fn unsupported(&self) -> Option<Unsupported> {
         match self {
             Self { version, .. } if *version != 3 => Some(Unsupported::Version(*version)),
-            Self { is_p521: true, .. } => Some(Unsupported::P521),
             Self { is_authority: true, .. } => Some(Unsupported::Authority),
             _ => None,
         }
@@ -205,12 +205,11 @@ fn number(digits: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair};
-    use rustls_pki_types::{CertificateDer, pem::PemObject};
 
     use super::*;
 
     fn der() -> Vec<u8> {
-        let key = KeyPair::generate().expect("ring makes P-256 keys");
+        let key = KeyPair::generate().expect("aws-lc-rs makes P-256 keys");
         let names = ["localhost", "10.0.0.9", "::1"].map(str::to_owned);
         let mut params = CertificateParams::new(names).expect("names");
         params.distinguished_name.push(DnType::OrganizationName, "etcd");
@@ -231,15 +230,6 @@ mod tests {
         let hosts = certificate.hosts();
         assert_eq!(hosts.names, ["localhost"]);
         assert_eq!(hosts.addresses, ["10.0.0.9", "::1"].map(|address| address.parse::<IpAddr>().expect("one")));
-    }
-
-    #[test]
-    fn the_curve_is_read() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/pem/p521.pem");
-        let certificate = CertificateDer::from_pem_file(path).expect("the fixture is there");
-        let certificate = Certificate::read(&certificate).expect("a certificate");
-        assert_eq!(certificate.unsupported(), Some(Unsupported::P521));
-        assert_eq!(certificate.common_name, None);
     }
 
     #[test]

@@ -164,10 +164,6 @@ impl From<io::Error> for HandshakeError {
 fn describe(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => format!("the peer's certificate {}", other.0),
-        Error::AlertReceived(AlertDescription::HandshakeFailure) => {
-            "the peer found no algorithm in common (keys on the curve P-521, as etcd's auto-TLS makes, have none here)"
-                .to_owned()
-        }
         other => other.to_string(),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use rustls::{
     ClientConfig, Error, RootCertStore, ServerConfig, SupportedProtocolVersion,
     client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, aws_lc_rs},
     server::WebPkiClientVerifier,
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -18,8 +18,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject
 
 use super::{
     TlsClientConfig, TlsConfig, TlsError,
-    certificate::{Certificate, Hosts},
-    verifier::{Allowed, Anyone, Clients, Servers, Unsupported},
+    certificate::{Certificate, Hosts, Unsupported},
+    verifier::{Allowed, Anyone, Clients, Servers},
 };
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -95,7 +95,7 @@ pub(super) struct Pair {
 
 impl Pair {
     fn load_client(config: &TlsClientConfig) -> Result<Self, TlsError> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let (chain, key) = match (&config.cert_file, &config.key_file) {
             (Some(certificate), Some(file)) => {
                 let chain = certificates(certificate)?;
@@ -128,7 +128,7 @@ impl Pair {
     }
 
     fn load(config: &TlsConfig) -> Result<Self, TlsError> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let allowed = allowed(config)?;
         let chain = certificates(&config.cert_file)?;
         let (expiry, hosts) = (check_leaf(&config.cert_file, &chain)?, hosts(&chain));

@@ -30,20 +30,6 @@ pub(crate) enum NotAllowed {
     Hostname,
 }
 
-/// What Go's TLS takes and rustls does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unsupported {
-    /// X.509 version 1 or 2.
-    #[error("is X.509 version {0}, and only version 3 is taken")]
-    Version(u8),
-    /// A leaf with `CA:TRUE`.
-    #[error("is marked as a CA's own (CA:TRUE) and is not taken for a member's")]
-    Authority,
-    /// A key that the cryptography in use has no algorithm for.
-    #[error("has a key on the curve P-521, which is not supported (P-256, P-384, Ed25519 and RSA are)")]
-    P521,
-}
-
 /// The names that peers may bear.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Allowed {

@@ -31,7 +31,7 @@ fn certificate() -> (TempDir, Tls, TlsConnector) {
 
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let client = client.with_root_certificates(roots).with_no_client_auth();
     (directory, tls, TlsConnector::from(Arc::new(client)))

@@ -30,7 +30,7 @@ impl Default for Leaf {
         Self {
             common_name: "member",
             names: vec!["localhost", "127.0.0.1"],
-            key: KeyPair::generate().expect("ring makes P-256 keys"),
+            key: KeyPair::generate().expect("aws-lc-rs makes P-256 keys"),
             not_after: 2190,
             is_authority: false,
         }
@@ -45,7 +45,11 @@ pub struct Issued {
 
 impl Authority {
     pub fn new(name: &str) -> Self {
-        let (params, key) = authority(name);
+        Self::with_key(name, KeyPair::generate().expect("aws-lc-rs makes P-256 keys"))
+    }
+
+    pub fn with_key(name: &str, key: KeyPair) -> Self {
+        let (params, _) = authority(name);
         let pem = params.self_signed(&key).expect("parameters are complete").pem();
         Self { pem, issuer: Issuer::new(params, key) }
     }
@@ -75,7 +79,7 @@ fn authority(name: &str) -> (CertificateParams, KeyPair) {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    (params, KeyPair::generate().expect("ring makes P-256 keys"))
+    (params, KeyPair::generate().expect("aws-lc-rs makes P-256 keys"))
 }
 
 fn params(leaf: &Leaf) -> CertificateParams {

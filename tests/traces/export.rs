@@ -10,7 +10,7 @@ use std::{
 };
 
 use fake_opentelemetry_collector::{ExportedSpan, FakeCollectorServer};
-use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tempfile::TempDir;
 use tokio::{
@@ -55,13 +55,13 @@ async fn collected(collector: &mut FakeCollectorServer, environment: Vec<(&'stat
 fn mutual(issued: &Issued, authority: &str, alpn: &[u8]) -> ServerConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("a certificate")).expect("a CA");
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).expect("a certificate")];
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("ring has them")
+        .expect("aws-lc-rs has them")
         .with_client_cert_verifier(clients.build().expect("there is a CA"))
         .with_single_cert(chain, key)
         .expect("a pair");
