@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod bad_flag;
 mod bench;
 mod cli;
 mod client;

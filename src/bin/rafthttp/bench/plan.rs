@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use rafthttp::Limits;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::BadFlag;
+use crate::bad_flag::BadFlag;
 
 /// Window of appends and messages unless told otherwise: what etcd's writers flush at once (`streamBufSize / 2`).
 const DEFAULT_WINDOW: u64 = 2048;

@@ -1,30 +1,9 @@
 //! What is said about flags that cannot be used: one line with the flag, its value and what was expected.
 
-use std::{error::Error, fmt::Display, process};
+use std::{error::Error, process};
 
 use clap::{Command, error::ErrorKind};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-/// A flag whose value parses but cannot be used, alone or beside another.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid value '{value}' for '{flag}': {expected}")]
-pub(crate) struct BadFlag {
-    /// As it is written: `--NAME`, or `<NAME>` of an argument without a flag.
-    flag: String,
-    value: String,
-    expected: String,
-}
-
-impl BadFlag {
-    pub(crate) fn new(flag: &'static str, value: impl Display, expected: impl Into<String>) -> Self {
-        Self { flag: format!("--{flag}"), value: value.to_string(), expected: expected.into() }
-    }
-
-    /// The same of an argument that stands without a flag.
-    pub(crate) fn argument(name: &'static str, value: impl Display, expected: impl Into<String>) -> Self {
-        Self { flag: format!("<{name}>"), value: value.to_string(), expected: expected.into() }
-    }
-}
 
 /// Gives every flag of every command its environment variable.
 pub(super) fn with_environment(command: Command) -> Command {
@@ -88,6 +67,7 @@ pub(super) fn complain(error: &dyn Error, json: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bad_flag::BadFlag;
 
     fn every_flag(command: &Command, seen: &mut Vec<(String, Option<String>)>) {
         for arg in command.get_arguments() {

@@ -22,9 +22,8 @@ mod stop;
 mod usage;
 
 pub(crate) use stop::Stop;
-pub(crate) use usage::BadFlag;
 
-use crate::config;
+use crate::{bad_flag::BadFlag, config};
 
 const EXAMPLES: &str = "\
 Examples:
