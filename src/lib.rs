@@ -35,12 +35,14 @@
 //!
 //! # Modules, in reading order
 //!
-//! [`wire`] bytes to messages, without I/O · [`id`] who is who · `transport` peers and their tasks · [`server`] what a
-//! member answers · `watch` members seen from outside · [`tls`] certificates · [`metrics`] and [`telemetry`] what is
-//! counted and traced · [`admin`] where it is shown · `node` a replicated key-value store on raft-rs, over all of this.
+//! [`wire`] bytes to messages, without I/O · [`id`] who is who · `ledger` what is counted · `transport` peers and their
+//! tasks · [`server`] what a member answers · `watch` members seen from outside · [`tls`] certificates · [`metrics`] the
+//! names of what is counted · [`telemetry`] what is traced · [`admin`] where it is shown · `node` a replicated key-value
+//! store on raft-rs, over all of this.
 
 pub mod admin;
 pub mod id;
+mod ledger;
 pub mod metrics;
 #[cfg(feature = "raft-rs")]
 pub mod node;

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    metrics::{Direction, Tally},
+    ledger::{Direction, Tally},
     telemetry::{self, Events, WeakEvents},
 };
 

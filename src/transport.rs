@@ -18,7 +18,7 @@ use tokio_util::{
 
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::{self, Channel, DropReason, RejectReason, Tally},
+    ledger::{Channel, DropReason, RejectReason, Tally},
     telemetry::{Events, Origin, Sampler},
     tls::Tls,
     wire::{
@@ -275,8 +275,10 @@ impl Builder {
         if let Some(registry) = self.registry {
             let source = Arc::downgrade(&inner);
             let source = move || source.upgrade().map(|inner| Transport { inner }.status());
-            registry
-                .register(Box::new(metrics::Collector::new(source, metrics::Options { etcd: self.etcd_metrics })))?;
+            registry.register(Box::new(crate::metrics::Collector::new(
+                source,
+                crate::metrics::Options { etcd: self.etcd_metrics },
+            )))?;
         }
         let aging = age_remotes(Arc::downgrade(&inner), inner.stop.clone());
         inner.shared.tasks.spawn(aging);

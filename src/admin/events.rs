@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::peers::rfc3339;
 use crate::{
     id::MemberId,
-    metrics::{Channel, Direction},
+    ledger::{Channel, Direction},
     telemetry::{Event, EventKind, Events},
 };
 

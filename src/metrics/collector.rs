@@ -8,10 +8,11 @@ use prometheus::{
 };
 
 use super::{
-    Histogram, Options,
-    family::{self, Family, Kind, Samples},
+    Options,
+    family::{Family, Kind, Samples},
+    options,
 };
-use crate::transport::status::TransportStatus;
+use crate::{ledger::Histogram, transport::status::TransportStatus};
 
 /// Shows a transport in a `prometheus::Registry`.
 ///
@@ -28,7 +29,7 @@ impl Collector {
     /// A collector that reads the status from `source`, which holds its transport weakly: the registry may
     /// outlive it, and then shows nothing of it.
     pub fn new(source: impl Fn() -> Option<TransportStatus> + Send + Sync + 'static, options: Options) -> Self {
-        let descriptions = family::all(&options).map(description).collect();
+        let descriptions = options::all(&options).map(description).collect();
         Self { source: Box::new(source), options, descriptions }
     }
 }
@@ -40,7 +41,7 @@ impl prometheus::core::Collector for Collector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let Some(status) = (self.source)() else { return Vec::new() };
-        family::all(&self.options).map(|family| collect(family, &status)).collect()
+        options::all(&self.options).map(|family| collect(family, &status)).collect()
     }
 }
 

@@ -1,10 +1,8 @@
 //! etcd's own names, so that its alerts and dashboards work unchanged: names, labels, help and buckets as in etcd's
 //! `rafthttp/metrics.go`, the same from 3.4 to 3.7.
 
-use super::{
-    Direction, Snapshots,
-    family::{Family, Kind, Member, Of},
-};
+use super::family::{Family, Kind, Member, Of};
+use crate::ledger::{Direction, Snapshots};
 
 /// etcd's `ExponentialBuckets(0.0001, 2, 16)`.
 const ROUND_TRIP_BOUNDS: [f64; 16] = [
@@ -144,7 +142,7 @@ fn received<'a>(member: &Member<'a>) -> &'a Snapshots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Histogram;
+    use crate::ledger::Histogram;
 
     #[test]
     fn our_histograms_have_every_edge_of_etcds() {

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use super::{
-    Histogram, Options,
-    family::{self, Family, Kind, Samples},
+    Options,
+    family::{Family, Kind, Samples},
+    options,
 };
-use crate::transport::status::TransportStatus;
+use crate::{ledger::Histogram, transport::status::TransportStatus};
 
 /// A piece is given away once it is this long. Large enough to be worth a write, small enough to be nothing beside a
 /// status of a thousand peers, whose text is some 30 MB.
@@ -30,7 +31,7 @@ pub struct Exposition {
 impl Exposition {
     /// The text of this status.
     pub fn new(status: TransportStatus, options: &Options) -> Self {
-        let mut families = Box::new(family::all(options));
+        let mut families = Box::new(options::all(options));
         let family = families.next();
         Self { status, families, family, turn: 0, headed: false }
     }

@@ -2,12 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{
-    AttemptResult, Channel, DialPhase, Direction, Histogram, KINDS, ProbeResult,
-    family::{Family, Kind, Of, Samples},
-    kind_label,
+use super::family::{Family, Kind, Of, Samples};
+use crate::{
+    ledger::{AttemptResult, Channel, DialPhase, Direction, Histogram, KINDS, ProbeResult, kind_label},
+    wire::FrameErrorKind,
 };
-use crate::wire::FrameErrorKind;
 
 /// The two channels that are streams, in the order of the arrays that are indexed by them.
 const STREAMS: [Channel; 2] = [Channel::MsgApp, Channel::Message];

@@ -1,20 +1,9 @@
 //! What a family of series is: its name, its labels, and how its samples are read from a status.
 
-use super::{Histogram, Incoming, etcd, families};
-use crate::transport::status::{PeerStatus, TransportStatus};
-
-/// What is shown.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// etcd's own 15 names (`etcd_network_…`) beside ours. Default: yes.
-    pub etcd: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { etcd: true }
-    }
-}
+use crate::{
+    ledger::{Histogram, Incoming},
+    transport::status::{PeerStatus, TransportStatus},
+};
 
 /// The value of `peer` for everyone who is neither peer nor remote.
 pub(crate) const STRANGERS: &str = "other";
@@ -62,12 +51,6 @@ pub(crate) trait Samples {
     fn gauge(&mut self, labels: &[&str], value: f64);
     /// `bounds` are the edges to show, each an edge of the histogram.
     fn histogram(&mut self, labels: &[&str], histogram: &Histogram, bounds: &[f64]);
-}
-
-/// Every family of the transport.
-pub(crate) fn all(options: &Options) -> impl Iterator<Item = &'static Family> + use<> {
-    let etcd = if options.etcd { etcd::FAMILIES } else { &[] };
-    families::FAMILIES.iter().chain(etcd)
 }
 
 impl Family {

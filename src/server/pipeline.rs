@@ -7,7 +7,7 @@ use axum::{
 };
 
 use crate::{
-    metrics::Channel,
+    ledger::Channel,
     server::{
         Endpoint,
         body::{BodyReader, ReadError, Sender},

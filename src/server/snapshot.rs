@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use crate::{
-    metrics::Channel,
+    ledger::Channel,
     server::{
         Endpoint,
         body::{BodyReader, ReadError, Sender, Share},

@@ -12,7 +12,7 @@ use tracing::{Level, Span, field};
 use super::{EVENT_TARGET, Origin, TraceContext, TraceId};
 use crate::{
     id::MemberId,
-    metrics::{Channel, Direction, LossReason, ProbeResult},
+    ledger::{Channel, Direction, LossReason, ProbeResult},
 };
 
 /// The span of something rare that takes time, from its creation to its drop.
@@ -23,7 +23,7 @@ pub struct EventSpan {
 }
 
 impl EventSpan {
-    /// Says that it failed: `reason` from a closed set (the label of an [`crate::metrics::AttemptResult`], …),
+    /// Says that it failed: `reason` from a closed set (the label of an [`crate::ledger::AttemptResult`], …),
     /// `detail` in words. Call it once.
     pub fn failed(&self, reason: &'static str, detail: impl fmt::Display) {
         self.span.record("otel.status_code", "ERROR");

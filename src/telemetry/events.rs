@@ -9,7 +9,7 @@ use std::{
 use super::damper::Damper;
 use crate::{
     id::MemberId,
-    metrics::{Channel, Direction},
+    ledger::{Channel, Direction},
 };
 
 /// So many events are kept.

@@ -8,7 +8,7 @@ use std::{
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::otlp::{Export, ExportError};
-use crate::metrics::TraceExportStatus;
+use crate::ledger::TraceExportStatus;
 
 /// How log lines look. They go to standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use tracing::{Level, Span, field};
 use super::{MESSAGE_TARGET, Origin, SpanId, TraceContext, TraceId, event::record_address};
 use crate::{
     id::MemberId,
-    metrics::{Channel, kind_index, kind_label},
+    ledger::{Channel, kind_index, kind_label},
     wire::raftpb::Message,
 };
 
@@ -58,8 +58,8 @@ impl MessageSpan {
         record_address(&self.0.span, address);
     }
 
-    /// Says that the message did not get there, and why: the label of a [`crate::metrics::DropReason`] or
-    /// [`crate::metrics::RejectReason`]. Call it once; the span still ends when it is dropped.
+    /// Says that the message did not get there, and why: the label of a [`crate::ledger::DropReason`] or
+    /// [`crate::ledger::RejectReason`]. Call it once; the span still ends when it is dropped.
     pub fn failed(&self, reason: &'static str) {
         self.0.span.record("otel.status_code", "ERROR");
         self.0.span.record("error.type", reason);

@@ -42,7 +42,7 @@ use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use super::{EVENT_TARGET, MESSAGE_TARGET};
-use crate::metrics::TraceExportStatus;
+use crate::ledger::TraceExportStatus;
 
 mod account;
 mod settings;

@@ -7,7 +7,7 @@ use tracing::field;
 use super::events::{Event, EventKind, Events};
 use crate::{
     id::MemberId,
-    metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, ProbeResult},
+    ledger::{AttemptResult, Channel, Direction, DropReason, LossReason, ProbeResult},
 };
 
 /// Peers and remotes that come and go.

@@ -27,7 +27,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    metrics::{AttemptResult, Direction},
+    ledger::{AttemptResult, Direction},
     telemetry::MessageSpan,
     tls::{HANDSHAKE_TIMEOUT, HandshakeError, HandshakeReason, Tls},
     transport::{

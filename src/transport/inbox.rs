@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    metrics::{Channel, Incoming, KINDS, RejectReason, kind_index},
+    ledger::{Channel, Incoming, KINDS, RejectReason, kind_index},
     telemetry::{self, MessageSpan, Origin, Sampler},
     transport::{
         limits::Limits,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     id::MemberId,
-    metrics::{Channel, DropReason, KINDS, Outgoing, kind_index},
+    ledger::{Channel, DropReason, KINDS, Outgoing, kind_index},
     telemetry::{self, MessageSpan, Sampler},
     transport::{
         appends::{Acknowledgement, Append, Appends},

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     id::MemberId,
-    metrics::{Channel, Direction, DropReason, Link, LossReason},
+    ledger::{Channel, Direction, DropReason, Link, LossReason},
     telemetry::{self, Events, Origin, Sampler, TraceContext},
     transport::{
         Identity,

@@ -7,7 +7,7 @@ use http::StatusCode;
 use prost::Message as _;
 
 use crate::{
-    metrics::{DropReason, kind_index},
+    ledger::{DropReason, kind_index},
     telemetry::MessageSpan,
     transport::{client::PostError, outbox::Posting, peer::Peer, raft::SnapshotStatus},
     wire::{headers, raftpb::MessageType},

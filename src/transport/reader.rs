@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    metrics::{AttemptResult, Direction, LossReason},
+    ledger::{AttemptResult, Direction, LossReason},
     telemetry::{self, Origin, TraceContext},
     transport::{
         client::{Connection, DialError, drive, empty, failure::innermost},

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{id::MemberId, metrics::Tally};
+use crate::{id::MemberId, ledger::Tally};
 
 /// Requests that were not taken since the last look, by reason, and who made the last of them, as far as it said.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::{Incoming, Link, Outgoing, Tally},
+    ledger::{Incoming, Link, Outgoing, Tally},
     tls::TlsStatus,
     transport::urls::PeerUrl,
     wire::version::Version,

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::{Inner, Transport, refusals::Refusals};
 use crate::{
     id::MemberId,
-    metrics::{DropReason, RejectReason},
+    ledger::{DropReason, RejectReason},
 };
 
 /// How often is looked, and the shortest time between two lines about the same.

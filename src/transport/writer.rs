@@ -16,7 +16,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
-    metrics::{Direction, LossReason},
+    ledger::{Direction, LossReason},
     telemetry::Origin,
     transport::{
         io::{End, IoStatus},

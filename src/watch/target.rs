@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use super::members::Listed;
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::Link,
+    ledger::Link,
     transport::{
         status::{PeerStatus, Watched},
         urls::UrlPicker,

@@ -10,7 +10,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::{AttemptResult, Channel, Direction, Incoming, KINDS, Link, LossReason, Outgoing, Snapshots, kind_label},
+    ledger::{AttemptResult, Channel, Direction, Incoming, KINDS, Link, LossReason, Outgoing, Snapshots, kind_label},
     tls::TlsStatus,
     transport::status::{self, PeerStatus},
     wire::probing::Sight,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::metrics::TraceExportStatus;
+use crate::ledger::TraceExportStatus;
 
 /// Between two log lines about exports that go on failing.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);

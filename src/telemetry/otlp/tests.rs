@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use super::*;
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::{AttemptResult, Channel, Direction, LossReason, ProbeResult},
+    ledger::{AttemptResult, Channel, Direction, LossReason, ProbeResult},
     telemetry::{self, Origin, ProbeTrace, TraceContext},
     wire::raftpb::{Entry, Message, MessageType},
 };

@@ -4,7 +4,7 @@ use std::{error::Error, io, net::SocketAddr, time::Duration};
 
 use super::ANSWER_TIMEOUT;
 use crate::{
-    metrics::{AttemptResult, ProbeResult},
+    ledger::{AttemptResult, ProbeResult},
     tls::{HandshakeError, HandshakeReason},
     transport::{resolver::LookupError, urls::PeerUrl},
 };

@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     id::{ClusterId, MemberId},
-    metrics::ProbeResult,
+    ledger::ProbeResult,
     tls::{HandshakeReason, TlsConfig},
     wire::version::Version,
 };

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::exchange::{Broken, Exchange};
 use crate::{
     id::MemberId,
-    metrics::{AttemptResult, DialPhase, Link, ProbeResult},
+    ledger::{AttemptResult, DialPhase, Link, ProbeResult},
     telemetry::ProbeTrace,
     transport::{
         client::{Client, DialError, DialPhases, Dialled, IDLE_TIMEOUT, failure::innermost},

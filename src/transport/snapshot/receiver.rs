@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::{
-    metrics::Direction,
+    ledger::Direction,
     telemetry::{self, EventSpan, Events, Origin, TraceId},
     transport::{SnapshotError, peer::Peer},
     wire::raftpb::Message,

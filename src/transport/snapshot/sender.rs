@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval};
 
 use super::SnapshotBody;
 use crate::{
-    metrics::{Direction, DropReason, kind_index},
+    ledger::{Direction, DropReason, kind_index},
     telemetry::{self, EventSpan, MessageSpan, Origin},
     transport::{
         client::{Body, Connection},

@@ -1,0 +1,32 @@
+//! What is counted for each peer. A leaf: anyone may use it, and it knows nothing of who does.
+//!
+//! The counters are plain numbers in three small structs, one behind each of a peer's three locks: what goes out
+//! ([`Outgoing`]), what comes in ([`Incoming`]), and how the link does ([`Link`]). They are read together, so the
+//! ledger's laws hold in every scrape:
+//!
+//! - offered = sent + dropped + queued
+//! - received = processed + rejected + waiting
+
+mod channel;
+mod histogram;
+mod incoming;
+mod kind;
+mod link;
+mod outgoing;
+mod reasons;
+mod round_trips;
+mod snapshots;
+mod spans;
+mod tally;
+
+pub use channel::{Channel, Direction};
+pub use histogram::Histogram;
+pub use incoming::Incoming;
+pub use kind::{KINDS, kind_index, kind_label};
+pub use link::Link;
+pub use outgoing::Outgoing;
+pub use reasons::{AttemptResult, DialPhase, DropReason, LossReason, ProbeResult, RejectReason};
+pub use round_trips::RoundTrips;
+pub use snapshots::Snapshots;
+pub use spans::TraceExportStatus;
+pub use tally::Tally;

@@ -1,0 +1,67 @@
+//! The ways between two members, and which way along them.
+
+use crate::wire::stream::StreamKind;
+
+/// A way between two members: the label `channel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channel {
+    /// The stream of compact appends (`/raft/stream/msgapp`).
+    MsgApp,
+    /// The stream of everything else (`/raft/stream/message`).
+    Message,
+    /// `POST /raft`.
+    Pipeline,
+    /// `POST /raft/snapshot`.
+    Snapshot,
+}
+
+impl Channel {
+    /// Every channel, in the order of their indexes.
+    pub const ALL: [Self; 4] = [Self::MsgApp, Self::Message, Self::Pipeline, Self::Snapshot];
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::MsgApp => "msgapp",
+            Self::Message => "message",
+            Self::Pipeline => "pipeline",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+impl StreamKind {
+    /// The channel that a stream of this kind is.
+    pub const fn channel(self) -> Channel {
+        match self {
+            Self::MsgApp => Channel::MsgApp,
+            Self::Message => Channel::Message,
+        }
+    }
+}
+
+/// Which way: the label `direction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From the peer to us.
+    In,
+    /// From us to the peer.
+    Out,
+}
+
+impl Direction {
+    /// Both, in the order of the arrays that are indexed by it.
+    pub const ALL: [Self; 2] = [Self::In, Self::Out];
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! How a thing ended: closed sets of results and reasons, with the words by which metrics, traces and events name them.
+
+/// Why a message was given up before it left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// The channel's queue had its bound of messages or bytes.
+    QueueFull,
+    /// The stream it was queued on ended.
+    StreamLost,
+    /// The request failed before an answer, or was answered with an error of the server.
+    PostFailed,
+    /// The peer answered that it does not take the message.
+    Refused,
+    /// It exceeds what the peer would read.
+    TooLarge,
+    /// The peer is paused or cut (a test hook).
+    Paused,
+    /// The peer was removed.
+    PeerRemoved,
+    /// The transport stopped.
+    Stopped,
+}
+
+impl DropReason {
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::StreamLost => "stream_lost",
+            Self::PostFailed => "post_failed",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::Paused => "paused",
+            Self::PeerRemoved => "peer_removed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Why a message that arrived was not taken by the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// The receive queue had its bound of messages or bytes.
+    QueueFull,
+    /// The peer is paused or cut (a test hook).
+    Paused,
+    /// The application does not take it.
+    Refused,
+    /// The application failed on it, or a snapshot's body could not be read or saved.
+    Failed,
+    /// The transport stopped, or the peer was removed, before the application took it.
+    Stopped,
+}
+
+impl RejectReason {
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Paused => "paused",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What became of a dial of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptResult {
+    /// Answered with 200: the stream is open.
+    Ok,
+    /// No connection, or it broke before the answer.
+    Unreachable,
+    /// The TLS handshake failed.
+    Tls,
+    /// No answer in time.
+    Timeout,
+    /// 404: the peer does not know us (yet).
+    NotFound,
+    /// 410: this member was removed from the cluster.
+    Removed,
+    /// 412, `cluster ID mismatch`.
+    ClusterIdMismatch,
+    /// 412, `incompatible version`, or an answer without a version we can read.
+    IncompatibleVersion,
+    /// 412, `to field mismatch`.
+    ToMismatch,
+    /// Any other answer.
+    Refused,
+}
+
+impl AttemptResult {
+    /// Every result.
+    pub const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::Unreachable,
+        Self::Tls,
+        Self::Timeout,
+        Self::NotFound,
+        Self::Removed,
+        Self::ClusterIdMismatch,
+        Self::IncompatibleVersion,
+        Self::ToMismatch,
+        Self::Refused,
+    ];
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::NotFound => "not_found",
+            Self::Removed => "removed",
+            Self::ClusterIdMismatch => "cluster_id_mismatch",
+            Self::IncompatibleVersion => "incompatible_version",
+            Self::ToMismatch => "to_mismatch",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Why an open stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossReason {
+    /// The other end closed it cleanly.
+    Eof,
+    /// The connection broke.
+    Error,
+    /// Nothing was read for the read deadline (5 s).
+    Timeout,
+    /// No byte could be written for the write deadline (5 s).
+    Stalled,
+    /// A frame that could not be read.
+    Frame,
+    /// A newer stream from the same peer took its place.
+    Replaced,
+    /// We ended it: the transport stopped, the peer was removed or is dialled anew.
+    Stopped,
+}
+
+impl LossReason {
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Eof => "eof",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+            Self::Stalled => "stalled",
+            Self::Frame => "frame",
+            Self::Replaced => "replaced",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether something went wrong, rather than that one end had no more use for the stream.
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Error | Self::Timeout | Self::Stalled | Self::Frame => true,
+            Self::Eof | Self::Replaced | Self::Stopped => false,
+        }
+    }
+}
+
+/// How a probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeResult {
+    /// 200 with a body that says so.
+    Ok,
+    /// No answer within the time-out.
+    Timeout,
+    /// No connection, or it broke.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// The name did not resolve.
+    Dns,
+    /// Answered with another status.
+    Status,
+    /// Answered with what is not a probe's answer: another body, or no HTTP at all.
+    Body,
+}
+
+impl ProbeResult {
+    /// Every result.
+    pub const ALL: [Self; 7] = [Self::Ok, Self::Timeout, Self::Connect, Self::Tls, Self::Dns, Self::Status, Self::Body];
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Dns => "dns",
+            Self::Status => "status",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// A part of a dial that is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DialPhase {
+    /// The name's look-up.
+    Dns,
+    /// The TCP connection.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+}
+
+impl DialPhase {
+    /// Every phase, in the order of [`Link::dial_seconds`].
+    pub const ALL: [Self; 3] = [Self::Dns, Self::Connect, Self::Tls];
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The round trips of the last probes.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// The round trips of the last probes, oldest first: as many as fit three minutes, at the default interval.
+#[derive(Clone, Debug, Default)]
+pub struct RoundTrips(VecDeque<f32>);
+
+impl RoundTrips {
+    /// So many are kept.
+    pub const KEPT: usize = 180;
+
+    /// A probe has ended: how long it took, or none when it failed.
+    pub fn push(&mut self, round_trip: Option<Duration>) {
+        if self.0.len() >= Self::KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(round_trip.map_or(f32::NAN, |time| time.as_secs_f32()));
+    }
+
+    /// In seconds; none for a probe that failed.
+    pub fn iter(&self) -> impl Iterator<Item = Option<f32>> + '_ {
+        self.0.iter().map(|seconds| (!seconds.is_nan()).then_some(*seconds))
+    }
+}
