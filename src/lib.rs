@@ -26,21 +26,22 @@
 //!
 //! - *A message out*: [`Transport::send`] finds the peer; `transport/outbox` picks the channel, encodes the message into
 //!   the stream's buffer (`wire/stream`), or drops and counts it; `transport/writer` hands the buffer to the HTTP
-//!   connection that polls it, link heartbeats in between. No stream: `transport/pipeline`, by `transport/client`.
-//! - *A message in*: `transport/reader` dials by `transport/client`, decodes (`wire/stream`) and gives batches to
+//!   connection that polls it, link heartbeats in between. No stream: `transport/pipeline`, by `dial/client`.
+//! - *A message in*: `transport/reader` dials by `dial/client`, decodes (`wire/stream`) and gives batches to
 //!   `transport/inbox`, which hands them to [`Raft::process`]. By POST: `server/guard` checks, `server/pipeline` reads, and
 //!   the answer waits for the same.
-//! - *A probe to a metric*: `transport/prober` asks by `transport/client` and notes what it measured in the peer's `Link`;
+//! - *A probe to a metric*: `transport/prober` asks by `dial/client` and notes what it measured in the peer's `Link`;
 //!   [`Transport::status`] reads all of a peer in one go; `metrics` gives it names; `admin` serves it.
 //!
 //! # Modules, in reading order
 //!
-//! [`wire`] bytes to messages, without I/O · [`id`] who is who · `ledger` what is counted · `transport` peers and their
-//! tasks · [`server`] what a member answers · `watch` members seen from outside · [`tls`] certificates · [`metrics`] the
-//! names of what is counted · [`telemetry`] what is traced · [`admin`] where it is shown · `node` a replicated key-value
-//! store on raft-rs, over all of this.
+//! [`wire`] bytes to messages, without I/O · [`id`] who is who · `ledger` what is counted · `dial` connections to peers ·
+//! `transport` peers and their tasks · [`server`] what a member answers · `watch` members seen from outside · [`tls`]
+//! certificates · [`metrics`] the names of what is counted · [`telemetry`] what is traced · [`admin`] where it is shown ·
+//! `node` a replicated key-value store on raft-rs, over all of this.
 
 pub mod admin;
+mod dial;
 pub mod id;
 mod ledger;
 pub mod metrics;
@@ -53,16 +54,19 @@ mod transport;
 mod watch;
 pub mod wire;
 
+pub use dial::{
+    identity::Identity,
+    urls::{PeerUrl, PeerUrlError},
+};
 pub use id::{ClusterId, MemberId};
 pub use server::{ConnectionLimits, Server, router, serve};
 pub use tls::{Tls, TlsClientConfig, TlsConfig, TlsError};
 pub use transport::{
-    Builder, Identity, Transport, TransportError,
+    Builder, Transport, TransportError,
     limits::Limits,
     raft::{Critical, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus},
     snapshot::{SnapshotBody, store::SnapshotStore},
     status::{PeerStatus, TransportStatus, Watched},
-    urls::{PeerUrl, PeerUrlError},
 };
 pub use watch::{Survey, SurveyRow, Watch, WatchConfig, survey};
 

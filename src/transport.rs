@@ -17,6 +17,12 @@ use tokio_util::{
 };
 
 use crate::{
+    dial::{
+        client::Client,
+        identity::Identity,
+        io::IoStatus,
+        urls::{PeerUrl, PeerUrlError},
+    },
     id::{ClusterId, MemberId},
     ledger::{Channel, DropReason, RejectReason, Tally},
     telemetry::{Events, Origin, Sampler},
@@ -31,9 +37,7 @@ use crate::{
 };
 
 mod appends;
-pub(crate) mod client;
 mod inbox;
-pub(crate) mod io;
 pub(crate) mod limits;
 mod outbox;
 mod peer;
@@ -44,17 +48,13 @@ mod reader;
 mod reading;
 mod redial;
 mod refusals;
-mod resolver;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 mod summary;
 mod unread;
-pub(crate) mod urls;
 pub(crate) mod writer;
 
-use client::Client;
 use inbox::Inbox;
-use io::IoStatus;
 use limits::Limits;
 use peer::{Peer, Shared};
 use prober::ProbeConfig;
@@ -62,7 +62,6 @@ use raft::{Members, Raft, Rejected, SnapshotStatus};
 use refusals::Untold;
 use snapshot::{SnapshotBody, store::SnapshotStore};
 use status::{PeerStatus, TransportStatus};
-use urls::{PeerUrl, PeerUrlError};
 use writer::StreamBody;
 
 /// Why a transport or a peer could not be built.
@@ -80,19 +79,6 @@ pub enum TransportError {
     /// The registry refused our metrics.
     #[error("metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
-}
-
-/// Who we are towards our peers.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// This member.
-    pub member: MemberId,
-    /// Its cluster.
-    pub cluster: ClusterId,
-    /// Its own peer URLs, told in `X-PeerURLs`.
-    pub urls: Vec<PeerUrl>,
-    /// The etcd version that it speaks as; 3.6.0 unless told otherwise, and never this crate's own.
-    pub server_version: Version,
 }
 
 /// etcd's raft transport. Cheap to clone: every clone is the same transport, which ends when it is stopped, or when

@@ -16,9 +16,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     admin::{Check, Health},
+    dial::urls::PeerUrl,
     telemetry::Events,
     tls::Tls,
-    transport::{status::TransportStatus, urls::PeerUrl},
+    transport::status::TransportStatus,
 };
 
 mod book;

@@ -2,10 +2,7 @@
 
 use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
 
-use crate::{
-    tls::Tls,
-    transport::{limits::Limits, urls::PeerUrl},
-};
+use crate::{dial::urls::PeerUrl, tls::Tls, transport::limits::Limits};
 
 /// etcd's default `--initial-cluster-token`.
 pub const DEFAULT_TOKEN: &str = "etcd-cluster";

@@ -18,11 +18,12 @@ use super::{
     members::MemberRecord,
 };
 use crate::{
-    id::{ClusterId, MemberId},
-    transport::{
-        client::{Client, drive, empty, full},
+    dial::{
+        client::Client,
+        connection::{drive, empty, full},
         urls::PeerUrl,
     },
+    id::{ClusterId, MemberId},
     wire::headers::{MEMBERS, X_ETCD_CLUSTER_ID},
 };
 

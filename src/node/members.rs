@@ -6,11 +6,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dial::urls::PeerUrl,
     id::MemberId,
-    transport::{
-        raft::{Member, Members},
-        urls::PeerUrl,
-    },
+    transport::raft::{Member, Members},
     wire::raftpb::{ConfChange, ConfChangeType, ConfState},
 };
 

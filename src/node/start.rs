@@ -27,12 +27,13 @@ use super::{
 };
 use crate::{
     admin::{AboutSource, Check, Health, HealthSource},
+    dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
     metrics,
     server::{ConnectionLimits, ConnectionMetrics, Server},
     telemetry::Events,
     tls::Tls,
-    transport::{Transport, TransportError, snapshot::store::SnapshotStore, urls::PeerUrl},
+    transport::{Transport, TransportError, snapshot::store::SnapshotStore},
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
 };
 

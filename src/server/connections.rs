@@ -19,9 +19,9 @@ use axum::{extract::ConnectInfo, http::Extensions};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    dial::io::IoStatus,
     id::MemberId,
     server::metrics::{ConnectionMetrics, Shed},
-    transport::io::IoStatus,
 };
 
 /// Bounds of a peer listener's connections.

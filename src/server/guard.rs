@@ -9,10 +9,11 @@ use axum::{
 };
 
 use crate::{
+    dial::identity::Identity,
     id::MemberId,
     server::connections::Connection,
     telemetry::{Origin, TraceContext},
-    transport::{Identity, Transport},
+    transport::Transport,
     wire::{
         headers::{
             CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_PATH,

@@ -15,13 +15,13 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use crate::{
+    dial::io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
     server::{
         connections::{Connection, ConnectionLimits, Connections, Seat},
         linger::Lingering,
         metrics::{ConnectionMetrics, Shed},
     },
     tls::Tls,
-    transport::io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
 };
 
 /// How often TCP looks whether a silent peer is still there (etcd: 30 s).

@@ -7,6 +7,7 @@ use axum::{
 };
 
 use crate::{
+    dial::urls::PeerUrl,
     server::{
         Endpoint,
         guard::{self, Asker, Refusal},
@@ -14,7 +15,6 @@ use crate::{
     transport::{
         Transport,
         raft::{Member, Members},
-        urls::PeerUrl,
     },
     wire::headers::APPLICATION_JSON,
 };

@@ -11,6 +11,7 @@ use axum::{
 };
 
 use crate::{
+    dial::io::IoStatus,
     id::MemberId,
     server::{
         Endpoint,
@@ -18,7 +19,7 @@ use crate::{
         guard::{self, Asker, Refusal},
         path,
     },
-    transport::{Transport, io::IoStatus},
+    transport::Transport,
     wire::{
         headers::{RAFT_STREAM, X_RAFT_TO, X_RAFTHTTP_STREAM, X_SERVER_VERSION},
         stream::StreamKind,

@@ -13,13 +13,16 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    dial::{
+        client::Client,
+        identity::Identity,
+        urls::{PeerUrl, UrlPicker},
+    },
     id::MemberId,
     ledger::{Channel, Direction, DropReason, Link, LossReason},
     telemetry::{self, Events, Origin, Sampler, TraceContext},
     transport::{
-        Identity,
         appends::Acknowledgement,
-        client::Client,
         inbox::{self, Inbox, QueueKind, Tracer},
         limits::Limits,
         outbox::{Aftermath, Outbox},
@@ -29,7 +32,6 @@ use crate::{
         reader,
         redial::Redial,
         status::PeerStatus,
-        urls::{PeerUrl, UrlPicker},
     },
     wire::{
         headers,

@@ -7,9 +7,10 @@ use http::StatusCode;
 use prost::Message as _;
 
 use crate::{
+    dial::failure::PostError,
     ledger::{DropReason, kind_index},
     telemetry::MessageSpan,
-    transport::{client::PostError, outbox::Posting, peer::Peer, raft::SnapshotStatus},
+    transport::{outbox::Posting, peer::Peer, raft::SnapshotStatus},
     wire::{headers, raftpb::MessageType},
 };
 

@@ -8,10 +8,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    telemetry::ProbeTrace,
-    transport::{peer::Peer, urls::PeerUrl},
-};
+use crate::{dial::urls::PeerUrl, telemetry::ProbeTrace, transport::peer::Peer};
 
 pub(crate) mod clock;
 mod exchange;

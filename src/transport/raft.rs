@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::{id::MemberId, transport::urls::PeerUrl, wire::raftpb::Message};
+use crate::{dial::urls::PeerUrl, id::MemberId, wire::raftpb::Message};
 
 /// What the transport needs from the raft that it serves: etcd's `rafthttp.Raft`, the one seam.
 #[async_trait]

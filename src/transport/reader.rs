@@ -16,13 +16,14 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    ledger::{AttemptResult, Direction, LossReason},
-    telemetry::{self, Origin, TraceContext},
-    transport::{
-        client::{Connection, DialError, drive, empty, failure::innermost},
-        peer::Peer,
+    dial::{
+        connection::{Connection, drive, empty},
+        failure::{DialError, innermost},
         urls::PeerUrl,
     },
+    ledger::{AttemptResult, Direction, LossReason},
+    telemetry::{self, Origin, TraceContext},
+    transport::peer::Peer,
     wire::{
         FrameError, headers,
         raftpb::Message,

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use crate::{
+    dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
     ledger::{Incoming, Link, Outgoing, Tally},
     tls::TlsStatus,
-    transport::urls::PeerUrl,
     wire::version::Version,
 };
 

@@ -16,13 +16,10 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
+    dial::io::{End, IoStatus},
     ledger::{Direction, LossReason},
     telemetry::Origin,
-    transport::{
-        io::{End, IoStatus},
-        outbox::Turn,
-        peer::Peer,
-    },
+    transport::{outbox::Turn, peer::Peer},
     wire::stream::StreamKind,
 };
 

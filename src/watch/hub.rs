@@ -12,10 +12,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{WatchConfig, book::Book, fault::Fault, members::List, question::Wanted, target::Target};
 use crate::{
+    dial::{client::Client, urls::PeerUrl},
     id::{ClusterId, MemberId},
     telemetry::Events,
     tls::Tls,
-    transport::{client::Client, status::TransportStatus, urls::PeerUrl},
+    transport::status::TransportStatus,
 };
 
 /// Up to so many members are asked in each interval who the members are. etcd's own advice is seven at the most.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::fault::Fault;
-use crate::{id::MemberId, transport::urls::PeerUrl};
+use crate::{dial::urls::PeerUrl, id::MemberId};
 
 /// Members in an answer. More than any etcd cluster can have by two orders.
 const MEMBERS: usize = 10_000;

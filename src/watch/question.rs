@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use super::fault::Fault;
 use crate::{
+    dial::{client::Client, urls::UrlPicker},
     id::ClusterId,
-    transport::{client::Client, prober::probe::Probe, urls::UrlPicker},
+    transport::prober::probe::Probe,
     wire::{headers, reply::Reply, version::Version},
 };
 

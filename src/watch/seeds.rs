@@ -15,9 +15,9 @@ use super::{
     question::{Question, Told},
     watcher::Watcher,
 };
-use crate::transport::{
-    prober::probe::Probe,
-    urls::{PeerUrl, UrlPicker},
+use crate::{
+    dial::urls::{PeerUrl, UrlPicker},
+    transport::prober::probe::Probe,
 };
 
 /// Asks the seeds who the members are, until one tells; and again when no member that is known does any more. Ends the

@@ -11,12 +11,12 @@ use super::{
     question::{Question, Wanted},
 };
 use crate::{
-    id::{ClusterId, MemberId},
-    transport::{
+    dial::{
         client::Client,
-        prober::probe::{Outcome, Probe},
         urls::{PeerUrl, UrlPicker},
     },
+    id::{ClusterId, MemberId},
+    transport::prober::probe::{Outcome, Probe},
     wire::version::Version,
 };
 

@@ -9,12 +9,10 @@ use tokio::task::AbortHandle;
 
 use super::members::Listed;
 use crate::{
+    dial::urls::UrlPicker,
     id::{ClusterId, MemberId},
     ledger::Link,
-    transport::{
-        status::{PeerStatus, Watched},
-        urls::UrlPicker,
-    },
+    transport::status::{PeerStatus, Watched},
     wire::version::Version,
 };
 

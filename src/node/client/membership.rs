@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Client, JSON_BYTES, Refusal, keys::Consistency};
 use crate::{
+    dial::urls::PeerUrl,
     id::MemberId,
     node::{
         members::{ConfRefusal, MemberRecord},
         proposals::{Outcome, Payload},
         status::RaftStatus,
     },
-    transport::{raft::Member, urls::PeerUrl},
+    transport::raft::Member,
     wire::raftpb::{ConfChange, ConfChangeType},
 };
 

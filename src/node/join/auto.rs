@@ -18,9 +18,9 @@ use http::Method;
 
 use super::{Joined, Seeker, find, ours, read_members, undecided};
 use crate::{
+    dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
     node::{config::Config, members::MemberRecord},
-    transport::urls::PeerUrl,
     wire::headers::MEMBERS,
 };
 

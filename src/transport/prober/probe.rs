@@ -12,14 +12,17 @@ use tokio::time::{Instant, timeout_at};
 
 use super::exchange::{Broken, Exchange};
 use crate::{
+    dial::{
+        client::Client,
+        connection::{DialPhases, Dialled},
+        failure::{DialError, innermost},
+        io::PeerIo,
+        pool::IDLE_TIMEOUT,
+        urls::{PeerUrl, UrlPicker},
+    },
     id::MemberId,
     ledger::{AttemptResult, DialPhase, Link, ProbeResult},
     telemetry::ProbeTrace,
-    transport::{
-        client::{Client, DialError, DialPhases, Dialled, IDLE_TIMEOUT, failure::innermost},
-        io::PeerIo,
-        urls::{PeerUrl, UrlPicker},
-    },
     wire::{
         headers,
         probing::Answer,

@@ -19,14 +19,13 @@ use tokio::time::{Instant, interval};
 
 use super::SnapshotBody;
 use crate::{
+    dial::{
+        connection::{Body, Connection},
+        io::IoStatus,
+    },
     ledger::{Direction, DropReason, kind_index},
     telemetry::{self, EventSpan, MessageSpan, Origin},
-    transport::{
-        client::{Body, Connection},
-        io::IoStatus,
-        peer::Peer,
-        raft::SnapshotStatus,
-    },
+    transport::{peer::Peer, raft::SnapshotStatus},
     wire::{
         frames::FrameBuffer,
         headers,

@@ -11,8 +11,8 @@ use tokio::{
 
 use super::*;
 use crate::{
+    dial::identity::Identity,
     id::{ClusterId, MemberId},
-    transport::Identity,
     wire::version::Version,
 };
 

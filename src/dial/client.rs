@@ -2,20 +2,16 @@
 
 use std::{
     error::Error,
-    future::{Future, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
-    pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use futures_util::future::{Fuse, FusedFuture, FutureExt as _};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
-use hyper::{body::Incoming, client::conn::http1};
+use bytes::Bytes;
+use futures_util::future::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -27,25 +23,21 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ledger::{AttemptResult, Direction},
-    telemetry::MessageSpan,
-    tls::{HANDSHAKE_TIMEOUT, HandshakeError, HandshakeReason, Tls},
-    transport::{
-        Identity,
-        io::{DeadlineIo, End, IoStatus, PeerIo, WRITE_DEADLINE},
+    dial::{
+        connection::{Connection, DialPhases, Dialled, full},
+        failure::{DialError, PostError, tls_failure},
+        identity::Identity,
+        io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
+        pool::{IDLE_TIMEOUT, Pool, is_idle},
+        post::{Answer, exchange},
         resolver::Resolver,
         urls::PeerUrl,
     },
+    ledger::{AttemptResult, Direction},
+    telemetry::MessageSpan,
+    tls::{HANDSHAKE_TIMEOUT, HandshakeError, HandshakeReason, Tls},
     wire::{headers, version::MIN_CLUSTER},
 };
-
-pub(crate) mod failure;
-mod pool;
-
-pub(crate) use failure::{DialError, PostError, tls_failure};
-pub(crate) use pool::IDLE_TIMEOUT;
-use pool::Pool;
-use pool::is_idle;
 
 /// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
 /// connection starts with 8 KiB and grows only while reads fill what there is, so that idle ones cost little and a
@@ -55,71 +47,6 @@ const READ_BUFFER: usize = 512 << 10;
 const REQUEST_BYTES: usize = 1024;
 /// TCP keep-alive: etcd's `net.Dialer.KeepAlive`.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How long a POST waits for its answer once its body is out.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of an answer's text is read.
-const ANSWER_TEXT: usize = 64 << 10;
-
-/// The body of a request: nothing, bytes, or a stream.
-pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
-/// What moves a connection: to be polled by its owner, beside whatever it waits for. Fused: once the connection has
-/// ended, it is never ready again.
-pub(crate) type Driver = Fuse<http1::Connection<TokioIo<PeerIo>, Body>>;
-
-/// A body without bytes.
-pub(crate) fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A body of bytes that are all there.
-pub(crate) fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A connection that its owner drives: no task runs it.
-pub(crate) struct Connection {
-    /// Where requests go in.
-    pub(crate) sender: http1::SendRequest<Body>,
-    /// Must be polled for anything to move; ends when the connection does.
-    pub(crate) driver: Driver,
-    /// The address that answered.
-    pub(crate) remote: SocketAddr,
-    /// How it ends, and how far the writing got.
-    pub(crate) io: Arc<IoStatus>,
-}
-
-/// How a connection came about.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dialled {
-    /// The address that answered.
-    pub(crate) remote: SocketAddr,
-    /// Our own.
-    pub(crate) local: Option<SocketAddr>,
-    /// What opening it took.
-    pub(crate) phases: DialPhases,
-}
-
-/// The times of a dial.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DialPhases {
-    /// The look-up; none for an IP address.
-    pub(crate) dns: Option<Duration>,
-    /// TCP, addresses that failed included.
-    pub(crate) connect: Duration,
-    /// The handshake; none for `http`.
-    pub(crate) tls: Option<Duration>,
-}
-
-/// The answer to a POST.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    /// Its status.
-    pub(crate) status: StatusCode,
-    /// Its headers.
-    pub(crate) headers: HeaderMap,
-    /// Its text, the first 64 KiB of it.
-    pub(crate) text: String,
-}
 
 /// Dials peers, and posts to them over connections that it keeps for a while. One per transport.
 pub(crate) struct Client {
@@ -402,69 +329,6 @@ async fn secure(
         tls.note_failure(Direction::Out, error.reason());
         DialError::Tls { address, error }
     })
-}
-
-/// Polls a connection's driver beside a future that needs it. What the connection has read just now is taken in the same
-/// turn; what it read before it ended, too: an answer may have come with the close.
-pub(crate) async fn drive<D, F>(driver: &mut D, future: F) -> F::Output
-where
-    D: FusedFuture + Unpin,
-    F: Future,
-{
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(output);
-        }
-        if driver.is_terminated() {
-            return Poll::Pending;
-        }
-        match Pin::new(&mut *driver).poll(cx) {
-            Poll::Pending | Poll::Ready(_) => future.as_mut().poll(cx),
-        }
-    })
-    .await
-}
-
-async fn exchange(connection: &mut Connection, request: Request<Body>) -> Result<Answer, PostError> {
-    let Connection { sender, driver, io, .. } = connection;
-    let begin = Instant::now();
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        read_answer(response).await
-    };
-    let patience = async {
-        loop {
-            let deadline = io.last_write().max(begin) + ANSWER_TIMEOUT;
-            if deadline <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(deadline).await;
-        }
-    };
-    tokio::select! {
-        biased;
-        outcome = drive(driver, answer) => outcome.map_err(|error| match io.end() {
-            Some(End::Stalled) => PostError::Stalled,
-            _ => PostError::Broken(error),
-        }),
-        () = patience => Err(PostError::NoAnswer),
-    }
-}
-
-async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
-    let (head, mut body) = response.into_parts();
-    let mut text = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            let room = ANSWER_TEXT - text.len();
-            text.extend_from_slice(&data[..data.len().min(room)]);
-            if data.len() > room {
-                break;
-            }
-        }
-    }
-    Ok(Answer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
 }
 
 #[cfg(test)]

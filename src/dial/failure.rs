@@ -2,12 +2,14 @@
 
 use std::{error::Error, io, net::SocketAddr, time::Duration};
 
-use super::ANSWER_TIMEOUT;
 use crate::{
+    dial::{resolver::LookupError, urls::PeerUrl},
     ledger::{AttemptResult, ProbeResult},
     tls::{HandshakeError, HandshakeReason},
-    transport::{resolver::LookupError, urls::PeerUrl},
 };
+
+/// How long a POST waits for its answer once its body is out.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a peer could not be dialled.
 #[derive(Debug, thiserror::Error)]

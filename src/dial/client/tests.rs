@@ -3,7 +3,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use hyper::service::service_fn;
+use http::{Response, StatusCode};
+use hyper::{body::Incoming, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -11,6 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    dial::{io::End, post::ANSWER_TEXT},
     id::{ClusterId, MemberId},
     ledger::ProbeResult,
     tls::{HandshakeReason, TlsConfig},
@@ -393,7 +395,7 @@ async fn a_peer_that_refuses_our_certificate_fails_by_tls() {
     let (_files, tls) = member(&ours, &theirs);
     let (at, _) = echo(Some(server)).await;
     let error = post(&Client::new(identity(), Some(tls), DIAL_TIMEOUT), &at).await.expect_err("it does not know us");
-    assert!(matches!(&error, PostError::Broken(error) if failure::tls_failure(error).is_some()), "{error}");
+    assert!(matches!(&error, PostError::Broken(error) if tls_failure(error).is_some()), "{error}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::FusedFuture;
 use tokio::time::Instant;
 
-use super::Connection;
+use crate::dial::connection::Connection;
 
 /// How long a connection is kept without a request; etcd closes it after 5 s.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);

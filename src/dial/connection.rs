@@ -1,0 +1,91 @@
+//! A connection to a peer, which its owner drives: no task runs it.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::{Fuse, FusedFuture};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use crate::dial::io::{IoStatus, PeerIo};
+
+/// The body of a request: nothing, bytes, or a stream.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// What moves a connection: to be polled by its owner, beside whatever it waits for. Fused: once the connection has
+/// ended, it is never ready again.
+pub(crate) type Driver = Fuse<http1::Connection<TokioIo<PeerIo>, Body>>;
+
+/// A body without bytes.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body of bytes that are all there.
+pub(crate) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A connection that its owner drives: no task runs it.
+pub(crate) struct Connection {
+    /// Where requests go in.
+    pub(crate) sender: http1::SendRequest<Body>,
+    /// Must be polled for anything to move; ends when the connection does.
+    pub(crate) driver: Driver,
+    /// The address that answered.
+    pub(crate) remote: SocketAddr,
+    /// How it ends, and how far the writing got.
+    pub(crate) io: Arc<IoStatus>,
+}
+
+/// How a connection came about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialled {
+    /// The address that answered.
+    pub(crate) remote: SocketAddr,
+    /// Our own.
+    pub(crate) local: Option<SocketAddr>,
+    /// What opening it took.
+    pub(crate) phases: DialPhases,
+}
+
+/// The times of a dial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DialPhases {
+    /// The look-up; none for an IP address.
+    pub(crate) dns: Option<Duration>,
+    /// TCP, addresses that failed included.
+    pub(crate) connect: Duration,
+    /// The handshake; none for `http`.
+    pub(crate) tls: Option<Duration>,
+}
+
+/// Polls a connection's driver beside a future that needs it. What the connection has read just now is taken in the same
+/// turn; what it read before it ended, too: an answer may have come with the close.
+pub(crate) async fn drive<D, F>(driver: &mut D, future: F) -> F::Output
+where
+    D: FusedFuture + Unpin,
+    F: Future,
+{
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
+        if driver.is_terminated() {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut *driver).poll(cx) {
+            Poll::Pending | Poll::Ready(_) => future.as_mut().poll(cx),
+        }
+    })
+    .await
+}

@@ -1,0 +1,69 @@
+//! One POST over a connection, and its answer.
+
+use bytes::BytesMut;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::dial::{
+    connection::{Body, Connection, drive},
+    failure::{ANSWER_TIMEOUT, PostError},
+    io::End,
+};
+
+/// How much of an answer's text is read.
+pub(super) const ANSWER_TEXT: usize = 64 << 10;
+
+/// The answer to a POST.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its headers.
+    pub(crate) headers: HeaderMap,
+    /// Its text, the first 64 KiB of it.
+    pub(crate) text: String,
+}
+
+/// Sends a request and waits for its answer, at most 10 s after the last byte of it was written.
+pub(super) async fn exchange(connection: &mut Connection, request: Request<Body>) -> Result<Answer, PostError> {
+    let Connection { sender, driver, io, .. } = connection;
+    let begin = Instant::now();
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        read_answer(response).await
+    };
+    let patience = async {
+        loop {
+            let deadline = io.last_write().max(begin) + ANSWER_TIMEOUT;
+            if deadline <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = drive(driver, answer) => outcome.map_err(|error| match io.end() {
+            Some(End::Stalled) => PostError::Stalled,
+            _ => PostError::Broken(error),
+        }),
+        () = patience => Err(PostError::NoAnswer),
+    }
+}
+
+async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+    let (head, mut body) = response.into_parts();
+    let mut text = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            let room = ANSWER_TEXT - text.len();
+            text.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                break;
+            }
+        }
+    }
+    Ok(Answer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
+}
