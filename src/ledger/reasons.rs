@@ -219,7 +219,7 @@ pub enum DialPhase {
 }
 
 impl DialPhase {
-    /// Every phase, in the order of [`Link::dial_seconds`].
+    /// Every phase, in the order of [`Link::dial_seconds`](super::Link::dial_seconds).
     pub const ALL: [Self; 3] = [Self::Dns, Self::Connect, Self::Tls];
 
     /// The value of the label.
