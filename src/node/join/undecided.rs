@@ -1,7 +1,5 @@
 //! What a member answers on its peer port while it does not know its cluster yet.
 
-use std::net::TcpListener as StdTcpListener;
-
 use axum::{
     Router,
     http::{StatusCode, response},
@@ -12,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     id::ClusterId,
-    node::start::{Error, listening_too, peer_server},
+    node::{error::Error, listeners::Bound},
     tls::Tls,
 };
 
@@ -26,12 +24,8 @@ pub(in crate::node) struct Undecided {
 }
 
 impl Undecided {
-    /// Serves on copies of the listeners, which keep the port when this stops. `true`: it speaks TLS.
-    pub(in crate::node) fn serve(
-        listeners: &[(StdTcpListener, bool)],
-        tls: Option<&Tls>,
-        cluster: ClusterId,
-    ) -> Result<Self, Error> {
+    /// Serves on copies of the listeners, which keep the port when this stops.
+    pub(in crate::node) fn serve(listeners: &[Bound], tls: Option<&Tls>, cluster: ClusterId) -> Result<Self, Error> {
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let told = HeaderValue::try_from(cluster.to_string()).expect("hexadecimal digits are a header value");
         let answer = move || {
@@ -39,9 +33,9 @@ impl Undecided {
             async move { (StatusCode::SERVICE_UNAVAILABLE, [(X_RAFTHTTP_UNDECIDED, told)], "no cluster yet\n") }
         };
         let router = Router::new().fallback(answer);
-        for (listener, speaks_tls) in listeners {
-            let server = peer_server(router.clone(), tls.filter(|_| *speaks_tls));
-            tasks.spawn(server.serve(listening_too(listener, "listen-peer-urls")?, stop.clone()));
+        for listener in listeners {
+            let server = listener.server(router.clone(), tls);
+            tasks.spawn(server.serve(listener.listen_too()?, stop.clone()));
         }
         Ok(Self { tasks, stop })
     }

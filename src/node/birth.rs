@@ -1,0 +1,162 @@
+//! Who a member is at its start: as its disk says, or as it becomes when it is made.
+
+use prost::Message as _;
+
+use super::{
+    config::{Config, DEFAULT_TOKEN, InitialClusterState},
+    convert,
+    error::Error,
+    join::{self, Found, Joined, Undecided},
+    listeners::Bound,
+    members::{MemberRecord, Membership},
+    storage::{Identity, Store},
+};
+use crate::{
+    dial::urls::PeerUrl,
+    id::{ClusterId, MemberId},
+    wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
+};
+
+/// Who the member is whose store this is. One that was never started is made, which waits for its cluster if it joins
+/// one; until then it answers at `peers` that it is undecided.
+pub(super) async fn identify(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Identity, Error> {
+    match store.identity() {
+        Some(identity) => recognise(config, identity.clone()),
+        None => make(config, store, peers).await,
+    }
+}
+
+/// Who this member is comes from the disk; the directory must be its own.
+fn recognise(config: &Config, identity: Identity) -> Result<Identity, Error> {
+    let directory = || config.data_dir.display().to_string();
+    if identity.name != config.name {
+        let (found, name) = (identity.name, config.name.clone());
+        return Err(Error::AnotherMember { directory: directory(), found, name });
+    }
+    // The default may just mean that nobody said anything: with a data directory, nobody needs to.
+    let token = &config.initial_cluster_token;
+    if *token != identity.token && token != DEFAULT_TOKEN {
+        let (found, token) = (identity.token, token.clone());
+        return Err(Error::AnotherCluster { directory: directory(), found, token });
+    }
+    tracing::info!(
+        directory = directory(),
+        member = %MemberId(identity.member),
+        cluster = %ClusterId(identity.cluster),
+        "this member has been started before: who it is comes from the disk, initial flags are ignored"
+    );
+    Ok(identity)
+}
+
+/// Makes a member that was never started.
+async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Identity, Error> {
+    let members = config.initial_members()?;
+    let (name, token) = (config.name.clone(), config.initial_cluster_token.clone());
+    let birth = Birth::of(&members, &token);
+    let own = members.iter().find(|(other, _)| *other == name).map(|(_, urls)| urls.as_slice());
+    let member = MemberId::derive(own.unwrap_or_default(), &token, None);
+    let found = match config.initial_cluster_state {
+        InitialClusterState::New => Found::New,
+        InitialClusterState::Existing => Found::Existing(join::join(config).await),
+        InitialClusterState::Auto => {
+            let undecided = Undecided::serve(peers, config.tls.as_ref(), birth.cluster)?;
+            let found = join::find_out(config, &members, member, birth.cluster).await;
+            undecided.stop().await;
+            found
+        }
+    };
+    let (identity, birth) = match found {
+        Found::New => (Identity { member: member.0, cluster: birth.cluster.0, name, token, joined: Vec::new() }, birth),
+        Found::Existing(Joined { member, cluster, members }) => {
+            (Identity { member: member.0, cluster: cluster.0, name, token, joined: members }, Birth::elsewhere(cluster))
+        }
+    };
+    let entries = birth.entries.into_iter().map(convert::entry_from_raftpb).collect::<Result<Vec<_>, _>>();
+    let entries = entries.map_err(|error| Error::Raft(error.to_string()))?;
+    let state = convert::conf_state_from_raftpb(birth.conf_state);
+    store.bootstrap(&identity, &entries, &state, &birth.membership).map_err(Error::store(&config.data_dir))?;
+    Ok(identity)
+}
+
+/// The first entries of a cluster: a ConfChange for each member, in the order of their IDs, the same on all (etcd's
+/// `startNode`).
+struct Birth {
+    cluster: ClusterId,
+    entries: Vec<Entry>,
+    conf_state: ConfState,
+    membership: Membership,
+}
+
+impl Birth {
+    /// Of a cluster that runs already, nothing: all of it comes from the leader.
+    fn elsewhere(cluster: ClusterId) -> Self {
+        let (conf_state, membership) = (ConfState::default(), Membership::default());
+        Self { cluster, entries: Vec::new(), conf_state, membership }
+    }
+
+    fn of(members: &[(String, Vec<PeerUrl>)], token: &str) -> Self {
+        let derive = |urls: &[PeerUrl]| MemberId::derive(urls, token, None);
+        let mut records: Vec<MemberRecord> = members
+            .iter()
+            .map(|(name, urls)| MemberRecord {
+                id: derive(urls).0,
+                peer_urls: urls.iter().map(ToString::to_string).collect(),
+                name: name.clone(),
+                ..MemberRecord::default()
+            })
+            .collect();
+        records.sort_by_key(|record| record.id);
+        let mut birth = Self {
+            cluster: ClusterId::derive(&records.iter().map(|record| MemberId(record.id)).collect::<Vec<_>>()),
+            entries: Vec::new(),
+            conf_state: ConfState { voters: records.iter().map(|record| record.id).collect(), ..ConfState::default() },
+            membership: Membership::default(),
+        };
+        for (index, record) in (1..).zip(&records) {
+            let kind = ConfChangeType::ConfChangeAddNode as i32;
+            let change = ConfChange { id: 0, r#type: kind, node_id: record.id, context: record.to_json() };
+            let data = change.encode_to_vec().into();
+            birth.entries.push(Entry { r#type: EntryType::EntryConfChange as i32, term: 1, index, data });
+            // The URLs are all different, and so are the IDs that are derived from them.
+            let _ = birth.membership.apply(&change);
+        }
+        birth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members() -> Vec<(String, Vec<PeerUrl>)> {
+        let url = |port| vec![format!("http://127.0.0.1:{port}").parse().expect("a URL")];
+        vec![("a".to_owned(), url(2380)), ("b".to_owned(), url(2381)), ("c".to_owned(), url(2382))]
+    }
+
+    /// IDs as etcd gives them for these URLs and this token.
+    #[test]
+    fn every_member_is_born_with_the_same_log_and_knows_all_names() {
+        let birth = Birth::of(&members(), "etcd-cluster");
+        let mut turned = members();
+        turned.reverse();
+        assert_eq!(birth.entries, Birth::of(&turned, "etcd-cluster").entries);
+        assert!(birth.membership.agrees_with(&birth.conf_state));
+        let names: std::collections::BTreeSet<_> = birth.membership.iter().map(|member| member.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"].into());
+    }
+
+    #[test]
+    fn a_directory_is_recognised_by_name_and_token_and_by_nothing_else() {
+        let identity = Identity { member: 1, cluster: 2, name: "a".into(), token: "t".into(), joined: Vec::new() };
+        let with = |name: &str, token: &str| Config {
+            name: name.to_owned(),
+            initial_cluster_token: token.to_owned(),
+            initial_cluster: Vec::new(),
+            ..Config::default()
+        };
+        assert!(recognise(&with("a", "t"), identity.clone()).is_ok());
+        assert!(recognise(&with("a", DEFAULT_TOKEN), identity.clone()).is_ok(), "nobody said anything");
+        assert!(matches!(recognise(&with("b", "t"), identity.clone()), Err(Error::AnotherMember { .. })));
+        assert!(matches!(recognise(&with("a", "u"), identity), Err(Error::AnotherCluster { .. })));
+    }
+}

@@ -1,0 +1,82 @@
+//! Why a member cannot start.
+
+use std::{io, path::Path};
+
+use super::{config::ConfigError, storage::StoreError};
+use crate::transport::TransportError;
+
+/// Why a member cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The config cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store cannot be used.
+    #[error("data directory {directory}: {error}")]
+    Store {
+        /// Where.
+        directory: String,
+        /// Why.
+        error: StoreError,
+    },
+    /// Received snapshots cannot be kept.
+    #[error("data directory {directory}: {error}")]
+    Snapshots {
+        /// Where.
+        directory: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The data directory is another member's.
+    #[error("data directory {directory} is that of member {found:?}, not of {name:?}")]
+    AnotherMember {
+        /// Where.
+        directory: String,
+        /// Whose it is.
+        found: String,
+        /// Who we are.
+        name: String,
+    },
+    /// The data directory is another cluster's.
+    #[error("data directory {directory} is of the cluster with the token {found:?}, not {token:?}")]
+    AnotherCluster {
+        /// Where.
+        directory: String,
+        /// Its token.
+        found: String,
+        /// Ours.
+        token: String,
+    },
+    /// An address that cannot be listened on: in use, or not ours.
+    #[error("cannot listen on {url} ({flag}): {error}")]
+    Listen {
+        /// Where.
+        url: String,
+        /// What asks for it.
+        flag: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// An `https` URL without certificates.
+    #[error("listen-peer-urls has {0}, and there is no certificate")]
+    NoCertificate(String),
+    /// The transport cannot be built.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// Raft cannot be started.
+    #[error("cannot start raft: {0}")]
+    Raft(String),
+    /// The registry refused the metrics of raft or of the peer port.
+    #[error("metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The system gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+impl Error {
+    /// The store in `directory` cannot be used.
+    pub(super) fn store(directory: &Path) -> impl Fn(StoreError) -> Self {
+        move |error| Self::Store { directory: directory.display().to_string(), error }
+    }
+}
