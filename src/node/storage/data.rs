@@ -1,0 +1,58 @@
+//! The data of clients: how they are changed and read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase};
+
+use super::{
+    StoreError,
+    tables::{DATA, length},
+};
+
+/// One write of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::node) enum Write {
+    Put(Bytes, Bytes),
+    Delete(Bytes),
+}
+
+impl Write {
+    /// Whether the key was there. `held` are the bytes of all keys and values.
+    pub(super) fn perform(
+        &self,
+        data: &mut redb::Table<'_, &[u8], &[u8]>,
+        held: &mut u64,
+    ) -> Result<bool, redb::Error> {
+        let (key, before) = match self {
+            Self::Put(key, value) => {
+                *held += length(key, value);
+                (key, data.insert(key.as_ref(), value.as_ref())?)
+            }
+            Self::Delete(key) => (key, data.remove(key.as_ref())?),
+        };
+        if let Some(before) = &before {
+            *held = held.saturating_sub(length(key, before.value()));
+        }
+        Ok(before.is_some())
+    }
+}
+
+/// Reads the data, as of the last applied entry, while the raft task goes on.
+#[derive(Clone)]
+pub(in crate::node) struct Reader(Arc<Database>);
+
+impl Reader {
+    pub(super) fn new(database: Arc<Database>) -> Self {
+        Self(database)
+    }
+
+    /// The value of a key.
+    pub(in crate::node) fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = || {
+            let data = self.0.begin_read()?.open_table(DATA)?;
+            Ok::<_, redb::Error>(data.get(key)?.map(|guard| guard.value().to_vec()))
+        };
+        read().map_err(StoreError::Disk)
+    }
+}

@@ -1,0 +1,58 @@
+//! Who a member is, and how often it was started.
+
+use raft::eraftpb::{ConfState, Entry, HardState};
+use redb::{Durability, ReadableTable};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Store, StoreError,
+    tables::{META, append, bytes},
+};
+use crate::node::members::{MemberRecord, Membership};
+
+/// Who a member is: written once, when it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::node) struct Identity {
+    pub(in crate::node) member: u64,
+    pub(in crate::node) cluster: u64,
+    pub(in crate::node) name: String,
+    pub(in crate::node) token: String,
+    /// The members that were there when this one joined: whom it dials until it has applied their ConfChanges.
+    pub(in crate::node) joined: Vec<MemberRecord>,
+}
+
+impl Store {
+    /// Writes who this member is and, for a new cluster, the entries that make it: committed and applied.
+    pub(in crate::node) fn bootstrap(
+        &mut self,
+        identity: &Identity,
+        entries: &[Entry],
+        conf_state: &ConfState,
+        membership: &Membership,
+    ) -> Result<(), StoreError> {
+        let last = entries.last().map_or((0, 0), |entry| (entry.index, entry.term));
+        let hard_state = HardState { term: last.1, commit: last.0, ..Default::default() };
+        let json = serde_json::to_vec(identity).expect("texts and numbers make JSON");
+        self.write(Durability::Immediate, |write| {
+            let mut meta = write.open_table(META)?;
+            meta.insert("identity", json.as_slice())?;
+            meta.insert("hard_state", bytes(&hard_state)?.as_slice())?;
+            meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
+            meta.insert("applied", last.0.to_be_bytes().as_slice())?;
+            meta.insert("membership", membership.to_json().as_slice())?;
+            append(write, entries, 0)
+        })?;
+        self.load()
+    }
+
+    /// Counts this start; no two starts of a member have the same number.
+    pub(in crate::node) fn boot(&self) -> Result<u64, StoreError> {
+        self.write(Durability::Immediate, |write| {
+            let mut meta = write.open_table(META)?;
+            let boot = meta.get("boot")?.and_then(|guard| guard.value().try_into().ok().map(u64::from_be_bytes));
+            let boot = boot.unwrap_or(0) + 1;
+            meta.insert("boot", boot.to_be_bytes().as_slice())?;
+            Ok(boot)
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! The store, as raft-rs reads it.
+
+use raft::{
+    Error as RaftError, GetEntriesContext, RaftState, StorageError,
+    eraftpb::{Entry, Snapshot},
+};
+use redb::ReadableDatabase;
+
+use super::{
+    Store, StoreError, log,
+    snapshot::Outgoing,
+    tables::{LOG, parse_entry},
+};
+
+impl raft::Storage for Store {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low < self.log.first_index() {
+            return Err(RaftError::Store(StorageError::Compacted));
+        }
+        let mut taken = Taken { entries: Vec::new(), room: max_size.into().unwrap_or(u64::MAX) };
+        let on_disk = high.min(self.log.tail_from());
+        if low < on_disk {
+            match self.read_entries(low, on_disk, &mut taken) {
+                Ok(true) => {}
+                Ok(false) => return Ok(taken.entries),
+                // Raft goes on without this append; whoever writes next finds out what the disk has.
+                Err(error) if context.can_async() => {
+                    tracing::error!(%error, "the log cannot be read");
+                    return Err(RaftError::Store(StorageError::LogTemporarilyUnavailable));
+                }
+                Err(error) => return Err(RaftError::Store(StorageError::Other(Box::new(error)))),
+            }
+        }
+        self.log.tail(low.max(on_disk), high).all(|entry| taken.take(entry));
+        Ok(taken.entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        self.log.term(index).ok_or(RaftError::Store(if index < self.log.first_index() {
+            StorageError::Compacted
+        } else {
+            StorageError::Unavailable
+        }))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.log.first_index())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.log.last_index())
+    }
+
+    /// The metadata of a snapshot of what is applied now; its data are read from this moment's transaction when raft
+    /// hands out the message.
+    fn snapshot(&self, _request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let unavailable = || RaftError::Store(StorageError::SnapshotTemporarilyUnavailable);
+        let term = self.log.term(self.applied).filter(|term| *term != 0).ok_or_else(unavailable)?;
+        self.outgoing.borrow_mut().retain(|snapshot| snapshot.to != to);
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| unavailable())?;
+        let read = self.database.begin_read().map_err(|_| unavailable())?;
+        self.outgoing.borrow_mut().push(Outgoing { to, index: self.applied, read, permit });
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (self.applied, term);
+        metadata.set_conf_state(self.conf_state.clone());
+        Ok(snapshot)
+    }
+}
+
+impl Store {
+    /// Whether all of them were taken.
+    fn read_entries(&self, low: u64, high: u64, taken: &mut Taken) -> Result<bool, StoreError> {
+        let read = self.database.begin_read().map_err(redb::Error::from)?;
+        let table = read.open_table(LOG).map_err(redb::Error::from)?;
+        for item in table.range(low..high).map_err(redb::Error::from)? {
+            let (_, value) = item.map_err(redb::Error::from)?;
+            if !taken.take(parse_entry(value.value())?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Entries up to a size, the first one whatever its size.
+struct Taken {
+    entries: Vec<Entry>,
+    room: u64,
+}
+
+impl Taken {
+    fn take(&mut self, entry: Entry) -> bool {
+        let size = log::size(&entry);
+        if size > self.room && !self.entries.is_empty() {
+            return false;
+        }
+        self.room = self.room.saturating_sub(size);
+        self.entries.push(entry);
+        true
+    }
+}

@@ -1,0 +1,86 @@
+//! The tables of the store, and how their values are written.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | `identity` | JSON: who this member is, of which cluster |
+//! | | `boot` | how often it was started |
+//! | | `hard_state`, `conf_state` | raft-rs's, protobuf |
+//! | | `truncated` | index and term of the entry before the log's first |
+//! | | `applied` | index of the last entry whose effect is in `data` |
+//! | | `membership` | JSON: members, and the IDs of those that were removed |
+//! | | `data_bytes` | bytes of all keys and values in `data` |
+//! | `log` | index | raft-rs's entry, protobuf |
+//! | `data` | key | value |
+
+use protobuf::Message as _;
+use raft::eraftpb::Entry;
+use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+
+use super::StoreError;
+
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+pub(in crate::node) const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
+/// The bytes of all keys and values of [`DATA`], kept with every change of it: a snapshot tells its length before it is read.
+pub(super) const DATA_BYTES: &str = "data_bytes";
+
+/// Writes entries after `last`, or in place of what they contradict.
+pub(super) fn append(write: &WriteTransaction, entries: &[Entry], last: u64) -> Result<(), redb::Error> {
+    let Some(first) = entries.first() else { return Ok(()) };
+    let mut log = write.open_table(LOG)?;
+    if first.index <= last {
+        log.retain_in(first.index.., |_, _| false)?;
+    }
+    for entry in entries {
+        log.insert(entry.index, bytes(entry)?.as_slice())?;
+    }
+    Ok(())
+}
+
+pub(super) fn bytes(message: &impl protobuf::Message) -> Result<Vec<u8>, redb::Error> {
+    message.write_to_bytes().map_err(|error| redb::Error::Corrupted(error.to_string()))
+}
+
+pub(super) fn parse_entry(bytes: &[u8]) -> Result<Entry, StoreError> {
+    let mut entry = Entry::default();
+    entry.merge_from_bytes(bytes).map_err(|_| damaged("an entry of the log"))?;
+    Ok(entry)
+}
+
+pub(super) fn damaged(what: &str) -> StoreError {
+    StoreError::Damaged(what.to_owned())
+}
+
+pub(super) fn meta(read: &ReadTransaction, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let value = || Ok::<_, redb::Error>(read.open_table(META)?.get(key)?.map(|guard| guard.value().to_vec()));
+    value().map_err(StoreError::Disk)
+}
+
+/// What a key and its value count for in [`DATA_BYTES`].
+pub(super) fn length(key: &[u8], value: &[u8]) -> u64 {
+    key.len() as u64 + value.len() as u64
+}
+
+pub(super) fn number(read: &ReadTransaction, key: &str) -> Result<u64, StoreError> {
+    match meta(read, key)? {
+        Some(bytes) => bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged(key)),
+        None => Ok(0),
+    }
+}
+
+pub(super) fn message<M: protobuf::Message>(read: &ReadTransaction, key: &str) -> Result<M, StoreError> {
+    let mut message = M::new();
+    if let Some(bytes) = meta(read, key)? {
+        message.merge_from_bytes(&bytes).map_err(|_| damaged(key))?;
+    }
+    Ok(message)
+}
+
+pub(super) fn pair_bytes(index: u64, term: u64) -> [u8; 16] {
+    (u128::from(index) << 64 | u128::from(term)).to_be_bytes()
+}
+
+pub(super) fn pair(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (index, term) = bytes.split_at_checked(8)?;
+    Some((u64::from_be_bytes(index.try_into().ok()?), u64::from_be_bytes(term.try_into().ok()?)))
+}

@@ -1,0 +1,208 @@
+use bytes::Bytes;
+use raft::{Error as RaftError, GetEntriesContext, Storage as _, StorageError, eraftpb::SnapshotMetadata};
+
+use super::*;
+
+fn entry(index: u64, term: u64) -> Entry {
+    Entry { index, term, data: format!("{index}@{term}").into(), ..Default::default() }
+}
+
+fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
+    HardState { term, vote, commit, ..Default::default() }
+}
+
+fn voters(ids: &[u64]) -> ConfState {
+    ConfState { voters: ids.to_vec(), ..Default::default() }
+}
+
+fn metadata(index: u64, term: u64, members: &[u64]) -> SnapshotMetadata {
+    let mut metadata = SnapshotMetadata { index, term, ..Default::default() };
+    metadata.set_conf_state(voters(members));
+    metadata
+}
+
+fn identity() -> Identity {
+    Identity { member: 1, cluster: 2, name: "a".into(), token: "t".into(), joined: Vec::new() }
+}
+
+fn membership() -> Membership {
+    Membership::parse(br#"{"members":[{"id":1,"peerURLs":["http://h:1"]}],"removed":[9]}"#).expect("valid")
+}
+
+/// A store of one member with entries 1 to `last` of term 1, entry 1 applied.
+fn store(directory: &Path, last: u64) -> Store {
+    let mut store = Store::open(directory, 2).expect("a new store");
+    store.bootstrap(&identity(), &[entry(1, 1)], &voters(&[1]), &membership()).expect("an empty disk");
+    store.save((2..=last).map(|index| entry(index, 1)).collect(), None, true).expect("an empty disk");
+    store
+}
+
+fn reopened(store: Store, directory: &Path) -> Store {
+    drop(store);
+    Store::open(directory, 2).expect("what was written can be read")
+}
+
+fn terms(store: &Store) -> Vec<(u64, u64)> {
+    let (first, last) = store.first_and_last_index();
+    let entries = store.entries(first, last + 1, None, GetEntriesContext::empty(false)).expect("they are there");
+    entries.iter().map(|entry| (entry.index, entry.term)).collect()
+}
+
+fn records(pairs: &'static [(&str, &str)]) -> impl FnMut() -> Result<Option<(Bytes, Bytes)>, StoreError> {
+    let mut left = pairs.iter();
+    move || Ok(left.next().map(|(key, value)| ((*key).into(), (*value).into())))
+}
+
+#[test]
+fn what_was_made_lasting_is_there_after_each_step() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = reopened(store(directory.path(), 3), directory.path());
+    assert_eq!(store.identity(), Some(&identity()));
+    assert_eq!(store.membership().expect("kept"), membership());
+    assert_eq!((terms(&store), store.applied()), (vec![(1, 1), (2, 1), (3, 1)], 1));
+
+    store.save(vec![entry(3, 2), entry(4, 2)], Some(hard_state(2, 1, 2)), true).expect("room");
+    store = reopened(store, directory.path());
+    assert_eq!(terms(&store), [(1, 1), (2, 1), (3, 2), (4, 2)]);
+    assert_eq!(store.initial_state().expect("kept").hard_state, hard_state(2, 1, 2));
+
+    let write = Write::Put("k".into(), "v".into());
+    store.apply(Effect { index: 2, writes: vec![write], ..Effect::default() }).expect("room");
+    store.sync().expect("room");
+    store = reopened(store, directory.path());
+    assert_eq!((store.applied(), store.reader().value(b"k").expect("readable")), (2, Some(b"v".to_vec())));
+
+    store.compact(2).expect("room");
+    store = reopened(store, directory.path());
+    assert_eq!((terms(&store), store.term(2)), (vec![(3, 2), (4, 2)], Ok(1)));
+    assert_eq!(store.term(1), Err(RaftError::Store(StorageError::Compacted)));
+}
+
+#[test]
+fn applied_index_and_data_are_lost_together_or_kept_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 5);
+    for index in 2..=5 {
+        let write = Write::Put("k".into(), index.to_string().into());
+        store.apply(Effect { index, writes: vec![write], ..Effect::default() }).expect("room");
+        // As a crash leaves it: the file, copied while nobody closed it.
+        let crashed = tempfile::tempdir().expect("a directory");
+        std::fs::copy(directory.path().join("node.redb"), crashed.path().join("node.redb")).expect("a copy");
+        let found = Store::open(crashed.path(), 2).expect("a crash leaves a store that opens");
+        let value = found.reader().value(b"k").expect("readable").map(|value| String::from_utf8(value).expect("text"));
+        let expected = (found.applied() > 1).then(|| found.applied().to_string());
+        assert_eq!(value, expected);
+        assert!(found.initial_state().expect("kept").hard_state.commit >= found.applied());
+    }
+}
+
+#[test]
+fn a_delete_says_whether_the_key_was_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 2);
+    let (put, delete) = (Write::Put("k".into(), "v".into()), Write::Delete("k".into()));
+    let writes = vec![delete.clone(), put, delete.clone(), delete];
+    let found = store.apply(Effect { index: 2, writes, ..Effect::default() }).expect("room");
+    assert_eq!(found, [false, false, true, false]);
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_everything() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 4);
+    let write = Write::Put("old".into(), "v".into());
+    store.apply(Effect { index: 2, writes: vec![write], ..Effect::default() }).expect("room");
+    let (entries, state) = (vec![entry(10, 4)], Some(hard_state(4, 2, 9)));
+    store.install(&metadata(9, 3, &[1, 2]), &membership(), records(&[("new", "v")]), entries, state).expect("room");
+    store = reopened(store, directory.path());
+    assert_eq!((store.applied(), store.first_and_last_index(), store.term(9)), (9, (10, 10), Ok(3)));
+    assert_eq!(store.reader().value(b"old").expect("readable"), None);
+    assert_eq!(store.reader().value(b"new").expect("readable"), Some(b"v".to_vec()));
+    let state = store.initial_state().expect("kept");
+    assert_eq!((state.hard_state, state.conf_state), (hard_state(4, 2, 9), voters(&[1, 2])));
+    assert_eq!(terms(&store), [(10, 4)]);
+}
+
+#[test]
+fn a_snapshot_that_tears_changes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 4);
+    let mut left = 3;
+    let records = || {
+        left -= 1;
+        if left == 0 { Err(damaged("torn")) } else { Ok(Some((vec![left].into(), Bytes::new()))) }
+    };
+    let torn = store.install(&metadata(9, 3, &[2]), &Membership::default(), records, Vec::new(), None);
+    assert!(matches!(torn, Err(StoreError::Damaged(_))), "{torn:?}");
+    for store in [&store, &reopened_copy(directory.path())] {
+        assert_eq!((terms(store).len(), store.applied()), (4, 1));
+        assert_eq!(store.reader().value(&[2]).expect("readable"), None);
+        assert_eq!(store.membership().expect("kept"), membership());
+    }
+}
+
+fn reopened_copy(directory: &Path) -> Store {
+    let copy = tempfile::tempdir().expect("a directory");
+    std::fs::copy(directory.join("node.redb"), copy.path().join("node.redb")).expect("a copy");
+    Store::open(copy.path(), 2).expect("a crash leaves a store that opens")
+}
+
+#[test]
+fn a_snapshot_shows_the_moment_it_was_asked_for_and_their_number_is_bounded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 3);
+    let put = |value: &'static str| vec![Write::Put("k".into(), value.into())];
+    store.apply(Effect { index: 2, writes: put("then"), ..Effect::default() }).expect("room");
+    let metadata = store.snapshot(0, 7).expect("available").take_metadata();
+    assert_eq!((metadata.index, metadata.term, metadata.get_conf_state()), (2, 1, &voters(&[1])));
+    store.apply(Effect { index: 3, writes: put("now"), ..Effect::default() }).expect("room");
+    let outgoing = store.take_outgoing(7, 2).expect("raft was given it");
+    let data = outgoing.read.open_table(DATA).expect("a table");
+    assert_eq!(data.get(b"k".as_slice()).expect("readable").expect("there").value(), b"then");
+    store.snapshot(0, 8).expect("the second of two");
+    let third = store.snapshot(0, 9).expect_err("two are on their way");
+    assert_eq!(third, RaftError::Store(StorageError::SnapshotTemporarilyUnavailable));
+    drop((data, outgoing));
+    store.snapshot(0, 9).expect("one has ended");
+}
+
+#[test]
+fn entries_come_by_size_from_disk_and_memory_alike() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 1);
+    let big = |index| Entry { index, term: 1, data: vec![b'x'; 3 << 20].into(), ..Default::default() };
+    store.save((2..=10).map(big).collect(), None, true).expect("room");
+    assert!(store.log.tail_from() > 2, "the oldest are on disk only");
+    let indexes = |low, high, size| {
+        let entries = store.entries(low, high, size, GetEntriesContext::empty(false)).expect("there");
+        entries.iter().map(|entry| entry.index).collect::<Vec<_>>()
+    };
+    assert_eq!(indexes(1, 11, None), (1..=10).collect::<Vec<_>>());
+    assert_eq!(indexes(2, 11, Some(7 << 20)), [2, 3]);
+    assert_eq!(indexes(8, 11, Some(0)), [8]);
+}
+
+#[test]
+fn a_directory_in_use_is_said_to_be() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let _held = store(directory.path(), 1);
+    assert!(matches!(Store::open(directory.path(), 2), Err(StoreError::Locked)));
+}
+
+#[test]
+fn a_log_with_a_hole_is_not_taken() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = store(directory.path(), 4);
+    let hole = |write: &WriteTransaction| Ok(write.open_table(LOG)?.remove(3).map(drop)?);
+    store.write(Durability::Immediate, hole).expect("room");
+    drop(store);
+    assert!(matches!(Store::open(directory.path(), 2), Err(StoreError::Damaged(_))));
+}
+
+#[test]
+fn each_start_has_its_number() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = store(directory.path(), 1);
+    assert_eq!((store.boot().expect("room"), store.boot().expect("room")), (1, 2));
+    assert_eq!(reopened(store, directory.path()).boot().expect("room"), 3);
+}
