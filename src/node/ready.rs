@@ -8,7 +8,8 @@
 //! 4. what is committed is applied, with the applied index and the membership in the transaction of the data;
 //! 5. whoever proposed it, or waits to read it, is answered.
 //!
-//! All messages and proposals that came during one turn share the next, and its sync.
+//! All messages and proposals that came during one turn share the next, and its sync. `intake` checks what peers send,
+//! `proposing` what is proposed.
 
 use std::{
     sync::Arc,
@@ -19,11 +20,10 @@ use raft::{RawNode, ReadOnlyOption, StateRole};
 
 use super::{
     convert::{self, ConvertError},
-    guard::{self, Refusal},
     members::{ConfRefusal, Membership, PeerChange},
-    proposals::{Key, Outcome, Payload, Proposal, Proposals, ProposeError},
+    proposals::{Outcome, Proposal, Proposals, ProposeError},
     reads::{Reads, Waiter},
-    request::{Command, Request, RequestIds},
+    request::RequestIds,
     snapshot::{self, Received},
     state::{Applied, Done},
     status::{RaftStatus, Role, Shared},
@@ -35,18 +35,18 @@ use crate::{
         raft::{RejectionKind, SnapshotStatus},
         snapshot::SnapshotBody,
     },
-    wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType},
+    wire::raftpb::{Entry, Message, MessageType},
 };
 
+mod intake;
 mod logger;
+mod proposing;
 
 /// Entries that stay in the log when it is cut, for followers that are a little behind (etcd's
 /// `DefaultSnapshotCatchUpEntries`).
 const CATCH_UP_ENTRIES: u64 = 5000;
 /// Bytes of entries in one append, and in one proposal of ours.
 const APPEND_BYTES: u64 = 1 << 20;
-/// Entries in one proposal of ours.
-const PROPOSAL_ENTRIES: usize = 256;
 /// Bytes that are proposed and not committed yet; what exceeds them is refused, certainly not proposed.
 const UNCOMMITTED_BYTES: u64 = 64 << 20;
 /// Bytes of committed entries that are applied in one transaction.
@@ -172,95 +172,6 @@ impl Core {
         };
         core.publish();
         Ok(core)
-    }
-
-    /// Gives raft a message that came from `peer`, if it is one that raft can take.
-    pub(super) fn step(&mut self, peer: MemberId, message: Message) -> Result<(), NotTaken> {
-        let kind = message.r#type;
-        if kind == MessageType::MsgSnap as i32 {
-            return Err(NotTaken::refused(&"a snapshot comes with its body"));
-        }
-        self.check(peer, &message)?;
-        if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
-            self.leader_commit = message.commit;
-        }
-        let message = if kind == MessageType::MsgProp as i32 { self.admit(message)? } else { message };
-        let message = convert::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
-        self.raw.step(message).map_err(|error| match error {
-            raft::Error::StepPeerNotFound => NotTaken::refused(&"it answers, and is no member"),
-            raft::Error::ProposalDropped => NotTaken::failed(&"the proposal was dropped: no leader, or it is busy"),
-            other => NotTaken::failed(&other),
-        })
-    }
-
-    /// Gives raft a snapshot whose body was received and found whole.
-    pub(super) fn step_snapshot(&mut self, peer: MemberId, message: Message, body: Received) -> Result<(), NotTaken> {
-        self.check(peer, &message)?;
-        let message = convert::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
-        self.received.push(body);
-        self.raw.step(message).map_err(|error| NotTaken::failed(&error))
-    }
-
-    fn check(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
-        if self.halted {
-            return Err(NotTaken::refused(&"this member takes no part any more"));
-        }
-        let refusal = match guard::check(&self.raw.raft, peer, message, self.settings.max_request_bytes) {
-            Ok(()) => return Ok(()),
-            Err(refusal) => refusal,
-        };
-        if let Refusal::LostData { .. } = refusal {
-            self.halt(&refusal.to_string());
-        }
-        Err(NotTaken::refused(&refusal))
-    }
-
-    /// Whether raft must write before it is given this message: a leader is elected only with all its log on the
-    /// disk, or raft-rs panics (`become_leader`).
-    pub(super) fn must_turn_before(&self, kind: i32) -> bool {
-        let elects = kind == MessageType::MsgTimeoutNow as i32
-            || kind == MessageType::MsgVoteResp as i32
-            || kind == MessageType::MsgPreVoteResp as i32;
-        let log = &self.raw.raft.raft_log;
-        elects && (!log.unstable_entries().is_empty() || log.unstable_snapshot().is_some())
-    }
-
-    /// A proposal from the network: raft takes it when we lead, or passes it on. What the leader does not take of the
-    /// membership becomes an entry that says so.
-    fn admit(&self, mut message: Message) -> Result<Message, NotTaken> {
-        if self.raw.raft.state == StateRole::Leader {
-            for entry in &mut message.entries {
-                if entry.r#type == EntryType::EntryConfChange as i32 {
-                    *entry = self.admitted(std::mem::take(entry))?;
-                }
-            }
-        }
-        Ok(message)
-    }
-
-    fn admitted(&self, entry: Entry) -> Result<Entry, NotTaken> {
-        let change: ConfChange =
-            prost::Message::decode(entry.data.as_ref()).map_err(|error| NotTaken::refused(&error))?;
-        let Err(why) = self.check_conf_change(&change) else { return Ok(entry) };
-        let command = Command::Refusal { conf_change: change.id, why };
-        Ok(Entry { data: Request { id: self.ids.next(), command }.encode(), ..Entry::default() })
-    }
-
-    /// Whether the leader takes a change of the membership now.
-    fn check_conf_change(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
-        if self.raw.raft.has_pending_conf() {
-            return Err(ConfRefusal::Pending);
-        }
-        self.membership.check(change)?;
-        let promotes = change.r#type == ConfChangeType::ConfChangeAddNode as i32
-            && self.membership.get(MemberId(change.node_id)).is_some();
-        // etcd's `isLearnerReady`.
-        let last = self.raw.raft.raft_log.last_index();
-        let matched = self.raw.raft.prs().get(change.node_id).map_or(0, |progress| progress.matched);
-        if promotes && matched.saturating_mul(10) < last.saturating_mul(9) {
-            return Err(ConfRefusal::NotReady);
-        }
-        Ok(())
     }
 
     pub(super) fn propose(&mut self, now: Instant, proposal: Proposal) {
@@ -468,72 +379,6 @@ impl Core {
         }
         self.proposals.applied_term(term);
         Ok(if applied.removed { Flow::Removed } else { Flow::Continue })
-    }
-
-    /// Gives raft what was held, if there is a leader to take it.
-    fn submit(&mut self, now: Instant) {
-        let raft = &self.raw.raft;
-        if raft.leader_id == 0 || raft.lead_transferee.is_some() {
-            return;
-        }
-        // A new leader drops reads until it has committed an entry of its own.
-        let answered = raft.state != StateRole::Leader || raft.commit_to_current_term();
-        if let Some(context) = answered.then(|| self.reads.next_round(now)).flatten() {
-            self.raw.read_index(context);
-        }
-        self.submit_proposals();
-    }
-
-    fn submit_proposals(&mut self) {
-        let mut batch: Vec<(Entry, Key, _)> = Vec::new();
-        let mut bytes = 0;
-        while let Some(proposal) = self.proposals.next() {
-            let (key, size) = (proposal.payload.key(), proposal.payload.size());
-            match proposal.payload {
-                Payload::Request(_, data) => {
-                    bytes += size;
-                    batch.push((Entry { data, ..Entry::default() }, key, proposal.reply));
-                }
-                Payload::ConfChange(change) => {
-                    // What was asked before goes before; and one at a time, so that raft sees each pending.
-                    self.propose_batch(std::mem::take(&mut batch));
-                    bytes = 0;
-                    let refused = self.is_leader().then(|| self.check_conf_change(&change)).and_then(Result::err);
-                    if let Some(why) = refused {
-                        let _ = proposal.reply.send(Ok(Outcome::Refused(why)));
-                        continue;
-                    }
-                    let data = prost::Message::encode_to_vec(&change).into();
-                    let entry = Entry { r#type: EntryType::EntryConfChange as i32, data, ..Entry::default() };
-                    self.propose_batch(vec![(entry, key, proposal.reply)]);
-                }
-            }
-            if bytes as u64 >= APPEND_BYTES || batch.len() >= PROPOSAL_ENTRIES {
-                self.propose_batch(std::mem::take(&mut batch));
-                bytes = 0;
-            }
-        }
-        self.propose_batch(batch);
-    }
-
-    fn propose_batch(&mut self, batch: Vec<(Entry, Key, tokio::sync::oneshot::Sender<super::proposals::Answer>)>) {
-        if batch.is_empty() {
-            return;
-        }
-        let (mut entries, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for (entry, key, reply) in batch {
-            entries.push(entry);
-            replies.push((key, reply));
-        }
-        let stepped = convert::proposal(self.settings.member.0, entries).map(|message| self.raw.step(message));
-        let taken = matches!(stepped, Ok(Ok(())));
-        for (key, reply) in replies {
-            if taken {
-                self.proposals.proposed(self.raw.raft.term, key, reply);
-            } else {
-                self.proposals.fail(reply, ProposeError::Busy);
-            }
-        }
     }
 
     fn follow_leader(&mut self) {

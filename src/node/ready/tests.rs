@@ -14,9 +14,15 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    node::{members::MemberRecord, proposals::Answer, request::RequestId, storage::Identity},
+    node::{
+        guard,
+        members::MemberRecord,
+        proposals::{Answer, Payload},
+        request::{Command, Request, RequestId},
+        storage::Identity,
+    },
     telemetry::Events,
-    wire::raftpb::{ConfState, Snapshot, SnapshotMetadata},
+    wire::raftpb::{ConfChange, ConfChangeType, ConfState, Snapshot, SnapshotMetadata},
 };
 
 const CLUSTER: ClusterId = ClusterId(0xc);

@@ -1,0 +1,70 @@
+//! What of peers' messages raft is given.
+
+use super::{Core, NotTaken};
+use crate::{
+    id::MemberId,
+    node::{
+        convert,
+        guard::{self, Refusal},
+        snapshot::Received,
+    },
+    wire::raftpb::{Message, MessageType},
+};
+
+impl Core {
+    /// Gives raft a message that came from `peer`, if it is one that raft can take.
+    pub(in crate::node) fn step(&mut self, peer: MemberId, message: Message) -> Result<(), NotTaken> {
+        let kind = message.r#type;
+        if kind == MessageType::MsgSnap as i32 {
+            return Err(NotTaken::refused(&"a snapshot comes with its body"));
+        }
+        self.check(peer, &message)?;
+        if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
+            self.leader_commit = message.commit;
+        }
+        let message = if kind == MessageType::MsgProp as i32 { self.admit(message)? } else { message };
+        let message = convert::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
+        self.raw.step(message).map_err(|error| match error {
+            raft::Error::StepPeerNotFound => NotTaken::refused(&"it answers, and is no member"),
+            raft::Error::ProposalDropped => NotTaken::failed(&"the proposal was dropped: no leader, or it is busy"),
+            other => NotTaken::failed(&other),
+        })
+    }
+
+    /// Gives raft a snapshot whose body was received and found whole.
+    pub(in crate::node) fn step_snapshot(
+        &mut self,
+        peer: MemberId,
+        message: Message,
+        body: Received,
+    ) -> Result<(), NotTaken> {
+        self.check(peer, &message)?;
+        let message = convert::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
+        self.received.push(body);
+        self.raw.step(message).map_err(|error| NotTaken::failed(&error))
+    }
+
+    fn check(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
+        if self.halted {
+            return Err(NotTaken::refused(&"this member takes no part any more"));
+        }
+        let refusal = match guard::check(&self.raw.raft, peer, message, self.settings.max_request_bytes) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        if let Refusal::LostData { .. } = refusal {
+            self.halt(&refusal.to_string());
+        }
+        Err(NotTaken::refused(&refusal))
+    }
+
+    /// Whether raft must write before it is given this message: a leader is elected only with all its log on the
+    /// disk, or raft-rs panics (`become_leader`).
+    pub(in crate::node) fn must_turn_before(&self, kind: i32) -> bool {
+        let elects = kind == MessageType::MsgTimeoutNow as i32
+            || kind == MessageType::MsgVoteResp as i32
+            || kind == MessageType::MsgPreVoteResp as i32;
+        let log = &self.raw.raft.raft_log;
+        elects && (!log.unstable_entries().is_empty() || log.unstable_snapshot().is_some())
+    }
+}
