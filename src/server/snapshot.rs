@@ -22,7 +22,7 @@ use crate::{
         body::{BodyReader, ReadError, Sender, Share},
         guard::{self, Asker, Refusal},
     },
-    transport::SnapshotError,
+    transport::snapshot::receiver::SnapshotError,
     wire::{
         FrameError, FrameLimits,
         headers::X_RAFTHTTP_LENGTH,

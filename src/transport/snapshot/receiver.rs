@@ -7,9 +7,20 @@ use tokio::time::Instant;
 use crate::{
     ledger::Direction,
     telemetry::{self, EventSpan, Events, Origin, TraceId},
-    transport::{SnapshotError, peer::Peer},
+    transport::peer::Peer,
     wire::raftpb::Message,
 };
+
+/// Why a snapshot was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    /// Its body could not be read or saved.
+    #[error("{0}")]
+    Save(String),
+    /// The application did not take it.
+    #[error("{0}")]
+    Process(String),
+}
 
 /// A snapshot that arrives. Counts as failed when it is dropped before its end: the connection broke.
 pub(crate) struct Receiving {

@@ -1,0 +1,203 @@
+//! Builds a transport: what it is made of, and the tasks that belong to no peer.
+
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Inner, Transport, TransportError, inbox::Inbox, limits::Limits, peer::Shared, prober::ProbeConfig, raft::Raft,
+    refusals::Untold, roster, snapshot::store::SnapshotStore, summary,
+};
+use crate::{
+    dial::{client::Client, identity::Identity, urls::PeerUrl},
+    id::{ClusterId, MemberId},
+    telemetry::{Events, Sampler},
+    tls::Tls,
+    wire::version::{DEFAULT_SERVER, Version},
+};
+
+/// Builds a [`Transport`].
+pub struct Builder {
+    identity: Identity,
+    raft: Arc<dyn Raft>,
+    tls: Option<Tls>,
+    snapshots: Option<SnapshotStore>,
+    registry: Option<prometheus::Registry>,
+    etcd_metrics: bool,
+    limits: Limits,
+    probe: ProbeConfig,
+    dial_timeout: Duration,
+    trace_ratio: f64,
+    trace_heartbeats: bool,
+    events: Events,
+}
+
+impl Transport {
+    /// A transport for `member` of `cluster` that serves `raft`.
+    pub fn builder(member: MemberId, cluster: ClusterId, raft: Arc<dyn Raft>) -> Builder {
+        Builder {
+            identity: Identity { member, cluster, urls: Vec::new(), server_version: DEFAULT_SERVER },
+            raft,
+            tls: None,
+            snapshots: None,
+            registry: None,
+            etcd_metrics: true,
+            limits: Limits::default(),
+            probe: ProbeConfig::default(),
+            dial_timeout: Duration::from_secs(1),
+            trace_ratio: 0.0,
+            trace_heartbeats: false,
+            events: Events::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// Own peer URLs, told to peers in `X-PeerURLs`. Default: none.
+    #[must_use]
+    pub fn urls(mut self, urls: Vec<PeerUrl>) -> Self {
+        self.identity.urls = urls;
+        self
+    }
+
+    /// The etcd version that this member speaks as. Default: 3.6.0.
+    #[must_use]
+    pub fn server_version(mut self, version: Version) -> Self {
+        self.identity.server_version = version;
+        self
+    }
+
+    /// Certificates for `https` peers. Default: none, and such peers cannot be dialled.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Where received snapshots are saved. Default: none, and `POST /raft/snapshot` answers 500.
+    #[must_use]
+    pub fn snapshots(mut self, store: SnapshotStore) -> Self {
+        self.snapshots = Some(store);
+        self
+    }
+
+    /// The registry that shows the metrics. Default: none, and only [`Transport::status`] does.
+    #[must_use]
+    pub fn registry(mut self, registry: &prometheus::Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Whether etcd's own names are exported too. Default: true.
+    #[must_use]
+    pub fn etcd_metrics(mut self, on: bool) -> Self {
+        self.etcd_metrics = on;
+        self
+    }
+
+    /// Bounds of queues and frames. Default: [`Limits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How often peers are probed, and how long a probe may take. Default: 1 s and 700 ms. An interval of zero: never.
+    #[must_use]
+    pub fn probe(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.probe = ProbeConfig { interval, timeout };
+        self
+    }
+
+    /// How long a connection attempt may take. Default: 1 s.
+    #[must_use]
+    pub fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.dial_timeout = timeout;
+        self
+    }
+
+    /// The share of messages that are traced, 0 to 1. Default: 0, which costs nothing.
+    #[must_use]
+    pub fn trace_ratio(mut self, ratio: f64) -> Self {
+        self.trace_ratio = ratio;
+        self
+    }
+
+    /// Whether heartbeats are traced like other messages. Default: false.
+    #[must_use]
+    pub fn trace_heartbeats(mut self, traced: bool) -> Self {
+        self.trace_heartbeats = traced;
+        self
+    }
+
+    /// The list that what happens is written to, where something else writes to it as well. Default: one of its own.
+    #[must_use]
+    pub fn events(mut self, events: &Events) -> Self {
+        self.events = events.clone();
+        self
+    }
+
+    /// Builds the transport, which runs on the tokio runtime that this is called in.
+    ///
+    /// # Errors
+    /// When the registry already has metrics of these names.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn build(self) -> Result<Transport, TransportError> {
+        let tasks = TaskTracker::new();
+        let identity = Arc::new(self.identity);
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            client: Client::new(identity.clone(), self.tls.clone(), self.dial_timeout),
+            sampler: Sampler::new(self.trace_ratio, identity.cluster).heartbeats(self.trace_heartbeats),
+            identity,
+            raft: self.raft,
+            probe: self.probe,
+            tasks,
+            runtime: tokio::runtime::Handle::current(),
+            removed: AtomicBool::new(false),
+            events: self.events,
+            limits: self.limits,
+        });
+        if let Some(tls) = &self.tls {
+            tls.tell(&shared.events);
+        }
+        shared.events.speak_as(shared.identity.member);
+        let inner = Arc::new(Inner {
+            peers: ArcSwap::default(),
+            changes: Mutex::default(),
+            strangers: Inbox::new(),
+            refusals: Untold::default(),
+            unroutable: Mutex::default(),
+            snapshots: self.snapshots,
+            receiving: Semaphore::new(shared.limits.snapshots),
+            receiving_others: Semaphore::new(1),
+            tls: self.tls,
+            started: SystemTime::now(),
+            _ends: stop.clone().drop_guard(),
+            stop,
+            shared,
+        });
+        if let Some(registry) = self.registry {
+            let source = Arc::downgrade(&inner);
+            let source = move || source.upgrade().map(|inner| Transport { inner }.status());
+            registry.register(Box::new(crate::metrics::Collector::new(
+                source,
+                crate::metrics::Options { etcd: self.etcd_metrics },
+            )))?;
+        }
+        let aging = roster::age_remotes(Arc::downgrade(&inner), inner.stop.clone());
+        inner.shared.tasks.spawn(aging);
+        let (summing_up, stop) = (summary::sum_up(Arc::downgrade(&inner)), inner.stop.clone());
+        inner.shared.tasks.spawn(async move {
+            stop.run_until_cancelled(summing_up).await;
+        });
+        Ok(Transport { inner })
+    }
+}
