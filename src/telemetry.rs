@@ -1,7 +1,7 @@
 //! What is traced, and how both ends of a message meet in one trace with no byte added to the wire.
 //!
-//! The library makes `tracing` spans and nothing else; the feature `otlp` exports them (`telemetry/otlp.rs`, the one
-//! file that names OpenTelemetry). Whether a message is traced is decided from its own fields ([`Sampler`]) before a
+//! The library makes `tracing` spans and nothing else; the feature `otlp` exports them (`telemetry/otlp`, the one
+//! module that names OpenTelemetry). Whether a message is traced is decided from its own fields ([`Sampler`]) before a
 //! span is made, alike on both ends. Spans carry the IDs that they must have as fields; the exporter takes them from
 //! there.
 

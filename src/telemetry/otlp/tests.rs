@@ -2,14 +2,22 @@ use std::{
     future::pending,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Mutex,
+    time::SystemTime,
 };
 
 use fake_opentelemetry_collector::FakeCollectorServer;
-use opentelemetry::trace::{SpanKind, Status};
-use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry::{
+    Value,
+    trace::{SpanId, SpanKind, Status, TraceId},
+};
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::{
+    error::{OTelSdkError, OTelSdkResult},
+    trace::SpanData,
+};
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::*;
+use super::{placed::elsewhere, *};
 use crate::{
     id::{ClusterId, MemberId},
     ledger::{AttemptResult, Channel, Direction, LossReason, ProbeResult},
