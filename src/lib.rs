@@ -38,15 +38,26 @@
 //! [`wire`] bytes to messages, without I/O · [`id`] who is who · `ledger` what is counted · `dial` connections to peers ·
 //! `transport` peers and their tasks · [`server`] what a member answers · `watch` members seen from outside · [`tls`]
 //! certificates · [`metrics`] the names of what is counted · [`telemetry`] what is traced · [`admin`] where it is shown ·
-//! `node` a replicated key-value store on raft-rs, over all of this.
+//! `raft_rs` etcd's messages and raft-rs's · `node` a replicated key-value store on raft-rs, over all of this.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `raft-rs` | yes | `raft_rs`: the conversions between etcd's messages and raft-rs's |
+//! | `node` | yes | `node`: a member of a replicated key-value store, with its store on disk; takes `raft-rs` in |
+//! | `otlp` | yes | the exporter of traces by OTLP |
+//! | `cli` | yes | the binary; takes `node` and `otlp` in |
 
 pub mod admin;
 mod dial;
 pub mod id;
 mod ledger;
 pub mod metrics;
-#[cfg(feature = "raft-rs")]
+#[cfg(feature = "node")]
 pub mod node;
+#[cfg(feature = "raft-rs")]
+pub mod raft_rs;
 pub mod server;
 pub mod telemetry;
 pub mod tls;

@@ -4,7 +4,6 @@ use prost::Message as _;
 
 use super::{
     config::{Config, DEFAULT_TOKEN, InitialClusterState},
-    convert,
     error::Error,
     join::{self, Found, Joined, Undecided},
     listeners::Bound,
@@ -14,6 +13,7 @@ use super::{
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
+    raft_rs,
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
 };
 
@@ -71,9 +71,9 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
             (Identity { member: member.0, cluster: cluster.0, name, token, joined: members }, Birth::elsewhere(cluster))
         }
     };
-    let entries = birth.entries.into_iter().map(convert::entry_from_raftpb).collect::<Result<Vec<_>, _>>();
+    let entries = birth.entries.into_iter().map(raft_rs::entry_from_raftpb).collect::<Result<Vec<_>, _>>();
     let entries = entries.map_err(|error| Error::Raft(error.to_string()))?;
-    let state = convert::conf_state_from_raftpb(birth.conf_state);
+    let state = raft_rs::conf_state_from_raftpb(birth.conf_state);
     store.bootstrap(&identity, &entries, &state, &birth.membership).map_err(Error::store(&config.data_dir))?;
     Ok(identity)
 }

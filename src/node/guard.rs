@@ -1,7 +1,7 @@
 //! What comes from the network is checked before raft-rs sees it, since raft-rs panics on what it does not expect.
 //!
 //! Each check names what raft-rs 0.7 would do without it. The types of entries and the payloads of ConfChanges are
-//! checked where they are translated (`convert`), the body of a snapshot where it is read (`snapshot`).
+//! checked where they are translated (`raft_rs`), the body of a snapshot where it is read (`snapshot`).
 
 use raft::{Raft, StateRole, Storage};
 
@@ -244,10 +244,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        node::{
-            convert,
-            request::{Command, RequestId},
-        },
+        node::request::{Command, RequestId},
+        raft_rs,
         wire::raftpb::{ConfState, Entry, SnapshotMetadata},
     };
 
@@ -255,7 +253,7 @@ mod tests {
     fn follower() -> RawNode<MemStorage> {
         let storage = MemStorage::new_with_conf_state((vec![1, 2, 3], vec![]));
         let entries = [1, 1, 2, 3, 3].into_iter().zip(1..).map(|(term, index)| {
-            convert::entry_from_raftpb(Entry { term, index, ..Entry::default() }).expect("a normal entry")
+            raft_rs::entry_from_raftpb(Entry { term, index, ..Entry::default() }).expect("a normal entry")
         });
         storage.wl().append(&entries.collect::<Vec<_>>()).expect("they follow each other");
         storage.wl().mut_hard_state().term = 3;
@@ -423,7 +421,7 @@ mod tests {
         }
         for number in 0..MAX_PENDING_READS {
             let entry = Entry { data: Bytes::from(number.to_string()), ..Entry::default() };
-            let request = convert::message_from_raftpb(read(vec![entry])).expect("it was checked");
+            let request = raft_rs::message_from_raftpb(read(vec![entry])).expect("it was checked");
             raw.raft.read_only.add_request(1, request, 1);
         }
         assert_eq!(asked(&raw, &read(vec![data("one more")])), Err(Refusal::Reads));

@@ -19,7 +19,6 @@ use std::{
 use raft::{RawNode, ReadOnlyOption, StateRole};
 
 use super::{
-    convert::{self, ConvertError},
     members::{ConfRefusal, Membership, PeerChange},
     proposals::{Outcome, Proposal, Proposals, ProposeError},
     reads::{Reads, Waiter},
@@ -31,6 +30,7 @@ use super::{
 };
 use crate::{
     id::{ClusterId, MemberId},
+    raft_rs::{self, ConvertError},
     transport::{
         raft::{RejectionKind, SnapshotStatus},
         snapshot::SnapshotBody,
@@ -276,17 +276,17 @@ impl Core {
 
     fn handle_ready(&mut self) -> Result<Flow, CoreError> {
         let mut ready = self.raw.ready();
-        self.send(convert::messages_to_raftpb(ready.take_messages())?);
+        self.send(raft_rs::messages_to_raftpb(ready.take_messages())?);
         self.save(&mut ready)?;
-        self.send(convert::messages_to_raftpb(ready.take_persisted_messages())?);
+        self.send(raft_rs::messages_to_raftpb(ready.take_persisted_messages())?);
         for state in ready.take_read_states() {
             self.reads.confirmed(&state.request_ctx, state.index);
         }
         let mut committed = ready.take_committed_entries();
         let mut light = self.raw.advance_append(ready);
-        self.send(convert::messages_to_raftpb(light.take_messages())?);
+        self.send(raft_rs::messages_to_raftpb(light.take_messages())?);
         committed.append(&mut light.take_committed_entries());
-        let entries: Vec<Entry> = committed.into_iter().map(convert::entry_to_raftpb).collect::<Result<_, _>>()?;
+        let entries: Vec<Entry> = committed.into_iter().map(raft_rs::entry_to_raftpb).collect::<Result<_, _>>()?;
         let flow = self.apply(entries)?;
         if flow == Flow::Continue {
             let applied = self.raw.store().applied();
@@ -352,7 +352,7 @@ impl Core {
             term = entry.term;
             let raw = &mut self.raw;
             applied.add(entry, self.settings.member, &mut self.membership, |change| {
-                let Some(change) = convert::conf_change_to_apply(change) else { return Ok(()) };
+                let Some(change) = raft_rs::conf_change_to_apply(change) else { return Ok(()) };
                 conf_state = Some(raw.apply_conf_change(&change).map_err(|_| ConfRefusal::Raft)?);
                 Ok(())
             });

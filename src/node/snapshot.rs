@@ -336,9 +336,9 @@ mod tests {
         let membership = Membership::parse(json).expect("valid");
         let mut store = Store::open(directory, 2).expect("a new store");
         let entry = |index| {
-            crate::node::convert::entry_from_raftpb(crate::wire::raftpb::Entry { term: 3, index, ..Default::default() })
+            crate::raft_rs::entry_from_raftpb(crate::wire::raftpb::Entry { term: 3, index, ..Default::default() })
         };
-        let state = crate::node::convert::conf_state_from_raftpb(conf_state());
+        let state = crate::raft_rs::conf_state_from_raftpb(conf_state());
         store.bootstrap(&identity, &[entry(1).expect("a normal entry")], &state, &membership).expect("room");
         store.save(vec![entry(2).expect("a normal entry")], None, true).expect("room");
         let put = |n: usize| Write::Put(format!("key {n:06}").into(), n.to_string().repeat(40).into());
@@ -381,7 +381,7 @@ mod tests {
         let received = check(directory.path(), &body, &message(2, 3, conf_state())).expect("whole");
         assert!(received.membership.is_removed(crate::id::MemberId(9)));
         let mut to = Store::open(&directory.path().join("to"), 2).expect("a new store");
-        let snapshot = crate::node::convert::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
+        let snapshot = crate::raft_rs::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
         let records = received.records().expect("open");
         to.install(&snapshot, &received.membership, records, Vec::new(), None).expect("whole");
         assert_eq!(to.reader().value(b"key 009999").expect("readable"), Some(b"9999".repeat(40)));
@@ -407,7 +407,7 @@ mod tests {
         assert_eq!(sent(&Store::open(&directory.path().join("from"), 2).expect("it opens again")).await, body);
         let received = check(directory.path(), &body, &message(2, 3, conf_state())).expect("whole");
         let mut to = store(&directory.path().join("to"), 7);
-        let snapshot = crate::node::convert::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
+        let snapshot = crate::raft_rs::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
         to.install(&snapshot, &received.membership, received.records().expect("open"), Vec::new(), None)
             .expect("whole");
         assert_eq!(sent(&to).await, body);

@@ -202,15 +202,17 @@ impl Events {
             Some(error) => reloaded.reason("failed").detail(error),
         });
     }
+}
 
+/// Its raft.
+#[cfg(feature = "node")]
+impl Events {
     /// Who leads now; none while nobody does.
-    #[cfg(feature = "cli")]
     pub(crate) fn leader_changed(&self, leader: Option<MemberId>, term: u64) {
         let changed = Event { peer: leader, ..Event::new(EventKind::LeaderChanged) };
         self.record(changed.detail(format!("term {term}")));
     }
 
-    #[cfg(feature = "cli")]
     pub(crate) fn role_changed(&self, role: &'static str, term: u64) {
         self.record(Event::new(EventKind::RoleChanged).reason(role).detail(format!("term {term}")));
     }

@@ -4,10 +4,10 @@ use super::{Core, NotTaken};
 use crate::{
     id::MemberId,
     node::{
-        convert,
         guard::{self, Refusal},
         snapshot::Received,
     },
+    raft_rs,
     wire::raftpb::{Message, MessageType},
 };
 
@@ -23,7 +23,7 @@ impl Core {
             self.leader_commit = message.commit;
         }
         let message = if kind == MessageType::MsgProp as i32 { self.admit(message)? } else { message };
-        let message = convert::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
+        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
         self.raw.step(message).map_err(|error| match error {
             raft::Error::StepPeerNotFound => NotTaken::refused(&"it answers, and is no member"),
             raft::Error::ProposalDropped => NotTaken::failed(&"the proposal was dropped: no leader, or it is busy"),
@@ -39,7 +39,7 @@ impl Core {
         body: Received,
     ) -> Result<(), NotTaken> {
         self.check(peer, &message)?;
-        let message = convert::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
+        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
         self.received.push(body);
         self.raw.step(message).map_err(|error| NotTaken::failed(&error))
     }

@@ -9,12 +9,12 @@ use super::{APPEND_BYTES, Core, NotTaken};
 use crate::{
     id::MemberId,
     node::{
-        convert,
         members::ConfRefusal,
         proposals::{Answer, Key, Outcome, Payload, ProposeError},
         request::{Command, Request},
     },
-    wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message},
+    raft_rs,
+    wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType},
 };
 
 /// Entries in one proposal of ours.
@@ -121,7 +121,9 @@ impl Core {
             entries.push(entry);
             replies.push((key, reply));
         }
-        let stepped = convert::proposal(self.settings.member.0, entries).map(|message| self.raw.step(message));
+        let (kind, from) = (MessageType::MsgProp as i32, self.settings.member.0);
+        let message = Message { r#type: kind, from, entries, ..Message::default() };
+        let stepped = raft_rs::message_from_raftpb(message).map(|message| self.raw.step(message));
         let taken = matches!(stepped, Ok(Ok(())));
         for (key, reply) in replies {
             if taken {

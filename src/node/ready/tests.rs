@@ -95,9 +95,9 @@ impl Cluster {
             let change = conf_change(0, ConfChangeType::ConfChangeAddNode, &record(member));
             membership.apply(&change).expect("a new member");
             let entry = Entry { r#type: 1, term: 1, index: member, data: change.encode_to_vec().into() };
-            entries.push(convert::entry_from_raftpb(entry).expect("a good entry"));
+            entries.push(raft_rs::entry_from_raftpb(entry).expect("a good entry"));
         }
-        let state = convert::conf_state_from_raftpb(ConfState { voters: (1..=size).collect(), ..Default::default() });
+        let state = raft_rs::conf_state_from_raftpb(ConfState { voters: (1..=size).collect(), ..Default::default() });
         let (cluster, joined) = (CLUSTER.0, Vec::new());
         let identity = Identity { member: id, cluster, name: id.to_string(), token: "t".into(), joined };
         store.bootstrap(&identity, &entries, &state, &membership).expect("room");
@@ -418,7 +418,7 @@ fn a_learner_joins_is_promoted_votes_and_is_removed() {
     assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
     let mut store = Store::open(&cluster.path(4), 2).expect("a new store");
     let identity = Identity { member: 4, cluster: CLUSTER.0, name: "4".into(), token: "t".into(), joined: Vec::new() };
-    let nothing = convert::conf_state_from_raftpb(ConfState::default());
+    let nothing = raft_rs::conf_state_from_raftpb(ConfState::default());
     store.bootstrap(&identity, &[], &nothing, &Membership::default()).expect("room");
     drop(store);
     cluster.start(4);

@@ -255,9 +255,9 @@ pub fn conf_change_to_raftpb(index: u64, data: &[u8]) -> Result<raftpb::ConfChan
     Ok(raftpb::ConfChange { id: change.id, r#type: kind as i32, node_id, context })
 }
 
-/// A ConfChange of etcd's as raft-rs applies it. An update changes nothing that raft-rs knows.
-#[cfg(feature = "cli")]
-pub(crate) fn conf_change_to_apply(change: &raftpb::ConfChange) -> Option<eraftpb::ConfChange> {
+/// A ConfChange of etcd's, of a committed entry, as raft-rs applies it (`RawNode::apply_conf_change`). `None` for an update,
+/// which changes nothing that raft-rs knows, and for a type that nobody knows.
+pub fn conf_change_to_apply(change: &raftpb::ConfChange) -> Option<eraftpb::ConfChange> {
     use raftpb::ConfChangeType as From;
     let change_type = match From::try_from(change.r#type).ok()? {
         From::ConfChangeAddNode => eraftpb::ConfChangeType::AddNode,
@@ -266,17 +266,6 @@ pub(crate) fn conf_change_to_apply(change: &raftpb::ConfChange) -> Option<eraftp
         From::ConfChangeUpdateNode => return None,
     };
     Some(eraftpb::ConfChange { change_type, node_id: change.node_id, ..Default::default() })
-}
-
-/// A proposal of our own for raft-rs: a `MsgProp` from `member` with these entries.
-#[cfg(feature = "cli")]
-pub(crate) fn proposal(member: u64, entries: Vec<raftpb::Entry>) -> Result<eraftpb::Message, ConvertError> {
-    message_from_raftpb(raftpb::Message {
-        r#type: raftpb::MessageType::MsgProp as i32,
-        from: member,
-        entries,
-        ..Default::default()
-    })
 }
 
 const UPDATE: u8 = 0;
@@ -376,6 +365,21 @@ mod tests {
         use raftpb::ConfChangeType as T;
         assert_eq!(applied(T::ConfChangeAddLearnerNode), (eraftpb::ConfChangeType::AddLearnerNode, 0xab));
         assert_eq!(applied(T::ConfChangeUpdateNode), (eraftpb::ConfChangeType::AddNode, 0));
+    }
+
+    #[test]
+    fn what_is_applied_is_what_raft_rs_knows_of_a_change() {
+        use raftpb::ConfChangeType as T;
+        let applied = |kind: i32| {
+            let change = raftpb::ConfChange { id: 7, r#type: kind, node_id: 0xab, context: Bytes::new() };
+            conf_change_to_apply(&change).map(|change| (change.change_type, change.node_id))
+        };
+        use eraftpb::ConfChangeType as Applied;
+        assert_eq!(applied(T::ConfChangeAddNode as i32), Some((Applied::AddNode, 0xab)));
+        assert_eq!(applied(T::ConfChangeRemoveNode as i32), Some((Applied::RemoveNode, 0xab)));
+        assert_eq!(applied(T::ConfChangeAddLearnerNode as i32), Some((Applied::AddLearnerNode, 0xab)));
+        assert_eq!(applied(T::ConfChangeUpdateNode as i32), None);
+        assert_eq!(applied(4), None);
     }
 
     #[test]
