@@ -72,6 +72,10 @@ impl Cluster {
         member.starts += 1;
         let log = member.directory.with_extension(format!("{}.log", member.starts));
         let mut command = Command::new(env!("CARGO_BIN_EXE_rafthttp"));
+        // What the tests themselves are told is no flag of a member's.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RAFTHTTP_")) {
+            command.env_remove(name);
+        }
         command.args(["--log-format", "json", "node", "--name", &member.name, "--data-dir"]).arg(&member.directory);
         command.args(["--listen-peer-urls", &member.peer, "--initial-advertise-peer-urls", &member.peer]);
         command.args(["--listen-client-urls", &member.client, "--advertise-client-urls", &member.client]);

@@ -36,6 +36,11 @@ def tool(name, *arguments):
     return paths[0] if len(paths) == 1 else paths
 
 
+def _environment():
+    """The environment of a process: what the tests themselves are told (RAFTHTTP_…) is no flag of a member's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAFTHTTP_")}
+
+
 def binary():
     """The rafthttp to test."""
     path = pathlib.Path(os.environ.get("RAFTHTTP_BIN") or repository / "target/debug/rafthttp").resolve()
@@ -71,7 +76,7 @@ class Process:
         with open(self.log, "ab") as log:
             self._child = subprocess.Popen(
                 self.arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment}, preexec_fn=_end_with_parent,
+                env={**_environment(), **self.environment}, preexec_fn=_end_with_parent,
             )
         return self
 

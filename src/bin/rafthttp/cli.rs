@@ -20,6 +20,7 @@ mod peer_tls;
 mod probe;
 mod stop;
 mod usage;
+mod variables;
 
 pub(crate) use stop::Stop;
 
@@ -36,7 +37,8 @@ Examples:
   rafthttp bench sink --listen 127.0.0.1:9000
   rafthttp bench source --to 127.0.0.1:9000 --work append --size 128 --messages 1000000
 
-Every flag can also be an environment variable: --listen-peer-urls is RAFTHTTP_LISTEN_PEER_URLS.
+Every flag can also be an environment variable: --listen-peer-urls is RAFTHTTP_LISTEN_PEER_URLS. One that is set to
+nothing is as unset, and the flag wins over the variable.
 Durations read 250ms or 10s, sizes 64KiB or 64MiB.
 
 Exit status: 0 done or stopped in good order; 1 failed; 2 a flag, or its value, cannot be used;
@@ -111,7 +113,11 @@ impl Flags {
     /// The flags of this process. Bad ones, `--help` and `--version` are answered here, and end it.
     pub(crate) fn of_this_process() -> Self {
         let read = command().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
-        read.unwrap_or_else(|error| usage::refuse(&error))
+        let mut flags = read.unwrap_or_else(|error| usage::refuse(&error));
+        if flags.command.is_for_people() {
+            flags.log.human_unless_told();
+        }
+        flags
     }
 }
 
@@ -126,8 +132,19 @@ impl Command {
         builder.enable_all().build().expect("the system gives a process a thread and an event queue")
     }
 
+    /// Whether it answers somebody who asked and then ends: its words are read in a mail of cron or in a script's output,
+    /// and not by a collector of logs.
+    fn is_for_people(&self) -> bool {
+        match self {
+            Self::Member(_) => true,
+            Self::Probe(flags) => flags.is_once(),
+            Self::Demo(_) | Self::Node(_) | Self::Bench(_) => false,
+        }
+    }
+
     /// Runs it until it is done or told to stop.
     pub(crate) async fn run(self, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
+        variables::warn_of_unknown(&command());
         match self {
             Self::Demo(flags) => flags.run(stop).await,
             Self::Node(flags) => flags.run(stop, telemetry).await,
@@ -151,7 +168,7 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
 
 /// The command line, every flag of which is also an environment variable.
 fn command() -> clap::Command {
-    usage::with_environment(Flags::command())
+    variables::with_variables(Flags::command())
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ pub(crate) struct Flags {
     #[arg(long, global = true, value_name = "FILTER", value_parser = filter)]
     log: Option<String>,
 
-    /// How they are written, on standard error: `auto` is human on a terminal, JSON otherwise.
+    /// How they are written, on standard error: `auto` is human on a terminal and for commands that answer and end
+    /// (`probe --once`, `member`), JSON otherwise.
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: Format,
 }
@@ -45,6 +46,13 @@ impl Flags {
             Format::Json => LogFormat::Json,
         };
         Ok(telemetry::init(format, self.log.as_deref())?)
+    }
+
+    /// Makes `auto` human, whatever standard error is.
+    pub(super) fn human_unless_told(&mut self) {
+        if self.log_format == Format::Auto {
+            self.log_format = Format::Human;
+        }
     }
 
     /// Whether log lines are JSON.

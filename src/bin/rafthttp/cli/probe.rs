@@ -68,6 +68,11 @@ enum Output {
 }
 
 impl Flags {
+    /// Whether it asks once and ends.
+    pub(crate) fn is_once(&self) -> bool {
+        self.once
+    }
+
     pub(crate) async fn run(self, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
         self.check()?;
         probe::raise_open_files();

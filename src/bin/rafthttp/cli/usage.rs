@@ -2,21 +2,8 @@
 
 use std::{error::Error, process};
 
-use clap::{Command, error::ErrorKind};
+use clap::error::ErrorKind;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-/// Gives every flag of every command its environment variable.
-pub(super) fn with_environment(command: Command) -> Command {
-    command
-        .mut_args(|arg| match arg.get_long() {
-            Some("help" | "version") | None => arg,
-            Some(flag) => {
-                let variable = format!("RAFTHTTP_{}", flag.replace('-', "_").to_uppercase());
-                arg.env(variable).hide_env_values(true)
-            }
-        })
-        .mut_subcommands(with_environment)
-}
 
 /// Answers `--help` and `--version`, or says what was wrong, and ends the process.
 pub(super) fn refuse(error: &clap::Error) -> ! {
@@ -66,28 +53,7 @@ pub(super) fn complain(error: &dyn Error, json: bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::bad_flag::BadFlag;
-
-    fn every_flag(command: &Command, seen: &mut Vec<(String, Option<String>)>) {
-        for arg in command.get_arguments() {
-            if let Some(flag) = arg.get_long().filter(|flag| !["help", "version"].contains(flag)) {
-                seen.push((flag.to_owned(), arg.get_env().and_then(|name| name.to_str()).map(str::to_owned)));
-            }
-        }
-        command.get_subcommands().for_each(|command| every_flag(command, seen));
-    }
-
-    #[test]
-    fn every_flag_is_also_an_environment_variable() {
-        let mut seen = Vec::new();
-        every_flag(&super::super::command(), &mut seen);
-        assert!(seen.len() > 30, "{seen:?}");
-        for (flag, variable) in seen {
-            let expected = format!("RAFTHTTP_{}", flag.replace('-', "_").to_uppercase());
-            assert_eq!(variable, Some(expected), "--{flag}");
-        }
-    }
 
     #[test]
     fn a_bad_flag_names_itself_its_value_and_what_was_expected() {
