@@ -24,13 +24,15 @@ use crate::{
 
 mod appends;
 mod builder;
+mod drain;
 mod inbox;
 mod intake;
 pub(crate) mod limits;
 mod outbox;
 mod peer;
 mod pipeline;
-pub(crate) mod prober;
+pub(crate) mod probe;
+mod prober;
 pub(crate) mod raft;
 mod reader;
 mod reading;
@@ -40,6 +42,7 @@ mod roster;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 mod summary;
+mod tasks;
 mod unread;
 pub(crate) mod writer;
 
@@ -111,7 +114,7 @@ impl Transport {
         for same in messages.chunk_by(|one, next| one.to == next.to) {
             let to = same[0].to;
             match peers.get(&MemberId(to)) {
-                Some(peer) => peer.send(same, now),
+                Some(peer) => tasks::post(peer, peer.send(same, now)),
                 None => self.nobody(to, same),
             }
         }
@@ -134,7 +137,7 @@ impl Transport {
             self.events().snapshot_refused(to, reason);
             return self.snapshot_failed(to);
         }
-        shared.tasks.spawn_on(snapshot::sender::send(peer, message, body, span), &shared.runtime);
+        tasks::send_snapshot(peer, message, body, span);
     }
 
     /// Drops everything to and from a peer while its connections stay, until [`Self::mend_peer`]: a test hook (etcd's

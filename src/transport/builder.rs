@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Inner, Transport, TransportError, inbox::Inbox, limits::Limits, peer::Shared, prober::ProbeConfig, raft::Raft,
+    Inner, Transport, TransportError, inbox::Inbox, limits::Limits, peer::Shared, probe::ProbeConfig, raft::Raft,
     refusals::Untold, roster, snapshot::store::SnapshotStore, summary,
 };
 use crate::{

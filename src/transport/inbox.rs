@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -13,8 +13,7 @@ use crate::{
     telemetry::{self, MessageSpan, Origin, Sampler},
     transport::{
         limits::Limits,
-        peer::Peer,
-        raft::{Raft, Rejected, RejectionKind},
+        raft::{Rejected, RejectionKind},
         reading::Reading,
         summary::Rejections,
     },
@@ -87,12 +86,31 @@ impl Tracer<'_> {
 
 /// What the application gets at once, and what is to be known of it afterwards.
 #[derive(Default)]
-struct Batch {
-    messages: Vec<Message>,
+pub(super) struct Batch {
+    pub(super) messages: Vec<Message>,
     /// The ledger's index of each.
-    kinds: Vec<usize>,
+    pub(super) kinds: Vec<usize>,
     bytes: usize,
-    spans: Vec<(usize, MessageSpan)>,
+    /// Of those that are traced, by position.
+    pub(super) spans: Vec<(usize, MessageSpan)>,
+}
+
+/// What came of messages that a stream brought.
+pub(super) struct Arrival {
+    /// So many found no room.
+    pub(super) full: u64,
+    /// Which queues nobody empties yet, though there is something in them.
+    idle: [bool; 2],
+}
+
+impl Arrival {
+    /// The queues for which somebody is to be started who empties them.
+    pub(super) fn idle(&self) -> impl Iterator<Item = QueueKind> + use<> {
+        [QueueKind::Regular, QueueKind::Proposals]
+            .into_iter()
+            .zip(self.idle)
+            .filter_map(|(queue, idle)| idle.then_some(queue))
+    }
 }
 
 impl Inbox {
@@ -106,27 +124,25 @@ impl Inbox {
     }
 
     /// Takes what a stream brought; what does not fit is dropped and counted, never waited for, since the writer's
-    /// deadline would run out. Says which queues need someone to process them, and how many
-    /// messages found no room.
-    pub(crate) fn push(
+    /// deadline would run out.
+    pub(super) fn push(
         &self,
         channel: Channel,
         messages: &mut Vec<Message>,
         limits: &Limits,
         tracer: &Tracer<'_>,
-    ) -> ([bool; 2], u64) {
+    ) -> Arrival {
         let mut state = self.lock();
         if let Some(reading) = state.readings.get_mut(channel as usize) {
             reading.read(messages.len() as u64);
         }
         let full = state.push(channel, messages, limits, tracer);
-        let start = [0, 1].map(|queue| {
-            let queue = &mut state.queues[queue];
-            let start = !queue.running && !queue.batch.messages.is_empty();
-            queue.running |= start;
-            start
+        let idle = state.queues.each_mut().map(|queue| {
+            let idle = !queue.running && !queue.batch.messages.is_empty();
+            queue.running |= idle;
+            idle
         });
-        (start, full)
+        Arrival { full, idle }
     }
 
     /// Counts the bytes of frames that were read from a stream, and the link heartbeats among them.
@@ -235,7 +251,7 @@ impl Inbox {
     }
 
     /// The next batch of a queue. None: it is empty, and who processes it ends.
-    fn next(&self, queue: QueueKind) -> Option<Batch> {
+    pub(super) fn next(&self, queue: QueueKind) -> Option<Batch> {
         let mut state = self.lock();
         let queue = &mut state.queues[queue as usize];
         if queue.batch.messages.is_empty() {
@@ -248,7 +264,8 @@ impl Inbox {
         Some(batch)
     }
 
-    fn processed(&self, queue: QueueKind, kinds: &[usize], took: Duration, outcome: Result<(), Rejected>) {
+    /// A batch that was taken out is done with.
+    pub(super) fn processed(&self, queue: QueueKind, kinds: &[usize], took: Duration, outcome: Result<(), Rejected>) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
         queues[queue as usize].processing = 0;
@@ -278,7 +295,8 @@ impl Inbox {
         }
     }
 
-    fn abandoned(&self, queue: QueueKind, kinds: &[usize]) {
+    /// Whoever had a batch is gone before the application took it.
+    pub(super) fn abandoned(&self, queue: QueueKind, kinds: &[usize]) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
         let queue = &mut queues[queue as usize];
@@ -288,49 +306,6 @@ impl Inbox {
         queue.running = false;
         for kind in kinds {
             ledger.rejected.add((*kind, RejectReason::Stopped), 1);
-        }
-    }
-}
-
-/// Hands a queue's batches to the application until it is empty, then ends: a peer that is silent costs no task.
-pub(crate) async fn process(peer: Arc<Peer>, raft: Arc<dyn Raft>, queue: QueueKind) {
-    while let Some(Batch { messages, kinds, spans, .. }) = peer.inbox.next(queue) {
-        let mut abandoned = Abandoned { peer: &peer, queue, kinds: &kinds, spans: &spans, armed: true };
-        let since = Instant::now();
-        let outcome = tokio::select! {
-            biased;
-            () = peer.stop.cancelled() => return,
-            outcome = raft.process(peer.id, messages) => outcome,
-        };
-        abandoned.armed = false;
-        if let Err(Rejected(rejections)) = &outcome {
-            for rejection in rejections {
-                tracing::trace!(peer = %peer.id, why = rejection.why, "message refused");
-                if let Some((_, span)) = spans.iter().find(|(position, _)| *position == rejection.position) {
-                    span.failed(RejectReason::from(rejection.kind).label());
-                }
-            }
-        }
-        peer.inbox.processed(queue, &kinds, since.elapsed(), outcome);
-    }
-}
-
-/// Counts a batch as rejected when the task that has it is dropped before the application took it.
-struct Abandoned<'a> {
-    peer: &'a Peer,
-    queue: QueueKind,
-    kinds: &'a [usize],
-    spans: &'a [(usize, MessageSpan)],
-    armed: bool,
-}
-
-impl Drop for Abandoned<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.peer.inbox.abandoned(self.queue, self.kinds);
-            for (_, span) in self.spans {
-                span.failed(RejectReason::Stopped.label());
-            }
         }
     }
 }

@@ -34,6 +34,9 @@ use crate::{
     },
 };
 
+/// How many requests of the pipeline are under way at a time: etcd's `connPerPipeline`.
+const WORKERS: usize = 4;
+
 /// The queues to one peer and their ledger.
 pub(crate) struct Outbox {
     state: Mutex<State>,
@@ -106,28 +109,35 @@ pub(crate) fn send_span(sampler: &Sampler, message: &Message, channel: Channel, 
     Some(span)
 }
 
-/// What raft has to be told, and whom to start or wake, once the lock is released.
+/// What came of messages that were handed over.
 #[derive(Default)]
-pub(crate) struct Aftermath {
+pub(super) struct Handover {
+    /// So many found their queue full.
+    pub(super) queue_full: u64,
+    /// So many workers of the pipeline are to be started.
+    pub(super) workers: usize,
+    pub(super) notices: Notices,
+}
+
+/// Who is to be told of what, once the lock is released.
+#[derive(Default)]
+pub(super) struct Notices {
     /// At least one message was given up.
-    pub(crate) unreachable: bool,
+    pub(super) unreachable: bool,
     /// So many of them were snapshots.
-    pub(crate) snapshots_failed: usize,
-    /// So many pipeline workers are to be started.
-    pub(crate) start_workers: usize,
-    /// So many messages found their queue full.
-    pub(crate) queue_full: u64,
+    pub(super) snapshots_failed: usize,
+    /// The streams that have something to write, or have ended.
     wakers: [Option<Waker>; 2],
 }
 
-impl Aftermath {
+impl Notices {
     fn given_up(&mut self, kind: usize) {
         self.unreachable = true;
         self.snapshots_failed += usize::from(kind == MessageType::MsgSnap as usize);
     }
 
-    /// Wakes the streams that have something to write.
-    pub(crate) fn wake(&mut self) {
+    /// Wakes the streams that have something to write, or have ended.
+    pub(super) fn wake(&mut self) {
         for waker in self.wakers.iter_mut().filter_map(Option::take) {
             waker.wake();
         }
@@ -165,13 +175,13 @@ impl Outbox {
     }
 
     /// Queues messages, all for this peer, in their order.
-    pub(crate) fn push(&self, messages: &[Message], now: Instant, limits: &Limits, sampler: &Sampler) -> Aftermath {
-        let mut aftermath = Aftermath::default();
+    pub(super) fn push(&self, messages: &[Message], now: Instant, limits: &Limits, sampler: &Sampler) -> Handover {
+        let mut handover = Handover::default();
         let mut state = self.lock();
         for message in messages {
-            state.push(message, now, limits, sampler, &mut aftermath);
+            state.push(message, now, limits, sampler, &mut handover);
         }
-        for (stream, waker) in state.streams.iter_mut().zip(&mut aftermath.wakers) {
+        for (stream, waker) in state.streams.iter_mut().zip(&mut handover.notices.wakers) {
             if let Some(writer) = stream
                 && !writer.frames.is_empty()
             {
@@ -179,26 +189,26 @@ impl Outbox {
             }
         }
         drop(state);
-        aftermath
+        handover
     }
 
     /// Makes a new stream the one that carries this channel; the one before, if there is one, ends.
     /// Names it, and says whether there was one before. None: the outbox is closed.
-    pub(crate) fn attach(
+    pub(super) fn attach(
         &self,
         kind: StreamKind,
         local: MemberId,
         remote: MemberId,
         address: Option<SocketAddr>,
         name: Option<u64>,
-    ) -> (Option<(u64, bool)>, Aftermath) {
-        let mut aftermath = Aftermath::default();
+    ) -> (Option<(u64, bool)>, Notices) {
+        let mut notices = Notices::default();
         let mut state = self.lock();
         if state.closed.is_some() {
-            return (None, aftermath);
+            return (None, notices);
         }
         let state = &mut *state;
-        let replaced = state.detach(kind, DropReason::StreamLost, &mut aftermath);
+        let replaced = state.detach(kind, DropReason::StreamLost, &mut notices);
         state.attachments += 1;
         state.streams[kind.index()] = Some(Writer {
             attachment: state.attachments,
@@ -212,26 +222,26 @@ impl Outbox {
             spans: VecDeque::new(),
             waker: None,
         });
-        (Some((state.attachments, replaced)), aftermath)
+        (Some((state.attachments, replaced)), notices)
     }
 
     /// Ends a stream if it is still the one. Says whether it was.
-    pub(crate) fn detach(&self, kind: StreamKind, attachment: u64) -> (bool, Aftermath) {
-        let mut aftermath = Aftermath::default();
+    pub(super) fn detach(&self, kind: StreamKind, attachment: u64) -> (bool, Notices) {
+        let mut notices = Notices::default();
         let mut state = self.lock();
         let current = state.streams[kind.index()].as_ref().is_some_and(|writer| writer.attachment == attachment);
         if current {
-            state.detach(kind, DropReason::StreamLost, &mut aftermath);
+            state.detach(kind, DropReason::StreamLost, &mut notices);
         }
-        (current, aftermath)
+        (current, notices)
     }
 
     /// Ends both streams cleanly, so that the peer dials anew. Says which were open.
-    pub(crate) fn detach_all(&self) -> ([bool; 2], Aftermath) {
-        let mut aftermath = Aftermath::default();
+    pub(super) fn detach_all(&self) -> ([bool; 2], Notices) {
+        let mut notices = Notices::default();
         let mut state = self.lock();
-        let open = StreamKind::ALL.map(|kind| state.detach(kind, DropReason::StreamLost, &mut aftermath));
-        (open, aftermath)
+        let open = StreamKind::ALL.map(|kind| state.detach(kind, DropReason::StreamLost, &mut notices));
+        (open, notices)
     }
 
     /// What a stream writes next: what is queued, else, when it is time for one, a link heartbeat.
@@ -411,25 +421,25 @@ impl Outbox {
 
     /// Ends everything: what is queued, and what is handed over from now on, is dropped for this reason. Says which
     /// streams were open.
-    pub(crate) fn close(&self, reason: DropReason) -> ([bool; 2], Aftermath) {
-        let mut aftermath = Aftermath::default();
+    pub(super) fn close(&self, reason: DropReason) -> ([bool; 2], Notices) {
+        let mut notices = Notices::default();
         let mut state = self.lock();
         if state.closed.is_some() {
-            return ([false; 2], aftermath);
+            return ([false; 2], notices);
         }
         state.closed = Some(reason);
-        let open = StreamKind::ALL.map(|kind| state.detach(kind, reason, &mut aftermath));
+        let open = StreamKind::ALL.map(|kind| state.detach(kind, reason, &mut notices));
         let State { ledger, pipeline, .. } = &mut *state;
         for posting in pipeline.queue.drain(..) {
             let kind = kind_index(posting.message.r#type);
             pipeline.bytes -= posting.size;
             ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
-            aftermath.given_up(kind);
+            notices.given_up(kind);
             if let Some(span) = posting.span {
                 span.failed(reason.label());
             }
         }
-        (open, aftermath)
+        (open, notices)
     }
 
     /// A copy of the ledger, with what is queued as measured now.
@@ -449,7 +459,7 @@ impl Outbox {
 }
 
 impl State {
-    fn push(&mut self, message: &Message, now: Instant, limits: &Limits, sampler: &Sampler, aftermath: &mut Aftermath) {
+    fn push(&mut self, message: &Message, now: Instant, limits: &Limits, sampler: &Sampler, handover: &mut Handover) {
         let kind = kind_index(message.r#type);
         self.ledger.offered[kind] += 1;
         let channel = self.channel(kind);
@@ -460,10 +470,10 @@ impl State {
             if let Some(span) = span {
                 span.failed(reason.label());
             }
-            aftermath.queue_full += u64::from(reason == DropReason::QueueFull);
+            handover.queue_full += u64::from(reason == DropReason::QueueFull);
             // Who is paused looks like a network that swallows: raft learns nothing (etcd's `peer.send`).
             if reason != DropReason::Paused || kind == MessageType::MsgSnap as usize {
-                aftermath.given_up(kind);
+                handover.notices.given_up(kind);
             }
             return;
         }
@@ -472,9 +482,9 @@ impl State {
             None => {
                 self.pipeline.bytes += size;
                 self.pipeline.queue.push_back(Posting { message: message.clone(), size, since: now, span });
-                if self.pipeline.workers < super::pipeline::WORKERS {
+                if self.pipeline.workers < WORKERS {
                     self.pipeline.workers += 1;
-                    aftermath.start_workers += 1;
+                    handover.workers += 1;
                 }
             }
         }
@@ -519,7 +529,7 @@ impl State {
     }
 
     /// Takes a stream away and drops what was queued on it. Says whether it was open.
-    fn detach(&mut self, kind: StreamKind, reason: DropReason, aftermath: &mut Aftermath) -> bool {
+    fn detach(&mut self, kind: StreamKind, reason: DropReason, notices: &mut Notices) -> bool {
         let Some(mut writer) = self.streams[kind.index()].take() else { return false };
         self.appends.forget();
         if let Some(named) = writer.named {
@@ -527,12 +537,12 @@ impl State {
         }
         for run in writer.runs.drain(..) {
             self.ledger.dropped.add((run.kind, kind.channel(), reason), run.messages);
-            aftermath.given_up(run.kind);
+            notices.given_up(run.kind);
         }
         for (_, span) in writer.spans.drain(..) {
             span.failed(reason.label());
         }
-        aftermath.wakers[kind.index()] = writer.waker.take();
+        notices.wakers[kind.index()] = writer.waker.take();
         true
     }
 }

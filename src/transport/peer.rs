@@ -1,4 +1,4 @@
-//! One other member: its queues, its link, and the tasks that keep it connected.
+//! One other member: its queues, its link, and what is known of it. Its tasks are [elsewhere](super::tasks).
 
 use std::{
     sync::{
@@ -23,13 +23,11 @@ use crate::{
     telemetry::{self, Events, Origin, Sampler, TraceContext},
     transport::{
         appends::Acknowledgement,
-        inbox::{self, Inbox, QueueKind, Tracer},
+        inbox::{Inbox, QueueKind, Tracer},
         limits::Limits,
-        outbox::{Aftermath, Outbox},
-        pipeline,
-        prober::{self, ProbeConfig},
+        outbox::{Handover, Notices, Outbox},
+        probe::ProbeConfig,
         raft::{Critical, Raft, SnapshotStatus},
-        reader,
         redial::Redial,
         status::PeerStatus,
     },
@@ -121,17 +119,9 @@ impl Peer {
         })
     }
 
-    /// Makes a remote a peer and starts its readers and its prober; it keeps its counters and its queue.
-    pub(crate) fn promote(self: &Arc<Self>) {
-        if !self.remote.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        for kind in StreamKind::ALL {
-            self.spawn(reader::Reader::new(self.clone(), kind).run());
-        }
-        if self.shared.probe.is_on() {
-            self.spawn(prober::Prober::new(self.clone()).run());
-        }
+    /// Makes a remote a peer, which keeps its counters and its queue. Says whether it was one.
+    pub(super) fn promote(&self) -> bool {
+        self.remote.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn is_remote(&self) -> bool {
@@ -143,47 +133,51 @@ impl Peer {
         Tracer { sampler: &self.shared.sampler, origin }
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Starts a task of this peer's, from whatever thread. The transport waits for it when it stops.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.shared.tasks.spawn_on(task, &self.shared.runtime);
     }
 
-    /// Queues messages for this peer, as [`Transport::send`](super::Transport::send) says.
-    pub(crate) fn send(self: &Arc<Self>, messages: &[Message], now: Instant) {
-        let aftermath = self.outbox.push(messages, now, &self.shared.limits, &self.shared.sampler);
-        if aftermath.queue_full > 0 {
-            self.link(|link| link.sent_failures += aftermath.queue_full);
-            tracing::trace!(peer = %self.id, messages = aftermath.queue_full, "queue full, messages dropped");
+    /// Queues messages for this peer, as [`Transport::send`](super::Transport::send) says. Says how many workers of the
+    /// pipeline are to be started.
+    #[must_use]
+    pub(super) fn send(&self, messages: &[Message], now: Instant) -> usize {
+        let Handover { queue_full, workers, notices } =
+            self.outbox.push(messages, now, &self.shared.limits, &self.shared.sampler);
+        if queue_full > 0 {
+            self.link(|link| link.sent_failures += queue_full);
+            tracing::trace!(peer = %self.id, messages = queue_full, "queue full, messages dropped");
         }
-        self.settle(aftermath);
+        self.give(notices);
+        workers
     }
 
-    /// Does what the outbox could not do under its lock.
-    pub(crate) fn settle(self: &Arc<Self>, mut aftermath: Aftermath) {
-        aftermath.wake();
-        for _ in 0..aftermath.start_workers {
-            self.spawn(pipeline::work(self.clone()));
-        }
-        if aftermath.unreachable {
+    /// Tells those whom the outbox could not tell under its lock: the streams that wait, and raft.
+    fn give(&self, mut notices: Notices) {
+        notices.wake();
+        if notices.unreachable {
             self.shared.raft.report_unreachable(self.id);
         }
-        for _ in 0..aftermath.snapshots_failed {
+        for _ in 0..notices.snapshots_failed {
             self.shared.raft.report_snapshot(self.id, SnapshotStatus::Failure);
         }
     }
 
-    /// Hands what a stream brought to the application's queues.
-    pub(crate) fn received(self: &Arc<Self>, channel: Channel, messages: &mut Vec<Message>, origin: Origin) {
+    /// Hands what a stream brought to the receive queues. Names those for which somebody is to be started who empties
+    /// them.
+    pub(super) fn received(
+        &self,
+        channel: Channel,
+        messages: &mut Vec<Message>,
+        origin: Origin,
+    ) -> impl Iterator<Item = QueueKind> + use<> {
         self.acknowledged(messages);
-        let (start, full) = self.inbox.push(channel, messages, &self.shared.limits, &self.tracer(origin));
-        if full > 0 {
-            self.link(|link| link.received_failures += full);
-            tracing::trace!(peer = %self.id, messages = full, "receive queue full, messages dropped");
+        let arrival = self.inbox.push(channel, messages, &self.shared.limits, &self.tracer(origin));
+        if arrival.full > 0 {
+            self.link(|link| link.received_failures += arrival.full);
+            tracing::trace!(peer = %self.id, messages = arrival.full, "receive queue full, messages dropped");
         }
-        for (start, queue) in start.into_iter().zip([QueueKind::Regular, QueueKind::Proposals]) {
-            if start {
-                self.spawn(inbox::process(self.clone(), self.shared.raft.clone(), queue));
-            }
-        }
+        arrival.idle()
     }
 
     /// Looks for answers to appends among what the peer sent.
@@ -205,12 +199,12 @@ impl Peer {
     }
 
     /// Makes a new stream the way out; names it. None: the peer is closed.
-    pub(crate) fn attach(self: &Arc<Self>, kind: StreamKind, name: Option<u64>, origin: &Origin) -> Option<u64> {
+    pub(crate) fn attach(&self, kind: StreamKind, name: Option<u64>, origin: &Origin) -> Option<u64> {
         let local = self.shared.identity.member;
         // What became of its messages is asked by probes.
         let name = name.filter(|_| self.shared.probe.is_on());
-        let (attachment, aftermath) = self.outbox.attach(kind, local, self.id, origin.address, name);
-        self.settle(aftermath);
+        let (attachment, notices) = self.outbox.attach(kind, local, self.id, origin.address, name);
+        self.give(notices);
         let (attachment, replaced) = attachment?;
         if replaced {
             self.link(|link| link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1));
@@ -240,15 +234,9 @@ impl Peer {
     }
 
     /// A stream of ours is over. Does nothing when it was not the one any more: who took its place has counted it.
-    pub(crate) fn detach(
-        self: &Arc<Self>,
-        kind: StreamKind,
-        attachment: u64,
-        direction: Direction,
-        reason: LossReason,
-    ) {
-        let (current, aftermath) = self.outbox.detach(kind, attachment);
-        self.settle(aftermath);
+    pub(crate) fn detach(&self, kind: StreamKind, attachment: u64, direction: Direction, reason: LossReason) {
+        let (current, notices) = self.outbox.detach(kind, attachment);
+        self.give(notices);
         if current {
             self.stream_lost(kind, direction, reason, None);
         }
@@ -274,9 +262,9 @@ impl Peer {
     }
 
     /// Closes the peer's streams in both directions, so that they are dialled anew.
-    pub(crate) fn reset_streams(self: &Arc<Self>) {
-        let (open, aftermath) = self.outbox.detach_all();
-        self.settle(aftermath);
+    pub(crate) fn reset_streams(&self) {
+        let (open, notices) = self.outbox.detach_all();
+        self.give(notices);
         for (kind, _) in StreamKind::ALL.into_iter().zip(open).filter(|(_, open)| *open) {
             self.stream_lost(kind, Direction::Out, LossReason::Stopped, None);
         }
@@ -336,9 +324,9 @@ impl Peer {
     }
 
     /// Ends everything of this peer; what is queued is dropped for this reason.
-    pub(crate) fn close(self: &Arc<Self>, reason: DropReason) {
-        let (open, aftermath) = self.outbox.close(reason);
-        self.settle(aftermath);
+    pub(crate) fn close(&self, reason: DropReason) {
+        let (open, notices) = self.outbox.close(reason);
+        self.give(notices);
         for (kind, _) in StreamKind::ALL.into_iter().zip(open).filter(|(_, open)| *open) {
             self.stream_lost(kind, Direction::Out, LossReason::Stopped, None);
         }

@@ -14,9 +14,6 @@ use crate::{
     wire::{headers, raftpb::MessageType},
 };
 
-/// How many requests are under way at a time: etcd's `connPerPipeline`.
-pub(crate) const WORKERS: usize = 4;
-
 /// Why a message was not delivered.
 struct Failure {
     reason: DropReason,
@@ -24,7 +21,7 @@ struct Failure {
 }
 
 /// One worker: posts what is queued, until nothing is. A peer with nothing to post costs no task.
-pub(crate) async fn work(peer: Arc<Peer>) {
+pub(super) async fn work(peer: Arc<Peer>) {
     while let Some(posting) = peer.outbox.next_posting() {
         let body = Bytes::from(posting.message.encode_to_vec());
         let mut underway = Underway { peer: &peer, posting: Some(posting) };

@@ -1,49 +1,20 @@
 //! The prober of a peer: is it there, how far is it, what does its clock say (etcd: `prober`, over one warm connection).
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use tokio::time::{Instant, sleep};
 
-use crate::{dial::urls::PeerUrl, telemetry::ProbeTrace, transport::peer::Peer};
-
-pub(crate) mod clock;
-mod exchange;
-pub(crate) mod probe;
-
-use clock::Clock;
-use probe::{Failure, Probe};
+use crate::{
+    dial::urls::PeerUrl,
+    telemetry::ProbeTrace,
+    transport::{
+        peer::Peer,
+        probe::{Failure, Probe, ProbeConfig, clock::Clock},
+    },
+};
 
 /// So many failed probes in a row, while nothing was read either, end a peer's streams.
 const FAILURES_TO_RESET: usize = 3;
-/// How often peers are probed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ProbeConfig {
-    /// Between the starts of two probes of a peer, ± 10 %. Zero: no probes.
-    pub(crate) interval: Duration,
-    /// For a whole probe, its dial included.
-    pub(crate) timeout: Duration,
-}
-
-impl ProbeConfig {
-    pub(crate) fn is_on(&self) -> bool {
-        !self.interval.is_zero()
-    }
-
-    /// Interval and time-out; none where there are no probes.
-    pub(crate) fn when_on(&self) -> Option<(Duration, Duration)> {
-        self.is_on().then_some((self.interval, self.timeout))
-    }
-}
-
-impl Default for ProbeConfig {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(1), timeout: Duration::from_millis(700) }
-    }
-}
 
 /// Probes one peer, one probe in flight.
 pub(crate) struct Prober {

@@ -23,7 +23,7 @@ use crate::{
     },
     ledger::{AttemptResult, Direction, LossReason},
     telemetry::{self, Origin, TraceContext},
-    transport::peer::Peer,
+    transport::{drain, peer::Peer},
     wire::{
         FrameError, headers,
         raftpb::Message,
@@ -249,7 +249,7 @@ impl Stream {
             messages.reserve(expected);
             let outcome = self.decode(bytes, peer, kind, &mut messages);
             expected = messages.len().min(BATCH_EXPECTED);
-            peer.received(kind.channel(), &mut messages, origin);
+            drain::received(peer, kind.channel(), &mut messages, origin);
             if let Err(error) = outcome {
                 peer.unreadable(kind.channel(), error.kind.label());
                 return (LossReason::Frame, Some(error.to_string()));

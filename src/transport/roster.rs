@@ -8,7 +8,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, Transport, TransportError, peer::Peer};
+use super::{Inner, Transport, TransportError, peer::Peer, tasks};
 use crate::{
     dial::urls::{PeerUrl, PeerUrlError},
     id::MemberId,
@@ -48,7 +48,9 @@ impl Transport {
         if peer.is_remote() {
             self.events().peer_added(id, &peer.urls.all());
         }
-        peer.promote();
+        if peer.promote() {
+            tasks::connect(&peer);
+        }
         Ok(())
     }
 

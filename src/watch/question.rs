@@ -10,7 +10,7 @@ use super::fault::Fault;
 use crate::{
     dial::{client::Client, urls::UrlPicker},
     id::ClusterId,
-    transport::prober::probe::Probe,
+    transport::probe::Probe,
     wire::{headers, reply::Reply, version::Version},
 };
 

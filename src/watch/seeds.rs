@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     dial::urls::{PeerUrl, UrlPicker},
-    transport::prober::probe::Probe,
+    transport::probe::Probe,
 };
 
 /// Asks the seeds who the members are, until one tells; and again when no member that is known does any more. Ends the

@@ -16,7 +16,7 @@ use crate::{
         urls::{PeerUrl, UrlPicker},
     },
     id::{ClusterId, MemberId},
-    transport::prober::probe::{Outcome, Probe},
+    transport::probe::{Outcome, Probe},
     wire::version::Version,
 };
 

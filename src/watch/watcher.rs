@@ -16,7 +16,7 @@ use super::{
 use crate::{
     id::ClusterId,
     telemetry::ProbeTrace,
-    transport::prober::{clock::Clock, probe::Probe},
+    transport::probe::{Probe, clock::Clock},
 };
 
 /// A version changes with a restart, which costs the connection and is asked about at once; that of the cluster changes

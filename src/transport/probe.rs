@@ -10,7 +10,6 @@ use http::{HeaderValue, StatusCode};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::{Broken, Exchange};
 use crate::{
     dial::{
         client::Client,
@@ -30,8 +29,39 @@ use crate::{
     },
 };
 
+pub(crate) mod clock;
+mod exchange;
+
+use exchange::{Broken, Exchange};
+
 /// A probe's answer is a small JSON object; more is not read.
 const ANSWER_BYTES: usize = 64 << 10;
+
+/// How often peers are probed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProbeConfig {
+    /// Between the starts of two probes of a peer, ± 10 %. Zero: no probes.
+    pub(crate) interval: Duration,
+    /// For a whole probe, its dial included.
+    pub(crate) timeout: Duration,
+}
+
+impl ProbeConfig {
+    pub(crate) fn is_on(&self) -> bool {
+        !self.interval.is_zero()
+    }
+
+    /// Interval and time-out; none where there are no probes.
+    pub(crate) fn when_on(&self) -> Option<(Duration, Duration)> {
+        self.is_on().then_some((self.interval, self.timeout))
+    }
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1), timeout: Duration::from_millis(700) }
+    }
+}
 
 /// Asks one member whether it is there. Holds the connection, which moves only while a probe is under way.
 #[derive(Default)]

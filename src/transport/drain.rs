@@ -1,0 +1,66 @@
+//! Empties a peer's receive queues into the application.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::{
+    ledger::{Channel, RejectReason},
+    telemetry::{MessageSpan, Origin},
+    transport::{
+        inbox::{Batch, QueueKind},
+        peer::Peer,
+        raft::Rejected,
+    },
+    wire::raftpb::Message,
+};
+
+/// Hands what a stream brought to the peer's receive queues, and starts a task for each that nobody empties.
+pub(super) fn received(peer: &Arc<Peer>, channel: Channel, messages: &mut Vec<Message>, origin: Origin) {
+    for queue in peer.received(channel, messages, origin) {
+        peer.spawn(process(peer.clone(), queue));
+    }
+}
+
+/// Hands a queue's batches to the application until it is empty, then ends: a peer that is silent costs no task.
+async fn process(peer: Arc<Peer>, queue: QueueKind) {
+    while let Some(Batch { messages, kinds, spans, .. }) = peer.inbox.next(queue) {
+        let mut abandoned = Abandoned { peer: &peer, queue, kinds: &kinds, spans: &spans, armed: true };
+        let since = Instant::now();
+        let outcome = tokio::select! {
+            biased;
+            () = peer.stop.cancelled() => return,
+            outcome = peer.shared.raft.process(peer.id, messages) => outcome,
+        };
+        abandoned.armed = false;
+        if let Err(Rejected(rejections)) = &outcome {
+            for rejection in rejections {
+                tracing::trace!(peer = %peer.id, why = rejection.why, "message refused");
+                if let Some((_, span)) = spans.iter().find(|(position, _)| *position == rejection.position) {
+                    span.failed(RejectReason::from(rejection.kind).label());
+                }
+            }
+        }
+        peer.inbox.processed(queue, &kinds, since.elapsed(), outcome);
+    }
+}
+
+/// Counts a batch as rejected when the task that has it is dropped before the application took it.
+struct Abandoned<'a> {
+    peer: &'a Peer,
+    queue: QueueKind,
+    kinds: &'a [usize],
+    spans: &'a [(usize, MessageSpan)],
+    armed: bool,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.peer.inbox.abandoned(self.queue, self.kinds);
+            for (_, span) in self.spans {
+                span.failed(RejectReason::Stopped.label());
+            }
+        }
+    }
+}
