@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 use super::{
-    config::{Config, DEFAULT_TOKEN, InitialClusterState},
+    config::{Config, DEFAULT_TOKEN, InitialClusterState, InitialMember},
     error::Error,
     join::{self, Found, Joined, Undecided},
     listeners::Bound,
@@ -11,7 +11,6 @@ use super::{
     storage::{Identity, Store},
 };
 use crate::{
-    dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
     raft_rs,
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
@@ -53,7 +52,7 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
     let members = config.initial_members()?;
     let (name, token) = (config.name.clone(), config.initial_cluster_token.clone());
     let birth = Birth::of(&members, &token);
-    let own = members.iter().find(|(other, _)| *other == name).map(|(_, urls)| urls.as_slice());
+    let own = members.iter().find(|member| member.name == name).map(|member| member.urls.as_slice());
     let member = MemberId::derive(own.unwrap_or_default(), &token, None);
     let found = match config.initial_cluster_state {
         InitialClusterState::New => Found::New,
@@ -94,12 +93,11 @@ impl Birth {
         Self { cluster, entries: Vec::new(), conf_state, membership }
     }
 
-    fn of(members: &[(String, Vec<PeerUrl>)], token: &str) -> Self {
-        let derive = |urls: &[PeerUrl]| MemberId::derive(urls, token, None);
+    fn of(members: &[InitialMember], token: &str) -> Self {
         let mut records: Vec<MemberRecord> = members
             .iter()
-            .map(|(name, urls)| MemberRecord {
-                id: derive(urls).0,
+            .map(|InitialMember { name, urls }| MemberRecord {
+                id: MemberId::derive(urls, token, None).0,
                 peer_urls: urls.iter().map(ToString::to_string).collect(),
                 name: name.clone(),
                 ..MemberRecord::default()
@@ -127,10 +125,12 @@ impl Birth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dial::urls::PeerUrl;
 
-    fn members() -> Vec<(String, Vec<PeerUrl>)> {
-        let url = |port| vec![format!("http://127.0.0.1:{port}").parse().expect("a URL")];
-        vec![("a".to_owned(), url(2380)), ("b".to_owned(), url(2381)), ("c".to_owned(), url(2382))]
+    fn members() -> Vec<InitialMember> {
+        let urls = |port| PeerUrl::list(&format!("http://127.0.0.1:{port}")).expect("a URL");
+        let member = |(name, port): (&str, u16)| InitialMember { name: name.to_owned(), urls: urls(port) };
+        [("a", 2380), ("b", 2381), ("c", 2382)].map(member).into()
     }
 
     /// IDs as etcd gives them for these URLs and this token.

@@ -177,22 +177,22 @@ impl Config {
 
     /// The members of the initial cluster: each name once, with its URLs, in the order of the flag. Checked as etcd's
     /// `VerifyBootstrap` does: this member is there, with the URLs that it tells, and no URL is there twice.
-    pub(crate) fn initial_members(&self) -> Result<Vec<(String, Vec<PeerUrl>)>, ConfigError> {
-        let mut members: Vec<(String, Vec<PeerUrl>)> = Vec::new();
+    pub(crate) fn initial_members(&self) -> Result<Vec<InitialMember>, ConfigError> {
+        let mut members: Vec<InitialMember> = Vec::new();
         for (place, (name, url)) in self.initial_cluster.iter().enumerate() {
             if self.initial_cluster[..place].iter().any(|(_, earlier)| earlier == url) {
                 return Err(ConfigError::DuplicateUrl(url.to_string()));
             }
-            match members.iter_mut().find(|(known, _)| known == name) {
-                Some((_, urls)) => urls.push(url.clone()),
-                None => members.push((name.clone(), vec![url.clone()])),
+            match members.iter_mut().find(|known| known.name == *name) {
+                Some(known) => known.urls.push(url.clone()),
+                None => members.push(InitialMember { name: name.clone(), urls: vec![url.clone()] }),
             }
         }
         if self.initial_advertise_peer_urls.is_empty() {
             return Err(ConfigError::NoUrl("initial-advertise-peer-urls"));
         }
-        let own = members.iter().find(|(name, _)| *name == self.name);
-        let (_, listed) = own.ok_or_else(|| ConfigError::NotInCluster(self.name.clone()))?;
+        let own = members.iter().find(|member| member.name == self.name);
+        let listed = &own.ok_or_else(|| ConfigError::NotInCluster(self.name.clone()))?.urls;
         if !same_urls(listed, &self.initial_advertise_peer_urls) {
             let join = |urls: &[PeerUrl]| urls.iter().map(PeerUrl::as_str).collect::<Vec<_>>().join(",");
             return Err(ConfigError::UrlsDiffer {
@@ -209,6 +209,13 @@ impl Config {
         let ticks = self.election_timeout.as_nanos() / self.heartbeat_interval.as_nanos().max(1);
         usize::try_from(ticks).unwrap_or(usize::MAX / 4).clamp(2, usize::MAX / 4)
     }
+}
+
+/// A member of the initial cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct InitialMember {
+    pub(crate) name: String,
+    pub(crate) urls: Vec<PeerUrl>,
 }
 
 /// Whether two lists hold the same URLs, in whatever order.
@@ -236,7 +243,7 @@ mod tests {
             .initial_members()
             .expect("a good cluster");
         assert_eq!(members.len(), 2);
-        assert_eq!(members[0].1.len(), 2);
+        assert_eq!(members[0].urls.len(), 2);
     }
 
     #[test]

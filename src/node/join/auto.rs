@@ -20,7 +20,10 @@ use super::{Joined, Seeker, find, ours, read_members, undecided};
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
-    node::{config::Config, members::MemberRecord},
+    node::{
+        config::{Config, InitialMember},
+        members::MemberRecord,
+    },
     wire::headers::MEMBERS,
 };
 
@@ -65,15 +68,16 @@ enum Verdict {
 /// and `cluster` who we are if it is made.
 pub(in crate::node) async fn find_out(
     config: &Config,
-    members: &[(String, Vec<PeerUrl>)],
+    members: &[InitialMember],
     member: MemberId,
     cluster: ClusterId,
 ) -> Found {
     let birth = Birth { member, cluster };
     let mut seeker = Seeker::new(config);
-    let others = || members.iter().filter(|(name, _)| *name != config.name);
+    let others = || members.iter().filter(|member| member.name != config.name);
     loop {
-        let heard = join_all(others().map(async |(name, urls)| (name.as_str(), seeker.listen(urls).await))).await;
+        let heard =
+            join_all(others().map(async |member| (member.name.as_str(), seeker.listen(&member.urls).await))).await;
         let why = match judge(seeker.own, birth, &heard) {
             Verdict::Done(found) => {
                 seeker.client.stop().await;
