@@ -367,6 +367,20 @@ async fn a_member_that_cannot_start_says_why_in_one_line() {
     assert!(cluster.log(0).contains("initial flags are ignored"), "{}", cluster.log(0));
 }
 
+#[test]
+fn a_data_directory_of_an_etcd_member_is_refused_and_left_as_it_is() {
+    for holds in ["member/wal", "member/snap/db"] {
+        let cluster = Cluster::new(1, &[]);
+        let etcds = cluster.members[0].directory.join(holds);
+        std::fs::create_dir_all(&etcds).expect("a directory");
+        let (code, said) = refused(&cluster, &["--name", "n1"]);
+        assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains("an etcd member") && said.contains(holds), "{said}");
+        let left = std::fs::read_dir(cluster.members[0].directory.join("member")).expect("it is there").count();
+        assert_eq!(left, 1, "nothing was made beside etcd's");
+    }
+}
+
 /// A disk that is full: the limit of a file's size stands for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_the_member_and_loses_nothing_that_was_acknowledged() {

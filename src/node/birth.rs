@@ -1,5 +1,7 @@
 //! Who a member is at its start: as its disk says, or as it becomes when it is made.
 
+use std::path::Path;
+
 use prost::Message as _;
 
 use super::{
@@ -15,6 +17,15 @@ use crate::{
     raft_rs,
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
 };
+
+/// Refuses the data directory of an etcd member, before anything is made in it: a cluster of ours inside it would start
+/// empty where its operator expects etcd's data. The log may be elsewhere (`--wal-dir`), so the database counts as well.
+pub(super) fn refuse_etcds(data_dir: &Path) -> Result<(), Error> {
+    match ["member/wal", "member/snap/db"].into_iter().find(|holds| data_dir.join(holds).exists()) {
+        Some(holds) => Err(Error::Etcd { directory: data_dir.display().to_string(), holds }),
+        None => Ok(()),
+    }
+}
 
 /// Who the member is whose store this is. One that was never started is made, which waits for its cluster if it joins
 /// one; until then it answers at `peers` that it is undecided.

@@ -27,6 +27,14 @@ pub enum Error {
         /// Why.
         error: io::Error,
     },
+    /// The data directory is a member's of etcd.
+    #[error("data directory {directory} is that of an etcd member, as its {holds} shows: expected one of its own")]
+    Etcd {
+        /// Where.
+        directory: String,
+        /// What in it is etcd's.
+        holds: &'static str,
+    },
     /// The data directory is another member's.
     #[error("data directory {directory} is that of member {found:?}, not of {name:?}")]
     AnotherMember {

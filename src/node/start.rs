@@ -68,6 +68,7 @@ impl Node {
     /// When it cannot start: each reason is one line.
     pub async fn start(mut config: Config) -> Result<Self, Error> {
         config.check()?;
+        birth::refuse_etcds(&config.data_dir)?;
         let listeners = Listeners::bind(&mut config)?;
         let directory = config.data_dir.join("member");
         let store = Store::open(&directory, config.limits.snapshots);
