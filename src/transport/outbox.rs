@@ -5,11 +5,9 @@
 //! connection. It counts as *queued* until its last byte was handed over.
 
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-    time::SystemTime,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -23,10 +21,9 @@ use crate::{
         appends::{Acknowledgement, Append, Appends},
         limits::Limits,
         summary::Dropped,
-        unread::{Named, Unread},
+        unread::Unread,
     },
     wire::{
-        frames::FrameBuffer,
         message::{LINK_HEARTBEAT_SIZE, message_size},
         probing::ReadStream,
         raftpb::{Message, MessageType},
@@ -34,8 +31,14 @@ use crate::{
     },
 };
 
-/// How many requests of the pipeline are under way at a time: etcd's `connPerPipeline`.
-const WORKERS: usize = 4;
+mod notices;
+mod pipeline;
+mod writer;
+
+pub(crate) use notices::{Handover, Notices};
+use pipeline::Pipeline;
+pub(crate) use pipeline::Posting;
+use writer::Writer;
 
 /// The queues to one peer and their ledger.
 pub(crate) struct Outbox {
@@ -55,93 +58,11 @@ struct State {
     closed: Option<DropReason>,
 }
 
-/// The sending side of one open stream.
-struct Writer {
-    attachment: u64,
-    /// The other end of its connection, where that is known.
-    address: Option<SocketAddr>,
-    /// The stream as its reader named it; none: it did not, or nobody will ask it.
-    named: Option<Named>,
-    encoder: StreamEncoder,
-    frames: FrameBuffer,
-    /// How many of the bytes that `frames` ever took were handed to the connection.
-    yielded: u64,
-    /// Messages not yet handed over, in order.
-    runs: VecDeque<Run>,
-    messages: usize,
-    spans: VecDeque<(u64, MessageSpan)>,
-    waker: Option<Waker>,
-}
-
-/// Messages of one kind that came with one call of `send`.
-struct Run {
-    /// Where the last of them ends in the stream.
-    end: u64,
-    kind: usize,
-    messages: u64,
-    /// Their protobuf size.
-    size: u64,
-    since: Instant,
-    /// Of appends, the last one.
-    append: Option<Append>,
-}
-
-#[derive(Default)]
-struct Pipeline {
-    queue: VecDeque<Posting>,
-    bytes: usize,
-    in_flight: usize,
-    workers: usize,
-}
-
-/// A message on its way through the pipeline.
-pub(crate) struct Posting {
-    pub(crate) message: Message,
-    pub(crate) size: usize,
-    since: Instant,
-    pub(crate) span: Option<MessageSpan>,
-}
-
 /// The span of a message that is sent, if it is among those that are traced.
 pub(crate) fn send_span(sampler: &Sampler, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
     let span = telemetry::send_span(sampler.sample(message)?, message, size);
     span.channel(channel);
     Some(span)
-}
-
-/// What came of messages that were handed over.
-#[derive(Default)]
-pub(super) struct Handover {
-    /// So many found their queue full.
-    pub(super) queue_full: u64,
-    /// So many workers of the pipeline are to be started.
-    pub(super) workers: usize,
-    pub(super) notices: Notices,
-}
-
-/// Who is to be told of what, once the lock is released.
-#[derive(Default)]
-pub(super) struct Notices {
-    /// At least one message was given up.
-    pub(super) unreachable: bool,
-    /// So many of them were snapshots.
-    pub(super) snapshots_failed: usize,
-    /// The streams that have something to write, or have ended.
-    wakers: [Option<Waker>; 2],
-}
-
-impl Notices {
-    fn given_up(&mut self, kind: usize) {
-        self.unreachable = true;
-        self.snapshots_failed += usize::from(kind == MessageType::MsgSnap as usize);
-    }
-
-    /// Wakes the streams that have something to write, or have ended.
-    pub(super) fn wake(&mut self) {
-        for waker in self.wakers.iter_mut().filter_map(Option::take) {
-            waker.wake();
-        }
-    }
 }
 
 /// The next thing a stream writes.
@@ -210,18 +131,8 @@ impl Outbox {
         let state = &mut *state;
         let replaced = state.detach(kind, DropReason::StreamLost, &mut notices);
         state.attachments += 1;
-        state.streams[kind.index()] = Some(Writer {
-            attachment: state.attachments,
-            address,
-            named: name.map(Named::new),
-            encoder: StreamEncoder::new(kind, local, remote),
-            frames: FrameBuffer::new(),
-            yielded: 0,
-            runs: VecDeque::new(),
-            messages: 0,
-            spans: VecDeque::new(),
-            waker: None,
-        });
+        let encoder = StreamEncoder::new(kind, local, remote);
+        state.streams[kind.index()] = Some(Writer::new(state.attachments, encoder, address, name));
         (Some((state.attachments, replaced)), notices)
     }
 
@@ -279,27 +190,18 @@ impl Outbox {
     /// The next message for a pipeline worker. None: there is none, and the worker ends.
     pub(crate) fn next_posting(&self) -> Option<Posting> {
         let mut state = self.lock();
-        match state.pipeline.queue.pop_front() {
-            Some(posting) => {
-                state.pipeline.in_flight += 1;
-                if let Some(append) = Append::of(&posting.message) {
-                    state.appends.sent(append, Instant::now());
-                }
-                Some(posting)
-            }
-            None => {
-                state.pipeline.workers -= 1;
-                None
-            }
+        let posting = state.pipeline.next()?;
+        if let Some(append) = Append::of(&posting.message) {
+            state.appends.sent(append, Instant::now());
         }
+        Some(posting)
     }
 
     /// How a posting ended: sent, or given up.
     pub(crate) fn posted(&self, posting: Posting, outcome: Result<(), DropReason>) {
         let kind = kind_index(posting.message.r#type);
         let mut state = self.lock();
-        state.pipeline.in_flight -= 1;
-        state.pipeline.bytes -= posting.size;
+        state.pipeline.ended(&posting);
         match outcome {
             Ok(()) => {
                 let index = Channel::Pipeline as usize;
@@ -430,9 +332,8 @@ impl Outbox {
         state.closed = Some(reason);
         let open = StreamKind::ALL.map(|kind| state.detach(kind, reason, &mut notices));
         let State { ledger, pipeline, .. } = &mut *state;
-        for posting in pipeline.queue.drain(..) {
+        for posting in pipeline.clear() {
             let kind = kind_index(posting.message.r#type);
-            pipeline.bytes -= posting.size;
             ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
             notices.given_up(kind);
             if let Some(span) = posting.span {
@@ -452,7 +353,7 @@ impl Outbox {
         }
         ledger.unconfirmed = state.unread.each_ref().map(Unread::unconfirmed);
         ledger.lost = state.unread.each_ref().map(Unread::lost);
-        ledger.queued[Channel::Pipeline as usize] = (state.pipeline.queue.len() + state.pipeline.in_flight) as u64;
+        ledger.queued[Channel::Pipeline as usize] = state.pipeline.messages() as u64;
         ledger.queued[Channel::Snapshot as usize] = state.snapshots;
         ledger
     }
@@ -480,12 +381,8 @@ impl State {
         match self.streams.get_mut(channel as usize).and_then(Option::as_mut) {
             Some(writer) => writer.push(message, kind, size, now, span),
             None => {
-                self.pipeline.bytes += size;
-                self.pipeline.queue.push_back(Posting { message: message.clone(), size, since: now, span });
-                if self.pipeline.workers < WORKERS {
-                    self.pipeline.workers += 1;
-                    handover.workers += 1;
-                }
+                let posting = Posting { message: message.clone(), size, since: now, span };
+                handover.workers += usize::from(self.pipeline.push(posting));
             }
         }
     }
@@ -516,10 +413,7 @@ impl State {
         }
         let (messages, bytes, most) = match self.streams.get(channel as usize).and_then(Option::as_ref) {
             Some(writer) => (writer.messages, writer.frames.len(), limits.stream_queue),
-            None => {
-                let pipeline = &self.pipeline;
-                (pipeline.queue.len() + pipeline.in_flight, pipeline.bytes, limits.pipeline_queue)
-            }
+            None => (self.pipeline.messages(), self.pipeline.bytes(), limits.pipeline_queue),
         };
         // One message larger than the bound still passes through an empty queue: nothing else could carry it.
         if messages >= most || (messages > 0 && bytes + size > limits.queue_bytes) {
@@ -544,59 +438,6 @@ impl State {
         }
         notices.wakers[kind.index()] = writer.waker.take();
         true
-    }
-}
-
-impl Writer {
-    fn push(&mut self, message: &Message, kind: usize, size: usize, since: Instant, span: Option<MessageSpan>) {
-        self.encoder.encode(message, &mut self.frames);
-        let end = self.frames.produced();
-        let append = Append::of(message);
-        self.messages += 1;
-        match self.runs.back_mut() {
-            // Only within one piece: what is handed over of a run, is handed over as a whole.
-            Some(run) if run.kind == kind && run.since == since && run.end > self.frames.sealed() => {
-                run.end = end;
-                run.messages += 1;
-                run.size += size as u64;
-                run.append = append;
-            }
-            _ => self.runs.push_back(Run { end, kind, messages: 1, size: size as u64, since, append }),
-        }
-        if let Some(span) = span {
-            if let Some(address) = self.address {
-                span.address(address);
-            }
-            self.spans.push_back((end, span));
-        }
-    }
-
-    /// Moves the messages whose last byte is among the bytes handed over from *queued* to *sent*.
-    fn account(&mut self, bytes: u64, channel: Channel, ledger: &mut Outgoing, appends: &mut Appends) {
-        let index = channel as usize;
-        let now = Instant::now();
-        self.yielded += bytes;
-        ledger.bytes[index] += bytes;
-        ledger.last_frame[index] = Some(SystemTime::now());
-        while let Some(run) = self.runs.front() {
-            if run.end > self.yielded {
-                break;
-            }
-            ledger.sent[index][run.kind] += run.messages;
-            ledger.etcd_bytes += run.size;
-            ledger.queue_seconds[index].observe_many(now - run.since, run.messages);
-            self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
-            if let Some(named) = &mut self.named {
-                named.written += run.messages;
-            }
-            if let Some(append) = run.append {
-                appends.sent(append, now);
-            }
-            self.runs.pop_front();
-        }
-        while self.spans.front().is_some_and(|(end, _)| *end <= self.yielded) {
-            self.spans.pop_front();
-        }
     }
 }
 

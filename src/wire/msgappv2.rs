@@ -213,8 +213,7 @@ impl MsgAppV2Decoder {
                     let Some(length) = self.gather.number(input) else {
                         return Ok(None);
                     };
-                    let length = check_length("a message", length, self.limits.msgapp_bytes, at)?;
-                    self.expect = Expect::Message { length };
+                    self.expect = Expect::Message { length: self.message_length(length, at)? };
                 }
                 Expect::Message { length } => {
                     let limits = &self.limits;
@@ -255,6 +254,10 @@ impl MsgAppV2Decoder {
         let ahead = usize::try_from(count).map_or(ENTRIES_AHEAD, |count| count.min(ENTRIES_AHEAD));
         self.entries = Vec::with_capacity(ahead);
         Ok(Expect::entry_or_commit(count))
+    }
+
+    fn message_length(&self, length: u64, at: u64) -> Result<usize, FrameError> {
+        check_length("a message", length, self.limits.msgapp_bytes, at)
     }
 
     fn entry_length(&mut self, length: u64, at: u64) -> Result<usize, FrameError> {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use tokio::time::{Instant, interval};
@@ -22,6 +22,7 @@ use crate::{
     dial::{
         connection::{Body, Connection},
         io::IoStatus,
+        urls::PeerUrl,
     },
     ledger::{Direction, DropReason, kind_index},
     telemetry::{self, EventSpan, MessageSpan, Origin},
@@ -49,6 +50,13 @@ struct Progress {
     /// Bytes of the snapshot itself.
     body: AtomicU64,
     whole: AtomicBool,
+}
+
+/// The receiver's answer.
+struct Answer {
+    status: StatusCode,
+    of_a_member: bool,
+    text: String,
 }
 
 struct Failure {
@@ -107,46 +115,79 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
 }
 
 async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Failure> {
-    let Underway { progress, span, sent, .. } = underway;
     let url = peer.urls.pick();
-    let client = &peer.shared.client;
     let moved_on = |failure: Failure| {
         peer.urls.unreachable(&url);
         peer.inactive(&failure.why);
         failure
     };
     let ups = peer.redial.ups();
-    let Connection { mut sender, driver, io, remote, .. } = client.dial(&url).await.map_err(|error| {
+    let connection = peer.shared.client.dial(&url).await.map_err(|error| {
         peer.redial.down(ups);
         moved_on(Failure::post(error.to_string()))
     })?;
-    span.address(remote);
-    if let Some(sent) = sent {
-        sent.address(remote);
+    underway.span.address(connection.remote);
+    if let Some(sent) = &underway.sent {
+        sent.address(connection.remote);
     }
-    io.set_write_deadline(PATIENCE);
-    let mut request = client
-        .request(Method::POST, &url, headers::RAFT_SNAPSHOT)
+    let request = request(peer, &url, &message, body, underway).map_err(|error| Failure::post(error.to_string()))?;
+    match exchange(peer, connection, request, &underway.progress).await {
+        Ok(Answer { status: StatusCode::NO_CONTENT, .. }) => {
+            peer.redial.answered();
+            peer.active();
+            Ok(())
+        }
+        Ok(Answer { status, of_a_member, text }) => {
+            peer.redial.answered();
+            peer.shared.look_for_removal(peer.id, status, &text, of_a_member);
+            let why = format!("POST {} answered {status}: {text}", headers::RAFT_SNAPSHOT);
+            Err(moved_on(Failure { reason: DropReason::Refused, why }))
+        }
+        Err(why) => Err(moved_on(Failure::post(format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT)))),
+    }
+}
+
+fn request(
+    peer: &Arc<Peer>,
+    url: &PeerUrl,
+    message: &Message,
+    body: SnapshotBody,
+    underway: &Underway,
+) -> Result<Request<Body>, http::Error> {
+    let mut request = peer
+        .shared
+        .client
+        .request(Method::POST, url, headers::RAFT_SNAPSHOT)
         .header(http::header::CONTENT_TYPE, headers::APPLICATION_OCTET_STREAM);
-    if let Some(traceparent) = span.traceparent() {
+    if let Some(traceparent) = underway.span.traceparent() {
         request = request.header(headers::TRACEPARENT, traceparent);
     }
     if let Some(length) = body.length {
         request = request.header(headers::X_RAFTHTTP_LENGTH, length);
     }
-    let request = request.body(whole(peer, &message, body, progress));
-    let request = request.map_err(|error| Failure::post(error.to_string()))?;
+    request.body(whole(peer, message, body, &underway.progress))
+}
+
+/// Sends the request, and waits for its answer for as long as there is hope.
+async fn exchange(
+    peer: &Arc<Peer>,
+    connection: Connection,
+    request: Request<Body>,
+    progress: &Progress,
+) -> Result<Answer, String> {
+    let Connection { mut sender, driver, io, .. } = connection;
+    io.set_write_deadline(PATIENCE);
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let (status, of_a_member) = (answer.status(), peer.shared.is_of_a_member(answer.headers()));
         let text = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
         let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).trim().to_owned()).unwrap_or_default();
-        Ok::<_, String>((status, of_a_member, text))
+        Ok(Answer { status, of_a_member, text })
     };
     let mut answer = pin!(answer);
     let mut driver = pin!(driver);
     let given_up = abandoned_by_its_receiver(peer, progress, &io);
-    let outcome = tokio::select! {
+    tokio::select! {
         biased;
         outcome = &mut answer => outcome,
         ended = &mut driver => match ended {
@@ -155,20 +196,6 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
             Err(error) => Err(error.to_string()),
         },
         why = given_up => Err(why),
-    };
-    match outcome {
-        Ok((StatusCode::NO_CONTENT, ..)) => {
-            peer.redial.answered();
-            peer.active();
-            Ok(())
-        }
-        Ok((status, of_a_member, text)) => {
-            peer.redial.answered();
-            peer.shared.look_for_removal(peer.id, status, &text, of_a_member);
-            let why = format!("POST {} answered {status}: {text}", headers::RAFT_SNAPSHOT);
-            Err(moved_on(Failure { reason: DropReason::Refused, why }))
-        }
-        Err(why) => Err(moved_on(Failure::post(format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT)))),
     }
 }
 

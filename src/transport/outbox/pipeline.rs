@@ -1,0 +1,71 @@
+//! The queue of the pipeline: messages that found no stream, each for a request of its own.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use crate::{telemetry::MessageSpan, wire::raftpb::Message};
+
+/// How many requests are under way at a time: etcd's `connPerPipeline`.
+const WORKERS: usize = 4;
+
+/// The messages that wait for a worker, and those that one has.
+#[derive(Default)]
+pub(super) struct Pipeline {
+    queue: VecDeque<Posting>,
+    bytes: usize,
+    in_flight: usize,
+    workers: usize,
+}
+
+/// A message on its way through the pipeline.
+pub(crate) struct Posting {
+    pub(crate) message: Message,
+    pub(crate) size: usize,
+    pub(super) since: Instant,
+    pub(crate) span: Option<MessageSpan>,
+}
+
+impl Pipeline {
+    /// Queues a message. Says whether one more worker is to be started.
+    pub(super) fn push(&mut self, posting: Posting) -> bool {
+        self.bytes += posting.size;
+        self.queue.push_back(posting);
+        let start = self.workers < WORKERS;
+        self.workers += usize::from(start);
+        start
+    }
+
+    /// The next message for a worker. None: there is none, and the worker ends.
+    pub(super) fn next(&mut self) -> Option<Posting> {
+        let posting = self.queue.pop_front();
+        match posting {
+            Some(_) => self.in_flight += 1,
+            None => self.workers -= 1,
+        }
+        posting
+    }
+
+    /// A worker is done with its message.
+    pub(super) fn ended(&mut self, posting: &Posting) {
+        self.in_flight -= 1;
+        self.bytes -= posting.size;
+    }
+
+    /// Takes out all that wait. What the workers have, they end.
+    pub(super) fn clear(&mut self) -> VecDeque<Posting> {
+        let waiting = std::mem::take(&mut self.queue);
+        self.bytes -= waiting.iter().map(|posting| posting.size).sum::<usize>();
+        waiting
+    }
+
+    /// How many messages there are, those on their way included.
+    pub(super) fn messages(&self) -> usize {
+        self.queue.len() + self.in_flight
+    }
+
+    /// How many bytes they have.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

@@ -1,0 +1,122 @@
+//! The queue of one open stream: encoded as it will be written.
+
+use std::{collections::VecDeque, net::SocketAddr, task::Waker, time::SystemTime};
+
+use tokio::time::Instant;
+
+use crate::{
+    ledger::{Channel, Outgoing},
+    telemetry::MessageSpan,
+    transport::{
+        appends::{Append, Appends},
+        unread::Named,
+    },
+    wire::{frames::FrameBuffer, raftpb::Message, stream::StreamEncoder},
+};
+
+/// The sending side of one open stream.
+pub(super) struct Writer {
+    pub(super) attachment: u64,
+    /// The other end of its connection, where that is known.
+    pub(super) address: Option<SocketAddr>,
+    /// The stream as its reader named it; none: it did not, or nobody will ask it.
+    pub(super) named: Option<Named>,
+    pub(super) encoder: StreamEncoder,
+    pub(super) frames: FrameBuffer,
+    /// How many of the bytes that `frames` ever took were handed to the connection.
+    pub(super) yielded: u64,
+    /// Messages not yet handed over, in order.
+    pub(super) runs: VecDeque<Run>,
+    pub(super) messages: usize,
+    pub(super) spans: VecDeque<(u64, MessageSpan)>,
+    pub(super) waker: Option<Waker>,
+}
+
+/// Messages of one kind that came with one call of `send`.
+pub(super) struct Run {
+    /// Where the last of them ends in the stream.
+    pub(super) end: u64,
+    pub(super) kind: usize,
+    pub(super) messages: u64,
+    /// Their protobuf size.
+    pub(super) size: u64,
+    pub(super) since: Instant,
+    /// Of appends, the last one.
+    pub(super) append: Option<Append>,
+}
+
+impl Writer {
+    pub(super) fn new(attachment: u64, encoder: StreamEncoder, address: Option<SocketAddr>, name: Option<u64>) -> Self {
+        Self {
+            attachment,
+            address,
+            named: name.map(Named::new),
+            encoder,
+            frames: FrameBuffer::new(),
+            yielded: 0,
+            runs: VecDeque::new(),
+            messages: 0,
+            spans: VecDeque::new(),
+            waker: None,
+        }
+    }
+
+    /// Encodes a message behind what is queued.
+    pub(super) fn push(
+        &mut self,
+        message: &Message,
+        kind: usize,
+        size: usize,
+        since: Instant,
+        span: Option<MessageSpan>,
+    ) {
+        self.encoder.encode(message, &mut self.frames);
+        let end = self.frames.produced();
+        let append = Append::of(message);
+        self.messages += 1;
+        match self.runs.back_mut() {
+            // Only within one piece: what is handed over of a run, is handed over as a whole.
+            Some(run) if run.kind == kind && run.since == since && run.end > self.frames.sealed() => {
+                run.end = end;
+                run.messages += 1;
+                run.size += size as u64;
+                run.append = append;
+            }
+            _ => self.runs.push_back(Run { end, kind, messages: 1, size: size as u64, since, append }),
+        }
+        if let Some(span) = span {
+            if let Some(address) = self.address {
+                span.address(address);
+            }
+            self.spans.push_back((end, span));
+        }
+    }
+
+    /// Moves the messages whose last byte is among the bytes handed over from *queued* to *sent*.
+    pub(super) fn account(&mut self, bytes: u64, channel: Channel, ledger: &mut Outgoing, appends: &mut Appends) {
+        let index = channel as usize;
+        let now = Instant::now();
+        self.yielded += bytes;
+        ledger.bytes[index] += bytes;
+        ledger.last_frame[index] = Some(SystemTime::now());
+        while let Some(run) = self.runs.front() {
+            if run.end > self.yielded {
+                break;
+            }
+            ledger.sent[index][run.kind] += run.messages;
+            ledger.etcd_bytes += run.size;
+            ledger.queue_seconds[index].observe_many(now - run.since, run.messages);
+            self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
+            if let Some(named) = &mut self.named {
+                named.written += run.messages;
+            }
+            if let Some(append) = run.append {
+                appends.sent(append, now);
+            }
+            self.runs.pop_front();
+        }
+        while self.spans.front().is_some_and(|(end, _)| *end <= self.yielded) {
+            self.spans.pop_front();
+        }
+    }
+}
