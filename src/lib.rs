@@ -38,7 +38,8 @@
 //! [`wire`] bytes to messages, without I/O · [`id`] who is who · `ledger` what is counted · `dial` connections to peers ·
 //! `transport` peers and their tasks · [`server`] what a member answers · `watch` members seen from outside · [`tls`]
 //! certificates · [`metrics`] the names of what is counted · [`telemetry`] what is traced · [`admin`] where it is shown ·
-//! `raft_rs` etcd's messages and raft-rs's · `node` a replicated key-value store on raft-rs, over all of this.
+//! `raft_rs` etcd's messages and raft-rs's · `node` a replicated key-value store on raft-rs, over all of this · `world` the
+//! one seam to the clock and to chance.
 //!
 //! # Features
 //!
@@ -64,6 +65,8 @@ pub mod tls;
 mod transport;
 mod watch;
 pub mod wire;
+#[doc(hidden)]
+pub mod world;
 
 pub use dial::{
     identity::Identity,

@@ -9,6 +9,8 @@ use std::{fmt, net::SocketAddr};
 
 use http::HeaderValue;
 
+use crate::world::World;
+
 mod damper;
 mod event;
 mod events;
@@ -46,8 +48,8 @@ impl TraceId {
         SpanId(xxhash_rust::xxh3::xxh3_64(&self.0.to_be_bytes()))
     }
 
-    fn random() -> Self {
-        Self(rand::random())
+    fn random(world: &World) -> Self {
+        Self(u128::from(world.number()) << 64 | u128::from(world.number()))
     }
 }
 
@@ -68,8 +70,8 @@ impl fmt::Debug for TraceId {
 pub struct SpanId(pub u64);
 
 impl SpanId {
-    fn random() -> Self {
-        Self(rand::random())
+    fn random(world: &World) -> Self {
+        Self(world.number())
     }
 }
 
@@ -95,8 +97,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    fn random() -> Self {
-        Self { trace: TraceId::random(), span: SpanId::random() }
+    fn random(world: &World) -> Self {
+        Self { trace: TraceId::random(world), span: SpanId::random(world) }
     }
 
     /// The value of the header `traceparent` (W3C Trace Context, version 00).

@@ -20,6 +20,7 @@ use crate::{
     telemetry::Events,
     tls::Tls,
     transport::status::TransportStatus,
+    world::World,
 };
 
 mod book;
@@ -46,11 +47,20 @@ pub struct WatchConfig {
     pub interval: Duration,
     /// For each request, its dial included. Default: 700 ms.
     pub timeout: Duration,
+    /// The world that the watch lives in. Default: the real one.
+    #[doc(hidden)]
+    pub world: World,
 }
 
 impl Default for WatchConfig {
     fn default() -> Self {
-        Self { seeds: Vec::new(), tls: None, interval: Duration::from_secs(1), timeout: Duration::from_millis(700) }
+        Self {
+            seeds: Vec::new(),
+            tls: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(700),
+            world: World::default(),
+        }
     }
 }
 

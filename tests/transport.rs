@@ -2,13 +2,14 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use rafthttp::{
     Critical, MemberId, PeerUrl, SnapshotBody, SnapshotStatus, SnapshotStore,
     metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, kind_index},
     wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
+    world::World,
 };
 use support::{TestMember, append, connected, heartbeat, lock, pair, proposal, until};
 
@@ -441,4 +442,30 @@ async fn a_frozen_peer_loses_its_streams_after_three_failed_probes() {
     let link = &one.transport.peers()[0].link;
     assert_eq!(link.losses.of((Channel::Message, Direction::Out, LossReason::Stopped)), 1);
     one.check_ledger();
+}
+
+#[tokio::test]
+async fn a_member_tells_the_time_of_the_world_that_it_was_given() {
+    const AHEAD: Duration = Duration::from_secs(3600);
+    let begun = SystemTime::now();
+    let world = World::default().with_clock(|| SystemTime::now() + AHEAD);
+    let (one, two) = (TestMember::start_with(1, |builder| builder.world(&world)).await, TestMember::start(2).await);
+    one.add(&two);
+    two.add(&one);
+    connected(&one, &two).await;
+    let offset = |member: &TestMember| member.transport.peers()[0].link.clock_offset;
+    until("each has probed the other", || offset(&one).is_some() && offset(&two).is_some()).await;
+    two.transport.send(vec![append(2, 1, 1, b"a")]);
+    until("it is taken", || one.taken() == 1).await;
+    let off = |found: Option<f64>, told: f64| found.is_some_and(|found| (found - told).abs() < 60.0);
+    assert!(off(offset(&one), -3600.0) && off(offset(&two), 3600.0), "{:?}, {:?}", offset(&one), offset(&two));
+    let link = one.transport.peers()[0].link.clone();
+    let incoming = one.transport.peers()[0].incoming.clone();
+    let events = one.transport.events().after(0);
+    let told =
+        [one.status().started, link.last_probe, link.active_since, incoming.last_frame[Channel::MsgApp as usize]];
+    for time in told.into_iter().chain(events.iter().map(|event| Some(event.time))) {
+        assert!(time.is_some_and(|time| time >= begun + AHEAD), "{time:?} is not of the member's world");
+    }
+    assert!(two.transport.events().after(0).iter().all(|event| event.time < begun + AHEAD));
 }

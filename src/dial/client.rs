@@ -37,6 +37,7 @@ use crate::{
     telemetry::MessageSpan,
     tls::{HANDSHAKE_TIMEOUT, HandshakeError, HandshakeReason, Tls},
     wire::{headers, version::MIN_CLUSTER},
+    world::World,
 };
 
 /// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
@@ -57,20 +58,21 @@ pub(crate) struct Client {
     pool: Arc<Pool>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    world: World,
 }
 
 impl Client {
     /// A client that speaks as `identity`. `dial_timeout` bounds the connecting, over all addresses of a name.
-    pub(crate) fn new(identity: Arc<Identity>, tls: Option<Tls>, dial_timeout: Duration) -> Self {
-        Self::with(headers_of(&identity), tls, dial_timeout)
+    pub(crate) fn new(identity: &Identity, tls: Option<Tls>, dial_timeout: Duration, world: &World) -> Self {
+        Self::with(headers_of(identity), tls, dial_timeout, world)
     }
 
     /// A client that is nobody's: its requests do not say who asks.
-    pub(crate) fn anonymous(tls: Option<Tls>, dial_timeout: Duration) -> Self {
-        Self::with(HeaderMap::new(), tls, dial_timeout)
+    pub(crate) fn anonymous(tls: Option<Tls>, dial_timeout: Duration, world: &World) -> Self {
+        Self::with(HeaderMap::new(), tls, dial_timeout, world)
     }
 
-    fn with(headers: HeaderMap, tls: Option<Tls>, dial_timeout: Duration) -> Self {
+    fn with(headers: HeaderMap, tls: Option<Tls>, dial_timeout: Duration, world: &World) -> Self {
         Self {
             headers,
             tls,
@@ -79,7 +81,13 @@ impl Client {
             pool: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            world: world.clone(),
         }
+    }
+
+    /// Where it dials.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
     }
 
     /// Opens a connection for requests: look-up (1 s), TCP (the dial time-out), TLS (10 s).

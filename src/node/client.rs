@@ -41,7 +41,7 @@ use super::{
     storage::Reader,
     task::Input,
 };
-use crate::wire::raftpb::ConfChangeType;
+use crate::{wire::raftpb::ConfChangeType, world::World};
 
 mod keys;
 mod membership;
@@ -85,6 +85,7 @@ pub(super) struct Client {
     patience: Duration,
     max_value_bytes: usize,
     token: Arc<str>,
+    world: World,
 }
 
 /// Why a request is not done.
@@ -174,6 +175,7 @@ impl Client {
             patience: Duration::from_secs(5) + 2 * config.election_timeout,
             max_value_bytes: config.max_request_bytes,
             token: config.initial_cluster_token.as_str().into(),
+            world: config.world.clone(),
         }
     }
 

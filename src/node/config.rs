@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
 
-use crate::{dial::urls::PeerUrl, tls::Tls, transport::limits::Limits};
+use crate::{dial::urls::PeerUrl, tls::Tls, transport::limits::Limits, world::World};
 
 /// etcd's default `--initial-cluster-token`.
 pub const DEFAULT_TOKEN: &str = "etcd-cluster";
@@ -55,6 +55,9 @@ pub struct Config {
     pub probe_timeout: Duration,
     /// Bounds of the transport.
     pub limits: Limits,
+    /// The world that the member lives in. Default the real one.
+    #[doc(hidden)]
+    pub world: World,
 }
 
 /// Whether the cluster is made or joined (`--initial-cluster-state`).
@@ -111,6 +114,7 @@ impl Default for Config {
             probe_interval: Duration::from_secs(1),
             probe_timeout: Duration::from_millis(700),
             limits: Limits::default(),
+            world: World::default(),
         }
     }
 }

@@ -52,7 +52,7 @@ struct Seeker<'a> {
 
 impl<'a> Seeker<'a> {
     fn new(config: &'a Config) -> Self {
-        let client = Client::anonymous(config.tls.clone(), Duration::from_secs(1));
+        let client = Client::anonymous(config.tls.clone(), Duration::from_secs(1), &config.world);
         Self { own: &config.initial_advertise_peer_urls, client, said: None }
     }
 

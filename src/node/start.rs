@@ -154,6 +154,7 @@ impl Parts {
         let ids = RequestIds::new(identity.member, store.boot().map_err(&in_directory)?);
         let status = RaftStatus { id: member, cluster, name: config.name.clone(), ..RaftStatus::default() };
         let events = Events::default();
+        events.speak_as(member, &config.world);
         let shared = Shared::new(status, membership.clone(), events.clone());
         let (inbox, queue) = Task::queue();
         let (end, reports) = (End::default(), Arc::<Reports>::default());
@@ -267,7 +268,8 @@ fn transport(
         .limits(config.limits.clone())
         .probe(config.probe_interval, config.probe_timeout)
         .trace_ratio(config.trace_ratio)
-        .events(events);
+        .events(events)
+        .world(&config.world);
     let transport = match &config.tls {
         Some(tls) => builder.tls(tls.clone()).build(),
         None => builder.build(),

@@ -6,7 +6,6 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use time::OffsetDateTime;
 
 use crate::{
     server::{Endpoint, guard},
@@ -22,9 +21,9 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     let asker = same_cluster.then(|| guard::identify(transport, &request)).flatten();
     if let Some(peer) = asker.filter(|id| transport.is_peer(*id)) {
         transport.admit(peer, None);
-        telemetry::probed(peer, &guard::origin(&request));
+        telemetry::probed(transport.world(), peer, &guard::origin(&request));
     }
     let report = asker.and_then(|asker| transport.report(asker));
-    let answer = Answer { now: OffsetDateTime::now_utc(), report };
+    let answer = Answer { now: transport.world().now().into(), report };
     ([(header::CONTENT_TYPE, TEXT_PLAIN)], answer.encode()).into_response()
 }

@@ -13,6 +13,7 @@ use super::{EVENT_TARGET, Origin, TraceContext, TraceId};
 use crate::{
     id::MemberId,
     ledger::{Channel, Direction, LossReason, ProbeResult},
+    world::World,
 };
 
 /// The span of something rare that takes time, from its creation to its drop.
@@ -54,8 +55,8 @@ pub(super) fn record_address(span: &Span, address: SocketAddr) {
 }
 
 /// The dial of a stream: made before it, dropped when it is answered or has failed.
-pub fn dial_span(peer: MemberId, channel: Channel, url: &str) -> EventSpan {
-    let context = TraceContext::random();
+pub fn dial_span(world: &World, peer: MemberId, channel: Channel, url: &str) -> EventSpan {
+    let context = TraceContext::random(world);
     let span = tracing::span!(
         target: EVENT_TARGET,
         parent: None,
@@ -80,13 +81,14 @@ pub fn dial_span(peer: MemberId, channel: Channel, url: &str) -> EventSpan {
 /// its message, so that both ends meet there; on the receiving side the span that the request names is its parent, or,
 /// of another trace, a link.
 pub fn snapshot_span(
+    world: &World,
     peer: MemberId,
     direction: Direction,
     (term, index): (u64, u64),
     trace: TraceId,
     origin: &Origin,
 ) -> EventSpan {
-    let context = TraceContext { trace, ..TraceContext::random() };
+    let context = TraceContext { trace, ..TraceContext::random(world) };
     let (parent, link) = match origin.span {
         Some(sender) if sender.trace == trace => (Some(sender.span), None),
         other => (None, other),
@@ -120,8 +122,14 @@ pub fn snapshot_span(
 
 /// Notes that a stream is open: `Out` for one that a peer asked for, `In` for one that we dialled. It belongs to the
 /// dial: the span that the request named, or our own. Says where it is, for [`stream_lost`].
-pub fn stream_attached(peer: MemberId, channel: Channel, direction: Direction, origin: &Origin) -> TraceContext {
-    let mut context = TraceContext::random();
+pub fn stream_attached(
+    world: &World,
+    peer: MemberId,
+    channel: Channel,
+    direction: Direction,
+    origin: &Origin,
+) -> TraceContext {
+    let mut context = TraceContext::random(world);
     if let Some(dial) = origin.span {
         context.trace = dial.trace;
     }
@@ -185,7 +193,7 @@ pub fn tls_reloaded(error: Option<&dyn fmt::Display>) {
 }
 
 /// Notes that a peer probed us, where its request names a span that it keeps: probes are many.
-pub fn probed(peer: MemberId, origin: &Origin) {
+pub fn probed(world: &World, peer: MemberId, origin: &Origin) {
     let Some(asker) = origin.span else { return };
     let span = tracing::span!(
         target: EVENT_TARGET,
@@ -194,7 +202,7 @@ pub fn probed(peer: MemberId, origin: &Origin) {
         "raft.probed",
         otel.kind = "server",
         trace_id = %asker.trace,
-        span_id = %TraceContext::random().span,
+        span_id = %TraceContext::random(world).span,
         parent_id = %asker.span,
         raft.peer = %peer,
         network.peer.address = field::Empty,
@@ -215,8 +223,8 @@ pub struct ProbeTrace {
 
 impl ProbeTrace {
     /// Call it when the probe starts.
-    pub fn start() -> Self {
-        Self { context: TraceContext::random(), started: SystemTime::now() }
+    pub fn start(world: &World) -> Self {
+        Self { context: TraceContext::random(world), started: world.now() }
     }
 
     /// The header `traceparent` for the probe. Not marked as sampled, since that is not known yet.

@@ -10,6 +10,7 @@ use super::damper::Damper;
 use crate::{
     id::MemberId,
     ledger::{Channel, Direction},
+    world::World,
 };
 
 /// So many events are kept.
@@ -73,7 +74,7 @@ impl EventKind {
 pub struct Event {
     /// Grows by one with each event of a member, and is never used again.
     pub id: u64,
-    /// When it happened.
+    /// When it happened, by this member's clock.
     pub time: SystemTime,
     /// What happened.
     pub kind: EventKind,
@@ -91,8 +92,17 @@ pub struct Event {
 
 impl Event {
     pub(crate) fn new(kind: EventKind) -> Self {
-        let time = SystemTime::now();
-        Self { id: 0, time, kind, peer: None, channel: None, direction: None, reason: None, detail: None }
+        // Number and time are given when it is recorded.
+        Self {
+            id: 0,
+            time: SystemTime::UNIX_EPOCH,
+            kind,
+            peer: None,
+            channel: None,
+            direction: None,
+            reason: None,
+            detail: None,
+        }
     }
 
     pub(crate) fn about(kind: EventKind, peer: MemberId) -> Self {
@@ -143,6 +153,8 @@ struct Ring {
     recorded: u64,
     /// The member whose events they are.
     member: MemberId,
+    /// Where it lives.
+    world: World,
     /// Bounds the log lines about each peer, and about all others together.
     lines: HashMap<(Option<MemberId>, Topic), Damper>,
 }
@@ -156,14 +168,15 @@ impl Events {
     pub(crate) fn record(&self, event: Event) {
         let mut ring = self.lock();
         ring.recorded += 1;
-        let event = Event { id: ring.recorded, ..event };
+        let event = Event { id: ring.recorded, time: ring.world.now(), ..event };
         ring.make_room_for(event.kind);
         ring.events.push_back(event);
     }
 
-    /// Says whose events they are: several members may speak in one process.
-    pub(crate) fn speak_as(&self, member: MemberId) {
-        self.lock().member = member;
+    /// Says whose events they are, and where that member lives: several may speak in one process.
+    pub(crate) fn speak_as(&self, member: MemberId, world: &World) {
+        let mut ring = self.lock();
+        (ring.member, ring.world) = (member, world.clone());
     }
 
     /// Who speaks, if one more line about this peer may be written; about none: about whoever is no peer.

@@ -10,6 +10,7 @@ use crate::{
     id::MemberId,
     ledger::{Channel, kind_index, kind_label},
     wire::raftpb::Message,
+    world::World,
 };
 
 /// A traced message's span, from its creation to its drop. One pointer wide, to be kept beside what is queued.
@@ -33,10 +34,10 @@ pub fn send_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan 
 /// application has taken it or it is rejected. Its parent is the sender's span. `origin` is where it came from: a span
 /// that its request names and that is not the sender's by the rule becomes a link, since the rule is what both ends agree
 /// on.
-pub fn receive_span(trace: TraceId, message: &Message, size: usize, origin: &Origin) -> MessageSpan {
+pub fn receive_span(world: &World, trace: TraceId, message: &Message, size: usize, origin: &Origin) -> MessageSpan {
     let sender = TraceContext { trace, span: trace.send_span_id() };
     let place = Place {
-        context: TraceContext { trace, span: SpanId::random() },
+        context: TraceContext { trace, span: SpanId::random(world) },
         parent: Some(sender.span),
         link: origin.span.filter(|span| *span != sender),
     };

@@ -26,7 +26,7 @@ use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use super::{EVENT_TARGET, MESSAGE_TARGET};
-use crate::ledger::TraceExportStatus;
+use crate::{ledger::TraceExportStatus, world::World};
 
 mod account;
 mod exporter;
@@ -98,7 +98,7 @@ impl Export {
         let batches = BatchSpanProcessor::builder(exporter, runtime::Tokio).with_batch_config(config).build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BoundedProcessor { batches, account: account.clone() })
-            .with_id_generator(PlacedIds)
+            .with_id_generator(PlacedIds(World::default()))
             // Whether a message is traced was decided before its span was made.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(resource())

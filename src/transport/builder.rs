@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -19,6 +19,7 @@ use crate::{
     telemetry::{Events, Sampler},
     tls::Tls,
     wire::version::{DEFAULT_SERVER, Version},
+    world::World,
 };
 
 /// Builds a [`Transport`].
@@ -35,6 +36,7 @@ pub struct Builder {
     trace_ratio: f64,
     trace_heartbeats: bool,
     events: Events,
+    world: World,
 }
 
 impl Transport {
@@ -53,6 +55,7 @@ impl Transport {
             trace_ratio: 0.0,
             trace_heartbeats: false,
             events: Events::default(),
+            world: World::default(),
         }
     }
 }
@@ -142,6 +145,14 @@ impl Builder {
         self
     }
 
+    /// The world that the transport lives in. Default: the real one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn world(mut self, world: &World) -> Self {
+        self.world = world.clone();
+        self
+    }
+
     /// Builds the transport, which runs on the tokio runtime that this is called in.
     ///
     /// # Errors
@@ -154,7 +165,7 @@ impl Builder {
         let identity = Arc::new(self.identity);
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
-            client: Client::new(identity.clone(), self.tls.clone(), self.dial_timeout),
+            client: Client::new(&identity, self.tls.clone(), self.dial_timeout, &self.world),
             sampler: Sampler::new(self.trace_ratio, identity.cluster).heartbeats(self.trace_heartbeats),
             identity,
             raft: self.raft,
@@ -164,22 +175,23 @@ impl Builder {
             removed: AtomicBool::new(false),
             events: self.events,
             limits: self.limits,
+            world: self.world,
         });
         if let Some(tls) = &self.tls {
             tls.tell(&shared.events);
         }
-        shared.events.speak_as(shared.identity.member);
+        shared.events.speak_as(shared.identity.member, &shared.world);
         let inner = Arc::new(Inner {
             peers: ArcSwap::default(),
             changes: Mutex::default(),
-            strangers: Inbox::new(),
+            strangers: Inbox::new(&shared.world),
             refusals: Untold::default(),
             unroutable: Mutex::default(),
             snapshots: self.snapshots,
             receiving: Semaphore::new(shared.limits.snapshots),
             receiving_others: Semaphore::new(1),
             tls: self.tls,
-            started: SystemTime::now(),
+            started: shared.world.now(),
             _ends: stop.clone().drop_guard(),
             stop,
             shared,

@@ -3,7 +3,7 @@
 use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -23,11 +23,13 @@ use crate::{
         raftpb::{Message, MessageType},
         stream::StreamKind,
     },
+    world::World,
 };
 
 /// The receive queues from one peer and their ledger.
 pub(crate) struct Inbox {
     state: Mutex<State>,
+    world: World,
 }
 
 #[derive(Default)]
@@ -72,13 +74,14 @@ struct Queue {
 /// What it takes to trace a message that came in.
 pub(crate) struct Tracer<'a> {
     pub(crate) sampler: &'a Sampler,
+    pub(crate) world: &'a World,
     pub(crate) origin: Origin,
 }
 
 impl Tracer<'_> {
     /// The span of a message that was received, if it is among those that are traced.
     pub(crate) fn receive_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
-        let span = telemetry::receive_span(self.sampler.sample(message)?, message, size, &self.origin);
+        let span = telemetry::receive_span(self.world, self.sampler.sample(message)?, message, size, &self.origin);
         span.channel(channel);
         Some(span)
     }
@@ -114,8 +117,8 @@ impl Arrival {
 }
 
 impl Inbox {
-    pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State::default()) }
+    pub(crate) fn new(world: &World) -> Self {
+        Self { state: Mutex::new(State::default()), world: world.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -150,7 +153,7 @@ impl Inbox {
         let mut state = self.lock();
         state.ledger.bytes[channel as usize] += bytes;
         state.ledger.etcd_bytes += heartbeats * LINK_HEARTBEAT_SIZE;
-        state.ledger.last_frame[channel as usize] = Some(SystemTime::now());
+        state.ledger.last_frame[channel as usize] = Some(self.world.now());
         state.last_read = Some(Instant::now());
     }
 

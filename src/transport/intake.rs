@@ -23,6 +23,7 @@ use crate::{
         raftpb::Message,
         stream::StreamKind,
     },
+    world::World,
 };
 
 impl Transport {
@@ -32,6 +33,10 @@ impl Transport {
 
     pub(crate) fn raft(&self) -> &Arc<dyn Raft> {
         &self.inner.shared.raft
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.inner.shared.world
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -29,6 +29,7 @@ use crate::{
         raftpb::{Message, MessageType},
         stream::{StreamEncoder, StreamKind},
     },
+    world::World,
 };
 
 mod notices;
@@ -43,6 +44,7 @@ use writer::Writer;
 /// The queues to one peer and their ledger.
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    world: World,
 }
 
 struct State {
@@ -74,8 +76,9 @@ pub(crate) enum Turn {
 }
 
 impl Outbox {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         Self {
+            world: world.clone(),
             state: Mutex::new(State {
                 ledger: Outgoing::default(),
                 streams: [None, None],
@@ -175,6 +178,7 @@ impl Outbox {
         }
         match writer.frames.pop() {
             Some(bytes) => {
+                ledger.last_frame[kind.channel() as usize] = Some(self.world.now());
                 writer.account(bytes.len() as u64, kind.channel(), ledger, appends);
                 Poll::Ready(Turn::Write(bytes))
             }

@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use http::{HeaderMap, StatusCode};
@@ -36,6 +36,7 @@ use crate::{
         raftpb::Message,
         stream::{StreamDecoder, StreamKind},
     },
+    world::World,
 };
 
 /// What every peer of a transport shares.
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) removed: AtomicBool,
     pub(crate) events: Events,
+    pub(crate) world: World,
 }
 
 impl Shared {
@@ -105,10 +107,10 @@ impl Peer {
     pub(crate) fn remote(id: MemberId, urls: Vec<PeerUrl>, stop: CancellationToken, shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             id,
-            outbox: Outbox::new(),
-            inbox: Inbox::new(),
+            outbox: Outbox::new(&shared.world),
+            inbox: Inbox::new(&shared.world),
             urls: UrlPicker::new(urls),
-            redial: Redial::new(shared.probe.is_on()),
+            redial: Redial::new(shared.probe.is_on(), &shared.world),
             stop,
             shared,
             link: Mutex::default(),
@@ -130,7 +132,7 @@ impl Peer {
 
     /// What traces the messages that come from there.
     pub(crate) fn tracer(&self, origin: Origin) -> Tracer<'_> {
-        Tracer { sampler: &self.shared.sampler, origin }
+        Tracer { sampler: &self.shared.sampler, world: &self.shared.world, origin }
     }
 
     /// Starts a task of this peer's, from whatever thread. The transport waits for it when it stops.
@@ -220,7 +222,7 @@ impl Peer {
 
     /// Notes in the traces that a stream is open.
     pub(crate) fn trace_attached(&self, kind: StreamKind, direction: Direction, origin: &Origin) {
-        let place = telemetry::stream_attached(self.id, kind.channel(), direction, origin);
+        let place = telemetry::stream_attached(&self.shared.world, self.id, kind.channel(), direction, origin);
         self.attached(|attached| attached[kind.index()][direction as usize] = Some(place));
     }
 
@@ -296,7 +298,7 @@ impl Peer {
     pub(crate) fn active(&self) {
         let became = self.link(|link| {
             let became = link.active_since.is_none();
-            link.active_since.get_or_insert_with(SystemTime::now);
+            link.active_since.get_or_insert_with(|| self.shared.world.now());
             became
         });
         if became {
@@ -307,7 +309,7 @@ impl Peer {
     /// A stream or POST failed (etcd's `peerStatus.deactivate`).
     pub(crate) fn inactive(&self, why: &str) {
         let became = self.link(|link| {
-            link.last_error = Some((SystemTime::now(), why.to_owned()));
+            link.last_error = Some((self.shared.world.now(), why.to_owned()));
             let became = link.active_since.take().is_some();
             link.disconnected += u64::from(became);
             became

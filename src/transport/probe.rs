@@ -219,7 +219,7 @@ impl Warm {
     /// Asks, and returns with the answer. A connection that failed is gone.
     async fn get(mut self: Box<Self>, client: &Client, question: &Question<'_>) -> Result<(Box<Self>, Timed), NoReply> {
         let request = client.get(&self.url, question.path, question.traceparent.as_ref());
-        let (asked, start) = (OffsetDateTime::now_utc(), Instant::now());
+        let (asked, start) = (client.world().now().into(), Instant::now());
         match self.exchange.ask(request, question.bytes).await {
             Ok(reply) => {
                 let now = Instant::now();
@@ -312,8 +312,8 @@ impl Outcome {
     }
 
     /// Notes in `link` what the probe measured, and takes out what holds no longer. Returns whether the member was
-    /// reachable before; none before the first probe.
-    pub(crate) fn note(&self, link: &mut Link) -> Option<bool> {
+    /// reachable before; none before the first probe. `now` is the time of day.
+    pub(crate) fn note(&self, link: &mut Link, now: SystemTime) -> Option<bool> {
         let dial = self.dial.iter().flat_map(|DialPhases { dns, connect, tls }| {
             [(DialPhase::Dns, *dns), (DialPhase::Connect, Some(*connect)), (DialPhase::Tls, *tls)]
         });
@@ -333,11 +333,11 @@ impl Outcome {
                 link.probes.add(*result, 1);
                 link.round_trip = None;
                 link.clock_offset = None;
-                link.last_error = Some((SystemTime::now(), why.clone()));
+                link.last_error = Some((now, why.clone()));
             }
         }
         link.round_trips.push(link.round_trip);
-        link.last_probe = Some(SystemTime::now());
+        link.last_probe = Some(now);
         link.reachable.replace(self.result.is_ok())
     }
 }

@@ -1,6 +1,6 @@
 //! The prober of a peer: is it there, how far is it, what does its clock say (etcd: `prober`, over one warm connection).
 
-use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::time::{Instant, sleep};
 
@@ -35,9 +35,9 @@ impl Prober {
         stop.run_until_cancelled(async {
             let ProbeConfig { interval, .. } = self.peer.shared.probe;
             // A thousand peers that were added together are not probed together.
-            sleep(interval.mul_f64(rand::random())).await;
+            sleep(interval.mul_f64(self.peer.shared.world.fraction())).await;
             loop {
-                let next = Instant::now() + interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+                let next = Instant::now() + interval.mul_f64(0.9 + 0.2 * self.peer.shared.world.fraction());
                 Box::pin(self.probe()).await;
                 tokio::time::sleep_until(next).await;
             }
@@ -48,7 +48,7 @@ impl Prober {
     async fn probe(&mut self) {
         let Self { peer, probe, .. } = self;
         let started = Instant::now();
-        let trace = ProbeTrace::start();
+        let trace = ProbeTrace::start(&peer.shared.world);
         peer.outbox.probe_starts();
         let mut outcome = probe.ask(&peer.shared.client, &peer.urls, peer.shared.probe.timeout, Some(&trace)).await;
         // Who answers at a peer's URL may be another by now: it is not the peer that is reached, and what it says of
@@ -60,8 +60,9 @@ impl Prober {
         let report = outcome.result.as_ref().ok().and_then(|measured| measured.answer.report.as_ref());
         peer.outbox.probe_ended(report.map(|report| report.streams.as_slice()));
         let before = peer.link(|link| {
-            link.view = report.map(|report| (SystemTime::now(), report.peers.clone()));
-            outcome.note(link)
+            let now = peer.shared.world.now();
+            link.view = report.map(|report| (now, report.peers.clone()));
+            outcome.note(link, now)
         });
         match &outcome.result {
             Ok(measured) => {

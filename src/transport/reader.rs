@@ -100,8 +100,8 @@ impl Reader {
         let permit = self.peer.redial.permit().await;
         let url = self.peer.urls.pick();
         let ups = self.peer.redial.ups();
-        let span = telemetry::dial_span(self.peer.id, self.kind.channel(), url.as_str());
-        let name = rand::random();
+        let span = telemetry::dial_span(&self.peer.shared.world, self.peer.id, self.kind.channel(), url.as_str());
+        let name = self.peer.shared.world.number();
         self.peer.inbox.asked_for(self.kind, name);
         let outcome = self.ask(&url, name, &span).await;
         drop(permit);

@@ -10,6 +10,8 @@ use tokio::{
     time::sleep,
 };
 
+use crate::world::World;
+
 /// The wait before the first redial, which doubles with each failure. etcd redials every 100 ms.
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait.
@@ -21,10 +23,10 @@ const LEFT_TO_PROBER: Duration = Duration::from_secs(10);
 
 /// A wait that doubles from [`FIRST`] to [`LONGEST`], with full jitter, so that a thousand peers that went down
 /// together are not dialled together.
-pub(crate) fn wait_after(failures: u32) -> Duration {
+pub(crate) fn wait_after(failures: u32, world: &World) -> Duration {
     let bound = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
     // Never quite zero: the rate stays bounded, whatever the dice say.
-    FIRST / 10 + bound.mul_f64(rand::random::<f64>())
+    FIRST / 10 + bound.mul_f64(world.fraction())
 }
 
 /// The dial state of one peer, shared by its two readers, its pipeline and its prober.
@@ -35,6 +37,7 @@ pub(crate) struct Redial {
     news: Notify,
     /// A prober dials once in its interval anyway: when the wait has reached its longest, dialling is left to it.
     probed: bool,
+    world: World,
 }
 
 #[derive(Default)]
@@ -51,8 +54,8 @@ pub(crate) struct Permit<'a> {
 }
 
 impl Redial {
-    pub(crate) fn new(probed: bool) -> Self {
-        Self { state: Mutex::default(), turn: Semaphore::new(1), news: Notify::new(), probed }
+    pub(crate) fn new(probed: bool, world: &World) -> Self {
+        Self { state: Mutex::default(), turn: Semaphore::new(1), news: Notify::new(), probed, world: world.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -78,9 +81,9 @@ impl Redial {
             }
             let at_longest = FIRST.saturating_mul(1 << failures.min(10)) > LONGEST;
             let wait = if self.probed && at_longest {
-                LEFT_TO_PROBER.mul_f64(1.0 + rand::random::<f64>())
+                LEFT_TO_PROBER.mul_f64(1.0 + self.world.fraction())
             } else {
-                wait_after(failures)
+                wait_after(failures, &self.world)
             };
             tokio::select! {
                 () = sleep(wait) => return Permit { _turn: turn },
@@ -108,8 +111,8 @@ impl Redial {
     /// bounded, and for longer only until there is news of the peer.
     pub(crate) async fn rest(&self, failures: u32) {
         let news = self.news.notified();
-        let wait = wait_after(failures);
-        let brief = wait.min(wait_after(1));
+        let wait = wait_after(failures, &self.world);
+        let brief = wait.min(wait_after(1, &self.world));
         sleep(brief).await;
         tokio::select! {
             () = news => {}
@@ -159,11 +162,12 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_second_and_never_vanish() {
+        let world = World::default();
         for failures in 0..100 {
-            let wait = wait_after(failures);
+            let wait = wait_after(failures, &world);
             assert!(wait >= Duration::from_millis(10) && wait <= Duration::from_millis(1010), "{wait:?}");
         }
-        let longest = |failures| (0..500).map(|_| wait_after(failures)).max();
+        let longest = |failures| (0..500).map(|_| wait_after(failures, &world)).max();
         assert!(longest(1) < Some(Duration::from_millis(111)));
         assert!(longest(2) > Some(Duration::from_millis(120)));
     }
@@ -171,13 +175,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_is_up_is_dialled_at_once() {
         let start = Instant::now();
-        Redial::new(true).permit().await;
+        Redial::new(true, &World::default()).permit().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_one_task_dials_a_peer_that_is_down() {
-        let redial = Redial::new(false);
+        let redial = Redial::new(false, &World::default());
         down(&redial, 1);
         let first = redial.permit().await;
         assert!(timeout(Duration::from_secs(60), redial.permit()).await.is_err());
@@ -187,7 +191,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn news_of_the_peer_end_every_wait_at_once() {
-        let redial = Arc::new(Redial::new(true));
+        let redial = Arc::new(Redial::new(true, &World::default()));
         down(&redial, 20);
         let waiting = [1, 2].map(|_| {
             let redial = redial.clone();
@@ -206,18 +210,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn when_the_wait_is_longest_dialling_is_left_to_the_prober() {
-        let probed = Redial::new(true);
+        let probed = Redial::new(true, &World::default());
         down(&probed, 10);
         assert!(timeout(LEFT_TO_PROBER, probed.permit()).await.is_err());
         assert!(timeout(LEFT_TO_PROBER * 3, probed.permit()).await.is_ok());
-        let unprobed = Redial::new(false);
+        let unprobed = Redial::new(false, &World::default());
         down(&unprobed, 10);
         assert!(timeout(Duration::from_secs(2), unprobed.permit()).await.is_ok());
     }
 
     #[test]
     fn a_failure_that_is_older_than_good_news_counts_for_nothing() {
-        let redial = Redial::new(true);
+        let redial = Redial::new(true, &World::default());
         let before = redial.ups();
         redial.up();
         redial.down(before);

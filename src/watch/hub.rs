@@ -17,6 +17,7 @@ use crate::{
     telemetry::Events,
     tls::Tls,
     transport::status::TransportStatus,
+    world::World,
 };
 
 /// Up to so many members are asked in each interval who the members are. etcd's own advice is seven at the most.
@@ -56,13 +57,15 @@ struct State {
 
 impl Hub {
     pub(super) fn new(config: WatchConfig) -> Arc<Self> {
-        let WatchConfig { seeds, tls, interval, timeout } = config;
+        let WatchConfig { seeds, tls, interval, timeout, world } = config;
         let events = Events::default();
+        // Who watches is no member.
+        events.speak_as(MemberId::default(), &world);
         if let Some(tls) = &tls {
             tls.tell(&events);
         }
         Arc::new(Self {
-            client: Client::anonymous(tls.clone(), timeout),
+            client: Client::anonymous(tls.clone(), timeout, &world),
             interval,
             timeout,
             events,
@@ -70,10 +73,14 @@ impl Hub {
             stop: CancellationToken::new(),
             seeds,
             tls,
-            started: SystemTime::now(),
+            started: world.now(),
             begun: Instant::now(),
             state: Mutex::default(),
         })
+    }
+
+    pub(super) fn world(&self) -> &World {
+        self.client.world()
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -86,7 +86,8 @@ impl Survey {
 /// Looks at the cluster of the first seed that tells its members. Takes four times the time-out at most, for up to 256
 /// URLs.
 pub async fn survey(config: WatchConfig) -> Survey {
-    let surveyor = Surveyor { client: Client::anonymous(config.tls, config.timeout), timeout: config.timeout };
+    let client = Client::anonymous(config.tls, config.timeout, &config.world);
+    let surveyor = Surveyor { client, timeout: config.timeout };
     let survey = surveyor.survey(&config.seeds).await;
     surveyor.client.stop().await;
     survey

@@ -128,10 +128,10 @@ impl Known {
     }
 
     /// There is nothing to ask: Unix sockets, or none at all.
-    pub(super) fn note_no_url(&mut self) {
+    pub(super) fn note_no_url(&mut self, now: SystemTime) {
         self.note_silence();
         let why = "no URL of it can be dialled".to_owned();
-        (self.link.reachable, self.link.last_error) = (Some(false), Some((SystemTime::now(), why)));
+        (self.link.reachable, self.link.last_error) = (Some(false), Some((now, why)));
     }
 
     /// The member does not answer: nothing that it said holds any longer.

@@ -1,9 +1,6 @@
 //! The task of one member: it probes, and asks now and then who the members are and which version runs.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -46,13 +43,14 @@ impl Watcher {
     }
 
     fn new(hub: Arc<Hub>, target: Arc<Target>) -> Self {
+        let place = hub.world().fraction();
         Self {
             hub,
             target,
             probe: Probe::default(),
             clock: Clock::default(),
             begun: Instant::now(),
-            place: rand::random(),
+            place,
             members_asked: None,
             version_asked: None,
         }
@@ -60,9 +58,9 @@ impl Watcher {
 
     async fn run(mut self) {
         // A thousand members that were found together are not probed together.
-        sleep_until(self.hub.beat(Instant::now() + self.hub.spread().mul_f64(rand::random()))).await;
+        sleep_until(self.hub.beat(Instant::now() + self.hub.spread().mul_f64(self.hub.world().fraction()))).await;
         loop {
-            let pause = self.hub.interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+            let pause = self.hub.interval.mul_f64(0.9 + 0.2 * self.hub.world().fraction());
             let next = self.hub.beat(Instant::now() + pause);
             Box::pin(self.turn(next)).await;
             sleep_until(next).await;
@@ -72,15 +70,15 @@ impl Watcher {
     async fn turn(&mut self, next: Instant) {
         let Self { hub, target, probe, clock, .. } = self;
         if target.urls.is_empty() {
-            return target.known(Known::note_no_url);
+            return target.known(|known| known.note_no_url(hub.world().now()));
         }
-        let trace = ProbeTrace::start();
+        let trace = ProbeTrace::start(hub.world());
         let outcome = probe.ask(&hub.client, &target.urls, hub.timeout, Some(&trace)).await;
         let before = target.known(|known| {
             if outcome.result.is_err() {
                 known.note_silence();
             }
-            outcome.note(&mut known.link)
+            outcome.note(&mut known.link, hub.world().now())
         });
         if let Err(failure) = &outcome.result {
             trace.failed(target.id, outcome.url.as_str(), failure.result);
@@ -178,6 +176,7 @@ impl Watcher {
     }
 
     fn fault(&self, fault: &Fault) {
-        self.target.known(|known| known.link.last_error = Some((SystemTime::now(), fault.to_string())));
+        let now = self.hub.world().now();
+        self.target.known(|known| known.link.last_error = Some((now, fault.to_string())));
     }
 }

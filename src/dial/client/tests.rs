@@ -33,7 +33,7 @@ fn identity() -> Arc<Identity> {
 }
 
 fn client() -> Client {
-    Client::new(identity(), None, DIAL_TIMEOUT)
+    Client::new(&identity(), None, DIAL_TIMEOUT, &World::default())
 }
 
 fn url(scheme: &str, address: SocketAddr) -> PeerUrl {
@@ -315,7 +315,7 @@ async fn a_host_that_drops_what_it_gets_costs_the_dial_timeout() {
     let address = socket.local_addr().expect("it is bound").as_socket().expect("an IP socket");
     let filling = (0..4).map(|_| timeout(Duration::from_millis(50), TcpStream::connect(address)));
     let _held = futures_util::future::join_all(filling).await;
-    let client = Client::new(identity(), None, Duration::from_millis(100));
+    let client = Client::new(&identity(), None, Duration::from_millis(100), &World::default());
     let begin = Instant::now();
     let error = client.dial(&url("http", address)).await.err().expect("nobody answers");
     assert!(matches!(error, DialError::Timeout { .. }), "{error}");
@@ -367,7 +367,7 @@ async fn posts_go_over_tls_and_share_the_connection() {
     let authority = Authority::new("ca");
     let (_files, tls) = member(&authority, &authority);
     let (at, connections) = echo(Some(tls.clone())).await;
-    let client = Client::new(identity(), Some(tls), DIAL_TIMEOUT);
+    let client = Client::new(&identity(), Some(tls), DIAL_TIMEOUT, &World::default());
     for _ in 0..3 {
         assert_eq!(post(&client, &at).await.expect("it echoes").text, "body");
     }
@@ -382,7 +382,11 @@ async fn a_peer_of_another_authority_fails_by_tls_and_is_counted() {
     let (_server_files, server) = member(&theirs, &theirs);
     let (_files, tls) = member(&ours, &ours);
     let (at, _) = echo(Some(server)).await;
-    let error = Client::new(identity(), Some(tls.clone()), DIAL_TIMEOUT).dial(&at).await.err().expect("not ours");
+    let error = Client::new(&identity(), Some(tls.clone()), DIAL_TIMEOUT, &World::default())
+        .dial(&at)
+        .await
+        .err()
+        .expect("not ours");
     assert_eq!((error.attempt_result(), error.probe_result()), (AttemptResult::Tls, ProbeResult::Tls));
     assert_eq!(tls.handshake_failures().of((Direction::Out, HandshakeReason::UnknownAuthority)), 1);
 }
@@ -394,7 +398,9 @@ async fn a_peer_that_refuses_our_certificate_fails_by_tls() {
     // We trust the peer; it does not trust us, and with TLS 1.3 says so after our handshake.
     let (_files, tls) = member(&ours, &theirs);
     let (at, _) = echo(Some(server)).await;
-    let error = post(&Client::new(identity(), Some(tls), DIAL_TIMEOUT), &at).await.expect_err("it does not know us");
+    let error = post(&Client::new(&identity(), Some(tls), DIAL_TIMEOUT, &World::default()), &at)
+        .await
+        .expect_err("it does not know us");
     assert!(matches!(&error, PostError::Broken(error) if tls_failure(error).is_some()), "{error}");
 }
 
@@ -412,7 +418,11 @@ async fn a_peer_that_is_silent_in_the_handshake_costs_ten_seconds() {
     let (_listener, at) = listen().await;
     let at = format!("https://{}", at.authority()).parse().expect("a URL");
     let begin = Instant::now();
-    let error = Client::new(identity(), Some(tls), DIAL_TIMEOUT).dial(&at).await.err().expect("nobody answers");
+    let error = Client::new(&identity(), Some(tls), DIAL_TIMEOUT, &World::default())
+        .dial(&at)
+        .await
+        .err()
+        .expect("nobody answers");
     assert_eq!(begin.elapsed().as_secs(), 10);
     assert_eq!(error.attempt_result(), AttemptResult::Timeout);
 }

@@ -1,7 +1,5 @@
 //! `/members` and `/status`.
 
-use std::time::SystemTime;
-
 use axum::{
     Json,
     body::Body,
@@ -97,7 +95,7 @@ pub(super) async fn add(
 ) -> Result<(StatusCode, Json<MemberJson>), Refusal> {
     let _permit = client.admit()?;
     let asked = Asked::read(&client, &headers, body).await?;
-    let id = MemberId::derive(&asked.peer_urls, &client.token, Some(SystemTime::now()));
+    let id = MemberId::derive(&asked.peer_urls, &client.token, Some(client.world.now()));
     let kind = match asked.is_learner {
         true => ConfChangeType::ConfChangeAddLearnerNode,
         false => ConfChangeType::ConfChangeAddNode,

@@ -11,6 +11,8 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{IdGenerator, SdkTracer, Span};
 
+use crate::world::World;
+
 /// A tracer that builds spans at the place that their fields name.
 #[derive(Clone, Debug)]
 pub(super) struct PlacedTracer(pub(super) SdkTracer);
@@ -92,14 +94,14 @@ thread_local! {
 
 /// Gives a span the IDs that its fields name, or random ones.
 #[derive(Debug)]
-pub(super) struct PlacedIds;
+pub(super) struct PlacedIds(pub(super) World);
 
 impl IdGenerator for PlacedIds {
     fn new_trace_id(&self) -> TraceId {
-        NEXT_IDS.get().map_or_else(|| TraceId::from(rand::random::<u128>()), |(trace, _)| trace)
+        NEXT_IDS.get().map_or_else(|| crate::telemetry::TraceId::random(&self.0).0.into(), |(trace, _)| trace)
     }
 
     fn new_span_id(&self) -> SpanId {
-        NEXT_IDS.get().map_or_else(|| SpanId::from(rand::random::<u64>()), |(_, span)| span)
+        NEXT_IDS.get().map_or_else(|| self.0.number().into(), |(_, span)| span)
     }
 }

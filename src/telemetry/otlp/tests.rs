@@ -23,6 +23,7 @@ use crate::{
     ledger::{AttemptResult, Channel, Direction, LossReason, ProbeResult},
     telemetry::{self, Origin, ProbeTrace, TraceContext},
     wire::raftpb::{Entry, Message, MessageType},
+    world::World,
 };
 
 /// Longer than anything here takes.
@@ -95,7 +96,7 @@ async fn both_ends_of_a_message_are_in_one_trace_and_the_sender_is_the_parent() 
         send.channel(Channel::MsgApp);
         send.address(PEER);
         drop(send);
-        drop(telemetry::receive_span(trace, &message, 99, &Origin::default()));
+        drop(telemetry::receive_span(&World::default(), trace, &message, 99, &Origin::default()));
     })
     .await;
     let [send, receive] = &spans[..] else { panic!("two spans, not {spans:?}") };
@@ -155,7 +156,7 @@ async fn a_messages_span_says_what_it_is_and_never_what_it_carries() {
 async fn the_header_of_a_dial_names_the_exported_span() {
     let mut header = None;
     let spans = exported(|| {
-        let dial = telemetry::dial_span(MemberId(2), Channel::Message, "http://127.0.0.1:2380");
+        let dial = telemetry::dial_span(&World::default(), MemberId(2), Channel::Message, "http://127.0.0.1:2380");
         header = dial.traceparent();
         dial.failed(AttemptResult::Timeout.label(), "no answer within 1s");
     })
@@ -175,9 +176,11 @@ async fn what_a_request_names_is_a_parent_where_the_rule_agrees_and_else_a_link(
     let stranger = TraceContext { trace: super::super::TraceId(7), span: super::super::SpanId(9) };
     let origin = |span| Origin { address: Some(PEER), span: Some(span) };
     let spans = exported(|| {
-        drop(telemetry::receive_span(trace, &message, 99, &origin(sender)));
-        drop(telemetry::receive_span(trace, &message, 99, &origin(stranger)));
-        let snapshot = |span| telemetry::snapshot_span(MemberId(2), Direction::In, (3, 41), trace, &origin(span));
+        drop(telemetry::receive_span(&World::default(), trace, &message, 99, &origin(sender)));
+        drop(telemetry::receive_span(&World::default(), trace, &message, 99, &origin(stranger)));
+        let world = World::default();
+        let snapshot =
+            |span| telemetry::snapshot_span(&world, MemberId(2), Direction::In, (3, 41), trace, &origin(span));
         drop(snapshot(TraceContext { trace, ..stranger }));
         drop(snapshot(stranger));
     })
@@ -209,12 +212,13 @@ async fn what_a_request_names_is_a_parent_where_the_rule_agrees_and_else_a_link(
 async fn a_stream_is_attached_within_its_dial_and_its_loss_is_linked_to_that() {
     let mut header = None;
     let spans = exported(|| {
-        let dial = telemetry::dial_span(MemberId(2), Channel::Message, "http://127.0.0.1:2380");
+        let dial = telemetry::dial_span(&World::default(), MemberId(2), Channel::Message, "http://127.0.0.1:2380");
         header = dial.traceparent();
         let asked = [(crate::wire::headers::TRACEPARENT, header.clone().expect("spans are looked at"))];
         let span = TraceContext::of_request(&asked.into_iter().collect());
         let origin = Origin { address: Some(PEER), span };
-        let attached = telemetry::stream_attached(MemberId(1), Channel::Message, Direction::Out, &origin);
+        let attached =
+            telemetry::stream_attached(&World::default(), MemberId(1), Channel::Message, Direction::Out, &origin);
         telemetry::stream_lost(MemberId(1), Channel::Message, Direction::Out, LossReason::Stalled, Some(attached));
     })
     .await;
@@ -230,7 +234,7 @@ async fn a_stream_is_attached_within_its_dial_and_its_loss_is_linked_to_that() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_probe_has_a_span_from_its_start_and_the_ids_of_its_header() {
     let before = SystemTime::now();
-    let probe = ProbeTrace::start();
+    let probe = ProbeTrace::start(&World::default());
     let header = probe.traceparent();
     tokio::time::sleep(Duration::from_millis(20)).await;
     let spans = exported(|| probe.failed(MemberId(2), "http://127.0.0.1:2380", ProbeResult::Timeout)).await;
@@ -246,7 +250,13 @@ async fn nobodys_spans_but_ours_are_exported_nor_become_parents() {
     let spans = exported(|| {
         let foreign = tracing::info_span!(target: "h2", "connection");
         let _inside = foreign.enter();
-        telemetry::stream_attached(MemberId(2), Channel::Message, Direction::Out, &Origin::default());
+        telemetry::stream_attached(
+            &World::default(),
+            MemberId(2),
+            Channel::Message,
+            Direction::Out,
+            &Origin::default(),
+        );
     })
     .await;
     let [attached] = &spans[..] else { panic!("one span, not {spans:?}") };

@@ -1,6 +1,6 @@
 //! The queue of one open stream: encoded as it will be written.
 
-use std::{collections::VecDeque, net::SocketAddr, task::Waker, time::SystemTime};
+use std::{collections::VecDeque, net::SocketAddr, task::Waker};
 
 use tokio::time::Instant;
 
@@ -98,7 +98,6 @@ impl Writer {
         let now = Instant::now();
         self.yielded += bytes;
         ledger.bytes[index] += bytes;
-        ledger.last_frame[index] = Some(SystemTime::now());
         while let Some(run) = self.runs.front() {
             if run.end > self.yielded {
                 break;

@@ -14,6 +14,7 @@ use crate::{
     dial::identity::Identity,
     id::{ClusterId, MemberId},
     wire::version::Version,
+    world::World,
 };
 
 /// Longer than any answer takes that comes.
@@ -120,7 +121,7 @@ async fn probes(
     (urls, done): &(UrlPicker, Arc<Mutex<Vec<String>>>),
     count: usize,
 ) -> Vec<(Result<i64, ProbeResult>, bool)> {
-    let (client, mut probe) = (Client::anonymous(None, PATIENCE), Probe::default());
+    let (client, mut probe) = (Client::anonymous(None, PATIENCE, &World::default()), Probe::default());
     let mut seen = Vec::new();
     for _ in 0..count {
         let before = done.lock().expect("nobody panics with it").len();
@@ -174,7 +175,7 @@ async fn a_connection_that_is_said_to_close_is_not_asked_again() {
 #[tokio::test]
 async fn an_answer_that_drips_ends_with_the_probes_time() {
     let (urls, _) = member(vec![vec![Does::Drip]]).await;
-    let (client, timeout) = (Client::anonymous(None, PATIENCE), Duration::from_millis(700));
+    let (client, timeout) = (Client::anonymous(None, PATIENCE, &World::default()), Duration::from_millis(700));
     let begin = Instant::now();
     let outcome = Probe::default().ask(&client, &urls, timeout, None).await;
     assert!(begin.elapsed() >= timeout && begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
@@ -186,8 +187,9 @@ async fn a_probe_says_who_asks_and_names_its_trace() {
     let (urls, heads) = member(vec![vec![Does::Answer(0), Does::Answer(0)]]).await;
     let (member, cluster, server_version) = (MemberId(0xa), ClusterId(0x1000), Version::new(3, 6, 16));
     let told = vec!["http://10.0.0.1:2380".parse().expect("a URL")];
-    let identity = Arc::new(Identity { member, cluster, urls: told, server_version });
-    let (client, trace) = (Client::new(identity, None, PATIENCE), ProbeTrace::start());
+    let identity = Identity { member, cluster, urls: told, server_version };
+    let world = World::default();
+    let (client, trace) = (Client::new(&identity, None, PATIENCE, &world), ProbeTrace::start(&world));
     let traceparent = trace.traceparent().to_str().expect("text").to_owned();
     let mut probe = Probe::default();
     assert!(probe.ask(&client, &urls, PATIENCE, Some(&trace)).await.result.is_ok());

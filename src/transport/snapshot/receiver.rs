@@ -51,7 +51,9 @@ impl Receiving {
             peer.link(|link| link.snapshots[Direction::In as usize].begin(length));
         }
         events.snapshot_started(from, Direction::In, (term, index));
-        let span = from.map(|from| telemetry::snapshot_span(from, Direction::In, (term, index), trace, origin));
+        let span = peer.as_ref().map(|peer| {
+            telemetry::snapshot_span(&peer.shared.world, peer.id, Direction::In, (term, index), trace, origin)
+        });
         Self { peer, index, length, bytes: 0, since: Instant::now(), span, events: events.clone(), ended: false }
     }
 

@@ -96,6 +96,7 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
         length,
         progress: Arc::default(),
         span: telemetry::snapshot_span(
+            &peer.shared.world,
             peer.id,
             Direction::Out,
             (term, index),

@@ -78,7 +78,8 @@ impl Flags {
         probe::raise_open_files();
         let tls = self.tls.load(&self.urls)?;
         let seeds = each_once(self.urls);
-        let config = WatchConfig { seeds, tls, interval: self.interval, timeout: self.timeout };
+        let config =
+            WatchConfig { seeds, tls, interval: self.interval, timeout: self.timeout, ..WatchConfig::default() };
         if self.once {
             let survey = stop.token().run_until_cancelled(rafthttp::survey(config)).await;
             let survey = survey.ok_or_else(|| Failure::failed("told to stop before it was done"))?;

@@ -1,0 +1,101 @@
+//! What comes from outside of this process: the time of day and chance.
+//!
+//! A [`World`] is handed to a transport or node when it is built, and goes from there to all of its parts. Nothing takes
+//! them from anywhere else, so that a simulation can give each member a world of its own that a seed decides. The real
+//! one is the default.
+
+use std::{sync::Arc, time::SystemTime};
+
+mod clock;
+mod random;
+
+use clock::Clock;
+use random::Random;
+
+/// Where a member lives. Cheap to clone: every clone is the same world.
+#[derive(Clone, Debug, Default)]
+pub struct World(Arc<Parts>);
+
+/// Each part is real unless it was replaced.
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    clock: Clock,
+    random: Random,
+}
+
+impl World {
+    /// The same world with another time of day. It may jump, as real ones do; how long something takes is measured by
+    /// tokio's clock, which a paused runtime moves. `now` is called for every frame, under locks, and must not block.
+    #[must_use]
+    pub fn with_clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.changed(|parts| parts.clock = Clock::Told(Arc::new(now)))
+    }
+
+    /// The same world with chance that `seed` decides: asked for the same in the same order, it says the same.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        self.changed(|parts| parts.random = Random::seeded(seed))
+    }
+
+    fn changed(self, change: impl FnOnce(&mut Parts)) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        change(&mut parts);
+        Self(Arc::new(parts))
+    }
+
+    /// The time of day.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.0.clock.now()
+    }
+
+    /// Any number, each as likely as any other.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.random.number()
+    }
+
+    /// From 0 to 1, without 1, each as likely as any other.
+    pub(crate) fn fraction(&self) -> f64 {
+        self.0.random.fraction()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn drawn(world: &World) -> Vec<(u64, u64)> {
+        (0..100).map(|_| (world.number(), world.fraction().to_bits())).collect()
+    }
+
+    #[test]
+    fn one_seed_gives_one_sequence_and_another_seed_another() {
+        let seeded = |seed| World::default().with_seed(seed);
+        assert_eq!(drawn(&seeded(7)), drawn(&seeded(7)));
+        assert_ne!(drawn(&seeded(7)), drawn(&seeded(8)));
+        assert_ne!(drawn(&World::default()), drawn(&World::default()));
+    }
+
+    #[test]
+    fn clones_draw_from_one_sequence() {
+        let (world, whole) = (World::default().with_seed(7), World::default().with_seed(7));
+        let together: Vec<_> = [world.clone(), world.clone(), world].iter().map(World::number).collect();
+        assert_eq!(together, [whole.number(), whole.number(), whole.number()]);
+    }
+
+    #[test]
+    fn a_fraction_is_from_0_to_1() {
+        for world in [World::default(), World::default().with_seed(1)] {
+            assert!((0..1000).map(|_| world.fraction()).all(|fraction| (0.0..1.0).contains(&fraction)));
+        }
+    }
+
+    #[test]
+    fn the_time_of_day_is_what_the_clock_says_and_the_real_one_goes_on() {
+        let noon = UNIX_EPOCH + Duration::from_secs(12 * 3600);
+        let world = World::default().with_clock(move || noon).with_seed(1);
+        assert_eq!(world.now(), noon);
+        assert!(World::default().now() > UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    }
+}
