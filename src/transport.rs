@@ -39,6 +39,7 @@ mod reading;
 mod redial;
 mod refusals;
 mod roster;
+pub(crate) mod sender;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 mod summary;

@@ -18,8 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    id::MemberId,
-    transport::Transport,
+    transport::sender::Standing,
     wire::raftpb::{Entry, Message},
 };
 
@@ -180,28 +179,6 @@ pub(super) struct Budget {
     strangers: Arc<Semaphore>,
 }
 
-/// What sort of sender a body comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sender {
-    /// A configured peer.
-    Peer,
-    /// A member that its requests made known.
-    Remote,
-    /// Anyone else.
-    Stranger,
-}
-
-impl Sender {
-    /// What sort `from` is, after it was admitted.
-    pub(super) fn of(transport: &Transport, from: Option<MemberId>) -> Self {
-        match from {
-            Some(id) if transport.is_peer(id) => Self::Peer,
-            Some(id) if transport.is_known(id) => Self::Remote,
-            _ => Self::Stranger,
-        }
-    }
-}
-
 /// The part of the largest message that strangers have together.
 const STRANGERS_PART: u64 = 8;
 
@@ -224,11 +201,11 @@ impl Budget {
     }
 
     /// One body's share of it, empty as yet.
-    pub(super) fn share(&self, sender: Sender) -> Share {
+    pub(super) fn share(&self, sender: Standing) -> Share {
         let pool = match sender {
-            Sender::Peer => &self.peers,
-            Sender::Remote => &self.remotes,
-            Sender::Stranger => &self.strangers,
+            Standing::Peer => &self.peers,
+            Standing::Remote => &self.remotes,
+            Standing::Stranger => &self.strangers,
         };
         Share { pool: Arc::clone(pool), held: None, spare: 0 }
     }
@@ -271,7 +248,7 @@ mod tests {
     use super::*;
 
     fn budget() -> Share {
-        Budget::new(1 << 20).share(Sender::Peer)
+        Budget::new(1 << 20).share(Standing::Peer)
     }
 
     /// A body that sends `piece` every `interval`, and ends after `pieces` of them.
@@ -350,13 +327,13 @@ mod tests {
     #[test]
     fn bodies_share_a_budget_and_give_it_back() {
         let budget = Budget::new(10 * UNIT * STRANGERS_PART);
-        let (mut first, mut second) = (budget.share(Sender::Stranger), budget.share(Sender::Stranger));
+        let (mut first, mut second) = (budget.share(Standing::Stranger), budget.share(Standing::Stranger));
         for _ in 0..10 {
             first.take(1000).unwrap();
         }
         assert!(matches!(second.take(2 * 1024), Err(ReadError::Busy)), "ten of eleven units are held");
-        budget.share(Sender::Remote).take(80 << 10).unwrap();
-        budget.share(Sender::Peer).take(160 << 10).unwrap();
+        budget.share(Standing::Remote).take(80 << 10).unwrap();
+        budget.share(Standing::Peer).take(160 << 10).unwrap();
         drop(first);
         second.take(11 << 10).unwrap();
     }
@@ -365,7 +342,7 @@ mod tests {
     fn a_message_is_paid_for_by_what_it_takes_in_memory() {
         let budget = Budget::new(1 << 20);
         let empty = Message { entries: vec![Entry::default(); 30_000], ..Message::default() };
-        budget.share(Sender::Peer).take_decoded(&empty).unwrap();
-        assert!(matches!(budget.share(Sender::Remote).take_decoded(&empty), Err(ReadError::Busy)));
+        budget.share(Standing::Peer).take_decoded(&empty).unwrap();
+        assert!(matches!(budget.share(Standing::Remote).take_decoded(&empty), Err(ReadError::Busy)));
     }
 }

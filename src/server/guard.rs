@@ -13,7 +13,7 @@ use crate::{
     id::MemberId,
     server::connections::Connection,
     telemetry::{Origin, TraceContext},
-    transport::Transport,
+    transport::{Transport, sender::Sender},
     wire::{
         headers::{
             CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_PATH,
@@ -152,6 +152,12 @@ pub(super) fn check(
         return Err(Refusal::ClusterIdMismatch);
     }
     Ok(identify(transport, request))
+}
+
+/// [`check`], for a request that brings something: its sender is noted, and found once for all that comes of it.
+pub(super) fn admit(transport: &Transport, request: &Request, allow: &'static Method) -> Result<Sender, Refusal> {
+    let from = check(transport, request, allow)?;
+    Ok(transport.admit(from, peer_urls(request.headers())))
 }
 
 /// Whether the sender is of this cluster. As text, as etcd compares it: a padded ID is another.

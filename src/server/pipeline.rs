@@ -10,7 +10,7 @@ use crate::{
     ledger::Channel,
     server::{
         Endpoint,
-        body::{BodyReader, ReadError, Sender},
+        body::{BodyReader, ReadError},
         guard::{self, Asker, Refusal},
     },
     wire::message::decode_message,
@@ -24,15 +24,12 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let from = guard::check(transport, &request, &Method::POST)?;
-    if let Some(id) = from {
-        transport.admit(id, guard::peer_urls(request.headers()));
-    }
+    let sender = guard::admit(transport, &request, &Method::POST)?;
     let origin = guard::origin(&request);
     let limits = transport.limits();
-    let mut share = endpoint.budget.share(Sender::of(transport, from));
+    let mut share = endpoint.budget.share(sender.standing());
     let unreadable = |kind, refusal| {
-        transport.undecodable(from, Channel::Pipeline, kind);
+        transport.undecodable(&sender, Channel::Pipeline, kind);
         refusal
     };
     let body = BodyReader::new(request.into_body()).whole(limits.message_bytes, &mut share).await;
@@ -41,7 +38,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     let message = decode_message(body, &limits.frames())
         .map_err(|error| unreadable(error.kind.label(), Refusal::UnmarshallingMessage))?;
     share.take_decoded(&message).map_err(|error| unreadable(error.label(), refusal_of(&error)))?;
-    transport.receive(from, message, bytes, origin).await.map_err(|_| Refusal::ProcessingMessage)?;
+    transport.receive(&sender, message, bytes, origin).await.map_err(|_| Refusal::ProcessingMessage)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -20,7 +20,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     let same_cluster = guard::is_same_cluster(transport, request.headers());
     let asker = same_cluster.then(|| guard::identify(transport, &request)).flatten();
     if let Some(peer) = asker.filter(|id| transport.is_peer(*id)) {
-        transport.admit(peer, None);
+        transport.admit(Some(peer), None);
         telemetry::probed(transport.world(), peer, &guard::origin(&request));
     }
     let report = asker.and_then(|asker| transport.report(asker));

@@ -19,7 +19,7 @@ use crate::{
     ledger::Channel,
     server::{
         Endpoint,
-        body::{BodyReader, ReadError, Sender, Share},
+        body::{BodyReader, ReadError, Share},
         guard::{self, Asker, Refusal},
     },
     transport::snapshot::receiver::SnapshotError,
@@ -39,19 +39,16 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let from = guard::check(transport, &request, &Method::POST)?;
-    if let Some(id) = from {
-        transport.admit(id, guard::peer_urls(request.headers()));
-    }
+    let sender = guard::admit(transport, &request, &Method::POST)?;
     let origin = guard::origin(&request);
     // A hint for the progress: who lies about it does so about its own.
     let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());
-    let mut share = endpoint.budget.share(Sender::of(transport, from));
+    let mut share = endpoint.budget.share(sender.standing());
     let mut data = SnapshotData { rest: Bytes::new(), reader: BodyReader::new(request.into_body()) };
     let limits = transport.limits();
     let limits = FrameLimits { message_bytes: limits.snapshot_envelope_bytes, ..limits.frames() };
     let unreadable = |kind, refusal| {
-        transport.undecodable(from, Channel::Snapshot, kind);
+        transport.undecodable(&sender, Channel::Snapshot, kind);
         refusal
     };
     let envelope = data.envelope(limits, &mut share).await;
@@ -64,12 +61,12 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
         let why = "a MsgSnap without a snapshot".to_owned();
         return Err(unreadable(NOT_A_SNAPSHOT, Refusal::DecodingEnvelope(why)));
     }
-    transport.receive_snapshot(from, message, envelope_bytes, (data, length), origin).await.map_err(
-        |error| match error {
+    transport.receive_snapshot(&sender, message, envelope_bytes, data, length, origin).await.map_err(|error| {
+        match error {
             SnapshotError::Save(why) => Refusal::SavingSnapshot(why),
             SnapshotError::Process(why) => Refusal::ProcessingSnapshot(why),
-        },
-    )?;
+        }
+    })?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

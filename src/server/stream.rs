@@ -19,7 +19,7 @@ use crate::{
         guard::{self, Asker, Refusal},
         path,
     },
-    transport::Transport,
+    transport::{Transport, sender::Standing},
     wire::{
         headers::{RAFT_STREAM, X_RAFT_TO, X_RAFTHTTP_STREAM, X_SERVER_VERSION},
         stream::StreamKind,
@@ -43,8 +43,8 @@ fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
     if transport.raft().is_removed(from) {
         return Err(Refusal::RemovedMember);
     }
-    transport.admit(from, guard::peer_urls(request.headers()));
-    if !transport.is_peer(from) {
+    let sender = transport.admit(Some(from), guard::peer_urls(request.headers()));
+    if sender.standing() != Standing::Peer {
         return Err(Refusal::SenderNotFound);
     }
     let to = guard::text(request.headers(), &X_RAFT_TO).unwrap_or_default();
@@ -54,7 +54,7 @@ fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
     let name = guard::text(request.headers(), &X_RAFTHTTP_STREAM).and_then(|name| u64::from_str_radix(name, 16).ok());
     let connection: Option<Arc<IoStatus>> = Connection::status(request.extensions());
     // Not there: the transport stopped, or the peer was removed since we looked.
-    let body = transport.open_stream(kind, from, name, connection, &guard::origin(request));
+    let body = transport.open_stream(kind, &sender, name, connection, &guard::origin(request));
     Ok(Response::new(Body::new(body.ok_or(Refusal::Stopped)?)))
 }
 

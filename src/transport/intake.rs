@@ -9,6 +9,7 @@ use super::{
     Transport, inbox,
     limits::Limits,
     raft::{Members, Raft, Rejected},
+    sender::{Sender, Standing},
     snapshot::receiver::{Receiving, SnapshotError},
     writer::StreamBody,
 };
@@ -48,37 +49,34 @@ impl Transport {
         self.peer(id).is_some_and(|peer| !peer.is_remote())
     }
 
-    /// Whether this is a configured peer or a remote.
-    pub(crate) fn is_known(&self, id: MemberId) -> bool {
-        self.inner.peers.load().contains_key(&id)
-    }
-
     /// Notes that a member asked us, and what it said of itself: who is not known is added as a remote, when its URLs
-    /// are legal (etcd's `addRemoteFromRequest`).
-    pub(crate) fn admit(&self, from: MemberId, urls: Option<&str>) {
-        if let Some(peer) = self.peer(from) {
-            return peer.heard();
+    /// are legal (etcd's `addRemoteFromRequest`). Tells who it is.
+    pub(crate) fn admit(&self, from: Option<MemberId>, urls: Option<&str>) -> Sender {
+        let Some(id) = from else { return Sender::new(None, None) };
+        if let Some(peer) = self.peer(id) {
+            peer.heard();
+            return Sender::new(from, Some(peer));
         }
-        if self.inner.shared.raft.is_removed(from) {
-            return;
-        }
-        if let Some(Ok(urls)) = urls.map(PeerUrl::told) {
+        if !self.inner.shared.raft.is_removed(id)
+            && let Some(Ok(urls)) = urls.map(PeerUrl::told)
+        {
             // Its own ID, or nobody's: not to be added, and no reason to refuse the request.
-            let _ = self.add_remote(from, urls);
+            let _ = self.add_remote(id, urls);
         }
+        Sender::new(from, self.peer(id))
     }
 
     /// Opens a stream that this peer has asked for, and named where it is one of ours. None: it is not a peer.
     pub(crate) fn open_stream(
         &self,
         kind: StreamKind,
-        from: MemberId,
+        sender: &Sender,
         name: Option<u64>,
         connection: Option<Arc<IoStatus>>,
         origin: &Origin,
     ) -> Option<StreamBody> {
-        let peer = self.peer(from).filter(|peer| !peer.is_remote())?;
-        StreamBody::attach(peer, kind, name, connection, origin)
+        let peer = sender.peer().filter(|peer| !peer.is_remote())?;
+        StreamBody::attach(peer.clone(), kind, name, connection, origin)
     }
 
     /// What a member that we know is told when it probes us: what was read on the streams that it writes, and how we
@@ -101,18 +99,17 @@ impl Transport {
     /// Takes the message of one `POST /raft`, and waits for the application.
     pub(crate) async fn receive(
         &self,
-        from: Option<MemberId>,
+        sender: &Sender,
         message: Message,
         bytes: u64,
         origin: Origin,
     ) -> Result<(), Rejected> {
-        let peer = from.and_then(|from| self.peer(from));
-        if let Some(peer) = &peer {
+        if let Some(peer) = sender.peer() {
             peer.acknowledged(std::slice::from_ref(&message));
         }
-        let inbox = peer.as_ref().map_or(&self.inner.strangers, |peer| &peer.inbox);
+        let inbox = sender.inbox(&self.inner.strangers);
         match inbox::Answering::begin(inbox, Channel::Pipeline, &message, bytes) {
-            Ok(answering) => self.answer(from, message, answering, origin).await,
+            Ok(answering) => self.answer(sender, message, answering, origin).await,
             // Who is cut off looks like a network that swallows.
             Err(RejectReason::Paused) => Ok(()),
             Err(_) => Err(Rejected::one("stopped")),
@@ -125,39 +122,36 @@ impl Transport {
     }
 
     /// Counts what could not be read from a request.
-    pub(crate) fn undecodable(&self, from: Option<MemberId>, channel: Channel, kind: &'static str) {
-        match from.and_then(|from| self.peer(from)) {
-            Some(peer) => peer.unreadable(channel, kind),
-            None => self.inner.strangers.unreadable(channel, kind),
-        }
+    pub(crate) fn undecodable(&self, sender: &Sender, channel: Channel, kind: &'static str) {
+        sender.unreadable(&self.inner.strangers, channel, kind);
     }
 
     /// Saves the body of one `POST /raft/snapshot`, hands its message over, and waits for the application. `length` is
     /// what the sender says of the body.
     pub(crate) async fn receive_snapshot<S>(
         &self,
-        from: Option<MemberId>,
+        sender: &Sender,
         message: Message,
         envelope_bytes: u64,
-        (body, length): (S, Option<u64>),
+        body: S,
+        length: Option<u64>,
         origin: Origin,
     ) -> Result<(), SnapshotError>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
-        let peer = from.and_then(|from| self.peer(from));
         let trace = self.inner.shared.sampler.trace_id(&message);
-        let mut receiving = Receiving::begin(peer, &message, length, (trace, &origin), self.events());
+        let mut receiving = Receiving::begin(sender.peer().cloned(), &message, length, (trace, &origin), self.events());
         // The span that the request names is the snapshot's, not its message's.
         let origin = Origin { span: None, ..origin };
-        let outcome = self.save_and_process(from, message, envelope_bytes, body, &mut receiving, origin).await;
+        let outcome = self.save_and_process(sender, message, envelope_bytes, body, &mut receiving, origin).await;
         receiving.end(&outcome);
         outcome
     }
 
     async fn save_and_process<S>(
         &self,
-        from: Option<MemberId>,
+        sender: &Sender,
         message: Message,
         envelope_bytes: u64,
         body: S,
@@ -167,8 +161,7 @@ impl Transport {
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
-        let peer = from.and_then(|from| self.peer(from));
-        let inbox = peer.as_ref().map_or(&self.inner.strangers, |peer| &peer.inbox);
+        let inbox = sender.inbox(&self.inner.strangers);
         let mut answering = match inbox::Answering::begin(inbox, Channel::Snapshot, &message, envelope_bytes) {
             Ok(answering) => answering,
             // Not swallowed as a message is: success would say that raft has it.
@@ -177,7 +170,7 @@ impl Transport {
         let saved = async {
             let store = self.inner.snapshots.as_ref().ok_or("this member takes no snapshots")?;
             // Whoever is no peer yet has a place of its own, and takes none of the peers'.
-            let configured = peer.as_ref().is_some_and(|peer| !peer.is_remote());
+            let configured = sender.standing() == Standing::Peer;
             let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
             let _place = places.try_acquire().map_err(|_| "too many snapshots at a time")?;
             let shared = &self.inner.shared;
@@ -196,23 +189,22 @@ impl Transport {
                 return Err(SnapshotError::Save(why));
             }
         }
-        let outcome = self.answer(from, message, answering, origin).await;
+        let outcome = self.answer(sender, message, answering, origin).await;
         outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()))
     }
 
     /// Hands one message over whose sender waits.
     async fn answer(
         &self,
-        from: Option<MemberId>,
+        sender: &Sender,
         message: Message,
         mut answering: inbox::Answering<'_>,
         origin: Origin,
     ) -> Result<(), Rejected> {
         let size = message_size(&message);
-        let peer = from.and_then(|from| self.peer(from));
-        let span = peer.and_then(|peer| peer.tracer(origin).receive_span(&message, answering.channel(), size));
+        let span = sender.peer().and_then(|peer| peer.tracer(origin).receive_span(&message, answering.channel(), size));
         answering.handed_over();
-        let processing = self.inner.shared.raft.process(from.unwrap_or_default(), vec![message]);
+        let processing = self.inner.shared.raft.process(sender.id(), vec![message]);
         let outcome = self.until_stopped(processing).await;
         match &outcome {
             Some(Ok(())) => answering.processed(),
@@ -230,5 +222,75 @@ impl Transport {
 
     async fn until_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.inner.stop.run_until_cancelled(future).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+    use crate::{
+        id::ClusterId,
+        ledger::Incoming,
+        transport::{
+            raft::{Critical, SnapshotStatus},
+            snapshot::store::SnapshotStore,
+        },
+        wire::raftpb::{MessageType, Snapshot},
+    };
+
+    const SENDER: MemberId = MemberId(2);
+
+    /// Takes all that comes.
+    struct Taker;
+
+    #[async_trait]
+    impl Raft for Taker {
+        async fn process(&self, _: MemberId, _: Vec<Message>) -> Result<(), Rejected> {
+            Ok(())
+        }
+        fn is_removed(&self, _: MemberId) -> bool {
+            false
+        }
+        fn report_unreachable(&self, _: MemberId) {}
+        fn report_snapshot(&self, _: MemberId, _: SnapshotStatus) {}
+        fn critical(&self, _: Critical) {}
+    }
+
+    fn message(kind: MessageType) -> Message {
+        Message { r#type: kind as i32, from: 2, to: 1, snapshot: Some(Snapshot::default()), ..Message::default() }
+    }
+
+    #[tokio::test]
+    async fn what_one_request_brings_stands_in_one_ledger_though_its_sender_is_removed_meanwhile() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        let builder = Transport::builder(MemberId(1), ClusterId(1), Arc::new(Taker)).snapshots(store);
+        let transport = builder.build().expect("a transport");
+        let sender = transport.admit(Some(SENDER), Some("http://127.0.0.1:2380"));
+        assert_eq!(sender.standing(), Standing::Remote);
+        let removes = transport.clone();
+        let body = stream::once(async move {
+            removes.remove_peer(SENDER);
+            Ok(Bytes::from_static(b"data"))
+        });
+        let saved = transport
+            .receive_snapshot(&sender, message(MessageType::MsgSnap), 10, body.boxed(), Some(4), Origin::default())
+            .await;
+        assert_eq!(saved, Ok(()));
+        let heartbeat = message(MessageType::MsgHeartbeat);
+        assert!(transport.receive(&sender, heartbeat, 20, Origin::default()).await.is_err());
+        transport.undecodable(&sender, Channel::Pipeline, "truncated");
+
+        let Incoming { received, bytes, rejected, frame_errors, .. } = sender.peer().expect("a remote").inbox.ledger();
+        assert!(sender.peer().is_some_and(|peer| peer.inbox.ledger().balances()));
+        assert_eq!(received.iter().flatten().sum::<u64>(), 2);
+        assert_eq!(bytes.iter().sum::<u64>(), 34);
+        assert_eq!((rejected.total(), frame_errors.total()), (1, 1));
+        let strangers = format!("{:?}", transport.inner.strangers.ledger());
+        assert_eq!(strangers, format!("{:?}", Incoming::default()), "nothing of it is a stranger's");
+        transport.stop().await;
     }
 }
