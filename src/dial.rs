@@ -11,6 +11,6 @@ pub(crate) mod failure;
 pub(crate) mod identity;
 pub(crate) mod io;
 pub(crate) mod pool;
-mod post;
+pub(crate) mod post;
 mod resolver;
 pub(crate) mod urls;

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod appends;
+mod attempt;
 mod builder;
 mod drain;
 mod inbox;

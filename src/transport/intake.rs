@@ -227,37 +227,17 @@ impl Transport {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
     use futures_util::{StreamExt, stream};
 
     use super::*;
     use crate::{
         id::ClusterId,
         ledger::Incoming,
-        transport::{
-            raft::{Critical, SnapshotStatus},
-            snapshot::store::SnapshotStore,
-        },
+        transport::{raft::Taker, snapshot::store::SnapshotStore},
         wire::raftpb::{MessageType, Snapshot},
     };
 
     const SENDER: MemberId = MemberId(2);
-
-    /// Takes all that comes.
-    struct Taker;
-
-    #[async_trait]
-    impl Raft for Taker {
-        async fn process(&self, _: MemberId, _: Vec<Message>) -> Result<(), Rejected> {
-            Ok(())
-        }
-        fn is_removed(&self, _: MemberId) -> bool {
-            false
-        }
-        fn report_unreachable(&self, _: MemberId) {}
-        fn report_snapshot(&self, _: MemberId, _: SnapshotStatus) {}
-        fn critical(&self, _: Critical) {}
-    }
 
     fn message(kind: MessageType) -> Message {
         Message { r#type: kind as i32, from: 2, to: 1, snapshot: Some(Snapshot::default()), ..Message::default() }

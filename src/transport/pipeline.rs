@@ -3,22 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
 use prost::Message as _;
 
 use crate::{
     dial::failure::PostError,
-    ledger::{DropReason, kind_index},
+    ledger::kind_index,
     telemetry::MessageSpan,
-    transport::{outbox::Posting, peer::Peer, raft::SnapshotStatus},
+    transport::{
+        attempt::{Reached, Undelivered},
+        outbox::Posting,
+        peer::Peer,
+        raft::SnapshotStatus,
+    },
     wire::{headers, raftpb::MessageType},
 };
-
-/// Why a message was not delivered.
-struct Failure {
-    reason: DropReason,
-    why: String,
-}
 
 /// One worker: posts what is queued, until nothing is. A peer with nothing to post costs no task.
 pub(super) async fn work(peer: Arc<Peer>) {
@@ -28,43 +26,27 @@ pub(super) async fn work(peer: Arc<Peer>) {
         let span = underway.posting.as_ref().and_then(|posting| posting.span.as_ref());
         let outcome = tokio::select! {
             biased;
-            () = peer.stop.cancelled() => Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }),
+            () = peer.stop.cancelled() => Err(Undelivered::stopped()),
             outcome = post(&peer, body, span) => outcome,
         };
         underway.end(outcome);
     }
 }
 
-async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Result<(), Failure> {
+async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Result<(), Undelivered> {
     if peer.redial.is_down() && !peer.is_remote() {
         // Its readers and its prober dial it; one more would only add to what a dead peer costs.
-        return Err(Failure { reason: DropReason::PostFailed, why: "the peer is down".to_owned() });
+        return Err(Undelivered::failed("the peer is down".to_owned()));
     }
-    let url = peer.urls.pick();
-    let ups = peer.redial.ups();
-    let shared = &peer.shared;
-    let failure = match shared.client.post(&url, headers::RAFT, headers::APPLICATION_PROTOBUF, body, span).await {
-        Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
-            peer.redial.answered();
-            peer.active();
-            return Ok(());
-        }
-        Ok(answer) => {
-            peer.redial.answered();
-            shared.look_for_removal(peer.id, answer.status, &answer.text, shared.is_of_a_member(&answer.headers));
-            let why = format!("POST {} answered {}: {}", headers::RAFT, answer.status, answer.text);
-            Failure { reason: DropReason::Refused, why }
-        }
+    let attempt = peer.attempt();
+    let client = &peer.shared.client;
+    match client.post(&attempt.url, headers::RAFT, headers::APPLICATION_PROTOBUF, body, span).await {
+        Ok(answer) => peer.post_answered(&attempt, headers::RAFT, &answer),
         Err(error) => {
-            if let PostError::Dial(_) = error {
-                peer.redial.down(ups);
-            }
-            Failure { reason: DropReason::PostFailed, why: format!("POST {} failed: {error}", headers::RAFT) }
+            let reached = if let PostError::Dial(_) = error { Reached::Nobody } else { Reached::Unknown };
+            Err(peer.post_failed(&attempt, reached, format!("POST {} failed: {error}", headers::RAFT)))
         }
-    };
-    peer.urls.unreachable(&url);
-    peer.inactive(&failure.why);
-    Err(failure)
+    }
 }
 
 /// A message that a worker has. Ends in the ledger exactly once, even when the worker is dropped.
@@ -74,7 +56,7 @@ struct Underway<'a> {
 }
 
 impl Underway<'_> {
-    fn end(&mut self, outcome: Result<(), Failure>) {
+    fn end(&mut self, outcome: Result<(), Undelivered>) {
         let Some(posting) = self.posting.take() else { return };
         let peer = self.peer;
         let snapshot = kind_index(posting.message.r#type) == MessageType::MsgSnap as usize;
@@ -96,6 +78,6 @@ impl Underway<'_> {
 
 impl Drop for Underway<'_> {
     fn drop(&mut self) {
-        self.end(Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }));
+        self.end(Err(Undelivered::stopped()));
     }
 }

@@ -5,7 +5,6 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    dial::urls::PeerUrl,
     telemetry::ProbeTrace,
     transport::{
         peer::Peer,
@@ -64,13 +63,13 @@ impl Prober {
             link.view = report.map(|report| (now, report.peers.clone()));
             outcome.note(link, now)
         });
+        peer.probed(&outcome);
         match &outcome.result {
             Ok(measured) => {
                 if let Some(differs) = self.clock.news(measured.clock_offset()) {
                     self.peer.shared.events.clock(self.peer.id, measured.clock_offset(), differs);
                 }
                 self.failures.clear();
-                self.peer.redial.answered();
                 if before != Some(true) {
                     self.peer.shared.events.peer_reachable(self.peer.id, before.is_none());
                 }
@@ -81,16 +80,13 @@ impl Prober {
                     let Failure { result, why, .. } = failure;
                     self.peer.shared.events.peer_unreachable(self.peer.id, *result, why);
                 }
-                self.failed(&outcome.url, failure.there, started);
+                self.failed(started);
             }
         }
     }
 
-    fn failed(&mut self, url: &PeerUrl, there: bool, started: Instant) {
-        self.peer.urls.unreachable(url);
-        if there {
-            self.peer.redial.answered();
-        }
+    /// Ends the peer's streams after a number of failures in a row.
+    fn failed(&mut self, started: Instant) {
         self.failures.push_back(started);
         if let [first, .., _] = *self.failures.make_contiguous()
             && self.failures.len() >= FAILURES_TO_RESET

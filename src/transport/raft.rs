@@ -110,3 +110,21 @@ pub struct Member {
     /// Whether it has no vote yet.
     pub is_learner: bool,
 }
+
+/// For tests: takes all that comes.
+#[cfg(test)]
+pub(super) struct Taker;
+
+#[cfg(test)]
+#[async_trait]
+impl Raft for Taker {
+    async fn process(&self, _: MemberId, _: Vec<Message>) -> Result<(), Rejected> {
+        Ok(())
+    }
+    fn is_removed(&self, _: MemberId) -> bool {
+        false
+    }
+    fn report_unreachable(&self, _: MemberId) {}
+    fn report_snapshot(&self, _: MemberId, _: SnapshotStatus) {}
+    fn critical(&self, _: Critical) {}
+}

@@ -23,7 +23,11 @@ use crate::{
     },
     ledger::{AttemptResult, Direction, LossReason},
     telemetry::{self, Origin, TraceContext},
-    transport::{drain, peer::Peer},
+    transport::{
+        attempt::{Attempt, Reached},
+        drain,
+        peer::Peer,
+    },
     wire::{
         FrameError, headers,
         raftpb::Message,
@@ -98,40 +102,39 @@ impl Reader {
     /// One attempt to open the stream.
     async fn dial(&mut self) -> Option<Box<Stream>> {
         let permit = self.peer.redial.permit().await;
-        let url = self.peer.urls.pick();
-        let ups = self.peer.redial.ups();
-        let span = telemetry::dial_span(&self.peer.shared.world, self.peer.id, self.kind.channel(), url.as_str());
+        let attempt = self.peer.attempt();
+        let span =
+            telemetry::dial_span(&self.peer.shared.world, self.peer.id, self.kind.channel(), attempt.url.as_str());
         let name = self.peer.shared.world.number();
         self.peer.inbox.asked_for(self.kind, name);
-        let outcome = self.ask(&url, name, &span).await;
+        let outcome = self.ask(&attempt.url, name, &span).await;
         drop(permit);
         let result = outcome.as_ref().map_or_else(|refusal| refusal.result, |_| AttemptResult::Ok);
         self.peer.link(|link| link.attempts.add((self.kind.channel(), result), 1));
         match outcome {
             Ok(stream) => {
-                self.peer.redial.answered();
                 self.told = None;
                 Some(stream)
             }
             Err(Refusal { result, why }) => {
                 self.peer.inbox.stream_ended(self.kind);
                 span.failed(result.label(), &why);
-                self.refused(&url, ups, result, &why);
+                self.refused(&attempt, result, &why);
                 None
             }
         }
     }
 
-    fn refused(&mut self, url: &PeerUrl, ups: u64, result: AttemptResult, why: &str) {
-        self.peer.urls.unreachable(url);
-        match result {
-            AttemptResult::Unreachable | AttemptResult::Tls | AttemptResult::Timeout => self.peer.redial.down(ups),
-            AttemptResult::Removed => self.peer.shared.removed(self.peer.id),
-            // The peer is there, and says no.
-            _ => self.peer.redial.answered(),
+    fn refused(&mut self, attempt: &Attempt, result: AttemptResult, why: &str) {
+        let reached = match result {
+            AttemptResult::Unreachable | AttemptResult::Tls | AttemptResult::Timeout => Reached::Nobody,
+            _ => Reached::Somebody,
+        };
+        if result == AttemptResult::Removed {
+            self.peer.shared.removed(self.peer.id);
         }
-        self.tell_refused(url, result, why);
-        self.peer.inactive(why);
+        self.tell_refused(&attempt.url, result, why);
+        self.peer.failed(attempt, reached, why);
     }
 
     /// One line for each new way in which the dials fail. That nobody is there is the prober's to tell, where there is
@@ -210,7 +213,7 @@ impl Reader {
         peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
         peer.shared.events.stream_opened(peer.id, (kind.channel(), Direction::In), Some(stream.remote), false);
         peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
-        peer.active();
+        peer.answered();
         let opened = Instant::now();
         let mut resets = peer.resets();
         let (reason, why) = tokio::select! {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use http_body::Frame;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use tokio::time::{Instant, interval};
@@ -22,11 +22,16 @@ use crate::{
     dial::{
         connection::{Body, Connection},
         io::IoStatus,
+        post::Answer,
         urls::PeerUrl,
     },
-    ledger::{Direction, DropReason, kind_index},
+    ledger::{Direction, kind_index},
     telemetry::{self, EventSpan, MessageSpan, Origin},
-    transport::{peer::Peer, raft::SnapshotStatus},
+    transport::{
+        attempt::{Reached, Undelivered},
+        peer::Peer,
+        raft::SnapshotStatus,
+    },
     wire::{
         frames::FrameBuffer,
         headers,
@@ -50,18 +55,6 @@ struct Progress {
     /// Bytes of the snapshot itself.
     body: AtomicU64,
     whole: AtomicBool,
-}
-
-/// The receiver's answer.
-struct Answer {
-    status: StatusCode,
-    of_a_member: bool,
-    text: String,
-}
-
-struct Failure {
-    reason: DropReason,
-    why: String,
 }
 
 /// A snapshot under way. Ends in the ledger, and with raft, exactly once, even when the task is dropped.
@@ -109,42 +102,28 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
     };
     let outcome = tokio::select! {
         biased;
-        () = peer.stop.cancelled() => Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }),
+        () = peer.stop.cancelled() => Err(Undelivered::stopped()),
         outcome = post(&peer, message, body, &underway) => outcome,
     };
     underway.end(outcome);
 }
 
-async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Failure> {
-    let url = peer.urls.pick();
-    let moved_on = |failure: Failure| {
-        peer.urls.unreachable(&url);
-        peer.inactive(&failure.why);
-        failure
-    };
-    let ups = peer.redial.ups();
-    let connection = peer.shared.client.dial(&url).await.map_err(|error| {
-        peer.redial.down(ups);
-        moved_on(Failure::post(error.to_string()))
-    })?;
+async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Undelivered> {
+    let attempt = peer.attempt();
+    let dialled = peer.shared.client.dial(&attempt.url).await;
+    let connection = dialled.map_err(|error| peer.post_failed(&attempt, Reached::Nobody, error.to_string()))?;
     underway.span.address(connection.remote);
     if let Some(sent) = &underway.sent {
         sent.address(connection.remote);
     }
-    let request = request(peer, &url, &message, body, underway).map_err(|error| Failure::post(error.to_string()))?;
+    let request = request(peer, &attempt.url, &message, body, underway);
+    let request = request.map_err(|error| Undelivered::failed(error.to_string()))?;
     match exchange(peer, connection, request, &underway.progress).await {
-        Ok(Answer { status: StatusCode::NO_CONTENT, .. }) => {
-            peer.redial.answered();
-            peer.active();
-            Ok(())
+        Ok(answer) => peer.post_answered(&attempt, headers::RAFT_SNAPSHOT, &answer),
+        Err(why) => {
+            let why = format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT);
+            Err(peer.post_failed(&attempt, Reached::Unknown, why))
         }
-        Ok(Answer { status, of_a_member, text }) => {
-            peer.redial.answered();
-            peer.shared.look_for_removal(peer.id, status, &text, of_a_member);
-            let why = format!("POST {} answered {status}: {text}", headers::RAFT_SNAPSHOT);
-            Err(moved_on(Failure { reason: DropReason::Refused, why }))
-        }
-        Err(why) => Err(moved_on(Failure::post(format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT)))),
     }
 }
 
@@ -180,10 +159,10 @@ async fn exchange(
     io.set_write_deadline(PATIENCE);
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let (status, of_a_member) = (answer.status(), peer.shared.is_of_a_member(answer.headers()));
-        let text = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+        let (head, body) = answer.into_parts();
+        let text = Limited::new(body, ANSWER_BYTES).collect().await;
         let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).trim().to_owned()).unwrap_or_default();
-        Ok(Answer { status, of_a_member, text })
+        Ok(Answer { status: head.status, headers: head.headers, text })
     };
     let mut answer = pin!(answer);
     let mut driver = pin!(driver);
@@ -252,7 +231,7 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
 }
 
 impl Underway {
-    fn end(&mut self, outcome: Result<(), Failure>) {
+    fn end(&mut self, outcome: Result<(), Undelivered>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -264,7 +243,7 @@ impl Underway {
             link.snapshots[Direction::Out as usize].end(*length, bytes, outcome.is_ok().then_some(took));
             link.sent_failures += u64::from(outcome.is_err());
         });
-        let failure = outcome.as_ref().err().map(|Failure { reason, why }| (reason.label(), why.as_str()));
+        let failure = outcome.as_ref().err().map(|Undelivered { reason, why }| (reason.label(), why.as_str()));
         if let Some((reason, why)) = failure {
             span.failed(reason, why);
             if let Some(message) = message {
@@ -283,12 +262,6 @@ impl Underway {
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        self.end(Err(Failure { reason: DropReason::Stopped, why: "stopped".to_owned() }));
-    }
-}
-
-impl Failure {
-    fn post(why: String) -> Self {
-        Self { reason: DropReason::PostFailed, why }
+        self.end(Err(Undelivered::stopped()));
     }
 }

@@ -1,0 +1,149 @@
+//! One attempt to reach a peer, and what its outcome means for the peer: whether its URL is any good, whether it may be
+//! dialled at once, whether it is active, and whether it says that we were removed.
+
+use http::StatusCode;
+
+use super::{peer::Peer, probe::Outcome};
+use crate::{
+    dial::{post::Answer, urls::PeerUrl},
+    ledger::DropReason,
+};
+
+/// An attempt to open a stream, or to POST something.
+pub(super) struct Attempt {
+    /// Where it goes.
+    pub(super) url: PeerUrl,
+    /// How often the peer was found to be there before: news that come meanwhile are newer than the outcome.
+    ups: u64,
+}
+
+/// Whom an attempt reached that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// No connection came about.
+    Nobody,
+    /// Nobody knows: the connection broke, or no answer came.
+    Unknown,
+    /// Somebody is there, and says no.
+    Somebody,
+}
+
+/// Why a message was not delivered.
+pub(super) struct Undelivered {
+    pub(super) reason: DropReason,
+    pub(super) why: String,
+}
+
+impl Peer {
+    /// An attempt that begins now.
+    pub(super) fn attempt(&self) -> Attempt {
+        Attempt { url: self.urls.pick(), ups: self.redial.ups() }
+    }
+
+    /// A stream was opened, or a POST taken.
+    pub(super) fn answered(&self) {
+        self.redial.answered();
+        self.active();
+    }
+
+    /// No stream was opened, or a POST was not taken.
+    pub(super) fn failed(&self, attempt: &Attempt, reached: Reached, why: &str) {
+        self.urls.unreachable(&attempt.url);
+        match reached {
+            Reached::Nobody => self.redial.down(attempt.ups),
+            Reached::Unknown => {}
+            // A refusal is an answer, too: the peer need not be waited for.
+            Reached::Somebody => self.redial.answered(),
+        }
+        self.inactive(why);
+    }
+
+    /// A POST to this path was answered: it was taken, or refused.
+    pub(super) fn post_answered(&self, attempt: &Attempt, path: &str, answer: &Answer) -> Result<(), Undelivered> {
+        let Answer { status, headers, text } = answer;
+        if *status == StatusCode::NO_CONTENT {
+            self.answered();
+            return Ok(());
+        }
+        self.shared.look_for_removal(self.id, *status, text, self.shared.is_of_a_member(headers));
+        let why = format!("POST {path} answered {status}: {text}");
+        self.failed(attempt, Reached::Somebody, &why);
+        Err(Undelivered { reason: DropReason::Refused, why })
+    }
+
+    /// A POST was not answered.
+    pub(super) fn post_failed(&self, attempt: &Attempt, reached: Reached, why: String) -> Undelivered {
+        self.failed(attempt, reached, &why);
+        Undelivered::failed(why)
+    }
+
+    /// A probe has ended. Whether the peer is active, streams and POSTs say (etcd's `peerStatus`); that nobody is there,
+    /// who dials.
+    pub(super) fn probed(&self, Outcome { url, result, .. }: &Outcome) {
+        if result.is_err() {
+            self.urls.unreachable(url);
+        }
+        if result.as_ref().map_or_else(|failure| failure.there, |_| true) {
+            self.redial.answered();
+        }
+    }
+}
+
+impl Undelivered {
+    /// There was no answer.
+    pub(super) fn failed(why: String) -> Self {
+        Self { reason: DropReason::PostFailed, why }
+    }
+
+    /// The peer's tasks end.
+    pub(super) fn stopped() -> Self {
+        Self { reason: DropReason::Stopped, why: "stopped".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::{
+        id::{ClusterId, MemberId},
+        transport::{Transport, raft::Taker},
+    };
+
+    fn answer(status: StatusCode) -> Answer {
+        Answer { status, headers: HeaderMap::new(), text: "why".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_refused_post_is_an_answer_to_who_dials_and_a_failure_of_the_peer() {
+        let transport = Transport::builder(MemberId(1), ClusterId(1), Arc::new(Taker)).build().expect("a transport");
+        let sender = transport.admit(Some(MemberId(2)), Some("http://127.0.0.1:1,http://127.0.0.1:2"));
+        let peer = sender.peer().expect("a remote");
+        let is_active = || peer.link(|link| link.active_since.is_some());
+
+        assert!(peer.post_answered(&peer.attempt(), "/raft", &answer(StatusCode::NO_CONTENT)).is_ok());
+        assert!(is_active());
+
+        let first = peer.attempt();
+        peer.failed(&first, Reached::Nobody, "nobody");
+        assert!(peer.redial.is_down() && !is_active());
+
+        let second = peer.attempt();
+        assert_ne!(first.url, second.url, "the next attempt goes elsewhere");
+        peer.answered();
+        peer.failed(&second, Reached::Nobody, "nobody");
+        assert!(!peer.redial.is_down(), "the news are newer than the attempt");
+
+        peer.failed(&peer.attempt(), Reached::Nobody, "nobody");
+        assert!(peer.redial.is_down());
+        peer.failed(&peer.attempt(), Reached::Unknown, "no answer");
+        assert!(peer.redial.is_down(), "silence says nothing");
+        let refused = peer.post_answered(&peer.attempt(), "/raft", &answer(StatusCode::INTERNAL_SERVER_ERROR));
+        assert!(refused.is_err_and(|failure| failure.reason == DropReason::Refused));
+        assert!(!peer.redial.is_down() && !is_active());
+        transport.stop().await;
+    }
+}
