@@ -1,16 +1,31 @@
-//! What comes from outside of this process: the time of day and chance.
+//! What comes from outside of this process: the time of day, chance, and the network.
 //!
 //! A [`World`] is handed to a transport or node when it is built, and goes from there to all of its parts. Nothing takes
 //! them from anywhere else, so that a simulation can give each member a world of its own that a seed decides. The real
 //! one is the default.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::net::TcpStream;
 
 mod clock;
+mod listener;
+mod network;
 mod random;
+mod socket;
 
 use clock::Clock;
+pub use listener::Listener;
+#[cfg_attr(not(feature = "node"), allow(unused_imports, reason = "a node takes its ports itself"))]
+pub(crate) use listener::Port;
+pub use network::{ByteStream, Listen, Network};
 use random::Random;
+pub(crate) use socket::Socket;
 
 /// Where a member lives. Cheap to clone: every clone is the same world.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +36,8 @@ pub struct World(Arc<Parts>);
 struct Parts {
     clock: Clock,
     random: Random,
+    /// None: the system's.
+    network: Option<Arc<dyn Network>>,
 }
 
 impl World {
@@ -35,6 +52,12 @@ impl World {
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         self.changed(|parts| parts.random = Random::seeded(seed))
+    }
+
+    /// The same world with another network: for connections, for listening, and for names.
+    #[must_use]
+    pub fn with_network(self, network: Arc<dyn Network>) -> Self {
+        self.changed(|parts| parts.network = Some(network))
     }
 
     fn changed(self, change: impl FnOnce(&mut Parts)) -> Self {
@@ -56,6 +79,30 @@ impl World {
     /// From 0 to 1, without 1, each as likely as any other.
     pub(crate) fn fraction(&self) -> f64 {
         self.0.random.fraction()
+    }
+
+    /// The network, where it is not the system's.
+    pub(crate) fn network(&self) -> Option<&Arc<dyn Network>> {
+        self.0.network.as_ref()
+    }
+
+    /// Connects to an address.
+    pub(crate) async fn connect(&self, to: SocketAddr) -> io::Result<Socket> {
+        match self.network() {
+            None => TcpStream::connect(to).await.map(Socket::Tcp),
+            Some(network) => network.connect(to).await.map(Socket::Other),
+        }
+    }
+
+    /// Takes a port. An IPv4 address comes first, as Go's `net.Listen` takes `localhost`.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node takes its ports itself"))]
+    pub(crate) async fn take_port(&self, host: &str, port: u16) -> io::Result<Port> {
+        if let Some(network) = self.network() {
+            return network.listen(host, port).await.map(Port::Other);
+        }
+        let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        TcpListener::bind(addresses.as_slice()).map(Port::Tcp)
     }
 }
 

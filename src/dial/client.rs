@@ -14,11 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsConnector, TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -37,7 +33,7 @@ use crate::{
     telemetry::MessageSpan,
     tls::{HANDSHAKE_TIMEOUT, HandshakeError, HandshakeReason, Tls},
     wire::{headers, version::MIN_CLUSTER},
-    world::World,
+    world::{Socket, World},
 };
 
 /// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
@@ -46,8 +42,6 @@ use crate::{
 const READ_BUFFER: usize = 512 << 10;
 /// Room for a `GET`, and for its answer after it.
 const REQUEST_BYTES: usize = 1024;
-/// TCP keep-alive: etcd's `net.Dialer.KeepAlive`.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Dials peers, and posts to them over connections that it keeps for a while. One per transport.
 pub(crate) struct Client {
@@ -77,7 +71,7 @@ impl Client {
             headers,
             tls,
             dial_timeout,
-            resolver: Resolver::new(),
+            resolver: Resolver::new(world),
             pool: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -116,7 +110,7 @@ impl Client {
         let begin = Instant::now();
         let (stream, remote) = self.connect(&addresses, url.port()).await?;
         phases.connect = begin.elapsed();
-        let local = stream.local_addr().ok();
+        let local = stream.local_addr();
         let io = IoStatus::new(WRITE_DEADLINE);
         let stream = DeadlineIo::new(stream, io.clone());
         let stream = match tls {
@@ -141,7 +135,7 @@ impl Client {
         Ok(addresses)
     }
 
-    async fn connect(&self, addresses: &[IpAddr], port: u16) -> Result<(TcpStream, SocketAddr), DialError> {
+    async fn connect(&self, addresses: &[IpAddr], port: u16) -> Result<(Socket, SocketAddr), DialError> {
         let deadline = Instant::now() + self.dial_timeout;
         let mut last = None;
         for (tried, address) in addresses.iter().enumerate() {
@@ -149,8 +143,8 @@ impl Client {
             // As Go's dialer: an address that is silent may take its share of the time, not that of the others.
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-            last = Some(match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => match prepare(&stream) {
+            last = Some(match timeout(share, self.world.connect(address)).await {
+                Ok(Ok(stream)) => match stream.prepare() {
                     Ok(()) => return Ok((stream, address)),
                     Err(error) => DialError::Connect { address, error },
                 },
@@ -313,17 +307,12 @@ fn headers_of(identity: &Identity) -> HeaderMap {
     written.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))
-}
-
 async fn secure(
     tls: &Tls,
     url: &PeerUrl,
     address: SocketAddr,
-    stream: DeadlineIo<TcpStream>,
-) -> Result<tokio_rustls::client::TlsStream<DeadlineIo<TcpStream>>, DialError> {
+    stream: DeadlineIo<Socket>,
+) -> Result<tokio_rustls::client::TlsStream<DeadlineIo<Socket>>, DialError> {
     let config = tls.client().ok_or_else(|| DialError::NoTls(url.clone()))?;
     let handshake = async {
         let name = ServerName::try_from(url.host().to_owned()).map_err(|_| HandshakeError::not_a_name(url.host()))?;

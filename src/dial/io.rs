@@ -13,10 +13,11 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep},
 };
 use tokio_rustls::TlsStream;
+
+use crate::world::Socket;
 
 /// How long a write may be without progress: etcd's `DefaultConnWriteTimeout`.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(5);
@@ -212,7 +213,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for DeadlineIo<T> {
 /// A connection between two members, in the clear or by TLS, dialled or accepted. The deadline lies below TLS, so that
 /// progress is what the socket took.
 #[derive(Debug)]
-pub(crate) enum PeerIo<T = TcpStream> {
+pub(crate) enum PeerIo<T = Socket> {
     /// `http`.
     Plain(DeadlineIo<T>),
     /// `https`.
@@ -350,7 +351,7 @@ mod tests {
     async fn a_reset_is_a_break() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
-        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (near, far) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
         let (far, _) = far.expect("it was dialled");
         far.set_zero_linger().expect("a socket option");
         drop(far);

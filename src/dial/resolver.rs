@@ -29,6 +29,8 @@ use hickory_resolver::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::world::{Network, World};
+
 /// How long who asks waits, all search domains and repetitions included.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait for a server before asking again, so that one lost datagram does not fail the look-up.
@@ -39,6 +41,9 @@ const PATIENT_QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the answer is kept that came when nobody could wait for it any more: some intervals of a prober.
 const LATE_KEPT: Duration = Duration::from_secs(5);
+
+/// Why no name is looked up after the end.
+const STOPPED: &str = "this member has stopped";
 
 /// Why a name has no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,13 +79,19 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     /// Reads nothing before the first name.
-    pub(crate) fn new() -> Self {
-        Self::with_files("/etc/hosts".into(), "/etc/resolv.conf".into(), LOOKUP_TIMEOUT)
+    pub(crate) fn new(world: &World) -> Self {
+        let network = world.network().cloned();
+        Self::of(System { network, ..System::of_files("/etc/hosts".into(), "/etc/resolv.conf".into(), LOOKUP_TIMEOUT) })
     }
 
     /// As [`Self::new`], of other files and with another time-out.
+    #[cfg(test)]
     pub(super) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
-        let system = Arc::new(System { hosts, resolv_conf, timeout, dns: Mutex::default() });
+        Self::of(System::of_files(hosts, resolv_conf, timeout))
+    }
+
+    fn of(system: System) -> Self {
+        let system = Arc::new(system);
         Self { system, under_way: Arc::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }
 
@@ -150,6 +161,8 @@ struct System {
     hosts: PathBuf,
     resolv_conf: PathBuf,
     timeout: Duration,
+    /// Knows all names in place of files and servers.
+    network: Option<Arc<dyn Network>>,
     /// Made for the first name that the hosts file does not have.
     dns: Mutex<Dns>,
 }
@@ -171,8 +184,15 @@ struct Servers {
 }
 
 impl System {
+    fn of_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
+        Self { hosts, resolv_conf, timeout, network: None, dns: Mutex::default() }
+    }
+
     /// What no server needs to be asked for.
     fn known(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+        if self.network.is_some() {
+            return None;
+        }
         let known = hosts_file(&self.hosts, name);
         if !known.is_empty() {
             return Some(known.into());
@@ -182,11 +202,24 @@ impl System {
 
     async fn lookup(&self, name: &Arc<str>) -> Outcome {
         let failed = |why: String| LookupError::Failed { name: name.clone(), why: why.into() };
-        let servers = self.servers().map_err(failed)?;
-        let answer = timeout(PATIENCE, servers.lookup(name)).await;
+        let answer = timeout(PATIENCE, self.ask(name)).await;
         let answer = answer.map_err(|_| LookupError::Timeout { name: name.clone(), after: PATIENCE })?;
-        let addresses: Arc<[IpAddr]> = answer.map_err(|error| failed(words(&error)))?.iter().collect();
+        let addresses = answer.map_err(failed)?;
         if addresses.is_empty() { Err(failed("the name has no address".to_owned())) } else { Ok(addresses) }
+    }
+
+    async fn ask(&self, name: &str) -> Result<Arc<[IpAddr]>, String> {
+        if let Some(network) = &self.network {
+            self.check_open()?;
+            return network.look_up(name).await.map(Into::into);
+        }
+        let answer = self.servers()?.lookup(name).await;
+        answer.map(|addresses| addresses.iter().collect()).map_err(|error| words(&error))
+    }
+
+    fn check_open(&self) -> Result<(), String> {
+        let dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*dns, Dns::Closed) { Err(STOPPED.to_owned()) } else { Ok(()) }
     }
 
     fn servers(&self) -> Result<Servers, String> {
@@ -194,7 +227,7 @@ impl System {
         match &*dns {
             Dns::NotYet => {}
             Dns::Open(servers) => return Ok(Servers::clone(servers)),
-            Dns::Closed => return Err("this member has stopped".to_owned()),
+            Dns::Closed => return Err(STOPPED.to_owned()),
         }
         let at = self.resolv_conf.display();
         let text = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"))?;

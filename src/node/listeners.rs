@@ -1,12 +1,16 @@
 //! Where a member listens: its ports for peers and for clients.
 
-use std::net::{SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
+use std::net::SocketAddr;
 
 use axum::Router;
-use tokio::net::TcpListener;
 
 use super::{config::Config, error::Error};
-use crate::{dial::urls::PeerUrl, server::Server, tls::Tls};
+use crate::{
+    dial::urls::PeerUrl,
+    server::Server,
+    tls::Tls,
+    world::{Listener, Port, World},
+};
 
 /// The ports of a member, bound and not served yet.
 pub(super) struct Listeners {
@@ -16,7 +20,7 @@ pub(super) struct Listeners {
 
 /// One port that is bound.
 pub(super) struct Bound {
-    listener: StdTcpListener,
+    port: Port,
     /// What asked for it.
     flag: &'static str,
     /// Whether it is for TLS.
@@ -25,14 +29,14 @@ pub(super) struct Bound {
 
 impl Listeners {
     /// The listeners that were bound for us, or one for each URL.
-    pub(super) fn bind(config: &mut Config) -> Result<Self, Error> {
-        Ok(Self { peers: bind_peers(config)?, clients: bind_clients(config)? })
+    pub(super) async fn bind(config: &mut Config) -> Result<Self, Error> {
+        Ok(Self { peers: bind_peers(config).await?, clients: bind_clients(config).await? })
     }
 }
 
 impl Bound {
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.listener.local_addr().ok()
+        self.port.local_addr().ok()
     }
 
     /// A server for this port: by TLS if the port is for it and there are certificates, else of plain HTTP.
@@ -44,17 +48,16 @@ impl Bound {
         }
     }
 
-    pub(super) fn listen(self) -> Result<TcpListener, Error> {
+    pub(super) fn listen(self) -> Result<Listener, Error> {
         let url = self.name();
-        let listening = self.listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(self.listener));
-        listening.map_err(|error| Error::Listen { url, flag: self.flag, error })
+        self.port.listen().map_err(|error| Error::Listen { url, flag: self.flag, error })
     }
 
     /// Listens by a copy: what serves it may stop and leave the port to who comes after.
-    pub(super) fn listen_too(&self) -> Result<TcpListener, Error> {
+    pub(super) fn listen_too(&self) -> Result<Listener, Error> {
         let (flag, tls) = (self.flag, self.tls);
-        let copy = self.listener.try_clone().map_err(|error| Error::Listen { url: self.name(), flag, error })?;
-        Self { listener: copy, flag, tls }.listen()
+        let copy = self.port.try_clone().map_err(|error| Error::Listen { url: self.name(), flag, error })?;
+        Self { port: copy, flag, tls }.listen()
     }
 
     fn name(&self) -> String {
@@ -62,48 +65,50 @@ impl Bound {
     }
 }
 
-fn bind_peers(config: &mut Config) -> Result<Vec<Bound>, Error> {
+async fn bind_peers(config: &mut Config) -> Result<Vec<Bound>, Error> {
     let flag = "listen-peer-urls";
     let bound = std::mem::take(&mut config.peer_listeners);
     if !bound.is_empty() {
         let tls = config.initial_advertise_peer_urls.iter().any(PeerUrl::is_tls);
-        return Ok(bound.into_iter().map(|listener| Bound { listener, flag, tls }).collect());
+        return Ok(bound.into_iter().map(|listener| Bound { port: Port::Tcp(listener), flag, tls }).collect());
     }
-    let bind = |url: &PeerUrl| {
+    let mut bound = Vec::new();
+    for url in &config.listen_peer_urls {
         if url.is_tls() && config.tls.is_none() {
             return Err(Error::NoCertificate(url.to_string()));
         }
-        Ok(Bound { listener: bind(url, flag)?, flag, tls: url.is_tls() })
-    };
-    config.listen_peer_urls.iter().map(bind).collect()
+        bound.push(Bound { port: bind(&config.world, url, flag).await?, flag, tls: url.is_tls() });
+    }
+    Ok(bound)
 }
 
-fn bind_clients(config: &mut Config) -> Result<Vec<Bound>, Error> {
+async fn bind_clients(config: &mut Config) -> Result<Vec<Bound>, Error> {
     let (flag, tls) = ("listen-client-urls", false);
     let bound = std::mem::take(&mut config.client_listeners);
     if !bound.is_empty() {
-        return Ok(bound.into_iter().map(|listener| Bound { listener, flag, tls }).collect());
+        return Ok(bound.into_iter().map(|listener| Bound { port: Port::Tcp(listener), flag, tls }).collect());
     }
-    config.listen_client_urls.iter().map(|url| Ok(Bound { listener: bind(url, flag)?, flag, tls })).collect()
+    let mut bound = Vec::new();
+    for url in &config.listen_client_urls {
+        bound.push(Bound { port: bind(&config.world, url, flag).await?, flag, tls });
+    }
+    Ok(bound)
 }
 
-/// An IPv4 address first, as Go's `net.Listen` takes `localhost`.
-fn bind(url: &PeerUrl, flag: &'static str) -> Result<StdTcpListener, Error> {
+async fn bind(world: &World, url: &PeerUrl, flag: &'static str) -> Result<Port, Error> {
     let failed = |error| Error::Listen { url: url.to_string(), flag, error };
-    let mut addresses: Vec<SocketAddr> = (url.host(), url.port()).to_socket_addrs().map_err(failed)?.collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    StdTcpListener::bind(addresses.as_slice()).map_err(failed)
+    world.take_port(url.host(), url.port()).await.map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_address_in_use_is_named_with_its_flag() {
-        let taken = StdTcpListener::bind("127.0.0.1:0").expect("a free port");
+    #[tokio::test]
+    async fn an_address_in_use_is_named_with_its_flag() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", taken.local_addr().expect("bound")).parse().expect("a URL");
-        let error = bind(&url, "listen-peer-urls").expect_err("it is in use").to_string();
+        let error = bind(&World::default(), &url, "listen-peer-urls").await.expect_err("it is in use").to_string();
         assert!(error.contains(url.as_str()) && error.contains("listen-peer-urls"), "{error}");
     }
 }

@@ -69,7 +69,7 @@ impl Node {
     pub async fn start(mut config: Config) -> Result<Self, Error> {
         config.check()?;
         birth::refuse_etcds(&config.data_dir)?;
-        let listeners = Listeners::bind(&mut config)?;
+        let listeners = Listeners::bind(&mut config).await?;
         let directory = config.data_dir.join("member");
         let store = Store::open(&directory, config.limits.snapshots);
         let mut store = store.map_err(Error::store(&config.data_dir))?;
@@ -213,7 +213,7 @@ impl Inner {
         let connections = ConnectionMetrics::register(&config.registry)?;
         for listener in listeners {
             let server = listener.server(router.clone(), config.tls.as_ref()).metrics(&connections);
-            self.peers.spawn(server.serve(listener.listen()?, self.stop_peers.clone()));
+            self.peers.spawn(server.serve_on(listener.listen()?, self.stop_peers.clone()));
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl Inner {
         let limits = ConnectionLimits { per_address: bounds.total, grace: GRACE, ..bounds };
         for listener in listeners {
             let server = Server::new(router.clone()).limits(limits.clone());
-            self.clients.spawn(server.serve(listener.listen()?, self.stop_clients.clone()));
+            self.clients.spawn(server.serve_on(listener.listen()?, self.stop_clients.clone()));
         }
         Ok(())
     }

@@ -5,9 +5,8 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::D
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,10 +21,9 @@ use crate::{
         metrics::{ConnectionMetrics, Shed},
     },
     tls::Tls,
+    world::{Listener, Socket},
 };
 
-/// How often TCP looks whether a silent peer is still there (etcd: 30 s).
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Headers in a head.
 const HEADERS: usize = 100;
 /// How long accepting rests after an error that is not the connection's: most of all, no descriptor left.
@@ -74,6 +72,12 @@ impl Server {
     ///
     /// An open stream is a request under way: stop the transport too, which ends each with a clean end of its body.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        self.serve_on(listener.into(), stop).await;
+    }
+
+    /// [`Self::serve`] on a port of whatever network.
+    #[doc(hidden)]
+    pub async fn serve_on(self, listener: Listener, stop: CancellationToken) {
         let connections = Connections::new(self.limits.clone(), self.metrics.clone());
         let http = http(&self.limits);
         let server = Arc::new(self);
@@ -99,7 +103,7 @@ impl Server {
     async fn keep(
         &self,
         http: http1::Builder,
-        socket: TcpStream,
+        socket: Socket,
         address: SocketAddr,
         seat: Seat,
         stop: CancellationToken,
@@ -119,10 +123,8 @@ impl Server {
         }
     }
 
-    async fn open(&self, socket: TcpStream, status: Arc<IoStatus>) -> Result<PeerIo, ConnectionError> {
-        socket.set_nodelay(true)?;
-        SockRef::from(&socket)
-            .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))?;
+    async fn open(&self, socket: Socket, status: Arc<IoStatus>) -> Result<PeerIo, ConnectionError> {
+        socket.prepare()?;
         let io = DeadlineIo::new(socket, status);
         let Some(tls) = &self.tls else { return Ok(PeerIo::Plain(io)) };
         let io = tls.accept(io, self.limits.handshake_timeout).await?;

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use hyper::{body::Incoming, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 use super::*;

@@ -35,7 +35,7 @@ impl Undecided {
         let router = Router::new().fallback(answer);
         for listener in listeners {
             let server = listener.server(router.clone(), tls);
-            tasks.spawn(server.serve(listener.listen_too()?, stop.clone()));
+            tasks.spawn(server.serve_on(listener.listen_too()?, stop.clone()));
         }
         Ok(Self { tasks, stop })
     }

@@ -1,0 +1,83 @@
+//! A port that is listened on, of the system or of another network.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdTcpListener},
+    sync::Arc,
+};
+
+use tokio::net::TcpListener;
+
+use super::{network::Listen, socket::Socket};
+
+/// A port that is taken and that nobody serves yet. Whoever dials it waits.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node takes its ports itself"))]
+pub(crate) enum Port {
+    /// The system's.
+    Tcp(StdTcpListener),
+    /// Another network's.
+    Other(Arc<dyn Listen>),
+}
+
+#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node takes its ports itself"))]
+impl Port {
+    /// Where it can be reached.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Other(listener) => listener.local_addr(),
+        }
+    }
+
+    /// Another that holds the same port.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
+            Self::Other(listener) => Self::Other(listener.clone()),
+        })
+    }
+
+    /// Makes it one to be served on this runtime.
+    pub(crate) fn listen(self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Listener(Kind::Tcp(TcpListener::from_std(listener)?))
+            }
+            Self::Other(listener) => Listener(Kind::Other(listener)),
+        })
+    }
+}
+
+/// A port that is served.
+#[derive(Debug)]
+pub struct Listener(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Other(Arc<dyn Listen>),
+}
+
+impl Listener {
+    /// The next connection, and who dialled it.
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        match &self.0 {
+            Kind::Tcp(listener) => listener.accept().await.map(|(stream, from)| (Socket::Tcp(stream), from)),
+            Kind::Other(listener) => listener.accept().await.map(|(stream, from)| (Socket::Other(stream), from)),
+        }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self(Kind::Tcp(listener))
+    }
+}
+
+impl From<Arc<dyn Listen>> for Listener {
+    fn from(listener: Arc<dyn Listen>) -> Self {
+        Self(Kind::Other(listener))
+    }
+}

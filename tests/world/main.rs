@@ -1,0 +1,131 @@
+//! Members in a world that a test has made: a network in memory, and time that moves when everybody waits.
+
+mod memory;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use memory::Memory;
+use rafthttp::{MemberId, PeerUrl, Server, Transport, wire::raftpb::Message, world::World};
+use support::{CLUSTER, Recorder, append, heartbeat, lock, until};
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Runs a test on a clock that waits for nothing, on one thread, where a socket cannot be made: there is no driver.
+fn simulate<F: Future>(test: impl FnOnce() -> F) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().expect("a runtime").block_on(test());
+}
+
+struct Member {
+    url: PeerUrl,
+    transport: Transport,
+    raft: Arc<Recorder>,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Member {
+    async fn start(memory: &Memory, id: u64) -> Self {
+        let name = format!("member-{id}");
+        let address = [10, 0, 0, u8::try_from(id).expect("few")];
+        let network = memory.place(&name, address);
+        let world = World::default().with_seed(id).with_network(network.clone());
+        let url: PeerUrl = format!("http://{name}:2380").parse().expect("a URL");
+        let raft = Arc::new(Recorder::default());
+        let builder = Transport::builder(MemberId(id), CLUSTER, raft.clone()).urls(vec![url.clone()]).world(&world);
+        let transport = builder.build().expect("a transport");
+        let stop = CancellationToken::new();
+        let port = network.listen(&name, 2380).await.expect("it is free");
+        let server = Server::new(rafthttp::router(&transport)).serve_on(port.into(), stop.clone());
+        Self { url, transport, raft, stop, server: tokio::spawn(server) }
+    }
+
+    fn add(&self, other: &Self) {
+        self.transport.add_peer(other.transport.identity().member, vec![other.url.clone()]).expect("a peer");
+    }
+
+    async fn stop(self) {
+        self.transport.stop().await;
+        self.stop.cancel();
+        self.server.await.expect("it ends well");
+    }
+
+    fn is_connected(&self) -> bool {
+        let link = &self.transport.peers()[0].link;
+        link.stream_up == [[true; 2]; 2] && link.reachable == Some(true)
+    }
+
+    fn taken(&self) -> Vec<u64> {
+        let number = |message: &Message| message.entries.first().map_or(message.commit, |entry| entry.index);
+        lock(&self.raft.taken).iter().map(|(_, message)| number(message)).collect()
+    }
+}
+
+#[test]
+fn two_members_talk_without_a_socket_and_time_costs_nothing() {
+    let begun = SystemTime::now();
+    simulate(|| async {
+        let memory = Memory::default();
+        let (one, two) = (Member::start(&memory, 1).await, Member::start(&memory, 2).await);
+        one.add(&two);
+        two.add(&one);
+        until("both are connected", || one.is_connected() && two.is_connected()).await;
+        for index in 1..=1000 {
+            one.transport.send(vec![append(1, 2, index, &[7; 100])]);
+            two.transport.send(vec![heartbeat(2, 1, index)]);
+        }
+        until("all taken", || two.taken().len() == 1000 && one.taken().len() == 1000).await;
+        let all: Vec<u64> = (1..=1000).collect();
+        assert_eq!((one.taken(), two.taken()), (all.clone(), all));
+        // An hour of probes and link heartbeats, on the connections that there are.
+        let dialled = memory.dialled();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(one.is_connected() && two.is_connected());
+        assert_eq!(memory.dialled(), dialled);
+        one.stop().await;
+        two.stop().await;
+        until("nothing is left of them", || memory.open() == 0).await;
+    });
+    assert!(begun.elapsed().is_ok_and(|took| took < Duration::from_secs(600)), "an hour of theirs is less of ours");
+}
+
+#[test]
+fn a_cut_is_seen_in_time_and_healed_by_redialling() {
+    simulate(|| async {
+        let memory = Memory::default();
+        let (one, two) = (Member::start(&memory, 1).await, Member::start(&memory, 2).await);
+        one.add(&two);
+        two.add(&one);
+        until("both are connected", || one.is_connected() && two.is_connected()).await;
+        memory.cut();
+        let begun = Instant::now();
+        let reachable = |member: &Member| member.transport.peers()[0].link.reachable;
+        until("the cut is seen", || reachable(&one) == Some(false) && reachable(&two) == Some(false)).await;
+        assert!(begun.elapsed() < Duration::from_millis(1800), "{:?}", begun.elapsed());
+        one.transport.send(vec![heartbeat(1, 2, 1)]);
+        until("raft hears of it", || !lock(&one.raft.unreachable).is_empty()).await;
+        memory.heal();
+        until("both are connected again", || one.is_connected() && two.is_connected()).await;
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+#[test]
+fn a_name_that_nobody_has_is_a_failed_look_up() {
+    simulate(|| async {
+        let memory = Memory::default();
+        let one = Member::start(&memory, 1).await;
+        one.transport.add_peer(MemberId(2), vec!["http://nobody:2380".parse().expect("a URL")]).expect("a peer");
+        let error = || one.transport.peers()[0].link.last_error.clone();
+        until("it was asked for", || error().is_some()).await;
+        let (_, why) = error().expect("just seen");
+        assert!(why.contains("look-up of nobody failed: nobody has this name"), "{why}");
+        one.stop().await;
+    });
+}
