@@ -121,6 +121,9 @@ def without_tests(code):
 def use_paths(tree, prefix=()):
     """The paths of a use tree, as (segments, the name that it has here)."""
     tree = tree.strip()
+    if not tree:
+        # Behind the last comma.
+        return
     brace = tree.find("{")
     if brace < 0:
         path, _, alias = tree.partition(" as ")
@@ -389,6 +392,16 @@ FIXTURES = [
     (
         {"src/lib.rs": "mod id;\nmod wire;\n", "src/id.rs": "fn f() {\n    crate::wire::g();\n}\n", "src/wire.rs": ""},
         "src/id.rs:2",
+    ),
+    # By a whole path, in a file that brings other names of the crate here.
+    (
+        {
+            "src/lib.rs": "mod id;\nmod wire;\nmod ledger;\n",
+            "src/id.rs": "",
+            "src/wire.rs": "use crate::{\n    id::{\n        A,\n    },\n};\nfn f() {\n    crate::ledger::g();\n}\n",
+            "src/ledger.rs": "",
+        },
+        "src/wire.rs:7",
     ),
     # By a name that the crate's root exports.
     (
