@@ -5,6 +5,7 @@ pub use crate::ledger::{
     ProbeResult, RejectReason, RoundTrips, Snapshots, Tally, TraceExportStatus, kind_index, kind_label,
 };
 
+mod builder;
 mod collector;
 mod etcd;
 mod exposition;

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Inner, Transport, TransportError, inbox::Inbox, limits::Limits, peer::Shared, probe::ProbeConfig, raft::Raft,
-    refusals::Untold, roster, snapshot::store::SnapshotStore, summary,
+    refusals::Untold, roster, snapshot::store::SnapshotStore, status::TransportStatus, summary,
 };
 use crate::{
     dial::{client::Client, identity::Identity, urls::PeerUrl},
@@ -22,14 +22,21 @@ use crate::{
     world::World,
 };
 
+/// Where the status of a transport comes from. None: it is gone.
+pub(crate) type Source = Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>;
+
+/// Shows a transport in a registry, with etcd's own names or without. `metrics` gives it: it stands above, and the
+/// transport does not know it.
+pub(crate) type Registration = Box<dyn FnOnce(Source, bool) -> Result<(), prometheus::Error> + Send + Sync>;
+
 /// Builds a [`Transport`].
 pub struct Builder {
     identity: Identity,
     raft: Arc<dyn Raft>,
     tls: Option<Tls>,
     snapshots: Option<SnapshotStore>,
-    registry: Option<prometheus::Registry>,
-    etcd_metrics: bool,
+    pub(crate) registration: Option<Registration>,
+    pub(crate) etcd_metrics: bool,
     limits: Limits,
     probe: ProbeConfig,
     dial_timeout: Duration,
@@ -47,7 +54,7 @@ impl Transport {
             raft,
             tls: None,
             snapshots: None,
-            registry: None,
+            registration: None,
             etcd_metrics: true,
             limits: Limits::default(),
             probe: ProbeConfig::default(),
@@ -86,20 +93,6 @@ impl Builder {
     #[must_use]
     pub fn snapshots(mut self, store: SnapshotStore) -> Self {
         self.snapshots = Some(store);
-        self
-    }
-
-    /// The registry that shows the metrics. Default: none, and only [`Transport::status`] does.
-    #[must_use]
-    pub fn registry(mut self, registry: &prometheus::Registry) -> Self {
-        self.registry = Some(registry.clone());
-        self
-    }
-
-    /// Whether etcd's own names are exported too. Default: true.
-    #[must_use]
-    pub fn etcd_metrics(mut self, on: bool) -> Self {
-        self.etcd_metrics = on;
         self
     }
 
@@ -196,13 +189,10 @@ impl Builder {
             stop,
             shared,
         });
-        if let Some(registry) = self.registry {
+        if let Some(register) = self.registration {
             let source = Arc::downgrade(&inner);
             let source = move || source.upgrade().map(|inner| Transport { inner }.status());
-            registry.register(Box::new(crate::metrics::Collector::new(
-                source,
-                crate::metrics::Options { etcd: self.etcd_metrics },
-            )))?;
+            register(Box::new(source), self.etcd_metrics)?;
         }
         let aging = roster::age_remotes(Arc::downgrade(&inner), inner.stop.clone());
         inner.shared.tasks.spawn(aging);
