@@ -1,8 +1,9 @@
 //! The names under which `/metrics` shows what the ledger of each peer counts, and the ledger's types.
 
 pub use crate::ledger::{
-    AttemptResult, Channel, DialPhase, Direction, DropReason, Histogram, Incoming, KINDS, Link, LossReason, Outgoing,
-    ProbeResult, RejectReason, RoundTrips, Snapshots, Tally, TraceExportStatus, kind_index, kind_label,
+    AttemptResult, Channel, DialPhase, Direction, DropReason, Histogram, Incoming, Key, Link, LossReason, MessageKind,
+    Outgoing, Per, PerChannel, PerDirection, PerDropReason, PerKind, PerPhase, PerRejectReason, PerStream, ProbeResult,
+    RejectReason, RoundTrips, Snapshots, Tally, TraceExportStatus,
 };
 
 mod builder;

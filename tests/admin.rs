@@ -19,6 +19,7 @@ use rafthttp::{
     id::{ClusterId, MemberId},
     metrics::{Channel, DropReason, Options, RaftStatus, raft_collector},
     telemetry::Events,
+    wire::raftpb::MessageType,
 };
 use scrape::Scrape;
 use tokio::{
@@ -44,9 +45,9 @@ fn status() -> TransportStatus {
         link: Default::default(),
         watched: None,
     };
-    peer.outgoing.offered[3] = 2;
-    peer.outgoing.sent[Channel::MsgApp as usize][3] = 1;
-    peer.outgoing.dropped.add((3, Channel::MsgApp, DropReason::QueueFull), 1);
+    peer.outgoing.offered[MessageType::MsgApp.into()] = 2;
+    peer.outgoing.sent[Channel::MsgApp][MessageType::MsgApp.into()] = 1;
+    peer.outgoing.dropped.add((MessageType::MsgApp.into(), Channel::MsgApp, DropReason::QueueFull), 1);
     peer.link.last_error = Some((UNIX_EPOCH + Duration::from_millis(1_500), "it \"broke\"".to_owned()));
     TransportStatus {
         local: MemberId(1),

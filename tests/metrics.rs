@@ -19,17 +19,18 @@ use rafthttp::{
     PeerStatus, TransportStatus,
     id::{ClusterId, MemberId},
     metrics::{
-        AttemptResult, Channel, Collector, Direction, DropReason, Exposition, Incoming, LossReason, Options,
-        ProbeResult, RaftStatus, RejectReason, TraceExportStatus, kind_index, raft_collector, trace_collector,
+        AttemptResult, Channel, Collector, DialPhase, Direction, DropReason, Exposition, Incoming, LossReason,
+        MessageKind, Options, ProbeResult, RaftStatus, RejectReason, TraceExportStatus, raft_collector,
+        trace_collector,
     },
     tls::TlsStatus,
-    wire::raftpb::MessageType,
+    wire::{raftpb::MessageType, stream::StreamKind},
 };
 use scrape::Scrape;
 use tier::not_run;
 
-const APP: usize = MessageType::MsgApp as usize;
-const RESPONSE: usize = MessageType::MsgAppResp as usize;
+const APP: MessageKind = MessageKind::ALL[MessageType::MsgApp as usize];
+const RESPONSE: MessageKind = MessageKind::ALL[MessageType::MsgAppResp as usize];
 
 fn peer(id: u64) -> PeerStatus {
     PeerStatus {
@@ -51,48 +52,48 @@ fn busy_peer() -> PeerStatus {
     peer.name = "the \"second\"\\\nmember".to_owned();
     let outgoing = &mut peer.outgoing;
     outgoing.offered[APP] = 10;
-    outgoing.sent[Channel::MsgApp as usize][APP] = 6;
+    outgoing.sent[Channel::MsgApp][APP] = 6;
     outgoing.dropped.add((APP, Channel::MsgApp, DropReason::QueueFull), 3);
-    outgoing.queued[Channel::MsgApp as usize] = 1;
-    outgoing.bytes[Channel::MsgApp as usize] = 600;
+    outgoing.queued[Channel::MsgApp] = 1;
+    outgoing.bytes[Channel::MsgApp] = 600;
     outgoing.etcd_bytes = 900;
-    outgoing.queue_seconds[Channel::MsgApp as usize].observe_many(Duration::from_micros(150), 6);
-    outgoing.unconfirmed[0] = Some(5);
-    outgoing.lost[1] = 2;
+    outgoing.queue_seconds[Channel::MsgApp].observe_many(Duration::from_micros(150), 6);
+    outgoing.unconfirmed[StreamKind::MsgApp] = Some(5);
+    outgoing.lost[StreamKind::Message] = 2;
     outgoing.append_round_trip.observe(Duration::from_millis(1));
-    outgoing.last_frame[0] = Some(UNIX_EPOCH + Duration::from_millis(1500));
+    outgoing.last_frame[StreamKind::MsgApp] = Some(UNIX_EPOCH + Duration::from_millis(1500));
     let incoming = &mut peer.incoming;
-    incoming.received[Channel::Message as usize][RESPONSE] = 7;
-    incoming.received[Channel::Pipeline as usize][kind_index(4711)] = 1;
+    incoming.received[Channel::Message][RESPONSE] = 7;
+    incoming.received[Channel::Pipeline][MessageKind::of(4711)] = 1;
     incoming.processed[RESPONSE] = 5;
-    incoming.rejected.add((kind_index(4711), RejectReason::Refused), 1);
+    incoming.rejected.add((MessageKind::of(4711), RejectReason::Refused), 1);
     incoming.frame_errors.add((Channel::MsgApp, "length"), 1);
     incoming.waiting = 2;
-    incoming.bytes[Channel::Message as usize] = 70;
+    incoming.bytes[Channel::Message] = 70;
     incoming.etcd_bytes = 80;
     incoming.process_seconds.observe(Duration::from_millis(3));
-    incoming.last_frame[1] = Some(UNIX_EPOCH + Duration::from_secs(2));
+    incoming.last_frame[StreamKind::Message] = Some(UNIX_EPOCH + Duration::from_secs(2));
     let link = &mut peer.link;
     link.reachable = Some(true);
     link.probes.add(ProbeResult::Ok, 2);
     link.probe_seconds.observe(Duration::from_micros(180));
     link.probe_seconds.observe(Duration::from_millis(140));
-    link.dial_seconds[1].observe(Duration::from_micros(90));
+    link.dial_seconds[DialPhase::Connect].observe(Duration::from_micros(90));
     link.clock_offset = Some(-0.25);
-    link.stream_up[0][Direction::Out as usize] = true;
+    link.stream_up[StreamKind::MsgApp][Direction::Out] = true;
     link.attempts.add((Channel::MsgApp, AttemptResult::Timeout), 4);
     link.losses.add((Channel::Message, Direction::In, LossReason::Eof), 1);
     link.active_since = Some(UNIX_EPOCH);
     link.disconnected = 1;
     link.sent_failures = 3;
     link.received_failures = 2;
-    link.snapshots[Direction::Out as usize].ok = 1;
-    link.snapshots[Direction::Out as usize].bytes = 1 << 30;
-    link.snapshots[Direction::Out as usize].seconds.observe(Duration::from_secs(3));
-    link.snapshots[Direction::In as usize].failed = 1;
-    link.snapshots[Direction::In as usize].in_flight = 1;
-    link.snapshots[Direction::In as usize].promised = 400;
-    link.snapshots[Direction::In as usize].passed = 100;
+    link.snapshots[Direction::Out].ok = 1;
+    link.snapshots[Direction::Out].bytes = 1 << 30;
+    link.snapshots[Direction::Out].seconds.observe(Duration::from_secs(3));
+    link.snapshots[Direction::In].failed = 1;
+    link.snapshots[Direction::In].in_flight = 1;
+    link.snapshots[Direction::In].promised = 400;
+    link.snapshots[Direction::In].passed = 100;
     peer
 }
 
@@ -107,7 +108,7 @@ fn status() -> TransportStatus {
         ..TransportStatus::default()
     };
     let strangers = status.strangers.insert(Incoming::default());
-    strangers.received[Channel::Pipeline as usize][APP] = 50;
+    strangers.received[Channel::Pipeline][APP] = 50;
     strangers.rejected.add((APP, RejectReason::Refused), 50);
     status.unroutable.add("unknown_peer", 1);
     let mut tls = TlsStatus {

@@ -13,13 +13,13 @@ use proxy::Proxy;
 use rafthttp::{
     MemberId, PeerStatus,
     metrics::{Channel, Exposition, Options},
-    wire::raftpb::MessageType,
+    wire::{raftpb::MessageType, stream::StreamKind},
 };
 use scrape::Scrape;
 use support::{TestMember, append, connected, heartbeat, pair, until};
 
-const MSGAPP: usize = Channel::MsgApp as usize;
-const MESSAGE: usize = Channel::Message as usize;
+const MSGAPP: StreamKind = StreamKind::MsgApp;
+const MESSAGE: StreamKind = StreamKind::Message;
 
 fn of(member: &TestMember, peer: u64) -> PeerStatus {
     let mut peers = member.transport.peers().into_iter();
@@ -27,12 +27,12 @@ fn of(member: &TestMember, peer: u64) -> PeerStatus {
 }
 
 /// Messages that this member gave to streams of the other, and those that it read on streams.
-fn sent(member: &TestMember, peer: u64, channel: usize) -> u64 {
-    of(member, peer).outgoing.sent[channel].iter().sum()
+fn sent(member: &TestMember, peer: u64, kind: StreamKind) -> u64 {
+    of(member, peer).outgoing.sent[kind.channel()].total()
 }
 
-fn received(member: &TestMember, peer: u64, channel: usize) -> u64 {
-    of(member, peer).incoming.received[channel].iter().sum()
+fn received(member: &TestMember, peer: u64, kind: StreamKind) -> u64 {
+    of(member, peer).incoming.received[kind.channel()].total()
 }
 
 /// A scrape of this member, in which the laws hold.
@@ -98,7 +98,7 @@ async fn a_stream_cut_under_load_loses_exactly_what_the_other_side_never_read() 
             // What is in the proxy and in its sockets is gone.
             proxy.freeze();
             one.transport.send((0..500).map(|_| heartbeat(1, 2, 0)).collect());
-            until("written", || of(&one, 2).outgoing.queued[MESSAGE] == 0).await;
+            until("written", || of(&one, 2).outgoing.queued[Channel::Message] == 0).await;
             proxy.cut();
             // Twice at once: the second stream may have ended before the first is spoken of.
             proxy.thaw();
@@ -111,9 +111,9 @@ async fn a_stream_cut_under_load_loses_exactly_what_the_other_side_never_read() 
     }
     let balanced = || {
         let lost = of(&one, 2).outgoing.lost;
-        [MSGAPP, MESSAGE].iter().all(|channel| {
-            sent(&one, 2, *channel) == received(&two, 1, *channel) + lost[*channel]
-                && of(&one, 2).outgoing.unconfirmed[*channel] == Some(0)
+        [MSGAPP, MESSAGE].into_iter().all(|kind| {
+            sent(&one, 2, kind) == received(&two, 1, kind) + lost[kind]
+                && of(&one, 2).outgoing.unconfirmed[kind] == Some(0)
         })
     };
     until("what is missing is lost, to the last message", balanced).await;

@@ -180,8 +180,8 @@ async fn a_snapshots_progress_is_shown_while_its_length_is_known() {
         one.transport.send_snapshot(message(index), SnapshotBody::from_stream(pieces, length));
         give.send(Ok(vec![1; 1000].into())).expect("it is read");
         until("a quarter has passed", || {
-            let bytes = two.transport.peers()[0].link.snapshots[Direction::In as usize].passed;
-            bytes == 1000 && one.transport.peers()[0].link.snapshots[Direction::Out as usize].passed == 1000
+            let bytes = two.transport.peers()[0].link.snapshots[Direction::In].passed;
+            bytes == 1000 && one.transport.peers()[0].link.snapshots[Direction::Out].passed == 1000
         })
         .await;
         let quarter = length.map(|_| 0.25);

@@ -7,8 +7,11 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use rafthttp::{
     Critical, MemberId, PeerUrl, SnapshotBody, SnapshotStatus, SnapshotStore,
-    metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, kind_index},
-    wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
+    metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, MessageKind},
+    wire::{
+        raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
+        stream::StreamKind,
+    },
     world::World,
 };
 use support::{TestMember, append, connected, heartbeat, lock, pair, proposal, until};
@@ -19,8 +22,8 @@ async fn appends_go_by_their_own_stream_and_all_else_by_the_other() {
     one.transport.send(vec![append(1, 2, 1, b"a"), heartbeat(1, 2, 1), append(1, 2, 2, b"b")]);
     until("three messages taken", || two.taken() == 3).await;
     let ledger = &one.transport.peers()[0].outgoing;
-    assert_eq!(ledger.sent[Channel::MsgApp as usize][MessageType::MsgApp as usize], 2);
-    assert_eq!(ledger.sent[Channel::Message as usize][MessageType::MsgHeartbeat as usize], 1);
+    assert_eq!(ledger.sent[Channel::MsgApp][MessageType::MsgApp.into()], 2);
+    assert_eq!(ledger.sent[Channel::Message][MessageType::MsgHeartbeat.into()], 1);
     one.check_ledger();
     two.check_ledger();
 }
@@ -49,8 +52,8 @@ async fn large_entries_arrive_whole() {
     until("all taken", || two.taken() == sent.len()).await;
     assert!(lock(&two.raft.taken).iter().map(|(_, message)| message).eq(&sent));
     until("both ends count the same bytes", || {
-        let out = one.transport.peers()[0].outgoing.bytes[Channel::MsgApp as usize];
-        out == two.transport.peers()[0].incoming.bytes[Channel::MsgApp as usize]
+        let out = one.transport.peers()[0].outgoing.bytes[Channel::MsgApp];
+        out == two.transport.peers()[0].incoming.bytes[Channel::MsgApp]
     })
     .await;
 }
@@ -62,10 +65,7 @@ async fn without_a_stream_messages_go_by_the_pipeline() {
     one.add(&two);
     one.transport.send(vec![append(1, 2, 1, b"a"), heartbeat(1, 2, 1)]);
     until("both taken", || two.taken() == 2).await;
-    until("both counted", || {
-        one.transport.peers()[0].outgoing.sent[Channel::Pipeline as usize].iter().sum::<u64>() == 2
-    })
-    .await;
+    until("both counted", || one.transport.peers()[0].outgoing.sent[Channel::Pipeline].total() == 2).await;
     one.check_ledger();
     // Two has learned of one from its requests, and reaches it by the pipeline as a remote.
     let remote = two.transport.peers();
@@ -84,7 +84,7 @@ async fn a_remote_that_becomes_a_peer_keeps_its_counters() {
     connected(&one, &two).await;
     let status = &two.transport.peers()[0];
     assert!(!status.remote);
-    assert_eq!(status.incoming.received[Channel::Pipeline as usize][MessageType::MsgHeartbeat as usize], 1);
+    assert_eq!(status.incoming.received[Channel::Pipeline][MessageType::MsgHeartbeat.into()], 1);
 }
 
 #[tokio::test]
@@ -107,8 +107,8 @@ async fn a_full_queue_drops_counts_and_tells_raft() {
     one.transport.add_peer(MemberId(2), vec![url]).expect("a peer");
     one.transport.send((0..10).map(|commit| heartbeat(1, 2, commit)).collect());
     let ledger = &one.transport.peers()[0].outgoing;
-    let key = (kind_index(MessageType::MsgHeartbeat as i32), Channel::Pipeline, DropReason::QueueFull);
-    assert_eq!((ledger.dropped.of(key), ledger.queued[Channel::Pipeline as usize]), (6, 4));
+    let key = (MessageKind::from(MessageType::MsgHeartbeat), Channel::Pipeline, DropReason::QueueFull);
+    assert_eq!((ledger.dropped.of(key), ledger.queued[Channel::Pipeline]), (6, 4));
     assert_eq!(*lock(&one.raft.unreachable), [MemberId(2)]);
     one.check_ledger();
 }
@@ -139,7 +139,7 @@ async fn a_full_receive_queue_drops_and_counts_and_the_stream_goes_on() {
     for commit in 0..50 {
         one.transport.send(vec![heartbeat(1, 2, commit)]);
     }
-    until("all read", || two.transport.peers()[0].incoming.received.iter().flatten().sum::<u64>() == 50).await;
+    until("all read", || two.transport.peers()[0].incoming.received.total() == 50).await;
     two.check_ledger();
     drop(held);
     until("what fitted is taken", || two.taken() == 10).await;
@@ -366,7 +366,7 @@ async fn a_snapshot_is_saved_whole_before_its_message_is_handed_over() {
     one.check_ledger();
     two.check_ledger();
     let (sent, received) = (&one.transport.peers()[0].outgoing, &two.transport.peers()[0].incoming);
-    assert_eq!(sent.bytes[Channel::Snapshot as usize], received.bytes[Channel::Snapshot as usize]);
+    assert_eq!(sent.bytes[Channel::Snapshot], received.bytes[Channel::Snapshot]);
 }
 
 #[tokio::test]
@@ -381,7 +381,7 @@ async fn a_snapshot_whose_source_fails_is_not_taken_for_a_whole_one() {
     one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_stream(pieces, None));
     until("reported", || !lock(&one.raft.snapshots).is_empty()).await;
     assert_eq!(*lock(&one.raft.snapshots), [(two.id, SnapshotStatus::Failure)]);
-    until("counted", || two.transport.peers()[0].link.snapshots[Direction::In as usize].failed == 1).await;
+    until("counted", || two.transport.peers()[0].link.snapshots[Direction::In].failed == 1).await;
     assert!(!store.path(7).exists());
     assert_eq!(two.taken(), 0);
     one.check_ledger();
@@ -462,8 +462,7 @@ async fn a_member_tells_the_time_of_the_world_that_it_was_given() {
     let link = one.transport.peers()[0].link.clone();
     let incoming = one.transport.peers()[0].incoming.clone();
     let events = one.transport.events().after(0);
-    let told =
-        [one.status().started, link.last_probe, link.active_since, incoming.last_frame[Channel::MsgApp as usize]];
+    let told = [one.status().started, link.last_probe, link.active_since, incoming.last_frame[StreamKind::MsgApp]];
     for time in told.into_iter().chain(events.iter().map(|event| Some(event.time))) {
         assert!(time.is_some_and(|time| time >= begun + AHEAD), "{time:?} is not of the member's world");
     }

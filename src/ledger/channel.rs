@@ -19,9 +19,6 @@ pub enum Channel {
 impl Channel {
     /// Every channel, in the order of their indexes.
     pub const ALL: [Self; 4] = [Self::MsgApp, Self::Message, Self::Pipeline, Self::Snapshot];
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
-
     /// The value of the label.
     pub const fn label(self) -> &'static str {
         match self {
@@ -29,6 +26,15 @@ impl Channel {
             Self::Message => "message",
             Self::Pipeline => "pipeline",
             Self::Snapshot => "snapshot",
+        }
+    }
+
+    /// The kind of stream that it is; none: it is requests.
+    pub const fn stream(self) -> Option<StreamKind> {
+        match self {
+            Self::MsgApp => Some(StreamKind::MsgApp),
+            Self::Message => Some(StreamKind::Message),
+            Self::Pipeline | Self::Snapshot => None,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{AttemptResult, Channel, Direction, Histogram, LossReason, ProbeResult, RoundTrips, Snapshots, Tally};
+use super::{
+    AttemptResult, Channel, Direction, Histogram, LossReason, PerDirection, PerPhase, PerStream, ProbeResult,
+    RoundTrips, Snapshots, Tally,
+};
 use crate::{id::MemberId, wire::probing::Sight};
 
 /// How the link to a peer does: probes, streams, snapshots; everything that is not counted per message.
@@ -24,11 +27,11 @@ pub struct Link {
     /// asked yet, could not be asked the last time, or does not say.
     pub view: Option<(SystemTime, Vec<Sight>)>,
     /// Times of the probes' dials by phase.
-    pub dial_seconds: [Histogram; 3],
+    pub dial_seconds: PerPhase<Histogram>,
     /// The peer's clock minus ours, in seconds, while it is known.
     pub clock_offset: Option<f64>,
     /// Whether a stream is open, by stream channel (`MsgApp`, `Message`) and direction (`In`, `Out`).
-    pub stream_up: [[bool; 2]; 2],
+    pub stream_up: PerStream<PerDirection<bool>>,
     /// Dials of streams by channel and result.
     pub attempts: Tally<(Channel, AttemptResult)>,
     /// Ends of open streams.
@@ -42,7 +45,7 @@ pub struct Link {
     /// etcd's `peer_received_failures_total`.
     pub received_failures: u64,
     /// Snapshots by direction (`In`, `Out`).
-    pub snapshots: [Snapshots; 2],
+    pub snapshots: PerDirection<Snapshots>,
     /// The last error, and when.
     pub last_error: Option<(SystemTime, String)>,
 }

@@ -23,6 +23,18 @@ pub enum DropReason {
 }
 
 impl DropReason {
+    /// Every reason, in the order of their places.
+    pub const ALL: [Self; 8] = [
+        Self::QueueFull,
+        Self::StreamLost,
+        Self::PostFailed,
+        Self::Refused,
+        Self::TooLarge,
+        Self::Paused,
+        Self::PeerRemoved,
+        Self::Stopped,
+    ];
+
     /// The value of the label.
     pub const fn label(self) -> &'static str {
         match self {
@@ -55,6 +67,9 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// Every reason, in the order of their places.
+    pub const ALL: [Self; 5] = [Self::QueueFull, Self::Paused, Self::Refused, Self::Failed, Self::Stopped];
+
     /// The value of the label.
     pub const fn label(self) -> &'static str {
         match self {

@@ -132,11 +132,11 @@ pub(crate) static FAMILIES: &[Family] = &[
 ];
 
 fn sent<'a>(member: &Member<'a>) -> &'a Snapshots {
-    &member.status.link.snapshots[Direction::Out as usize]
+    &member.status.link.snapshots[Direction::Out]
 }
 
 fn received<'a>(member: &Member<'a>) -> &'a Snapshots {
-    &member.status.link.snapshots[Direction::In as usize]
+    &member.status.link.snapshots[Direction::In]
 }
 
 #[cfg(test)]

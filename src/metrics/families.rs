@@ -4,11 +4,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::family::{Family, Kind, Of, Samples};
 use crate::{
-    ledger::{AttemptResult, Channel, DialPhase, Direction, Histogram, KINDS, ProbeResult, kind_label},
+    ledger::{AttemptResult, Channel, Direction, Histogram, MessageKind, PerChannel, PerKind, ProbeResult},
     wire::FrameErrorKind,
 };
 
-/// The two channels that are streams, in the order of the arrays that are indexed by them.
+/// The two channels that are streams.
 const STREAMS: [Channel; 2] = [Channel::MsgApp, Channel::Message];
 
 /// The ledger, links and probes, time, the process.
@@ -34,7 +34,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         labels: &["peer", "type", "channel", "reason"],
         of: Of::Members(|member, samples| {
             for ((kind, channel, reason), count) in member.status.outgoing.dropped.iter() {
-                samples.count(&[member.id, kind_label(kind), channel.label(), reason.label()], count);
+                samples.count(&[member.id, kind.label(), channel.label(), reason.label()], count);
             }
         }),
     },
@@ -44,8 +44,8 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer", "channel"],
         of: Of::Members(|member, samples| {
-            for (channel, queued) in Channel::ALL.iter().zip(member.status.outgoing.queued) {
-                samples.gauge(&[member.id, channel.label()], queued as f64);
+            for (channel, queued) in member.status.outgoing.queued.iter() {
+                samples.gauge(&[member.id, channel.label()], *queued as f64);
             }
         }),
     },
@@ -55,9 +55,9 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer", "channel"],
         of: Of::Peers(|peer, samples| {
-            for (channel, unconfirmed) in STREAMS.iter().zip(peer.status.outgoing.unconfirmed) {
+            for (stream, unconfirmed) in peer.status.outgoing.unconfirmed.iter() {
                 if let Some(unconfirmed) = unconfirmed {
-                    samples.gauge(&[peer.id, channel.label()], unconfirmed as f64);
+                    samples.gauge(&[peer.id, stream.channel().label()], *unconfirmed as f64);
                 }
             }
         }),
@@ -68,8 +68,8 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["peer", "channel"],
         of: Of::Peers(|peer, samples| {
-            for (channel, lost) in STREAMS.iter().zip(peer.status.outgoing.lost) {
-                samples.count(&[peer.id, channel.label()], lost);
+            for (stream, lost) in peer.status.outgoing.lost.iter() {
+                samples.count(&[peer.id, stream.channel().label()], *lost);
             }
         }),
     },
@@ -112,7 +112,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         labels: &["peer", "type", "reason"],
         of: Of::Senders(|incoming, peer, samples| {
             for ((kind, reason), count) in incoming.rejected.iter() {
-                samples.count(&[peer, kind_label(kind), reason.label()], count);
+                samples.count(&[peer, kind.label(), reason.label()], count);
             }
         }),
     },
@@ -153,7 +153,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Histogram,
         labels: &["peer", "phase"],
         of: Of::Probed(|peer, samples| {
-            for (phase, histogram) in DialPhase::ALL.iter().zip(&peer.status.link.dial_seconds) {
+            for (phase, histogram) in peer.status.link.dial_seconds.iter() {
                 samples.histogram(&[peer.id, phase.label()], histogram, &Histogram::BOUNDS);
             }
         }),
@@ -175,9 +175,10 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer", "channel", "direction"],
         of: Of::Peers(|peer, samples| {
-            for (channel, ways) in STREAMS.iter().zip(peer.status.link.stream_up) {
-                for (direction, up) in Direction::ALL.iter().zip(ways) {
-                    samples.gauge(&[peer.id, channel.label(), direction.label()], f64::from(u8::from(up)));
+            for (stream, ways) in peer.status.link.stream_up.iter() {
+                for (direction, up) in ways.iter() {
+                    let labels = [peer.id, stream.channel().label(), direction.label()];
+                    samples.gauge(&labels, f64::from(u8::from(*up)));
                 }
             }
         }),
@@ -215,9 +216,10 @@ pub(crate) static FAMILIES: &[Family] = &[
         of: Of::Peers(|peer, samples| {
             let ways = [peer.status.incoming.last_frame, peer.status.outgoing.last_frame];
             for (direction, times) in Direction::ALL.iter().zip(ways) {
-                for (channel, time) in STREAMS.iter().zip(times) {
+                for (stream, time) in times.iter() {
                     if let Some(time) = time {
-                        samples.gauge(&[peer.id, channel.label(), direction.label()], unix_seconds(time));
+                        let labels = [peer.id, stream.channel().label(), direction.label()];
+                        samples.gauge(&labels, unix_seconds(*time));
                     }
                 }
             }
@@ -307,7 +309,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Histogram,
         labels: &["peer", "channel"],
         of: Of::Members(|member, samples| {
-            for (channel, histogram) in Channel::ALL.iter().zip(&member.status.outgoing.queue_seconds) {
+            for (channel, histogram) in member.status.outgoing.queue_seconds.iter() {
                 samples.histogram(&[member.id, channel.label()], histogram, &Histogram::BOUNDS);
             }
         }),
@@ -336,7 +338,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["peer", "direction", "result"],
         of: Of::Members(|member, samples| {
-            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
                 samples.count(&[member.id, direction.label(), "ok"], snapshots.ok);
                 samples.count(&[member.id, direction.label(), "failed"], snapshots.failed);
             }
@@ -348,7 +350,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Histogram,
         labels: &["peer", "direction"],
         of: Of::Members(|member, samples| {
-            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
                 let labels = [member.id, direction.label()];
                 samples.histogram(&labels, &snapshots.seconds, &Histogram::SNAPSHOT_BOUNDS);
             }
@@ -360,7 +362,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["peer", "direction"],
         of: Of::Members(|member, samples| {
-            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
                 samples.count(&[member.id, direction.label()], snapshots.bytes);
             }
         }),
@@ -371,7 +373,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
         of: Of::Members(|member, samples| {
-            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
                 samples.gauge(&[member.id, direction.label()], snapshots.in_flight as f64);
             }
         }),
@@ -382,7 +384,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
         of: Of::Members(|member, samples| {
-            for (direction, snapshots) in Direction::ALL.iter().zip(&member.status.link.snapshots) {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
                 if let Some(progress) = snapshots.progress() {
                     samples.gauge(&[member.id, direction.label()], progress);
                 }
@@ -444,29 +446,29 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
 ];
 
-fn by_type(peer: &str, counts: &[u64; KINDS], samples: &mut dyn Samples) {
+fn by_type(peer: &str, counts: &PerKind<u64>, samples: &mut dyn Samples) {
     for (kind, count) in used(counts) {
-        samples.count(&[peer, kind_label(kind)], count);
+        samples.count(&[peer, kind.label()], count);
     }
 }
 
-fn by_channel_and_type(peer: &str, counts: &[[u64; KINDS]; Channel::COUNT], samples: &mut dyn Samples) {
-    for (channel, counts) in Channel::ALL.iter().zip(counts) {
+fn by_channel_and_type(peer: &str, counts: &PerChannel<PerKind<u64>>, samples: &mut dyn Samples) {
+    for (channel, counts) in counts.iter() {
         for (kind, count) in used(counts) {
-            samples.count(&[peer, kind_label(kind), channel.label()], count);
+            samples.count(&[peer, kind.label(), channel.label()], count);
         }
     }
 }
 
-fn by_channel(peer: &str, counts: &[u64; Channel::COUNT], samples: &mut dyn Samples) {
-    for (channel, count) in Channel::ALL.iter().zip(counts) {
+fn by_channel(peer: &str, counts: &PerChannel<u64>, samples: &mut dyn Samples) {
+    for (channel, count) in counts.iter() {
         samples.count(&[peer, channel.label()], *count);
     }
 }
 
 /// Series with a type appear on first use.
-fn used(counts: &[u64; KINDS]) -> impl Iterator<Item = (usize, u64)> + '_ {
-    counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+fn used(counts: &PerKind<u64>) -> impl Iterator<Item = (MessageKind, u64)> {
+    counts.iter().map(|(kind, count)| (kind, *count)).filter(|(_, count)| *count > 0)
 }
 
 fn unix_seconds(time: SystemTime) -> f64 {

@@ -8,7 +8,7 @@ use tracing::{Level, Span, field};
 use super::{MESSAGE_TARGET, Origin, SpanId, TraceContext, TraceId, event::record_address};
 use crate::{
     id::MemberId,
-    ledger::{Channel, kind_index, kind_label},
+    ledger::{Channel, MessageKind},
     wire::raftpb::Message,
     world::World,
 };
@@ -106,7 +106,7 @@ fn open(
         messaging.message.body.size = size as i64,
         network.peer.address = field::Empty,
         network.peer.port = field::Empty,
-        raft.message.type = kind_label(kind_index(message.r#type)),
+        raft.message.type = MessageKind::of(message.r#type).label(),
         raft.from = %MemberId(message.from),
         raft.to = %MemberId(message.to),
         raft.term = message.term as i64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{Channel, RejectReason},
+    ledger::{Channel, MessageKind, RejectReason},
     telemetry::{MessageSpan, Origin},
     transport::{
         inbox::{Batch, QueueKind},
@@ -49,7 +49,7 @@ async fn process(peer: Arc<Peer>, queue: QueueKind) {
 struct Abandoned<'a> {
     peer: &'a Peer,
     queue: QueueKind,
-    kinds: &'a [usize],
+    kinds: &'a [MessageKind],
     spans: &'a [(usize, MessageSpan)],
     armed: bool,
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{Channel, Incoming, KINDS, RejectReason, kind_index},
+    ledger::{Channel, Incoming, MessageKind, PerKind, PerStream, RejectReason},
     telemetry::{self, MessageSpan, Origin, Sampler},
     transport::{
         limits::Limits,
@@ -40,7 +40,7 @@ struct State {
     answering: u64,
     last_read: Option<Instant>,
     /// How far the streams were read, by kind.
-    readings: [Reading; 2],
+    readings: PerStream<Reading>,
     paused: bool,
     closed: bool,
     /// Room for [`State::push`] to work in.
@@ -92,7 +92,7 @@ impl Tracer<'_> {
 pub(super) struct Batch {
     pub(super) messages: Vec<Message>,
     /// The ledger's index of each.
-    pub(super) kinds: Vec<usize>,
+    pub(super) kinds: Vec<MessageKind>,
     bytes: usize,
     /// Of those that are traced, by position.
     pub(super) spans: Vec<(usize, MessageSpan)>,
@@ -136,8 +136,8 @@ impl Inbox {
         tracer: &Tracer<'_>,
     ) -> Arrival {
         let mut state = self.lock();
-        if let Some(reading) = state.readings.get_mut(channel as usize) {
-            reading.read(messages.len() as u64);
+        if let Some(kind) = channel.stream() {
+            state.readings[kind].read(messages.len() as u64);
         }
         let full = state.push(channel, messages, limits, tracer);
         let idle = state.queues.each_mut().map(|queue| {
@@ -149,28 +149,28 @@ impl Inbox {
     }
 
     /// Counts the bytes of frames that were read from a stream, and the link heartbeats among them.
-    pub(crate) fn read(&self, channel: Channel, bytes: u64, heartbeats: u64) {
+    pub(crate) fn read(&self, kind: StreamKind, bytes: u64, heartbeats: u64) {
         let mut state = self.lock();
-        state.ledger.bytes[channel as usize] += bytes;
+        state.ledger.bytes[kind.channel()] += bytes;
         state.ledger.etcd_bytes += heartbeats * LINK_HEARTBEAT_SIZE;
-        state.ledger.last_frame[channel as usize] = Some(self.world.now());
+        state.ledger.last_frame[kind] = Some(self.world.now());
         state.last_read = Some(Instant::now());
     }
 
     /// A stream of this name is about to be asked for.
     pub(crate) fn asked_for(&self, kind: StreamKind, name: u64) {
-        self.lock().readings[kind.index()].asked_for(name);
+        self.lock().readings[kind].asked_for(name);
     }
 
     /// No more will be read on the stream that was asked for last.
     pub(crate) fn stream_ended(&self, kind: StreamKind) {
-        self.lock().readings[kind.index()].end();
+        self.lock().readings[kind].end();
     }
 
     /// How far the streams were read.
     pub(crate) fn readings(&self) -> Vec<ReadStream> {
         let state = self.lock();
-        StreamKind::ALL.iter().flat_map(|kind| state.readings[kind.index()].report(*kind)).collect()
+        state.readings.iter().flat_map(|(kind, reading)| reading.report(kind)).collect()
     }
 
     /// Counts what could not be read.
@@ -185,10 +185,10 @@ impl Inbox {
 
     /// Takes one message whose sender waits for the answer. An error: it is rejected and counted as that.
     fn begin(&self, channel: Channel, message: &Message, bytes: u64) -> Result<(), RejectReason> {
-        let kind = kind_index(message.r#type);
+        let kind = MessageKind::of(message.r#type);
         let mut state = self.lock();
-        state.ledger.received[channel as usize][kind] += 1;
-        state.ledger.bytes[channel as usize] += bytes;
+        state.ledger.received[channel][kind] += 1;
+        state.ledger.bytes[channel] += bytes;
         state.ledger.etcd_bytes += message_size(message) as u64;
         if let Some(reason) = state.refusal() {
             state.ledger.rejected.add((kind, reason), 1);
@@ -199,7 +199,7 @@ impl Inbox {
     }
 
     /// How a message whose sender waits has ended.
-    fn end(&self, kind: usize, took: Duration, outcome: Result<(), RejectReason>) {
+    fn end(&self, kind: MessageKind, took: Duration, outcome: Result<(), RejectReason>) {
         let mut state = self.lock();
         state.answering -= 1;
         match outcome {
@@ -213,7 +213,7 @@ impl Inbox {
 
     /// Counts bytes of a snapshot's body.
     pub(crate) fn body(&self, bytes: u64) {
-        self.lock().ledger.bytes[Channel::Snapshot as usize] += bytes;
+        self.lock().ledger.bytes[Channel::Snapshot] += bytes;
     }
 
     /// A snapshot's body of this many bytes was saved whole.
@@ -225,7 +225,7 @@ impl Inbox {
     pub(super) fn rejected(&self) -> Rejections {
         let mut rejections = Rejections::default();
         for ((_, reason), count) in self.lock().ledger.rejected.iter() {
-            rejections[reason as usize] += count;
+            rejections[reason] += count;
         }
         rejections
     }
@@ -268,12 +268,18 @@ impl Inbox {
     }
 
     /// A batch that was taken out is done with.
-    pub(super) fn processed(&self, queue: QueueKind, kinds: &[usize], took: Duration, outcome: Result<(), Rejected>) {
+    pub(super) fn processed(
+        &self,
+        queue: QueueKind,
+        kinds: &[MessageKind],
+        took: Duration,
+        outcome: Result<(), Rejected>,
+    ) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
         queues[queue as usize].processing = 0;
         queues[queue as usize].processing_bytes = 0;
-        let mut counts = [0_u64; KINDS];
+        let mut counts = PerKind::<u64>::default();
         for kind in kinds {
             counts[*kind] += 1;
         }
@@ -289,7 +295,7 @@ impl Inbox {
             }
         }
         let mut taken = 0;
-        for (total, count) in ledger.processed.iter_mut().zip(counts) {
+        for (total, count) in ledger.processed.values_mut().zip(counts.values()) {
             *total += count;
             taken += count;
         }
@@ -299,7 +305,7 @@ impl Inbox {
     }
 
     /// Whoever had a batch is gone before the application took it.
-    pub(super) fn abandoned(&self, queue: QueueKind, kinds: &[usize]) {
+    pub(super) fn abandoned(&self, queue: QueueKind, kinds: &[MessageKind]) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
         let queue = &mut queues[queue as usize];
@@ -317,7 +323,7 @@ impl Inbox {
 pub(crate) struct Answering<'a> {
     inbox: &'a Inbox,
     channel: Channel,
-    kind: usize,
+    kind: MessageKind,
     since: Instant,
     outcome: Option<Result<(), RejectReason>>,
 }
@@ -331,7 +337,7 @@ impl<'a> Answering<'a> {
         bytes: u64,
     ) -> Result<Self, RejectReason> {
         inbox.begin(channel, message, bytes)?;
-        Ok(Self { inbox, channel, kind: kind_index(message.r#type), since: Instant::now(), outcome: None })
+        Ok(Self { inbox, channel, kind: MessageKind::of(message.r#type), since: Instant::now(), outcome: None })
     }
 
     /// The application took it.
@@ -402,7 +408,7 @@ impl State {
 
     /// Takes a message into the ledger, and into all of its queue's batch but the messages themselves.
     fn admit(&mut self, channel: Channel, message: &Message, limits: &Limits, tracer: &Tracer<'_>) -> Verdict {
-        let kind = kind_index(message.r#type);
+        let kind = MessageKind::of(message.r#type);
         let size = message_size(message);
         let span = tracer.receive_span(message, channel, size);
         let failed = |reason: RejectReason| {
@@ -410,14 +416,14 @@ impl State {
                 span.failed(reason.label());
             }
         };
-        self.ledger.received[channel as usize][kind] += 1;
+        self.ledger.received[channel][kind] += 1;
         self.ledger.etcd_bytes += size as u64;
         if let Some(reason) = self.refusal() {
             self.ledger.rejected.add((kind, reason), 1);
             failed(reason);
             return Verdict::Unwanted;
         }
-        let to = if kind == MessageType::MsgProp as usize { QueueKind::Proposals } else { QueueKind::Regular };
+        let to = if kind == MessageType::MsgProp { QueueKind::Proposals } else { QueueKind::Regular };
         let queue = &mut self.queues[to as usize];
         let bytes = queue.batch.bytes + queue.processing_bytes;
         let waiting = queue.waiting();

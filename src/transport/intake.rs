@@ -266,8 +266,8 @@ mod tests {
 
         let Incoming { received, bytes, rejected, frame_errors, .. } = sender.peer().expect("a remote").inbox.ledger();
         assert!(sender.peer().is_some_and(|peer| peer.inbox.ledger().balances()));
-        assert_eq!(received.iter().flatten().sum::<u64>(), 2);
-        assert_eq!(bytes.iter().sum::<u64>(), 34);
+        assert_eq!(received.total(), 2);
+        assert_eq!(bytes.total(), 34);
         assert_eq!((rejected.total(), frame_errors.total()), (1, 1));
         let strangers = format!("{:?}", transport.inner.strangers.ledger());
         assert_eq!(strangers, format!("{:?}", Incoming::default()), "nothing of it is a stranger's");

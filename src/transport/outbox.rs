@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     id::MemberId,
-    ledger::{Channel, DropReason, KINDS, Outgoing, kind_index},
+    ledger::{Channel, DropReason, MessageKind, Outgoing, PerStream},
     telemetry::{self, MessageSpan, Sampler},
     transport::{
         appends::{Acknowledgement, Append, Appends},
@@ -49,13 +49,13 @@ pub(crate) struct Outbox {
 
 struct State {
     ledger: Outgoing,
-    streams: [Option<Writer>; 2],
+    streams: PerStream<Option<Writer>>,
     /// Names the attachments, so that a body knows whether it is still the one.
     attachments: u64,
     pipeline: Pipeline,
     snapshots: u64,
     appends: Appends,
-    unread: [Unread; 2],
+    unread: PerStream<Unread>,
     paused: bool,
     closed: Option<DropReason>,
 }
@@ -81,7 +81,7 @@ impl Outbox {
             world: world.clone(),
             state: Mutex::new(State {
                 ledger: Outgoing::default(),
-                streams: [None, None],
+                streams: PerStream::default(),
                 attachments: 0,
                 pipeline: Pipeline::default(),
                 snapshots: 0,
@@ -105,7 +105,7 @@ impl Outbox {
         for message in messages {
             state.push(message, now, limits, sampler, &mut handover);
         }
-        for (stream, waker) in state.streams.iter_mut().zip(&mut handover.notices.wakers) {
+        for (stream, waker) in state.streams.values_mut().zip(handover.notices.wakers.values_mut()) {
             if let Some(writer) = stream
                 && !writer.frames.is_empty()
             {
@@ -135,7 +135,7 @@ impl Outbox {
         let replaced = state.detach(kind, DropReason::StreamLost, &mut notices);
         state.attachments += 1;
         let encoder = StreamEncoder::new(kind, local, remote);
-        state.streams[kind.index()] = Some(Writer::new(state.attachments, encoder, address, name));
+        state.streams[kind] = Some(Writer::new(state.attachments, encoder, address, name));
         (Some((state.attachments, replaced)), notices)
     }
 
@@ -143,7 +143,7 @@ impl Outbox {
     pub(super) fn detach(&self, kind: StreamKind, attachment: u64) -> (bool, Notices) {
         let mut notices = Notices::default();
         let mut state = self.lock();
-        let current = state.streams[kind.index()].as_ref().is_some_and(|writer| writer.attachment == attachment);
+        let current = state.streams[kind].as_ref().is_some_and(|writer| writer.attachment == attachment);
         if current {
             state.detach(kind, DropReason::StreamLost, &mut notices);
         }
@@ -151,10 +151,10 @@ impl Outbox {
     }
 
     /// Ends both streams cleanly, so that the peer dials anew. Says which were open.
-    pub(super) fn detach_all(&self) -> ([bool; 2], Notices) {
+    pub(super) fn detach_all(&self) -> (PerStream<bool>, Notices) {
         let mut notices = Notices::default();
         let mut state = self.lock();
-        let open = StreamKind::ALL.map(|kind| state.detach(kind, DropReason::StreamLost, &mut notices));
+        let open = PerStream::new(|kind| state.detach(kind, DropReason::StreamLost, &mut notices));
         (open, notices)
     }
 
@@ -168,7 +168,7 @@ impl Outbox {
     ) -> Poll<Turn> {
         let mut state = self.lock();
         let State { ledger, streams, appends, .. } = &mut *state;
-        let Some(writer) = streams[kind.index()].as_mut().filter(|writer| writer.attachment == attachment) else {
+        let Some(writer) = streams[kind].as_mut().filter(|writer| writer.attachment == attachment) else {
             return Poll::Ready(Turn::End);
         };
         if heartbeat_due {
@@ -178,8 +178,8 @@ impl Outbox {
         }
         match writer.frames.pop() {
             Some(bytes) => {
-                ledger.last_frame[kind.channel() as usize] = Some(self.world.now());
-                writer.account(bytes.len() as u64, kind.channel(), ledger, appends);
+                ledger.last_frame[kind] = Some(self.world.now());
+                writer.account(bytes.len() as u64, kind, ledger, appends);
                 Poll::Ready(Turn::Write(bytes))
             }
             None => {
@@ -203,16 +203,16 @@ impl Outbox {
 
     /// How a posting ended: sent, or given up.
     pub(crate) fn posted(&self, posting: Posting, outcome: Result<(), DropReason>) {
-        let kind = kind_index(posting.message.r#type);
+        let kind = MessageKind::of(posting.message.r#type);
         let mut state = self.lock();
         state.pipeline.ended(&posting);
         match outcome {
             Ok(()) => {
-                let index = Channel::Pipeline as usize;
-                state.ledger.sent[index][kind] += 1;
-                state.ledger.bytes[index] += posting.size as u64;
+                let channel = Channel::Pipeline;
+                state.ledger.sent[channel][kind] += 1;
+                state.ledger.bytes[channel] += posting.size as u64;
                 state.ledger.etcd_bytes += posting.size as u64;
-                state.ledger.queue_seconds[index].observe(posting.since.elapsed());
+                state.ledger.queue_seconds[channel].observe(posting.since.elapsed());
             }
             Err(reason) => {
                 // A request that the end of the peer tore down is counted as what ended it.
@@ -230,8 +230,8 @@ impl Outbox {
     pub(crate) fn probe_starts(&self) {
         let mut state = self.lock();
         let State { unread, streams, .. } = &mut *state;
-        for (unread, stream) in unread.iter_mut().zip(streams) {
-            unread.probe_starts(stream.as_mut().and_then(|writer| writer.named.as_mut()));
+        for kind in StreamKind::ALL {
+            unread[kind].probe_starts(streams[kind].as_mut().and_then(|writer| writer.named.as_mut()));
         }
     }
 
@@ -239,8 +239,8 @@ impl Outbox {
     pub(crate) fn probe_ended(&self, said: Option<&[ReadStream]>) {
         let mut state = self.lock();
         let State { unread, streams, .. } = &mut *state;
-        for ((unread, stream), kind) in unread.iter_mut().zip(streams).zip(StreamKind::ALL) {
-            unread.probe_ended(kind, stream.as_mut().and_then(|writer| writer.named.as_mut()), said);
+        for kind in StreamKind::ALL {
+            unread[kind].probe_ended(kind, streams[kind].as_mut().and_then(|writer| writer.named.as_mut()), said);
         }
     }
 
@@ -257,20 +257,20 @@ impl Outbox {
     pub(super) fn dropped(&self) -> Dropped {
         let mut dropped = Dropped::default();
         for ((_, _, reason), count) in self.lock().ledger.dropped.iter() {
-            dropped[reason as usize] += count;
+            dropped[reason] += count;
         }
         dropped
     }
 
     /// Which streams are open.
-    pub(crate) fn open(&self) -> [bool; 2] {
+    pub(crate) fn open(&self) -> PerStream<bool> {
         let state = self.lock();
-        StreamKind::ALL.map(|kind| state.streams[kind.index()].is_some())
+        state.streams.map(Option::is_some)
     }
 
     /// Takes a snapshot into the ledger. An error: it cannot be sent, and is counted as dropped.
     pub(crate) fn begin_snapshot(&self, message: &Message, limits: &Limits) -> Result<(), DropReason> {
-        let kind = kind_index(message.r#type);
+        let kind = MessageKind::of(message.r#type);
         let mut state = self.lock();
         state.ledger.offered[kind] += 1;
         let refusal = match (state.closed, state.paused) {
@@ -292,21 +292,21 @@ impl Outbox {
     /// How a snapshot ended; `size` is that of its message and its body, `bytes` all that went out.
     pub(crate) fn end_snapshot(
         &self,
-        kind: usize,
+        kind: MessageKind,
         since: Instant,
         size: u64,
         bytes: u64,
         outcome: Result<(), DropReason>,
     ) {
         let mut state = self.lock();
-        let index = Channel::Snapshot as usize;
+        let channel = Channel::Snapshot;
         state.snapshots -= 1;
-        state.ledger.bytes[index] += bytes;
+        state.ledger.bytes[channel] += bytes;
         match outcome {
             Ok(()) => {
-                state.ledger.sent[index][kind] += 1;
+                state.ledger.sent[channel][kind] += 1;
                 state.ledger.etcd_bytes += size;
-                state.ledger.queue_seconds[index].observe(since.elapsed());
+                state.ledger.queue_seconds[channel].observe(since.elapsed());
             }
             Err(reason) => {
                 let reason = state.closed.unwrap_or(reason);
@@ -327,17 +327,17 @@ impl Outbox {
 
     /// Ends everything: what is queued, and what is handed over from now on, is dropped for this reason. Says which
     /// streams were open.
-    pub(super) fn close(&self, reason: DropReason) -> ([bool; 2], Notices) {
+    pub(super) fn close(&self, reason: DropReason) -> (PerStream<bool>, Notices) {
         let mut notices = Notices::default();
         let mut state = self.lock();
         if state.closed.is_some() {
-            return ([false; 2], notices);
+            return (PerStream::default(), notices);
         }
         state.closed = Some(reason);
-        let open = StreamKind::ALL.map(|kind| state.detach(kind, reason, &mut notices));
+        let open = PerStream::new(|kind| state.detach(kind, reason, &mut notices));
         let State { ledger, pipeline, .. } = &mut *state;
         for posting in pipeline.clear() {
-            let kind = kind_index(posting.message.r#type);
+            let kind = MessageKind::of(posting.message.r#type);
             ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
             notices.given_up(kind);
             if let Some(span) = posting.span {
@@ -352,20 +352,20 @@ impl Outbox {
         let state = self.lock();
         let mut ledger = state.ledger.clone();
         for kind in StreamKind::ALL {
-            let queued = state.streams[kind.index()].as_ref().map_or(0, |writer| writer.messages as u64);
-            ledger.queued[kind.channel() as usize] = queued;
+            let queued = state.streams[kind].as_ref().map_or(0, |writer| writer.messages as u64);
+            ledger.queued[kind.channel()] = queued;
         }
-        ledger.unconfirmed = state.unread.each_ref().map(Unread::unconfirmed);
-        ledger.lost = state.unread.each_ref().map(Unread::lost);
-        ledger.queued[Channel::Pipeline as usize] = state.pipeline.messages() as u64;
-        ledger.queued[Channel::Snapshot as usize] = state.snapshots;
+        ledger.unconfirmed = state.unread.map(Unread::unconfirmed);
+        ledger.lost = state.unread.map(Unread::lost);
+        ledger.queued[Channel::Pipeline] = state.pipeline.messages() as u64;
+        ledger.queued[Channel::Snapshot] = state.snapshots;
         ledger
     }
 }
 
 impl State {
     fn push(&mut self, message: &Message, now: Instant, limits: &Limits, sampler: &Sampler, handover: &mut Handover) {
-        let kind = kind_index(message.r#type);
+        let kind = MessageKind::of(message.r#type);
         self.ledger.offered[kind] += 1;
         let channel = self.channel(kind);
         let size = message_size(message);
@@ -377,12 +377,12 @@ impl State {
             }
             handover.queue_full += u64::from(reason == DropReason::QueueFull);
             // Who is paused looks like a network that swallows: raft learns nothing (etcd's `peer.send`).
-            if reason != DropReason::Paused || kind == MessageType::MsgSnap as usize {
+            if reason != DropReason::Paused || kind == MessageType::MsgSnap {
                 handover.notices.given_up(kind);
             }
             return;
         }
-        match self.streams.get_mut(channel as usize).and_then(Option::as_mut) {
+        match channel.stream().and_then(|kind| self.streams[kind].as_mut()) {
             Some(writer) => writer.push(message, kind, size, now, span),
             None => {
                 let posting = Posting { message: message.clone(), size, since: now, span };
@@ -393,12 +393,12 @@ impl State {
 
     /// etcd's `peer.pick`: snapshots by request, appends by their own stream, everything else by the other; what finds
     /// its stream closed by the next best.
-    fn channel(&self, kind: usize) -> Channel {
-        if kind == MessageType::MsgSnap as usize {
+    fn channel(&self, kind: MessageKind) -> Channel {
+        if kind == MessageType::MsgSnap {
             Channel::Pipeline
-        } else if kind == MessageType::MsgApp as usize && self.streams[StreamKind::MsgApp.index()].is_some() {
+        } else if kind == MessageType::MsgApp && self.streams[StreamKind::MsgApp].is_some() {
             Channel::MsgApp
-        } else if self.streams[StreamKind::Message.index()].is_some() {
+        } else if self.streams[StreamKind::Message].is_some() {
             Channel::Message
         } else {
             Channel::Pipeline
@@ -415,7 +415,7 @@ impl State {
         if size as u64 > limits.message_bytes || message.entries.len() as u64 > limits.entries {
             return Err(DropReason::TooLarge);
         }
-        let (messages, bytes, most) = match self.streams.get(channel as usize).and_then(Option::as_ref) {
+        let (messages, bytes, most) = match channel.stream().and_then(|kind| self.streams[kind].as_ref()) {
             Some(writer) => (writer.messages, writer.frames.len(), limits.stream_queue),
             None => (self.pipeline.messages(), self.pipeline.bytes(), limits.pipeline_queue),
         };
@@ -428,10 +428,10 @@ impl State {
 
     /// Takes a stream away and drops what was queued on it. Says whether it was open.
     fn detach(&mut self, kind: StreamKind, reason: DropReason, notices: &mut Notices) -> bool {
-        let Some(mut writer) = self.streams[kind.index()].take() else { return false };
+        let Some(mut writer) = self.streams[kind].take() else { return false };
         self.appends.forget();
         if let Some(named) = writer.named {
-            self.unread[kind.index()].ended(named);
+            self.unread[kind].ended(named);
         }
         for run in writer.runs.drain(..) {
             self.ledger.dropped.add((run.kind, kind.channel(), reason), run.messages);
@@ -440,9 +440,7 @@ impl State {
         for (_, span) in writer.spans.drain(..) {
             span.failed(reason.label());
         }
-        notices.wakers[kind.index()] = writer.waker.take();
+        notices.wakers[kind] = writer.waker.take();
         true
     }
 }
-
-const _: () = assert!(KINDS > MessageType::MsgForgetLeader as usize);

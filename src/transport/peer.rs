@@ -19,7 +19,7 @@ use crate::{
         urls::{PeerUrl, UrlPicker},
     },
     id::MemberId,
-    ledger::{Channel, Direction, DropReason, Link, LossReason},
+    ledger::{Channel, Direction, DropReason, Link, LossReason, PerDirection, PerStream},
     telemetry::{self, Events, Origin, Sampler, TraceContext},
     transport::{
         appends::Acknowledgement,
@@ -93,7 +93,7 @@ pub(crate) struct Peer {
     pub(crate) shared: Arc<Shared>,
     link: Mutex<Link>,
     /// Where in the traces each open stream was attached, by kind and direction.
-    attached: Mutex<[[Option<TraceContext>; 2]; 2]>,
+    attached: Mutex<PerStream<PerDirection<Option<TraceContext>>>>,
     /// When it was last heard from by a request.
     heard: Mutex<Instant>,
     /// Whether it is a member known only from its requests.
@@ -223,15 +223,15 @@ impl Peer {
     /// Notes in the traces that a stream is open.
     pub(crate) fn trace_attached(&self, kind: StreamKind, direction: Direction, origin: &Origin) {
         let place = telemetry::stream_attached(&self.shared.world, self.id, kind.channel(), direction, origin);
-        self.attached(|attached| attached[kind.index()][direction as usize] = Some(place));
+        self.attached(|attached| attached[kind][direction] = Some(place));
     }
 
     fn trace_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason) {
-        let place = self.attached(|attached| attached[kind.index()][direction as usize].take());
+        let place = self.attached(|attached| attached[kind][direction].take());
         telemetry::stream_lost(self.id, kind.channel(), direction, reason, place);
     }
 
-    fn attached<T>(&self, with: impl FnOnce(&mut [[Option<TraceContext>; 2]; 2]) -> T) -> T {
+    fn attached<T>(&self, with: impl FnOnce(&mut PerStream<PerDirection<Option<TraceContext>>>) -> T) -> T {
         with(&mut self.attached.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -250,7 +250,7 @@ impl Peer {
         self.link(|link| {
             // Of a way out the outbox knows: a newer stream may have taken its place by now.
             if direction == Direction::In {
-                link.stream_up[kind.index()][direction as usize] = false;
+                link.stream_up[kind][direction] = false;
             }
             link.losses.add((channel, direction, reason), 1);
             let failed = matches!(reason, LossReason::Error | LossReason::Stalled);
@@ -267,7 +267,7 @@ impl Peer {
     pub(crate) fn reset_streams(&self) {
         let (open, notices) = self.outbox.detach_all();
         self.give(notices);
-        for (kind, _) in StreamKind::ALL.into_iter().zip(open).filter(|(_, open)| *open) {
+        for (kind, _) in open.iter().filter(|(_, open)| **open) {
             self.stream_lost(kind, Direction::Out, LossReason::Stopped, None);
         }
         self.reset.send_modify(|times| *times += 1);
@@ -329,7 +329,7 @@ impl Peer {
     pub(crate) fn close(&self, reason: DropReason) {
         let (open, notices) = self.outbox.close(reason);
         self.give(notices);
-        for (kind, _) in StreamKind::ALL.into_iter().zip(open).filter(|(_, open)| *open) {
+        for (kind, _) in open.iter().filter(|(_, open)| **open) {
             self.stream_lost(kind, Direction::Out, LossReason::Stopped, None);
         }
         self.stop.cancel();
@@ -339,8 +339,8 @@ impl Peer {
     /// All that is known of it.
     pub(crate) fn status(&self, name: String) -> PeerStatus {
         let mut link = self.link(|link| link.clone());
-        for (up, open) in link.stream_up.iter_mut().zip(self.outbox.open()) {
-            up[Direction::Out as usize] = open;
+        for (kind, open) in self.outbox.open().iter() {
+            link.stream_up[kind][Direction::Out] = *open;
         }
         PeerStatus {
             id: self.id,

@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use crate::{
     dial::failure::PostError,
-    ledger::kind_index,
+    ledger::MessageKind,
     telemetry::MessageSpan,
     transport::{
         attempt::{Reached, Undelivered},
@@ -59,7 +59,7 @@ impl Underway<'_> {
     fn end(&mut self, outcome: Result<(), Undelivered>) {
         let Some(posting) = self.posting.take() else { return };
         let peer = self.peer;
-        let snapshot = kind_index(posting.message.r#type) == MessageType::MsgSnap as usize;
+        let snapshot = MessageKind::of(posting.message.r#type) == MessageType::MsgSnap;
         if let Err(failure) = &outcome {
             tracing::trace!(peer = %peer.id, why = failure.why, "message not delivered");
         }

@@ -319,7 +319,7 @@ impl Outcome {
         });
         for (phase, time) in dial {
             if let Some(time) = time {
-                link.dial_seconds[phase as usize].observe(time);
+                link.dial_seconds[phase].observe(time);
             }
         }
         match &self.result {

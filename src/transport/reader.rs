@@ -80,7 +80,7 @@ impl Reader {
     pub(crate) async fn run(mut self) {
         let stop = self.peer.stop.clone();
         stop.run_until_cancelled(self.keep_open()).await;
-        let up = self.peer.link(|link| link.stream_up[self.kind.index()][Direction::In as usize]);
+        let up = self.peer.link(|link| link.stream_up[self.kind][Direction::In]);
         if up {
             self.peer.stream_lost(self.kind, Direction::In, LossReason::Stopped, None);
         }
@@ -210,7 +210,7 @@ impl Reader {
     /// Reads a stream to its end. Says whether it ended cleanly, or was of some use.
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
-        peer.link(|link| link.stream_up[kind.index()][Direction::In as usize] = true);
+        peer.link(|link| link.stream_up[kind][Direction::In] = true);
         peer.shared.events.stream_opened(peer.id, (kind.channel(), Direction::In), Some(stream.remote), false);
         peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
         peer.answered();
@@ -280,7 +280,7 @@ impl Stream {
         let read = bytes.len() as u64;
         let mut heartbeats = 0;
         let outcome = self.decoder.read(bytes, messages, &mut heartbeats);
-        peer.inbox.read(kind.channel(), read, heartbeats);
+        peer.inbox.read(kind, read, heartbeats);
         outcome
     }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::{Inner, Transport, refusals::Refusals};
 use crate::{
     id::MemberId,
-    ledger::{DropReason, RejectReason},
+    ledger::{DropReason, Key, Per, PerDropReason, PerRejectReason, RejectReason},
 };
 
 /// How often is looked, and the shortest time between two lines about the same.
@@ -17,9 +17,9 @@ const SOONEST: Duration = Duration::from_secs(1);
 const RAREST: Duration = Duration::from_secs(60);
 
 /// Messages by the reason for which they were dropped.
-pub(super) type Dropped = [u64; DropReason::Stopped as usize + 1];
+pub(super) type Dropped = PerDropReason<u64>;
 /// Messages by the reason for which they were rejected.
-pub(super) type Rejections = [u64; RejectReason::Stopped as usize + 1];
+pub(super) type Rejections = PerRejectReason<u64>;
 
 /// Sums up until the transport is gone.
 pub(super) async fn sum_up(inner: Weak<Inner>) {
@@ -110,9 +110,9 @@ impl Told {
         if !self.pace.is_due(news, now) {
             return;
         }
-        tell_dropped(member, peer, &since(&dropped, &self.dropped));
-        tell_rejected(member, peer, &since(&rejected, &self.rejected));
-        let lines = since(&[withheld], &[self.withheld])[0];
+        tell_dropped(member, peer, &each_since(&dropped, &self.dropped));
+        tell_rejected(member, peer, &each_since(&rejected, &self.rejected));
+        let lines = since(withheld, self.withheld);
         if lines > 0 {
             tracing::warn!(%member, %peer, lines, "the peer comes and goes: log lines withheld");
         }
@@ -121,13 +121,18 @@ impl Told {
 }
 
 /// What came since. A peer that was removed and added again counts from 0.
-fn since<const N: usize>(now: &[u64; N], before: &[u64; N]) -> [u64; N] {
-    std::array::from_fn(|at| now[at].checked_sub(before[at]).unwrap_or(now[at]))
+fn since(now: u64, before: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
+}
+
+/// [`since`], for each reason.
+fn each_since<K: Key, const N: usize>(now: &Per<K, u64, N>, before: &Per<K, u64, N>) -> Per<K, u64, N> {
+    Per::new(|reason| since(now[reason], before[reason]))
 }
 
 fn tell_dropped(member: MemberId, peer: MemberId, dropped: &Dropped) {
-    let messages: u64 = dropped.iter().sum();
-    let of = |reason: DropReason| Some(dropped[reason as usize]).filter(|count| *count > 0);
+    let messages: u64 = dropped.total();
+    let of = |reason: DropReason| Some(dropped[reason]).filter(|count| *count > 0);
     if messages > 0 {
         tracing::warn!(
             %member,
@@ -147,8 +152,8 @@ fn tell_dropped(member: MemberId, peer: MemberId, dropped: &Dropped) {
 }
 
 fn tell_rejected(member: MemberId, peer: MemberId, rejected: &Rejections) {
-    let messages: u64 = rejected.iter().sum();
-    let of = |reason: RejectReason| Some(rejected[reason as usize]).filter(|count| *count > 0);
+    let messages: u64 = rejected.total();
+    let of = |reason: RejectReason| Some(rejected[reason]).filter(|count| *count > 0);
     if messages > 0 {
         tracing::warn!(
             %member,
@@ -217,6 +222,6 @@ mod tests {
 
     #[test]
     fn a_peer_that_was_added_anew_counts_from_nothing() {
-        assert_eq!(since(&[5, 7], &[3, 9]), [2, 7]);
+        assert_eq!((since(5, 3), since(7, 9)), (2, 7));
     }
 }

@@ -35,11 +35,6 @@ impl StreamKind {
         }
     }
 
-    /// Its place in an array of both.
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
     /// The kind that a segment of a path names.
     pub fn from_segment(segment: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.segment() == segment)

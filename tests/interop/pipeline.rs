@@ -2,7 +2,7 @@
 
 use rafthttp::{
     SnapshotStatus,
-    metrics::Channel,
+    metrics::{Channel, PerChannel, PerKind},
     wire::raftpb::{Message, MessageType},
 };
 
@@ -18,7 +18,7 @@ fn few(from: u64, to: u64) -> Vec<Message> {
 
 fn posted(ours: &TestMember) -> (u64, u64) {
     let status = &ours.transport.peers()[0];
-    let of = |counts: &[[u64; rafthttp::metrics::KINDS]]| counts[Channel::Pipeline as usize].iter().sum();
+    let of = |counts: &PerChannel<PerKind<u64>>| counts[Channel::Pipeline].total();
     (of(&status.outgoing.sent), of(&status.incoming.received))
 }
 

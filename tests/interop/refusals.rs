@@ -2,7 +2,7 @@
 
 use rafthttp::{
     Critical, MemberId,
-    metrics::{AttemptResult, Channel, DropReason, kind_index},
+    metrics::{AttemptResult, Channel, DropReason, MessageKind},
     wire::raftpb::MessageType,
 };
 
@@ -49,7 +49,7 @@ async fn a_message_that_etcd_refuses_is_dropped_and_nothing_more() {
         ours.transport.send(vec![heartbeat(OURS, ETCDS, 1)]);
         until("dropped", || ours.transport.peers()[0].outgoing.dropped.total() == 1).await;
         let dropped = &ours.transport.peers()[0].outgoing.dropped;
-        let heartbeat_by_post = |reason| (kind_index(MessageType::MsgHeartbeat as i32), Channel::Pipeline, reason);
+        let heartbeat_by_post = |reason| (MessageKind::from(MessageType::MsgHeartbeat), Channel::Pipeline, reason);
         assert_eq!(dropped.of(heartbeat_by_post(DropReason::PostFailed)), 1, "{link}: {dropped:?}");
         assert_eq!(*lock(&ours.raft.unreachable), [etcds.id]);
         assert!(lock(&ours.raft.critical).is_empty());

@@ -98,7 +98,7 @@ async fn etcds_snapshot_arrives_at_ours_whole() {
         assert_file_is(&store.path(INDEX), Pattern::new(SEED, SIZE, 0));
 
         let status = &ours.transport.peers()[0];
-        assert_eq!(status.link.snapshots[Direction::In as usize].ok, 1, "{link}");
+        assert_eq!(status.link.snapshots[Direction::In].ok, 1, "{link}");
         let sent = etcds.metrics().await.sum("etcd_network_peer_sent_bytes_total", &[("To", "1")]).unwrap_or(0.0);
         let received = status.incoming.etcd_bytes as f64;
         assert!((0.95..1.05).contains(&(sent / received)), "{link}: {sent} bytes sent, {received} received");
@@ -130,7 +130,7 @@ async fn etcds_snapshot_that_is_cut_leaves_nothing_at_ours_and_is_reported_once(
         let (ours, mut etcds, _, kept) = pair(link, most).await;
         etcds.send_snapshot(&message(ETCDS, OURS), SEED, SIZE, source).await;
         slowly("reported", async || !etcds.state().await.snapshots.is_empty()).await;
-        let failures = || ours.transport.peers()[0].link.snapshots[Direction::In as usize].failed;
+        let failures = || ours.transport.peers()[0].link.snapshots[Direction::In].failed;
         until("we count a failure", || failures() == 1).await;
         slowly("we keep nothing", async || std::fs::read_dir(kept.directory.path()).unwrap().count() == 0).await;
         let state = etcds.state().await;

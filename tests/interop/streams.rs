@@ -53,7 +53,7 @@ async fn streams_stay_up_while_nothing_is_sent() {
         let status = ours.transport.peers().remove(0);
         for frames in [status.incoming.last_frame, status.outgoing.last_frame] {
             let recent = |last: Option<SystemTime>| last.is_some_and(|last| last.elapsed().unwrap() < IDLE / 2);
-            assert!(frames.into_iter().all(recent), "{link}: {frames:?}");
+            assert!(frames.values().copied().all(recent), "{link}: {frames:?}");
         }
         // etcd counts link heartbeats as from member 0.
         let heard = etcds.metrics().await.sum("etcd_network_peer_received_bytes_total", &[("From", "0")]);
@@ -221,7 +221,7 @@ async fn while_etcd_is_paused_messages_go_and_streams_stay() {
         etcds.pause().await;
         ours.transport.send(vec![heartbeat(OURS, ETCDS, 1), append(OURS, ETCDS, 1, b"gone")]);
         etcds.send(&[heartbeat(ETCDS, OURS, 1)]).await;
-        until("ours are on their way", || ours.transport.peers()[0].outgoing.queued.iter().sum::<u64>() == 0).await;
+        until("ours are on their way", || ours.transport.peers()[0].outgoing.queued.total() == 0).await;
         let bytes = async |etcds: &mut GoPeer| {
             etcds.metrics().await.sum("etcd_network_peer_received_bytes_total", &[("From", "1")]).unwrap_or(0.0)
         };

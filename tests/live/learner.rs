@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use prometheus::{Registry, TextEncoder};
 use rafthttp::{
     Critical, MemberId, Raft, Rejected, Server, SnapshotStatus, SnapshotStore, Tls, Transport,
-    metrics::{Channel, Direction, kind_label},
+    metrics::Direction,
     router,
-    wire::raftpb::Message,
+    wire::{raftpb::Message, stream::StreamKind},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
@@ -135,7 +135,7 @@ impl Learner {
     pub fn streams(&self, member: &Member) -> usize {
         let peers = self.transport.peers();
         let link = peers.iter().find(|peer| peer.id == member.id).map(|peer| &peer.link);
-        link.map_or(0, |link| link.stream_up.iter().flatten().filter(|up| **up).count())
+        link.map_or(0, |link| link.stream_up.values().flat_map(|ways| ways.values()).filter(|up| **up).count())
     }
 
     /// Waits until all four streams with each of these members are up. Says how long it took.
@@ -194,8 +194,8 @@ impl Learner {
     /// does not balance.
     pub fn check_ledger(&self) {
         for peer in self.transport.peers() {
-            let kinds = peer.outgoing.offered.iter().enumerate().filter(|(_, count)| **count > 0);
-            let said: Vec<&str> = kinds.map(|(kind, _)| kind_label(kind)).collect();
+            let kinds = peer.outgoing.offered.iter().filter(|(_, count)| **count > 0);
+            let said: Vec<&str> = kinds.map(|(kind, _)| kind.label()).collect();
             let acknowledgements = ["MsgAppResp", "MsgHeartbeatResp"];
             assert!(said.iter().all(|kind| acknowledgements.contains(kind)), "said to {}: {said:?}", peer.id);
             assert!(peer.outgoing.balances(), "to {}: {:?}", peer.id, peer.outgoing);
@@ -221,14 +221,14 @@ impl Learner {
     fn links(&self) -> Vec<String> {
         let peers = self.transport.peers();
         let told = peers.iter().map(|peer| {
-            let up = |channel: Channel, direction: Direction| peer.link.stream_up[channel as usize][direction as usize];
+            let up = |kind: StreamKind, direction: Direction| peer.link.stream_up[kind][direction];
             format!(
                 "{}: msgapp in {} out {}, message in {} out {}, lost {:?}, last error {:?}",
                 peer.id,
-                up(Channel::MsgApp, Direction::In),
-                up(Channel::MsgApp, Direction::Out),
-                up(Channel::Message, Direction::In),
-                up(Channel::Message, Direction::Out),
+                up(StreamKind::MsgApp, Direction::In),
+                up(StreamKind::MsgApp, Direction::Out),
+                up(StreamKind::Message, Direction::In),
+                up(StreamKind::Message, Direction::Out),
                 peer.link.losses,
                 peer.link.last_error
             )

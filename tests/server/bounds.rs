@@ -305,7 +305,7 @@ async fn a_stream_that_is_never_read_is_cut_after_five_seconds() {
     member.transport.send(vec![message; 32]);
     let up = || {
         let peers = member.transport.peers();
-        peers.iter().any(|peer| peer.link.stream_up.iter().flatten().any(|up| *up))
+        peers.iter().any(|peer| peer.link.stream_up.values().flat_map(|ways| ways.values()).any(|up| *up))
     };
     assert!(up());
     let since = Instant::now();

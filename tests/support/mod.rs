@@ -146,7 +146,9 @@ impl TestMember {
     /// Whether the stream of this channel and direction to `peer` is open.
     pub fn stream(&self, peer: MemberId, channel: Channel, direction: Direction) -> bool {
         let peers = self.transport.peers();
-        peers.iter().any(|status| status.id == peer && status.link.stream_up[channel as usize][direction as usize])
+        peers.iter().any(|status| {
+            status.id == peer && channel.stream().is_some_and(|kind| status.link.stream_up[kind][direction])
+        })
     }
 
     pub fn taken(&self) -> usize {

@@ -10,10 +10,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     id::{ClusterId, MemberId},
-    ledger::{AttemptResult, Channel, Direction, Incoming, KINDS, Link, LossReason, Outgoing, Snapshots, kind_label},
+    ledger::{
+        AttemptResult, Channel, Direction, Incoming, Link, LossReason, Outgoing, PerChannel, PerKind, PerStream,
+        Snapshots,
+    },
     tls::TlsStatus,
     transport::status::{self, PeerStatus},
-    wire::probing::Sight,
+    wire::{probing::Sight, stream::StreamKind},
 };
 
 pub(super) type Counts = BTreeMap<&'static str, u64>;
@@ -213,13 +216,13 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
         frame_errors: frame_errors(&status.incoming),
         outgoing: outgoing(&status.outgoing),
         incoming: incoming(&status.incoming),
-        unconfirmed: by_stream(status.outgoing.unconfirmed),
-        lost: by_stream(status.outgoing.lost),
+        unconfirmed: by_stream(&status.outgoing.unconfirmed),
+        lost: by_stream(&status.outgoing.lost),
         append_round_trip_p50_seconds: status.outgoing.append_round_trip.quantile(0.5),
         append_round_trip_p99_seconds: status.outgoing.append_round_trip.quantile(0.99),
         snapshots: Ways {
-            r#in: snapshots(&link.snapshots[Direction::In as usize]),
-            out: snapshots(&link.snapshots[Direction::Out as usize]),
+            r#in: snapshots(&link.snapshots[Direction::In]),
+            out: snapshots(&link.snapshots[Direction::Out]),
         },
         view: link.view.as_ref().map(|(time, sights)| view(*time, sights)),
         last_error: link.last_error.as_ref().map(|(time, error)| LastError { time: rfc3339(*time), error }),
@@ -239,8 +242,8 @@ fn watched(watched: &status::Watched) -> Watched {
     }
 }
 
-fn by_stream<T>([msgapp, message]: [T; 2]) -> Streams<T> {
-    Streams { msgapp, message }
+fn by_stream<T: Copy>(values: &PerStream<T>) -> Streams<T> {
+    Streams { msgapp: values[StreamKind::MsgApp], message: values[StreamKind::Message] }
 }
 
 fn view(time: SystemTime, sights: &[Sight]) -> View {
@@ -254,16 +257,18 @@ fn view(time: SystemTime, sights: &[Sight]) -> View {
 }
 
 fn streams(status: &PeerStatus) -> Vec<Stream> {
-    let last_frames = [status.incoming.last_frame, status.outgoing.last_frame];
     let mut streams = Vec::new();
-    for (index, ways) in status.link.stream_up.iter().enumerate().filter(|_| !status.remote && status.watched.is_none())
-    {
-        for ((direction, up), last_frame) in Direction::ALL.iter().zip(ways).zip(last_frames) {
+    for (kind, ways) in status.link.stream_up.iter().filter(|_| !status.remote && status.watched.is_none()) {
+        for (direction, up) in ways.iter() {
+            let last_frame = match direction {
+                Direction::In => status.incoming.last_frame[kind],
+                Direction::Out => status.outgoing.last_frame[kind],
+            };
             streams.push(Stream {
-                channel: Channel::ALL[index].label(),
+                channel: kind.channel().label(),
                 direction: direction.label(),
                 up: *up,
-                last_frame: last_frame[index].map(rfc3339),
+                last_frame: last_frame.map(rfc3339),
             });
         }
     }
@@ -299,7 +304,7 @@ fn frame_errors(incoming: &Incoming) -> Vec<FrameErrors> {
 
 fn outgoing(ledger: &Outgoing) -> OutgoingLedger {
     let dropped = ledger.dropped.iter().map(|((kind, channel, reason), count)| Dropped {
-        r#type: kind_label(kind),
+        r#type: kind.label(),
         channel: channel.label(),
         reason: reason.label(),
         count,
@@ -316,7 +321,7 @@ fn outgoing(ledger: &Outgoing) -> OutgoingLedger {
 
 pub(super) fn incoming(ledger: &Incoming) -> IncomingLedger {
     let rejected = ledger.rejected.iter().map(|((kind, reason), count)| Rejected {
-        r#type: kind_label(kind),
+        r#type: kind.label(),
         reason: reason.label(),
         count,
     });
@@ -348,23 +353,23 @@ pub(super) fn tls_state(tls: &TlsStatus) -> TlsState {
     }
 }
 
-fn by_type(counts: &[u64; KINDS]) -> Counts {
+fn by_type(counts: &PerKind<u64>) -> Counts {
     used(counts).collect()
 }
 
-fn by_channel(counts: &[u64; Channel::COUNT]) -> Counts {
-    Channel::ALL.iter().map(|channel| channel.label()).zip(counts.iter().copied()).collect()
+fn by_channel(counts: &PerChannel<u64>) -> Counts {
+    counts.iter().map(|(channel, count)| (channel.label(), *count)).collect()
 }
 
-fn passed(counts: &[[u64; KINDS]; Channel::COUNT]) -> Vec<Passed> {
-    let rows = Channel::ALL.iter().zip(counts).flat_map(|(channel, counts)| {
-        used(counts).map(|(kind, count)| Passed { r#type: kind, channel: channel.label(), count })
+fn passed(counts: &PerChannel<PerKind<u64>>) -> Vec<Passed> {
+    let rows = counts.iter().flat_map(|(channel, counts)| {
+        used(counts).map(move |(kind, count)| Passed { r#type: kind, channel: channel.label(), count })
     });
     rows.collect()
 }
 
-fn used(counts: &[u64; KINDS]) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-    counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(kind, count)| (kind_label(kind), *count))
+fn used(counts: &PerKind<u64>) -> impl Iterator<Item = (&'static str, u64)> {
+    counts.iter().filter(|(_, count)| **count > 0).map(|(kind, count)| (kind.label(), *count))
 }
 
 /// Milliseconds are enough for people, and shorter.

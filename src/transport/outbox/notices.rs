@@ -2,7 +2,10 @@
 
 use std::task::Waker;
 
-use crate::wire::raftpb::MessageType;
+use crate::{
+    ledger::{MessageKind, PerStream},
+    wire::raftpb::MessageType,
+};
 
 /// What came of messages that were handed over.
 #[derive(Default)]
@@ -22,19 +25,19 @@ pub(crate) struct Notices {
     /// So many of them were snapshots.
     pub(crate) snapshots_failed: usize,
     /// The streams that have something to write, or have ended.
-    pub(super) wakers: [Option<Waker>; 2],
+    pub(super) wakers: PerStream<Option<Waker>>,
 }
 
 impl Notices {
     /// A message of this kind was given up.
-    pub(super) fn given_up(&mut self, kind: usize) {
+    pub(super) fn given_up(&mut self, kind: MessageKind) {
         self.unreachable = true;
-        self.snapshots_failed += usize::from(kind == MessageType::MsgSnap as usize);
+        self.snapshots_failed += usize::from(kind == MessageType::MsgSnap);
     }
 
     /// Wakes the streams that have something to write, or have ended.
     pub(crate) fn wake(&mut self) {
-        for waker in self.wakers.iter_mut().filter_map(Option::take) {
+        for waker in self.wakers.values_mut().filter_map(Option::take) {
             waker.wake();
         }
     }

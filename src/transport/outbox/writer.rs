@@ -5,13 +5,17 @@ use std::{collections::VecDeque, net::SocketAddr, task::Waker};
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{Channel, Outgoing},
+    ledger::{MessageKind, Outgoing},
     telemetry::MessageSpan,
     transport::{
         appends::{Append, Appends},
         unread::Named,
     },
-    wire::{frames::FrameBuffer, raftpb::Message, stream::StreamEncoder},
+    wire::{
+        frames::FrameBuffer,
+        raftpb::Message,
+        stream::{StreamEncoder, StreamKind},
+    },
 };
 
 /// The sending side of one open stream.
@@ -36,7 +40,7 @@ pub(super) struct Writer {
 pub(super) struct Run {
     /// Where the last of them ends in the stream.
     pub(super) end: u64,
-    pub(super) kind: usize,
+    pub(super) kind: MessageKind,
     pub(super) messages: u64,
     /// Their protobuf size.
     pub(super) size: u64,
@@ -65,7 +69,7 @@ impl Writer {
     pub(super) fn push(
         &mut self,
         message: &Message,
-        kind: usize,
+        kind: MessageKind,
         size: usize,
         since: Instant,
         span: Option<MessageSpan>,
@@ -93,18 +97,18 @@ impl Writer {
     }
 
     /// Moves the messages whose last byte is among the bytes handed over from *queued* to *sent*.
-    pub(super) fn account(&mut self, bytes: u64, channel: Channel, ledger: &mut Outgoing, appends: &mut Appends) {
-        let index = channel as usize;
+    pub(super) fn account(&mut self, bytes: u64, stream: StreamKind, ledger: &mut Outgoing, appends: &mut Appends) {
+        let channel = stream.channel();
         let now = Instant::now();
         self.yielded += bytes;
-        ledger.bytes[index] += bytes;
+        ledger.bytes[channel] += bytes;
         while let Some(run) = self.runs.front() {
             if run.end > self.yielded {
                 break;
             }
-            ledger.sent[index][run.kind] += run.messages;
+            ledger.sent[channel][run.kind] += run.messages;
             ledger.etcd_bytes += run.size;
-            ledger.queue_seconds[index].observe_many(now - run.since, run.messages);
+            ledger.queue_seconds[channel].observe_many(now - run.since, run.messages);
             self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
             if let Some(named) = &mut self.named {
                 named.written += run.messages;

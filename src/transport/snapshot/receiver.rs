@@ -48,7 +48,7 @@ impl Receiving {
         let (term, index) = metadata.map_or((0, 0), |metadata| (metadata.term, metadata.index));
         let from = peer.as_ref().map(|peer| peer.id);
         if let Some(peer) = &peer {
-            peer.link(|link| link.snapshots[Direction::In as usize].begin(length));
+            peer.link(|link| link.snapshots[Direction::In].begin(length));
         }
         events.snapshot_started(from, Direction::In, (term, index));
         let span = peer.as_ref().map(|peer| {
@@ -66,7 +66,7 @@ impl Receiving {
     pub(crate) fn progressed(&mut self, bytes: u64) {
         self.bytes += bytes;
         if let Some(peer) = &self.peer {
-            peer.link(|link| link.snapshots[Direction::In as usize].progressed(bytes));
+            peer.link(|link| link.snapshots[Direction::In].progressed(bytes));
         }
     }
 
@@ -78,7 +78,7 @@ impl Receiving {
         let took = self.since.elapsed();
         if let Some(peer) = &self.peer {
             peer.link(|link| {
-                link.snapshots[Direction::In as usize].end(self.length, self.bytes, outcome.is_ok().then_some(took));
+                link.snapshots[Direction::In].end(self.length, self.bytes, outcome.is_ok().then_some(took));
                 link.received_failures += u64::from(outcome.is_err());
             });
         }

@@ -25,7 +25,7 @@ use crate::{
         post::Answer,
         urls::PeerUrl,
     },
-    ledger::{Direction, kind_index},
+    ledger::{Direction, MessageKind},
     telemetry::{self, EventSpan, MessageSpan, Origin},
     transport::{
         attempt::{Reached, Undelivered},
@@ -60,7 +60,7 @@ struct Progress {
 /// A snapshot under way. Ends in the ledger, and with raft, exactly once, even when the task is dropped.
 struct Underway {
     peer: Arc<Peer>,
-    kind: usize,
+    kind: MessageKind,
     envelope: u64,
     /// How many bytes the body has, where that is known.
     length: Option<u64>,
@@ -80,10 +80,10 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
         .and_then(|snapshot| snapshot.metadata.as_ref())
         .map_or((0, 0), |metadata| (metadata.term, metadata.index));
     let length = body.length;
-    peer.link(|link| link.snapshots[Direction::Out as usize].begin(length));
+    peer.link(|link| link.snapshots[Direction::Out].begin(length));
     peer.shared.events.snapshot_started(Some(peer.id), Direction::Out, (term, index));
     let mut underway = Underway {
-        kind: kind_index(message.r#type),
+        kind: MessageKind::of(message.r#type),
         envelope: message_size(&message) as u64,
         since: Instant::now(),
         length,
@@ -193,7 +193,7 @@ fn whole(peer: &Arc<Peer>, message: &Message, body: SnapshotBody, progress: &Arc
     let pieces = body.stream.inspect_ok(move |piece: &Bytes| {
         let bytes = piece.len() as u64;
         counted.body.fetch_add(bytes, Ordering::Relaxed);
-        to.link(|link| link.snapshots[Direction::Out as usize].progressed(bytes));
+        to.link(|link| link.snapshots[Direction::Out].progressed(bytes));
     });
     let pieces = stream::iter(envelope.map(Ok)).chain(pieces);
     let progress = progress.clone();
@@ -240,7 +240,7 @@ impl Underway {
         let sent = progress.envelope.load(Ordering::Relaxed) + bytes;
         let took = since.elapsed();
         peer.link(|link| {
-            link.snapshots[Direction::Out as usize].end(*length, bytes, outcome.is_ok().then_some(took));
+            link.snapshots[Direction::Out].end(*length, bytes, outcome.is_ok().then_some(took));
             link.sent_failures += u64::from(outcome.is_err());
         });
         let failure = outcome.as_ref().err().map(|Undelivered { reason, why }| (reason.label(), why.as_str()));

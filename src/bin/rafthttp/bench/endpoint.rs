@@ -137,6 +137,5 @@ pub(super) fn is_gone(peer: Option<&PeerStatus>) -> bool {
 }
 
 fn is_up(peer: &PeerStatus, channel: Channel, direction: Direction) -> bool {
-    let streams = peer.link.stream_up.get(channel as usize);
-    streams.and_then(|directions| directions.get(direction as usize)).copied().unwrap_or(false)
+    channel.stream().is_some_and(|kind| peer.link.stream_up[kind][direction])
 }

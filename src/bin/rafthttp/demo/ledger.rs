@@ -17,7 +17,7 @@ impl Ledger {
 
     /// A few words for a line of progress.
     pub(super) fn line(&self) -> String {
-        let sent: u64 = self.peers().map(|(_, peer)| peer.outgoing.sent.iter().flatten().sum::<u64>()).sum();
+        let sent: u64 = self.peers().map(|(_, peer)| peer.outgoing.sent.total()).sum();
         let dropped: u64 = self.peers().map(|(_, peer)| peer.outgoing.dropped.total()).sum();
         let balance = if self.imbalance().is_none() { "balanced" } else { "NOT BALANCED" };
         format!("{sent} messages sent, {dropped} dropped, ledger {balance}")
@@ -37,12 +37,12 @@ impl Ledger {
             let _ = writeln!(
                 text,
                 "{name:<8} {:>10} {:>10} {:>8} {:>7} {:>10} {:>10} {:>9} {:>8}",
-                sum(|peer| peer.outgoing.offered.iter().sum()),
-                sum(|peer| peer.outgoing.sent.iter().flatten().sum()),
+                sum(|peer| peer.outgoing.offered.total()),
+                sum(|peer| peer.outgoing.sent.total()),
                 sum(|peer| peer.outgoing.dropped.total()),
-                sum(|peer| peer.outgoing.queued.iter().sum()),
-                sum(|peer| peer.incoming.received.iter().flatten().sum()),
-                sum(|peer| peer.incoming.processed.iter().sum()),
+                sum(|peer| peer.outgoing.queued.total()),
+                sum(|peer| peer.incoming.received.total()),
+                sum(|peer| peer.incoming.processed.total()),
                 sum(|peer| peer.incoming.rejected.total()),
                 sum(|peer| peer.incoming.waiting),
             );
