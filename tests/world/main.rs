@@ -57,7 +57,7 @@ impl Member {
 
     fn is_connected(&self) -> bool {
         let link = &self.transport.peers()[0].link;
-        link.stream_up == [[true; 2]; 2] && link.reachable == Some(true)
+        link.stream_up.values().all(|ways| *ways == [true; 2]) && link.reachable == Some(true)
     }
 
     fn taken(&self) -> Vec<u64> {
