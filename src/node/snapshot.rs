@@ -93,7 +93,7 @@ pub(super) fn body(outgoing: Outgoing, cluster: u64, term: u64) -> SnapshotBody 
             Err(error) => Some((Err(io::Error::other(error)), None)),
         }
     });
-    SnapshotBody { stream: Box::pin(stream), length }
+    SnapshotBody::from_stream(stream, length)
 }
 
 /// The pieces of a body, one after the other.

@@ -140,8 +140,7 @@ impl Transport {
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
-        let trace = self.inner.shared.sampler.trace_id(&message);
-        let mut receiving = Receiving::begin(sender.peer().cloned(), &message, length, (trace, &origin), self.events());
+        let mut receiving = Receiving::begin(sender.peer().cloned(), &message, length, &origin, self.events());
         // The span that the request names is the snapshot's, not its message's.
         let origin = Origin { span: None, ..origin };
         let outcome = self.save_and_process(sender, message, envelope_bytes, body, &mut receiving, origin).await;

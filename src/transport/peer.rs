@@ -235,12 +235,12 @@ impl Peer {
         with(&mut self.attached.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A stream of ours is over. Does nothing when it was not the one any more: who took its place has counted it.
-    pub(crate) fn detach(&self, kind: StreamKind, attachment: u64, direction: Direction, reason: LossReason) {
+    /// A stream that we write is over. Does nothing when it was not the one any more: who took its place has counted it.
+    pub(crate) fn detach(&self, kind: StreamKind, attachment: u64, reason: LossReason) {
         let (current, notices) = self.outbox.detach(kind, attachment);
         self.give(notices);
         if current {
-            self.stream_lost(kind, direction, reason, None);
+            self.stream_lost(kind, Direction::Out, reason, None);
         }
     }
 

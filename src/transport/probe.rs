@@ -159,7 +159,8 @@ impl Probe {
         client: &Client,
         urls: &UrlPicker,
         timeout: Duration,
-        (path, bytes): (&str, usize),
+        path: &str,
+        bytes: usize,
     ) -> Result<Reply, Failure> {
         let question = Question { path, traceparent: None, bytes };
         Ok(self.request(client, urls, timeout, question).await.2?.reply)

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 pub(crate) mod receiver;
 pub(crate) mod sender;
@@ -24,27 +25,32 @@ pub struct SnapshotBody {
     pub(crate) stream: BoxStream<'static, io::Result<Bytes>>,
     /// How many there will be, where it is known.
     pub(crate) length: Option<u64>,
+    /// The thread that reads them, where one does. It ends soon after `stream` is dropped.
+    pub(crate) reading: TaskTracker,
 }
 
 impl SnapshotBody {
     /// Bytes that come in pieces.
     pub fn from_stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static, length: Option<u64>) -> Self {
-        Self { stream: stream.boxed(), length }
+        Self { stream: stream.boxed(), length, reading: TaskTracker::new() }
     }
 
-    /// What a blocking reader gives, read on a thread of its own. Needs a tokio runtime.
+    /// What a blocking reader gives, read on a thread of its own. Needs a tokio runtime. A transport that stops waits for
+    /// the read that is under way.
     pub fn from_reader(reader: impl Read + Send + 'static, length: Option<u64>) -> Self {
         let (sender, receiver) = mpsc::channel(BLOCKS_AHEAD);
         let mut start = Some(move || read_blocks(reader, &sender));
         let blocks = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
         // The thread starts when the first block is asked for: what waits for its turn holds no thread.
+        let reading = TaskTracker::new();
+        let owner = reading.clone();
         let blocks = stream::once(async move {
             if let Some(read) = start.take() {
-                tokio::task::spawn_blocking(read);
+                owner.spawn_blocking(read);
             }
             blocks
         });
-        Self { stream: blocks.flatten().boxed(), length }
+        Self { stream: blocks.flatten().boxed(), length, reading }
     }
 
     /// The bytes of a file, from where it stands to its end. Needs a tokio runtime.
@@ -75,9 +81,45 @@ fn read_blocks(mut reader: impl Read, sender: &mpsc::Sender<io::Result<Bytes>>) 
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
 
     use super::*;
+
+    /// Zeros without end, slowly; notes when it is dropped.
+    struct Slow(Arc<AtomicBool>);
+
+    impl Read for Slow {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(5));
+            into.fill(0);
+            Ok(into.len())
+        }
+    }
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_thread_that_reads_is_waited_for() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let SnapshotBody { mut stream, reading, .. } = SnapshotBody::from_reader(Slow(ended.clone()), None);
+        assert!(stream.next().await.is_some_and(|block| block.is_ok()));
+        assert!(!ended.load(Ordering::Relaxed));
+        drop(stream);
+        reading.close();
+        reading.wait().await;
+        assert!(ended.load(Ordering::Relaxed));
+    }
 
     #[tokio::test]
     async fn a_files_bytes_come_out_as_they_are() {

@@ -45,8 +45,15 @@ struct Summary {
 #[derive(Default)]
 struct Told {
     pace: Pace,
+    counts: Counts,
+}
+
+/// What is counted of one peer, and summed up.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
     dropped: Dropped,
     rejected: Rejections,
+    /// Lines of the log that were withheld.
     withheld: u64,
 }
 
@@ -86,8 +93,12 @@ impl Summary {
         self.peers.retain(|id, _| peers.contains_key(id));
         for (id, peer) in peers.iter() {
             let told = self.peers.entry(*id).or_default();
-            let (dropped, rejected) = (peer.outbox.dropped(), peer.inbox.rejected());
-            told.look(member, *id, (dropped, rejected, transport.events().withheld(Some(*id))), now);
+            let counts = Counts {
+                dropped: peer.outbox.dropped(),
+                rejected: peer.inbox.rejected(),
+                withheld: transport.events().withheld(Some(*id)),
+            };
+            told.look(member, *id, counts, now);
         }
         let withheld = transport.events().withheld(None);
         let news = !transport.inner.refusals.is_empty() || withheld > self.strangers_withheld;
@@ -99,24 +110,17 @@ impl Summary {
 }
 
 impl Told {
-    fn look(
-        &mut self,
-        member: MemberId,
-        peer: MemberId,
-        (dropped, rejected, withheld): (Dropped, Rejections, u64),
-        now: Instant,
-    ) {
-        let news = (dropped, rejected, withheld) != (self.dropped, self.rejected, self.withheld);
-        if !self.pace.is_due(news, now) {
+    fn look(&mut self, member: MemberId, peer: MemberId, counts: Counts, now: Instant) {
+        if !self.pace.is_due(counts != self.counts, now) {
             return;
         }
-        tell_dropped(member, peer, &each_since(&dropped, &self.dropped));
-        tell_rejected(member, peer, &each_since(&rejected, &self.rejected));
-        let lines = since(withheld, self.withheld);
+        let before = std::mem::replace(&mut self.counts, counts);
+        tell_dropped(member, peer, &each_since(&counts.dropped, &before.dropped));
+        tell_rejected(member, peer, &each_since(&counts.rejected, &before.rejected));
+        let lines = since(counts.withheld, before.withheld);
         if lines > 0 {
             tracing::warn!(%member, %peer, lines, "the peer comes and goes: log lines withheld");
         }
-        (self.dropped, self.rejected, self.withheld) = (dropped, rejected, withheld);
     }
 }
 

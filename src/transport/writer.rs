@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
     dial::io::{End, IoStatus},
-    ledger::{Direction, LossReason},
+    ledger::LossReason,
     telemetry::Origin,
     transport::{outbox::Turn, peer::Peer},
     wire::stream::StreamKind,
@@ -78,6 +78,6 @@ impl Drop for StreamBody {
             Some(End::Eof) => LossReason::Eof,
             Some(End::Broken) | None => LossReason::Error,
         };
-        self.peer.detach(self.kind, self.attachment, Direction::Out, reason);
+        self.peer.detach(self.kind, self.attachment, reason);
     }
 }

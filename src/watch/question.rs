@@ -80,7 +80,7 @@ impl Question<'_> {
 
     async fn get(self, path: &'static str, bytes: usize) -> Result<Reply, Fault> {
         let Self { probe, client, urls, timeout } = self;
-        let reply = probe.get(client, urls, timeout, (path, bytes)).await;
+        let reply = probe.get(client, urls, timeout, path, bytes).await;
         reply.map_err(|failure| Fault::NoAnswer { path, why: failure.why })
     }
 }

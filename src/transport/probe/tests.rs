@@ -193,7 +193,7 @@ async fn a_probe_says_who_asks_and_names_its_trace() {
     let traceparent = trace.traceparent().to_str().expect("text").to_owned();
     let mut probe = Probe::default();
     assert!(probe.ask(&client, &urls, PATIENCE, Some(&trace)).await.result.is_ok());
-    assert!(probe.get(&client, &urls, PATIENCE, (headers::MEMBERS, 100)).await.is_ok());
+    assert!(probe.get(&client, &urls, PATIENCE, headers::MEMBERS, 100).await.is_ok());
     let heads = read(&heads, 2).await;
     let host = format!("host: {}", urls.pick().authority());
     let who = [

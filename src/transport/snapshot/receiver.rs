@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     ledger::Direction,
-    telemetry::{self, EventSpan, Events, Origin, TraceId},
+    telemetry::{self, EventSpan, Events, Origin},
     transport::peer::Peer,
     wire::raftpb::Message,
 };
@@ -41,7 +41,7 @@ impl Receiving {
         peer: Option<Arc<Peer>>,
         message: &Message,
         length: Option<u64>,
-        (trace, origin): (TraceId, &Origin),
+        origin: &Origin,
         events: &Events,
     ) -> Self {
         let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
@@ -52,6 +52,7 @@ impl Receiving {
         }
         events.snapshot_started(from, Direction::In, (term, index));
         let span = peer.as_ref().map(|peer| {
+            let trace = peer.shared.sampler.trace_id(message);
             telemetry::snapshot_span(&peer.shared.world, peer.id, Direction::In, (term, index), trace, origin)
         });
         Self { peer, index, length, bytes: 0, since: Instant::now(), span, events: events.clone(), ended: false }

@@ -79,7 +79,7 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
         .as_ref()
         .and_then(|snapshot| snapshot.metadata.as_ref())
         .map_or((0, 0), |metadata| (metadata.term, metadata.index));
-    let length = body.length;
+    let (length, reading) = (body.length, body.reading.clone());
     peer.link(|link| link.snapshots[Direction::Out].begin(length));
     peer.shared.events.snapshot_started(Some(peer.id), Direction::Out, (term, index));
     let mut underway = Underway {
@@ -106,6 +106,9 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
         outcome = post(&peer, message, body, &underway) => outcome,
     };
     underway.end(outcome);
+    // The body is gone, and with it what its thread reads for.
+    reading.close();
+    reading.wait().await;
 }
 
 async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Undelivered> {
