@@ -6,12 +6,17 @@
 //!
 //! - offered = sent + dropped + queued
 //! - received = processed + rejected + waiting
+//!
+//! Behind the locks they are [`Live`]: what happens is told by a verb (`offered`, `sent`, `dropped`), and no counter can
+//! be touched from outside this module. What is read is a copy, plain numbers with public fields. A test that needs a
+//! ledger of its own begins with the default of the copy and sets what it wants.
 
 mod channel;
 mod histogram;
 mod incoming;
 mod kind;
 mod link;
+mod live;
 mod outgoing;
 mod per;
 mod reasons;
@@ -25,6 +30,7 @@ pub use histogram::Histogram;
 pub use incoming::Incoming;
 pub use kind::MessageKind;
 pub use link::Link;
+pub(crate) use live::Live;
 pub use outgoing::Outgoing;
 pub use per::{Key, Per, PerChannel, PerDirection, PerDropReason, PerKind, PerPhase, PerRejectReason, PerStream};
 pub use reasons::{AttemptResult, DialPhase, DropReason, LossReason, ProbeResult, RejectReason};

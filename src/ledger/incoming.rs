@@ -1,15 +1,18 @@
 //! What comes from a peer.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::{Channel, Histogram, MessageKind, PerChannel, PerKind, PerStream, RejectReason, Tally};
+use super::{
+    Channel, Histogram, Live, MessageKind, PerChannel, PerKind, PerRejectReason, PerStream, RejectReason, Tally,
+};
+use crate::wire::{message::LINK_HEARTBEAT_SIZE, stream::StreamKind};
 
-/// The ledger of what comes from a peer, behind the lock of its receive queues.
+/// What came from a peer: a copy of the ledger that lies behind the lock of its receive queues.
 #[derive(Clone, Debug, Default)]
 pub struct Incoming {
     /// Decoded from the wire, by channel and type.
     pub received: PerChannel<PerKind<u64>>,
-    /// Received, not yet taken or refused. Measured where it is read; kept here for who reads a copy.
+    /// Received, not yet taken or refused. Measured when the copy is made.
     pub waiting: u64,
     /// Taken by the application, by type.
     pub processed: PerKind<u64>,
@@ -33,5 +36,71 @@ impl Incoming {
     pub fn balances(&self) -> bool {
         let ended = self.processed.total() + self.rejected.total() + self.waiting;
         self.received.total() == ended
+    }
+}
+
+impl Live<Incoming> {
+    /// A message was decoded; `size` is its protobuf size.
+    #[inline]
+    pub(crate) fn received(&mut self, channel: Channel, kind: MessageKind, size: u64) {
+        self.0.received[channel][kind] += 1;
+        self.0.etcd_bytes += size;
+    }
+
+    /// The application took messages of these kinds, and this long for all of them.
+    #[inline]
+    pub(crate) fn processed(&mut self, kinds: impl IntoIterator<Item = MessageKind>, took: Duration) {
+        let mut some = false;
+        for kind in kinds {
+            self.0.processed[kind] += 1;
+            some = true;
+        }
+        if some {
+            self.0.process_seconds.observe(took);
+        }
+    }
+
+    /// A message was not taken.
+    #[inline]
+    pub(crate) fn rejected(&mut self, kind: MessageKind, reason: RejectReason) {
+        self.0.rejected.add((kind, reason), 1);
+    }
+
+    /// What the peer sent could not be read; `kind` says how.
+    pub(crate) fn unreadable(&mut self, channel: Channel, kind: &'static str) {
+        self.0.frame_errors.add((channel, kind), 1);
+    }
+
+    /// Bytes of a request were read, whatever comes of it.
+    #[inline]
+    pub(crate) fn read_bytes(&mut self, channel: Channel, bytes: u64) {
+        self.0.bytes[channel] += bytes;
+    }
+
+    /// Bytes of frames were read from a stream, so many link heartbeats among them.
+    #[inline]
+    pub(crate) fn read_frames(&mut self, stream: StreamKind, bytes: u64, heartbeats: u64, now: SystemTime) {
+        self.read_bytes(stream.channel(), bytes);
+        self.0.etcd_bytes += heartbeats * LINK_HEARTBEAT_SIZE;
+        self.0.last_frame[stream] = Some(now);
+    }
+
+    /// A snapshot's body of this many bytes was saved whole.
+    pub(crate) fn saved(&mut self, bytes: u64) {
+        self.0.etcd_bytes += bytes;
+    }
+
+    /// How many messages were rejected, by reason.
+    pub(crate) fn rejections(&self) -> PerRejectReason<u64> {
+        let mut rejections = PerRejectReason::default();
+        for ((_, reason), count) in self.0.rejected.iter() {
+            rejections[reason] += count;
+        }
+        rejections
+    }
+
+    /// A copy, with what waits, which is measured where it lies.
+    pub(crate) fn copy(&self, waiting: u64) -> Incoming {
+        Incoming { waiting, ..self.0.clone() }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{Channel, Incoming, MessageKind, PerKind, PerStream, RejectReason},
+    ledger::{Channel, Incoming, Live, MessageKind, PerStream, RejectReason},
     telemetry::{self, MessageSpan, Origin, Sampler},
     transport::{
         limits::Limits,
@@ -18,7 +18,7 @@ use crate::{
         summary::Rejections,
     },
     wire::{
-        message::{LINK_HEARTBEAT_SIZE, memory_size, message_size},
+        message::{memory_size, message_size},
         probing::ReadStream,
         raftpb::{Message, MessageType},
         stream::StreamKind,
@@ -34,7 +34,7 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 struct State {
-    ledger: Incoming,
+    ledger: Live<Incoming>,
     queues: [Queue; 2],
     /// Messages of POSTs and snapshots whose answer is awaited.
     answering: u64,
@@ -151,9 +151,7 @@ impl Inbox {
     /// Counts the bytes of frames that were read from a stream, and the link heartbeats among them.
     pub(crate) fn read(&self, kind: StreamKind, bytes: u64, heartbeats: u64) {
         let mut state = self.lock();
-        state.ledger.bytes[kind.channel()] += bytes;
-        state.ledger.etcd_bytes += heartbeats * LINK_HEARTBEAT_SIZE;
-        state.ledger.last_frame[kind] = Some(self.world.now());
+        state.ledger.read_frames(kind, bytes, heartbeats, self.world.now());
         state.last_read = Some(Instant::now());
     }
 
@@ -175,7 +173,7 @@ impl Inbox {
 
     /// Counts what could not be read.
     pub(crate) fn unreadable(&self, channel: Channel, kind: &'static str) {
-        self.lock().ledger.frame_errors.add((channel, kind), 1);
+        self.lock().ledger.unreadable(channel, kind);
     }
 
     /// When a frame was last read from the peer, on any stream.
@@ -187,11 +185,10 @@ impl Inbox {
     fn begin(&self, channel: Channel, message: &Message, bytes: u64) -> Result<(), RejectReason> {
         let kind = MessageKind::of(message.r#type);
         let mut state = self.lock();
-        state.ledger.received[channel][kind] += 1;
-        state.ledger.bytes[channel] += bytes;
-        state.ledger.etcd_bytes += message_size(message) as u64;
+        state.ledger.read_bytes(channel, bytes);
+        state.ledger.received(channel, kind, message_size(message) as u64);
         if let Some(reason) = state.refusal() {
-            state.ledger.rejected.add((kind, reason), 1);
+            state.ledger.rejected(kind, reason);
             return Err(reason);
         }
         state.answering += 1;
@@ -203,31 +200,24 @@ impl Inbox {
         let mut state = self.lock();
         state.answering -= 1;
         match outcome {
-            Ok(()) => {
-                state.ledger.processed[kind] += 1;
-                state.ledger.process_seconds.observe(took);
-            }
-            Err(reason) => state.ledger.rejected.add((kind, reason), 1),
+            Ok(()) => state.ledger.processed([kind], took),
+            Err(reason) => state.ledger.rejected(kind, reason),
         }
     }
 
     /// Counts bytes of a snapshot's body.
     pub(crate) fn body(&self, bytes: u64) {
-        self.lock().ledger.bytes[Channel::Snapshot] += bytes;
+        self.lock().ledger.read_bytes(Channel::Snapshot, bytes);
     }
 
     /// A snapshot's body of this many bytes was saved whole.
     pub(crate) fn saved(&self, bytes: u64) {
-        self.lock().ledger.etcd_bytes += bytes;
+        self.lock().ledger.saved(bytes);
     }
 
     /// How many messages were rejected, by reason.
     pub(super) fn rejected(&self) -> Rejections {
-        let mut rejections = Rejections::default();
-        for ((_, reason), count) in self.lock().ledger.rejected.iter() {
-            rejections[reason] += count;
-        }
-        rejections
+        self.lock().ledger.rejections()
     }
 
     /// Drops what arrives from now on, or no longer.
@@ -248,9 +238,7 @@ impl Inbox {
     /// A copy of the ledger, with what waits as measured now.
     pub(crate) fn ledger(&self) -> Incoming {
         let state = self.lock();
-        let mut ledger = state.ledger.clone();
-        ledger.waiting = state.answering + state.queues.iter().map(|queue| queue.waiting() as u64).sum::<u64>();
-        ledger
+        state.ledger.copy(state.answering + state.queues.iter().map(|queue| queue.waiting() as u64).sum::<u64>())
     }
 
     /// The next batch of a queue. None: it is empty, and who processes it ends.
@@ -279,29 +267,19 @@ impl Inbox {
         let State { ledger, queues, .. } = &mut *state;
         queues[queue as usize].processing = 0;
         queues[queue as usize].processing_bytes = 0;
-        let mut counts = PerKind::<u64>::default();
-        for kind in kinds {
-            counts[*kind] += 1;
+        let Err(Rejected(rejections)) = outcome else {
+            ledger.processed(kinds.iter().copied(), took);
+            return;
+        };
+        let mut counted = vec![false; kinds.len()];
+        for rejection in rejections {
+            // A position beyond the batch, or named twice, is the application's slip and must not upset the ledger.
+            let Some(counted) = counted.get_mut(rejection.position).filter(|counted| !**counted) else { continue };
+            *counted = true;
+            ledger.rejected(kinds[rejection.position], rejection.kind.into());
         }
-        if let Err(Rejected(rejections)) = outcome {
-            let mut counted = vec![false; kinds.len()];
-            for rejection in rejections {
-                // A position beyond the batch, or named twice, is the application's slip and must not upset the ledger.
-                let Some(counted) = counted.get_mut(rejection.position).filter(|counted| !**counted) else { continue };
-                *counted = true;
-                let kind = kinds[rejection.position];
-                counts[kind] -= 1;
-                ledger.rejected.add((kind, rejection.kind.into()), 1);
-            }
-        }
-        let mut taken = 0;
-        for (total, count) in ledger.processed.values_mut().zip(counts.values()) {
-            *total += count;
-            taken += count;
-        }
-        if taken > 0 {
-            ledger.process_seconds.observe(took);
-        }
+        let taken = kinds.iter().zip(counted).filter(|(_, rejected)| !rejected).map(|(kind, _)| *kind);
+        ledger.processed(taken, took);
     }
 
     /// Whoever had a batch is gone before the application took it.
@@ -314,7 +292,7 @@ impl Inbox {
         // Whoever had it is gone, be it by a panic of the application: the next batch starts another.
         queue.running = false;
         for kind in kinds {
-            ledger.rejected.add((*kind, RejectReason::Stopped), 1);
+            ledger.rejected(*kind, RejectReason::Stopped);
         }
     }
 }
@@ -416,10 +394,9 @@ impl State {
                 span.failed(reason.label());
             }
         };
-        self.ledger.received[channel][kind] += 1;
-        self.ledger.etcd_bytes += size as u64;
+        self.ledger.received(channel, kind, size as u64);
         if let Some(reason) = self.refusal() {
-            self.ledger.rejected.add((kind, reason), 1);
+            self.ledger.rejected(kind, reason);
             failed(reason);
             return Verdict::Unwanted;
         }
@@ -429,7 +406,7 @@ impl State {
         let waiting = queue.waiting();
         let memory = memory_size(message, size);
         if waiting >= limits.receive_queue || (waiting > 0 && bytes + memory > limits.queue_bytes) {
-            self.ledger.rejected.add((kind, RejectReason::QueueFull), 1);
+            self.ledger.rejected(kind, RejectReason::QueueFull);
             failed(RejectReason::QueueFull);
             return Verdict::Full;
         }
@@ -450,9 +427,9 @@ impl Queue {
 }
 
 impl Batch {
-    fn reject(self, ledger: &mut Incoming, reason: RejectReason) {
+    fn reject(self, ledger: &mut Live<Incoming>, reason: RejectReason) {
         for kind in self.kinds {
-            ledger.rejected.add((kind, reason), 1);
+            ledger.rejected(kind, reason);
         }
         for (_, span) in self.spans {
             span.failed(reason.label());

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     id::MemberId,
-    ledger::{Channel, DropReason, MessageKind, Outgoing, PerStream},
+    ledger::{Channel, DropReason, Live, MessageKind, Outgoing, PerChannel, PerStream},
     telemetry::{self, MessageSpan, Sampler},
     transport::{
         appends::{Acknowledgement, Append, Appends},
@@ -24,7 +24,7 @@ use crate::{
         unread::Unread,
     },
     wire::{
-        message::{LINK_HEARTBEAT_SIZE, message_size},
+        message::message_size,
         probing::ReadStream,
         raftpb::{Message, MessageType},
         stream::{StreamEncoder, StreamKind},
@@ -48,7 +48,7 @@ pub(crate) struct Outbox {
 }
 
 struct State {
-    ledger: Outgoing,
+    ledger: Live<Outgoing>,
     streams: PerStream<Option<Writer>>,
     /// Names the attachments, so that a body knows whether it is still the one.
     attachments: u64,
@@ -80,7 +80,7 @@ impl Outbox {
         Self {
             world: world.clone(),
             state: Mutex::new(State {
-                ledger: Outgoing::default(),
+                ledger: Live::default(),
                 streams: PerStream::default(),
                 attachments: 0,
                 pipeline: Pipeline::default(),
@@ -173,13 +173,12 @@ impl Outbox {
         };
         if heartbeat_due {
             writer.encoder.heartbeat(&mut writer.frames);
-            // Not a message of raft's: it has no run, so it is counted nowhere but in the bytes.
-            ledger.etcd_bytes += LINK_HEARTBEAT_SIZE;
+            ledger.heartbeat();
         }
         match writer.frames.pop() {
             Some(bytes) => {
-                ledger.last_frame[kind] = Some(self.world.now());
-                writer.account(bytes.len() as u64, kind, ledger, appends);
+                ledger.wrote_frames(kind, bytes.len() as u64, self.world.now());
+                writer.account(bytes.len() as u64, kind.channel(), ledger, appends);
                 Poll::Ready(Turn::Write(bytes))
             }
             None => {
@@ -208,16 +207,14 @@ impl Outbox {
         state.pipeline.ended(&posting);
         match outcome {
             Ok(()) => {
-                let channel = Channel::Pipeline;
-                state.ledger.sent[channel][kind] += 1;
-                state.ledger.bytes[channel] += posting.size as u64;
-                state.ledger.etcd_bytes += posting.size as u64;
-                state.ledger.queue_seconds[channel].observe(posting.since.elapsed());
+                let size = posting.size as u64;
+                state.ledger.wrote(Channel::Pipeline, size);
+                state.ledger.sent(Channel::Pipeline, kind, 1, size, posting.since.elapsed());
             }
             Err(reason) => {
                 // A request that the end of the peer tore down is counted as what ended it.
                 let reason = state.closed.unwrap_or(reason);
-                state.ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
+                state.ledger.dropped(Channel::Pipeline, kind, reason, 1);
                 state.appends.forget();
                 if let Some(span) = posting.span {
                     span.failed(reason.label());
@@ -249,17 +246,13 @@ impl Outbox {
         let mut state = self.lock();
         let State { ledger, appends, .. } = &mut *state;
         if !appends.is_idle() {
-            appends.acknowledged(by, Instant::now(), |took| ledger.append_round_trip.observe(took));
+            appends.acknowledged(by, Instant::now(), |took| ledger.acknowledged(took));
         }
     }
 
     /// How many messages were dropped, by reason.
     pub(super) fn dropped(&self) -> Dropped {
-        let mut dropped = Dropped::default();
-        for ((_, _, reason), count) in self.lock().ledger.dropped.iter() {
-            dropped[reason] += count;
-        }
-        dropped
+        self.lock().ledger.drops()
     }
 
     /// Which streams are open.
@@ -272,7 +265,7 @@ impl Outbox {
     pub(crate) fn begin_snapshot(&self, message: &Message, limits: &Limits) -> Result<(), DropReason> {
         let kind = MessageKind::of(message.r#type);
         let mut state = self.lock();
-        state.ledger.offered[kind] += 1;
+        state.ledger.offered(kind);
         let refusal = match (state.closed, state.paused) {
             (Some(reason), _) => Some(reason),
             (None, true) => Some(DropReason::Paused),
@@ -282,7 +275,7 @@ impl Outbox {
             (None, false) => (state.snapshots >= limits.snapshots as u64).then_some(DropReason::QueueFull),
         };
         if let Some(reason) = refusal {
-            state.ledger.dropped.add((kind, Channel::Snapshot, reason), 1);
+            state.ledger.dropped(Channel::Snapshot, kind, reason, 1);
             return Err(reason);
         }
         state.snapshots += 1;
@@ -299,18 +292,13 @@ impl Outbox {
         outcome: Result<(), DropReason>,
     ) {
         let mut state = self.lock();
-        let channel = Channel::Snapshot;
         state.snapshots -= 1;
-        state.ledger.bytes[channel] += bytes;
+        state.ledger.wrote(Channel::Snapshot, bytes);
         match outcome {
-            Ok(()) => {
-                state.ledger.sent[channel][kind] += 1;
-                state.ledger.etcd_bytes += size;
-                state.ledger.queue_seconds[channel].observe(since.elapsed());
-            }
+            Ok(()) => state.ledger.sent(Channel::Snapshot, kind, 1, size, since.elapsed()),
             Err(reason) => {
                 let reason = state.closed.unwrap_or(reason);
-                state.ledger.dropped.add((kind, Channel::Snapshot, reason), 1);
+                state.ledger.dropped(Channel::Snapshot, kind, reason, 1);
             }
         }
     }
@@ -338,7 +326,7 @@ impl Outbox {
         let State { ledger, pipeline, .. } = &mut *state;
         for posting in pipeline.clear() {
             let kind = MessageKind::of(posting.message.r#type);
-            ledger.dropped.add((kind, Channel::Pipeline, reason), 1);
+            ledger.dropped(Channel::Pipeline, kind, reason, 1);
             notices.given_up(kind);
             if let Some(span) = posting.span {
                 span.failed(reason.label());
@@ -350,28 +338,30 @@ impl Outbox {
     /// A copy of the ledger, with what is queued as measured now.
     pub(crate) fn ledger(&self) -> Outgoing {
         let state = self.lock();
-        let mut ledger = state.ledger.clone();
-        for kind in StreamKind::ALL {
-            let queued = state.streams[kind].as_ref().map_or(0, |writer| writer.messages as u64);
-            ledger.queued[kind.channel()] = queued;
-        }
-        ledger.unconfirmed = state.unread.map(Unread::unconfirmed);
-        ledger.lost = state.unread.map(Unread::lost);
-        ledger.queued[Channel::Pipeline] = state.pipeline.messages() as u64;
-        ledger.queued[Channel::Snapshot] = state.snapshots;
-        ledger
+        let queued = PerChannel::new(|channel| match channel {
+            Channel::MsgApp => state.queued(StreamKind::MsgApp),
+            Channel::Message => state.queued(StreamKind::Message),
+            Channel::Pipeline => state.pipeline.messages() as u64,
+            Channel::Snapshot => state.snapshots,
+        });
+        state.ledger.copy(queued, state.unread.map(Unread::unconfirmed), state.unread.map(Unread::lost))
     }
 }
 
 impl State {
+    /// How many messages wait on a stream.
+    fn queued(&self, kind: StreamKind) -> u64 {
+        self.streams[kind].as_ref().map_or(0, |writer| writer.messages as u64)
+    }
+
     fn push(&mut self, message: &Message, now: Instant, limits: &Limits, sampler: &Sampler, handover: &mut Handover) {
         let kind = MessageKind::of(message.r#type);
-        self.ledger.offered[kind] += 1;
+        self.ledger.offered(kind);
         let channel = self.channel(kind);
         let size = message_size(message);
         let span = send_span(sampler, message, channel, size);
         if let Err(reason) = self.admit(channel, message, size, limits) {
-            self.ledger.dropped.add((kind, channel, reason), 1);
+            self.ledger.dropped(channel, kind, reason, 1);
             if let Some(span) = span {
                 span.failed(reason.label());
             }
@@ -434,7 +424,7 @@ impl State {
             self.unread[kind].ended(named);
         }
         for run in writer.runs.drain(..) {
-            self.ledger.dropped.add((run.kind, kind.channel(), reason), run.messages);
+            self.ledger.dropped(kind.channel(), run.kind, reason, run.messages);
             notices.given_up(run.kind);
         }
         for (_, span) in writer.spans.drain(..) {

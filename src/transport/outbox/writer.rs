@@ -5,17 +5,13 @@ use std::{collections::VecDeque, net::SocketAddr, task::Waker};
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{MessageKind, Outgoing},
+    ledger::{Channel, Live, MessageKind, Outgoing},
     telemetry::MessageSpan,
     transport::{
         appends::{Append, Appends},
         unread::Named,
     },
-    wire::{
-        frames::FrameBuffer,
-        raftpb::Message,
-        stream::{StreamEncoder, StreamKind},
-    },
+    wire::{frames::FrameBuffer, raftpb::Message, stream::StreamEncoder},
 };
 
 /// The sending side of one open stream.
@@ -97,18 +93,14 @@ impl Writer {
     }
 
     /// Moves the messages whose last byte is among the bytes handed over from *queued* to *sent*.
-    pub(super) fn account(&mut self, bytes: u64, stream: StreamKind, ledger: &mut Outgoing, appends: &mut Appends) {
-        let channel = stream.channel();
+    pub(super) fn account(&mut self, bytes: u64, channel: Channel, ledger: &mut Live<Outgoing>, appends: &mut Appends) {
         let now = Instant::now();
         self.yielded += bytes;
-        ledger.bytes[channel] += bytes;
         while let Some(run) = self.runs.front() {
             if run.end > self.yielded {
                 break;
             }
-            ledger.sent[channel][run.kind] += run.messages;
-            ledger.etcd_bytes += run.size;
-            ledger.queue_seconds[channel].observe_many(now - run.since, run.messages);
+            ledger.sent(channel, run.kind, run.messages, run.size, now - run.since);
             self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
             if let Some(named) = &mut self.named {
                 named.written += run.messages;
