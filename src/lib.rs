@@ -80,7 +80,7 @@ pub use transport::{
     limits::Limits,
     raft::{Critical, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus},
     snapshot::{SnapshotBody, store::SnapshotStore},
-    status::{PeerStatus, TransportStatus, Watched},
+    status::{PeerRole, PeerStatus, TransportStatus, Watched},
 };
 pub use watch::{Survey, SurveyRow, Watch, WatchConfig, survey};
 

@@ -14,7 +14,7 @@ use std::{
 
 use prometheus::Registry;
 use rafthttp::{
-    PeerStatus, TransportStatus,
+    PeerRole, PeerStatus, TransportStatus,
     admin::{self, About, Admin, Check, Health, RaftView, Role},
     id::{ClusterId, MemberId},
     metrics::{Channel, DropReason, Options, RaftStatus, raft_collector},
@@ -36,14 +36,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn status() -> TransportStatus {
     let mut peer = PeerStatus {
         id: MemberId(0x2a),
-        remote: false,
+        role: PeerRole::Peer,
         name: "n2".to_owned(),
         urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
         paused: false,
         outgoing: Default::default(),
         incoming: Default::default(),
         link: Default::default(),
-        watched: None,
     };
     peer.outgoing.offered[MessageType::MsgApp.into()] = 2;
     peer.outgoing.sent[Channel::MsgApp][MessageType::MsgApp.into()] = 1;

@@ -16,7 +16,7 @@ use std::{
 
 use prometheus::{Registry, TextEncoder};
 use rafthttp::{
-    PeerStatus, TransportStatus,
+    PeerRole, PeerStatus, TransportStatus,
     id::{ClusterId, MemberId},
     metrics::{
         AttemptResult, Channel, Collector, DialPhase, Direction, DropReason, Exposition, Incoming, LossReason,
@@ -35,14 +35,13 @@ const RESPONSE: MessageKind = MessageKind::ALL[MessageType::MsgAppResp as usize]
 fn peer(id: u64) -> PeerStatus {
     PeerStatus {
         id: MemberId(id),
-        remote: false,
+        role: PeerRole::Peer,
         name: String::new(),
         urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
         paused: false,
         outgoing: Default::default(),
         incoming: Default::default(),
         link: Default::default(),
-        watched: None,
     }
 }
 
@@ -99,7 +98,7 @@ fn busy_peer() -> PeerStatus {
 
 fn status() -> TransportStatus {
     let mut remote = peer(0xfd42_2379_fda5_0e48);
-    remote.remote = true;
+    remote.role = PeerRole::Remote;
     remote.name = "<script>".to_owned();
     let mut status = TransportStatus {
         local: MemberId(0x8e9e_05c5_2164_694d),

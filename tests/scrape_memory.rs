@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use rafthttp::{
-    PeerStatus, TransportStatus,
+    PeerRole, PeerStatus, TransportStatus,
     id::MemberId,
     metrics::{Exposition, Options},
 };
@@ -13,14 +13,13 @@ const PEERS: u64 = 1000;
 fn idle_peer(id: u64) -> PeerStatus {
     PeerStatus {
         id: MemberId(id << 32),
-        remote: false,
+        role: PeerRole::Peer,
         name: format!("member-{id}"),
         urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
         paused: false,
         outgoing: Default::default(),
         incoming: Default::default(),
         link: Default::default(),
-        watched: None,
     }
 }
 

@@ -69,7 +69,7 @@ async fn without_a_stream_messages_go_by_the_pipeline() {
     one.check_ledger();
     // Two has learned of one from its requests, and reaches it by the pipeline as a remote.
     let remote = two.transport.peers();
-    assert!(remote.len() == 1 && remote[0].remote && remote[0].urls == [one.url.clone()]);
+    assert!(remote.len() == 1 && remote[0].is_remote() && remote[0].urls == [one.url.clone()]);
     two.transport.send(vec![heartbeat(2, 1, 1)]);
     until("taken", || one.taken() == 1).await;
 }
@@ -83,7 +83,7 @@ async fn a_remote_that_becomes_a_peer_keeps_its_counters() {
     two.add(&one);
     connected(&one, &two).await;
     let status = &two.transport.peers()[0];
-    assert!(!status.remote);
+    assert!(!status.is_remote());
     assert_eq!(status.incoming.received[Channel::Pipeline][MessageType::MsgHeartbeat.into()], 1);
 }
 

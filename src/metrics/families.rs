@@ -270,8 +270,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer", "version", "cluster_version"],
         of: Of::Probed(|peer, samples| {
-            let told =
-                peer.status.watched.as_ref().and_then(|watched| Some((watched.version?, watched.cluster_version)));
+            let told = peer.status.watched().and_then(|watched| Some((watched.version?, watched.cluster_version)));
             if let Some((version, cluster)) = told {
                 let cluster = cluster.map(|version| version.to_string()).unwrap_or_default();
                 samples.gauge(&[peer.id, &version.to_string(), &cluster], 1.0);
@@ -284,7 +283,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         labels: &["peer"],
         of: Of::Probed(|peer, samples| {
-            if let Some(foreign) = peer.status.watched.as_ref().and_then(|watched| watched.is_foreign) {
+            if let Some(foreign) = peer.status.watched().and_then(|watched| watched.is_foreign) {
                 samples.gauge(&[peer.id], f64::from(u8::from(foreign)));
             }
         }),

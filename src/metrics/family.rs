@@ -74,7 +74,7 @@ impl Family {
             }
             return;
         };
-        let (watched, remote) = (peer.watched.is_some(), peer.remote);
+        let (watched, remote) = (peer.watched().is_some(), peer.is_remote());
         let (local, id) = (status.local.to_string(), peer.id.to_string());
         let member = Member { local: &local, id: &id, status: peer };
         match &self.of {

@@ -29,7 +29,7 @@ use crate::{
         probe::ProbeConfig,
         raft::{Critical, Raft, SnapshotStatus},
         redial::Redial,
-        status::PeerStatus,
+        status::{PeerRole, PeerStatus},
     },
     wire::{
         headers,
@@ -344,14 +344,13 @@ impl Peer {
         }
         PeerStatus {
             id: self.id,
-            remote: self.is_remote(),
+            role: if self.is_remote() { PeerRole::Remote } else { PeerRole::Peer },
             name,
             urls: self.urls.all(),
             paused: self.outbox.is_paused(),
             outgoing: self.outbox.ledger(),
             incoming: self.inbox.ledger(),
             link,
-            watched: None,
         }
     }
 }

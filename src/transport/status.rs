@@ -15,8 +15,8 @@ use crate::{
 pub struct PeerStatus {
     /// Who it is.
     pub id: MemberId,
-    /// Whether it is known only from its requests.
-    pub remote: bool,
+    /// What it is to us.
+    pub role: PeerRole,
     /// Its name, where the application knows it.
     pub name: String,
     /// Its URLs.
@@ -29,8 +29,38 @@ pub struct PeerStatus {
     pub incoming: Incoming,
     /// How the link does.
     pub link: Link,
-    /// What it says of itself, if it is a member that is only watched: probed, neither written to nor heard.
-    pub watched: Option<Watched>,
+}
+
+impl PeerStatus {
+    /// Whether it is a configured peer: its streams are dialled, and it dials ours.
+    pub fn is_peer(&self) -> bool {
+        matches!(self.role, PeerRole::Peer)
+    }
+
+    /// Whether it is known only from its requests.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.role, PeerRole::Remote)
+    }
+
+    /// What it says of itself, if it is only watched.
+    pub fn watched(&self) -> Option<&Watched> {
+        match &self.role {
+            PeerRole::Watched(watched) => Some(watched),
+            PeerRole::Peer | PeerRole::Remote => None,
+        }
+    }
+}
+
+/// What a member is to the one that tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PeerRole {
+    /// A configured peer: written to, heard and probed.
+    #[default]
+    Peer,
+    /// A member that only its requests made known: reached by POST alone, not probed.
+    Remote,
+    /// A member that is watched from outside its cluster: probed, neither written to nor heard.
+    Watched(Watched),
 }
 
 /// A member that is watched from outside its cluster. What it said is there while it answers, and no longer.

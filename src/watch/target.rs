@@ -12,7 +12,7 @@ use crate::{
     dial::urls::UrlPicker,
     id::{ClusterId, MemberId},
     ledger::Link,
-    transport::status::{PeerStatus, Watched},
+    transport::status::{PeerRole, PeerStatus, Watched},
     wire::version::Version,
 };
 
@@ -99,14 +99,13 @@ impl Target {
         let (name, link, watched) = self.known(|known| (known.name.clone(), known.link.clone(), known.told.clone()));
         PeerStatus {
             id: self.id,
-            remote: false,
+            role: PeerRole::Watched(watched),
             name,
             urls: self.urls.all(),
             paused: false,
             outgoing: Default::default(),
             incoming: Default::default(),
             link,
-            watched: Some(watched),
         }
     }
 }

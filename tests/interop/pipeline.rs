@@ -1,7 +1,7 @@
 //! Without streams: a member that the other does not dial, and one that it does not know yet.
 
 use rafthttp::{
-    SnapshotStatus,
+    PeerStatus, SnapshotStatus,
     metrics::{Channel, PerChannel, PerKind},
     wire::raftpb::{Message, MessageType},
 };
@@ -52,7 +52,7 @@ async fn etcds_peer_that_we_do_not_know_is_a_remote_of_ours() {
     for link in links() {
         let (ours, mut etcds) = (link.ours().await, link.etcds().await);
         etcds.add_peer(ours.id, &ours.url).await;
-        until("known from its requests", || ours.transport.peers().iter().any(|peer| peer.remote)).await;
+        until("known from its requests", || ours.transport.peers().iter().any(PeerStatus::is_remote)).await;
         assert_eq!(ours.transport.peers()[0].urls, [etcds.url.clone()]);
         let (out, back) = (few(OURS, ETCDS), few(ETCDS, OURS));
         ours.transport.send(out.clone());

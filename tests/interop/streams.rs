@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use rafthttp::{
-    PeerUrl,
+    PeerStatus, PeerUrl,
     metrics::{Channel, Direction, LossReason},
     wire::raftpb::Message,
 };
@@ -197,7 +197,7 @@ async fn a_peer_that_is_removed_is_told_by_a_clean_end() {
     for link in links() {
         let (ours, mut etcds) = link.pair().await;
         ours.transport.remove_peer(etcds.id);
-        until("its requests make it a remote", || ours.transport.peers().iter().any(|peer| peer.remote)).await;
+        until("its requests make it a remote", || ours.transport.peers().iter().any(PeerStatus::is_remote)).await;
         let lost: Vec<_> = etcds
             .take_log()
             .await

@@ -198,7 +198,7 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
         id: status.id,
         name: &status.name,
         urls: status.urls.iter().map(AsRef::as_ref).collect(),
-        remote: status.remote,
+        remote: status.is_remote(),
         paused: status.paused,
         active: link.active_since.is_some(),
         active_since: link.active_since.map(rfc3339),
@@ -226,7 +226,7 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
         },
         view: link.view.as_ref().map(|(time, sights)| view(*time, sights)),
         last_error: link.last_error.as_ref().map(|(time, error)| LastError { time: rfc3339(*time), error }),
-        watched: status.watched.as_ref().map(watched),
+        watched: status.watched().map(watched),
     }
 }
 
@@ -258,7 +258,7 @@ fn view(time: SystemTime, sights: &[Sight]) -> View {
 
 fn streams(status: &PeerStatus) -> Vec<Stream> {
     let mut streams = Vec::new();
-    for (kind, ways) in status.link.stream_up.iter().filter(|_| !status.remote && status.watched.is_none()) {
+    for (kind, ways) in status.link.stream_up.iter().filter(|_| status.is_peer()) {
         for (direction, up) in ways.iter() {
             let last_frame = match direction {
                 Direction::In => status.incoming.last_frame[kind],

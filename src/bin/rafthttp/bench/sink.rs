@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rafthttp::{MemberId, SnapshotStore};
+use rafthttp::{MemberId, PeerStatus, SnapshotStore};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +54,7 @@ async fn serve(endpoint: &Endpoint, arrivals: &Arrivals) -> Result<Count, BenchE
 /// URLs that it told: the first one becomes our peer.
 async fn take_first_asker(endpoint: &Endpoint) -> Result<MemberId, BenchError> {
     loop {
-        let remote = endpoint.transport.peers().into_iter().find(|peer| peer.remote);
+        let remote = endpoint.transport.peers().into_iter().find(PeerStatus::is_remote);
         if let Some(remote) = remote {
             tracing::info!(peer = %remote.id, "the first to ask is the source");
             endpoint.transport.add_peer(remote.id, remote.urls)?;
