@@ -237,6 +237,27 @@ async fn who_is_no_member_cannot_say_that_a_member_was_removed() {
     }
 }
 
+/// A stranger chooses the URL at which we answer him.
+#[tokio::test]
+async fn a_remote_cannot_say_that_a_member_was_removed() {
+    let (url, serving) = says_removed(("X-Etcd-Cluster-ID", "1000")).await;
+    let one = TestMember::start(1).await;
+    one.transport.add_remote(MemberId(2), vec![url.clone()]).expect("a remote");
+    let refused = || {
+        let peers = one.transport.peers();
+        peers[0].outgoing.dropped.iter().any(|((.., reason), _)| reason == DropReason::Refused)
+    };
+    until("a message was refused", || {
+        one.transport.send(vec![heartbeat(1, 2, 1)]);
+        refused()
+    })
+    .await;
+    assert!(lock(&one.raft.critical).is_empty());
+    one.transport.add_peer(MemberId(2), vec![url]).expect("a peer");
+    until("a configured member is believed", || !lock(&one.raft.critical).is_empty()).await;
+    serving.abort();
+}
+
 #[tokio::test]
 async fn a_reader_moves_on_to_the_next_url() {
     let (one, two) = (TestMember::start(1).await, TestMember::start(2).await);

@@ -3,6 +3,7 @@
 //! Each check names what raft-rs 0.7 would do without it. The types of entries and the payloads of ConfChanges are
 //! checked where they are translated (`raft_rs`), the body of a snapshot where it is read (`snapshot`).
 
+use prost::Message as _;
 use raft::{Raft, StateRole, Storage};
 
 use super::{
@@ -11,7 +12,8 @@ use super::{
 };
 use crate::{
     id::MemberId,
-    wire::raftpb::{EntryType, Message, MessageType, Snapshot},
+    transport::raft::Source,
+    wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType, Snapshot},
 };
 
 /// Terms and indexes beyond this are nobody's: raft-rs adds to both without looking.
@@ -56,6 +58,8 @@ pub(super) enum Refusal {
     NotLeader,
     #[error("snapshot: {0}")]
     Snapshot(&'static str),
+    #[error("it removes a member, and was not read on a stream of a member's")]
+    Removal,
     /// The leader knows that we had what we have not got.
     #[error("the log is shorter than what was committed: it ends at {last}, the leader knows that we had {commit}")]
     LostData { commit: u64, last: u64 },
@@ -65,6 +69,7 @@ pub(super) enum Refusal {
 pub(super) fn check<S: Storage>(
     raft: &Raft<S>,
     peer: MemberId,
+    source: Source,
     message: &Message,
     max_request_bytes: usize,
 ) -> Result<(), Refusal> {
@@ -74,12 +79,13 @@ pub(super) fn check<S: Storage>(
     let kind = MessageType::try_from(message.r#type).map_err(|_| Refusal::Type(message.r#type))?;
     check_origin(peer, message, kind)?;
     check_term(raft, message, kind)?;
+    check_membership(source, message, kind)?;
     match kind {
         MessageType::MsgProp => check_proposal(message, max_request_bytes),
         MessageType::MsgApp => check_append(raft, message),
         MessageType::MsgAppResp => check_append_response(raft, message),
         MessageType::MsgSnap => check_snapshot(raft, message),
-        MessageType::MsgHeartbeat => check_heartbeat(raft, message),
+        MessageType::MsgHeartbeat => check_heartbeat(raft, source, message),
         MessageType::MsgReadIndex => check_read_index(raft, message),
         MessageType::MsgReadIndexResp => check_read_index_response(message),
         // A follower that passes on one with a term: "term should not be set when sending".
@@ -124,6 +130,40 @@ fn check_term<S: Storage>(raft: &Raft<S>, message: &Message, kind: MessageType) 
         _ => (1..=highest).contains(&message.term),
     };
     if fits { Ok(()) } else { Err(Refusal::Term(message.term)) }
+}
+
+/// Whether it may change who the members are. Whoever reaches the peer port can POST in any member's name, and a removal
+/// is for good: a change is proposed over a stream alone, and a removal, of whomever, is read on one alone.
+fn check_membership(source: Source, message: &Message, kind: MessageType) -> Result<(), Refusal> {
+    match (source, kind) {
+        (Source::Anyone, MessageType::MsgProp) if message.entries.iter().any(is_change) => {
+            Err(Refusal::Proposal("a change of the membership is proposed over a stream"))
+        }
+        (Source::Anyone, MessageType::MsgApp) if message.entries.first().is_some_and(removes) => Err(Refusal::Removal),
+        _ => Ok(()),
+    }
+}
+
+/// Of an append that anyone may have sent, raft is given what comes before the first removal. A leader that we do not
+/// know yet tells in it that it is a member; we dial it, and read the rest on a stream. So a member returns that was
+/// away while the others were replaced.
+pub(super) fn without_removals(source: Source, message: &mut Message) {
+    if source == Source::Anyone
+        && message.r#type == MessageType::MsgApp as i32
+        && let Some(first) = message.entries.iter().position(removes)
+    {
+        message.entries.truncate(first);
+    }
+}
+
+fn is_change(entry: &Entry) -> bool {
+    entry.r#type == EntryType::EntryConfChange as i32
+}
+
+fn removes(entry: &Entry) -> bool {
+    is_change(entry)
+        && ConfChange::decode(entry.data.as_ref())
+            .is_ok_and(|change| change.r#type == ConfChangeType::ConfChangeRemoveNode as i32)
 }
 
 /// "stepped empty MsgProp"; and what our state machine could not read must not get into the log.
@@ -174,20 +214,20 @@ fn check_committed<S: Storage>(raft: &Raft<S>, index: u64, term: u64) -> Result<
     }
 }
 
-/// "to_commit is out of range". A leader says at most what we acknowledged; it if it is more than we have, then we
-/// have lost it, and must not vote or acknowledge on a log that is not what it was.
-fn check_heartbeat<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
+/// "to_commit is out of range". A leader says at most what we acknowledged; if it is more than we have, then we have
+/// lost it, and must not vote or acknowledge on a log that is not what it was. That is for good, so it is believed only
+/// of a member, and of that in whatever term: what it knows of us we have told it in that term, and had on the disk.
+fn check_heartbeat<S: Storage>(raft: &Raft<S>, source: Source, message: &Message) -> Result<(), Refusal> {
     let (commit, last) = (message.commit, raft.raft_log.last_index());
     // raft-rs does not look into one of an earlier term.
     if commit <= last || message.term < raft.term {
         return Ok(());
     }
-    let leader =
-        message.from == raft.leader_id || raft.leader_id == 0 && raft.prs().conf().voters().contains(message.from);
-    if message.term == raft.term && leader && raft.state != StateRole::Leader {
-        return Err(Refusal::LostData { commit, last });
+    let leads = raft.state == StateRole::Leader && message.term == raft.term;
+    match source {
+        Source::Member if !leads => Err(Refusal::LostData { commit, last }),
+        _ => Err(Refusal::Commit { commit, last }),
     }
-    Err(Refusal::Commit { commit, last })
 }
 
 /// A leader would go on from an index that it has not got, and `hint + 1` would overflow. One of another term is not
@@ -275,7 +315,11 @@ mod tests {
     }
 
     fn asked(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), Refusal> {
-        check(&raw.raft, MemberId(2), message, 1000)
+        check(&raw.raft, MemberId(2), Source::Member, message, 1000)
+    }
+
+    fn posted(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), Refusal> {
+        check(&raw.raft, MemberId(2), Source::Anyone, message, 1000)
     }
 
     fn entry(index: u64, term: u64) -> Entry {
@@ -366,17 +410,45 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_beyond_our_log_is_lost_data_from_our_leader_and_a_lie_from_anyone_else() {
+    fn a_commit_beyond_our_log_is_lost_data_on_a_members_stream_and_a_lie_by_post() {
         let heartbeat = |term, commit| Message { term, commit, ..message(MessageType::MsgHeartbeat) };
-        let (mut raw, lost) = (follower(), Refusal::LostData { commit: 6, last: 5 });
-        assert_eq!(asked(&raw, &heartbeat(3, 5)), Ok(()));
-        assert_eq!(asked(&raw, &heartbeat(3, 6)), Err(lost.clone()), "we do not know our leader, and it is a voter");
-        assert_eq!(asked(&raw, &heartbeat(4, 6)), Err(Refusal::Commit { commit: 6, last: 5 }), "another term's");
-        assert_eq!(asked(&raw, &heartbeat(2, 6)), Ok(()), "an earlier term's is not looked into");
-        raw.raft.become_follower(3, 2);
-        assert_eq!(asked(&raw, &heartbeat(3, 6)), Err(lost));
-        raw.raft.become_follower(3, 3);
-        assert_eq!(asked(&raw, &heartbeat(3, 6)), Err(Refusal::Commit { commit: 6, last: 5 }), "not our leader");
+        let (lost, lie) = (Refusal::LostData { commit: 6, last: 5 }, Refusal::Commit { commit: 6, last: 5 });
+        let mut raw = follower();
+        for leader in [0, 2, 3] {
+            raw.raft.become_follower(3, leader);
+            assert_eq!(asked(&raw, &heartbeat(3, 5)), Ok(()));
+            assert_eq!(asked(&raw, &heartbeat(2, 6)), Ok(()), "an earlier term's is not looked into");
+            for term in [3, 4] {
+                assert_eq!(asked(&raw, &heartbeat(term, 6)), Err(lost.clone()), "in whatever term");
+                assert_eq!(posted(&raw, &heartbeat(term, 6)), Err(lie.clone()));
+            }
+        }
+        let raw = leader();
+        let (term, last) = (raw.raft.term, raw.raft.raft_log.last_index());
+        assert_eq!(asked(&raw, &heartbeat(term, 99)), Err(Refusal::Commit { commit: 99, last }), "we lead");
+    }
+
+    #[test]
+    fn by_post_nobody_is_removed_and_no_membership_proposed() {
+        let change = |kind: ConfChangeType, index| {
+            let change = ConfChange { id: 1, r#type: kind as i32, node_id: 3, context: "{}".into() };
+            let r#type = EntryType::EntryConfChange as i32;
+            Entry { r#type, index, term: 3, data: change.encode_to_vec().into() }
+        };
+        let (add, remove) = (ConfChangeType::ConfChangeAddNode, ConfChangeType::ConfChangeRemoveNode);
+        let raw = follower();
+        let removal = append(5, 3, vec![change(remove, 6)]);
+        assert_eq!((asked(&raw, &removal), posted(&raw, &removal)), (Ok(()), Err(Refusal::Removal)));
+        let mut replaced = append(5, 3, vec![change(add, 6), entry(7, 3), change(remove, 8), change(add, 9)]);
+        assert_eq!(posted(&raw, &replaced), Ok(()));
+        let whole = replaced.clone();
+        without_removals(Source::Member, &mut replaced);
+        assert_eq!(replaced, whole);
+        without_removals(Source::Anyone, &mut replaced);
+        assert_eq!(replaced.entries.len(), 2, "up to the removal");
+        let proposal = Message { term: 0, entries: vec![change(add, 0)], ..message(MessageType::MsgProp) };
+        assert_eq!(asked(&leader(), &proposal), Ok(()));
+        assert!(matches!(posted(&leader(), &proposal), Err(Refusal::Proposal(_))));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     id::{ClusterId, MemberId},
     transport::{
-        raft::{Critical, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus},
+        raft::{Critical, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source},
         snapshot::store::SnapshotStore,
     },
     wire::raftpb::{Message, MessageType},
@@ -36,7 +36,7 @@ pub(super) struct Inlet {
 
 #[async_trait]
 impl Raft for Inlet {
-    async fn process(&self, from: MemberId, mut batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, from: MemberId, source: Source, mut batch: Vec<Message>) -> Result<(), Rejected> {
         if batch.len() == 1 && batch[0].r#type == MessageType::MsgSnap as i32 {
             let message = batch.remove(0);
             return self.process_snapshot(from, message).await;
@@ -45,7 +45,7 @@ impl Raft for Inlet {
             self.wait_for_leader().await;
         }
         let count = batch.len();
-        self.hand_in(count, |reply| Input::Messages(from, batch, reply)).await
+        self.hand_in(count, |reply| Input::Messages { from, source, batch, reply }).await
     }
 
     fn is_removed(&self, id: MemberId) -> bool {

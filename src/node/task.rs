@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     id::MemberId,
-    transport::raft::{Rejected, Rejection, SnapshotStatus},
+    transport::raft::{Rejected, Rejection, SnapshotStatus, Source},
     wire::raftpb::Message,
 };
 
@@ -53,7 +53,7 @@ pub enum Stopped {
 /// What the raft task is handed.
 pub(super) enum Input {
     /// Messages from a peer.
-    Messages(MemberId, Vec<Message>, oneshot::Sender<Result<(), Rejected>>),
+    Messages { from: MemberId, source: Source, batch: Vec<Message>, reply: oneshot::Sender<Result<(), Rejected>> },
     /// A snapshot from a peer, of which the body is whole.
     Snapshot(MemberId, Box<Message>, Box<Received>, oneshot::Sender<Result<(), Rejected>>),
     /// A proposal of a client.
@@ -225,14 +225,14 @@ impl Task {
 
     fn take(&mut self, input: Input) -> Result<Flow, CoreError> {
         match input {
-            Input::Messages(from, batch, reply) => {
+            Input::Messages { from, source, batch, reply } => {
                 let mut rejected = Vec::new();
                 for (position, message) in batch.into_iter().enumerate() {
                     if self.core.must_turn_before(message.r#type) && self.core.turn(Instant::now())? == Flow::Removed {
                         return Ok(Flow::Removed);
                     }
                     let kind = message.r#type;
-                    if let Err(NotTaken { kind: whose, why }) = self.core.step(from, message) {
+                    if let Err(NotTaken { kind: whose, why }) = self.core.step(from, source, message) {
                         tracing::debug!(peer = %from, kind, why, "message not taken");
                         rejected.push(Rejection { position, kind: whose, why });
                     }

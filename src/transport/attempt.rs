@@ -65,7 +65,7 @@ impl Peer {
             self.answered();
             return Ok(());
         }
-        self.shared.look_for_removal(self.id, *status, text, self.shared.is_of_a_member(headers));
+        self.look_for_removal(*status, text, self.shared.is_of_a_member(headers));
         let why = format!("POST {path} answered {status}: {text}");
         self.failed(attempt, Reached::Somebody, &why);
         Err(Undelivered { reason: DropReason::Refused, why })

@@ -10,27 +10,35 @@ use crate::{
     transport::{
         inbox::{Batch, QueueKind},
         peer::Peer,
-        raft::Rejected,
+        raft::{Rejected, Source},
     },
     wire::raftpb::Message,
 };
 
 /// Hands what a stream brought to the peer's receive queues, and starts a task for each that nobody empties.
-pub(super) fn received(peer: &Arc<Peer>, channel: Channel, messages: &mut Vec<Message>, origin: Origin) {
-    for queue in peer.received(channel, messages, origin) {
+pub(super) fn received(
+    peer: &Arc<Peer>,
+    channel: Channel,
+    source: Source,
+    messages: &mut Vec<Message>,
+    origin: Origin,
+) {
+    for queue in peer.received(channel, source, messages, origin) {
         peer.spawn(process(peer.clone(), queue));
     }
 }
 
 /// Hands a queue's batches to the application until it is empty, then ends: a peer that is silent costs no task.
 async fn process(peer: Arc<Peer>, queue: QueueKind) {
-    while let Some(Batch { messages, kinds, spans, .. }) = peer.inbox.next(queue) {
+    while let Some(batch) = peer.inbox.next(queue) {
+        let source = batch.source();
+        let Batch { messages, kinds, spans, .. } = batch;
         let mut abandoned = Abandoned { peer: &peer, queue, kinds: &kinds, spans: &spans, armed: true };
         let since = Instant::now();
         let outcome = tokio::select! {
             biased;
             () = peer.stop.cancelled() => return,
-            outcome = peer.shared.raft.process(peer.id, messages) => outcome,
+            outcome = peer.shared.raft.process(peer.id, source, messages) => outcome,
         };
         abandoned.armed = false;
         if let Err(Rejected(rejections)) = &outcome {

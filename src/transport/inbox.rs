@@ -13,7 +13,7 @@ use crate::{
     telemetry::{self, MessageSpan, Origin, Sampler},
     transport::{
         limits::Limits,
-        raft::{Rejected, RejectionKind},
+        raft::{Rejected, RejectionKind, Source},
         reading::Reading,
         summary::Rejections,
     },
@@ -94,6 +94,8 @@ pub(super) struct Batch {
     /// The ledger's index of each.
     pub(super) kinds: Vec<MessageKind>,
     bytes: usize,
+    /// Whether one of them came from [`Source::Anyone`].
+    unconfirmed: bool,
     /// Of those that are traced, by position.
     pub(super) spans: Vec<(usize, MessageSpan)>,
 }
@@ -131,6 +133,7 @@ impl Inbox {
     pub(super) fn push(
         &self,
         channel: Channel,
+        source: Source,
         messages: &mut Vec<Message>,
         limits: &Limits,
         tracer: &Tracer<'_>,
@@ -140,6 +143,12 @@ impl Inbox {
             state.readings[kind].read(messages.len() as u64);
         }
         let full = state.push(channel, messages, limits, tracer);
+        if source == Source::Anyone {
+            for queue in &mut state.queues {
+                // Nothing in it is believed more than the least of it.
+                queue.batch.unconfirmed |= !queue.batch.messages.is_empty();
+            }
+        }
         let idle = state.queues.each_mut().map(|queue| {
             let idle = !queue.running && !queue.batch.messages.is_empty();
             queue.running |= idle;
@@ -427,6 +436,10 @@ impl Queue {
 }
 
 impl Batch {
+    pub(super) fn source(&self) -> Source {
+        if self.unconfirmed { Source::Anyone } else { Source::Member }
+    }
+
     fn reject(self, ledger: &mut Live<Incoming>, reason: RejectReason) {
         for kind in self.kinds {
             ledger.rejected(kind, reason);

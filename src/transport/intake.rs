@@ -8,7 +8,7 @@ use futures_util::Stream;
 use super::{
     Transport, inbox,
     limits::Limits,
-    raft::{Members, Raft, Rejected},
+    raft::{Members, Raft, Rejected, Source},
     sender::{Sender, Standing},
     snapshot::receiver::{Receiving, SnapshotError},
     writer::StreamBody,
@@ -203,7 +203,7 @@ impl Transport {
         let size = message_size(&message);
         let span = sender.peer().and_then(|peer| peer.tracer(origin).receive_span(&message, answering.channel(), size));
         answering.handed_over();
-        let processing = self.inner.shared.raft.process(sender.id(), vec![message]);
+        let processing = self.inner.shared.raft.process(sender.id(), Source::Anyone, vec![message]);
         let outcome = self.until_stopped(processing).await;
         match &outcome {
             Some(Ok(())) => answering.processed(),

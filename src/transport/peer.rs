@@ -27,7 +27,7 @@ use crate::{
         limits::Limits,
         outbox::{Handover, Notices, Outbox},
         probe::ProbeConfig,
-        raft::{Critical, Raft, SnapshotStatus},
+        raft::{Critical, Raft, SnapshotStatus, Source},
         redial::Redial,
         status::{PeerRole, PeerStatus},
     },
@@ -60,16 +60,15 @@ impl Shared {
     /// this member for good must not be his.
     pub(crate) fn is_of_a_member(&self, answer: &HeaderMap) -> bool {
         match answer.get(headers::X_ETCD_CLUSTER_ID) {
-            Some(cluster) => cluster.to_str().is_ok_and(|cluster| cluster == self.identity.cluster.to_string()),
+            Some(_) => self.names_our_cluster(answer),
             None => answer.contains_key(headers::X_SERVER_VERSION),
         }
     }
 
-    /// Looks whether a member's answer to a POST says that this one was removed.
-    pub(crate) fn look_for_removal(&self, by: MemberId, status: StatusCode, text: &str, of_a_member: bool) {
-        if status == StatusCode::FORBIDDEN && text.contains("removed") && of_a_member {
-            self.removed(by);
-        }
+    /// Whether an answer carries our cluster's ID.
+    pub(crate) fn names_our_cluster(&self, answer: &HeaderMap) -> bool {
+        let cluster = answer.get(headers::X_ETCD_CLUSTER_ID).and_then(|cluster| cluster.to_str().ok());
+        cluster.is_some_and(|cluster| cluster == self.identity.cluster.to_string())
     }
 
     /// A peer says that this member was removed: the application is told once.
@@ -121,6 +120,13 @@ impl Peer {
         })
     }
 
+    /// Looks whether a member's answer to a POST says that this one was removed. A remote's URL is what a stranger said.
+    pub(crate) fn look_for_removal(&self, status: StatusCode, text: &str, of_a_member: bool) {
+        if status == StatusCode::FORBIDDEN && text.contains("removed") && of_a_member && !self.is_remote() {
+            self.shared.removed(self.id);
+        }
+    }
+
     /// Makes a remote a peer, which keeps its counters and its queue. Says whether it was one.
     pub(super) fn promote(&self) -> bool {
         self.remote.swap(false, Ordering::Relaxed)
@@ -170,11 +176,12 @@ impl Peer {
     pub(super) fn received(
         &self,
         channel: Channel,
+        source: Source,
         messages: &mut Vec<Message>,
         origin: Origin,
     ) -> impl Iterator<Item = QueueKind> + use<> {
         self.acknowledged(messages);
-        let arrival = self.inbox.push(channel, messages, &self.shared.limits, &self.tracer(origin));
+        let arrival = self.inbox.push(channel, source, messages, &self.shared.limits, &self.tracer(origin));
         if arrival.full > 0 {
             self.link(|link| link.received_failures += arrival.full);
             tracing::trace!(peer = %self.id, messages = arrival.full, "receive queue full, messages dropped");

@@ -10,8 +10,9 @@ use crate::{dial::urls::PeerUrl, id::MemberId, wire::raftpb::Message};
 #[async_trait]
 pub trait Raft: Send + Sync + 'static {
     /// Takes what arrived from `from`, in order. It may wait; proposals wait apart from the rest. From a stream come
-    /// batches, from a POST or a snapshot a batch of one whose sender gets the answer.
-    async fn process(&self, from: MemberId, batch: Vec<Message>) -> Result<(), Rejected>;
+    /// batches, from a POST or a snapshot a batch of one whose sender gets the answer. `source` says how far `from` can
+    /// be believed.
+    async fn process(&self, from: MemberId, source: Source, batch: Vec<Message>) -> Result<(), Rejected>;
 
     /// Whether the member was removed from the cluster, ever (etcd's `IsIDRemoved`).
     fn is_removed(&self, id: MemberId) -> bool;
@@ -29,6 +30,16 @@ pub trait Raft: Send + Sync + 'static {
 
     /// An error after which this member cannot go on (etcd's `ErrorC`). Reported once.
     fn critical(&self, error: Critical);
+}
+
+/// How messages came, and so how far their sender's name can be believed. etcd makes no difference; without certificates
+/// whoever reaches the peer port may POST in any member's name, and nothing that ends this member may follow from that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// All were read on streams that we dialled to a configured member's URL, and whose answers carried our cluster's ID.
+    Member,
+    /// At least one came by a request that was made to us, or on a stream whose answer did not name our cluster.
+    Anyone,
 }
 
 /// What became of a snapshot that raft handed out (etcd's `raft.SnapshotStatus`).
@@ -118,7 +129,7 @@ pub(super) struct Taker;
 #[cfg(test)]
 #[async_trait]
 impl Raft for Taker {
-    async fn process(&self, _: MemberId, _: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, _: MemberId, _: Source, _: Vec<Message>) -> Result<(), Rejected> {
         Ok(())
     }
     fn is_removed(&self, _: MemberId) -> bool {

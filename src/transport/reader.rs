@@ -27,6 +27,7 @@ use crate::{
         attempt::{Attempt, Reached},
         drain,
         peer::Peer,
+        raft::Source,
     },
     wire::{
         FrameError, headers,
@@ -61,6 +62,7 @@ struct Stream {
     /// The dial that opened it.
     dialled: TraceContext,
     decoder: StreamDecoder,
+    source: Source,
 }
 
 /// The connection under a stream. Fused: once it has ended it is never ready again.
@@ -192,7 +194,9 @@ impl Reader {
         let version = Version::from_header(version.map(|value| value.to_str().unwrap_or_default()));
         if version.is_ok() && head.status == StatusCode::OK {
             let dialled = span.context();
-            return Ok(Box::new(Stream { body, driver, remote, dialled, decoder: self.peer.decoder(self.kind) }));
+            let source = if shared.names_our_cluster(&head.headers) { Source::Member } else { Source::Anyone };
+            let decoder = self.peer.decoder(self.kind);
+            return Ok(Box::new(Stream { body, driver, remote, dialled, decoder, source }));
         }
         let text = {
             let text = pin!(text(&mut body));
@@ -252,7 +256,7 @@ impl Stream {
             messages.reserve(expected);
             let outcome = self.decode(bytes, peer, kind, &mut messages);
             expected = messages.len().min(BATCH_EXPECTED);
-            drain::received(peer, kind.channel(), &mut messages, origin);
+            drain::received(peer, kind.channel(), self.source, &mut messages, origin);
             if let Err(error) = outcome {
                 peer.unreadable(kind.channel(), error.kind.label());
                 return (LossReason::Frame, Some(error.to_string()));

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use rafthttp::{
-    Critical, Member, MemberId, Members, PeerUrl, Raft, Rejected, Server, SnapshotStatus, SnapshotStore, Transport,
-    router,
+    Critical, Member, MemberId, Members, PeerUrl, Raft, Rejected, Server, SnapshotStatus, SnapshotStore, Source,
+    Transport, router,
     wire::{raftpb::Message, version::Version},
 };
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ struct Application {
 
 #[async_trait]
 impl Raft for Application {
-    async fn process(&self, _: MemberId, batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, _: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
         for message in batch {
             if message.from == self.removed.0 {
                 return Err(Rejected::one("sent by a removed member"));

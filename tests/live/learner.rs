@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use prometheus::{Registry, TextEncoder};
 use rafthttp::{
-    Critical, MemberId, Raft, Rejected, Server, SnapshotStatus, SnapshotStore, Tls, Transport,
+    Critical, MemberId, Raft, Rejected, Server, SnapshotStatus, SnapshotStore, Source, Tls, Transport,
     metrics::Direction,
     router,
     wire::{raftpb::Message, stream::StreamKind},
@@ -55,7 +55,7 @@ pub struct Learner {
 
 #[async_trait]
 impl Raft for Application {
-    async fn process(&self, _: MemberId, batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, _: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
         let answers: Vec<Message> = {
             let mut follower = lock(&self.follower);
             batch.iter().filter_map(|message| follower.step(message)).collect()

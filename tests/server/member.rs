@@ -12,7 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use rafthttp::{
-    Critical, Limits, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, SnapshotStore, Transport,
+    Critical, Limits, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, SnapshotStore, Source,
+    Transport,
     id::{ClusterId, MemberId},
     server::{ConnectionLimits, Server, router},
     wire::raftpb::Message,
@@ -47,7 +48,7 @@ pub struct FakeRaft {
 
 #[async_trait]
 impl Raft for FakeRaft {
-    async fn process(&self, _: MemberId, batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, _: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.gate.acquire().await.expect("the gate is never closed").forget();
         if batch.iter().any(|message| message.to != LOCAL.0) {

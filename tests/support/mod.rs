@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use rafthttp::{
-    Builder, Critical, MemberId, PeerUrl, Raft, Rejected, Server, SnapshotStatus, Tls, TlsConfig, Transport,
+    Builder, Critical, MemberId, PeerUrl, Raft, Rejected, Server, SnapshotStatus, Source, Tls, TlsConfig, Transport,
     TransportStatus,
     id::ClusterId,
     metrics::{Channel, Direction},
@@ -50,7 +50,7 @@ pub struct Recorder {
 
 #[async_trait]
 impl Raft for Recorder {
-    async fn process(&self, from: MemberId, batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, from: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
         if batch.iter().any(|message| message.r#type == MessageType::MsgProp as i32) {
             drop(self.proposals.lock().await);
         } else {

@@ -8,17 +8,24 @@ use crate::{
         snapshot::Received,
     },
     raft_rs,
+    transport::raft::Source,
     wire::raftpb::{Message, MessageType},
 };
 
 impl Core {
     /// Gives raft a message that came from `peer`, if it is one that raft can take.
-    pub(in crate::node) fn step(&mut self, peer: MemberId, message: Message) -> Result<(), NotTaken> {
+    pub(in crate::node) fn step(
+        &mut self,
+        peer: MemberId,
+        source: Source,
+        mut message: Message,
+    ) -> Result<(), NotTaken> {
         let kind = message.r#type;
         if kind == MessageType::MsgSnap as i32 {
             return Err(NotTaken::refused(&"a snapshot comes with its body"));
         }
-        self.check(peer, &message)?;
+        self.check(peer, source, &message)?;
+        guard::without_removals(source, &mut message);
         if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
             self.leader_commit = message.commit;
         }
@@ -38,17 +45,18 @@ impl Core {
         message: Message,
         body: Received,
     ) -> Result<(), NotTaken> {
-        self.check(peer, &message)?;
+        // A snapshot comes by a request, always.
+        self.check(peer, Source::Anyone, &message)?;
         let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
         self.received.push(body);
         self.raw.step(message).map_err(|error| NotTaken::failed(&error))
     }
 
-    fn check(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
+    fn check(&mut self, peer: MemberId, source: Source, message: &Message) -> Result<(), NotTaken> {
         if self.halted {
             return Err(NotTaken::refused(&"this member takes no part any more"));
         }
-        let refusal = match guard::check(&self.raw.raft, peer, message, self.settings.max_request_bytes) {
+        let refusal = match guard::check(&self.raw.raft, peer, source, message, self.settings.max_request_bytes) {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };

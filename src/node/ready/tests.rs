@@ -22,6 +22,7 @@ use crate::{
         storage::Identity,
     },
     telemetry::Events,
+    transport::raft::Source,
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Snapshot, SnapshotMetadata},
 };
 
@@ -184,7 +185,7 @@ impl Cluster {
                 self.turn(to);
             }
             let Some(member) = self.running.get_mut(&to) else { continue };
-            let _ = member.core.step(MemberId(from), message);
+            let _ = member.core.step(MemberId(from), Source::Member, message);
         }
         for id in self.running.keys().copied().collect::<Vec<_>>() {
             self.turn(id);
@@ -508,7 +509,7 @@ fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
     let member = cluster.running.get_mut(&victim).expect("it stays up");
     let vote =
         Message { r#type: 5, to: victim, from: leader, term: 99, index: 999, log_term: 98, ..Message::default() };
-    assert!(member.core.step(MemberId(leader), vote).is_err());
+    assert!(member.core.step(MemberId(leader), Source::Member, vote).is_err());
     let answer = cluster.put(victim, "k", "v");
     assert_eq!(cluster.answer(answer), Err(ProposeError::Halted));
 }
@@ -529,6 +530,8 @@ fn no_message_from_the_network_ends_the_process() {
         }
         let (status, from) = (cluster.status(id), cluster.random.random_range(0..6));
         let message = odd_message(&mut cluster.random, id, from, &status);
+        // A broken member's come on its streams, an enemy's by POST.
+        let source = if cluster.random.random_range(0..2) == 0 { Source::Member } else { Source::Anyone };
         let member = cluster.running.get_mut(&id).expect("it runs");
         if member.core.must_turn_before(message.r#type) {
             cluster.turn(id);
@@ -536,15 +539,16 @@ fn no_message_from_the_network_ends_the_process() {
         let member = cluster.running.get_mut(&id).expect("it runs");
         // What of a snapshot's message raft would choke on; the body that goes with it has its own tests.
         let taken_now = if message.r#type == MessageType::MsgSnap as i32 {
-            let fits = guard::check(&member.core.raw.raft, MemberId(from), &message, 1 << 20).is_ok();
+            let fits = guard::check(&member.core.raw.raft, MemberId(from), source, &message, 1 << 20).is_ok();
             fits && member
                 .core
                 .step_snapshot(MemberId(from), message.clone(), body_of(&cluster.directory, &message))
                 .is_ok()
         } else {
-            member.core.step(MemberId(from), message).is_ok()
+            member.core.step(MemberId(from), source, message).is_ok()
         };
         taken += usize::from(taken_now);
+        assert!(source == Source::Member || cluster.status(id).halted.is_none(), "halted by a POST");
         match cluster.random.random_range(0..8) {
             0 => cluster.tick(),
             1 | 2 => cluster.turn(id),

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rafthttp::{
-    Critical, MemberId, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, SnapshotStore, Transport,
+    Critical, MemberId, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, SnapshotStore, Source, Transport,
     wire::raftpb::{Message, MessageType},
 };
 use tokio::sync::Notify;
@@ -172,7 +172,7 @@ impl Count {
 
 #[async_trait]
 impl Raft for Arrivals {
-    async fn process(&self, from: MemberId, batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, from: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
         if let [message] = batch.as_slice()
             && message.r#type() == MessageType::MsgSnap
         {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use rafthttp::{Critical, MemberId, Raft, Rejected, SnapshotStatus, wire::raftpb::Message};
+use rafthttp::{Critical, MemberId, Raft, Rejected, SnapshotStatus, Source, wire::raftpb::Message};
 use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,7 @@ struct Nobody;
 
 #[async_trait]
 impl Raft for Nobody {
-    async fn process(&self, _from: MemberId, _batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, _from: MemberId, _: Source, _batch: Vec<Message>) -> Result<(), Rejected> {
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
 use rafthttp::{
-    Critical, MemberId, Raft, Rejected, SnapshotBody, SnapshotStatus, Transport,
+    Critical, MemberId, Raft, Rejected, SnapshotBody, SnapshotStatus, Source, Transport,
     wire::raftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata},
 };
 use tokio::time::timeout;
@@ -223,7 +223,7 @@ struct Acknowledgements(Arc<Window>);
 
 #[async_trait]
 impl Raft for Acknowledgements {
-    async fn process(&self, _from: MemberId, batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, _from: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
         for message in &batch {
             match message.r#type() {
                 MessageType::MsgHeartbeatResp if !message.context.is_empty() => self.0.hear_notice(),

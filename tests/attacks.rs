@@ -1,0 +1,173 @@
+//! What a stranger, a member that was removed, or a broken one tries against members that are processes: they stay up,
+//! and serve their clients as soon as it is over. SECURITY.md names these tests.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use rafthttp::wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType};
+
+#[path = "cluster/http_client.rs"]
+mod http_client;
+#[path = "cluster/ledger.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod ledger;
+#[path = "support/ports.rs"]
+mod ports;
+#[path = "cluster/process.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod process;
+#[path = "attacks/stranger.rs"]
+mod stranger;
+
+use process::Cluster;
+use prost::Message as _;
+use stranger::{STRANGER, Target};
+
+/// Every member takes part, and takes writes.
+async fn assert_serves(cluster: &Cluster) {
+    for member in 0..cluster.members.len() {
+        cluster.put(member, &format!("after-{member}"), "v").await;
+        let status = cluster.status(member).await.expect("it answers");
+        assert!(status["halted"].is_null(), "{status}");
+        assert!(cluster.runs(member));
+    }
+}
+
+async fn term(cluster: &Cluster, member: usize) -> u64 {
+    cluster.status(member).await.expect("it answers")["term"].as_u64().expect("a number")
+}
+
+/// The first makes the stranger the leader in its term, as raft has it; the second says that the member had more.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_posts_of_a_stranger_halt_nobody_and_disturb_a_term_at_most() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    cluster.put(0, "before", "v").await;
+    for member in 0..3 {
+        let target = Target::of(&cluster, member).await;
+        let far = term(&cluster, member).await + 1000;
+        let heartbeat = target.message(MessageType::MsgHeartbeat, STRANGER, far);
+        assert_eq!(
+            target.post(&heartbeat, "").await,
+            StatusCode::NO_CONTENT,
+            "raft hears a leader that it does not know"
+        );
+        for term in [far, far + 1] {
+            let lost = Message { commit: 1 << 40, term, ..heartbeat.clone() };
+            assert_eq!(target.post(&lost, "").await, StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+    assert_serves(&cluster).await;
+    let refused = ledger::Scrape::of(&cluster, 0).await.expect("it answers");
+    let refused = refused.sum("rafthttp_messages_rejected_total", &[("reason", "refused"), ("peer", "other")]);
+    assert_eq!(refused, 2.0, "what was refused is counted");
+    assert_eq!(cluster.local(0, "before").await.as_deref(), Some("v"));
+}
+
+/// A member's name is no proof either: whoever can reach the port can use it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_posted_in_a_members_name_halts_nobody() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    let leader = cluster.leader().await;
+    cluster.caught_up().await;
+    let (target, as_leader) = (Target::of(&cluster, (leader + 1) % 3).await, Target::of(&cluster, leader).await.id);
+    let term = term(&cluster, leader).await;
+    let lost = Message { commit: 1 << 40, ..target.message(MessageType::MsgHeartbeat, as_leader, term) };
+    assert_eq!(target.post(&lost, "").await, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_serves(&cluster).await;
+}
+
+/// An append by POST whose entry, committed as it says, is the removal of who reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_removes_nobody() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    let leader = cluster.leader().await;
+    cluster.caught_up().await;
+    let member = (leader + 1) % 3;
+    let target = Target::of(&cluster, member).await;
+    let status = cluster.status(member).await.expect("it answers");
+    let last = status["last_index"].as_u64().expect("a number");
+    let term = status["term"].as_u64().expect("a number");
+    let removal = ConfChange {
+        id: 1,
+        r#type: ConfChangeType::ConfChangeRemoveNode as i32,
+        node_id: target.id,
+        ..ConfChange::default()
+    };
+    let entry = Entry {
+        r#type: EntryType::EntryConfChange as i32,
+        term: term + 1,
+        index: last + 1,
+        data: removal.encode_to_vec().into(),
+    };
+    let append = Message {
+        index: last,
+        log_term: term,
+        commit: last + 1,
+        entries: vec![entry],
+        ..target.message(MessageType::MsgApp, STRANGER, term + 1)
+    };
+    assert_eq!(target.post(&append, "").await, StatusCode::INTERNAL_SERVER_ERROR);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_serves(&cluster).await;
+}
+
+/// It knows nobody who is still there, and nobody who is there has a stream from it: it hears of them by POST.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_away_while_the_others_were_replaced_returns() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    cluster.put(2, "before", "v").await;
+    let ids: Vec<_> = [Target::of(&cluster, 0).await.id, Target::of(&cluster, 1).await.id].into();
+    cluster.kill(2);
+    for (gone, id) in ids.into_iter().enumerate() {
+        let new = cluster.place(&[]);
+        cluster.members[new].state = "existing";
+        let body = format!(r#"{{"peerURLs":["{}"]}}"#, cluster.members[new].peer);
+        change(&cluster, Method::POST, "/members", &body, StatusCode::CREATED).await;
+        cluster.start(new);
+        cluster.caught_up().await;
+        change(&cluster, Method::DELETE, &format!("/members/{id:x}"), "", StatusCode::NO_CONTENT).await;
+        cluster.exit(gone, Duration::from_secs(15)).await;
+    }
+    cluster.put(3, "meanwhile", "v").await;
+    cluster.start(2);
+    cluster
+        .until("its return", Duration::from_secs(30), async |cluster: &Cluster| cluster.local(2, "meanwhile").await)
+        .await;
+    cluster.put(2, "after", "v").await;
+    let (_, members) = cluster.ask(2, Method::GET, "/members", "").await.expect("an answer");
+    assert_eq!(members.matches("peerURLs").count(), 3, "it knows who is there, and that the others are not: {members}");
+}
+
+/// Changes the membership through its leader, again and again while it is certainly not changed.
+async fn change(cluster: &Cluster, method: Method, path: &str, body: &str, done: StatusCode) {
+    cluster
+        .until("a change of the membership", Duration::from_secs(20), async |cluster: &Cluster| {
+            let leader = cluster.leader().await;
+            let (status, said) = cluster.ask(leader, method.clone(), path, body).await?;
+            assert!(status == done || matches!(status.as_u16(), 409 | 503), "{status}: {said}");
+            (status == done).then_some(())
+        })
+        .await;
+}
+
+/// Each *cannot* of the threat model is a test that there is.
+#[test]
+fn every_line_of_the_threat_model_names_its_test() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
+    let model = read("SECURITY.md");
+    let lines: Vec<_> = model.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(lines.len() > 5);
+    for line in lines {
+        let tests = line.trim_end_matches(" |").rsplit(" | ").next().expect("a cell");
+        for test in tests.split("; ") {
+            let mut named = test.split('`').skip(1).step_by(2);
+            let (name, file) = (named.next().expect("a test"), named.next().unwrap_or("tests/attacks.rs"));
+            assert!(read(file).contains(&format!("fn {name}(")), "{file} has no test {name}");
+        }
+    }
+}

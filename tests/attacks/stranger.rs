@@ -1,0 +1,61 @@
+//! Who belongs to no cluster and can reach a peer port: he says whatever he likes.
+
+use http::StatusCode;
+use prost::Message as _;
+use rafthttp::wire::raftpb::{Message, MessageType};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::process::Cluster;
+
+/// A member that nobody knows.
+pub(crate) const STRANGER: u64 = 0x5747_a06e;
+
+/// What a stranger has found out: the IDs, which every probe and refusal tells.
+pub(crate) struct Target {
+    authority: String,
+    pub(crate) id: u64,
+    cluster: String,
+}
+
+impl Target {
+    pub(crate) async fn of(cluster: &Cluster, member: usize) -> Self {
+        let status = cluster.status(member).await.expect("it answers its clients");
+        let id = status["id"].as_str().expect("an ID");
+        Self {
+            authority: cluster.members[member].peer.trim_start_matches("http://").to_owned(),
+            id: u64::from_str_radix(id, 16).expect("hexadecimal"),
+            cluster: status["cluster"].as_str().expect("an ID").to_owned(),
+        }
+    }
+
+    /// A message to this member.
+    pub(crate) fn message(&self, kind: MessageType, from: u64, term: u64) -> Message {
+        Message { r#type: kind as i32, from, to: self.id, term, ..Message::default() }
+    }
+
+    /// `POST /raft` with a message, in the name of its sender, and whatever else the head is to say.
+    pub(crate) async fn post(&self, message: &Message, headers: &str) -> StatusCode {
+        let body = message.encode_to_vec();
+        self.ask("POST /raft", message.from, &format!("Content-Length: {}\r\n{headers}", body.len()), &body).await.0
+    }
+
+    /// A request as this cluster's members make it.
+    pub(crate) async fn ask(&self, what: &str, from: u64, headers: &str, body: &[u8]) -> (StatusCode, String) {
+        let head = format!(
+            "{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Server-From: {from:x}\r\nX-Server-Version: 3.6.0\r\n\
+             X-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: {}\r\n{headers}\r\n",
+            self.cluster
+        );
+        let mut stream = TcpStream::connect(&self.authority).await.expect("it listens");
+        stream.write_all(&[head.as_bytes(), body].concat()).await.expect("it reads");
+        let mut answer = Vec::new();
+        // Who is refused may find the connection reset behind the answer.
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("an answer");
+        (status, answer)
+    }
+}
