@@ -28,8 +28,8 @@
 //!   the stream's buffer (`wire/stream`), or drops and counts it; `transport/writer` hands the buffer to the HTTP
 //!   connection that polls it, link heartbeats in between. No stream: `transport/pipeline`, by `dial/client`.
 //! - *A message in*: `transport/reader` dials by `dial/client`, decodes (`wire/stream`) and gives batches to
-//!   `transport/inbox`, which hands them to [`Raft::process`]. By POST: `server/guard` checks, `server/pipeline` reads, and
-//!   the answer waits for the same.
+//!   `transport/inbox`, which `transport/drain` empties into [`Raft::process`]. By POST: `server/guard` checks and finds the
+//!   sender, `server/pipeline` reads, and the answer waits for the same.
 //! - *A probe to a metric*: `transport/prober` asks by `dial/client` and notes what it measured in the peer's `Link`;
 //!   [`Transport::status`] reads all of a peer in one go; `metrics` gives it names; `admin` serves it.
 //!
