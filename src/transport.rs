@@ -169,13 +169,13 @@ impl Transport {
 
     /// Since when the peer is active: its last stream or POST went well. None while it is not (etcd's `ActiveSince`).
     pub fn active_since(&self, id: MemberId) -> Option<SystemTime> {
-        self.peer(id).and_then(|peer| peer.link(|link| link.active_since))
+        self.peer(id).and_then(|peer| peer.link(|link| link.read().active_since))
     }
 
     /// How many peers are active (etcd's `ActivePeers`).
     pub fn active_peers(&self) -> usize {
         let peers = self.inner.peers.load();
-        peers.values().filter(|peer| peer.link(|link| link.active_since.is_some())).count()
+        peers.values().filter(|peer| peer.link(|link| link.read().active_since.is_some())).count()
     }
 
     /// The state of every peer and remote, by ID, as `/api/peers` shows it.

@@ -34,7 +34,7 @@ impl Snapshots {
     }
 
     /// One begins; so long is its body.
-    pub(crate) fn begin(&mut self, length: Option<u64>) {
+    pub(super) fn begin(&mut self, length: Option<u64>) {
         self.in_flight += 1;
         match length {
             Some(length) => self.promised = self.promised.saturating_add(length),
@@ -43,13 +43,13 @@ impl Snapshots {
     }
 
     /// More of a body has passed.
-    pub(crate) fn progressed(&mut self, bytes: u64) {
+    pub(super) fn progressed(&mut self, bytes: u64) {
         self.bytes += bytes;
         self.passed += bytes;
     }
 
     /// One that began with this length, and of which so many bytes passed, has ended; well in so much time, or badly.
-    pub(crate) fn end(&mut self, length: Option<u64>, bytes: u64, took: Option<Duration>) {
+    pub(super) fn end(&mut self, length: Option<u64>, bytes: u64, took: Option<Duration>) {
         self.in_flight -= 1;
         self.passed -= bytes;
         match length {

@@ -122,7 +122,7 @@ mod tests {
         let transport = Transport::builder(MemberId(1), ClusterId(1), Arc::new(Taker)).build().expect("a transport");
         let sender = transport.admit(Some(MemberId(2)), Some("http://127.0.0.1:1,http://127.0.0.1:2"));
         let peer = sender.peer().expect("a remote");
-        let is_active = || peer.link(|link| link.active_since.is_some());
+        let is_active = || peer.link(|link| link.read().active_since.is_some());
 
         assert!(peer.post_answered(&peer.attempt(), "/raft", &answer(StatusCode::NO_CONTENT)).is_ok());
         assert!(is_active());

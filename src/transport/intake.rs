@@ -89,8 +89,11 @@ impl Transport {
         }
         let peers = self.inner.peers.load();
         let streams = peers.get(&asker)?.inbox.readings();
-        let mut sights: Vec<Sight> =
-            peers.values().filter(|peer| !peer.is_remote()).map(|peer| peer.link(|link| link.sight(peer.id))).collect();
+        let mut sights: Vec<Sight> = peers
+            .values()
+            .filter(|peer| !peer.is_remote())
+            .map(|peer| peer.link(|link| link.read().sight(peer.id)))
+            .collect();
         // With more than an answer holds, the asker's own comes first.
         sights.sort_unstable_by_key(|sight| (sight.id != asker, sight.id));
         Some(Report { member, streams, peers: sights })

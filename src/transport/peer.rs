@@ -19,7 +19,7 @@ use crate::{
         urls::{PeerUrl, UrlPicker},
     },
     id::MemberId,
-    ledger::{Channel, Direction, DropReason, Link, LossReason, PerDirection, PerStream},
+    ledger::{Channel, Direction, DropReason, Link, Live, LossReason, PerDirection, PerStream},
     telemetry::{self, Events, Origin, Sampler, TraceContext},
     transport::{
         appends::Acknowledgement,
@@ -90,7 +90,7 @@ pub(crate) struct Peer {
     /// Ends this peer's tasks.
     pub(crate) stop: CancellationToken,
     pub(crate) shared: Arc<Shared>,
-    link: Mutex<Link>,
+    link: Mutex<Live<Link>>,
     /// Where in the traces each open stream was attached, by kind and direction.
     attached: Mutex<PerStream<PerDirection<Option<TraceContext>>>>,
     /// When it was last heard from by a request.
@@ -153,7 +153,7 @@ impl Peer {
         let Handover { queue_full, workers, notices } =
             self.outbox.push(messages, now, &self.shared.limits, &self.shared.sampler);
         if queue_full > 0 {
-            self.link(|link| link.sent_failures += queue_full);
+            self.link(|link| link.send_failed(queue_full));
             tracing::trace!(peer = %self.id, messages = queue_full, "queue full, messages dropped");
         }
         self.give(notices);
@@ -183,7 +183,7 @@ impl Peer {
         self.acknowledged(messages);
         let arrival = self.inbox.push(channel, source, messages, &self.shared.limits, &self.tracer(origin));
         if arrival.full > 0 {
-            self.link(|link| link.received_failures += arrival.full);
+            self.link(|link| link.receive_failed(arrival.full));
             tracing::trace!(peer = %self.id, messages = arrival.full, "receive queue full, messages dropped");
         }
         arrival.idle()
@@ -199,7 +199,7 @@ impl Peer {
     /// Counts what the peer sent and could not be read.
     pub(crate) fn unreadable(&self, channel: Channel, kind: &'static str) {
         self.inbox.unreadable(channel, kind);
-        self.link(|link| link.received_failures += 1);
+        self.link(|link| link.receive_failed(1));
     }
 
     /// A decoder for a stream of this kind that the peer writes.
@@ -216,10 +216,7 @@ impl Peer {
         self.give(notices);
         let (attachment, replaced) = attachment?;
         if replaced {
-            self.link(|link| link.losses.add((kind.channel(), Direction::Out, LossReason::Replaced), 1));
-            self.trace_lost(kind, Direction::Out, LossReason::Replaced);
-            let stream = (kind.channel(), Direction::Out);
-            self.shared.events.stream_lost(self.id, stream, LossReason::Replaced, None);
+            self.stream_lost(kind, Direction::Out, LossReason::Replaced, None);
         }
         self.trace_attached(kind, Direction::Out, origin);
         self.shared.events.stream_opened(self.id, (kind.channel(), Direction::Out), origin.address, replaced);
@@ -253,18 +250,9 @@ impl Peer {
 
     /// Counts and tells the end of an open stream.
     pub(crate) fn stream_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason, why: Option<&str>) {
-        let channel = kind.channel();
-        self.link(|link| {
-            // Of a way out the outbox knows: a newer stream may have taken its place by now.
-            if direction == Direction::In {
-                link.stream_up[kind][direction] = false;
-            }
-            link.losses.add((channel, direction, reason), 1);
-            let failed = matches!(reason, LossReason::Error | LossReason::Stalled);
-            link.sent_failures += u64::from(failed && direction == Direction::Out);
-        });
+        self.link(|link| link.stream_lost(kind, direction, reason));
         self.trace_lost(kind, direction, reason);
-        self.shared.events.stream_lost(self.id, (channel, direction), reason, why);
+        self.shared.events.stream_lost(self.id, (kind.channel(), direction), reason, why);
         if reason.is_failure() {
             self.inactive(why.unwrap_or(reason.label()));
         }
@@ -297,31 +285,20 @@ impl Peer {
     }
 
     /// Reads or changes what is known of the link.
-    pub(crate) fn link<T>(&self, with: impl FnOnce(&mut Link) -> T) -> T {
+    pub(crate) fn link<T>(&self, with: impl FnOnce(&mut Live<Link>) -> T) -> T {
         with(&mut self.link.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A stream or POST succeeded (etcd's `peerStatus.activate`).
     pub(crate) fn active(&self) {
-        let became = self.link(|link| {
-            let became = link.active_since.is_none();
-            link.active_since.get_or_insert_with(|| self.shared.world.now());
-            became
-        });
-        if became {
+        if self.link(|link| link.succeeded(self.shared.world.now())) {
             self.shared.events.peer_active(self.id);
         }
     }
 
     /// A stream or POST failed (etcd's `peerStatus.deactivate`).
     pub(crate) fn inactive(&self, why: &str) {
-        let became = self.link(|link| {
-            link.last_error = Some((self.shared.world.now(), why.to_owned()));
-            let became = link.active_since.take().is_some();
-            link.disconnected += u64::from(became);
-            became
-        });
-        if became {
+        if self.link(|link| link.failed(why, self.shared.world.now())) {
             self.shared.events.peer_inactive(self.id, why);
         }
     }
@@ -345,10 +322,8 @@ impl Peer {
 
     /// All that is known of it.
     pub(crate) fn status(&self, name: String) -> PeerStatus {
-        let mut link = self.link(|link| link.clone());
-        for (kind, open) in self.outbox.open().iter() {
-            link.stream_up[kind][Direction::Out] = *open;
-        }
+        let open = self.outbox.open();
+        let link = self.link(|link| link.copy(open));
         PeerStatus {
             id: self.id,
             role: if self.is_remote() { PeerRole::Remote } else { PeerRole::Peer },

@@ -66,7 +66,7 @@ impl Underway<'_> {
         let failed = outcome.is_err();
         peer.outbox.posted(posting, outcome.map_err(|failure| failure.reason));
         if failed {
-            peer.link(|link| link.sent_failures += 1);
+            peer.link(|link| link.send_failed(1));
             peer.shared.raft.report_unreachable(peer.id);
         }
         if snapshot {

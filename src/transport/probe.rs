@@ -20,7 +20,7 @@ use crate::{
         urls::{PeerUrl, UrlPicker},
     },
     id::MemberId,
-    ledger::{AttemptResult, DialPhase, Link, ProbeResult},
+    ledger::{AttemptResult, DialPhase, Link, Live, ProbeResult},
     telemetry::ProbeTrace,
     wire::{
         headers,
@@ -314,32 +314,19 @@ impl Outcome {
 
     /// Notes in `link` what the probe measured, and takes out what holds no longer. Returns whether the member was
     /// reachable before; none before the first probe. `now` is the time of day.
-    pub(crate) fn note(&self, link: &mut Link, now: SystemTime) -> Option<bool> {
+    pub(crate) fn note(&self, link: &mut Live<Link>, now: SystemTime) -> Option<bool> {
         let dial = self.dial.iter().flat_map(|DialPhases { dns, connect, tls }| {
             [(DialPhase::Dns, *dns), (DialPhase::Connect, Some(*connect)), (DialPhase::Tls, *tls)]
         });
         for (phase, time) in dial {
             if let Some(time) = time {
-                link.dial_seconds[phase].observe(time);
+                link.dialled(phase, time);
             }
         }
         match &self.result {
-            Ok(measured) => {
-                link.probes.add(ProbeResult::Ok, 1);
-                link.probe_seconds.observe(measured.round_trip);
-                link.round_trip = Some(measured.round_trip);
-                link.clock_offset = Some(measured.clock_offset());
-            }
-            Err(Failure { result, why, .. }) => {
-                link.probes.add(*result, 1);
-                link.round_trip = None;
-                link.clock_offset = None;
-                link.last_error = Some((now, why.clone()));
-            }
+            Ok(measured) => link.probe_succeeded(measured.round_trip, measured.clock_offset(), now),
+            Err(Failure { result, why, .. }) => link.probe_failed(*result, why, now),
         }
-        link.round_trips.push(link.round_trip);
-        link.last_probe = Some(now);
-        link.reachable.replace(self.result.is_ok())
     }
 }
 

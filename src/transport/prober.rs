@@ -60,7 +60,7 @@ impl Prober {
         peer.outbox.probe_ended(report.map(|report| report.streams.as_slice()));
         let before = peer.link(|link| {
             let now = peer.shared.world.now();
-            link.view = report.map(|report| (now, report.peers.clone()));
+            link.told(report.map(|report| report.peers.clone()), now);
             outcome.note(link, now)
         });
         peer.probed(&outcome);

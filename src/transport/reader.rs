@@ -82,7 +82,7 @@ impl Reader {
     pub(crate) async fn run(mut self) {
         let stop = self.peer.stop.clone();
         stop.run_until_cancelled(self.keep_open()).await;
-        let up = self.peer.link(|link| link.stream_up[self.kind][Direction::In]);
+        let up = self.peer.link(|link| link.read().stream_up[self.kind][Direction::In]);
         if up {
             self.peer.stream_lost(self.kind, Direction::In, LossReason::Stopped, None);
         }
@@ -112,7 +112,7 @@ impl Reader {
         let outcome = self.ask(&attempt.url, name, &span).await;
         drop(permit);
         let result = outcome.as_ref().map_or_else(|refusal| refusal.result, |_| AttemptResult::Ok);
-        self.peer.link(|link| link.attempts.add((self.kind.channel(), result), 1));
+        self.peer.link(|link| link.attempted(self.kind, result));
         match outcome {
             Ok(stream) => {
                 self.told = None;
@@ -214,7 +214,7 @@ impl Reader {
     /// Reads a stream to its end. Says whether it ended cleanly, or was of some use.
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
-        peer.link(|link| link.stream_up[kind][Direction::In] = true);
+        peer.link(|link| link.stream_opened(kind));
         peer.shared.events.stream_opened(peer.id, (kind.channel(), Direction::In), Some(stream.remote), false);
         peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
         peer.answered();

@@ -11,7 +11,7 @@ use super::members::Listed;
 use crate::{
     dial::urls::UrlPicker,
     id::{ClusterId, MemberId},
-    ledger::Link,
+    ledger::{Link, Live},
     transport::status::{PeerRole, PeerStatus, Watched},
     wire::version::Version,
 };
@@ -38,7 +38,7 @@ enum Watching {
 #[derive(Default)]
 pub(super) struct Known {
     name: String,
-    pub(super) link: Link,
+    pub(super) link: Live<Link>,
     pub(super) told: Watched,
 }
 
@@ -96,7 +96,8 @@ impl Target {
     }
 
     pub(super) fn status(&self) -> PeerStatus {
-        let (name, link, watched) = self.known(|known| (known.name.clone(), known.link.clone(), known.told.clone()));
+        let (name, link, watched) =
+            self.known(|known| (known.name.clone(), known.link.read().clone(), known.told.clone()));
         PeerStatus {
             id: self.id,
             role: PeerRole::Watched(watched),
@@ -129,8 +130,7 @@ impl Known {
     /// There is nothing to ask: Unix sockets, or none at all.
     pub(super) fn note_no_url(&mut self, now: SystemTime) {
         self.note_silence();
-        let why = "no URL of it can be dialled".to_owned();
-        (self.link.reachable, self.link.last_error) = (Some(false), Some((now, why)));
+        self.link.unreachable("no URL of it can be dialled".to_owned(), now);
     }
 
     /// The member does not answer: nothing that it said holds any longer.

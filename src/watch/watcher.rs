@@ -177,6 +177,6 @@ impl Watcher {
 
     fn fault(&self, fault: &Fault) {
         let now = self.hub.world().now();
-        self.target.known(|known| known.link.last_error = Some((now, fault.to_string())));
+        self.target.known(|known| known.link.noted(fault.to_string(), now));
     }
 }

@@ -48,7 +48,7 @@ impl Receiving {
         let (term, index) = metadata.map_or((0, 0), |metadata| (metadata.term, metadata.index));
         let from = peer.as_ref().map(|peer| peer.id);
         if let Some(peer) = &peer {
-            peer.link(|link| link.snapshots[Direction::In].begin(length));
+            peer.link(|link| link.snapshot_started(Direction::In, length));
         }
         events.snapshot_started(from, Direction::In, (term, index));
         let span = peer.as_ref().map(|peer| {
@@ -67,7 +67,7 @@ impl Receiving {
     pub(crate) fn progressed(&mut self, bytes: u64) {
         self.bytes += bytes;
         if let Some(peer) = &self.peer {
-            peer.link(|link| link.snapshots[Direction::In].progressed(bytes));
+            peer.link(|link| link.snapshot_progressed(Direction::In, bytes));
         }
     }
 
@@ -78,10 +78,8 @@ impl Receiving {
         }
         let took = self.since.elapsed();
         if let Some(peer) = &self.peer {
-            peer.link(|link| {
-                link.snapshots[Direction::In].end(self.length, self.bytes, outcome.is_ok().then_some(took));
-                link.received_failures += u64::from(outcome.is_err());
-            });
+            let took = outcome.is_ok().then_some(took);
+            peer.link(|link| link.snapshot_ended(Direction::In, self.length, self.bytes, took));
         }
         let why = outcome.as_ref().err().map(ToString::to_string);
         if let (Some(why), Some(span)) = (&why, &self.span) {

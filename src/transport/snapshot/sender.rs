@@ -80,7 +80,7 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
         .and_then(|snapshot| snapshot.metadata.as_ref())
         .map_or((0, 0), |metadata| (metadata.term, metadata.index));
     let (length, reading) = (body.length, body.reading.clone());
-    peer.link(|link| link.snapshots[Direction::Out].begin(length));
+    peer.link(|link| link.snapshot_started(Direction::Out, length));
     peer.shared.events.snapshot_started(Some(peer.id), Direction::Out, (term, index));
     let mut underway = Underway {
         kind: MessageKind::of(message.r#type),
@@ -196,7 +196,7 @@ fn whole(peer: &Arc<Peer>, message: &Message, body: SnapshotBody, progress: &Arc
     let pieces = body.stream.inspect_ok(move |piece: &Bytes| {
         let bytes = piece.len() as u64;
         counted.body.fetch_add(bytes, Ordering::Relaxed);
-        to.link(|link| link.snapshots[Direction::Out].progressed(bytes));
+        to.link(|link| link.snapshot_progressed(Direction::Out, bytes));
     });
     let pieces = stream::iter(envelope.map(Ok)).chain(pieces);
     let progress = progress.clone();
@@ -220,7 +220,7 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
     loop {
         tick.tick().await;
         // Who is not probed is given long enough to sync gigabytes.
-        let reachable = peer.link(|link| link.reachable);
+        let reachable = peer.link(|link| link.read().reachable);
         let patience = if reachable.is_none() { PATIENCE_UNPROBED } else { PATIENCE };
         if reachable == Some(true)
             || !progress.whole.load(Ordering::Relaxed)
@@ -242,10 +242,7 @@ impl Underway {
         let bytes = progress.body.load(Ordering::Relaxed);
         let sent = progress.envelope.load(Ordering::Relaxed) + bytes;
         let took = since.elapsed();
-        peer.link(|link| {
-            link.snapshots[Direction::Out].end(*length, bytes, outcome.is_ok().then_some(took));
-            link.sent_failures += u64::from(outcome.is_err());
-        });
+        peer.link(|link| link.snapshot_ended(Direction::Out, *length, bytes, outcome.is_ok().then_some(took)));
         let failure = outcome.as_ref().err().map(|Undelivered { reason, why }| (reason.label(), why.as_str()));
         if let Some((reason, why)) = failure {
             span.failed(reason, why);
