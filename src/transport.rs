@@ -107,7 +107,7 @@ impl Transport {
     /// delivered is in the ledger with its reason, and raft is told (etcd's `Transport.Send`). A `to` of 0 or of
     /// nobody known is skipped and counted.
     ///
-    /// May be called from any thread, and from within [`Raft::process`].
+    /// May be called from any thread, and from within [`Raft::process`](crate::Raft::process).
     #[allow(clippy::needless_pass_by_value, reason = "etcd's shape: what is sent is handed over")]
     pub fn send(&self, messages: Vec<Message>) {
         let now = Instant::now();
@@ -123,7 +123,7 @@ impl Transport {
     }
 
     /// Sends a `MsgSnap` whose data are in `body` by `POST /raft/snapshot` (etcd's `Transport.SendSnapshot`). How it
-    /// ends is told by [`Raft::report_snapshot`], exactly once.
+    /// ends is told by [`Raft::report_snapshot`](crate::Raft::report_snapshot), exactly once.
     pub fn send_snapshot(&self, message: Message, body: SnapshotBody) {
         let to = MemberId(message.to);
         let Some(peer) = self.peer(to) else {
