@@ -1,4 +1,4 @@
-//! What comes from outside of this process: the time of day, chance, and the network.
+//! What comes from outside of this process: the time of day, chance, the network, and threads.
 //!
 //! A [`World`] is handed to a transport or node when it is built, and goes from there to all of its parts. Nothing takes
 //! them from anywhere else, so that a simulation can give each member a world of its own that a seed decides. The real
@@ -11,13 +11,14 @@ use std::{
     time::SystemTime,
 };
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinHandle};
 
 mod clock;
 mod listener;
 mod network;
 mod random;
 mod socket;
+mod threads;
 
 use clock::Clock;
 pub use listener::Listener;
@@ -26,6 +27,7 @@ pub(crate) use listener::Port;
 pub use network::{ByteStream, Listen, Network};
 use random::Random;
 pub(crate) use socket::Socket;
+use threads::Threads;
 
 /// Where a member lives. Cheap to clone: every clone is the same world.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +40,7 @@ struct Parts {
     random: Random,
     /// None: the system's.
     network: Option<Arc<dyn Network>>,
+    threads: Threads,
 }
 
 impl World {
@@ -58,6 +61,13 @@ impl World {
     #[must_use]
     pub fn with_network(self, network: Arc<dyn Network>) -> Self {
         self.changed(|parts| parts.network = Some(network))
+    }
+
+    /// The same world without threads: what waits for the disk does so where it is asked for, so that one thread decides
+    /// what comes after what.
+    #[must_use]
+    pub fn with_one_thread(self) -> Self {
+        self.changed(|parts| parts.threads = Threads::One)
     }
 
     fn changed(self, change: impl FnOnce(&mut Parts)) -> Self {
@@ -103,6 +113,26 @@ impl World {
         let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
         TcpListener::bind(addresses.as_slice()).map(Port::Tcp)
+    }
+
+    /// Runs work that waits for the disk, and returns what came of it. An error: it panicked, or the runtime ends.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node reads its store so"))]
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        self.0.threads.run(work).await
+    }
+
+    /// Runs a future that waits for the disk whenever it is polled. It goes on when the handle is dropped.
+    pub(crate) fn spawn_blocking<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.0.threads.spawn(work)
+    }
+
+    /// Runs such a future that goes on for long, on a thread of its own.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "raft has a thread of its own"))]
+    pub(crate) fn dedicate(&self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        self.0.threads.dedicate(name, work)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
         snapshot::store::SnapshotStore,
     },
     wire::raftpb::{Message, MessageType},
+    world::World,
 };
 
 /// The way in to raft.
@@ -32,6 +33,7 @@ pub(super) struct Inlet {
     pub(super) end: End,
     /// How long a proposal may wait for a leader; shorter than its sender waits for the answer.
     pub(super) patience: Duration,
+    pub(super) world: World,
 }
 
 #[async_trait]
@@ -82,7 +84,7 @@ impl Inlet {
         };
         let (path, cluster, index) = (self.snapshots.path(metadata.index), self.cluster.0, metadata.index);
         let snapshot = message.snapshot.clone().unwrap_or_default();
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = self.world.blocking(move || {
             Received::check(&path, cluster, &snapshot).inspect_err(|_| {
                 // Nobody else will remove it. What cannot be removed is overwritten by the next of its index.
                 let _ = std::fs::remove_file(&path);

@@ -3,9 +3,9 @@
 //!
 //! All reads that come while one round is on its way share the next (etcd's `linearizableReadLoop`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::request::RequestIds;
 

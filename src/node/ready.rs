@@ -11,12 +11,10 @@
 //! All messages and proposals that came during one turn share the next, and its sync. `intake` checks what peers send,
 //! `proposing` what is proposed.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use raft::{RawNode, ReadOnlyOption, StateRole};
+use tokio::time::Instant;
 
 use super::{
     members::{ConfRefusal, Membership, PeerChange},
@@ -36,6 +34,7 @@ use crate::{
         snapshot::SnapshotBody,
     },
     wire::raftpb::{Entry, Message, MessageType},
+    world::World,
 };
 
 mod intake;
@@ -109,6 +108,7 @@ pub(super) struct Settings {
     pub(super) election_timeout: Duration,
     pub(super) snapshot_count: u64,
     pub(super) max_request_bytes: usize,
+    pub(super) world: World,
 }
 
 /// One member's raft, with its log and its state machine.
@@ -336,7 +336,7 @@ impl Core {
         match self.raw.store().take_outgoing(message.to, index) {
             Some(outgoing) => {
                 tracing::info!(to = %MemberId(message.to), index, term, "sending a snapshot");
-                let body = snapshot::body(outgoing, self.settings.cluster.0, term);
+                let body = snapshot::body(outgoing, self.settings.cluster.0, term, &self.settings.world);
                 (self.outbox)(Outgoing::Snapshot(Box::new(message), body));
             }
             None => self.unsent.push(message.to),

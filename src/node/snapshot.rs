@@ -32,7 +32,7 @@ use super::{
     request::MAX_KEY_BYTES,
     storage::{DATA, Outgoing, StoreError},
 };
-use crate::{transport::snapshot::SnapshotBody, wire::raftpb::Snapshot};
+use crate::{transport::snapshot::SnapshotBody, wire::raftpb::Snapshot, world::World};
 
 const MAGIC: &[u8; 8] = b"rafthttp";
 const VERSION: u8 = 1;
@@ -76,21 +76,23 @@ struct Header {
 }
 
 /// The body of a snapshot that raft hands out, of which it knows the metadata.
-pub(super) fn body(outgoing: Outgoing, cluster: u64, term: u64) -> SnapshotBody {
+pub(super) fn body(outgoing: Outgoing, cluster: u64, term: u64, world: &World) -> SnapshotBody {
     let pieces = Pieces::start(outgoing, cluster, term).map_err(io::Error::other);
     let length = pieces.as_ref().ok().map(|pieces| pieces.promised);
-    let stream = stream::unfold(Some(pieces), |state| async move {
-        let mut pieces = match state? {
+    let world = world.clone();
+    let stream = stream::unfold(Some((pieces, world)), |state| async move {
+        let (pieces, world) = state?;
+        let mut pieces = match pieces {
             Ok(pieces) => pieces,
             Err(error) => return Some((Err(error), None)),
         };
         // The store reads from the disk: not on the threads that serve connections.
-        let next = tokio::task::spawn_blocking(move || pieces.next().map(|piece| (piece, pieces))).await;
+        let next = world.blocking(move || pieces.next().map(|piece| (piece, pieces))).await;
         match next {
-            Ok(Ok((Some(piece), pieces))) => Some((Ok(piece), Some(Ok(pieces)))),
+            Ok(Ok((Some(piece), pieces))) => Some((Ok(piece), Some((Ok(pieces), world)))),
             Ok(Ok((None, _))) => None,
             Ok(Err(error)) => Some((Err(io::Error::other(error)), None)),
-            Err(error) => Some((Err(io::Error::other(error)), None)),
+            Err(error) => Some((Err(error), None)),
         }
     });
     SnapshotBody::from_stream(stream, length)
@@ -360,10 +362,11 @@ mod tests {
     async fn sent(store: &Store) -> Vec<u8> {
         store.snapshot(0, 7).expect("available");
         let outgoing = store.take_outgoing(7, 2).expect("raft was given it");
-        let body = body(outgoing, CLUSTER, 3);
-        let pieces: Vec<_> = body.stream.collect().await;
+        let body = body(outgoing, CLUSTER, 3, &World::default());
+        let promised = body.length;
+        let pieces: Vec<_> = body.into_stream(&World::default()).collect().await;
         let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.expect("readable")).collect();
-        assert_eq!(body.length, Some(bytes.len() as u64), "what it promised");
+        assert_eq!(promised, Some(bytes.len() as u64), "what it promised");
         bytes
     }
 

@@ -166,6 +166,7 @@ impl Parts {
             snapshots,
             end: end.clone(),
             patience: patience(&config),
+            world: config.world.clone(),
         };
         let transport = transport(&config, &identity, &membership, inlet, &events)?;
         let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox);
@@ -182,7 +183,7 @@ impl Parts {
         inner.serve_clients(listeners.clients, client.clone())?;
         let (heartbeat, election, stop) = (config.heartbeat_interval, config.election_timeout, inner.stop_raft.clone());
         let task = Task::new(core, queue, reports, heartbeat, election, stop);
-        inner.raft_ended = task.spawn(inner.end.clone()).map_err(Error::Thread)?;
+        inner.raft_ended = task.spawn(inner.end.clone(), &config.world).map_err(Error::Thread)?;
         inner.introduce(client, &config);
         tracing::info!(%member, %cluster, name = config.name, "started");
         Ok(Node { inner: Arc::new(inner) })
@@ -288,6 +289,7 @@ fn settings(config: &Config, member: MemberId, cluster: ClusterId) -> Settings {
         election_timeout: config.election_timeout,
         snapshot_count: config.snapshot_count,
         max_request_bytes: config.max_request_bytes,
+        world: config.world.clone(),
     }
 }
 

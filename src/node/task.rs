@@ -6,14 +6,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
-    runtime::Handle,
     sync::{Notify, mpsc, oneshot},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +25,7 @@ use crate::{
     id::MemberId,
     transport::raft::{Rejected, Rejection, SnapshotStatus, Source},
     wire::raftpb::Message,
+    world::World,
 };
 
 /// What may lie in the queue: batches of the transport, of which each peer has two at most, and requests of clients.
@@ -156,13 +155,13 @@ impl Task {
     }
 
     /// Runs it on a thread of its own; `end` says why it ended, the token when.
-    pub(super) fn spawn(self, end: End) -> std::io::Result<CancellationToken> {
-        let (runtime, ended) = (Handle::current(), CancellationToken::new());
+    pub(super) fn spawn(self, end: End, world: &World) -> std::io::Result<CancellationToken> {
+        let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
-        thread::Builder::new().name("raft".to_owned()).spawn(move || {
+        world.dedicate("raft", async move {
             let _ended = guard;
             let panicked = Panicked(end);
-            let reason = runtime.block_on(self.run());
+            let reason = self.run().await;
             panicked.0.set(reason);
         })?;
         Ok(ended)

@@ -177,7 +177,7 @@ impl Transport {
             let _place = places.try_acquire().map_err(|_| "too many snapshots at a time")?;
             let shared = &self.inner.shared;
             let most = shared.limits.snapshot_bytes;
-            let saving = store.save(receiving.index(), body, most, &shared.tasks, |bytes| {
+            let saving = store.save(receiving.index(), body, most, (&shared.tasks, &shared.world), |bytes| {
                 inbox.body(bytes);
                 receiving.progressed(bytes);
             });

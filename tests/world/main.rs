@@ -1,6 +1,8 @@
 //! Members in a world that a test has made: a network in memory, and time that moves when everybody waits.
 
 mod memory;
+#[cfg(feature = "node")]
+mod nodes;
 #[path = "../support/mod.rs"]
 mod support;
 

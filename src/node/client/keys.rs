@@ -39,7 +39,7 @@ pub(super) async fn read(
         client.catch_up().await?;
     }
     let reader = client.reader.clone();
-    let value = tokio::task::spawn_blocking(move || reader.value(&key)).await;
+    let value = client.world.blocking(move || reader.value(&key)).await;
     match value {
         Ok(Ok(Some(value))) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response()),
         Ok(Ok(None)) => Err(Refusal::NotFound("no such key")),

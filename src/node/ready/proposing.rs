@@ -1,9 +1,7 @@
 //! What raft is given to propose: of this member's clients, and of other members.
 
-use std::time::Instant;
-
 use raft::StateRole;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{APPEND_BYTES, Core, NotTaken};
 use crate::{

@@ -116,6 +116,7 @@ impl Cluster {
             election_timeout: TICK * 10,
             snapshot_count: self.snapshot_count,
             max_request_bytes: 1 << 20,
+            world: World::default(),
         };
         let queue = sent.clone();
         let outbox: Outbox = Box::new(move |outgoing| queue.lock().expect("one thread").push_back(outgoing));
@@ -194,7 +195,7 @@ impl Cluster {
 
     fn carry_snapshot(&mut self, from: u64, message: &Message, body: SnapshotBody) {
         self.snapshots += 1;
-        let pieces: Vec<_> = self.runtime.block_on(body.stream.collect());
+        let pieces: Vec<_> = self.runtime.block_on(body.into_stream(&World::default()).collect());
         let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.expect("readable")).collect();
         let path = self.directory.path().join(format!("snapshot-{}", self.snapshots));
         std::fs::write(&path, bytes).expect("room");

@@ -193,7 +193,7 @@ fn whole(peer: &Arc<Peer>, message: &Message, body: SnapshotBody, progress: &Arc
     });
     let promised = body.length;
     let (counted, to) = (progress.clone(), peer.clone());
-    let pieces = body.stream.inspect_ok(move |piece: &Bytes| {
+    let pieces = body.into_stream(&peer.shared.world).inspect_ok(move |piece: &Bytes| {
         let bytes = piece.len() as u64;
         counted.body.fetch_add(bytes, Ordering::Relaxed);
         to.link(|link| link.snapshot_progressed(Direction::Out, bytes));

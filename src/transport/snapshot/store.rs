@@ -15,6 +15,8 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use crate::world::World;
+
 /// How many batches may lie between the network and the file.
 const BATCHES_AHEAD: usize = 4;
 /// What a batch gathers. etcd sends 32 KiB at a time, and each hand-over wakes a thread and may put another to sleep.
@@ -60,7 +62,7 @@ impl SnapshotStore {
         index: u64,
         mut body: S,
         most: u64,
-        tasks: &TaskTracker,
+        (tasks, world): (&TaskTracker, &World),
         mut progress: impl FnMut(u64),
     ) -> io::Result<u64>
     where
@@ -71,7 +73,8 @@ impl SnapshotStore {
         let (sender, receiver) = mpsc::channel::<Option<Vec<Bytes>>>(BATCHES_AHEAD);
         let placing = Placing { path: self.path(index), stage: Arc::default() };
         let (path, directory, stage) = (placing.path.clone(), self.directory.clone(), placing.stage.clone());
-        let writing = tasks.spawn_blocking(move || write_batches(&directory, &unfinished, &path, &stage, receiver));
+        let writing = async move { write_batches(&directory, &unfinished, &path, &stage, receiver).await };
+        let writing = world.spawn_blocking(tasks.track_future(writing));
         let mut broken = None;
         let mut length = 0;
         let (mut batch, mut gathered) = (Vec::new(), 0);
@@ -150,18 +153,18 @@ impl Drop for Placing {
     }
 }
 
-fn write_batches(
+async fn write_batches(
     directory: &Path,
     unfinished: &Path,
     path: &Path,
     stage: &Mutex<Stage>,
     mut batches: mpsc::Receiver<Option<Vec<Bytes>>>,
 ) -> io::Result<u64> {
-    let written = (|| {
+    let written = async {
         let mut file = File::create_new(unfinished)?;
         let mut length = 0;
         loop {
-            match batches.blocking_recv() {
+            match batches.recv().await {
                 Some(Some(batch)) => {
                     for piece in batch {
                         file.write_all(&piece)?;
@@ -183,7 +186,8 @@ fn write_batches(
         }
         File::open(directory)?.sync_all()?;
         Ok(length)
-    })();
+    };
+    let written = written.await;
     if written.is_err() {
         // It may not be there; what remains is removed when the store is opened again.
         let _ = fs::remove_file(unfinished);
@@ -206,13 +210,21 @@ mod tests {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
+    /// Under index 1.
+    async fn save(
+        store: &SnapshotStore,
+        body: impl Stream<Item = io::Result<Bytes>> + Unpin,
+        most: u64,
+    ) -> io::Result<u64> {
+        store.save(1, body, most, (&TaskTracker::new(), &World::default()), |_| ()).await
+    }
+
     #[tokio::test]
     async fn a_whole_body_is_saved_under_its_index() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
-        let mut seen = 0;
-        let saved =
-            store.save(0x1f, body(&["ab", "", "cde"]), u64::MAX, &TaskTracker::new(), |bytes| seen += bytes).await;
+        let (mut seen, here) = (0, (&TaskTracker::new(), &World::default()));
+        let saved = store.save(0x1f, body(&["ab", "", "cde"]), u64::MAX, here, |bytes| seen += bytes).await;
         assert_eq!((saved.ok(), seen), (Some(5), 5));
         assert_eq!(fs::read(store.path(0x1f)).ok(), Some(b"abcde".to_vec()));
         assert_eq!(files(directory.path()), ["000000000000001f.snap.db"]);
@@ -226,10 +238,7 @@ mod tests {
         let sizes = (0..3 * BATCH_PIECES + 1).map(|_| 1).chain([BATCH_BYTES - 1, 1, BATCH_BYTES + 1, 0, 7]);
         let pieces: Vec<Bytes> = (0..=u8::MAX).cycle().zip(sizes).map(|(n, size)| vec![n; size].into()).collect();
         let whole = pieces.concat();
-        let saved = store
-            .save(1, stream::iter(pieces.into_iter().map(Ok)), u64::MAX, &TaskTracker::new(), |_| ())
-            .await
-            .expect("it is saved");
+        let saved = save(&store, stream::iter(pieces.into_iter().map(Ok)), u64::MAX).await.expect("it is saved");
         assert_eq!(saved, whole.len() as u64);
         assert!(fs::read(store.path(1)).is_ok_and(|read| read == whole));
     }
@@ -239,7 +248,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let cut = body(&["ab"]).chain(stream::iter([Err(io::Error::other("cut"))]));
-        let error = store.save(1, cut, u64::MAX, &TaskTracker::new(), |_| ()).await.map_err(|error| error.to_string());
+        let error = save(&store, cut, u64::MAX).await.map_err(|error| error.to_string());
         assert_eq!(error, Err("cut".to_owned()));
         assert_eq!(files(directory.path()), Vec::<String>::new());
     }
@@ -249,11 +258,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let endless = body(&["ab"]).chain(stream::pending());
-        let given_up = tokio::time::timeout(
-            std::time::Duration::from_millis(50),
-            store.save(1, endless, u64::MAX, &TaskTracker::new(), |_| ()),
-        )
-        .await;
+        let given_up =
+            tokio::time::timeout(std::time::Duration::from_millis(50), save(&store, endless, u64::MAX)).await;
         assert!(given_up.is_err());
         for _ in 0..100 {
             if files(directory.path()).is_empty() {
@@ -277,7 +283,7 @@ mod tests {
     async fn a_body_over_the_bound_is_refused_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
-        let error = store.save(1, body(&["abc", "def"]), 5, &TaskTracker::new(), |_| ()).await;
+        let error = save(&store, body(&["abc", "def"]), 5).await;
         assert_eq!(error.map_err(|error| error.kind()), Err(io::ErrorKind::FileTooLarge));
         assert_eq!(files(directory.path()), Vec::<String>::new());
     }
