@@ -171,3 +171,44 @@ fn every_line_of_the_threat_model_names_its_test() {
         }
     }
 }
+
+/// What a member proposes that sets a key: see `src/node/request.rs`.
+fn put(key: &str, value: &str) -> Entry {
+    let length = u32::try_from(key.len()).expect("short").to_be_bytes();
+    let data = [&[1, 1], &[0; 24][..], &length, key.as_bytes(), value.as_bytes()].concat();
+    Entry { data: data.into(), ..Entry::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_member_is_not_heard_and_ends_when_it_is_started_again() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    let leader = cluster.leader().await;
+    cluster.caught_up().await;
+    let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (id, target) = (Target::of(&cluster, gone).await.id, Target::of(&cluster, leader).await);
+    let known = Target::of(&cluster, stays).await.id;
+    let proposal = |from: u64, key: &str| Message {
+        entries: vec![put(key, "v")],
+        ..target.message(MessageType::MsgProp, from, 0)
+    };
+    assert_eq!(target.post(&proposal(id, "while-a-member"), "").await, StatusCode::NO_CONTENT);
+    change(&cluster, Method::DELETE, &format!("/members/{id:x}"), "", StatusCode::NO_CONTENT).await;
+    assert_eq!(cluster.exit(gone, Duration::from_secs(15)).await.code(), Some(3));
+
+    let refused = StatusCode::INTERNAL_SERVER_ERROR;
+    assert_eq!(target.post(&proposal(id, "removed"), "").await, refused, "as etcd answers");
+    let body = proposal(id, "removed").encode_to_vec();
+    let length = format!("Content-Length: {}\r\n", body.len());
+    assert_eq!(target.ask("POST /raft", known, &length, &body).await.0, refused, "nor through another");
+    cluster.put(leader, "after", "v").await;
+    assert_eq!(cluster.local(leader, "while-a-member").await.as_deref(), Some("v"));
+    assert_eq!(cluster.local(leader, "removed").await, None);
+
+    cluster.start(gone);
+    let status = cluster.exit(gone, Duration::from_secs(5)).await;
+    let log = cluster.log(gone);
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert_eq!(log.matches("removed from the cluster").count(), 1, "one line: {log}");
+    assert!(!log.contains("\"started\""), "it does not even start: {log}");
+}

@@ -31,7 +31,11 @@ pub(super) fn refuse_etcds(data_dir: &Path) -> Result<(), Error> {
 /// one; until then it answers at `peers` that it is undecided.
 pub(super) async fn identify(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Identity, Error> {
     match store.identity() {
-        Some(identity) => recognise(config, identity.clone()),
+        Some(identity) => {
+            let identity = recognise(config, identity.clone())?;
+            let membership = store.membership().map_err(Error::store(&config.data_dir))?;
+            if membership.is_removed(MemberId(identity.member)) { Err(Error::Removed) } else { Ok(identity) }
+        }
         None => make(config, store, peers).await,
     }
 }

@@ -55,6 +55,9 @@ pub enum Error {
         /// Ours.
         token: String,
     },
+    /// The data directory says that this member was removed.
+    #[error("{}", super::Stopped::Removed)]
+    Removed,
     /// An address that cannot be listened on: in use, or not ours.
     #[error("cannot listen on {url} ({flag}): {error}")]
     Listen {

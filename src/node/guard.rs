@@ -58,6 +58,8 @@ pub(super) enum Refusal {
     NotLeader,
     #[error("snapshot: {0}")]
     Snapshot(&'static str),
+    #[error("cannot process message from removed member {0}")]
+    Removed(MemberId),
     #[error("it removes a member, and was not read on a stream of a member's")]
     Removal,
     /// The leader knows that we had what we have not got.

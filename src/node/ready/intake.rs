@@ -56,6 +56,10 @@ impl Core {
         if self.halted {
             return Err(NotTaken::refused(&"this member takes no part any more"));
         }
+        // etcd's `EtcdServer.Process`, which looks at the sender that the message names.
+        if let Some(removed) = [peer, MemberId(message.from)].into_iter().find(|id| self.membership.is_removed(*id)) {
+            return Err(NotTaken::refused(&Refusal::Removed(removed)));
+        }
         let refusal = match guard::check(&self.raw.raft, peer, source, message, self.settings.max_request_bytes) {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,

@@ -226,6 +226,7 @@ impl Flags {
 fn refusal(error: node::Error) -> Failure {
     match error {
         node::Error::Config(config) => Failure::Config(config),
+        node::Error::Removed => Failure::Removed(error.to_string()),
         other => Failure::failed(other),
     }
 }
