@@ -190,9 +190,21 @@ impl Core {
 
     pub(super) fn tick(&mut self, now: Instant) {
         if !self.halted {
+            self.draw_election_timeout();
             self.raw.tick();
             self.proposals.expire(now);
             self.reads.expire();
+        }
+    }
+
+    /// Gives raft its patience with a silent leader from our world, of one to two election time-outs as raft's own, which
+    /// draws it where no seed decides. Raft draws only when it starts to wait.
+    fn draw_election_timeout(&mut self) {
+        if self.raw.raft.election_elapsed == 0 {
+            let ticks = self.settings.election_ticks;
+            // A remainder below what came in fits again.
+            let more = usize::try_from(self.settings.world.number() % ticks as u64).unwrap_or(0);
+            self.raw.raft.set_randomized_election_timeout(ticks + more);
         }
     }
 

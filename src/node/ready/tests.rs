@@ -44,6 +44,7 @@ struct Cluster {
     running: BTreeMap<u64, Running>,
     flying: Vec<(u64, Message)>,
     random: StdRng,
+    seed: u64,
     /// Of a hundred messages, how many are lost.
     loss: u32,
     cut: Vec<u64>,
@@ -69,6 +70,7 @@ impl Cluster {
             running: BTreeMap::new(),
             flying: Vec::new(),
             random: StdRng::seed_from_u64(seed),
+            seed,
             loss: 0,
             cut: Vec::new(),
             now: Instant::now(),
@@ -116,7 +118,7 @@ impl Cluster {
             election_timeout: TICK * 10,
             snapshot_count: self.snapshot_count,
             max_request_bytes: 1 << 20,
-            world: World::default(),
+            world: World::default().with_seed(self.seed << 8 | id),
         };
         let queue = sent.clone();
         let outbox: Outbox = Box::new(move |outgoing| queue.lock().expect("one thread").push_back(outgoing));
@@ -327,6 +329,35 @@ fn without_a_leader_a_proposal_is_refused_in_time_and_was_never_proposed() {
     cluster.start(3);
     cluster.settle();
     assert_eq!(cluster.value(1, "k"), None);
+}
+
+/// Everything that members say and do, in its order, while messages are lost and members crash.
+fn history(seed: u64) -> Vec<String> {
+    let mut cluster = Cluster::new(3, seed);
+    cluster.loss = 10;
+    let mut told = Vec::new();
+    for turn in 0..400 {
+        if turn % 10 == 0 {
+            drop(cluster.put(turn / 10 % 3 + 1, "k", &format!("{turn}")));
+        }
+        if turn % 100 == 99 {
+            let victim = cluster.leader().unwrap_or(1);
+            cluster.crash(victim);
+            cluster.start(victim);
+        }
+        cluster.tick();
+        told.push(format!("{:?}", cluster.flying));
+        told.extend((1..=3).map(|id| format!("{:?}", cluster.status(id))));
+    }
+    told
+}
+
+#[test]
+fn one_seed_gives_one_history_elections_included() {
+    let (once, again) = (history(21), history(21));
+    let differs = once.iter().zip(&again).position(|(once, again)| once != again);
+    assert_eq!(differs, None, "{:?}", differs.map(|at| (&once[at], &again[at])));
+    assert_ne!(once, history(22));
 }
 
 /// The heart of it: whatever is lost on the way, and whoever crashes, what was acknowledged is there.
