@@ -4,6 +4,7 @@ use crate::wire::stream::StreamKind;
 
 /// A way between two members: the label `channel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Channel {
     /// The stream of compact appends (`/raft/stream/msgapp`).
@@ -19,6 +20,7 @@ pub enum Channel {
 impl Channel {
     /// Every channel, in the order of their indexes.
     pub const ALL: [Self; 4] = [Self::MsgApp, Self::Message, Self::Pipeline, Self::Snapshot];
+
     /// The value of the label.
     pub const fn label(self) -> &'static str {
         match self {
@@ -51,6 +53,7 @@ impl StreamKind {
 
 /// Which way: the label `direction`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From the peer to us.

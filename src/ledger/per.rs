@@ -132,7 +132,7 @@ impl<K, T: fmt::Debug, const N: usize> fmt::Debug for Per<K, T, N> {
     }
 }
 
-// A variant that is added makes each `match` below fail to compile until it has a place, and `ALL` with it.
+// A variant that is added makes the `match` below fail to compile until it has a place; a test holds `ALL` to the variants.
 
 impl Key for Channel {
     const ALL: &'static [Self] = &Channel::ALL;
@@ -229,7 +229,14 @@ impl Key for MessageKind {
 
 #[cfg(test)]
 mod tests {
+    use serde::{
+        Deserializer,
+        de::{DeserializeOwned, Error as _, Visitor, value::Error},
+        forward_to_deserialize_any,
+    };
+
     use super::*;
+    use crate::ledger::{AttemptResult, ProbeResult};
 
     fn each_key_has_its_place<K: Key + PartialEq + fmt::Debug>() {
         for (place, key) in K::ALL.iter().enumerate() {
@@ -246,6 +253,50 @@ mod tests {
         each_key_has_its_place::<DropReason>();
         each_key_has_its_place::<RejectReason>();
         each_key_has_its_place::<MessageKind>();
+    }
+
+    /// Takes down the names of an enum's variants, as its derived implementation tells them.
+    struct Names(&'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for &mut Names {
+        type Error = Error;
+
+        fn deserialize_enum<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            variants: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Error> {
+            self.0 = variants;
+            Err(Error::custom("there is no value"))
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            Err(Error::custom("no enum"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+        }
+    }
+
+    fn all_are_listed<K: DeserializeOwned + Copy>(listed: &[K], label: fn(K) -> &'static str) {
+        let mut names = Names(&[]);
+        assert!(K::deserialize(&mut names).is_err());
+        assert!(!names.0.is_empty());
+        assert_eq!(listed.iter().map(|key| label(*key)).collect::<Vec<_>>(), names.0);
+    }
+
+    #[test]
+    fn each_variant_is_listed_in_its_order_and_serialized_by_its_label() {
+        all_are_listed(&Channel::ALL, Channel::label);
+        all_are_listed(&Direction::ALL, Direction::label);
+        all_are_listed(&DialPhase::ALL, DialPhase::label);
+        all_are_listed(&DropReason::ALL, DropReason::label);
+        all_are_listed(&RejectReason::ALL, RejectReason::label);
+        all_are_listed(&AttemptResult::ALL, AttemptResult::label);
+        all_are_listed(&ProbeResult::ALL, ProbeResult::label);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 /// Why a message was given up before it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// The channel's queue had its bound of messages or bytes.
@@ -52,6 +53,7 @@ impl DropReason {
 
 /// Why a message that arrived was not taken by the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
     /// The receive queue had its bound of messages or bytes.
@@ -84,6 +86,7 @@ impl RejectReason {
 
 /// What became of a dial of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptResult {
     /// Answered with 200: the stream is open.
@@ -185,6 +188,7 @@ impl LossReason {
 
 /// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeResult {
     /// 200 with a body that says so.
@@ -223,6 +227,7 @@ impl ProbeResult {
 
 /// A part of a dial that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum DialPhase {
     /// The name's look-up.

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{Channel, Incoming, Live, MessageKind, PerStream, RejectReason},
+    ledger::{Channel, Incoming, Key, Live, MessageKind, Per, PerStream, RejectReason},
     telemetry::{self, MessageSpan, Origin, Sampler},
     transport::{
         limits::Limits,
@@ -35,7 +35,7 @@ pub(crate) struct Inbox {
 #[derive(Default)]
 struct State {
     ledger: Live<Incoming>,
-    queues: [Queue; 2],
+    queues: PerQueue<Queue>,
     /// Messages of POSTs and snapshots whose answer is awaited.
     answering: u64,
     last_read: Option<Instant>,
@@ -55,11 +55,30 @@ enum Verdict {
     Unwanted,
 }
 
+/// A value for each queue.
+type PerQueue<T> = Per<QueueKind, T, { QueueKind::ALL.len() }>;
+
 /// Proposals wait apart: the application may hold them while there is no leader, and must not hold up the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueKind {
     Regular,
     Proposals,
+}
+
+impl QueueKind {
+    const ALL: [Self; 2] = [Self::Regular, Self::Proposals];
+}
+
+impl Key for QueueKind {
+    const ALL: &'static [Self] = &QueueKind::ALL;
+
+    #[inline]
+    fn place(self) -> usize {
+        match self {
+            Self::Regular => 0,
+            Self::Proposals => 1,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -105,16 +124,14 @@ pub(super) struct Arrival {
     /// So many found no room.
     pub(super) full: u64,
     /// Which queues nobody empties yet, though there is something in them.
-    idle: [bool; 2],
+    idle: PerQueue<bool>,
 }
 
 impl Arrival {
     /// The queues for which somebody is to be started who empties them.
     pub(super) fn idle(&self) -> impl Iterator<Item = QueueKind> + use<> {
-        [QueueKind::Regular, QueueKind::Proposals]
-            .into_iter()
-            .zip(self.idle)
-            .filter_map(|(queue, idle)| idle.then_some(queue))
+        let idle = self.idle;
+        QueueKind::ALL.into_iter().filter(move |queue| idle[*queue])
     }
 }
 
@@ -144,12 +161,13 @@ impl Inbox {
         }
         let full = state.push(channel, messages, limits, tracer);
         if source == Source::Anyone {
-            for queue in &mut state.queues {
+            for queue in state.queues.values_mut() {
                 // Nothing in it is believed more than the least of it.
                 queue.batch.unconfirmed |= !queue.batch.messages.is_empty();
             }
         }
-        let idle = state.queues.each_mut().map(|queue| {
+        let idle = PerQueue::new(|queue| {
+            let queue = &mut state.queues[queue];
             let idle = !queue.running && !queue.batch.messages.is_empty();
             queue.running |= idle;
             idle
@@ -239,7 +257,7 @@ impl Inbox {
         let mut state = self.lock();
         state.closed = true;
         let State { ledger, queues, .. } = &mut *state;
-        for queue in queues {
+        for queue in queues.values_mut() {
             mem::take(&mut queue.batch).reject(ledger, RejectReason::Stopped);
         }
     }
@@ -247,13 +265,13 @@ impl Inbox {
     /// A copy of the ledger, with what waits as measured now.
     pub(crate) fn ledger(&self) -> Incoming {
         let state = self.lock();
-        state.ledger.copy(state.answering + state.queues.iter().map(|queue| queue.waiting() as u64).sum::<u64>())
+        state.ledger.copy(state.answering + state.queues.values().map(|queue| queue.waiting() as u64).sum::<u64>())
     }
 
     /// The next batch of a queue. None: it is empty, and who processes it ends.
     pub(super) fn next(&self, queue: QueueKind) -> Option<Batch> {
         let mut state = self.lock();
-        let queue = &mut state.queues[queue as usize];
+        let queue = &mut state.queues[queue];
         if queue.batch.messages.is_empty() {
             queue.running = false;
             return None;
@@ -274,8 +292,8 @@ impl Inbox {
     ) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
-        queues[queue as usize].processing = 0;
-        queues[queue as usize].processing_bytes = 0;
+        queues[queue].processing = 0;
+        queues[queue].processing_bytes = 0;
         let Err(Rejected(rejections)) = outcome else {
             ledger.processed(kinds.iter().copied(), took);
             return;
@@ -295,7 +313,7 @@ impl Inbox {
     pub(super) fn abandoned(&self, queue: QueueKind, kinds: &[MessageKind]) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
-        let queue = &mut queues[queue as usize];
+        let queue = &mut queues[queue];
         queue.processing = 0;
         queue.processing_bytes = 0;
         // Whoever had it is gone, be it by a panic of the application: the next batch starts another.
@@ -375,11 +393,11 @@ impl State {
         let mut verdicts = mem::take(&mut self.verdicts);
         verdicts.extend(messages.iter().map(|message| self.admit(channel, message, limits, tracer)));
         let full = verdicts.iter().filter(|verdict| **verdict == Verdict::Full).count();
-        let regular = &mut self.queues[QueueKind::Regular as usize].batch.messages;
+        let regular = &mut self.queues[QueueKind::Regular].batch.messages;
         if verdicts.iter().any(|verdict| *verdict != Verdict::Queued(QueueKind::Regular)) {
             for (message, verdict) in messages.drain(..).zip(&verdicts) {
                 if let Verdict::Queued(queue) = verdict {
-                    self.queues[*queue as usize].batch.messages.push(message);
+                    self.queues[*queue].batch.messages.push(message);
                 }
             }
         } else if regular.is_empty() {
@@ -410,7 +428,7 @@ impl State {
             return Verdict::Unwanted;
         }
         let to = if kind == MessageType::MsgProp { QueueKind::Proposals } else { QueueKind::Regular };
-        let queue = &mut self.queues[to as usize];
+        let queue = &mut self.queues[to];
         let bytes = queue.batch.bytes + queue.processing_bytes;
         let waiting = queue.waiting();
         let memory = memory_size(message, size);
