@@ -323,7 +323,7 @@ async fn refusals_are_one_clear_line_and_change_nothing() {
 /// Starts a process that is to end at once, and says how, and what it said.
 fn refused(cluster: &Cluster, flags: &[&str]) -> (Option<i32>, String) {
     let member = &cluster.members[0];
-    let output = Command::new(env!("CARGO_BIN_EXE_rafthttp"))
+    let output = process::rafthttp()
         .args(["--log", "error", "node", "--data-dir"])
         .arg(&member.directory)
         .args(["--listen-metrics-urls", "http://127.0.0.1:0", "--listen-client-urls", "http://127.0.0.1:0"])

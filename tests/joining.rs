@@ -115,7 +115,7 @@ async fn two_more_join_as_learners_and_are_promoted_by_themselves() {
 
 /// `rafthttp member …` against the member: its exit status, and what it said.
 async fn member(cluster: &Cluster, endpoint: usize, flags: &[&str]) -> (Option<i32>, String) {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_rafthttp"))
+    let output = tokio::process::Command::from(process::rafthttp())
         .args(["member", "--endpoints", &format!("http://127.0.0.1:1,{}", cluster.members[endpoint].client)])
         .args(flags)
         .output()

@@ -1,21 +1,16 @@
 //! Environment variables in place of flags, as compose files, charts and habit write them.
 
 use std::{
-    env,
     io::{BufRead, BufReader},
     process::{Command, Output, Stdio},
 };
 
+#[path = "support/binary.rs"]
+mod binary;
 #[path = "support/ports.rs"]
 mod ports;
 
-fn rafthttp() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rafthttp"));
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RAFTHTTP_")) {
-        command.env_remove(name);
-    }
-    command
-}
+use binary::rafthttp;
 
 fn output(mut command: Command) -> (Output, String) {
     let output = command.stdin(Stdio::null()).output().expect("the binary was built");

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,10 @@ use http::{Method, StatusCode};
 use tempfile::TempDir;
 
 use crate::{http_client::HttpClient, ports::free_url};
+
+#[path = "../support/binary.rs"]
+mod binary;
+pub(crate) use binary::rafthttp;
 
 /// A member: its place, its ports, and the process while it runs.
 pub(crate) struct Member {
@@ -71,11 +75,7 @@ impl Cluster {
         let member = &mut self.members[member];
         member.starts += 1;
         let log = member.directory.with_extension(format!("{}.log", member.starts));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rafthttp"));
-        // What the tests themselves are told is no flag of a member's.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RAFTHTTP_")) {
-            command.env_remove(name);
-        }
+        let mut command = rafthttp();
         command.args(["--log-format", "json", "node", "--name", &member.name, "--data-dir"]).arg(&member.directory);
         command.args(["--listen-peer-urls", &member.peer, "--initial-advertise-peer-urls", &member.peer]);
         command.args(["--listen-client-urls", &member.client, "--advertise-client-urls", &member.client]);

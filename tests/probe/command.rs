@@ -24,7 +24,7 @@ pub const SCHEDULING: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn rafthttp() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rafthttp"));
+    let mut command = Command::from(crate::binary::rafthttp());
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test stands on ends it when it gives way")]
 
+#[path = "../support/binary.rs"]
+mod binary;
 #[path = "../support/scrape.rs"]
 mod scrape;
 #[path = "../support/mod.rs"]

@@ -52,7 +52,7 @@ impl Bench {
 
 /// The binary, with these variables of OpenTelemetry's and no other.
 pub(crate) fn rafthttp(environment: &[(&'static str, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rafthttp"));
+    let mut command = Command::from(crate::binary::rafthttp());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
         command.env_remove(name);
     }

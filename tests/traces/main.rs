@@ -1,5 +1,7 @@
 //! Traces of two processes, as a collector gets them.
 
+#[path = "../support/binary.rs"]
+mod binary;
 #[path = "../support/mod.rs"]
 mod support;
 
