@@ -29,7 +29,7 @@ mod pieces;
 
 pub use about::{About, AboutSource, RaftView, Role};
 pub use health::{Check, Health};
-pub use listener::serve;
+pub use listener::{serve, server};
 
 /// Reads the state of a transport: `Arc::new(move || transport.status())`.
 pub type StatusSource = Arc<dyn Fn() -> TransportStatus + Send + Sync>;

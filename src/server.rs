@@ -27,6 +27,7 @@ mod members;
 mod metrics;
 mod path;
 mod pipeline;
+mod plain;
 mod probing;
 mod snapshot;
 mod stream;

@@ -118,6 +118,12 @@ impl Tls {
         Self::of(Source::Member(config))
     }
 
+    /// [`Self::load`], of who is dialled and does not dial: a port for clients. Its certificate need not be one for clients,
+    /// and it offers HTTP/1.1 alone.
+    pub fn load_server(config: TlsConfig) -> Result<Self, TlsError> {
+        Self::of(Source::Server(config))
+    }
+
     /// [`Self::load`], of who dials and is not dialled.
     pub fn load_client(config: TlsClientConfig) -> Result<Self, TlsError> {
         Self::of(Source::Client(config))

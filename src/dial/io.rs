@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
 use tokio_rustls::TlsStream;
@@ -120,12 +120,36 @@ pub(crate) struct DeadlineIo<T> {
     status: Arc<IoStatus>,
     /// Set, and known to the timer, only while a write waits. Boxed once, at the first write that has to.
     patience: Option<Pin<Box<Option<Sleep>>>>,
+    ahead: Ahead,
+}
+
+/// As many of the first bytes as a record of TLS has before its content, which tell it from a request in the clear.
+pub(crate) const FIRST_BYTES: usize = 5;
+
+/// First bytes that were looked at, and that who reads next has still to get.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: [u8; FIRST_BYTES],
+    taken: u8,
+    filled: u8,
+}
+
+impl Ahead {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[usize::from(self.taken)..usize::from(self.filled)]
+    }
+
+    fn take(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.rest().len().min(buffer.remaining());
+        buffer.put_slice(&self.rest()[..count]);
+        self.taken += u8::try_from(count).unwrap_or(u8::MAX);
+    }
 }
 
 impl<T> DeadlineIo<T> {
     /// Watches over a socket.
     pub(crate) fn new(inner: T, status: Arc<IoStatus>) -> Self {
-        Self { inner, status, patience: None }
+        Self { inner, status, patience: None, ahead: Ahead::default() }
     }
 
     /// What it tells others.
@@ -171,8 +195,27 @@ impl<T> DeadlineIo<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> DeadlineIo<T> {
+    /// The first bytes, before anybody has read: all of them, or fewer where the other end closed. Who reads next gets
+    /// them, too.
+    pub(crate) async fn first_bytes(&mut self) -> io::Result<&[u8]> {
+        while usize::from(self.ahead.filled) < FIRST_BYTES {
+            let read = self.inner.read(&mut self.ahead.bytes[usize::from(self.ahead.filled)..]).await?;
+            if read == 0 {
+                break;
+            }
+            self.ahead.filled += u8::try_from(read).unwrap_or(u8::MAX);
+        }
+        Ok(self.ahead.rest())
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for DeadlineIo<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.rest().is_empty() {
+            self.ahead.take(buffer);
+            return Poll::Ready(Ok(()));
+        }
         let (room, before) = (buffer.remaining(), buffer.filled().len());
         let outcome = ready!(Pin::new(&mut self.inner).poll_read(cx, buffer));
         self.status.note_read(&outcome, room, buffer.filled().len() - before);

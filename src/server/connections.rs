@@ -4,6 +4,9 @@
 //! configured peer, or is such a peer's probe, it becomes that peer's and stays so. The newest few of each peer are *kept*: never closed to make
 //! room, and not counted towards the port's bound. All others share the port, and nobody's are counted by address, too.
 //!
+//! On a port for TLS a connection is *greeting* until its handshake is done. Those of one address are counted, and they are
+//! the first to make room: who has shown no certificate yet never costs one who has.
+//!
 //! Where a bound is reached, the oldest connection under it makes room for the newest. So whoever fills the port or an
 //! address with idle connections loses them to the next peer that dials, which then needs to send one head to be safe;
 //! and members that share an address, as on loopback, only ever share the bound for the moment before they are known.
@@ -31,6 +34,8 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// Of these, those from one address that no peer has used yet. Default 16.
     pub per_address: usize,
+    /// Connections from one address whose TLS handshake is not done. Default 16.
+    pub handshakes_per_address: usize,
     /// Connections kept for each known peer: two streams, four POSTs, a snapshot and a probe. Default 8.
     pub per_peer: usize,
     /// Length of a request's head. Default 64 KiB.
@@ -48,6 +53,7 @@ impl Default for ConnectionLimits {
         Self {
             total: 1024,
             per_address: 16,
+            handshakes_per_address: 16,
             per_peer: 8,
             head_bytes: 64 << 10,
             head_timeout: Duration::from_secs(10),
@@ -77,9 +83,36 @@ struct State {
     /// Those that may be closed to make room: nobody's, and a peer's beyond what is kept for it.
     shared: BTreeSet<u64>,
     /// Nobody's, by address.
-    nobodys: HashMap<IpAddr, BTreeSet<u64>>,
+    nobodys: ByAddress,
+    /// Those whose handshake is not done, and the same by address.
+    greeting: BTreeSet<u64>,
+    greeting_from: ByAddress,
     /// Kept for a peer, the oldest first.
     kept: HashMap<MemberId, VecDeque<u64>>,
+}
+
+/// Connections, by the address that they come from.
+#[derive(Default)]
+struct ByAddress(HashMap<IpAddr, BTreeSet<u64>>);
+
+impl ByAddress {
+    fn insert(&mut self, address: IpAddr, number: u64) {
+        self.0.entry(address).or_default().insert(number);
+    }
+
+    fn remove(&mut self, address: IpAddr, number: u64) {
+        if let Some(same) = self.0.get_mut(&address) {
+            same.remove(&number);
+            if same.is_empty() {
+                self.0.remove(&address);
+            }
+        }
+    }
+
+    /// The oldest of an address that has as many as this.
+    fn oldest_of(&self, address: IpAddr, limit: usize) -> Option<u64> {
+        self.0.get(&address).filter(|same| same.len() >= limit)?.first().copied()
+    }
 }
 
 struct Entry {
@@ -107,9 +140,8 @@ impl Connections {
             self.metrics.shed(Shed::Busy);
             return None;
         }
-        let same = state.nobodys.get(&address);
-        if let Some(oldest) = same.filter(|same| same.len() >= self.limits.per_address).and_then(BTreeSet::first) {
-            let oldest = *oldest;
+        let greeting = state.greeting_from.oldest_of(address, self.limits.handshakes_per_address);
+        if let Some(oldest) = greeting.or_else(|| state.nobodys.oldest_of(address, self.limits.per_address)) {
             self.evict(&mut state, oldest, Shed::Address);
         }
         if state.shared.len() >= self.limits.total {
@@ -120,7 +152,9 @@ impl Connections {
         let evicted = CancellationToken::new();
         state.open.insert(number, Entry { address, peer: None, evict: evicted.clone() });
         state.shared.insert(number);
-        state.nobodys.entry(address).or_default().insert(number);
+        state.nobodys.insert(address, number);
+        state.greeting.insert(number);
+        state.greeting_from.insert(address, number);
         self.metrics.opened();
         Some(Seat { connections: self.clone(), number, evicted })
     }
@@ -132,7 +166,7 @@ impl Connections {
     }
 
     fn evict_oldest_of(&self, state: &mut State, reason: Shed) {
-        if let Some(oldest) = state.shared.first().copied() {
+        if let Some(oldest) = state.greeting.first().or(state.shared.first()).copied() {
             self.evict(state, oldest, reason);
         }
     }
@@ -146,12 +180,19 @@ impl Connections {
         }
     }
 
+    fn greeted(&self, number: u64) {
+        let mut state = self.state();
+        let Some(address) = state.open.get(&number).map(|entry| entry.address) else { return };
+        state.greeting.remove(&number);
+        state.greeting_from.remove(address, number);
+    }
+
     fn identify(&self, number: u64, peer: MemberId) {
         let mut state = self.state();
         let Some(entry) = state.open.get_mut(&number).filter(|entry| entry.peer.is_none()) else { return };
         entry.peer = Some(peer);
         let address = entry.address;
-        state.forget_address(address, number);
+        state.nobodys.remove(address, number);
         state.shared.remove(&number);
         let kept = state.kept.entry(peer).or_default();
         kept.push_back(number);
@@ -172,8 +213,10 @@ impl State {
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.open.remove(&number)?;
         self.shared.remove(&number);
+        self.greeting.remove(&number);
+        self.greeting_from.remove(entry.address, number);
         match entry.peer {
-            None => self.forget_address(entry.address, number),
+            None => self.nobodys.remove(entry.address, number),
             Some(peer) => {
                 if let Some(kept) = self.kept.get_mut(&peer) {
                     kept.retain(|kept| *kept != number);
@@ -185,18 +228,14 @@ impl State {
         }
         Some(entry)
     }
-
-    fn forget_address(&mut self, address: IpAddr, number: u64) {
-        if let Some(same) = self.nobodys.get_mut(&address) {
-            same.remove(&number);
-            if same.is_empty() {
-                self.nobodys.remove(&address);
-            }
-        }
-    }
 }
 
 impl Seat {
+    /// Its handshake is done, or there is none.
+    pub(super) fn greeted(&self) {
+        self.connections.greeted(self.number);
+    }
+
     /// Ends when the connection has to make room.
     pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
@@ -265,6 +304,13 @@ mod tests {
 
     /// A connection, and whether it has been told to go.
     fn seat(connections: &Connections, last: u8) -> Seat {
+        let seat = greeting(connections, last);
+        seat.greeted();
+        seat
+    }
+
+    /// The same, while its handshake is not done.
+    fn greeting(connections: &Connections, last: u8) -> Seat {
         connections.seat(address(last)).expect("none is leaving")
     }
 
@@ -285,6 +331,26 @@ mod tests {
         let seats: Vec<Seat> = (0..3).map(|_| seat(&connections, 1)).collect();
         assert_eq!(seats.iter().map(stays).collect::<Vec<_>>(), [false, true, true]);
         assert!(stays(&other));
+    }
+
+    #[test]
+    fn handshakes_of_an_address_make_room_for_each_other_alone() {
+        let limits = ConnectionLimits { handshakes_per_address: 2, per_address: 100, ..Default::default() };
+        let connections = Connections::new(limits, ConnectionMetrics::new());
+        let done: Vec<Seat> = (0..5).map(|_| seat(&connections, 1)).collect();
+        let other = greeting(&connections, 9);
+        let seats: Vec<Seat> = (0..3).map(|_| greeting(&connections, 1)).collect();
+        assert_eq!(seats.iter().map(stays).collect::<Vec<_>>(), [false, true, true]);
+        assert!(done.iter().all(stays) && stays(&other));
+    }
+
+    #[test]
+    fn a_full_port_closes_who_has_not_shown_a_certificate_before_who_has() {
+        let connections = connections(3, 16, 8);
+        let first = seat(&connections, 1);
+        let strangers: Vec<Seat> = (2..6).map(|last| greeting(&connections, last)).collect();
+        assert_eq!(strangers.iter().map(stays).collect::<Vec<_>>(), [false, false, true, true]);
+        assert!(stays(&first));
     }
 
     #[test]
@@ -337,9 +403,13 @@ mod tests {
         let connections = connections(4, 2, 2);
         let mut seats: Vec<Seat> = (0..4).map(|_| peers(&connections, 1, PEER)).collect();
         seats.extend((0..8).map(|last| seat(&connections, last)));
+        seats.extend((0..3).map(|last| greeting(&connections, last)));
         drop(seats);
         let state = connections.state();
-        assert!(state.open.is_empty() && state.shared.is_empty() && state.nobodys.is_empty() && state.kept.is_empty());
+        assert!(
+            state.open.is_empty() && state.shared.is_empty() && state.nobodys.0.is_empty() && state.kept.is_empty()
+        );
+        assert!(state.greeting.is_empty() && state.greeting_from.0.is_empty());
         assert_eq!(state.leaving, 0);
     }
 }

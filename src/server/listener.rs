@@ -15,12 +15,14 @@ use tracing::Instrument;
 
 use crate::{
     dial::io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
+    ledger::Direction,
     server::{
         connections::{Connection, ConnectionLimits, Connections, Seat},
         linger::Lingering,
         metrics::{ConnectionMetrics, Shed},
+        plain::{self, Opening},
     },
-    tls::Tls,
+    tls::{HandshakeReason, Tls},
     world::{Listener, Socket},
 };
 
@@ -39,19 +41,42 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) 
 pub struct Server {
     app: Router,
     tls: Option<Tls>,
+    plain: Plain,
     limits: ConnectionLimits,
     metrics: ConnectionMetrics,
+}
+
+/// What becomes of plain HTTP on a port for TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plain {
+    /// The connection is closed, as etcd's listener does.
+    Closed,
+    /// It is answered, as Go's server does.
+    Answered,
 }
 
 impl Server {
     /// A server of `app`, most often [`router`](super::router)'s.
     pub fn new(app: Router) -> Self {
-        Self { app, tls: None, limits: ConnectionLimits::default(), metrics: ConnectionMetrics::new() }
+        Self {
+            app,
+            tls: None,
+            plain: Plain::Closed,
+            limits: ConnectionLimits::default(),
+            metrics: ConnectionMetrics::new(),
+        }
     }
 
     /// Speaks TLS alone. Default: none at all.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Answers plain HTTP on a port for TLS with 400 and `Client sent an HTTP request to an HTTPS server.`, as Go's server
+    /// does, for people who forgot the `s`. Default: the connection is closed, as at etcd's peer port.
+    pub fn answer_plain(mut self) -> Self {
+        self.plain = Plain::Answered;
         self
     }
 
@@ -87,6 +112,9 @@ impl Server {
                 Ok((socket, address)) => {
                     // Without a seat there is no task: what we drop here is closed.
                     let Some(seat) = connections.seat(address.ip()) else { continue };
+                    if server.tls.is_none() {
+                        seat.greeted();
+                    }
                     let (server, http, stop) = (Arc::clone(&server), http.clone(), stop.clone());
                     let span = tracing::debug_span!("connection", %address);
                     tasks.spawn(async move { server.keep(http, socket, address, seat, stop).await }.instrument(span));
@@ -112,7 +140,9 @@ impl Server {
             let status = IoStatus::new(WRITE_DEADLINE);
             let connection = Connection::new(&seat, Arc::clone(&status), address);
             let Some(io) = stop.run_until_cancelled(self.open(socket, status)).await else { return Ok(()) };
-            self.requests(http, io?, connection, &stop).await
+            let io = io?;
+            seat.greeted();
+            self.requests(http, io, connection, &stop).await
         };
         tokio::select! {
             biased;
@@ -125,9 +155,20 @@ impl Server {
 
     async fn open(&self, socket: Socket, status: Arc<IoStatus>) -> Result<PeerIo, ConnectionError> {
         socket.prepare()?;
-        let io = DeadlineIo::new(socket, status);
+        let mut io = DeadlineIo::new(socket, status);
         let Some(tls) = &self.tls else { return Ok(PeerIo::Plain(io)) };
-        let io = tls.accept(io, self.limits.handshake_timeout).await?;
+        let mut left = self.limits.handshake_timeout;
+        if self.plain == Plain::Answered {
+            left = match plain::opening(&mut io, left).await? {
+                Opening::Left(left) => left,
+                Opening::Plain => {
+                    tls.note_failure(Direction::In, HandshakeReason::Protocol);
+                    plain::refuse(io).await?;
+                    return Err(ConnectionError::Plain);
+                }
+            };
+        }
+        let io = tls.accept(io, left).await?;
         Ok(PeerIo::Tls(Box::new(io.into())))
     }
 
@@ -162,6 +203,8 @@ enum ConnectionError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Handshake(#[from] crate::tls::HandshakeError),
+    #[error("plain HTTP on a port for TLS")]
+    Plain,
     #[error(transparent)]
     Http(#[from] hyper::Error),
 }

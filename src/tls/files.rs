@@ -32,7 +32,7 @@ impl Stamps {
     /// Of the files that a configuration names; a file that is not there has none.
     pub(super) fn of(config: &Source) -> Self {
         let files = match config {
-            Source::Member(config) => {
+            Source::Member(config) | Source::Server(config) => {
                 [Some(&config.cert_file), Some(&config.key_file), config.trusted_ca_file.as_ref()]
             }
             Source::Client(config) => {
@@ -57,6 +57,8 @@ fn stamp(path: &Path) -> io::Result<(SystemTime, u64, u64)> {
 pub(super) enum Source {
     /// A member's, who dials and is dialled.
     Member(TlsConfig),
+    /// Of who is dialled only.
+    Server(TlsConfig),
     /// Of who dials only.
     Client(TlsClientConfig),
 }
@@ -66,6 +68,7 @@ impl Source {
     pub(super) fn load(&self) -> Result<Pair, TlsError> {
         match self {
             Self::Member(config) => Pair::load(config),
+            Self::Server(config) => Pair::load_server(config),
             Self::Client(config) => Pair::load_client(config),
         }
     }
@@ -73,7 +76,7 @@ impl Source {
     /// The file that stands for all of them in a line of the log.
     pub(super) fn main_file(&self) -> &Path {
         match self {
-            Self::Member(config) => &config.cert_file,
+            Self::Member(config) | Self::Server(config) => &config.cert_file,
             Self::Client(TlsClientConfig { cert_file, trusted_ca_file, .. }) => {
                 cert_file.as_ref().or(trusted_ca_file.as_ref()).map_or(Path::new(""), PathBuf::as_path)
             }
@@ -125,6 +128,16 @@ impl Pair {
         client.resumption = Resumption::in_memory_sessions(256);
         let (expiry, hosts) = chain.unzip();
         Ok(Self { client: Some(Arc::new(client)), server: None, expiry, hosts: hosts.unwrap_or_default() })
+    }
+
+    fn load_server(config: &TlsConfig) -> Result<Self, TlsError> {
+        let mut pair = Self::load(config)?;
+        pair.client = None;
+        if let Some(server) = &mut pair.server {
+            // h2 is for etcd's peers, which offer it and speak HTTP/1.1 all the same. A client would mean it.
+            Arc::make_mut(server).alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        Ok(pair)
     }
 
     fn load(config: &TlsConfig) -> Result<Self, TlsError> {

@@ -60,3 +60,39 @@ async fn a_handshake_that_does_not_end_holds_up_nobody() {
     let mut link_heartbeat = [0; 1];
     connection.read_exact(&mut link_heartbeat).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_request_in_the_clear_is_told_what_it_forgot_where_the_port_is_for_clients() {
+    let (_directory, tls, client) = certificate();
+    let member = Member::with(Limits::default(), |server| server.tls(tls.clone()).answer_plain()).await;
+    let mut plain = member.connect().await;
+    plain.write_all(&request("GET", "/version", "")).await.unwrap();
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+    assert_eq!(tls.handshake_failures().of((Direction::In, HandshakeReason::Protocol)), 1);
+
+    let mut connection = client.connect("127.0.0.1".try_into().unwrap(), member.connect().await).await.unwrap();
+    connection.write_all(&request("GET", "/version", "")).await.unwrap();
+    let mut head = [0; 15];
+    connection.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
+async fn connections_without_a_handshake_cost_nobody_who_has_made_one() {
+    let (_directory, tls, client) = certificate();
+    let limits = ConnectionLimits { total: 4, ..Default::default() };
+    let member = Member::with(Limits::default(), |server| server.tls(tls.clone()).limits(limits)).await;
+    let name = || "127.0.0.1".try_into().unwrap();
+    let mut first = client.connect(name(), member.connect().await).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(member.connect().await);
+    }
+    assert!(closes(&mut silent[0], Duration::from_secs(2)).await);
+    first.write_all(&request("GET", "/version", "")).await.unwrap();
+    let mut head = [0; 15];
+    first.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+}
