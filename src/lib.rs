@@ -39,7 +39,7 @@
 //! `transport` peers and their tasks · [`server`] what a member answers · `watch` members seen from outside · [`tls`]
 //! certificates · [`metrics`] the names of what is counted · [`telemetry`] what is traced · [`admin`] where it is shown ·
 //! `raft_rs` etcd's messages and raft-rs's · `node` a replicated key-value store on raft-rs, over all of this · `world` the
-//! one seam to the clock, to chance, to the network and to threads.
+//! one seam to the clock, to chance, to the network, to the disk and to threads.
 //!
 //! # Features
 //!

@@ -1,4 +1,4 @@
-//! What comes from outside of this process: the time of day, chance, the network, and threads.
+//! What comes from outside of this process: the time of day, chance, the network, files, and threads.
 //!
 //! A [`World`] is handed to a transport or node when it is built, and goes from there to all of its parts. Nothing takes
 //! them from anywhere else, so that a simulation can give each member a world of its own that a seed decides. The real
@@ -14,6 +14,8 @@ use std::{
 use tokio::{net::TcpStream, task::JoinHandle};
 
 mod clock;
+mod disk;
+mod files;
 mod listener;
 mod network;
 mod random;
@@ -21,6 +23,9 @@ mod socket;
 mod threads;
 
 use clock::Clock;
+pub use disk::{Disk, DiskFile, Opening};
+#[cfg_attr(not(feature = "node"), allow(unused_imports, reason = "a node keeps files open"))]
+pub(crate) use files::{File, Files};
 pub use listener::Listener;
 #[cfg_attr(not(feature = "node"), allow(unused_imports, reason = "a node takes its ports itself"))]
 pub(crate) use listener::Port;
@@ -40,6 +45,7 @@ struct Parts {
     random: Random,
     /// None: the system's.
     network: Option<Arc<dyn Network>>,
+    files: Files,
     threads: Threads,
 }
 
@@ -61,6 +67,12 @@ impl World {
     #[must_use]
     pub fn with_network(self, network: Arc<dyn Network>) -> Self {
         self.changed(|parts| parts.network = Some(network))
+    }
+
+    /// The same world with another disk, for all that a member keeps.
+    #[must_use]
+    pub fn with_disk(self, disk: Arc<dyn Disk>) -> Self {
+        self.changed(|parts| parts.files = Files::on(disk))
     }
 
     /// The same world without threads: what waits for the disk does so where it is asked for, so that one thread decides
@@ -113,6 +125,11 @@ impl World {
         let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
         TcpListener::bind(addresses.as_slice()).map(Port::Tcp)
+    }
+
+    /// Where files are.
+    pub(crate) fn files(&self) -> &Files {
+        &self.0.files
     }
 
     /// Runs work that waits for the disk, and returns what came of it. An error: it panicked, or the runtime ends.

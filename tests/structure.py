@@ -22,7 +22,7 @@ import sys
 # `ledger` (what is counted) names nothing but `wire` and `id`, and may be named by all others. `telemetry` is next: its
 # spans and events carry the ledger's reasons. `tls` tells of its certificates' reloads by `telemetry`, and `dial` uses
 # both. `metrics` gives names to what `transport` and `server` know. `watch` offers the checks of `admin`, as `node` does.
-# `raft_rs` turns messages of `wire` into raft-rs's, for `node` alone. `world` (the seam to clock, chance and network)
+# `raft_rs` turns messages of `wire` into raft-rs's, for `node` alone. `world` (the seam to clock, chance, network and disk)
 # names nothing of ours.
 LAYERS = [
     ["node", "watch"],

@@ -16,12 +16,13 @@ use crate::{
     id::{ClusterId, MemberId},
     raft_rs,
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType},
+    world::Files,
 };
 
 /// Refuses the data directory of an etcd member, before anything is made in it: a cluster of ours inside it would start
 /// empty where its operator expects etcd's data. The log may be elsewhere (`--wal-dir`), so the database counts as well.
-pub(super) fn refuse_etcds(data_dir: &Path) -> Result<(), Error> {
-    match ["member/wal", "member/snap/db"].into_iter().find(|holds| data_dir.join(holds).exists()) {
+pub(super) fn refuse_etcds(files: &Files, data_dir: &Path) -> Result<(), Error> {
+    match ["member/wal", "member/snap/db"].into_iter().find(|holds| files.exists(&data_dir.join(holds))) {
         Some(holds) => Err(Error::Etcd { directory: data_dir.display().to_string(), holds }),
         None => Ok(()),
     }

@@ -84,10 +84,11 @@ impl Inlet {
         };
         let (path, cluster, index) = (self.snapshots.path(metadata.index), self.cluster.0, metadata.index);
         let snapshot = message.snapshot.clone().unwrap_or_default();
+        let files = self.world.files().clone();
         let checked = self.world.blocking(move || {
-            Received::check(&path, cluster, &snapshot).inspect_err(|_| {
+            Received::check(&files, &path, cluster, &snapshot).inspect_err(|_| {
                 // Nobody else will remove it. What cannot be removed is overwritten by the next of its index.
-                let _ = std::fs::remove_file(&path);
+                let _ = files.remove(&path);
             })
         });
         match checked.await {

@@ -16,8 +16,7 @@
 //! found whole again while it is installed.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, Read, Seek},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -32,7 +31,11 @@ use super::{
     request::MAX_KEY_BYTES,
     storage::{DATA, Outgoing, StoreError},
 };
-use crate::{transport::snapshot::SnapshotBody, wire::raftpb::Snapshot, world::World};
+use crate::{
+    transport::snapshot::SnapshotBody,
+    wire::raftpb::Snapshot,
+    world::{File, Files, World},
+};
 
 const MAGIC: &[u8; 8] = b"rafthttp";
 const VERSION: u8 = 1;
@@ -171,13 +174,14 @@ pub(super) struct Received {
     pub(super) membership: Membership,
     file: File,
     path: PathBuf,
+    files: Files,
 }
 
 impl Received {
     /// Reads a received snapshot to its end, and checks it against its message.
-    pub(super) fn check(path: &Path, cluster: u64, snapshot: &Snapshot) -> Result<Self, SnapshotError> {
+    pub(super) fn check(files: &Files, path: &Path, cluster: u64, snapshot: &Snapshot) -> Result<Self, SnapshotError> {
         let metadata = snapshot.metadata.as_ref().ok_or(SnapshotError::Contradicts("no metadata"))?;
-        let mut reader = Reader::open(File::open(path)?)?;
+        let mut reader = Reader::open(files.open(path)?)?;
         if reader.header.cluster != cluster {
             return Err(SnapshotError::Contradicts("the cluster differs"));
         }
@@ -191,14 +195,13 @@ impl Received {
         }
         while reader.record()?.is_some() {}
         let (index, term) = (metadata.index, metadata.term);
-        Ok(Self { index, term, membership, file: reader.input.into_inner(), path: path.to_owned() })
+        let (file, path) = (reader.input.into_inner(), path.to_owned());
+        Ok(Self { index, term, membership, file, path, files: files.clone() })
     }
 
     /// The records, to install them.
     pub(super) fn records(&self) -> Result<impl FnMut() -> Result<Option<Record>, SnapshotError>, SnapshotError> {
-        let mut file = self.file.try_clone()?;
-        file.rewind()?;
-        let mut reader = Reader::open(file)?;
+        let mut reader = Reader::open(self.file.rewound()?)?;
         Ok(move || reader.record())
     }
 }
@@ -206,7 +209,7 @@ impl Received {
 impl Drop for Received {
     /// Installed or passed over: nobody asks for it again.
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path)
+        if let Err(error) = self.files.remove(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(path = %self.path.display(), %error, "a snapshot cannot be removed");
@@ -226,7 +229,7 @@ struct Reader {
 
 impl Reader {
     fn open(file: File) -> Result<Self, SnapshotError> {
-        let size = file.metadata()?.len();
+        let size = file.length()?;
         let header = Header { cluster: 0, index: 0, term: 0, membership: serde_json::Value::Null };
         let input = BufReader::with_capacity(PIECE_BYTES, file);
         let mut reader = Self { input, header, hash: Box::new(Xxh3::new()), records: 0, length: 0, size };
@@ -336,7 +339,7 @@ mod tests {
             Identity { member: 1, cluster: CLUSTER, name: "a".into(), token: "t".into(), joined: Vec::new() };
         let json = br#"{"members":[{"id":1,"peerURLs":["http://h:1"]}],"removed":[9]}"#;
         let membership = Membership::parse(json).expect("valid");
-        let mut store = Store::open(directory, 2).expect("a new store");
+        let mut store = Store::open(&Files::default(), directory, 2).expect("a new store");
         let entry = |index| {
             crate::raft_rs::entry_from_raftpb(crate::wire::raftpb::Entry { term: 3, index, ..Default::default() })
         };
@@ -373,7 +376,7 @@ mod tests {
     fn check(directory: &Path, body: &[u8], snapshot: &Snapshot) -> Result<Received, SnapshotError> {
         let path = directory.join("received");
         std::fs::write(&path, body).expect("room");
-        Received::check(&path, CLUSTER, snapshot)
+        Received::check(&Files::default(), &path, CLUSTER, snapshot)
     }
 
     #[tokio::test]
@@ -383,7 +386,7 @@ mod tests {
         assert!(body.len() > 4 * PIECE_BYTES);
         let received = check(directory.path(), &body, &message(2, 3, conf_state())).expect("whole");
         assert!(received.membership.is_removed(crate::id::MemberId(9)));
-        let mut to = Store::open(&directory.path().join("to"), 2).expect("a new store");
+        let mut to = Store::open(&Files::default(), &directory.path().join("to"), 2).expect("a new store");
         let snapshot = crate::raft_rs::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
         let records = received.records().expect("open");
         to.install(&snapshot, &received.membership, records, Vec::new(), None).expect("whole");
@@ -407,7 +410,10 @@ mod tests {
         from.apply(Effect { index: 2, writes, ..Effect::default() }).expect("room");
         let body = sent(&from).await;
         drop(from);
-        assert_eq!(sent(&Store::open(&directory.path().join("from"), 2).expect("it opens again")).await, body);
+        assert_eq!(
+            sent(&Store::open(&Files::default(), &directory.path().join("from"), 2).expect("it opens again")).await,
+            body
+        );
         let received = check(directory.path(), &body, &message(2, 3, conf_state())).expect("whole");
         let mut to = store(&directory.path().join("to"), 7);
         let snapshot = crate::raft_rs::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
@@ -445,7 +451,8 @@ mod tests {
         }
         let path = directory.path().join("received");
         std::fs::write(&path, &body).expect("room");
-        let error = Received::check(&path, CLUSTER + 1, &message(2, 3, conf_state())).expect_err("another cluster's");
+        let error = Received::check(&Files::default(), &path, CLUSTER + 1, &message(2, 3, conf_state()))
+            .expect_err("another cluster's");
         assert!(matches!(error, SnapshotError::Contradicts(_)), "{error}");
     }
 }

@@ -68,13 +68,14 @@ impl Node {
     /// When it cannot start: each reason is one line.
     pub async fn start(mut config: Config) -> Result<Self, Error> {
         config.check()?;
-        birth::refuse_etcds(&config.data_dir)?;
+        let world = config.world.clone();
+        birth::refuse_etcds(world.files(), &config.data_dir)?;
         let listeners = Listeners::bind(&mut config).await?;
         let directory = config.data_dir.join("member");
-        let store = Store::open(&directory, config.limits.snapshots);
+        let store = Store::open(world.files(), &directory, config.limits.snapshots);
         let mut store = store.map_err(Error::store(&config.data_dir))?;
         let identity = birth::identify(&config, &mut store, &listeners.peers).await?;
-        let snapshots = SnapshotStore::open(directory.join("snap"))
+        let snapshots = SnapshotStore::open_in(world, directory.join("snap"))
             .map_err(|error| Error::Snapshots { directory: config.data_dir.display().to_string(), error })?;
         Parts { config, identity, store, snapshots }.run(listeners)
     }

@@ -12,7 +12,9 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransacti
 use tokio::sync::Semaphore;
 
 use super::members::Membership;
+use crate::world::Files;
 
+mod backend;
 mod data;
 mod identity;
 mod log;
@@ -29,9 +31,6 @@ use log::Log;
 use tables::{
     DATA_BYTES, LOG, META, append, bytes, damaged, length, message, meta, number, pair, pair_bytes, parse_entry,
 };
-
-/// Memory for pages of the store.
-const CACHE_BYTES: usize = 32 << 20;
 
 /// Why the store cannot be used, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -77,13 +76,11 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the store in `directory`, which is made if it is not there. `snapshots` may be on their way at a time.
-    pub(super) fn open(directory: &Path, snapshots: usize) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory)?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(directory.join("node.redb"));
-        let database = database.map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked,
-            other => StoreError::Disk(other.into()),
-        })?;
+    pub(super) fn open(files: &Files, directory: &Path, snapshots: usize) -> Result<Self, StoreError> {
+        files.create_directory(directory)?;
+        let database = backend::open(files, &directory.join("node.redb"))?;
+        // The database syncs what is in its file, and not that the file is there.
+        files.sync_directory(directory)?;
         let mut store = Self {
             database: Arc::new(database),
             log: Log::default(),

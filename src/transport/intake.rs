@@ -176,8 +176,7 @@ impl Transport {
             let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
             let _place = places.try_acquire().map_err(|_| "too many snapshots at a time")?;
             let shared = &self.inner.shared;
-            let most = shared.limits.snapshot_bytes;
-            let saving = store.save(receiving.index(), body, most, (&shared.tasks, &shared.world), |bytes| {
+            let saving = store.save(receiving.index(), body, shared.limits.snapshot_bytes, &shared.tasks, |bytes| {
                 inbox.body(bytes);
                 receiving.progressed(bytes);
             });

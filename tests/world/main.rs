@@ -1,5 +1,7 @@
-//! Members in a world that a test has made: a network in memory, and time that moves when everybody waits.
+//! Members in a world that a test has made: a network and disks in memory, and time that moves when everybody waits.
 
+#[cfg(feature = "node")]
+mod disk;
 mod memory;
 #[cfg(feature = "node")]
 mod nodes;

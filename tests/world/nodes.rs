@@ -1,6 +1,6 @@
 //! Whole members, raft and store included, on one thread.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -11,13 +11,15 @@ use hyper_util::rt::TokioIo;
 use rafthttp::{
     PeerStatus, PeerUrl,
     metrics::Direction,
-    node::{Config, Node},
+    node::{Config, Node, Stopped},
     world::World,
 };
 
-use super::{Memory, simulate, until};
+use super::{Memory, disk::MemoryDisk, simulate, until};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
+/// Where members keep what they must not forget, on disks of their own. The system has no such directory.
+const DIRECTORY: &str = "/rafthttp-in-memory";
 
 /// A member's place among the three: its name, and its address on the network.
 fn address(name: &str) -> [u8; 4] {
@@ -28,24 +30,51 @@ fn peer_url(name: &str) -> PeerUrl {
     format!("http://{name}:2380").parse().expect("a URL")
 }
 
-fn config(memory: &Memory, directory: &Path, name: &str) -> Config {
+fn config(memory: &Memory, disk: &MemoryDisk, name: &str) -> Config {
     let world = World::default().with_seed(address(name)[3].into()).with_network(memory.place(name, address(name)));
     Config {
         name: name.to_owned(),
-        data_dir: directory.join(name),
+        data_dir: Path::new(DIRECTORY).join(name),
         listen_peer_urls: vec![peer_url(name)],
         initial_advertise_peer_urls: vec![peer_url(name)],
         listen_client_urls: vec![format!("http://{name}:2379").parse().expect("a URL")],
         advertise_client_urls: vec![format!("http://{name}:2379")],
         initial_cluster: NAMES.map(|name| (name.to_owned(), peer_url(name))).to_vec(),
         snapshot_count: 20,
-        world: world.with_one_thread(),
+        world: world.with_disk(Arc::new(disk.clone())).with_one_thread(),
         ..Config::default()
     }
 }
 
-async fn start(memory: &Memory, directory: &Path, name: &str) -> Node {
-    Node::start(config(memory, directory, name)).await.expect("a member")
+/// Three members and their disks.
+struct Cluster {
+    memory: Memory,
+    disks: [MemoryDisk; 3],
+}
+
+impl Cluster {
+    fn new() -> Self {
+        Self { memory: Memory::default(), disks: Default::default() }
+    }
+
+    async fn start(&self, place: usize) -> Node {
+        Node::start(config(&self.memory, &self.disks[place], NAMES[place])).await.expect("a member")
+    }
+
+    async fn start_all(&self) -> [Node; 3] {
+        let nodes = [self.start(0).await, self.start(1).await, self.start(2).await];
+        until("there is a leader", || nodes.iter().all(|node| node.raft_status().leader.0 != 0)).await;
+        nodes
+    }
+
+    /// Stops members, and looks that nothing of them is left, on the real disk neither.
+    async fn stop(&self, nodes: impl IntoIterator<Item = Node>) {
+        for node in nodes {
+            node.stop().await;
+        }
+        until("nothing is left of them", || self.memory.open() == 0).await;
+        assert!(!Path::new(DIRECTORY).exists());
+    }
 }
 
 /// Asks a member's client URL over a connection of its own.
@@ -83,30 +112,87 @@ fn threads() -> Vec<String> {
 }
 
 #[test]
-fn members_with_raft_and_store_live_on_one_thread() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn members_with_raft_and_store_live_on_one_thread_and_on_disks_in_memory() {
     simulate(|| async {
-        let (memory, directory) = (Memory::default(), directory.path());
-        let a = start(&memory, directory, "a").await;
-        let b = start(&memory, directory, "b").await;
-        let c = start(&memory, directory, "c").await;
-        until("there is a leader", || [&a, &b, &c].iter().all(|node| node.raft_status().leader.0 != 0)).await;
-        write_and_read(&memory, 0..30, &NAMES).await;
+        let cluster = Cluster::new();
+        let [a, b, c] = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..30, &NAMES).await;
         // While one is away, the log is cut several times: it comes back by a snapshot, which a store saves.
         c.stop().await;
         tokio::time::sleep(Duration::from_secs(3)).await;
-        write_and_read(&memory, 30..90, &["a", "b"]).await;
-        let c = start(&memory, directory, "c").await;
+        write_and_read(&cluster.memory, 30..90, &["a", "b"]).await;
+        let c = cluster.start(2).await;
         until("it has caught up", || c.raft_status().applied >= a.raft_status().applied).await;
-        assert_eq!(ask(&memory, "c", Method::GET, "/kv/89", "").await, (StatusCode::OK, "value 89".to_owned()));
+        let read = ask(&cluster.memory, "c", Method::GET, "/kv/89", "").await;
+        assert_eq!(read, (StatusCode::OK, "value 89".to_owned()));
         let snapshots = |peer: PeerStatus| peer.link.snapshots[Direction::In].ok;
         assert_eq!(c.transport().peers().into_iter().map(snapshots).sum::<u64>(), 1, "it came by a snapshot");
         let threads = threads();
         let others = threads.iter().filter(|name| *name == "raft" || name.starts_with("tokio"));
         assert_eq!(others.count(), 0, "{threads:?}");
-        for node in [a, b, c] {
-            node.stop().await;
+        cluster.stop([a, b, c]).await;
+        for (disk, name) in cluster.disks.iter().zip(NAMES) {
+            assert_eq!(disk.files(), [Path::new(DIRECTORY).join(name).join("member/node.redb")], "no snapshot is left");
         }
-        until("nothing is left of them", || memory.open() == 0).await;
+    });
+}
+
+#[test]
+fn what_was_acknowledged_outlasts_a_loss_of_power_everywhere_at_once() {
+    simulate(|| async {
+        let mut cluster = Cluster::new();
+        let nodes = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..50, &NAMES).await;
+        let left = cluster.disks.each_ref().map(MemoryDisk::after_a_loss_of_power);
+        // What they write from here on is on disks that nobody has any more.
+        cluster.stop(nodes).await;
+        cluster.disks = left;
+        let nodes = cluster.start_all().await;
+        for number in 0..50 {
+            let read = ask(&cluster.memory, NAMES[number % 3], Method::GET, &format!("/kv/{number}"), "").await;
+            assert_eq!(read, (StatusCode::OK, format!("value {number}")));
+        }
+        cluster.stop(nodes).await;
+    });
+}
+
+#[test]
+fn a_member_whose_disk_is_full_stops_and_says_so_and_the_others_go_on() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let nodes = cluster.start_all().await;
+        cluster.disks[2].fill();
+        write_and_read(&cluster.memory, 0..5, &["a", "b"]).await;
+        let Stopped::Failed(why) = nodes[2].stopped().await else { panic!("it stopped for another reason") };
+        assert!(why.contains("no storage space"), "{why}");
+        cluster.stop(nodes).await;
+    });
+}
+
+#[test]
+fn a_member_whose_disk_cannot_be_read_does_not_start_and_says_why() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let nodes = cluster.start_all().await;
+        cluster.stop(nodes).await;
+        cluster.disks[0].fail_reads();
+        let Err(error) = Node::start(config(&cluster.memory, &cluster.disks[0], "a")).await else {
+            panic!("it started")
+        };
+        assert_eq!(error.to_string(), format!("data directory {DIRECTORY}/a: I/O error: the sector cannot be read"));
+    });
+}
+
+#[test]
+fn two_members_do_not_share_a_directory() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let nodes = cluster.start_all().await;
+        let mut other = config(&cluster.memory, &cluster.disks[0], "a");
+        other.listen_peer_urls = vec!["http://a:2480".parse().expect("a URL")];
+        other.listen_client_urls = vec!["http://a:2479".parse().expect("a URL")];
+        let Err(error) = Node::start(other).await else { panic!("it started") };
+        assert_eq!(error.to_string(), format!("data directory {DIRECTORY}/a: it is in use by another process"));
+        cluster.stop(nodes).await;
     });
 }

@@ -24,6 +24,7 @@ use crate::{
     telemetry::Events,
     transport::raft::Source,
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Snapshot, SnapshotMetadata},
+    world::Files,
 };
 
 const CLUSTER: ClusterId = ClusterId(0xc);
@@ -91,7 +92,7 @@ impl Cluster {
     }
 
     fn bootstrap(&self, id: u64, size: u64) {
-        let mut store = Store::open(&self.path(id), 2).expect("a new store");
+        let mut store = Store::open(&Files::default(), &self.path(id), 2).expect("a new store");
         let mut membership = Membership::default();
         let mut entries = Vec::new();
         for member in 1..=size {
@@ -107,7 +108,7 @@ impl Cluster {
     }
 
     fn start(&mut self, id: u64) {
-        let store = Store::open(&self.path(id), 2).expect("a store that opens");
+        let store = Store::open(&Files::default(), &self.path(id), 2).expect("a store that opens");
         let ids = RequestIds::new(id, store.boot().expect("room"));
         let sent = Sent::default();
         let shared = Shared::new(RaftStatus::default(), store.membership().expect("kept"), Events::default());
@@ -205,7 +206,7 @@ impl Cluster {
         let arrives = !self.cut.contains(&from) && !self.cut.contains(&message.to);
         let status = match self.running.get_mut(&message.to).filter(|_| arrives) {
             Some(member) => {
-                let received = Received::check(&path, CLUSTER.0, &snapshot).expect("whole");
+                let received = Received::check(&Files::default(), &path, CLUSTER.0, &snapshot).expect("whole");
                 let _ = member.core.step_snapshot(MemberId(from), message.clone(), received);
                 SnapshotStatus::Finish
             }
@@ -449,7 +450,7 @@ fn a_learner_joins_is_promoted_votes_and_is_removed() {
     let fourth = record(4);
     let added = cluster.change(2, ConfChangeType::ConfChangeAddLearnerNode, &fourth);
     assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
-    let mut store = Store::open(&cluster.path(4), 2).expect("a new store");
+    let mut store = Store::open(&Files::default(), &cluster.path(4), 2).expect("a new store");
     let identity = Identity { member: 4, cluster: CLUSTER.0, name: "4".into(), token: "t".into(), joined: Vec::new() };
     let nothing = raft_rs::conf_state_from_raftpb(ConfState::default());
     store.bootstrap(&identity, &[], &nothing, &Membership::default()).expect("room");
@@ -607,7 +608,7 @@ fn body_of(directory: &tempfile::TempDir, message: &Message) -> Received {
     }
     let path = directory.path().join("made");
     std::fs::write(&path, snapshot::made(CLUSTER.0, metadata.index, metadata.term, &membership)).expect("room");
-    Received::check(&path, CLUSTER.0, &snapshot).expect("whole")
+    Received::check(&Files::default(), &path, CLUSTER.0, &snapshot).expect("whole")
 }
 
 fn odd_message(random: &mut StdRng, to: u64, from: u64, status: &RaftStatus) -> Message {

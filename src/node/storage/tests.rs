@@ -31,7 +31,7 @@ fn membership() -> Membership {
 
 /// A store of one member with entries 1 to `last` of term 1, entry 1 applied.
 fn store(directory: &Path, last: u64) -> Store {
-    let mut store = Store::open(directory, 2).expect("a new store");
+    let mut store = Store::open(&Files::default(), directory, 2).expect("a new store");
     store.bootstrap(&identity(), &[entry(1, 1)], &voters(&[1]), &membership()).expect("an empty disk");
     store.save((2..=last).map(|index| entry(index, 1)).collect(), None, true).expect("an empty disk");
     store
@@ -39,7 +39,7 @@ fn store(directory: &Path, last: u64) -> Store {
 
 fn reopened(store: Store, directory: &Path) -> Store {
     drop(store);
-    Store::open(directory, 2).expect("what was written can be read")
+    Store::open(&Files::default(), directory, 2).expect("what was written can be read")
 }
 
 fn terms(store: &Store) -> Vec<(u64, u64)> {
@@ -88,7 +88,7 @@ fn applied_index_and_data_are_lost_together_or_kept_together() {
         // As a crash leaves it: the file, copied while nobody closed it.
         let crashed = tempfile::tempdir().expect("a directory");
         std::fs::copy(directory.path().join("node.redb"), crashed.path().join("node.redb")).expect("a copy");
-        let found = Store::open(crashed.path(), 2).expect("a crash leaves a store that opens");
+        let found = Store::open(&Files::default(), crashed.path(), 2).expect("a crash leaves a store that opens");
         let value = found.reader().value(b"k").expect("readable").map(|value| String::from_utf8(value).expect("text"));
         let expected = (found.applied() > 1).then(|| found.applied().to_string());
         assert_eq!(value, expected);
@@ -144,7 +144,7 @@ fn a_snapshot_that_tears_changes_nothing() {
 fn reopened_copy(directory: &Path) -> Store {
     let copy = tempfile::tempdir().expect("a directory");
     std::fs::copy(directory.join("node.redb"), copy.path().join("node.redb")).expect("a copy");
-    Store::open(copy.path(), 2).expect("a crash leaves a store that opens")
+    Store::open(&Files::default(), copy.path(), 2).expect("a crash leaves a store that opens")
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn entries_come_by_size_from_disk_and_memory_alike() {
 fn a_directory_in_use_is_said_to_be() {
     let directory = tempfile::tempdir().expect("a directory");
     let _held = store(directory.path(), 1);
-    assert!(matches!(Store::open(directory.path(), 2), Err(StoreError::Locked)));
+    assert!(matches!(Store::open(&Files::default(), directory.path(), 2), Err(StoreError::Locked)));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_log_with_a_hole_is_not_taken() {
     let hole = |write: &WriteTransaction| Ok(write.open_table(LOG)?.remove(3).map(drop)?);
     store.write(Durability::Immediate, hole).expect("room");
     drop(store);
-    assert!(matches!(Store::open(directory.path(), 2), Err(StoreError::Damaged(_))));
+    assert!(matches!(Store::open(&Files::default(), directory.path(), 2), Err(StoreError::Damaged(_))));
 }
 
 #[test]

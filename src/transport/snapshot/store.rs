@@ -1,11 +1,10 @@
 //! Where received snapshots are kept.
 
 use std::{
-    fs::{self, File},
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,7 +14,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::world::World;
+use crate::world::{Files, World};
 
 /// How many batches may lie between the network and the file.
 const BATCHES_AHEAD: usize = 4;
@@ -29,6 +28,7 @@ const BATCH_PIECES: usize = 64;
 pub struct SnapshotStore {
     directory: PathBuf,
     unfinished: Arc<AtomicU64>,
+    world: World,
 }
 
 const UNFINISHED: &str = "tmp";
@@ -39,15 +39,23 @@ impl SnapshotStore {
     /// # Errors
     /// When the directory cannot be made or read.
     pub fn open(directory: impl Into<PathBuf>) -> io::Result<Self> {
-        let directory = directory.into();
-        fs::create_dir_all(&directory)?;
-        for entry in fs::read_dir(&directory)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                fs::remove_file(entry.path())?;
+        Self::open_in(World::default(), directory)
+    }
+
+    /// [`Self::open`], on a world's disk. What is saved is written by its threads.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[doc(hidden)]
+    pub fn open_in(world: World, directory: impl Into<PathBuf>) -> io::Result<Self> {
+        let (directory, files) = (directory.into(), world.files());
+        files.create_directory(&directory)?;
+        for name in files.names(&directory)? {
+            if name.to_string_lossy().starts_with(UNFINISHED) {
+                files.remove(&directory.join(name))?;
             }
         }
-        Ok(Self { directory, unfinished: Arc::default() })
+        Ok(Self { directory, unfinished: Arc::default(), world })
     }
 
     /// Where the snapshot at `index` is, from before [`Raft::process`](crate::Raft::process) is given its message
@@ -60,63 +68,66 @@ impl SnapshotStore {
     pub(crate) async fn save<S>(
         &self,
         index: u64,
-        mut body: S,
+        body: S,
         most: u64,
-        (tasks, world): (&TaskTracker, &World),
-        mut progress: impl FnMut(u64),
+        tasks: &TaskTracker,
+        progress: impl FnMut(u64),
     ) -> io::Result<u64>
     where
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.directory.join(format!("{UNFINISHED}-{index:016x}-{number}"));
-        let (sender, receiver) = mpsc::channel::<Option<Vec<Bytes>>>(BATCHES_AHEAD);
-        let placing = Placing { path: self.path(index), stage: Arc::default() };
-        let (path, directory, stage) = (placing.path.clone(), self.directory.clone(), placing.stage.clone());
-        let writing = async move { write_batches(&directory, &unfinished, &path, &stage, receiver).await };
-        let writing = world.spawn_blocking(tasks.track_future(writing));
-        let mut broken = None;
-        let mut length = 0;
-        let (mut batch, mut gathered) = (Vec::new(), 0);
-        while let Some(piece) = body.next().await {
-            let piece = match piece {
-                Ok(piece) => piece,
-                Err(error) => {
-                    broken = Some(error);
-                    break;
-                }
-            };
-            length += piece.len() as u64;
-            if length > most {
-                let why = format!("the snapshot has more than {most} bytes");
-                broken = Some(io::Error::new(io::ErrorKind::FileTooLarge, why));
-                break;
-            }
-            progress(piece.len() as u64);
-            gathered += piece.len();
-            batch.push(piece);
-            if gathered >= BATCH_BYTES || batch.len() == BATCH_PIECES {
-                gathered = 0;
-                if sender.send(Some(std::mem::take(&mut batch))).await.is_err() {
-                    break;
-                }
-            }
-        }
-        if broken.is_none() {
-            // Only `None` says that the body is whole; a sender that is merely dropped says that it is not. Where nobody
-            // receives, what was written says why.
-            let _ = sender.send(Some(batch)).await;
-            let _ = sender.send(None).await;
-        }
-        drop(sender);
+        let save = Arc::new(Save {
+            files: self.world.files().clone(),
+            directory: self.directory.clone(),
+            unfinished: self.directory.join(format!("{UNFINISHED}-{index:016x}-{number}")),
+            path: self.path(index),
+            stage: Mutex::default(),
+        });
+        let placing = Placing(save.clone());
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let writing = self.world.spawn_blocking(tasks.track_future(async move { save.write(receiver).await }));
+        let read = batch(body, most, sender, progress).await;
         let written = writing.await.map_err(io::Error::other)?;
-        let length = match broken {
-            Some(error) => return Err(error),
-            None => written?,
-        };
+        let length = read.and(written)?;
         placing.done();
         Ok(length)
     }
+}
+
+/// Hands a body on in batches. Only `None` says that it is whole; a sender that is merely dropped says that it is not.
+/// Where nobody receives, who does not says why.
+async fn batch<S>(
+    mut body: S,
+    most: u64,
+    batches: mpsc::Sender<Option<Vec<Bytes>>>,
+    mut progress: impl FnMut(u64),
+) -> io::Result<()>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    let mut length = 0;
+    let (mut batch, mut gathered) = (Vec::new(), 0);
+    while let Some(piece) = body.next().await {
+        let piece = piece?;
+        length += piece.len() as u64;
+        if length > most {
+            let why = format!("the snapshot has more than {most} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
+        progress(piece.len() as u64);
+        gathered += piece.len();
+        batch.push(piece);
+        if gathered >= BATCH_BYTES || batch.len() == BATCH_PIECES {
+            gathered = 0;
+            if batches.send(Some(std::mem::take(&mut batch))).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    let _ = batches.send(Some(batch)).await;
+    let _ = batches.send(None).await;
+    Ok(())
 }
 
 /// How far a file is on its way to its place.
@@ -129,39 +140,57 @@ enum Stage {
     Done,
 }
 
-/// A save under way. When it is dropped before its end, nobody will ask for the file: it does not come to its place, or
-/// leaves it.
-struct Placing {
+/// A save under way, as who waits for the disk has it.
+struct Save {
+    files: Files,
+    directory: PathBuf,
+    unfinished: PathBuf,
     path: PathBuf,
-    stage: Arc<Mutex<Stage>>,
+    stage: Mutex<Stage>,
 }
+
+/// A save under way, as who asked for it has it. When this is dropped before its end, nobody will ask for the file: it
+/// does not come to its place, or leaves it.
+struct Placing(Arc<Save>);
 
 impl Placing {
     fn done(self) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Done;
+        *self.0.stage() = Stage::Done;
     }
 }
 
 impl Drop for Placing {
     fn drop(&mut self) {
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.0.stage();
         match *stage {
             Stage::Done => {}
-            Stage::Placed => drop(fs::remove_file(&self.path)),
+            Stage::Placed => drop(self.0.files.remove(&self.0.path)),
             Stage::Writing | Stage::Abandoned => *stage = Stage::Abandoned,
         }
     }
 }
 
-async fn write_batches(
-    directory: &Path,
-    unfinished: &Path,
-    path: &Path,
-    stage: &Mutex<Stage>,
-    mut batches: mpsc::Receiver<Option<Vec<Bytes>>>,
-) -> io::Result<u64> {
-    let written = async {
-        let mut file = File::create_new(unfinished)?;
+impl Save {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a body to its place: all of it, or nothing.
+    async fn write(&self, batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<u64> {
+        let placed = match self.gather(batches).await {
+            Ok(length) => self.place().map(|()| length),
+            Err(error) => Err(error),
+        };
+        if placed.is_err() {
+            // It may not be there; what remains is removed when the store is opened again.
+            let _ = self.files.remove(&self.unfinished);
+        }
+        placed
+    }
+
+    /// Writes a body's batches beside its place, synced.
+    async fn gather(&self, mut batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<u64> {
+        let mut file = self.files.create_new(&self.unfinished)?;
         let mut length = 0;
         loop {
             match batches.recv().await {
@@ -175,28 +204,28 @@ async fn write_batches(
                 None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended before it was whole")),
             }
         }
-        file.sync_all()?;
+        file.sync()?;
+        Ok(length)
+    }
+
+    /// Puts what was gathered in its place.
+    fn place(&self) -> io::Result<()> {
         {
-            let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stage = self.stage();
             if *stage == Stage::Abandoned {
                 return Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more"));
             }
-            fs::rename(unfinished, path)?;
+            self.files.rename(&self.unfinished, &self.path)?;
             *stage = Stage::Placed;
         }
-        File::open(directory)?.sync_all()?;
-        Ok(length)
-    };
-    let written = written.await;
-    if written.is_err() {
-        // It may not be there; what remains is removed when the store is opened again.
-        let _ = fs::remove_file(unfinished);
+        self.files.sync_directory(&self.directory)
     }
-    written
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use futures_util::stream;
 
     use super::*;
@@ -216,15 +245,15 @@ mod tests {
         body: impl Stream<Item = io::Result<Bytes>> + Unpin,
         most: u64,
     ) -> io::Result<u64> {
-        store.save(1, body, most, (&TaskTracker::new(), &World::default()), |_| ()).await
+        store.save(1, body, most, &TaskTracker::new(), |_| ()).await
     }
 
     #[tokio::test]
     async fn a_whole_body_is_saved_under_its_index() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
-        let (mut seen, here) = (0, (&TaskTracker::new(), &World::default()));
-        let saved = store.save(0x1f, body(&["ab", "", "cde"]), u64::MAX, here, |bytes| seen += bytes).await;
+        let (mut seen, tasks) = (0, TaskTracker::new());
+        let saved = store.save(0x1f, body(&["ab", "", "cde"]), u64::MAX, &tasks, |bytes| seen += bytes).await;
         assert_eq!((saved.ok(), seen), (Some(5), 5));
         assert_eq!(fs::read(store.path(0x1f)).ok(), Some(b"abcde".to_vec()));
         assert_eq!(files(directory.path()), ["000000000000001f.snap.db"]);
@@ -275,7 +304,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("0000000000000001.snap.db");
         fs::write(&path, "whole").expect("a file");
-        drop(Placing { path: path.clone(), stage: Arc::new(Mutex::new(Stage::Placed)) });
+        drop(Placing(Arc::new(Save {
+            files: Files::default(),
+            directory: directory.path().to_owned(),
+            unfinished: directory.path().join("tmp"),
+            path: path.clone(),
+            stage: Mutex::new(Stage::Placed),
+        })));
         assert!(!path.exists());
     }
 

@@ -1,0 +1,82 @@
+//! The store's file, on the disk that the world gives.
+
+use std::{io, ops::Bound, path::Path, sync::Arc};
+
+use redb::{BackendError, Database, DatabaseError, StorageBackend};
+
+use super::StoreError;
+use crate::world::{DiskFile, Files, Opening};
+
+/// Memory for pages of the store.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Opens the database of this path, or makes it. On the system's disk, redb has the file to itself.
+pub(super) fn open(files: &Files, path: &Path) -> Result<Database, StoreError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    let database = match files.disk() {
+        None => builder.create(path),
+        Some(disk) => builder.create_with_backend(Backend(disk.open(path, Opening::Kept)?)),
+    };
+    database.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked,
+        other => StoreError::Disk(other.into()),
+    })
+}
+
+/// A file of another disk, as redb takes it.
+#[derive(Debug)]
+struct Backend(Arc<dyn DiskFile>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
+        while !out.is_empty() {
+            let read = self.0.read_at(offset, out)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            offset += read as u64;
+            out = &mut out[read..];
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.unlock()
+    }
+
+    // The one lock that one writer without readers beside it takes: the whole file.
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        if !is_whole(start, end) {
+            return Err(BackendError::Unsupported);
+        }
+        Ok(self.0.try_lock()?)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        if !is_whole(start, end) {
+            return Err(BackendError::Unsupported);
+        }
+        Ok(self.0.unlock()?)
+    }
+}
+
+fn is_whole(start: Bound<u64>, end: Bound<u64>) -> bool {
+    matches!(start, Bound::Unbounded | Bound::Included(0)) && end == Bound::Unbounded
+}

@@ -1,0 +1,192 @@
+//! Files, on the system's disk or on another.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Read, Seek, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use super::disk::{Disk, DiskFile, Opening};
+
+/// Where files are. Cheap to clone: every clone is the same disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Files(Option<Arc<dyn Disk>>);
+
+impl Files {
+    pub(super) fn on(disk: Arc<dyn Disk>) -> Self {
+        Self(Some(disk))
+    }
+
+    /// The disk, where it is not the system's.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node opens its store on it"))]
+    pub(crate) fn disk(&self) -> Option<&Arc<dyn Disk>> {
+        self.0.as_ref()
+    }
+
+    /// Makes a directory, and those above it that are not there, so that they outlast a loss of power.
+    pub(crate) fn create_directory(&self, path: &Path) -> io::Result<()> {
+        let new: Vec<&Path> =
+            path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !self.exists(path)).collect();
+        match &self.0 {
+            None => fs::create_dir_all(path)?,
+            Some(disk) => disk.create_directory(path)?,
+        }
+        new.into_iter().filter_map(Path::parent).try_for_each(|parent| self.sync_directory(parent))
+    }
+
+    /// The names in a directory.
+    pub(crate) fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        match &self.0 {
+            None => fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name())).collect(),
+            Some(disk) => disk.names(directory),
+        }
+    }
+
+    /// Whether there is a file or a directory.
+    pub(crate) fn exists(&self, path: &Path) -> bool {
+        match &self.0 {
+            None => path.exists(),
+            Some(disk) => disk.exists(path),
+        }
+    }
+
+    /// Opens a file that is there, to read it.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node reads snapshots"))]
+    pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
+        match &self.0 {
+            None => fs::File::open(path).map(File::System),
+            Some(disk) => disk.open(path, Opening::Read).map(File::other),
+        }
+    }
+
+    /// Makes a file that is not there, to write it.
+    pub(crate) fn create_new(&self, path: &Path) -> io::Result<File> {
+        match &self.0 {
+            None => fs::File::create_new(path).map(File::System),
+            Some(disk) => disk.open(path, Opening::New).map(File::other),
+        }
+    }
+
+    /// Gives a file another name, in the place of what has it.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match &self.0 {
+            None => fs::rename(from, to),
+            Some(disk) => disk.rename(from, to),
+        }
+    }
+
+    /// Takes a file away.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        match &self.0 {
+            None => fs::remove_file(path),
+            Some(disk) => disk.remove(path),
+        }
+    }
+
+    /// Makes the names in a directory lasting.
+    pub(crate) fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        // What a relative path of one name lies in.
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        match &self.0 {
+            None => fs::File::open(directory)?.sync_all(),
+            Some(disk) => disk.sync_directory(directory),
+        }
+    }
+}
+
+/// An open file, read or written from its beginning to its end.
+#[derive(Debug)]
+pub(crate) enum File {
+    /// The system's.
+    System(fs::File),
+    /// Another disk's.
+    Other {
+        /// The file.
+        file: Arc<dyn DiskFile>,
+        /// Where the next byte is read or written.
+        position: u64,
+    },
+}
+
+impl File {
+    fn other(file: Arc<dyn DiskFile>) -> Self {
+        Self::Other { file, position: 0 }
+    }
+
+    /// How many bytes it has.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node reads snapshots"))]
+    pub(crate) fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::System(file) => file.metadata().map(|metadata| metadata.len()),
+            Self::Other { file, .. } => file.len(),
+        }
+    }
+
+    /// The same file from its beginning, whatever has its name by now. Only the newest of them may be read.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node reads snapshots"))]
+    pub(crate) fn rewound(&self) -> io::Result<Self> {
+        match self {
+            Self::System(file) => {
+                let mut file = file.try_clone()?;
+                file.rewind()?;
+                Ok(Self::System(file))
+            }
+            Self::Other { file, .. } => Ok(Self::other(file.clone())),
+        }
+    }
+
+    /// Makes lasting what it has.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::System(file) => file.sync_all(),
+            Self::Other { file, .. } => file.sync(),
+        }
+    }
+}
+
+impl Read for File {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::System(file) => file.read(into),
+            Self::Other { file, position } => {
+                let read = file.read_at(*position, into)?;
+                *position += read as u64;
+                Ok(read)
+            }
+        }
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::System(file) => file.write(bytes),
+            Self::Other { file, position } => {
+                file.write_at(*position, bytes)?;
+                *position += bytes.len() as u64;
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::System(file) => file.flush(),
+            Self::Other { .. } => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_beside_us_lies_in_the_one_that_we_are_in() {
+        let files = Files::default();
+        assert!(files.sync_directory(Path::new("beside us").parent().expect("an empty one")).is_ok());
+        assert!(files.sync_directory(Path::new("not there")).is_err());
+    }
+}

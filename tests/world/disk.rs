@@ -1,0 +1,228 @@
+//! A disk in memory, which forgets what was not synced when the power goes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use rafthttp::world::{Disk, DiskFile, Opening};
+
+/// The disk of one member. Every clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    now: Names,
+    lasting: Names,
+    files: HashMap<usize, Content>,
+    locks: HashMap<usize, usize>,
+    opened: usize,
+    is_full: bool,
+    fails_reads: bool,
+}
+
+type Names = BTreeMap<PathBuf, Entry>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Directory,
+    /// By its number.
+    File(usize),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    now: Vec<u8>,
+    lasting: Vec<u8>,
+}
+
+/// One opening of a file.
+#[derive(Debug)]
+struct File {
+    disk: MemoryDisk,
+    file: usize,
+    opening: usize,
+}
+
+impl MemoryDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("nobody panics while it holds this")
+    }
+
+    /// What is left of it when the power goes now: the names and the bytes that were synced.
+    pub fn after_a_loss_of_power(&self) -> Self {
+        let state = self.state();
+        let is_reached =
+            |path: &&Path| path.parent().is_none() || matches!(state.lasting.get(*path), Some(Entry::Directory));
+        let is_left = |path: &Path| path.ancestors().skip(1).all(|path| is_reached(&path));
+        let names: Names = state.lasting.clone().into_iter().filter(|(path, _)| is_left(path)).collect();
+        let left = |content: &Content| Content { now: content.lasting.clone(), lasting: content.lasting.clone() };
+        let files = state.files.iter().map(|(number, content)| (*number, left(content))).collect();
+        Self(Arc::new(Mutex::new(State { now: names.clone(), lasting: names, files, ..State::default() })))
+    }
+
+    /// From now on there is no room for more bytes, and none to change those there are.
+    pub fn fill(&self) {
+        self.state().is_full = true;
+    }
+
+    /// From now on nothing can be read.
+    pub fn fail_reads(&self) {
+        self.state().fails_reads = true;
+    }
+
+    /// The paths of all files.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let state = self.state();
+        let files = state.now.iter().filter(|(_, entry)| matches!(entry, Entry::File(_)));
+        files.map(|(path, _)| path.clone()).collect()
+    }
+}
+
+impl State {
+    fn holds(&self, directory: &Path) -> io::Result<()> {
+        let is_there = directory.parent().is_none() || self.now.get(directory) == Some(&Entry::Directory);
+        if is_there { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn has_room(&self) -> io::Result<()> {
+        if self.is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn content(&mut self, file: usize) -> &mut Content {
+        self.files.entry(file).or_default()
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+impl Disk for MemoryDisk {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        for path in path.ancestors().filter(|path| path.parent().is_some()) {
+            if matches!(state.now.entry(path.to_owned()).or_insert(Entry::Directory), Entry::File(_)) {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let state = self.state();
+        state.holds(directory)?;
+        let within = state.now.keys().filter(|path| parent(path) == directory);
+        Ok(within.filter_map(|path| path.file_name().map(OsString::from)).collect())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.parent().is_none() || self.state().now.contains_key(path)
+    }
+
+    fn open(&self, path: &Path, opening: Opening) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        state.holds(parent(path))?;
+        let file = match (state.now.get(path), opening) {
+            (Some(Entry::Directory), _) => return Err(io::ErrorKind::IsADirectory.into()),
+            (Some(Entry::File(_)), Opening::New) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(Entry::File(file)), _) => *file,
+            (None, Opening::Read) => return Err(io::ErrorKind::NotFound.into()),
+            (None, _) => {
+                state.has_room()?;
+                let file = state.files.len();
+                state.content(file);
+                state.now.insert(path.to_owned(), Entry::File(file));
+                file
+            }
+        };
+        state.opened += 1;
+        Ok(Arc::new(File { disk: self.clone(), file, opening: state.opened }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.holds(parent(to))?;
+        let entry = state.now.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.now.insert(to.to_owned(), entry);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.state().now.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.holds(directory)?;
+        let is_within = |path: &Path| parent(path) == directory;
+        let synced: Vec<_> = state.now.clone().into_iter().filter(|(path, _)| is_within(path)).collect();
+        state.lasting.retain(|path, _| !is_within(path));
+        state.lasting.extend(synced);
+        Ok(())
+    }
+}
+
+impl DiskFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.state().content(self.file).now.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        if state.fails_reads {
+            return Err(io::Error::other("the sector cannot be read"));
+        }
+        let bytes = &state.content(self.file).now;
+        let from = bytes.len().min(usize::try_from(offset).expect("it is in memory"));
+        let length = into.len().min(bytes.len() - from);
+        into[..length].copy_from_slice(&bytes[from..from + length]);
+        Ok(length)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.has_room()?;
+        let now = &mut state.content(self.file).now;
+        let from = usize::try_from(offset).expect("it is in memory");
+        now.resize(now.len().max(from + bytes.len()), 0);
+        now[from..from + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.has_room()?;
+        state.content(self.file).now.resize(usize::try_from(length).expect("it is in memory"), 0);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let content = state.content(self.file);
+        content.lasting.clone_from(&content.now);
+        Ok(())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(*self.disk.state().locks.entry(self.file).or_insert(self.opening) == self.opening)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if state.locks.get(&self.file) == Some(&self.opening) {
+            state.locks.remove(&self.file);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = self.unlock();
+    }
+}
