@@ -1,6 +1,9 @@
 //! TLS between peers: certificates that are read again when their files change, and names that peers must bear.
 
 use std::{
+    collections::HashMap,
+    error::Error,
+    io,
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,23 +11,31 @@ use std::{
 };
 
 use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server::TlsStream};
 
 use crate::{
     ledger::{Direction, Tally},
     telemetry::{self, Events, WeakEvents},
 };
 
+mod authorities;
 mod certificate;
+mod der;
 mod failure;
 mod files;
+mod key;
+mod leaf;
+mod pem;
+mod refusal;
 mod verifier;
 
-use certificate::Hosts;
+use certificate::{Hosts, Purpose};
+pub(crate) use failure::rustls_error;
 pub use failure::{HandshakeError, HandshakeReason, TlsError};
 use files::{Pair, Source, Stamps};
 
@@ -32,6 +43,10 @@ use files::{Pair, Source, Stamps};
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the files are looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a refusal of who dials us is told of again.
+const REFUSALS_EVERY: Duration = Duration::from_secs(3600);
+/// So many of them are remembered, and told of, within that time: a stranger has many addresses.
+const REFUSALS: usize = 64;
 
 /// Where a member's certificates are, and what its peers' must say: etcd's `--peer-*` flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +94,8 @@ struct Inner {
     failures: Mutex<Tally<(Direction, HandshakeReason)>>,
     /// Who is told of a reload.
     told: Mutex<Vec<WeakEvents>>,
+    /// Whose refusals were told of, by address and reason, and when.
+    refused: Mutex<HashMap<(IpAddr, HandshakeReason), Instant>>,
 }
 
 #[derive(Debug)]
@@ -101,8 +118,11 @@ pub struct Reloads {
 /// How the certificates and handshakes of a member do.
 #[derive(Clone, Debug, Default)]
 pub struct TlsStatus {
-    /// When the first certificate of the chain that we show expires.
+    /// When the chain that we show ends: the earliest of its certificates and of the CA under which it verifies. Of
+    /// several such CAs, as while one is renewed, the one that lasts longest. None where no certificate is shown.
     pub certificate_expiry: Option<SystemTime>,
+    /// When each part of it ends; of several intermediate certificates, the earliest.
+    pub certificate_parts: Vec<(CertificatePart, SystemTime)>,
     /// How often changed files were read again and taken.
     pub reloads_ok: u64,
     /// How often they were not taken: unreadable, not a certificate, or not a pair.
@@ -110,6 +130,28 @@ pub struct TlsStatus {
     /// Handshakes that failed: `In` for those that we accepted, `Out` for those that we dialled. The reason is from a
     /// closed set, never what the other end said.
     pub handshake_failures: Tally<(Direction, &'static str)>,
+}
+
+/// A part of the chain that we show: the label `part`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CertificatePart {
+    /// Our own certificate.
+    Leaf,
+    /// Those between it and the CA.
+    Intermediate,
+    /// The CA in the trusted file to which it leads.
+    Authority,
+}
+
+impl CertificatePart {
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Leaf => "leaf",
+            Self::Intermediate => "intermediate",
+            Self::Authority => "authority",
+        }
+    }
 }
 
 impl Tls {
@@ -132,9 +174,12 @@ impl Tls {
     fn of(config: Source) -> Result<Self, TlsError> {
         let stamps = Stamps::of(&config);
         let pair = config.load()?;
+        if let Some(shown) = &pair.shown {
+            shown.warn();
+        }
         let state = State { pair, stamps, looked: Instant::now(), reloads: Reloads::default() };
-        let (failures, told) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { config, state: Mutex::new(state), failures, told }) })
+        let (failures, told, refused) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { config, state: Mutex::new(state), failures, told, refused }) })
     }
 
     /// For dialling; none without a trusted CA. Looks first, at most once a second, whether the files changed.
@@ -147,9 +192,9 @@ impl Tls {
         self.current().pair.server.clone()
     }
 
-    /// Until when the certificate in use is valid; none for who shows none.
+    /// When the chain in use ends, as [`TlsStatus::certificate_expiry`] has it; none for who shows none.
     pub fn expiry(&self) -> Option<SystemTime> {
-        self.current().pair.expiry
+        self.current().pair.shown.as_ref().map(|shown| shown.ends.earliest())
     }
 
     /// How often the files changed since they were loaded.
@@ -164,16 +209,17 @@ impl Tls {
 
     /// All that `/metrics` shows of it.
     pub(crate) fn status(&self) -> TlsStatus {
-        let (expiry, reloads) = {
+        let (ends, reloads) = {
             let current = self.current();
-            (current.pair.expiry, current.reloads)
+            (current.pair.shown.as_ref().map(|shown| shown.ends), current.reloads)
         };
         let mut handshake_failures = Tally::default();
         for ((direction, reason), count) in self.handshake_failures().iter() {
             handshake_failures.add((direction, reason.label()), count);
         }
         TlsStatus {
-            certificate_expiry: expiry,
+            certificate_expiry: ends.map(|ends| ends.earliest()),
+            certificate_parts: ends.map(|ends| ends.parts().collect()).unwrap_or_default(),
             reloads_ok: reloads.ok,
             reloads_failed: reloads.failed,
             handshake_failures,
@@ -187,12 +233,61 @@ impl Tls {
     {
         let outcome = match self.server() {
             None => Err(HandshakeError::no_certificate()),
-            Some(server) => match timeout(within, TlsAcceptor::from(server).accept(stream)).await {
-                Ok(outcome) => outcome.map_err(HandshakeError::from),
-                Err(_) => Err(HandshakeError::timeout(within)),
-            },
+            Some(server) => {
+                self.within(Direction::In, within, async move { TlsAcceptor::from(server).accept(stream).await }).await
+            }
         };
         outcome.inspect_err(|error| self.note_failure(Direction::In, error.reason()))
+    }
+
+    /// Speaks TLS with whom we dialled at this host, by what [`Self::client`] gave; within 10 s.
+    pub(crate) async fn connect<T>(
+        &self,
+        client: Arc<ClientConfig>,
+        host: &str,
+        stream: T,
+    ) -> Result<client::TlsStream<T>, HandshakeError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let outcome = match ServerName::try_from(host.to_owned()) {
+            Err(_) => Err(HandshakeError::not_a_name(host)),
+            Ok(name) => {
+                let dialling = async move { TlsConnector::from(client).connect(name, stream).await };
+                self.within(Direction::Out, HANDSHAKE_TIMEOUT, dialling).await
+            }
+        };
+        outcome.inspect_err(|error| self.note_failure(Direction::Out, error.reason()))
+    }
+
+    async fn within<S>(
+        &self,
+        direction: Direction,
+        within: Duration,
+        handshake: impl Future<Output = io::Result<S>>,
+    ) -> Result<S, HandshakeError> {
+        let (outcome, words) = refusal::heard(timeout(within, handshake)).await;
+        let outcome = outcome.map_err(|_| HandshakeError::timeout(within))?;
+        outcome.map_err(|error| {
+            let words = words.or_else(|| self.refused_ours(direction, &error));
+            HandshakeError::of(error, words)
+        })
+    }
+
+    /// What the other side means by an alert about the certificate that we showed; none where it is about another thing.
+    pub(crate) fn refused_ours(&self, direction: Direction, error: &(dyn Error + 'static)) -> Option<String> {
+        let alert = failure::about_our_certificate(error)?;
+        let shown = self.current().pair.shown.clone();
+        let Some(shown) = shown else {
+            return Some("the other side wants a certificate, and there is none to show".to_owned());
+        };
+        let purpose = match direction {
+            Direction::In => Purpose::Server,
+            Direction::Out => Purpose::Client,
+        };
+        let known = shown.refused.iter().find(|(refused, _)| *refused == purpose);
+        let why = known.map(|(_, why)| format!(": {why}")).unwrap_or_default();
+        Some(format!("the other side refuses our certificate, {} (alert {alert}){why}", shown.file.display()))
     }
 
     /// Writes reloads to this list, too.
@@ -200,6 +295,27 @@ impl Tls {
         let mut told = self.inner.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|events| events.upgrade().is_some());
         told.push(events.downgrade());
+    }
+
+    /// Says why a connection that `address` began was refused over a certificate, theirs or ours. They dial again and
+    /// again: each address and reason has one line an hour.
+    pub(crate) fn tell_refusal(&self, address: IpAddr, error: &HandshakeError) {
+        let key = (address, error.reason());
+        if !error.reason().is_of_certificates() {
+            return;
+        }
+        {
+            let mut refused = self.inner.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.retain(|_, told| told.elapsed() < REFUSALS_EVERY);
+            if refused.len() >= REFUSALS || refused.contains_key(&key) {
+                return;
+            }
+            refused.insert(key, Instant::now());
+        }
+        let told = self.inner.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for events in told.iter().filter_map(WeakEvents::upgrade) {
+            events.handshake_refused(address, error.reason().label(), &error.to_string());
+        }
     }
 
     pub(crate) fn note_failure(&self, direction: Direction, reason: HandshakeReason) {
@@ -211,7 +327,7 @@ impl Tls {
     /// `checkCertSAN` of `tlsListener`). None when
     /// that cannot be it. Names are not resolved here, and count as not ours.
     pub(crate) fn refused_names(&self, address: IpAddr) -> Option<String> {
-        let Hosts { addresses, names } = self.current().pair.hosts.clone();
+        let Hosts { addresses, names } = self.current().pair.shown.as_ref()?.hosts.clone();
         if (addresses.is_empty() && names.is_empty()) || addresses.contains(&address.to_canonical()) {
             return None;
         }
@@ -253,6 +369,9 @@ impl State {
                 self.reloads.ok += 1;
                 telemetry::tls_reloaded(None);
                 tracing::info!(file = %config.main_file().display(), "the certificate changed and is in use");
+                if let Some(shown) = &pair.shown {
+                    shown.warn();
+                }
                 self.pair = pair;
             }
             Err(error) => {

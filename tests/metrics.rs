@@ -23,7 +23,7 @@ use rafthttp::{
         MessageKind, Options, ProbeResult, RaftStatus, RejectReason, TraceExportStatus, raft_collector,
         trace_collector,
     },
-    tls::TlsStatus,
+    tls::{CertificatePart, TlsStatus},
     wire::{raftpb::MessageType, stream::StreamKind},
 };
 use scrape::Scrape;
@@ -112,6 +112,7 @@ fn status() -> TransportStatus {
     status.unroutable.add("unknown_peer", 1);
     let mut tls = TlsStatus {
         certificate_expiry: Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
+        certificate_parts: vec![(CertificatePart::Leaf, UNIX_EPOCH + Duration::from_secs(2_000_000_000))],
         reloads_ok: 1,
         ..TlsStatus::default()
     };

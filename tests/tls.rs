@@ -1,7 +1,6 @@
 //! TLS between members: who is let in, who is not, and what changes without a restart.
 
 use std::{
-    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -12,42 +11,16 @@ use rafthttp::{
 };
 use rcgen::KeyPair;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsConnector;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tokio::io::AsyncWriteExt;
 
 use certificates::{Authority, Files, Issued, Leaf, fixture, self_signed};
+use handshake::{HANDSHAKE_TIMEOUT, meet};
 
 #[path = "support/certificates.rs"]
 mod certificates;
-
-/// As a listener has it by default.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-type Outcome = (Result<(), HandshakeReason>, Result<(), String>);
-
-/// A handshake over memory, and one byte each way: with TLS 1.3 a client learns only then that it was refused.
-async fn meet(server: &Tls, client: Arc<ClientConfig>, name: &str) -> Outcome {
-    let (near, far) = tokio::io::duplex(64 << 10);
-    let name = ServerName::try_from(name.to_owned()).expect("a name");
-    let accepting = async {
-        let mut stream = server.accept(far, HANDSHAKE_TIMEOUT).await.map_err(|error| error.reason())?;
-        let echoed = async {
-            let byte = stream.read_u8().await?;
-            stream.write_u8(byte).await?;
-            stream.shutdown().await
-        };
-        echoed.await.map_err(|_: io::Error| HandshakeReason::Closed)
-    };
-    let dialling = async {
-        let mut stream = TlsConnector::from(client).connect(name, near).await?;
-        stream.write_u8(7).await?;
-        stream.read_u8().await.map(drop)
-    };
-    let both = async { tokio::join!(accepting, dialling) };
-    let (server, client) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("a handshake ends");
-    (server, client.map_err(|error: io::Error| error.to_string()))
-}
+#[path = "support/handshake.rs"]
+mod handshake;
 
 fn load(files: &Files) -> Tls {
     Tls::load(files.config()).expect("the files are good")
@@ -378,20 +351,27 @@ async fn a_server_with_a_pair_of_etcds_auto_tls_is_reached_by_who_does_not_verif
     assert_eq!(meet(&server, dials(&skips), "localhost").await, (Ok(()), Ok(())));
 }
 
-#[test]
-fn a_certificate_of_version_1_is_refused_with_the_version_named() {
+/// It has no names, so nobody dials its owner; who shows it when dialling is let in, as by etcd.
+#[tokio::test]
+async fn a_certificate_of_version_1_is_taken_from_who_dials() {
+    let authority = Authority::new("ca");
     let (cert, key) = (fixture("version1.pem"), fixture("version1.key"));
-    let error = refusal(&Issued { cert: cert.clone(), key }, &cert);
-    assert_eq!(error, "cert.pem: the certificate is X.509 version 1, and only version 3 is taken");
+    let client = Files::new(&Issued { cert: cert.clone(), key }, &authority.pem);
+    let server = Files::new(&authority.issue(Leaf::default()), &cert);
+    let (server, client) = (load(&server), load(&client));
+    assert_eq!(meet(&server, dials(&client), "localhost").await, (Ok(()), Ok(())));
+    assert!(meet(&client, dials(&server), "localhost").await.1.is_err());
 }
 
+/// What `openssl req -x509` makes has it.
 #[tokio::test]
-async fn a_peers_certificate_that_is_a_ca_is_refused_with_that_said() {
+async fn members_whose_certificates_are_marked_as_a_cas_meet() {
     let authority = Authority::new("ca");
-    let server = Files::new(&authority.issue(Leaf { is_authority: true, ..Leaf::default() }), &authority.pem);
-    let client = Files::new(&authority.issue(Leaf::default()), &authority.pem);
-    let (_, dialled) = meet(&load(&server), dials(&load(&client)), "localhost").await;
-    assert!(dialled.as_ref().is_err_and(|error| error.contains("Authority")), "{dialled:?}");
+    let leaf = Leaf { is_authority: true, ..Leaf::default() };
+    two_of_this_kind_meet(authority.issue(leaf), &authority.pem, "localhost").await;
+    let own = self_signed(Leaf { is_authority: true, ..Leaf::default() });
+    let trusted = own.cert.clone();
+    two_of_this_kind_meet(own, &trusted, "localhost").await;
 }
 
 #[test]
@@ -399,14 +379,17 @@ fn a_key_that_is_another_certificates_is_refused() {
     let authority = Authority::new("ca");
     let mut issued = authority.issue(Leaf::default());
     issued.key = authority.issue(Leaf::default()).key;
-    assert_eq!(refusal(&issued, &authority.pem), "key.pem: not the key of the certificate in cert.pem");
+    assert_eq!(
+        refusal(&issued, &authority.pem),
+        "key.pem: holds another key (P-256) than that of the certificate of \"member\", P-256, in cert.pem"
+    );
 }
 
 #[test]
 fn an_error_names_the_file() {
     let authority = Authority::new("ca");
     let issued = authority.issue(Leaf::default());
-    assert!(refusal(&issued, "nothing").starts_with("ca.pem: no certificate in PEM"));
+    assert!(refusal(&issued, "nothing").starts_with("ca.pem: holds text that is not PEM"));
     let files = Files::new(&issued, &authority.pem);
     let missing = TlsConfig { key_file: files.path("missing.pem"), ..files.config() };
     assert!(matches!(Tls::load(missing), Err(TlsError::Read { path, .. }) if path.ends_with("missing.pem")));

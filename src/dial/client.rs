@@ -13,15 +13,14 @@ use futures_util::future::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     dial::{
         connection::{Connection, DialPhases, Dialled, full},
-        failure::{DialError, PostError, tls_failure},
+        failure::{DialError, PostError, innermost},
         identity::Identity,
         io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
         pool::{IDLE_TIMEOUT, Pool, is_idle},
@@ -31,7 +30,7 @@ use crate::{
     },
     ledger::{AttemptResult, Direction},
     telemetry::MessageSpan,
-    tls::{HANDSHAKE_TIMEOUT, HandshakeError, HandshakeReason, Tls},
+    tls::{HandshakeReason, Tls, rustls_error},
     wire::{headers, version::MIN_CLUSTER},
     world::{Socket, World},
 };
@@ -230,15 +229,16 @@ impl Client {
         Ok(answer)
     }
 
-    /// What became of a dial whose first request was not answered. With TLS 1.3 a client learns only here that its
-    /// certificate was refused: then this counts the handshake as failed.
-    pub(crate) fn first_request_failed(&self, error: &(dyn Error + 'static)) -> AttemptResult {
-        match (tls_failure(error), &self.tls) {
-            (Some(reason), Some(tls)) => {
-                tls.note_failure(Direction::Out, reason);
-                AttemptResult::Tls
+    /// What became of a dial whose first request was not answered, and why. With TLS 1.3 a client learns only here that
+    /// its certificate was refused: then this counts the handshake as failed.
+    pub(crate) fn first_request_failed(&self, error: &(dyn Error + 'static)) -> (AttemptResult, String) {
+        match (rustls_error(error), &self.tls) {
+            (Some(broken), Some(tls)) => {
+                tls.note_failure(Direction::Out, HandshakeReason::of(broken));
+                let refused = tls.refused_ours(Direction::Out, error);
+                (AttemptResult::Tls, refused.unwrap_or_else(|| format!("no answer: {}", innermost(error))))
             }
-            _ => AttemptResult::Unreachable,
+            _ => (AttemptResult::Unreachable, format!("no answer: {}", innermost(error))),
         }
     }
 
@@ -314,18 +314,7 @@ async fn secure(
     stream: DeadlineIo<Socket>,
 ) -> Result<tokio_rustls::client::TlsStream<DeadlineIo<Socket>>, DialError> {
     let config = tls.client().ok_or_else(|| DialError::NoTls(url.clone()))?;
-    let handshake = async {
-        let name = ServerName::try_from(url.host().to_owned()).map_err(|_| HandshakeError::not_a_name(url.host()))?;
-        let connected = TlsConnector::from(config).connect(name, stream);
-        timeout(HANDSHAKE_TIMEOUT, connected)
-            .await
-            .map_err(|_| HandshakeError::timeout(HANDSHAKE_TIMEOUT))?
-            .map_err(HandshakeError::from)
-    };
-    handshake.await.map_err(|error| {
-        tls.note_failure(Direction::Out, error.reason());
-        DialError::Tls { address, error }
-    })
+    tls.connect(config, url.host(), stream).await.map_err(|error| DialError::Tls { address, error })
 }
 
 #[cfg(test)]

@@ -102,15 +102,6 @@ pub(crate) enum PostError {
     Broken(hyper::Error),
 }
 
-/// Why a connection broke, if it was by TLS.
-pub(crate) fn tls_failure(error: &(dyn Error + 'static)) -> Option<HandshakeReason> {
-    causes(error).find_map(|cause| {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        inner.or_else(|| cause.downcast_ref()).map(HandshakeReason::of)
-    })
-}
-
 /// The last cause of an error: hyper's own text says only in which step it happened.
 pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()

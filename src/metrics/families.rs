@@ -392,12 +392,23 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_tls_certificate_expiry_timestamp_seconds",
-        help: "When the certificate that we show to peers expires.",
+        help: "When the chain that we show to peers ends: the earliest of its certificates and the CA that it leads to.",
         kind: Kind::Gauge,
         labels: &[],
         of: Of::Transport(|status, samples| {
             if let Some(expiry) = status.tls.as_ref().and_then(|tls| tls.certificate_expiry) {
                 samples.gauge(&[], unix_seconds(expiry));
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_certificate_part_expiry_timestamp_seconds",
+        help: "When each part of that chain ends: leaf, intermediate (the earliest), authority.",
+        kind: Kind::Gauge,
+        labels: &["part"],
+        of: Of::Transport(|status, samples| {
+            for (part, end) in status.tls.iter().flat_map(|tls| &tls.certificate_parts) {
+                samples.gauge(&[part.label()], unix_seconds(*end));
             }
         }),
     },

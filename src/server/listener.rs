@@ -148,6 +148,9 @@ impl Server {
             biased;
             () = seat.evicted() => {}
             outcome = serving => if let Err(error) = outcome {
+                if let (ConnectionError::Handshake(error), Some(tls)) = (&error, &self.tls) {
+                    tls.tell_refusal(address.ip().to_canonical(), error);
+                }
                 tracing::debug!(%error, "connection ended");
             }
         }

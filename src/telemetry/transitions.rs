@@ -1,6 +1,10 @@
 //! What is said when something changes: one call for each transition, which writes the line of the log and the event.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tracing::field;
 
@@ -201,6 +205,13 @@ impl Events {
             None => reloaded.reason("ok"),
             Some(error) => reloaded.reason("failed").detail(error),
         });
+    }
+
+    /// Who dialled us has no certificate that we take, or does not take ours. No event: anyone can make it so.
+    pub(crate) fn handshake_refused(&self, address: IpAddr, reason: &'static str, why: &str) {
+        if let Some(member) = self.line(None) {
+            tracing::warn!(%member, %address, reason, why, "TLS connection refused");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The few fields of an X.509 certificate that rustls does not tell: DER, read and never trusted.
+//! The fields of an X.509 certificate that rustls does not tell: DER, read and never trusted.
 //!
 //! ```text
 //! Certificate    SEQUENCE { tbs, algorithm, signature }
@@ -9,42 +9,92 @@
 //! ```
 
 use std::{
+    fmt,
     net::IpAddr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use time::{Date, Month, PrimitiveDateTime, Time};
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, format_description::well_known::Rfc3339};
 
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const INTEGER: u8 = 0x02;
-const BOOLEAN: u8 = 0x01;
-const OCTET_STRING: u8 = 0x04;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
+use super::{
+    der::{
+        BIT_STRING, BOOLEAN, GENERALIZED_TIME, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, UTC_TIME,
+        dotted, element, elements, expect,
+    },
+    key::KeyKind,
+};
+
 const VERSION: u8 = 0xa0;
-const EXTENSIONS: u8 = 0xa3;
+pub(super) const EXTENSIONS: u8 = 0xa3;
 /// The two kinds of alternative names that etcd looks at.
 const DNS_NAME: u8 = 0x82;
 const IP_ADDRESS: u8 = 0x87;
 
 /// 2.5.4.3
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+/// 2.5.29.15
+const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 /// 2.5.29.17
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 /// 2.5.29.19
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+/// 2.5.29.37
+const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+/// `keyCertSign`, in the first byte of a key usage.
+const SIGNS_CERTIFICATES: u8 = 0x04;
 
-/// What Go's TLS takes and rustls does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unsupported {
-    /// X.509 version 1 or 2.
-    #[error("is X.509 version {0}, and only version 3 is taken")]
-    Version(u8),
-    /// A leaf with `CA:TRUE`.
-    #[error("is marked as a CA's own (CA:TRUE) and is not taken for a member's")]
-    Authority,
+/// 2.5.29.37.0
+pub(super) const ANY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
+/// 1.3.6.1.5.5.7.3, which most usages are below.
+const USAGES: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3];
+/// Names of signatures that certificates bear, as OpenSSL prints them.
+const SIGNATURES: [(&[u8], &str); 9] = [
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4], "md5WithRSAEncryption"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5], "sha1WithRSAEncryption"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 14], "sha224WithRSAEncryption"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10], "rsassaPss of this kind"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1], "ecdsa-with-SHA1"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 1], "ecdsa-with-SHA224"),
+    (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 2], "dsa-with-SHA256"),
+    (&[0x2b, 0x65, 0x70], "ED25519"),
+    (&[0x2b, 0x65, 0x71], "ED448"),
+];
+
+/// A name of a peer's certificate is shown up to so many characters: it may be anything.
+const SHOWN: usize = 64;
+
+/// What a certificate is shown for: its extended key usage must allow it, or say nothing at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// By who is dialled.
+    Server,
+    /// By who dials.
+    Client,
+}
+
+impl Purpose {
+    pub(super) const ALL: [Self; 2] = [Self::Server, Self::Client];
+
+    /// Its object identifier.
+    pub(super) const fn oid(self) -> &'static [u8] {
+        match self {
+            Self::Server => &[0x2b, 6, 1, 5, 5, 7, 3, 1],
+            Self::Client => &[0x2b, 6, 1, 5, 5, 7, 3, 2],
+        }
+    }
+
+    /// Its name.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Server => "serverAuth",
+            Self::Client => "clientAuth",
+        }
+    }
+
+    /// Whether a usage that a certificate names allows this: itself, or any.
+    pub(super) fn is_allowed_by(self, usage: &[u8]) -> bool {
+        usage == self.oid() || usage == ANY_USAGE
+    }
 }
 
 /// What a certificate says of itself.
@@ -52,12 +102,31 @@ pub(crate) enum Unsupported {
 pub(crate) struct Certificate<'a> {
     /// 1, 2 or 3.
     pub(crate) version: u8,
+    serial: &'a [u8],
+    /// The name of who signed it: the content of a `SEQUENCE`.
+    pub(super) issuer: &'a [u8],
+    /// From when it is valid.
+    pub(crate) not_before: SystemTime,
     /// Until when it is valid.
     pub(crate) not_after: SystemTime,
+    /// Its name: the content of a `SEQUENCE`.
+    pub(super) subject: &'a [u8],
     /// The last common name of its subject, as Go has it.
     pub(crate) common_name: Option<&'a [u8]>,
-    /// Whether it is a CA's.
-    pub(crate) is_authority: bool,
+    /// What key it is of.
+    pub(super) key: KeyKind<'a>,
+    /// That key: the content of a `SEQUENCE`.
+    pub(super) key_info: &'a [u8],
+    /// The algorithm that it is signed with: the content of a `SEQUENCE`.
+    pub(super) signature: &'a [u8],
+    /// Whether its basic constraints say that it is a CA's; none without them.
+    authority: Option<bool>,
+    /// How many intermediate certificates there may be below it.
+    pub(super) path_length: Option<usize>,
+    /// Whether its key usage allows it to sign certificates; none without one.
+    may_sign: Option<bool>,
+    /// The content of its extended key usage.
+    usages: Option<&'a [u8]>,
     /// The content of its subject alternative names.
     names: Option<&'a [u8]>,
 }
@@ -78,19 +147,32 @@ impl<'a> Certificate<'a> {
             Some((version, rest)) => (expect(INTEGER, version)?.0.last()?.checked_add(1)?, rest),
             None => (1, tbs),
         };
-        let (_serial, rest) = expect(INTEGER, rest)?;
-        let (_algorithm, rest) = expect(SEQUENCE, rest)?;
-        let (_issuer, rest) = expect(SEQUENCE, rest)?;
+        let (serial, rest) = expect(INTEGER, rest)?;
+        let (signature, rest) = expect(SEQUENCE, rest)?;
+        let (issuer, rest) = expect(SEQUENCE, rest)?;
         let (validity, rest) = expect(SEQUENCE, rest)?;
         let (subject, rest) = expect(SEQUENCE, rest)?;
-        let (_key, rest) = expect(SEQUENCE, rest)?;
-        let (_tag, _not_before, after) = element(validity)?;
+        let (key, rest) = expect(SEQUENCE, rest)?;
+        let (tag, not_before, after) = element(validity)?;
+        let not_before = read_time(tag, not_before)?;
         let (tag, not_after, _) = element(after)?;
+        let constraints = extension(rest, BASIC_CONSTRAINTS).and_then(|value| expect(SEQUENCE, value));
+        let constraints = constraints.map(|(fields, _)| fields);
         Some(Self {
             version,
+            serial,
+            issuer,
+            not_before,
             not_after: read_time(tag, not_after)?,
+            subject,
             common_name: common_name(subject),
-            is_authority: extension(rest, BASIC_CONSTRAINTS).is_some_and(is_authority),
+            key: KeyKind::public(key)?,
+            key_info: key,
+            signature,
+            authority: constraints.map(is_authority),
+            path_length: constraints.and_then(path_length),
+            may_sign: extension(rest, KEY_USAGE).map(signs_certificates),
+            usages: extension(rest, EXTENDED_KEY_USAGE).and_then(|value| expect(SEQUENCE, value)).map(|(of, _)| of),
             names: extension(rest, ALTERNATIVE_NAMES),
         })
     }
@@ -109,43 +191,91 @@ impl<'a> Certificate<'a> {
         hosts
     }
 
-    /// What of it rustls does not take.
-    pub(crate) fn unsupported(&self) -> Option<Unsupported> {
-        match self {
-            Self { version, .. } if *version != 3 => Some(Unsupported::Version(*version)),
-            Self { is_authority: true, .. } => Some(Unsupported::Authority),
-            _ => None,
+    /// Whether it is a CA's.
+    pub(super) fn is_authority(&self) -> bool {
+        self.authority == Some(true)
+    }
+
+    /// Whether what it has signed may be believed, as Go has it (`x509.Certificate.CheckSignatureFrom`): of version 3
+    /// only with `CA:TRUE`, and never with a key usage that lacks `keyCertSign`.
+    pub(super) fn signs_certificates(&self) -> bool {
+        let is_authority = self.authority.unwrap_or(self.version < 3);
+        is_authority && self.may_sign != Some(false)
+    }
+
+    /// Whether its extended key usage allows this: one that says nothing does.
+    pub(super) fn allows(&self, purpose: Purpose) -> bool {
+        self.usages.is_none_or(|usages| elements(usages).any(|(_, usage)| purpose.is_allowed_by(usage)))
+    }
+
+    /// Its extended key usages, by name.
+    pub(super) fn usages(&self) -> String {
+        let usages: Vec<String> =
+            elements(self.usages.unwrap_or_default()).map(|(_, usage)| usage_name(usage)).collect();
+        if usages.is_empty() { "none".to_owned() } else { usages.join(", ") }
+    }
+
+    /// Who signed it, by common name.
+    pub(super) fn issuer_name(&self) -> String {
+        common_name(self.issuer).map_or_else(|| "an issuer without a common name".to_owned(), quoted)
+    }
+
+    /// The algorithm that it is signed with, by name.
+    pub(super) fn signature_name(&self) -> String {
+        let oid = expect(OBJECT_IDENTIFIER, self.signature).map_or(&[][..], |(oid, _)| oid);
+        let known = SIGNATURES.iter().find(|(known, _)| *known == oid);
+        known.map_or_else(|| dotted(oid), |(_, name)| (*name).to_owned())
+    }
+}
+
+/// By its common name, or else by its alternative names, or else by its serial number: in words that hold whatever a
+/// stranger wrote into it.
+impl fmt::Display for Certificate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.common_name {
+            return write!(f, "of {}", quoted(name));
+        }
+        let hosts = self.hosts().to_string();
+        if hosts.is_empty() {
+            let digits = self.serial.iter().take(SHOWN / 2).map(|byte| format!("{byte:02x}"));
+            write!(f, "with the serial number {}", digits.collect::<String>())
+        } else {
+            write!(f, "for {}", quoted(hosts.as_bytes()))
         }
     }
 }
 
-/// The first element: its tag, its content, and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = der.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        short @ 0..=0x7f => (usize::from(*short), rest),
-        // No certificate is longer than four bytes of length can say.
-        long @ 0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
-            (bytes.iter().try_fold(0_usize, |length, byte| length.checked_mul(256)?.checked_add((*byte).into()))?, rest)
-        }
-        _ => return None,
+impl fmt::Display for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<String> =
+            self.names.iter().cloned().chain(self.addresses.iter().map(IpAddr::to_string)).collect();
+        write!(f, "{}", hosts.join(", "))
+    }
+}
+
+/// A time as a date.
+pub(super) fn date(time: SystemTime) -> String {
+    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_else(|_| "a time that has no date".to_owned())
+}
+
+pub(super) fn quoted(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() { format!("{shown:?}…") } else { format!("{shown:?}") }
+}
+
+fn usage_name(usage: &[u8]) -> String {
+    let name = match usage.strip_prefix(USAGES) {
+        Some([1]) => "serverAuth",
+        Some([2]) => "clientAuth",
+        Some([3]) => "codeSigning",
+        Some([4]) => "emailProtection",
+        Some([8]) => "timeStamping",
+        Some([9]) => "OCSPSigning",
+        _ if usage == ANY_USAGE => "any",
+        _ => return dotted(&usage[..usage.len().min(SHOWN)]),
     };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
-}
-
-fn expect(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    element(der).and_then(|(found, content, rest)| (found == tag).then_some((content, rest)))
-}
-
-fn elements(mut der: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    std::iter::from_fn(move || {
-        let (tag, content, rest) = element(der)?;
-        der = rest;
-        Some((tag, content))
-    })
+    name.to_owned()
 }
 
 fn common_name(subject: &[u8]) -> Option<&[u8]> {
@@ -168,14 +298,31 @@ fn extension<'a>(rest: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
+/// Whether it is this extension.
+pub(super) fn is_basic_constraints(extension: &[u8]) -> bool {
+    let fields = expect(SEQUENCE, extension).map_or(&[][..], |(fields, _)| fields);
+    expect(OBJECT_IDENTIFIER, fields).is_some_and(|(name, _)| name == BASIC_CONSTRAINTS)
+}
+
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-fn is_authority(basic_constraints: &[u8]) -> bool {
-    let authority = expect(SEQUENCE, basic_constraints).and_then(|(fields, _)| expect(BOOLEAN, fields));
-    authority.is_some_and(|(value, _)| value != [0])
+/// Of the fields of basic constraints.
+fn is_authority(fields: &[u8]) -> bool {
+    expect(BOOLEAN, fields).is_some_and(|(value, _)| value != [0])
+}
+
+fn path_length(fields: &[u8]) -> Option<usize> {
+    let (_, length) = elements(fields).find(|(tag, _)| *tag == INTEGER)?;
+    length.iter().try_fold(0_usize, |number, byte| number.checked_mul(256)?.checked_add((*byte).into()))
+}
+
+fn signs_certificates(key_usage: &[u8]) -> bool {
+    // The first byte says how many bits are unused.
+    let bits = expect(BIT_STRING, key_usage).and_then(|(bits, _)| bits.get(1).copied());
+    bits.is_some_and(|bits| bits & SIGNS_CERTIFICATES != 0)
 }
 
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280, 4.1.2.5: nothing else is allowed).
@@ -226,7 +373,10 @@ mod tests {
         assert_eq!(certificate.common_name, Some(&b"member"[..]));
         // 2049-12-31T00:00:00Z, the last year of UTCTime.
         assert_eq!(certificate.not_after, UNIX_EPOCH + Duration::from_secs(2_524_521_600));
-        assert_eq!(certificate.unsupported(), None);
+        assert_eq!(certificate.key, KeyKind::Curve("P-256"));
+        assert_eq!(certificate.to_string(), "of \"member\"");
+        assert!(!certificate.is_authority() && !certificate.signs_certificates());
+        assert!(Purpose::ALL.into_iter().all(|purpose| certificate.allows(purpose)));
         let hosts = certificate.hosts();
         assert_eq!(hosts.names, ["localhost"]);
         assert_eq!(hosts.addresses, ["10.0.0.9", "::1"].map(|address| address.parse::<IpAddr>().expect("one")));
@@ -242,7 +392,11 @@ mod tests {
             for byte in [0x00, 0x7f, 0x80, 0x84, 0x85, 0xff] {
                 let mut broken = der.clone();
                 broken[at] = byte;
-                let _ = Certificate::read(&broken).map(|certificate| certificate.hosts());
+                let told = Certificate::read(&broken).map(|certificate| {
+                    let words = [certificate.to_string(), certificate.usages(), certificate.signature_name()];
+                    (certificate.hosts(), words)
+                });
+                drop(told);
             }
         }
     }

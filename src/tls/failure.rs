@@ -8,12 +8,14 @@ use rustls::{AlertDescription, CertificateError, Error};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}, expected {expected}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// The system's error.
         error: io::Error,
+        /// What the file should hold.
+        expected: &'static str,
     },
     /// A file does not hold what it should.
     #[error("{}: {why}", path.display())]
@@ -24,12 +26,16 @@ pub enum TlsError {
         why: String,
     },
     /// The key is not the certificate's.
-    #[error("{}: not the key of the certificate in {}", key.display(), cert.display())]
+    #[error("{}: holds another key ({is}) than {expected}, in {}", key.display(), cert.display())]
     Mismatch {
         /// The key's file.
         key: PathBuf,
+        /// The kind of the key in it.
+        is: String,
         /// The certificate's file.
         cert: PathBuf,
+        /// Whose key was expected, and of which kind.
+        expected: String,
     },
     /// The settings contradict each other.
     #[error("{0}")]
@@ -50,6 +56,12 @@ pub enum HandshakeReason {
     Expired,
     /// A certificate for another name than the one dialled, or of a name that is not allowed.
     Name,
+    /// A certificate whose extended key usage, or that of a certificate above it, is for something else: a server's
+    /// shown by who dials, or a client's by who is dialled.
+    Usage,
+    /// A certificate with something else that is not taken: its key, its signature, or what its CA may not sign. Also
+    /// when the other side says no more of ours than that it is bad; etcd's says so of everything but time and CA.
+    Certificate,
     /// No common version, cipher or protocol, or not TLS at all.
     Protocol,
     /// Not done within 10 s.
@@ -68,10 +80,25 @@ impl HandshakeReason {
             Self::UnknownAuthority => "unknown_authority",
             Self::Expired => "expired",
             Self::Name => "name",
+            Self::Usage => "usage",
+            Self::Certificate => "certificate",
             Self::Protocol => "protocol",
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::Other => "other",
+        }
+    }
+
+    /// Whether it is about a certificate, shown or missing.
+    pub(crate) fn is_of_certificates(self) -> bool {
+        match self {
+            Self::NoCertificate
+            | Self::UnknownAuthority
+            | Self::Expired
+            | Self::Name
+            | Self::Usage
+            | Self::Certificate => true,
+            Self::Protocol | Self::Timeout | Self::Closed | Self::Other => false,
         }
     }
 
@@ -84,6 +111,11 @@ impl HandshakeReason {
                 AlertDescription::UnknownCA => Self::UnknownAuthority,
                 AlertDescription::CertificateExpired => Self::Expired,
                 AlertDescription::UnrecognisedName => Self::Name,
+                AlertDescription::UnsupportedCertificate => Self::Usage,
+                AlertDescription::BadCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::DecryptError => Self::Certificate,
                 AlertDescription::CloseNotify | AlertDescription::UserCanceled => Self::Closed,
                 AlertDescription::ProtocolVersion
                 | AlertDescription::HandshakeFailure
@@ -101,8 +133,9 @@ impl HandshakeReason {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. } => Self::Expired,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::Name,
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Self::Usage,
                 CertificateError::Other(other) if other.0.is::<super::verifier::NotAllowed>() => Self::Name,
-                _ => Self::Other,
+                _ => Self::Certificate,
             },
             Error::InappropriateMessage { .. }
             | Error::InappropriateHandshakeMessage { .. }
@@ -144,10 +177,12 @@ impl HandshakeError {
     }
 }
 
-impl From<io::Error> for HandshakeError {
-    fn from(error: io::Error) -> Self {
+impl HandshakeError {
+    /// With the words of our own verifier, if it refused the other side's certificate.
+    pub(super) fn of(error: io::Error, words: Option<String>) -> Self {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-            return Self { reason: HandshakeReason::of(tls), why: describe(tls) };
+            let refused = words.filter(|_| !matches!(tls, Error::AlertReceived(_)));
+            return Self { reason: HandshakeReason::of(tls), why: refused.unwrap_or_else(|| tls.to_string()) };
         }
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
@@ -160,10 +195,32 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// rustls prints what others found wrong by its `Debug`; ours have a text.
-fn describe(error: &Error) -> String {
-    match error {
-        Error::InvalidCertificate(CertificateError::Other(other)) => format!("the peer's certificate {}", other.0),
-        other => other.to_string(),
+/// The alert, if an error is one by which the other side refuses the certificate that we showed, or misses one.
+pub(super) fn about_our_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let Some(Error::AlertReceived(alert)) = rustls_error(error) else { return None };
+    let about = matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+    );
+    about.then(|| format!("{alert:?}"))
+}
+
+/// rustls's error among the causes of one.
+pub(crate) fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found = inner.and_then(|inner| inner.downcast_ref::<Error>()).or_else(|| cause.downcast_ref());
+        if found.is_some() {
+            return found;
+        }
+        next = cause.source();
     }
+    None
 }

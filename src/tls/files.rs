@@ -8,17 +8,19 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, Error, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
+    ClientConfig, ServerConfig, SupportedProtocolVersion,
+    client::{Resumption, danger::ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
-    server::WebPkiClientVerifier,
-    sign::{CertifiedKey, SingleCertAndKey},
+    sign::SingleCertAndKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::{
     TlsClientConfig, TlsConfig, TlsError,
-    certificate::{Certificate, Hosts, Unsupported},
+    authorities::{Authorities, Chain, Ends, unix_time},
+    certificate::{Certificate, Hosts, Purpose, date},
+    key::TAKEN,
+    pem, refusal,
     verifier::{Allowed, Anyone, Clients, Servers},
 };
 
@@ -90,44 +92,93 @@ pub(super) struct Pair {
     pub(super) client: Option<Arc<ClientConfig>>,
     /// None for who is not dialled.
     pub(super) server: Option<Arc<ServerConfig>>,
-    /// None for who shows no certificate.
-    pub(super) expiry: Option<SystemTime>,
-    /// The hosts that the certificate is for.
+    /// What is shown; none for who shows no certificate.
+    pub(super) shown: Option<Shown>,
+}
+
+/// The certificate that we show.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    /// Its file.
+    pub(super) file: PathBuf,
+    /// When it ends, and what leads to its CA.
+    pub(super) ends: Ends,
+    /// The hosts that it is for.
     pub(super) hosts: Hosts,
+    /// Why others will refuse it, by what it is shown for.
+    pub(super) refused: Vec<(Purpose, String)>,
+}
+
+impl Shown {
+    /// Looks at a chain as others will who trust the same CAs; without any, at what it says of itself.
+    fn of(
+        file: &Path,
+        chain: &[CertificateDer<'static>],
+        authorities: Option<&Authorities>,
+        purposes: &[Purpose],
+    ) -> Result<Self, TlsError> {
+        let leaf = pem::leaf(file, chain)?;
+        let now = SystemTime::now();
+        let all = Chain { leaf: &chain[0], others: &chain[1..] };
+        let between = all.others.iter().filter_map(|other| Certificate::read(other)).map(|other| other.not_after).min();
+        let alone = Ends { leaf: leaf.not_after, intermediate: between, authority: None };
+        let ends = authorities.and_then(|authorities| authorities.ends(all, now)).unwrap_or(alone);
+        let why_not = |purpose: Purpose| match authorities {
+            Some(authorities) => {
+                let refused = authorities.verify(all, purpose, unix_time(now)).err();
+                refused.map(|error| refusal::words(&error, all, authorities, purpose))
+            }
+            None if !leaf.allows(purpose) => Some(refusal::lacks(&leaf, purpose)),
+            None => (leaf.not_after < now).then(|| format!("the certificate {leaf} ended on {}", date(leaf.not_after))),
+        };
+        let refused = purposes.iter().filter_map(|purpose| Some((*purpose, why_not(*purpose)?))).collect();
+        Ok(Self { file: file.to_owned(), ends, hosts: leaf.hosts(), refused })
+    }
+
+    /// Says what others will refuse, before they do.
+    pub(super) fn warn(&self) {
+        let file = self.file.display();
+        match &self.refused[..] {
+            [(_, server), (_, client)] if server == client => {
+                tracing::warn!(%file, why = server, "peers that trust the same CAs will refuse this certificate");
+            }
+            refused => {
+                for (purpose, why) in refused {
+                    let when = match purpose {
+                        Purpose::Server => "when they dial us",
+                        Purpose::Client => "when we dial them",
+                    };
+                    tracing::warn!(%file, why, "peers that trust the same CAs will refuse this certificate {when}");
+                }
+            }
+        }
+    }
 }
 
 impl Pair {
     fn load_client(config: &TlsClientConfig) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let (chain, key) = match (&config.cert_file, &config.key_file) {
+        let (shown, key) = match (&config.cert_file, &config.key_file) {
             (Some(certificate), Some(file)) => {
-                let chain = certificates(certificate)?;
-                let shown = (check_leaf(certificate, &chain)?, hosts(&chain));
-                let key = key((certificate, file), chain, &provider)?;
+                let chain = pem::certificates(certificate, pem::CERTIFICATE)?;
+                // By which CAs it is verified is the members' to say.
+                let shown = Shown::of(certificate, &chain, None, &[Purpose::Client])?;
+                let key = pem::certified((certificate, file), chain, &provider)?;
                 (Some(shown), Some(Arc::new(SingleCertAndKey::from(key))))
             }
             (None, None) => (None, None),
             _ => return Err(TlsError::Config("a certificate and its key are given together or not at all")),
         };
-        let builder = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS);
-        let builder = builder.map_err(|error| TlsError::Rustls(error.to_string()))?;
         let verifier: Arc<dyn ServerCertVerifier> = match &config.trusted_ca_file {
             _ if config.insecure_skip_verify => Arc::new(Anyone(provider.signature_verification_algorithms)),
             Some(path) => {
-                let servers = WebPkiServerVerifier::builder_with_provider(roots(path)?, provider);
-                let authority = servers.build().map_err(|error| content(path, error))?;
-                Arc::new(Servers { authority, allowed: Allowed::default() })
+                let authorities = authorities(path, &provider)?;
+                Arc::new(Servers { authorities, allowed: Allowed::default() })
             }
             None => return Err(TlsError::Config("a trusted CA file is needed to verify who is dialled")),
         };
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        let mut client = match key {
-            Some(key) => builder.with_client_cert_resolver(key),
-            None => builder.with_no_client_auth(),
-        };
-        client.resumption = Resumption::in_memory_sessions(256);
-        let (expiry, hosts) = chain.unzip();
-        Ok(Self { client: Some(Arc::new(client)), server: None, expiry, hosts: hosts.unwrap_or_default() })
+        let client = client(provider, verifier, key)?;
+        Ok(Self { client: Some(Arc::new(client)), server: None, shown })
     }
 
     fn load_server(config: &TlsConfig) -> Result<Self, TlsError> {
@@ -143,36 +194,41 @@ impl Pair {
     fn load(config: &TlsConfig) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let allowed = allowed(config)?;
-        let chain = certificates(&config.cert_file)?;
-        let (expiry, hosts) = (check_leaf(&config.cert_file, &chain)?, hosts(&chain));
-        let key = key((&config.cert_file, &config.key_file), chain, &provider)?;
-        let roots = config.trusted_ca_file.as_deref().map(roots).transpose()?;
+        let chain = pem::certificates(&config.cert_file, pem::CERTIFICATE)?;
+        let authorities = config.trusted_ca_file.as_deref().map(|path| authorities(path, &provider)).transpose()?;
+        // Without a CA nobody is dialled.
+        let purposes = if authorities.is_some() { &Purpose::ALL[..] } else { &[Purpose::Server] };
+        let shown = Shown::of(&config.cert_file, &chain, authorities.as_deref(), purposes)?;
+        let key = pem::certified((&config.cert_file, &config.key_file), chain, &provider)?;
         let key = Arc::new(SingleCertAndKey::from(key));
-        let server = ServerConfig::builder_with_provider(provider.clone());
-        let server = server.with_protocol_versions(VERSIONS).map_err(|error| content(&config.cert_file, error))?;
-        let (mut server, client) = match (&config.trusted_ca_file, roots) {
-            (Some(path), Some(roots)) => {
-                let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-                let authority = clients.build().map_err(|error| content(path, error))?;
-                let clients = Arc::new(Clients { authority, allowed: allowed.clone() });
-                let servers = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
-                let authority = servers.build().map_err(|error| content(path, error))?;
-                let client = client(provider, Servers { authority, allowed }, key.clone());
-                let client = client.map_err(|error| content(&config.cert_file, error))?;
+        let server = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS);
+        let server = server.map_err(|error| TlsError::Rustls(error.to_string()))?;
+        let (mut server, client) = match authorities {
+            Some(authorities) => {
+                let clients = Arc::new(Clients::new(authorities.clone(), allowed.clone()));
+                let client = client(provider, Arc::new(Servers { authorities, allowed }), Some(key.clone()))?;
                 (server.with_client_cert_verifier(clients).with_cert_resolver(key), Some(Arc::new(client)))
             }
-            _ => (server.with_no_client_auth().with_cert_resolver(key), None),
+            None => (server.with_no_client_auth().with_cert_resolver(key), None),
         };
         // As etcd's listener. Who offers nothing is served too; who offers only others gets the alert of RFC 7301.
         server.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
-        Ok(Self { client, server: Some(Arc::new(server)), expiry: Some(expiry), hosts })
+        Ok(Self { client, server: Some(Arc::new(server)), shown: Some(shown) })
     }
 }
 
-fn client(provider: Arc<CryptoProvider>, servers: Servers, key: Arc<SingleCertAndKey>) -> Result<ClientConfig, Error> {
-    let client = ClientConfig::builder_with_provider(provider).with_protocol_versions(VERSIONS)?;
-    let client = client.dangerous().with_custom_certificate_verifier(Arc::new(servers));
-    let mut client = client.with_client_cert_resolver(key);
+fn client(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    key: Option<Arc<SingleCertAndKey>>,
+) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(VERSIONS);
+    let builder = builder.map_err(|error| TlsError::Rustls(error.to_string()))?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let mut client = match key {
+        Some(key) => builder.with_client_cert_resolver(key),
+        None => builder.with_no_client_auth(),
+    };
     // A session for each of a few hundred peers, as rustls has it by default.
     client.resumption = Resumption::in_memory_sessions(256);
     Ok(client)
@@ -196,57 +252,13 @@ fn allowed(config: &TlsConfig) -> Result<Allowed, TlsError> {
     Ok(Allowed { common_names: config.allowed_common_names.clone(), hostnames })
 }
 
-fn hosts(chain: &[CertificateDer<'_>]) -> Hosts {
-    chain.first().and_then(|leaf| Certificate::read(leaf)).map(|leaf| leaf.hosts()).unwrap_or_default()
-}
-
-fn check_leaf(path: &Path, chain: &[CertificateDer<'_>]) -> Result<SystemTime, TlsError> {
-    let leaf = chain.first().and_then(|leaf| Certificate::read(leaf));
-    let leaf = leaf.ok_or_else(|| content(path, "the first certificate cannot be read"))?;
-    match leaf.unsupported() {
-        // Go's peers take it; rustls's do not.
-        Some(Unsupported::Authority) => {
-            tracing::warn!(file = %path.display(), "the certificate is marked as a CA's own: peers on rustls refuse it");
-        }
-        Some(unsupported) => return Err(content(path, format!("the certificate {unsupported}"))),
-        None => {}
+fn authorities(path: &Path, provider: &CryptoProvider) -> Result<Arc<Authorities>, TlsError> {
+    let certificates = pem::certificates(path, pem::AUTHORITIES)?;
+    let authorities = Authorities::new(certificates, provider.signature_verification_algorithms);
+    let authorities = authorities.map_err(|place| pem::content(path, pem::unreadable(place, pem::AUTHORITIES)))?;
+    for authority in authorities.certificates().filter(|authority| !authority.key.is_taken()) {
+        let (file, key) = (path.display(), authority.key);
+        tracing::warn!(%file, %authority, %key, "this CA's key is not taken, nor is what it signed: expected {TAKEN}");
     }
-    Ok(leaf.not_after)
-}
-
-fn key(
-    (cert, path): (&Path, &Path),
-    chain: Vec<CertificateDer<'static>>,
-    provider: &CryptoProvider,
-) -> Result<CertifiedKey, TlsError> {
-    let key = PrivateKeyDer::from_pem_slice(&read(path)?);
-    let key = key.map_err(|error| content(path, format!("no private key in PEM: {error}")))?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-        Error::InconsistentKeys(_) => TlsError::Mismatch { key: path.to_owned(), cert: cert.to_owned() },
-        Error::InvalidCertificate(_) => content(cert, error),
-        error => content(path, error),
-    })
-}
-
-fn roots(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| content(path, error))?;
-    }
-    Ok(Arc::new(roots))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let certificates = certificates.map_err(|error| content(path, format!("not PEM: {error}")))?;
-    if certificates.is_empty() { Err(content(path, "no certificate in PEM")) } else { Ok(certificates) }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| TlsError::Read { path: path.to_owned(), error })
-}
-
-fn content(path: &Path, why: impl ToString) -> TlsError {
-    TlsError::Content { path: PathBuf::from(path), why: why.to_string() }
+    Ok(Arc::new(authorities))
 }

@@ -1,11 +1,10 @@
-//! Verifying peers: by their CA, as rustls does, and by the names that they are allowed.
+//! Verifying peers: by their CA, and by the names that they are allowed.
 
 use std::{fmt, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -17,7 +16,13 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::certificate::Certificate;
+use super::{
+    authorities::{Authorities, Chain},
+    certificate::{Certificate, Purpose},
+    key::TAKEN,
+    leaf::Leaf,
+    refusal,
+};
 
 /// A certificate that its CA vouches for and that bears none of the allowed names (etcd's `VerifyPeerCertificate`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,51 +47,53 @@ impl Allowed {
         if !self.common_names.is_empty() {
             let name = Certificate::read(end_entity).and_then(|certificate| certificate.common_name);
             if !name.is_some_and(|name| self.common_names.iter().any(|allowed| allowed.as_bytes() == name)) {
-                return Err(other(NotAllowed::CommonName));
+                return Err(refused(end_entity, NotAllowed::CommonName));
             }
         }
         if !self.hostnames.is_empty() {
-            let certificate = ParsedCertificate::try_from(end_entity)?;
+            let leaf = Leaf::of(end_entity);
+            let certificate = ParsedCertificate::try_from(leaf.readable())?;
             if !self.hostnames.iter().any(|allowed| verify_server_name(&certificate, allowed).is_ok()) {
-                return Err(other(NotAllowed::Hostname));
+                return Err(refused(end_entity, NotAllowed::Hostname));
             }
         }
         Ok(())
     }
 }
 
-fn other<E: std::error::Error + Send + Sync + 'static>(error: E) -> Error {
-    CertificateError::Other(OtherError(Arc::new(error))).into()
-}
-
-/// Says what of the certificate is not supported, where that is why rustls refused it.
-fn explain(error: Error, end_entity: &CertificateDer<'_>) -> Error {
-    let known = match &error {
-        Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::BadEncoding) => true,
-        Error::InvalidCertificate(other) => is_algorithm(other),
-        _ => false,
-    };
-    let unsupported = Certificate::read(end_entity).and_then(|certificate| certificate.unsupported());
-    match unsupported {
-        Some(unsupported) if known => self::other(unsupported),
-        _ => error,
+fn refused(end_entity: &CertificateDer<'_>, why: NotAllowed) -> Error {
+    if let Some(leaf) = Certificate::read(end_entity) {
+        refusal::tell(format!("the certificate {leaf} {why}"));
     }
+    CertificateError::Other(OtherError(Arc::new(why))).into()
 }
 
-#[expect(deprecated, reason = "rustls still has paths that say it the old way")]
-fn is_algorithm(error: &CertificateError) -> bool {
-    matches!(
-        error,
-        CertificateError::UnsupportedSignatureAlgorithm
-            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
-    )
+/// The signature of a handshake, by the key of a leaf that webpki may not read as it is.
+fn signed(
+    message: &[u8],
+    (leaf, signature): (&CertificateDer<'_>, &DigitallySignedStruct),
+    algorithms: &WebPkiSupportedAlgorithms,
+    verify: VerifySignature,
+) -> Result<HandshakeSignatureValid, Error> {
+    verify(message, Leaf::of(leaf).readable(), signature, algorithms).inspect_err(|_| {
+        let key = Certificate::read(leaf).map(|leaf| (leaf, leaf.key)).filter(|(_, key)| !key.is_taken());
+        if let Some((leaf, key)) = key {
+            refusal::tell(format!("the certificate {leaf} is of a key that is not taken, {key}: expected {TAKEN}"));
+        }
+    })
 }
+
+type VerifySignature = fn(
+    &[u8],
+    &CertificateDer<'_>,
+    &DigitallySignedStruct,
+    &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error>;
 
 /// Verifies those whom we dial.
 pub(crate) struct Servers {
-    pub(crate) authority: Arc<WebPkiServerVerifier>,
-    pub(crate) allowed: Allowed,
+    pub(super) authorities: Arc<Authorities>,
+    pub(super) allowed: Allowed,
 }
 
 impl fmt::Debug for Servers {
@@ -101,13 +108,20 @@ impl ServerCertVerifier for Servers {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let verified = verified.map_err(|error| explain(error, end_entity))?;
+        let chain = Chain { leaf: end_entity, others: intermediates };
+        refusal::verify(&self.authorities, chain, Purpose::Server, now)?;
+        let leaf = Leaf::of(end_entity);
+        let parsed = ParsedCertificate::try_from(leaf.readable())?;
+        verify_server_name(&parsed, server_name).inspect_err(|_| {
+            if let Some(leaf) = Certificate::read(end_entity) {
+                refusal::tell(refusal::not_for(&leaf, server_name));
+            }
+        })?;
         self.allowed.check(end_entity)?;
-        Ok(verified)
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -116,7 +130,7 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority.verify_tls12_signature(message, cert, dss).map_err(|error| explain(error, cert))
+        signed(message, (cert, dss), self.authorities.algorithms(), verify_tls12_signature)
     }
 
     fn verify_tls13_signature(
@@ -125,11 +139,11 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority.verify_tls13_signature(message, cert, dss).map_err(|error| explain(error, cert))
+        signed(message, (cert, dss), self.authorities.algorithms(), verify_tls13_signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authority.supported_verify_schemes()
+        self.authorities.algorithms().supported_schemes()
     }
 }
 
@@ -156,7 +170,7 @@ impl ServerCertVerifier for Anyone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0).map_err(|error| explain(error, cert))
+        signed(message, (cert, dss), &self.0, verify_tls12_signature)
     }
 
     fn verify_tls13_signature(
@@ -165,7 +179,7 @@ impl ServerCertVerifier for Anyone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0).map_err(|error| explain(error, cert))
+        signed(message, (cert, dss), &self.0, verify_tls13_signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -175,8 +189,17 @@ impl ServerCertVerifier for Anyone {
 
 /// Verifies those who dial us.
 pub(crate) struct Clients {
-    pub(crate) authority: Arc<dyn ClientCertVerifier>,
-    pub(crate) allowed: Allowed,
+    authorities: Arc<Authorities>,
+    allowed: Allowed,
+    /// The names of the CAs: who has several certificates chooses by them.
+    hints: Vec<DistinguishedName>,
+}
+
+impl Clients {
+    pub(super) fn new(authorities: Arc<Authorities>, allowed: Allowed) -> Self {
+        let hints = authorities.subjects();
+        Self { authorities, allowed, hints }
+    }
 }
 
 impl fmt::Debug for Clients {
@@ -187,7 +210,7 @@ impl fmt::Debug for Clients {
 
 impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.authority.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -196,10 +219,10 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.authority.verify_client_cert(end_entity, intermediates, now);
-        let verified = verified.map_err(|error| explain(error, end_entity))?;
+        let chain = Chain { leaf: end_entity, others: intermediates };
+        refusal::verify(&self.authorities, chain, Purpose::Client, now)?;
         self.allowed.check(end_entity)?;
-        Ok(verified)
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -208,7 +231,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority.verify_tls12_signature(message, cert, dss).map_err(|error| explain(error, cert))
+        signed(message, (cert, dss), self.authorities.algorithms(), verify_tls12_signature)
     }
 
     fn verify_tls13_signature(
@@ -217,10 +240,10 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority.verify_tls13_signature(message, cert, dss).map_err(|error| explain(error, cert))
+        signed(message, (cert, dss), self.authorities.algorithms(), verify_tls13_signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authority.supported_verify_schemes()
+        self.authorities.algorithms().supported_schemes()
     }
 }

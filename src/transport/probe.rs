@@ -237,7 +237,7 @@ impl Warm {
         let failed = |why| NoReply::Failed(Failure { result: ProbeResult::Tls, why, there: false });
         let why = format!("not answered: {}", innermost(error));
         if self.used.is_none() {
-            if client.first_request_failed(error) == AttemptResult::Tls {
+            if let (AttemptResult::Tls, why) = client.first_request_failed(error) {
                 return failed(why);
             }
             if let Some(why) = client.refused_in_silence(self.dialled) {

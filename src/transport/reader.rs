@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     dial::{
         connection::{Connection, drive, empty},
-        failure::{DialError, innermost},
+        failure::DialError,
         urls::PeerUrl,
     },
     ledger::{AttemptResult, Direction, LossReason},
@@ -181,8 +181,8 @@ impl Reader {
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                let result = shared.client.first_request_failed(&error);
-                return Err(Refusal { result, why: format!("no answer: {}", innermost(&error)) });
+                let (result, why) = shared.client.first_request_failed(&error);
+                return Err(Refusal { result, why });
             }
             Err(_) => {
                 let why = format!("no answer within {READ_DEADLINE:?}");

@@ -21,8 +21,11 @@ pub struct Leaf {
     pub common_name: &'static str,
     pub names: Vec<&'static str>,
     pub key: KeyPair,
+    pub not_before: i32,
     pub not_after: i32,
     pub is_authority: bool,
+    /// Its extended key usages; none: the extension is left out.
+    pub usages: Vec<ExtendedKeyUsagePurpose>,
 }
 
 impl Default for Leaf {
@@ -31,8 +34,10 @@ impl Default for Leaf {
             common_name: "member",
             names: vec!["localhost", "127.0.0.1"],
             key: KeyPair::generate().expect("aws-lc-rs makes P-256 keys"),
+            not_before: 2020,
             not_after: 2190,
             is_authority: false,
+            usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
         }
     }
 }
@@ -54,9 +59,33 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
+    /// One that changes what a CA's certificate says.
+    pub fn changed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut params, key) = authority(name);
+        change(&mut params);
+        let pem = params.self_signed(&key).expect("parameters are complete").pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// The same CA under its old key, with a certificate that says something else.
+    pub fn renewed(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut params, _) = authority("ca");
+        change(&mut params);
+        let pem = self.issuer.key().serialize_pem();
+        let key = KeyPair::from_pem(&pem).expect("it was one");
+        let pem = params.self_signed(&key).expect("parameters are complete").pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
     /// A CA below this one.
     pub fn intermediate(&self, name: &str) -> Self {
-        let (params, key) = authority(name);
+        self.below(name, |_| {})
+    }
+
+    /// The same, with what it says changed.
+    pub fn below(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut params, key) = authority(name);
+        change(&mut params);
         let pem = params.signed_by(&key, &self.issuer).expect("parameters are complete").pem();
         Self { pem, issuer: Issuer::new(params, key) }
     }
@@ -87,9 +116,9 @@ fn params(leaf: &Leaf) -> CertificateParams {
     let mut params = CertificateParams::new(names).expect("names are ASCII");
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, leaf.common_name);
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_before = rcgen::date_time_ymd(leaf.not_before, 1, 1);
     params.not_after = rcgen::date_time_ymd(leaf.not_after, 1, 1);
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = leaf.usages.clone();
     if leaf.is_authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     }

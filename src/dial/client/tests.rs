@@ -15,7 +15,7 @@ use crate::{
     dial::{io::End, post::ANSWER_TEXT},
     id::{ClusterId, MemberId},
     ledger::ProbeResult,
-    tls::{HandshakeReason, TlsConfig},
+    tls::{HANDSHAKE_TIMEOUT, TlsConfig},
     wire::version::Version,
 };
 
@@ -401,7 +401,7 @@ async fn a_peer_that_refuses_our_certificate_fails_by_tls() {
     let error = post(&Client::new(&identity(), Some(tls), DIAL_TIMEOUT, &World::default()), &at)
         .await
         .expect_err("it does not know us");
-    assert!(matches!(&error, PostError::Broken(error) if tls_failure(error).is_some()), "{error}");
+    assert!(matches!(&error, PostError::Broken(error) if rustls_error(error).is_some()), "{error}");
 }
 
 #[tokio::test]

@@ -1,0 +1,209 @@
+//! Why a certificate is refused, in words that name the certificate.
+//!
+//! A verifier can only return rustls's error, which decides the alert that the other side gets and names no certificate.
+//! So it tells the words to the handshake within which it is called.
+
+use std::{cell::RefCell, sync::Arc, time::SystemTime};
+
+use rustls::{CertificateError, Error, OtherError};
+use rustls_pki_types::{ServerName, UnixTime};
+
+use super::{
+    authorities::{Authorities, Chain, unix_time},
+    certificate::{Certificate, Purpose, date},
+    key,
+};
+
+/// So many CAs are named where a chain leads to none of them.
+const NAMED: usize = 3;
+
+tokio::task_local! {
+    static WORDS: RefCell<Option<String>>;
+}
+
+/// The outcome of a handshake, and what a verifier told within it.
+pub(super) async fn heard<F: Future>(handshake: F) -> (F::Output, Option<String>) {
+    let within = async {
+        let outcome = handshake.await;
+        (outcome, WORDS.with(RefCell::take))
+    };
+    WORDS.scope(RefCell::default(), within).await
+}
+
+/// Tells it to the handshake within which this is called, if it is within one.
+pub(super) fn tell(words: String) {
+    // Outside of a handshake nobody asks for words.
+    let _ = WORDS.try_with(|told| told.replace(Some(words)));
+}
+
+/// Whether a chain leads to one of these CAs, as rustls asks; what is wrong with it is told.
+pub(super) fn verify(
+    authorities: &Authorities,
+    chain: Chain<'_>,
+    purpose: Purpose,
+    now: UnixTime,
+) -> Result<(), Error> {
+    authorities.verify(chain, purpose, now).map_err(|error| {
+        tell(words(&error, chain, authorities, purpose));
+        as_rustls(error)
+    })
+}
+
+/// As rustls says it, for the sake of the alert.
+fn as_rustls(error: webpki::Error) -> Error {
+    use webpki::Error as E;
+    let certificate = match error {
+        E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding,
+        E::CertNotValidYet { time, not_before } => CertificateError::NotValidYetContext { time, not_before },
+        E::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        E::UnknownIssuer => CertificateError::UnknownIssuer,
+        E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    };
+    certificate.into()
+}
+
+/// Which certificate lacks what.
+pub(super) fn words(error: &webpki::Error, chain: Chain<'_>, authorities: &Authorities, purpose: Purpose) -> String {
+    let Some(leaf) = Certificate::read(chain.leaf) else { return "the certificate cannot be read".to_owned() };
+    Refused { leaf, chain, authorities, purpose }.words(error)
+}
+
+/// What is wrong with a certificate that is for other hosts.
+pub(super) fn not_for(leaf: &Certificate<'_>, name: &ServerName<'_>) -> String {
+    let (hosts, name) = (leaf.hosts().to_string(), name.to_str());
+    if hosts.is_empty() {
+        format!("the certificate {leaf} has no alternative names, and so is not for {name:?}")
+    } else {
+        format!("the certificate {leaf} is for {}, and not for {name:?}", super::certificate::quoted(hosts.as_bytes()))
+    }
+}
+
+/// What is wrong with a certificate whose usage does not allow what it is shown for.
+pub(super) fn lacks(leaf: &Certificate<'_>, purpose: Purpose) -> String {
+    lacking(&format!("the certificate {leaf}"), leaf, purpose)
+}
+
+fn lacking(which: &str, found: &Certificate<'_>, purpose: Purpose) -> String {
+    format!("{which} lacks the extended key usage {}: it has {}", purpose.label(), found.usages())
+}
+
+struct Refused<'a> {
+    leaf: Certificate<'a>,
+    chain: Chain<'a>,
+    authorities: &'a Authorities,
+    purpose: Purpose,
+}
+
+impl Refused<'_> {
+    fn words(&self, error: &webpki::Error) -> String {
+        use webpki::Error as E;
+        match error {
+            E::CertExpired { not_after, .. } => {
+                let (which, end) =
+                    self.which(|found| unix_time(found.not_after) == *not_after, |found| found.not_after);
+                format!("{which} ended on {end}")
+            }
+            E::CertNotValidYet { time, not_before } => {
+                let begins = |found: &Certificate<'_>| unix_time(found.not_before) == *not_before;
+                let (which, begin) = self.which(begins, |found| found.not_before);
+                format!("{which} begins on {begin}, and it is {}", date(system_time(*time)))
+            }
+            E::RequiredEkuNotFoundContext(_) => {
+                let (which, found) = self.find(|found| !found.allows(self.purpose)).unwrap_or_else(|| self.leaf());
+                lacking(&which, &found, self.purpose)
+            }
+            E::UnknownIssuer => self.leads_nowhere(),
+            E::UnsupportedSignatureAlgorithmContext(context) => {
+                let signed = |found: &Certificate<'_>| found.signature == &context.signature_algorithm_id[..];
+                let (which, found) = self.find(signed).unwrap_or_else(|| self.leaf());
+                format!(
+                    "{which} is signed by {}, which is not taken: expected SHA-256, SHA-384 or SHA-512 with {}",
+                    found.signature_name(),
+                    key::TAKEN
+                )
+            }
+            E::InvalidSignatureForPublicKey | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+                self.badly_signed()
+            }
+            E::EndEntityUsedAsCa => {
+                format!(
+                    "the certificate {} is signed by one that may not sign certificates (no CA:TRUE, or a key usage \
+                         without keyCertSign)",
+                    self.leaf
+                )
+            }
+            E::PathLenConstraintViolated => {
+                format!("the certificate {} has more intermediate certificates above it than a CA allows", self.leaf)
+            }
+            E::NameConstraintViolation => {
+                format!("the certificate {} is for a name that its CA may not sign (name constraints)", self.leaf)
+            }
+            E::UnsupportedCriticalExtension => {
+                format!("the certificate {} or one above it has a critical extension that is not known here", self.leaf)
+            }
+            other => format!("the certificate {} is not taken: {other}", self.leaf),
+        }
+    }
+
+    /// The leaf, what was sent with it, and the trusted CAs, in this order.
+    fn all(&self) -> impl Iterator<Item = (&'static str, Certificate<'_>)> {
+        let others = self.chain.others.iter().filter_map(|der| Certificate::read(der));
+        let others = others.map(|other| ("the intermediate certificate", other));
+        let authorities = self.authorities.certificates().map(|authority| ("the CA's certificate", authority));
+        std::iter::once(("the certificate", self.leaf)).chain(others).chain(authorities)
+    }
+
+    fn leaf(&self) -> (String, Certificate<'_>) {
+        (format!("the certificate {}", self.leaf), self.leaf)
+    }
+
+    fn find(&self, wanted: impl Fn(&Certificate<'_>) -> bool) -> Option<(String, Certificate<'_>)> {
+        let (what, found) = self.all().find(|(_, found)| wanted(found))?;
+        Some((format!("{what} {found}"), found))
+    }
+
+    fn which(
+        &self,
+        wanted: impl Fn(&Certificate<'_>) -> bool,
+        time: impl Fn(&Certificate<'_>) -> SystemTime,
+    ) -> (String, String) {
+        let (which, found) = self.find(wanted).unwrap_or_else(|| self.leaf());
+        (which, date(time(&found)))
+    }
+
+    fn leads_nowhere(&self) -> String {
+        let trusted: Vec<String> = self.authorities.certificates().map(|authority| format!("{authority}")).collect();
+        let more = trusted.len().saturating_sub(NAMED);
+        let mut named = trusted.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            named.push_str(&format!(" and {more} more"));
+        }
+        let leaf = self.leaf;
+        if leaf.issuer == leaf.subject {
+            return format!("the certificate {leaf} signs itself and is none of the trusted CAs: {named}");
+        }
+        format!("the certificate {leaf}, signed by {}, leads to none of the trusted CAs: {named}", leaf.issuer_name())
+    }
+
+    /// A signature that does not verify: for its issuer's key, if we do not take that, or because it is another's.
+    fn badly_signed(&self) -> String {
+        for (what, found) in self.all() {
+            let issuers = self.all().filter(|(_, issuer)| issuer.subject == found.issuer).map(|(_, issuer)| issuer);
+            if let Some(issuer) = issuers.into_iter().find(|issuer| !issuer.key.is_taken()) {
+                return format!(
+                    "{what} {found} is signed by a key of {}, which is not taken: expected {}",
+                    issuer.key,
+                    key::TAKEN
+                );
+            }
+        }
+        let leaf = self.leaf;
+        format!("the certificate {leaf} says that {} signed it, and the one of that name did not", leaf.issuer_name())
+    }
+}
+
+fn system_time(time: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(time.as_secs())
+}
