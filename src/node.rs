@@ -31,6 +31,7 @@ mod state;
 mod status;
 mod storage;
 mod task;
+mod vouching;
 
 pub use config::{Config, ConfigError, DEFAULT_TOKEN, InitialClusterState};
 pub use error::Error;

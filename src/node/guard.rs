@@ -67,11 +67,19 @@ pub(super) enum Refusal {
     LostData { commit: u64, last: u64 },
 }
 
-/// Whether raft may step `message`, which came from `peer`.
+/// Who sent a message, and what of it is believed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    pub(super) peer: MemberId,
+    pub(super) source: Source,
+    /// No member that this one knows answers any more, so nobody can vouch for a sender (`vouching`).
+    pub(super) nobody_vouches: bool,
+}
+
+/// Whether raft may step `message`, which came from `sender`.
 pub(super) fn check<S: Storage>(
     raft: &Raft<S>,
-    peer: MemberId,
-    source: Source,
+    sender: Sender,
     message: &Message,
     max_request_bytes: usize,
 ) -> Result<(), Refusal> {
@@ -79,15 +87,15 @@ pub(super) fn check<S: Storage>(
         return Err(Refusal::NotForUs(MemberId(message.to)));
     }
     let kind = MessageType::try_from(message.r#type).map_err(|_| Refusal::Type(message.r#type))?;
-    check_origin(peer, message, kind)?;
+    check_origin(sender.peer, message, kind)?;
     check_term(raft, message, kind)?;
-    check_membership(source, message, kind)?;
+    check_membership(sender, message, kind)?;
     match kind {
         MessageType::MsgProp => check_proposal(message, max_request_bytes),
         MessageType::MsgApp => check_append(raft, message),
         MessageType::MsgAppResp => check_append_response(raft, message),
         MessageType::MsgSnap => check_snapshot(raft, message),
-        MessageType::MsgHeartbeat => check_heartbeat(raft, source, message),
+        MessageType::MsgHeartbeat => check_heartbeat(raft, sender.source, message),
         MessageType::MsgReadIndex => check_read_index(raft, message),
         MessageType::MsgReadIndexResp => check_read_index_response(message),
         // A follower that passes on one with a term: "term should not be set when sending".
@@ -135,37 +143,48 @@ fn check_term<S: Storage>(raft: &Raft<S>, message: &Message, kind: MessageType) 
 }
 
 /// Whether it may change who the members are. Whoever reaches the peer port can POST in any member's name, and a removal
-/// is for good: a change is proposed over a stream alone, and a removal, of whomever, is read on one alone.
-fn check_membership(source: Source, message: &Message, kind: MessageType) -> Result<(), Refusal> {
-    match (source, kind) {
+/// is for good: a change is proposed over a stream alone, and a removal is read on one. Where no member that we know is
+/// left, a removal of others is taken from anyone, or a member that was away while all others were replaced could never
+/// return; our own never is.
+fn check_membership(sender: Sender, message: &Message, kind: MessageType) -> Result<(), Refusal> {
+    match (sender.source, kind) {
         (Source::Anyone, MessageType::MsgProp) if message.entries.iter().any(is_change) => {
             Err(Refusal::Proposal("a change of the membership is proposed over a stream"))
         }
-        (Source::Anyone, MessageType::MsgApp) if message.entries.first().is_some_and(removes) => Err(Refusal::Removal),
+        (_, MessageType::MsgApp) if first_unbelieved(sender, message) == Some(0) => Err(Refusal::Removal),
         _ => Ok(()),
     }
 }
 
-/// Of an append that anyone may have sent, raft is given what comes before the first removal. A leader that we do not
-/// know yet tells in it that it is a member; we dial it, and read the rest on a stream. So a member returns that was
-/// away while the others were replaced.
-pub(super) fn without_removals(source: Source, message: &mut Message) {
-    if source == Source::Anyone
-        && message.r#type == MessageType::MsgApp as i32
-        && let Some(first) = message.entries.iter().position(removes)
-    {
+/// Of an append, raft is given what comes before the first removal that is not believed. The rest is read on a stream,
+/// once a member that we know has vouched for its sender (`vouching`).
+pub(super) fn without_removals(sender: Sender, message: &mut Message) {
+    if let Some(first) = first_unbelieved(sender, message) {
         message.entries.truncate(first);
     }
+}
+
+fn first_unbelieved(sender: Sender, message: &Message) -> Option<usize> {
+    if sender.source != Source::Anyone || message.r#type != MessageType::MsgApp as i32 {
+        return None;
+    }
+    let believed = |removed: u64| sender.nobody_vouches && removed != message.to;
+    message.entries.iter().position(|entry| removed(entry).is_some_and(|id| !believed(id)))
+}
+
+/// Whether an append tells a removal.
+pub(super) fn tells_a_removal(message: &Message) -> bool {
+    message.r#type == MessageType::MsgApp as i32 && message.entries.iter().any(|entry| removed(entry).is_some())
 }
 
 fn is_change(entry: &Entry) -> bool {
     entry.r#type == EntryType::EntryConfChange as i32
 }
 
-fn removes(entry: &Entry) -> bool {
-    is_change(entry)
-        && ConfChange::decode(entry.data.as_ref())
-            .is_ok_and(|change| change.r#type == ConfChangeType::ConfChangeRemoveNode as i32)
+/// Whom it removes.
+fn removed(entry: &Entry) -> Option<u64> {
+    let change = is_change(entry).then(|| ConfChange::decode(entry.data.as_ref()).ok())??;
+    (change.r#type == ConfChangeType::ConfChangeRemoveNode as i32).then_some(change.node_id)
 }
 
 /// "stepped empty MsgProp"; and what our state machine could not read must not get into the log.
@@ -316,12 +335,16 @@ mod tests {
         Message { r#type: kind as i32, from: 2, to: 1, term: 3, ..Message::default() }
     }
 
+    fn sender(source: Source) -> Sender {
+        Sender { peer: MemberId(2), source, nobody_vouches: false }
+    }
+
     fn asked(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), Refusal> {
-        check(&raw.raft, MemberId(2), Source::Member, message, 1000)
+        check(&raw.raft, sender(Source::Member), message, 1000)
     }
 
     fn posted(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), Refusal> {
-        check(&raw.raft, MemberId(2), Source::Anyone, message, 1000)
+        check(&raw.raft, sender(Source::Anyone), message, 1000)
     }
 
     fn entry(index: u64, term: u64) -> Entry {
@@ -444,10 +467,14 @@ mod tests {
         let mut replaced = append(5, 3, vec![change(add, 6), entry(7, 3), change(remove, 8), change(add, 9)]);
         assert_eq!(posted(&raw, &replaced), Ok(()));
         let whole = replaced.clone();
-        without_removals(Source::Member, &mut replaced);
+        without_removals(sender(Source::Member), &mut replaced);
         assert_eq!(replaced, whole);
-        without_removals(Source::Anyone, &mut replaced);
+        without_removals(sender(Source::Anyone), &mut replaced);
         assert_eq!(replaced.entries.len(), 2, "up to the removal");
+        let alone = Sender { nobody_vouches: true, ..sender(Source::Anyone) };
+        assert_eq!(check(&raw.raft, alone, &removal, 1000), Ok(()), "nobody else can say it");
+        let ours = Message { to: 3, ..removal };
+        assert!(first_unbelieved(alone, &ours).is_some(), "our own is not believed even so");
         let proposal = Message { term: 0, entries: vec![change(add, 0)], ..message(MessageType::MsgProp) };
         assert_eq!(asked(&leader(), &proposal), Ok(()));
         assert!(matches!(posted(&leader(), &proposal), Err(Refusal::Proposal(_))));

@@ -9,9 +9,11 @@ use tokio::{
 };
 
 use super::{
+    guard,
     snapshot::Received,
     status::Shared,
     task::{End, Input, Reports, Stopped},
+    vouching::Doubted,
 };
 use crate::{
     id::{ClusterId, MemberId},
@@ -34,6 +36,7 @@ pub(super) struct Inlet {
     /// How long a proposal may wait for a leader; shorter than its sender waits for the answer.
     pub(super) patience: Duration,
     pub(super) world: World,
+    pub(super) doubted: Doubted,
 }
 
 #[async_trait]
@@ -45,6 +48,9 @@ impl Raft for Inlet {
         }
         if batch.iter().all(|message| message.r#type == MessageType::MsgProp as i32) {
             self.wait_for_leader().await;
+        }
+        if source == Source::Anyone && batch.iter().any(guard::tells_a_removal) {
+            self.doubted.ask_about(from);
         }
         let count = batch.len();
         self.hand_in(count, |reply| Input::Messages { from, source, batch, reply }).await

@@ -43,26 +43,14 @@ pub(super) struct Joined {
     pub(super) members: Vec<MemberRecord>,
 }
 
-/// Asks the others, without being anybody yet.
-struct Seeker<'a> {
-    own: &'a [PeerUrl],
+/// Asks members, in nobody's name.
+pub(super) struct Asker {
     client: Client,
-    said: Option<String>,
 }
 
-impl<'a> Seeker<'a> {
-    fn new(config: &'a Config) -> Self {
-        let client = Client::anonymous(config.tls.clone(), Duration::from_secs(1), &config.world);
-        Self { own: &config.initial_advertise_peer_urls, client, said: None }
-    }
-
-    /// Waits a little before the others are asked again. Says why, once for each reason.
-    async fn pause(&mut self, why: String) {
-        if self.said.as_ref() != Some(&why) {
-            tracing::warn!(why, "waiting for the cluster; the others are asked again each second");
-            self.said = Some(why);
-        }
-        sleep(PAUSE).await;
+impl Asker {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { client: Client::anonymous(config.tls.clone(), Duration::from_secs(1), &config.world) }
     }
 
     /// One request, by a connection of its own; its answer's head and body.
@@ -89,9 +77,35 @@ impl<'a> Seeker<'a> {
     }
 
     /// The membership, as the member at `url` has it.
-    async fn members(&self, url: &PeerUrl) -> Result<(ClusterId, Vec<MemberRecord>), String> {
+    pub(super) async fn members(&self, url: &PeerUrl) -> Result<(ClusterId, Vec<MemberRecord>), String> {
         let (head, body) = self.exchange(Method::GET, url, MEMBERS, None).await?;
         read_members(&head, &body)
+    }
+
+    pub(super) async fn stop(&self) {
+        self.client.stop().await;
+    }
+}
+
+/// Asks the others, without being anybody yet.
+struct Seeker<'a> {
+    own: &'a [PeerUrl],
+    asker: Asker,
+    said: Option<String>,
+}
+
+impl<'a> Seeker<'a> {
+    fn new(config: &'a Config) -> Self {
+        Self { own: &config.initial_advertise_peer_urls, asker: Asker::new(config), said: None }
+    }
+
+    /// Waits a little before the others are asked again. Says why, once for each reason.
+    async fn pause(&mut self, why: String) {
+        if self.said.as_ref() != Some(&why) {
+            tracing::warn!(why, "waiting for the cluster; the others are asked again each second");
+            self.said = Some(why);
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -113,9 +127,9 @@ pub(super) async fn join(config: &Config) -> Joined {
     loop {
         let mut why = "initial-cluster names nobody else".to_owned();
         for url in &others {
-            match seeker.members(url).await.and_then(|(cluster, members)| find(seeker.own, cluster, members)) {
+            match seeker.asker.members(url).await.and_then(|(cluster, members)| find(seeker.own, cluster, members)) {
                 Ok(joined) => {
-                    seeker.client.stop().await;
+                    seeker.asker.stop().await;
                     return joined;
                 }
                 Err(error) => why = format!("{url}: {error}"),

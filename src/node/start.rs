@@ -18,6 +18,7 @@ use super::{
     status::{RaftStatus, Shared},
     storage::{Identity, Store},
     task::{End, Reports, Stopped, Task},
+    vouching::Vouching,
 };
 use crate::{
     admin::{AboutSource, Check, Health, HealthSource},
@@ -159,6 +160,7 @@ impl Parts {
         let shared = Shared::new(status, membership.clone(), events.clone());
         let (inbox, queue) = Task::queue();
         let (end, reports) = (End::default(), Arc::<Reports>::default());
+        let (doubted, vouching) = Vouching::new(&config, cluster, shared.clone());
         let inlet = Inlet {
             cluster,
             inbox: inbox.clone(),
@@ -168,6 +170,7 @@ impl Parts {
             end: end.clone(),
             patience: patience(&config),
             world: config.world.clone(),
+            doubted,
         };
         let transport = transport(&config, &identity, &membership, inlet, &events)?;
         let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox);
@@ -186,6 +189,8 @@ impl Parts {
         let task = Task::new(core, queue, reports, heartbeat, election, stop);
         inner.raft_ended = task.spawn(inner.end.clone(), &config.world).map_err(Error::Thread)?;
         inner.introduce(client, &config);
+        let vouching = vouching.run(member, inner.transport.clone());
+        inner.peers.spawn(inner.stop_peers.clone().run_until_cancelled_owned(vouching));
         tracing::info!(%member, %cluster, name = config.name, "started");
         Ok(Node { inner: Arc::new(inner) })
     }

@@ -1,6 +1,9 @@
 //! What a member says about its raft: on `/status`, `/readyz` and `/metrics`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -133,12 +136,20 @@ pub(super) struct Shared {
     pub(super) membership: ArcSwap<Membership>,
     leader: watch::Sender<MemberId>,
     events: Events,
+    nobody_vouches: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(status: RaftStatus, membership: Membership, events: Events) -> Arc<Self> {
         let (leader, _) = watch::channel(MemberId(0));
-        Arc::new(Self { status: Mutex::new(status), membership: ArcSwap::from_pointee(membership), leader, events })
+        let membership = ArcSwap::from_pointee(membership);
+        Arc::new(Self {
+            status: Mutex::new(status),
+            membership,
+            leader,
+            events,
+            nobody_vouches: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn status(&self) -> RaftStatus {
@@ -158,6 +169,15 @@ impl Shared {
             self.events.role_changed(role.label(), term);
         }
         self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+    }
+
+    /// Whether no member that this one knows answered when it was asked just now about a sender that it does not know.
+    pub(super) fn nobody_vouches(&self) -> bool {
+        self.nobody_vouches.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_nobody_vouches(&self, so: bool) {
+        self.nobody_vouches.store(so, Ordering::Relaxed);
     }
 
     /// Follows who leads; 0 is nobody.

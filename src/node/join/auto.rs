@@ -80,7 +80,7 @@ pub(in crate::node) async fn find_out(
             join_all(others().map(async |member| (member.name.as_str(), seeker.listen(&member.urls).await))).await;
         let why = match judge(seeker.own, birth, &heard) {
             Verdict::Done(found) => {
-                seeker.client.stop().await;
+                seeker.asker.stop().await;
                 return found;
             }
             Verdict::Add(through) => seeker.add(&config.name, &through).await,
@@ -98,7 +98,7 @@ impl Seeker<'_> {
     async fn listen(&self, urls: &[PeerUrl]) -> Heard {
         let mut why = String::new();
         for url in urls {
-            match self.exchange(Method::GET, url, MEMBERS, None).await {
+            match self.asker.exchange(Method::GET, url, MEMBERS, None).await {
                 Ok((head, _)) if let Some(cluster) = undecided::read(&head) => return Heard::Undecided(cluster),
                 Ok((head, body)) => match read_members(&head, &body) {
                     Ok((cluster, members)) => return Heard::Cluster(cluster, members),
@@ -126,7 +126,7 @@ impl Seeker<'_> {
     async fn change(&self, method: Method, path: &str, body: Option<&str>, through: &[PeerUrl]) -> Result<(), String> {
         let mut why = "no member tells a client URL".to_owned();
         for url in through {
-            match self.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
+            match self.asker.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
                 Ok((head, _)) if head.status.is_success() => return Ok(()),
                 Ok((head, body)) => {
                     why = format!("{url}: {method} {path}: {}: {}", head.status, String::from_utf8_lossy(&body).trim());

@@ -4,7 +4,7 @@ use super::{Core, NotTaken};
 use crate::{
     id::MemberId,
     node::{
-        guard::{self, Refusal},
+        guard::{self, Refusal, Sender},
         snapshot::Received,
     },
     raft_rs,
@@ -24,8 +24,9 @@ impl Core {
         if kind == MessageType::MsgSnap as i32 {
             return Err(NotTaken::refused(&"a snapshot comes with its body"));
         }
-        self.check(peer, source, &message)?;
-        guard::without_removals(source, &mut message);
+        let sender = Sender { peer, source, nobody_vouches: self.shared.nobody_vouches() };
+        self.check(sender, &message)?;
+        guard::without_removals(sender, &mut message);
         if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
             self.leader_commit = message.commit;
         }
@@ -46,21 +47,23 @@ impl Core {
         body: Received,
     ) -> Result<(), NotTaken> {
         // A snapshot comes by a request, always.
-        self.check(peer, Source::Anyone, &message)?;
+        self.check(Sender { peer, source: Source::Anyone, nobody_vouches: false }, &message)?;
         let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
         self.received.push(body);
         self.raw.step(message).map_err(|error| NotTaken::failed(&error))
     }
 
-    fn check(&mut self, peer: MemberId, source: Source, message: &Message) -> Result<(), NotTaken> {
+    fn check(&mut self, sender: Sender, message: &Message) -> Result<(), NotTaken> {
         if self.halted {
             return Err(NotTaken::refused(&"this member takes no part any more"));
         }
         // etcd's `EtcdServer.Process`, which looks at the sender that the message names.
-        if let Some(removed) = [peer, MemberId(message.from)].into_iter().find(|id| self.membership.is_removed(*id)) {
+        if let Some(removed) =
+            [sender.peer, MemberId(message.from)].into_iter().find(|id| self.membership.is_removed(*id))
+        {
             return Err(NotTaken::refused(&Refusal::Removed(removed)));
         }
-        let refusal = match guard::check(&self.raw.raft, peer, source, message, self.settings.max_request_bytes) {
+        let refusal = match guard::check(&self.raw.raft, sender, message, self.settings.max_request_bytes) {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };

@@ -572,7 +572,8 @@ fn no_message_from_the_network_ends_the_process() {
         let member = cluster.running.get_mut(&id).expect("it runs");
         // What of a snapshot's message raft would choke on; the body that goes with it has its own tests.
         let taken_now = if message.r#type == MessageType::MsgSnap as i32 {
-            let fits = guard::check(&member.core.raw.raft, MemberId(from), source, &message, 1 << 20).is_ok();
+            let sender = guard::Sender { peer: MemberId(from), source, nobody_vouches: false };
+            let fits = guard::check(&member.core.raw.raft, sender, &message, 1 << 20).is_ok();
             fits && member
                 .core
                 .step_snapshot(MemberId(from), message.clone(), body_of(&cluster.directory, &message))
