@@ -23,7 +23,9 @@ mod sampler;
 mod traceparent;
 mod transitions;
 
-pub use event::{EventSpan, ProbeTrace, dial_span, probed, snapshot_span, stream_attached, stream_lost, tls_reloaded};
+pub use event::{
+    EventSpan, ProbeTrace, SnapshotPoint, dial_span, probed, snapshot_span, stream_attached, stream_lost, tls_reloaded,
+};
 pub(crate) use events::WeakEvents;
 pub use events::{Event, EventKind, Events};
 #[cfg(feature = "otlp")]

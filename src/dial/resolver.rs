@@ -241,8 +241,8 @@ impl System {
 
 impl Servers {
     fn new(config: &ResolverConfig, options: &ResolverOpts) -> Result<Self, NetError> {
-        let quick = build(config.clone(), options.clone(), (QUERY_TIMEOUT, 1))?;
-        let patient = build(config.clone(), options.clone(), (PATIENT_QUERY_TIMEOUT, 0))?;
+        let quick = build(config.clone(), options.clone(), QUERY_TIMEOUT, 1)?;
+        let patient = build(config.clone(), options.clone(), PATIENT_QUERY_TIMEOUT, 0)?;
         Ok(Self { quick, patient })
     }
 
@@ -274,7 +274,8 @@ impl Servers {
 fn build(
     config: ResolverConfig,
     options: ResolverOpts,
-    (timeout, repetitions): (Duration, usize),
+    timeout: Duration,
+    repetitions: usize,
 ) -> Result<TokioResolver, NetError> {
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
     let options = builder.options_mut();

@@ -13,6 +13,7 @@ use super::{EVENT_TARGET, Origin, TraceContext, TraceId};
 use crate::{
     id::MemberId,
     ledger::{Channel, Direction, LossReason, ProbeResult},
+    wire::raftpb::Message,
     world::World,
 };
 
@@ -77,6 +78,23 @@ pub fn dial_span(world: &World, peer: MemberId, channel: Channel, url: &str) -> 
     EventSpan { span, context }
 }
 
+/// The last entry of which a snapshot holds the effect: what a snapshot is known by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotPoint {
+    /// The entry's index.
+    pub index: u64,
+    /// The entry's term.
+    pub term: u64,
+}
+
+impl SnapshotPoint {
+    /// Of the snapshot that a message carries; zeros where it carries none, or does not say.
+    pub fn of(message: &Message) -> Self {
+        let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
+        metadata.map_or_else(Self::default, |metadata| Self { index: metadata.index, term: metadata.term })
+    }
+}
+
 /// A snapshot on its way to or from a peer: made when it begins, dropped when it has ended. It is in `trace`, that of
 /// its message, so that both ends meet there; on the receiving side the span that the request names is its parent, or,
 /// of another trace, a link.
@@ -84,7 +102,7 @@ pub fn snapshot_span(
     world: &World,
     peer: MemberId,
     direction: Direction,
-    (term, index): (u64, u64),
+    point: SnapshotPoint,
     trace: TraceId,
     origin: &Origin,
 ) -> EventSpan {
@@ -106,8 +124,8 @@ pub fn snapshot_span(
         link = link.map(field::display),
         raft.peer = %peer,
         raft.direction = direction.label(),
-        raft.term = term as i64,
-        raft.index = index as i64,
+        raft.term = point.term as i64,
+        raft.index = point.index as i64,
         network.peer.address = field::Empty,
         network.peer.port = field::Empty,
         error.type = field::Empty,

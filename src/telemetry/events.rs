@@ -181,16 +181,16 @@ impl Events {
 
     /// Who speaks, if one more line about this peer may be written; about none: about whoever is no peer.
     pub(super) fn line(&self, peer: Option<MemberId>) -> Option<MemberId> {
-        self.line_on((peer, Topic::Member))
+        self.line_on(peer, Topic::Member)
     }
 
     /// The same for a line about a stream of the peer's.
     pub(super) fn stream_line(&self, peer: MemberId) -> Option<MemberId> {
-        self.line_on((Some(peer), Topic::Streams))
+        self.line_on(Some(peer), Topic::Streams)
     }
 
-    fn line_on(&self, key: (Option<MemberId>, Topic)) -> Option<MemberId> {
-        let mut ring = self.lock();
+    fn line_on(&self, peer: Option<MemberId>, topic: Topic) -> Option<MemberId> {
+        let (key, mut ring) = ((peer, topic), self.lock());
         let member = ring.member;
         if ring.lines.len() >= DAMPERS && !ring.lines.contains_key(&key) {
             ring.lines.retain(|_, damper| !damper.is_rested());
@@ -293,7 +293,7 @@ mod tests {
     async fn what_is_told_of_members_that_are_gone_takes_no_memory_for_long() {
         let events = Events::default();
         for stranger in 0..10_000 {
-            events.snapshot_ended(Some(MemberId(stranger)), Direction::In, (0, Duration::ZERO), Some("cut"));
+            events.snapshot_ended(Some(MemberId(stranger)), Direction::In, 0, Duration::ZERO, Some("cut"));
             tokio::time::advance(Duration::from_millis(100)).await;
         }
         assert!(events.lock().lines.len() <= 2 * DAMPERS);

@@ -8,7 +8,10 @@ use std::{
 
 use tracing::field;
 
-use super::events::{Event, EventKind, Events};
+use super::{
+    event::SnapshotPoint,
+    events::{Event, EventKind, Events},
+};
 use crate::{
     id::MemberId,
     ledger::{AttemptResult, Channel, Direction, DropReason, LossReason, ProbeResult},
@@ -110,7 +113,8 @@ impl Events {
     pub(crate) fn stream_opened(
         &self,
         peer: MemberId,
-        (channel, direction): (Channel, Direction),
+        channel: Channel,
+        direction: Direction,
         address: Option<SocketAddr>,
         replaced: bool,
     ) {
@@ -132,7 +136,8 @@ impl Events {
     pub(crate) fn stream_lost(
         &self,
         peer: MemberId,
-        (channel, direction): (Channel, Direction),
+        channel: Channel,
+        direction: Direction,
         reason: LossReason,
         why: Option<&str>,
     ) {
@@ -162,7 +167,8 @@ impl Events {
     }
 
     /// One that comes from a stranger (none) is no event: anyone can send it.
-    pub(crate) fn snapshot_started(&self, peer: Option<MemberId>, direction: Direction, (term, index): (u64, u64)) {
+    pub(crate) fn snapshot_started(&self, peer: Option<MemberId>, direction: Direction, point: SnapshotPoint) {
+        let SnapshotPoint { index, term } = point;
         if let Some(member) = self.line(peer) {
             let (peer, way) = (peer.map(field::display), direction.label());
             tracing::info!(%member, peer, direction = way, index, term, "snapshot started");
@@ -177,7 +183,8 @@ impl Events {
         &self,
         peer: Option<MemberId>,
         direction: Direction,
-        (bytes, took): (u64, Duration),
+        bytes: u64,
+        took: Duration,
         failure: Option<&str>,
     ) {
         if let Some(member) = self.line(peer) {

@@ -163,7 +163,7 @@ impl Pair {
                 let chain = pem::certificates(certificate, pem::CERTIFICATE)?;
                 // By which CAs it is verified is the members' to say.
                 let shown = Shown::of(certificate, &chain, None, &[Purpose::Client])?;
-                let key = pem::certified((certificate, file), chain, &provider)?;
+                let key = pem::certified(certificate, file, chain, &provider)?;
                 (Some(shown), Some(Arc::new(SingleCertAndKey::from(key))))
             }
             (None, None) => (None, None),
@@ -199,7 +199,7 @@ impl Pair {
         // Without a CA nobody is dialled.
         let purposes = if authorities.is_some() { &Purpose::ALL[..] } else { &[Purpose::Server] };
         let shown = Shown::of(&config.cert_file, &chain, authorities.as_deref(), purposes)?;
-        let key = pem::certified((&config.cert_file, &config.key_file), chain, &provider)?;
+        let key = pem::certified(&config.cert_file, &config.key_file, chain, &provider)?;
         let key = Arc::new(SingleCertAndKey::from(key));
         let server = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS);
         let server = server.map_err(|error| TlsError::Rustls(error.to_string()))?;

@@ -69,7 +69,8 @@ pub(super) fn unreadable(place: usize, expected: &str) -> String {
 
 /// A chain with its key.
 pub(super) fn certified(
-    (cert, path): (&Path, &Path),
+    cert: &Path,
+    path: &Path,
     chain: Vec<CertificateDer<'static>>,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {

@@ -219,7 +219,7 @@ impl Peer {
             self.stream_lost(kind, Direction::Out, LossReason::Replaced, None);
         }
         self.trace_attached(kind, Direction::Out, origin);
-        self.shared.events.stream_opened(self.id, (kind.channel(), Direction::Out), origin.address, replaced);
+        self.shared.events.stream_opened(self.id, kind.channel(), Direction::Out, origin.address, replaced);
         self.active();
         Some(attachment)
     }
@@ -252,7 +252,7 @@ impl Peer {
     pub(crate) fn stream_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason, why: Option<&str>) {
         self.link(|link| link.stream_lost(kind, direction, reason));
         self.trace_lost(kind, direction, reason);
-        self.shared.events.stream_lost(self.id, (kind.channel(), direction), reason, why);
+        self.shared.events.stream_lost(self.id, kind.channel(), direction, reason, why);
         if reason.is_failure() {
             self.inactive(why.unwrap_or(reason.label()));
         }

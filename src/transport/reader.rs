@@ -215,7 +215,7 @@ impl Reader {
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_opened(kind));
-        peer.shared.events.stream_opened(peer.id, (kind.channel(), Direction::In), Some(stream.remote), false);
+        peer.shared.events.stream_opened(peer.id, kind.channel(), Direction::In, Some(stream.remote), false);
         peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
         peer.answered();
         let opened = Instant::now();

@@ -8,7 +8,10 @@ use serde::Deserialize;
 
 use super::fault::Fault;
 use crate::{
-    dial::{client::Client, urls::UrlPicker},
+    dial::{
+        client::Client,
+        urls::{PeerUrl, UrlPicker},
+    },
     id::ClusterId,
     transport::probe::Probe,
     wire::{headers, reply::Reply, version::Version},
@@ -45,7 +48,17 @@ pub(super) struct Wanted {
 }
 
 /// The versions that `GET /version` tells: the server's, and the cluster's once it has agreed on one.
-pub(super) type Versions = (Version, Option<Version>);
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Versions {
+    pub(super) server: Version,
+    pub(super) cluster: Option<Version>,
+}
+
+/// Asks a seed `GET /members`, over a connection of its own.
+pub(super) async fn ask_seed(client: &Client, seed: &PeerUrl, timeout: Duration) -> Result<Told, Fault> {
+    let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
+    Question { probe: &mut probe, client, urls: &urls, timeout }.members().await
+}
 
 impl Question<'_> {
     /// `GET /members`.
@@ -75,7 +88,7 @@ impl Question<'_> {
         let Text { etcdserver, etcdcluster } = serde_json::from_slice(&reply.body).map_err(|_| Fault::NoVersion)?;
         let read = |text: &str| Version::from_header(Some(text).filter(|text| !text.is_empty())).ok();
         let server = read(&etcdserver).filter(|_| !etcdserver.is_empty()).ok_or(Fault::NoVersion)?;
-        Ok((server, read(&etcdcluster).filter(|_| !etcdcluster.is_empty())))
+        Ok(Versions { server, cluster: read(&etcdcluster).filter(|_| !etcdcluster.is_empty()) })
     }
 
     async fn get(self, path: &'static str, bytes: usize) -> Result<Reply, Fault> {

@@ -12,13 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     fault::Fault,
     hub::{Hub, SEED},
-    question::{Question, Told},
+    question::{Told, ask_seed},
     watcher::Watcher,
 };
-use crate::{
-    dial::urls::{PeerUrl, UrlPicker},
-    transport::probe::Probe,
-};
+use crate::dial::urls::PeerUrl;
 
 /// Asks the seeds who the members are, until one tells; and again when no member that is known does any more. Ends the
 /// watchers when it is stopped.
@@ -44,7 +41,7 @@ pub(super) async fn follow(hub: Weak<Hub>, stop: CancellationToken) {
 /// All at once; the first of them, as they were given, that answers for the cluster is believed. What is wrong with one
 /// is logged when it changes.
 async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Fault>) {
-    let answers = join_all(hub.seeds.iter().map(|seed| ask(hub, seed))).await;
+    let answers = join_all(hub.seeds.iter().map(|seed| ask_seed(&hub.client, seed, hub.timeout))).await;
     let mut found = false;
     for (seed, answer) in hub.seeds.iter().zip(answers) {
         let checked = answer.and_then(|Told { cluster, body }| {
@@ -65,9 +62,4 @@ async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Fault>) {
             }
         }
     }
-}
-
-async fn ask(hub: &Hub, seed: &PeerUrl) -> Result<Told, Fault> {
-    let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
-    Question { probe: &mut probe, client: &hub.client, urls: &urls, timeout: hub.timeout }.members().await
 }

@@ -8,7 +8,7 @@ use super::{
     WatchConfig,
     fault::Fault,
     members::{List, Listed},
-    question::{Question, Wanted},
+    question::{Question, Wanted, ask_seed},
 };
 use crate::{
     dial::{
@@ -129,8 +129,7 @@ impl Surveyor {
     }
 
     async fn members(&self, seed: &PeerUrl) -> Result<(ClusterId, Arc<List>), Fault> {
-        let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
-        let told = self.question(&mut probe, &urls).members().await?;
+        let told = ask_seed(&self.client, seed, self.timeout).await?;
         Ok((told.cluster, List::parse(&told.body)?))
     }
 
@@ -146,7 +145,7 @@ impl Surveyor {
             return row;
         }
         match self.question(&mut probe, &urls).versions().await {
-            Ok((server, _)) => row.version = Some(server),
+            Ok(versions) => row.version = Some(versions.server),
             Err(fault) => row.error = Some(fault.to_string()),
         }
         let told = self.question(&mut probe, &urls).members().await;

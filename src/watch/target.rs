@@ -7,13 +7,12 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::members::Listed;
+use super::{members::Listed, question::Versions};
 use crate::{
     dial::urls::UrlPicker,
     id::{ClusterId, MemberId},
     ledger::{Link, Live},
     transport::status::{PeerRole, PeerStatus, Watched},
-    wire::version::Version,
 };
 
 /// A member that is watched. Its watcher writes, whoever asks reads.
@@ -118,7 +117,7 @@ impl Known {
     }
 
     /// The member runs these versions: the server's, and the cluster's.
-    pub(super) fn note_versions(&mut self, (server, cluster): (Version, Option<Version>)) {
+    pub(super) fn note_versions(&mut self, Versions { server, cluster }: Versions) {
         (self.told.version, self.told.cluster_version) = (Some(server), cluster);
     }
 

@@ -179,8 +179,8 @@ async fn what_a_request_names_is_a_parent_where_the_rule_agrees_and_else_a_link(
         drop(telemetry::receive_span(&World::default(), trace, &message, 99, &origin(sender)));
         drop(telemetry::receive_span(&World::default(), trace, &message, 99, &origin(stranger)));
         let world = World::default();
-        let snapshot =
-            |span| telemetry::snapshot_span(&world, MemberId(2), Direction::In, (3, 41), trace, &origin(span));
+        let point = telemetry::SnapshotPoint { index: 41, term: 3 };
+        let snapshot = |span| telemetry::snapshot_span(&world, MemberId(2), Direction::In, point, trace, &origin(span));
         drop(snapshot(TraceContext { trace, ..stranger }));
         drop(snapshot(stranger));
     })

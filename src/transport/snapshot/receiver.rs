@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     ledger::Direction,
-    telemetry::{self, EventSpan, Events, Origin},
+    telemetry::{self, EventSpan, Events, Origin, SnapshotPoint},
     transport::peer::Peer,
     wire::raftpb::Message,
 };
@@ -44,18 +44,26 @@ impl Receiving {
         origin: &Origin,
         events: &Events,
     ) -> Self {
-        let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
-        let (term, index) = metadata.map_or((0, 0), |metadata| (metadata.term, metadata.index));
+        let point = SnapshotPoint::of(message);
         let from = peer.as_ref().map(|peer| peer.id);
         if let Some(peer) = &peer {
             peer.link(|link| link.snapshot_started(Direction::In, length));
         }
-        events.snapshot_started(from, Direction::In, (term, index));
+        events.snapshot_started(from, Direction::In, point);
         let span = peer.as_ref().map(|peer| {
             let trace = peer.shared.sampler.trace_id(message);
-            telemetry::snapshot_span(&peer.shared.world, peer.id, Direction::In, (term, index), trace, origin)
+            telemetry::snapshot_span(&peer.shared.world, peer.id, Direction::In, point, trace, origin)
         });
-        Self { peer, index, length, bytes: 0, since: Instant::now(), span, events: events.clone(), ended: false }
+        Self {
+            peer,
+            index: point.index,
+            length,
+            bytes: 0,
+            since: Instant::now(),
+            span,
+            events: events.clone(),
+            ended: false,
+        }
     }
 
     /// The index that it stands for.
@@ -86,7 +94,7 @@ impl Receiving {
             span.failed("failed", why);
         }
         let from = self.peer.as_ref().map(|peer| peer.id);
-        self.events.snapshot_ended(from, Direction::In, (self.bytes, took), why.as_deref());
+        self.events.snapshot_ended(from, Direction::In, self.bytes, took, why.as_deref());
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
         urls::PeerUrl,
     },
     ledger::{Direction, MessageKind},
-    telemetry::{self, EventSpan, MessageSpan, Origin},
+    telemetry::{self, EventSpan, MessageSpan, Origin, SnapshotPoint},
     transport::{
         attempt::{Reached, Undelivered},
         peer::Peer,
@@ -74,14 +74,10 @@ struct Underway {
 
 /// Sends a snapshot whose start the ledger has seen.
 pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, sent: Option<MessageSpan>) {
-    let (term, index) = message
-        .snapshot
-        .as_ref()
-        .and_then(|snapshot| snapshot.metadata.as_ref())
-        .map_or((0, 0), |metadata| (metadata.term, metadata.index));
+    let point = SnapshotPoint::of(&message);
     let (length, reading) = (body.length, body.reading.clone());
     peer.link(|link| link.snapshot_started(Direction::Out, length));
-    peer.shared.events.snapshot_started(Some(peer.id), Direction::Out, (term, index));
+    peer.shared.events.snapshot_started(Some(peer.id), Direction::Out, point);
     let mut underway = Underway {
         kind: MessageKind::of(message.r#type),
         envelope: message_size(&message) as u64,
@@ -92,7 +88,7 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
             &peer.shared.world,
             peer.id,
             Direction::Out,
-            (term, index),
+            point,
             peer.shared.sampler.trace_id(&message),
             &Origin::default(),
         ),
@@ -250,7 +246,7 @@ impl Underway {
                 message.failed(reason);
             }
         }
-        peer.shared.events.snapshot_ended(Some(peer.id), Direction::Out, (bytes, took), failure.map(|(_, why)| why));
+        peer.shared.events.snapshot_ended(Some(peer.id), Direction::Out, bytes, took, failure.map(|(_, why)| why));
         let status = if outcome.is_ok() { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         peer.outbox.end_snapshot(*kind, *since, *envelope + bytes, sent, outcome.map_err(|failure| failure.reason));
         if status == SnapshotStatus::Failure {
