@@ -7,7 +7,7 @@ use rafthttp::{
     metrics::{Channel, Direction},
     router,
 };
-use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{BenchError, CLUSTER};
@@ -33,7 +33,8 @@ pub(super) struct Endpoint {
     pub(super) transport: Transport,
     scheme: &'static str,
     stop: CancellationToken,
-    server: JoinHandle<()>,
+    /// The listener, and what gathers the metrics.
+    tasks: JoinSet<()>,
 }
 
 /// How often the metrics are gathered, as a scrape would: more often than most are.
@@ -79,13 +80,14 @@ impl Endpoint {
         if let Some(tls) = config.tls {
             server = server.tls(tls);
         }
-        let server = tokio::spawn(server.serve(listener, stop.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.serve(listener, stop.clone()));
         tracing::info!(%address, member = %member, "bench listens");
         if let Some(registry) = registry {
             let stop = stop.clone();
-            tokio::spawn(async move { stop.run_until_cancelled(scrape(registry)).await });
+            tasks.spawn(async move { stop.run_until_cancelled(scrape(registry)).await.unwrap_or_default() });
         }
-        Ok(Self { transport, scheme, stop, server })
+        Ok(Self { transport, scheme, stop, tasks })
     }
 
     /// The URL of a peer that listens at `address`.
@@ -108,12 +110,14 @@ impl Endpoint {
         tokio::time::timeout(time, holds).await.is_ok()
     }
 
-    /// Ends every stream and the listener. Returns when both have ended.
-    pub(super) async fn stop(self) {
+    /// Ends every stream and the listener. Returns when every task has ended.
+    pub(super) async fn stop(mut self) {
         self.transport.stop().await;
         self.stop.cancel();
-        if let Err(error) = self.server.await {
-            tracing::warn!(%error, "the listener did not end in good order");
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::warn!(%error, "the listener did not end in good order");
+            }
         }
     }
 }
