@@ -24,10 +24,8 @@ mod threads;
 
 use clock::Clock;
 pub use disk::{Disk, DiskFile, Opening};
-#[cfg_attr(not(feature = "node"), allow(unused_imports, reason = "a node keeps files open"))]
 pub(crate) use files::{File, Files};
 pub use listener::Listener;
-#[cfg_attr(not(feature = "node"), allow(unused_imports, reason = "a node takes its ports itself"))]
 pub(crate) use listener::Port;
 pub use network::{ByteStream, Listen, Network};
 use random::Random;
@@ -117,7 +115,6 @@ impl World {
     }
 
     /// Takes a port. An IPv4 address comes first, as Go's `net.Listen` takes `localhost`.
-    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node takes its ports itself"))]
     pub(crate) async fn take_port(&self, host: &str, port: u16) -> io::Result<Port> {
         if let Some(network) = self.network() {
             return network.listen(host, port).await.map(Port::Other);
@@ -133,7 +130,6 @@ impl World {
     }
 
     /// Runs work that waits for the disk, and returns what came of it. An error: it panicked, or the runtime ends.
-    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node reads its store so"))]
     pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         self.0.threads.run(work).await
     }
@@ -147,7 +143,6 @@ impl World {
     }
 
     /// Runs such a future that goes on for long, on a thread of its own.
-    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "raft has a thread of its own"))]
     pub(crate) fn dedicate(&self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         self.0.threads.dedicate(name, work)
     }

@@ -20,7 +20,6 @@ impl Files {
     }
 
     /// The disk, where it is not the system's.
-    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node opens its store on it"))]
     pub(crate) fn disk(&self) -> Option<&Arc<dyn Disk>> {
         self.0.as_ref()
     }
@@ -53,7 +52,6 @@ impl Files {
     }
 
     /// Opens a file that is there, to read it.
-    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node reads snapshots"))]
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
         match &self.0 {
             None => fs::File::open(path).map(File::System),
@@ -116,7 +114,6 @@ impl File {
     }
 
     /// How many bytes it has.
-    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node reads snapshots"))]
     pub(crate) fn length(&self) -> io::Result<u64> {
         match self {
             Self::System(file) => file.metadata().map(|metadata| metadata.len()),
@@ -125,7 +122,6 @@ impl File {
     }
 
     /// The same file from its beginning, whatever has its name by now. Only the newest of them may be read.
-    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node reads snapshots"))]
     pub(crate) fn rewound(&self) -> io::Result<Self> {
         match self {
             Self::System(file) => {

@@ -12,7 +12,6 @@ use super::{network::Listen, socket::Socket};
 
 /// A port that is taken and that nobody serves yet. Whoever dials it waits.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node takes its ports itself"))]
 pub(crate) enum Port {
     /// The system's.
     Tcp(StdTcpListener),
@@ -20,7 +19,6 @@ pub(crate) enum Port {
     Other(Arc<dyn Listen>),
 }
 
-#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node takes its ports itself"))]
 impl Port {
     /// Where it can be reached.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
