@@ -193,6 +193,7 @@ impl Transport {
         TransportStatus {
             local: self.inner.shared.identity.member,
             cluster: Some(self.inner.shared.identity.cluster),
+            time: Some(self.inner.shared.world.now()),
             started: Some(self.inner.started),
             probe: self.inner.shared.probe.when_on(),
             peers: self.peers(),

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds the shape of src: which module may name which, no circle between siblings, and how long files and functions get.
+"""Holds the shape of src: which module may name which, no circle between siblings, what comes past the world, and how long
+files and functions get.
 
     tests/structure.py              reads src, prints each fault as file:line, and ends with 1 if there is one
     tests/structure.py --self-test  reads small trees of its own, each with one fault, and ends with 1 if it misses one
@@ -39,6 +40,20 @@ LAYERS = [
     ["id"],
     ["world"],
 ]
+
+# What comes from outside of the process: paths that begin so, and calls. The library takes it from `world` alone.
+OUTSIDE_PATHS = [("std", "fs"), ("tokio", "fs"), ("std", "thread"), ("rand",)]
+OUTSIDE_CALLS = re.compile(r"\b(?:SystemTime::now|Tcp(?:Stream::connect|Listener::bind)|UdpSocket::bind|lookup_host|task::spawn_blocking)\b")
+
+# Files that may take it past the world, each with the reason.
+PAST_THE_WORLD = {
+    "src/dial/resolver.rs": "the system's names: asked where the network is the system's",
+    "src/telemetry/otlp.rs": "the exporter is the process's, not a member's",
+    "src/telemetry/otlp/settings.rs": "the exporter is the process's, not a member's",
+    "src/tls/files.rs": "certificates are read by who starts a member",
+    "src/tls/pem.rs": "certificates are read by who starts a member",
+    "src/transport/snapshot.rs": "a file that the application has opened",
+}
 
 # Without tests.
 FILE_LINES = 500
@@ -177,6 +192,12 @@ class Module:
             # A name that was brought here by `use` has drawn its arrow there.
             if segments[0] not in self.names:
                 self.mentions.append((segments, line_of(code, found.start())))
+        self.outside = [
+            ("::".join(segments), line)
+            for segments, line in self.mentions
+            if any(segments[: len(path)] == path for path in OUTSIDE_PATHS)
+        ]
+        self.outside += [(found.group(), line_of(code, found.start())) for found in OUTSIDE_CALLS.finditer(code)]
 
 
 def only_comments(source):
@@ -341,6 +362,17 @@ def faults_of_layers(crate):
                 yield f"{arrow.file}:{arrow.line}: {start} → {end}: {end} stands {side} {start}"
 
 
+def faults_of_outside(crate, excused):
+    for path, module in crate.modules.items():
+        if path[:1] == ("world",) or not module.outside:
+            continue
+        if module.file in PAST_THE_WORLD:
+            excused.add(module.file)
+            continue
+        for what, line in module.outside:
+            yield f"{module.file}:{line}: {what} comes from outside of the process: world is asked for it"
+
+
 def faults_of_sizes(crate, excused):
     for module in crate.modules.values():
         if module.lines > FILE_LINES:
@@ -362,15 +394,18 @@ def crates(files):
 
 
 def faults(files):
-    found, excused, read = [], set(), set()
+    found, excused, past, read = [], set(), set(), set()
     for name, crate in crates(files):
         if name == "crate":
             found += faults_of_layers(crate)
+            found += faults_of_outside(crate, past)
         found += faults_of_circles(crate, name)
         found += faults_of_sizes(crate, excused)
         read |= {module.file for module in crate.modules.values()}
     for file, name in sorted(set(LONG_FUNCTIONS) - excused):
         found.append(f"{file}: fn {name} is listed as a long function, and is none")
+    for file in sorted(set(PAST_THE_WORLD) - past):
+        found.append(f"{file}: is listed as one that takes something past the world, and is none")
     return found, read
 
 
@@ -435,6 +470,17 @@ FIXTURES = [
         },
         "src/bin/rafthttp/a/inner.rs:3",
     ),
+    # Past the world: by a path that was brought here, and by a call. The world itself may, and so may the binary.
+    (
+        {
+            "src/lib.rs": "mod id;\nmod world;\n",
+            "src/id.rs": "use std::{\n    fs,\n    io,\n};\n",
+            "src/world.rs": "use std::fs;\nfn f() { SystemTime::now(); }\n",
+            "src/bin/rafthttp/main.rs": "use std::fs;\n",
+        },
+        "src/id.rs:2",
+    ),
+    ({"src/lib.rs": "use std::time::SystemTime;\nfn f() {\n    SystemTime::now();\n}\n"}, "src/lib.rs:3"),
     ({"src/lib.rs": "// a line\n" * (FILE_LINES + 1)}, "src/lib.rs:1"),
     ({"src/lib.rs": "\nfn long() {\n" + "    f();\n" * (FUNCTION_LINES - 1) + "}\n"}, "src/lib.rs:2"),
 ]

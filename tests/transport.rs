@@ -483,7 +483,9 @@ async fn a_member_tells_the_time_of_the_world_that_it_was_given() {
     let link = one.transport.peers()[0].link.clone();
     let incoming = one.transport.peers()[0].incoming.clone();
     let events = one.transport.events().after(0);
-    let told = [one.status().started, link.last_probe, link.active_since, incoming.last_frame[StreamKind::MsgApp]];
+    let status = one.status();
+    let told =
+        [status.time, status.started, link.last_probe, link.active_since, incoming.last_frame[StreamKind::MsgApp]];
     for time in told.into_iter().chain(events.iter().map(|event| Some(event.time))) {
         assert!(time.is_some_and(|time| time >= begun + AHEAD), "{time:?} is not of the member's world");
     }

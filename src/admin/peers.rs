@@ -1,7 +1,7 @@
 //! `/api/peers`: everything about every peer, as JSON.
 //!
 //! Field names are stable; fields may be added. IDs are hexadecimal, times RFC 3339, durations seconds. What is not
-//! known is `null`. Counts that never happened are left out of maps and lists. `time` is when the answer was made, by the
+//! known is `null`. Counts that never happened are left out of maps and lists. `time` is when the status was read, by the
 //! clock that all its other times are of; `checks` are those of `/readyz`. `round_trip_history_seconds` has one entry
 //! for each of the last 180 probes, `null` for one that failed, the newest last. `view` is how the peer reaches its own
 //! peers, as it answered the newest probe, and when; `null` when that failed, or when it does not say (etcd).

@@ -87,6 +87,8 @@ pub struct TransportStatus {
     pub local: MemberId,
     /// Its cluster, where it is known.
     pub cluster: Option<ClusterId>,
+    /// When this was read, by the clock that all its other times are of.
+    pub time: Option<SystemTime>,
     /// When it started.
     pub started: Option<SystemTime>,
     /// How often its peers are probed, and how long a probe may take; none where they are not.

@@ -216,6 +216,7 @@ impl Hub {
         };
         TransportStatus {
             cluster,
+            time: Some(self.world().now()),
             started: Some(self.started),
             probe: Some((self.interval, self.timeout)),
             peers: targets.iter().map(|target| target.status()).collect(),

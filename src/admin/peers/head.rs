@@ -1,7 +1,5 @@
 //! The member's own fields in the JSON of `/api/peers`.
 
-use std::time::{Duration, SystemTime};
-
 use serde::Serialize;
 
 use super::view::rfc3339;
@@ -17,7 +15,7 @@ pub(super) struct Head<'a> {
     name: &'a str,
     cluster: Option<ClusterId>,
     version: &'static str,
-    time: String,
+    time: Option<String>,
     started: Option<String>,
     probe: Option<Probe>,
     raft: Option<RaftView>,
@@ -37,19 +35,18 @@ struct CheckState<'a> {
 }
 
 pub(super) fn head<'a>(status: &TransportStatus, about: &'a About, checks: &'a [Check]) -> Head<'a> {
-    let probe = |(interval, timeout): (Duration, Duration)| Probe {
-        interval_seconds: interval.as_secs_f64(),
-        timeout_seconds: timeout.as_secs_f64(),
-    };
     let check = |check: &'a Check| CheckState { name: check.name, failure: check.failure.as_deref() };
     Head {
         local: status.local,
         name: &about.name,
         cluster: status.cluster,
         version: env!("CARGO_PKG_VERSION"),
-        time: rfc3339(SystemTime::now()),
+        time: status.time.map(rfc3339),
         started: status.started.map(rfc3339),
-        probe: status.probe.map(probe),
+        probe: status.probe.map(|(interval, timeout)| Probe {
+            interval_seconds: interval.as_secs_f64(),
+            timeout_seconds: timeout.as_secs_f64(),
+        }),
         raft: about.raft,
         checks: checks.iter().map(check).collect(),
     }
