@@ -14,6 +14,7 @@ mod families;
 mod family;
 mod options;
 mod raft;
+mod tls;
 mod traces;
 
 pub use collector::Collector;

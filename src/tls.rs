@@ -5,81 +5,62 @@ use std::{
     error::Error,
     io,
     net::IpAddr,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{
     ledger::{Direction, Tally},
-    telemetry::{self, Events, WeakEvents},
+    telemetry::{Events, WeakEvents},
 };
 
 mod authorities;
 mod certificate;
+mod config;
+mod crl;
 mod der;
 mod failure;
 mod files;
 mod key;
 mod leaf;
+mod open;
+mod parts;
 mod pem;
 mod refusal;
+mod shown;
+mod state;
+mod status;
+mod stream;
 mod verifier;
 
-use certificate::{Hosts, Purpose};
+use certificate::{Certificate, Hosts, Purpose};
+pub use config::{TlsClientConfig, TlsConfig};
 pub(crate) use failure::rustls_error;
 pub use failure::{HandshakeError, HandshakeReason, TlsError};
-use files::{Pair, Source, Stamps};
+use open::{Open, Role, Seen};
+use parts::{InUse, Source};
+use state::State;
+pub use status::{CertificatePart, Reloads, TlsStatus};
+pub use stream::VerifiedStream;
 
 /// How long a handshake that we began may take.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the files are looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So many certificates are verified again before others may do something.
+const VERIFIED_AT_ONCE: usize = 32;
 /// How often a refusal of who dials us is told of again.
 const REFUSALS_EVERY: Duration = Duration::from_secs(3600);
 /// So many of them are remembered, and told of, within that time: a stranger has many addresses.
 const REFUSALS: usize = 64;
-
-/// Where a member's certificates are, and what its peers' must say: etcd's `--peer-*` flags.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// The certificate, PEM, the leaf first and then what leads to the CA. Used as a server's and as a client's, as
-    /// etcd does: its extended key usage must allow both.
-    pub cert_file: PathBuf,
-    /// Its private key, PEM: PKCS#8, PKCS#1 or SEC 1; RSA, P-256, P-384, P-521 or Ed25519.
-    pub key_file: PathBuf,
-    /// The CAs by which peers are verified. Default: none; then peers are served without a certificate of theirs, and
-    /// none can be dialled, since there is nothing to verify it by (etcd would take the system's CAs, whose
-    /// certificates anyone can get).
-    pub trusted_ca_file: Option<PathBuf>,
-    /// Whether those who dial us must show a certificate. Needs a trusted CA, and with one it is so even when false.
-    pub client_cert_auth: bool,
-    /// The common names that peers may bear. Default: none, any will do.
-    pub allowed_common_names: Vec<String>,
-    /// The host names of which a peer's certificate must be valid for one. Default: none, any will do.
-    pub allowed_hostnames: Vec<String>,
-}
-
-/// Where the certificates are of who only dials: etcdctl's `--cacert`, `--cert`, `--key`, `--insecure-skip-tls-verify`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsClientConfig {
-    /// The certificate to show, PEM. Default: none.
-    pub cert_file: Option<PathBuf>,
-    /// Its private key, PEM; beside a certificate.
-    pub key_file: Option<PathBuf>,
-    /// The CAs by which members are verified. Default: none, which needs `insecure_skip_verify`.
-    pub trusted_ca_file: Option<PathBuf>,
-    /// Whether whoever answers is taken for who was dialled. Default: no.
-    pub insecure_skip_verify: bool,
-}
 
 /// The certificates of a member, as they are now. Cheap to clone: every clone is the same.
 #[derive(Clone, Debug)]
@@ -91,67 +72,13 @@ pub struct Tls {
 struct Inner {
     config: Source,
     state: Mutex<State>,
+    open: Open,
     failures: Mutex<Tally<(Direction, HandshakeReason)>>,
+    closed: Mutex<Tally<(Direction, HandshakeReason)>>,
     /// Who is told of a reload.
     told: Mutex<Vec<WeakEvents>>,
     /// Whose refusals were told of, by address and reason, and when.
     refused: Mutex<HashMap<(IpAddr, HandshakeReason), Instant>>,
-}
-
-#[derive(Debug)]
-struct State {
-    pair: Pair,
-    stamps: Stamps,
-    looked: Instant,
-    reloads: Reloads,
-}
-
-/// How often the files changed, and what came of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reloads {
-    /// The new pair is in use.
-    pub ok: u64,
-    /// It could not be used, and the old one stays.
-    pub failed: u64,
-}
-
-/// How the certificates and handshakes of a member do.
-#[derive(Clone, Debug, Default)]
-pub struct TlsStatus {
-    /// When the chain that we show ends: the earliest of its certificates and of the CA under which it verifies. Of
-    /// several such CAs, as while one is renewed, the one that lasts longest. None where no certificate is shown.
-    pub certificate_expiry: Option<SystemTime>,
-    /// When each part of it ends; of several intermediate certificates, the earliest.
-    pub certificate_parts: Vec<(CertificatePart, SystemTime)>,
-    /// How often changed files were read again and taken.
-    pub reloads_ok: u64,
-    /// How often they were not taken: unreadable, not a certificate, or not a pair.
-    pub reloads_failed: u64,
-    /// Handshakes that failed: `In` for those that we accepted, `Out` for those that we dialled. The reason is from a
-    /// closed set, never what the other end said.
-    pub handshake_failures: Tally<(Direction, &'static str)>,
-}
-
-/// A part of the chain that we show: the label `part`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CertificatePart {
-    /// Our own certificate.
-    Leaf,
-    /// Those between it and the CA.
-    Intermediate,
-    /// The CA in the trusted file to which it leads.
-    Authority,
-}
-
-impl CertificatePart {
-    /// The value of the label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Leaf => "leaf",
-            Self::Intermediate => "intermediate",
-            Self::Authority => "authority",
-        }
-    }
 }
 
 impl Tls {
@@ -172,29 +99,24 @@ impl Tls {
     }
 
     fn of(config: Source) -> Result<Self, TlsError> {
-        let stamps = Stamps::of(&config);
-        let pair = config.load()?;
-        if let Some(shown) = &pair.shown {
-            shown.warn();
-        }
-        let state = State { pair, stamps, looked: Instant::now(), reloads: Reloads::default() };
-        let (failures, told, refused) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { config, state: Mutex::new(state), failures, told, refused }) })
+        let state = Mutex::new(State::load(&config)?);
+        let (open, failures, closed, told, refused) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { config, state, open, failures, closed, told, refused }) })
     }
 
     /// For dialling; none without a trusted CA. Looks first, at most once a second, whether the files changed.
     pub fn client(&self) -> Option<Arc<ClientConfig>> {
-        self.current().pair.client.clone()
+        self.in_use().client.clone()
     }
 
     /// For accepting; none for who only dials. Looks first, at most once a second, whether the files changed.
     pub fn server(&self) -> Option<Arc<ServerConfig>> {
-        self.current().pair.server.clone()
+        self.in_use().server.clone()
     }
 
     /// When the chain in use ends, as [`TlsStatus::certificate_expiry`] has it; none for who shows none.
     pub fn expiry(&self) -> Option<SystemTime> {
-        self.current().pair.shown.as_ref().map(|shown| shown.ends.earliest())
+        self.in_use().first_to_end().map(|shown| shown.ends.earliest())
     }
 
     /// How often the files changed since they were loaded.
@@ -204,60 +126,133 @@ impl Tls {
 
     /// The handshakes that failed, by direction and reason.
     pub fn handshake_failures(&self) -> Tally<(Direction, HandshakeReason)> {
-        self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.inner.failures).clone()
+    }
+
+    /// The open connections that were closed because the peer's certificate no longer verified, by direction and reason.
+    pub fn connections_closed(&self) -> Tally<(Direction, HandshakeReason)> {
+        lock(&self.inner.closed).clone()
     }
 
     /// All that `/metrics` shows of it.
     pub(crate) fn status(&self) -> TlsStatus {
-        let (ends, reloads) = {
+        let (in_use, reloads, revocation) = {
             let current = self.current();
-            (current.pair.shown.as_ref().map(|shown| shown.ends), current.reloads)
+            (current.in_use.clone(), current.reloads, current.revocation_end())
         };
-        let mut handshake_failures = Tally::default();
-        for ((direction, reason), count) in self.handshake_failures().iter() {
-            handshake_failures.add((direction, reason.label()), count);
-        }
+        let ends = in_use.first_to_end().map(|shown| shown.ends);
         TlsStatus {
             certificate_expiry: ends.map(|ends| ends.earliest()),
             certificate_parts: ends.map(|ends| ends.parts().collect()).unwrap_or_default(),
             reloads_ok: reloads.ok,
             reloads_failed: reloads.failed,
-            handshake_failures,
+            handshake_failures: labelled(&self.handshake_failures()),
+            connections_closed: labelled(&self.connections_closed()),
+            revocation_next_update: revocation,
         }
     }
 
     /// Speaks TLS with who dialled us; one that takes longer than `within` has failed.
-    pub async fn accept<T>(&self, stream: T, within: Duration) -> Result<TlsStream<T>, HandshakeError>
+    pub async fn accept<T>(&self, stream: T, within: Duration) -> Result<VerifiedStream<T>, HandshakeError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let outcome = match self.server() {
-            None => Err(HandshakeError::no_certificate()),
-            Some(server) => {
-                self.within(Direction::In, within, async move { TlsAcceptor::from(server).accept(stream).await }).await
-            }
+        let begun = self.in_use();
+        let handshake = async {
+            let server = begun.server.clone().ok_or_else(HandshakeError::no_certificate)?;
+            let accepting = async move { TlsAcceptor::from(server).accept(stream).await };
+            let accepted = self.within(Direction::In, within, accepting).await?;
+            self.opened(accepted.into(), Role::DiallingUs, &begun)
         };
-        outcome.inspect_err(|error| self.note_failure(Direction::In, error.reason()))
+        handshake.await.inspect_err(|error| self.note_failure(Direction::In, error.reason()))
     }
 
-    /// Speaks TLS with whom we dialled at this host, by what [`Self::client`] gave; within 10 s.
-    pub(crate) async fn connect<T>(
-        &self,
-        client: Arc<ClientConfig>,
-        host: &str,
-        stream: T,
-    ) -> Result<client::TlsStream<T>, HandshakeError>
+    /// Speaks TLS with whom we dialled at this host; within 10 s.
+    pub(crate) async fn connect<T>(&self, host: &str, stream: T) -> Result<VerifiedStream<T>, HandshakeError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let outcome = match ServerName::try_from(host.to_owned()) {
-            Err(_) => Err(HandshakeError::not_a_name(host)),
-            Ok(name) => {
-                let dialling = async move { TlsConnector::from(client).connect(name, stream).await };
-                self.within(Direction::Out, HANDSHAKE_TIMEOUT, dialling).await
-            }
+        let begun = self.in_use();
+        let handshake = async {
+            let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::not_a_name(host))?;
+            let client = begun.client.clone().ok_or_else(HandshakeError::no_authority)?;
+            let dialled = name.clone();
+            let dialling = async move { TlsConnector::from(client).connect(dialled, stream).await };
+            let connected = self.within(Direction::Out, HANDSHAKE_TIMEOUT, dialling).await?;
+            self.opened(connected.into(), Role::Dialled(name), &begun)
         };
-        outcome.inspect_err(|error| self.note_failure(Direction::Out, error.reason()))
+        handshake.await.inspect_err(|error| self.note_failure(Direction::Out, error.reason()))
+    }
+
+    /// A handshake that began with these certificates has ended well. In a session that was resumed, the peer's
+    /// certificate was not looked at, and with other certificates meanwhile it was by the old ones: then it is verified
+    /// here.
+    fn opened<T>(&self, io: TlsStream<T>, role: Role, begun: &Arc<InUse>) -> Result<VerifiedStream<T>, HandshakeError> {
+        let session = io.get_ref().1;
+        let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) else {
+            return Ok(VerifiedStream::new(io, None));
+        };
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        // In the list before we look: a change after the look finds it there.
+        let seen = Seen { chain: chain.to_vec(), role };
+        let due = begun.next_end(&seen);
+        let lease = self.inner.open.add(seen, due);
+        let now = self.in_use();
+        if resumed || !Arc::ptr_eq(&now, begun) {
+            now.verify(&lease.seen)?;
+            lease.verified(now.next_end(&lease.seen));
+        }
+        Ok(VerifiedStream::new(io, Some(lease)))
+    }
+
+    /// Looks once a second whether files changed or certificates expired, and closes the connections whose peer's
+    /// certificate no longer verifies. Goes on until it is dropped; whoever opens connections has one run, and several do
+    /// no harm.
+    pub(crate) async fn watch(self) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            self.close_unverified().await;
+        }
+    }
+
+    async fn close_unverified(&self) {
+        let (in_use, generation, changed) = {
+            let current = self.current();
+            (current.in_use.clone(), current.generation, current.verified < current.generation)
+        };
+        for (number, (seen, leases)) in self.inner.open.to_verify(changed).into_iter().enumerate() {
+            if number % VERIFIED_AT_ONCE == VERIFIED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            match in_use.verify(&seen) {
+                Ok(()) => {
+                    let due = in_use.next_end(&seen);
+                    leases.iter().for_each(|lease| lease.verified(due));
+                }
+                Err(error) => {
+                    let why: Arc<str> = error.to_string().into();
+                    let closed = leases.iter().filter(|lease| lease.end(why.clone())).count();
+                    self.tell_closed(&seen, &error, closed as u64);
+                }
+            }
+        }
+        let mut state = self.current();
+        state.verified = state.verified.max(generation);
+    }
+
+    fn tell_closed(&self, seen: &Seen, error: &HandshakeError, connections: u64) {
+        if connections == 0 {
+            return;
+        }
+        let (direction, reason) = (seen.direction(), error.reason());
+        let certificate = seen.chain.first().and_then(|leaf| Certificate::read(leaf));
+        let certificate = certificate.map(|leaf| leaf.to_string()).unwrap_or_default();
+        lock(&self.inner.closed).add((direction, reason), connections);
+        tracing::warn!(direction = direction.label(), reason = reason.label(), connections, certificate, %error,
+            "connections closed: the peer's certificate no longer verifies");
+        for events in lock(&self.inner.told).iter().filter_map(WeakEvents::upgrade) {
+            events.tls_connections_closed(direction, reason.label(), connections, &certificate);
+        }
     }
 
     async fn within<S>(
@@ -277,13 +272,13 @@ impl Tls {
     /// What the other side means by an alert about the certificate that we showed; none where it is about another thing.
     pub(crate) fn refused_ours(&self, direction: Direction, error: &(dyn Error + 'static)) -> Option<String> {
         let alert = failure::about_our_certificate(error)?;
-        let shown = self.current().pair.shown.clone();
-        let Some(shown) = shown else {
-            return Some("the other side wants a certificate, and there is none to show".to_owned());
-        };
         let purpose = match direction {
             Direction::In => Purpose::Server,
             Direction::Out => Purpose::Client,
+        };
+        let in_use = self.in_use();
+        let Some(shown) = in_use.shown(purpose) else {
+            return Some("the other side wants a certificate, and there is none to show".to_owned());
         };
         let known = shown.refused.iter().find(|(refused, _)| *refused == purpose);
         let why = known.map(|(_, why)| format!(": {why}")).unwrap_or_default();
@@ -292,7 +287,7 @@ impl Tls {
 
     /// Writes reloads to this list, too.
     pub(crate) fn tell(&self, events: &Events) {
-        let mut told = self.inner.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.inner.told);
         told.retain(|events| events.upgrade().is_some());
         told.push(events.downgrade());
     }
@@ -305,21 +300,21 @@ impl Tls {
             return;
         }
         {
-            let mut refused = self.inner.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut refused = lock(&self.inner.refused);
             refused.retain(|_, told| told.elapsed() < REFUSALS_EVERY);
             if refused.len() >= REFUSALS || refused.contains_key(&key) {
                 return;
             }
             refused.insert(key, Instant::now());
         }
-        let told = self.inner.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = lock(&self.inner.told);
         for events in told.iter().filter_map(WeakEvents::upgrade) {
             events.handshake_refused(address, error.reason().label(), &error.to_string());
         }
     }
 
     pub(crate) fn note_failure(&self, direction: Direction, reason: HandshakeReason) {
-        self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).add((direction, reason), 1);
+        lock(&self.inner.failures).add((direction, reason), 1);
     }
 
     /// Why etcd may have closed a connection from `address` right after the handshake: its listener does so when our
@@ -327,7 +322,7 @@ impl Tls {
     /// `checkCertSAN` of `tlsListener`). None when
     /// that cannot be it. Names are not resolved here, and count as not ours.
     pub(crate) fn refused_names(&self, address: IpAddr) -> Option<String> {
-        let Hosts { addresses, names } = self.current().pair.shown.as_ref()?.hosts.clone();
+        let Hosts { addresses, names } = self.in_use().shown(Purpose::Client)?.hosts.clone();
         if (addresses.is_empty() && names.is_empty()) || addresses.contains(&address.to_canonical()) {
             return None;
         }
@@ -339,46 +334,27 @@ impl Tls {
         ))
     }
 
+    fn in_use(&self) -> Arc<InUse> {
+        self.current().in_use.clone()
+    }
+
     fn current(&self) -> MutexGuard<'_, State> {
-        let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.inner.state);
         if state.looked.elapsed() >= LOOK_EVERY {
-            state.look(&self.inner.config, &self.inner.told);
+            state.look(&self.inner.config, &lock(&self.inner.told));
         }
         state
     }
 }
 
-impl State {
-    /// Reads the files again if one of them is another than the last time: one line for each change, none for a broken
-    /// pair that stays as it is.
-    fn look(&mut self, config: &Source, told: &Mutex<Vec<WeakEvents>>) {
-        self.looked = Instant::now();
-        let stamps = Stamps::of(config);
-        if stamps == self.stamps {
-            return;
-        }
-        // The stamps are older than what is read, so a change in between is seen the next time.
-        self.stamps = stamps;
-        let loaded = config.load();
-        let error = loaded.as_ref().err().map(ToString::to_string);
-        for events in told.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(WeakEvents::upgrade) {
-            events.tls_reloaded(error.as_deref());
-        }
-        match loaded {
-            Ok(pair) => {
-                self.reloads.ok += 1;
-                telemetry::tls_reloaded(None);
-                tracing::info!(file = %config.main_file().display(), "the certificate changed and is in use");
-                if let Some(shown) = &pair.shown {
-                    shown.warn();
-                }
-                self.pair = pair;
-            }
-            Err(error) => {
-                self.reloads.failed += 1;
-                telemetry::tls_reloaded(Some(&error));
-                tracing::warn!(%error, "the certificate changed and cannot be used: the old one stays");
-            }
-        }
+fn labelled(counts: &Tally<(Direction, HandshakeReason)>) -> Tally<(Direction, &'static str)> {
+    let mut labelled = Tally::default();
+    for ((direction, reason), count) in counts.iter() {
+        labelled.add((direction, reason.label()), count);
     }
+    labelled
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

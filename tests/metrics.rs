@@ -114,8 +114,10 @@ fn status() -> TransportStatus {
         certificate_expiry: Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
         certificate_parts: vec![(CertificatePart::Leaf, UNIX_EPOCH + Duration::from_secs(2_000_000_000))],
         reloads_ok: 1,
+        revocation_next_update: Some(UNIX_EPOCH + Duration::from_secs(2_100_000_000)),
         ..TlsStatus::default()
     };
+    tls.connections_closed.add((Direction::Out, "revoked"), 2);
     tls.handshake_failures.add((Direction::In, "certificate"), 1);
     status.tls = Some(tls);
     status

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::io::AsyncWriteExt;
 
-use certificates::{Authority, Files, Issued, Leaf, fixture, self_signed};
+use certificates::{Authority, Files, INTERMEDIATE, Issued, Leaf, fixture, self_signed};
 use handshake::{HANDSHAKE_TIMEOUT, meet};
 
 #[path = "support/certificates.rs"]
@@ -297,6 +297,124 @@ async fn a_certificate_without_its_key_waits_for_the_key() {
     files.write("key.pem", &next.key);
     after_a_second().await;
     assert_eq!(tls.reloads(), Reloads { ok: 1, failed: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_cannot_be_read_keeps_the_old_one_and_holds_up_no_certificate() {
+    let authority = Authority::new("ca");
+    let files = Files::new(&authority.issue(Leaf::default()), &authority.pem);
+    let tls = load(&files);
+    files.write("ca.pem", "half a certificate");
+    files.replace(&authority.issue(Leaf { not_after: 2191, ..Leaf::default() }));
+    let before = tls.expiry();
+    after_a_second().await;
+    assert!(tls.expiry() > before, "the certificate is in use");
+    assert_eq!(tls.reloads(), Reloads { ok: 1, failed: 1 });
+    assert_eq!(meet(&tls, dials(&tls), "localhost").await, (Ok(()), Ok(())));
+    let next = Authority::new("next");
+    files.write("ca.pem", &next.pem);
+    after_a_second().await;
+    assert_eq!(tls.reloads(), Reloads { ok: 2, failed: 1 });
+    let (accepted, _) = meet(&tls, dials(&tls), "localhost").await;
+    assert!(accepted.is_err(), "the old authority is gone");
+}
+
+/// Two members of one authority, the first of which has a list of those that were revoked.
+fn with_list(list: impl AsRef<[u8]>) -> (Files, TlsConfig, Files, Authority) {
+    let authority = Authority::new("ca");
+    let one = Files::new(&authority.issue(Leaf { serial: Some(0x9001), ..Leaf::default() }), &authority.pem);
+    let two = Files::new(&authority.issue(Leaf { serial: Some(0x9002), ..Leaf::default() }), &authority.pem);
+    one.write("crl", list);
+    let config = TlsConfig { crl_file: Some(one.path("crl")), ..one.config() };
+    (one, config, two, authority)
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_at_both_ends_and_one_that_no_list_speaks_of_passes() {
+    let (pem, der) = Authority::new("whoever").revoke(&[0x9002, 7], 2190);
+    for list in [pem.into_bytes(), der] {
+        let (one, config, two, _) = with_list(list);
+        let (one, two, itself) = (Tls::load(config).expect("a list"), load(&two), load(&one));
+        let (accepted, dialled) = meet(&one, dials(&two), "localhost").await;
+        assert_eq!(accepted, Err(HandshakeReason::Revoked));
+        assert!(dialled.is_err_and(|error| error.contains("CertificateRevoked")));
+        assert!(meet(&two, dials(&one), "localhost").await.1.is_err_and(|error| error.contains("Revoked")));
+        assert_eq!(meet(&one, dials(&itself), "localhost").await, (Ok(()), Ok(())));
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_intermediate_takes_along_what_it_issued() {
+    let root = Authority::new("root");
+    let between = root.intermediate("between");
+    let mut issued = between.issue(Leaf::default());
+    issued.cert.push_str(&between.pem);
+    let files = Files::new(&issued, &root.pem);
+    files.write("crl", root.revoke(&[INTERMEDIATE], 2190).1);
+    let tls = Tls::load(TlsConfig { crl_file: Some(files.path("crl")), ..files.config() }).expect("a list");
+    assert_eq!(meet(&tls, dials(&load(&files)), "localhost").await.0, Err(HandshakeReason::Revoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_read_refuses_the_start_and_later_leaves_the_old_one() {
+    let (pem, _) = Authority::new("whoever").revoke(&[0x9002], 2190);
+    let words = "expected one in PEM (X509 CRL) or DER";
+    for bad in ["", &pem[..pem.len() / 2]] {
+        let (one, config, _, authority) = with_list(bad);
+        let error = Tls::load(config.clone()).expect_err("no list").to_string();
+        assert!(error.starts_with(&one.path("crl").display().to_string()) && error.contains(words), "{error}");
+        one.write("crl", &authority.pem);
+        assert!(Tls::load(config.clone()).is_err(), "a certificate is no list");
+        let missing = TlsConfig { crl_file: Some(one.path("missing")), ..config };
+        assert!(matches!(Tls::load(missing), Err(TlsError::Read { .. })));
+    }
+    let (one, config, two, authority) = with_list(&pem);
+    let (tls, two) = (Tls::load(config).expect("a list"), load(&two));
+    one.write("crl", "nothing");
+    after_a_second().await;
+    assert_eq!(tls.reloads(), Reloads { ok: 0, failed: 1 });
+    assert_eq!(meet(&tls, dials(&two), "localhost").await.0, Err(HandshakeReason::Revoked));
+    // One that is past its nextUpdate is used.
+    one.write("crl", authority.revoke(&[0x9001], 2021).1);
+    after_a_second().await;
+    assert_eq!(meet(&tls, dials(&two), "localhost").await, (Ok(()), Ok(())));
+    assert_eq!(meet(&tls, dials(&load(&one)), "localhost").await.0, Err(HandshakeReason::Revoked));
+}
+
+#[tokio::test]
+async fn a_session_is_not_resumed_with_a_certificate_that_expired_meanwhile() {
+    let authority = Authority::new("ca");
+    let server = load(&Files::new(&authority.issue(Leaf::default()), &authority.pem));
+    let expires = SystemTime::now() + Duration::from_secs(2);
+    let client = Files::new(&authority.issue(Leaf { expires: Some(expires), ..Leaf::default() }), &authority.pem);
+    let client = dials(&load(&client));
+    assert_eq!(meet(&server, client.clone(), "localhost").await, (Ok(()), Ok(())));
+    assert_eq!(meet(&server, client.clone(), "localhost").await, (Ok(()), Ok(())));
+    tokio::time::sleep(expires.duration_since(SystemTime::now()).unwrap_or_default() + Duration::from_secs(1)).await;
+    assert_eq!(meet(&server, client, "localhost").await.0, Err(HandshakeReason::Expired));
+}
+
+#[tokio::test]
+async fn another_certificate_is_shown_to_those_whom_we_dial_where_there_is_one() {
+    let authority = Authority::new("ca");
+    let server = authority.issue(Leaf { common_name: "server", ..Leaf::default() });
+    let client = authority.issue(Leaf { common_name: "client", names: vec![], ..Leaf::default() });
+    let files = Files::new(&server, &authority.pem);
+    files.write("client.pem", &client.cert);
+    files.write("client-key.pem", &client.key);
+    let config = TlsConfig {
+        client_cert_file: Some(files.path("client.pem")),
+        client_key_file: Some(files.path("client-key.pem")),
+        ..files.config()
+    };
+    let tls = Tls::load(config.clone()).expect("the files are good");
+    let clients = TlsConfig { allowed_common_names: vec!["client".to_owned()], ..files.config() };
+    let servers = TlsConfig { allowed_common_names: vec!["server".to_owned()], ..files.config() };
+    let (clients, servers) = (Tls::load(clients).expect("good"), Tls::load(servers).expect("good"));
+    assert_eq!(meet(&clients, dials(&tls), "localhost").await, (Ok(()), Ok(())));
+    assert_eq!(meet(&servers, dials(&tls), "localhost").await.0, Err(HandshakeReason::Name));
+    let half = TlsConfig { client_key_file: None, ..config };
+    assert!(matches!(Tls::load(half), Err(TlsError::Config(_))));
 }
 
 #[cfg(unix)]

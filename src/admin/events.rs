@@ -16,6 +16,7 @@
 //! | `stream_attached`, `stream_lost` | –; the `reason` of `rafthttp_stream_losses_total` |
 //! | `snapshot_started`, `snapshot_ended` | –; `ok` or `failed` |
 //! | `tls_reloaded` | `ok` or `failed` |
+//! | `tls_connections_closed` | the `reason` of `rafthttp_tls_connections_closed_total` |
 //! | `member_removed` | –; `peer` is who says that this member was removed |
 //! | `leader_changed`, `role_changed` | –; the role. `peer` is who leads, `null` while nobody does |
 

@@ -14,7 +14,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -30,7 +29,7 @@ use crate::{
     },
     ledger::{AttemptResult, Direction},
     telemetry::MessageSpan,
-    tls::{HandshakeReason, Tls, rustls_error},
+    tls::{HandshakeReason, Tls, VerifiedStream, rustls_error},
     wire::{headers, version::MIN_CLUSTER},
     world::{Socket, World},
 };
@@ -118,7 +117,7 @@ impl Client {
                 let begin = Instant::now();
                 let stream = secure(tls, url, remote, stream).await?;
                 phases.tls = Some(begin.elapsed());
-                PeerIo::Tls(Box::new(TlsStream::Client(stream)))
+                PeerIo::Tls(Box::new(stream))
             }
         };
         Ok((stream, Dialled { remote, local, phases }, io))
@@ -312,9 +311,11 @@ async fn secure(
     url: &PeerUrl,
     address: SocketAddr,
     stream: DeadlineIo<Socket>,
-) -> Result<tokio_rustls::client::TlsStream<DeadlineIo<Socket>>, DialError> {
-    let config = tls.client().ok_or_else(|| DialError::NoTls(url.clone()))?;
-    tls.connect(config, url.host(), stream).await.map_err(|error| DialError::Tls { address, error })
+) -> Result<VerifiedStream<DeadlineIo<Socket>>, DialError> {
+    if tls.client().is_none() {
+        return Err(DialError::NoTls(url.clone()));
+    }
+    tls.connect(url.host(), stream).await.map_err(|error| DialError::Tls { address, error })
 }
 
 #[cfg(test)]

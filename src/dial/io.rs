@@ -15,9 +15,8 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
-use tokio_rustls::TlsStream;
 
-use crate::world::Socket;
+use crate::{tls::VerifiedStream, world::Socket};
 
 /// How long a write may be without progress: etcd's `DefaultConnWriteTimeout`.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(5);
@@ -31,6 +30,8 @@ pub(crate) enum End {
     Broken,
     /// The other end closed it. Whether a body had come to its end before is hyper's to say.
     Eof,
+    /// We ended it, since the peer's certificate no longer verifies.
+    Unverified,
 }
 
 /// What others may know and say about a connection that hyper owns.
@@ -63,6 +64,7 @@ impl IoStatus {
             1 => Some(End::Stalled),
             2 => Some(End::Broken),
             3 => Some(End::Eof),
+            4 => Some(End::Unverified),
             _ => None,
         }
     }
@@ -97,6 +99,7 @@ impl IoStatus {
             End::Stalled => 1,
             End::Broken => 2,
             End::Eof => 3,
+            End::Unverified => 4,
         };
         // Only the first cause counts; what follows from it is no news.
         let _ = self.end.compare_exchange(0, value, Relaxed, Relaxed);
@@ -260,7 +263,7 @@ pub(crate) enum PeerIo<T = Socket> {
     /// `http`.
     Plain(DeadlineIo<T>),
     /// `https`.
-    Tls(Box<TlsStream<DeadlineIo<T>>>),
+    Tls(Box<VerifiedStream<DeadlineIo<T>>>),
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {
@@ -270,8 +273,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {
             Self::Tls(io) => {
                 let (room, before) = (buffer.remaining(), buffer.filled().len());
                 let outcome = ready!(Pin::new(&mut *io).poll_read(cx, buffer));
+                let status = io.get_ref().status();
+                if io.is_over() {
+                    status.note_end(End::Unverified);
+                }
                 // A close by `close_notify` or an alert is seen here and not below.
-                io.get_ref().0.status().note_read(&outcome, room, buffer.filled().len() - before);
+                status.note_read(&outcome, room, buffer.filled().len() - before);
                 Poll::Ready(outcome)
             }
         }

@@ -157,6 +157,8 @@ pub enum LossReason {
     Stalled,
     /// A frame that could not be read.
     Frame,
+    /// The peer's certificate no longer verifies.
+    Certificate,
     /// A newer stream from the same peer took its place.
     Replaced,
     /// We ended it: the transport stopped, the peer was removed or is dialled anew.
@@ -172,6 +174,7 @@ impl LossReason {
             Self::Timeout => "timeout",
             Self::Stalled => "stalled",
             Self::Frame => "frame",
+            Self::Certificate => "certificate",
             Self::Replaced => "replaced",
             Self::Stopped => "stopped",
         }
@@ -180,7 +183,7 @@ impl LossReason {
     /// Whether something went wrong, rather than that one end had no more use for the stream.
     pub const fn is_failure(self) -> bool {
         match self {
-            Self::Error | Self::Timeout | Self::Stalled | Self::Frame => true,
+            Self::Error | Self::Timeout | Self::Stalled | Self::Frame | Self::Certificate => true,
             Self::Eof | Self::Replaced | Self::Stopped => false,
         }
     }

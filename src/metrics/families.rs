@@ -391,51 +391,6 @@ pub(crate) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
-        name: "rafthttp_tls_certificate_expiry_timestamp_seconds",
-        help: "When the chain that we show to peers ends: the earliest of its certificates and the CA that it leads to.",
-        kind: Kind::Gauge,
-        labels: &[],
-        of: Of::Transport(|status, samples| {
-            if let Some(expiry) = status.tls.as_ref().and_then(|tls| tls.certificate_expiry) {
-                samples.gauge(&[], unix_seconds(expiry));
-            }
-        }),
-    },
-    Family {
-        name: "rafthttp_tls_certificate_part_expiry_timestamp_seconds",
-        help: "When each part of that chain ends: leaf, intermediate (the earliest), authority.",
-        kind: Kind::Gauge,
-        labels: &["part"],
-        of: Of::Transport(|status, samples| {
-            for (part, end) in status.tls.iter().flat_map(|tls| &tls.certificate_parts) {
-                samples.gauge(&[part.label()], unix_seconds(*end));
-            }
-        }),
-    },
-    Family {
-        name: "rafthttp_tls_reloads_total",
-        help: "Changed certificate files that were read again: ok, or failed and the old ones kept.",
-        kind: Kind::Counter,
-        labels: &["result"],
-        of: Of::Transport(|status, samples| {
-            if let Some(tls) = &status.tls {
-                samples.count(&["ok"], tls.reloads_ok);
-                samples.count(&["failed"], tls.reloads_failed);
-            }
-        }),
-    },
-    Family {
-        name: "rafthttp_tls_handshake_failures_total",
-        help: "TLS handshakes with peers that failed.",
-        kind: Kind::Counter,
-        labels: &["direction", "reason"],
-        of: Of::Transport(|status, samples| {
-            for ((direction, reason), count) in status.tls.iter().flat_map(|tls| tls.handshake_failures.iter()) {
-                samples.count(&[direction.label(), reason], count);
-            }
-        }),
-    },
-    Family {
         // What joins a row of a scrape (an address) with what others call it (an ID).
         name: "rafthttp_member_info",
         help: "This member's ID and its cluster's.",
@@ -481,6 +436,6 @@ fn used(counts: &PerKind<u64>) -> impl Iterator<Item = (MessageKind, u64)> {
     counts.iter().map(|(kind, count)| (kind, *count)).filter(|(_, count)| *count > 0)
 }
 
-fn unix_seconds(time: SystemTime) -> f64 {
+pub(super) fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).map_or_else(|before| -before.duration().as_secs_f64(), |since| since.as_secs_f64())
 }

@@ -1,6 +1,6 @@
 //! Which families are shown.
 
-use super::{etcd, families, family::Family};
+use super::{etcd, families, family::Family, tls};
 
 /// What is shown.
 #[derive(Clone, Debug)]
@@ -18,5 +18,5 @@ impl Default for Options {
 /// Every family of the transport that these options show.
 pub(crate) fn all(options: &Options) -> impl Iterator<Item = &'static Family> + use<> {
     let etcd = if options.etcd { etcd::FAMILIES } else { &[] };
-    families::FAMILIES.iter().chain(etcd)
+    families::FAMILIES.iter().chain(tls::FAMILIES).chain(etcd)
 }

@@ -107,6 +107,9 @@ impl Server {
         let http = http(&self.limits);
         let server = Arc::new(self);
         let tasks = TaskTracker::new();
+        if let Some(tls) = server.tls.clone() {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(tls.watch()));
+        }
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((socket, address)) => {
@@ -172,7 +175,7 @@ impl Server {
             };
         }
         let io = tls.accept(io, left).await?;
-        Ok(PeerIo::Tls(Box::new(io.into())))
+        Ok(PeerIo::Tls(Box::new(io)))
     }
 
     async fn requests(

@@ -55,6 +55,8 @@ pub enum EventKind {
     SnapshotEnded,
     /// Changed certificate files were read again: the reason is `ok` or `failed`.
     TlsReloaded,
+    /// Open connections were closed, since the peer's certificate no longer verifies.
+    TlsConnectionsClosed,
     /// A peer says that this member was removed from the cluster.
     MemberRemoved,
     /// Another member leads, or none.

@@ -220,6 +220,18 @@ impl Events {
             tracing::warn!(%member, %address, reason, why, "TLS connection refused");
         }
     }
+
+    /// Connections were closed, since the certificate with which the peer opened them no longer verifies.
+    pub(crate) fn tls_connections_closed(
+        &self,
+        direction: Direction,
+        reason: &'static str,
+        connections: u64,
+        certificate: &str,
+    ) {
+        let closed = Event::new(EventKind::TlsConnectionsClosed).direction(direction).reason(reason);
+        self.record(closed.detail(format!("{connections}, of certificate {certificate}")));
+    }
 }
 
 /// Its raft.

@@ -102,7 +102,8 @@ impl Purpose {
 pub(crate) struct Certificate<'a> {
     /// 1, 2 or 3.
     pub(crate) version: u8,
-    serial: &'a [u8],
+    /// Its serial number, as DER has an integer.
+    pub(super) serial: &'a [u8],
     /// The name of who signed it: the content of a `SEQUENCE`.
     pub(super) issuer: &'a [u8],
     /// From when it is valid.
@@ -325,8 +326,13 @@ fn signs_certificates(key_usage: &[u8]) -> bool {
     bits.is_some_and(|bits| bits & SIGNS_CERTIFICATES != 0)
 }
 
+/// Whether an element is a time.
+pub(super) fn is_time(tag: u8) -> bool {
+    matches!(tag, UTC_TIME | GENERALIZED_TIME)
+}
+
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280, 4.1.2.5: nothing else is allowed).
-fn read_time(tag: u8, text: &[u8]) -> Option<SystemTime> {
+pub(super) fn read_time(tag: u8, text: &[u8]) -> Option<SystemTime> {
     let digits = text.strip_suffix(b"Z")?;
     let (year, rest) = match (tag, digits.len()) {
         (UTC_TIME, 12) => {

@@ -54,6 +54,8 @@ pub enum HandshakeReason {
     UnknownAuthority,
     /// A certificate that is not valid any more, or not yet.
     Expired,
+    /// A certificate that was revoked.
+    Revoked,
     /// A certificate for another name than the one dialled, or of a name that is not allowed.
     Name,
     /// A certificate whose extended key usage, or that of a certificate above it, is for something else: a server's
@@ -79,6 +81,7 @@ impl HandshakeReason {
             Self::NoCertificate => "no_certificate",
             Self::UnknownAuthority => "unknown_authority",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
             Self::Name => "name",
             Self::Usage => "usage",
             Self::Certificate => "certificate",
@@ -95,6 +98,7 @@ impl HandshakeReason {
             Self::NoCertificate
             | Self::UnknownAuthority
             | Self::Expired
+            | Self::Revoked
             | Self::Name
             | Self::Usage
             | Self::Certificate => true,
@@ -110,10 +114,10 @@ impl HandshakeReason {
                 AlertDescription::CertificateRequired | AlertDescription::NoCertificate => Self::NoCertificate,
                 AlertDescription::UnknownCA => Self::UnknownAuthority,
                 AlertDescription::CertificateExpired => Self::Expired,
+                AlertDescription::CertificateRevoked => Self::Revoked,
                 AlertDescription::UnrecognisedName => Self::Name,
                 AlertDescription::UnsupportedCertificate => Self::Usage,
                 AlertDescription::BadCertificate
-                | AlertDescription::CertificateRevoked
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::DecryptError => Self::Certificate,
                 AlertDescription::CloseNotify | AlertDescription::UserCanceled => Self::Closed,
@@ -132,6 +136,7 @@ impl HandshakeReason {
                 | CertificateError::ExpiredContext { .. }
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. } => Self::Expired,
+                CertificateError::Revoked => Self::Revoked,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::Name,
                 CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Self::Usage,
                 CertificateError::Other(other) if other.0.is::<super::verifier::NotAllowed>() => Self::Name,
@@ -172,17 +177,26 @@ impl HandshakeError {
         Self { reason: HandshakeReason::NoCertificate, why: "there is no certificate to show".to_owned() }
     }
 
+    pub(crate) fn no_authority() -> Self {
+        Self { reason: HandshakeReason::UnknownAuthority, why: "there is no trusted CA to verify by".to_owned() }
+    }
+
     pub(crate) fn not_a_name(host: &str) -> Self {
         Self { reason: HandshakeReason::Name, why: format!("{host:?} cannot be a certificate's name") }
     }
 }
 
 impl HandshakeError {
+    /// Of a certificate that our verifier refused, in its words.
+    pub(super) fn verified(error: &Error, words: Option<String>) -> Self {
+        Self { reason: HandshakeReason::of(error), why: words.unwrap_or_else(|| error.to_string()) }
+    }
+
     /// With the words of our own verifier, if it refused the other side's certificate.
     pub(super) fn of(error: io::Error, words: Option<String>) -> Self {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             let refused = words.filter(|_| !matches!(tls, Error::AlertReceived(_)));
-            return Self { reason: HandshakeReason::of(tls), why: refused.unwrap_or_else(|| tls.to_string()) };
+            return Self::verified(tls, refused);
         }
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {

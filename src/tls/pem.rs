@@ -21,6 +21,7 @@ use super::{
 /// What a file should hold, in the words of a message.
 pub(super) const CERTIFICATE: &str = "a certificate in PEM";
 pub(super) const AUTHORITIES: &str = "certificates of CAs in PEM";
+pub(super) const REVOKED: &str = "one in PEM (X509 CRL) or DER";
 const KEY: &str = "a private key in PEM that is not encrypted";
 
 /// What PEM calls it, by the end of its label, and what people do. The first that fits.
@@ -137,7 +138,7 @@ fn is_encrypted(text: &[u8]) -> bool {
     first == Some("ENCRYPTED PRIVATE KEY") || lines.next().is_some_and(|line| line.contains("ENCRYPTED"))
 }
 
-fn read(path: &Path, expected: &'static str) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path, expected: &'static str) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::Read { path: path.to_owned(), error, expected })
 }
 

@@ -30,6 +30,11 @@ pub(super) async fn heard<F: Future>(handshake: F) -> (F::Output, Option<String>
     WORDS.scope(RefCell::default(), within).await
 }
 
+/// The same of what is verified without a handshake.
+pub(super) fn heard_now<R>(verify: impl FnOnce() -> R) -> (R, Option<String>) {
+    WORDS.sync_scope(RefCell::default(), || (verify(), WORDS.with(RefCell::take)))
+}
+
 /// Tells it to the handshake within which this is called, if it is within one.
 pub(super) fn tell(words: String) {
     // Outside of a handshake nobody asks for words.

@@ -19,6 +19,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::{
     authorities::{Authorities, Chain},
     certificate::{Certificate, Purpose},
+    crl::RevocationList,
     key::TAKEN,
     leaf::Leaf,
     refusal,
@@ -90,15 +91,33 @@ type VerifySignature = fn(
     &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error>;
 
-/// Verifies those whom we dial.
-pub(crate) struct Servers {
+/// What peers' certificates are held against.
+pub(super) struct Rules {
     pub(super) authorities: Arc<Authorities>,
     pub(super) allowed: Allowed,
+    pub(super) revoked: Option<Arc<RevocationList>>,
 }
+
+impl Rules {
+    /// Whether no certificate of the chain was revoked. etcd looks at those of clients alone; a server's that was revoked
+    /// is no more to be believed.
+    fn check_revoked(&self, chain: Chain<'_>) -> Result<(), Error> {
+        let all = std::iter::once(chain.leaf).chain(chain.others);
+        let Some(revoked) = self.revoked.as_ref().and_then(|list| list.find(all)) else { return Ok(()) };
+        if let Some(certificate) = Certificate::read(revoked) {
+            let serial: String = certificate.serial.iter().map(|byte| format!("{byte:02x}")).collect();
+            refusal::tell(format!("the certificate {certificate}, serial number {serial}, was revoked"));
+        }
+        Err(CertificateError::Revoked.into())
+    }
+}
+
+/// Verifies those whom we dial.
+pub(crate) struct Servers(pub(super) Rules);
 
 impl fmt::Debug for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Servers").field("allowed", &self.allowed).finish_non_exhaustive()
+        f.debug_struct("Servers").field("allowed", &self.0.allowed).finish_non_exhaustive()
     }
 }
 
@@ -112,7 +131,7 @@ impl ServerCertVerifier for Servers {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let chain = Chain { leaf: end_entity, others: intermediates };
-        refusal::verify(&self.authorities, chain, Purpose::Server, now)?;
+        refusal::verify(&self.0.authorities, chain, Purpose::Server, now)?;
         let leaf = Leaf::of(end_entity);
         let parsed = ParsedCertificate::try_from(leaf.readable())?;
         verify_server_name(&parsed, server_name).inspect_err(|_| {
@@ -120,7 +139,8 @@ impl ServerCertVerifier for Servers {
                 refusal::tell(refusal::not_for(&leaf, server_name));
             }
         })?;
-        self.allowed.check(end_entity)?;
+        self.0.allowed.check(end_entity)?;
+        self.0.check_revoked(chain)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -130,7 +150,7 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), self.authorities.algorithms(), verify_tls12_signature)
+        signed(message, (cert, dss), self.0.authorities.algorithms(), verify_tls12_signature)
     }
 
     fn verify_tls13_signature(
@@ -139,11 +159,11 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), self.authorities.algorithms(), verify_tls13_signature)
+        signed(message, (cert, dss), self.0.authorities.algorithms(), verify_tls13_signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.algorithms().supported_schemes()
+        self.0.authorities.algorithms().supported_schemes()
     }
 }
 
@@ -189,22 +209,21 @@ impl ServerCertVerifier for Anyone {
 
 /// Verifies those who dial us.
 pub(crate) struct Clients {
-    authorities: Arc<Authorities>,
-    allowed: Allowed,
+    rules: Rules,
     /// The names of the CAs: who has several certificates chooses by them.
     hints: Vec<DistinguishedName>,
 }
 
 impl Clients {
-    pub(super) fn new(authorities: Arc<Authorities>, allowed: Allowed) -> Self {
-        let hints = authorities.subjects();
-        Self { authorities, allowed, hints }
+    pub(super) fn new(rules: Rules) -> Self {
+        let hints = rules.authorities.subjects();
+        Self { rules, hints }
     }
 }
 
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients").field("allowed", &self.allowed).finish_non_exhaustive()
+        f.debug_struct("Clients").field("allowed", &self.rules.allowed).finish_non_exhaustive()
     }
 }
 
@@ -220,8 +239,9 @@ impl ClientCertVerifier for Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let chain = Chain { leaf: end_entity, others: intermediates };
-        refusal::verify(&self.authorities, chain, Purpose::Client, now)?;
-        self.allowed.check(end_entity)?;
+        refusal::verify(&self.rules.authorities, chain, Purpose::Client, now)?;
+        self.rules.allowed.check(end_entity)?;
+        self.rules.check_revoked(chain)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -231,7 +251,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), self.authorities.algorithms(), verify_tls12_signature)
+        signed(message, (cert, dss), self.rules.authorities.algorithms(), verify_tls12_signature)
     }
 
     fn verify_tls13_signature(
@@ -240,10 +260,10 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), self.authorities.algorithms(), verify_tls13_signature)
+        signed(message, (cert, dss), self.rules.authorities.algorithms(), verify_tls13_signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.algorithms().supported_schemes()
+        self.rules.authorities.algorithms().supported_schemes()
     }
 }

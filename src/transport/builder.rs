@@ -172,6 +172,7 @@ impl Builder {
         });
         if let Some(tls) = &self.tls {
             tls.tell(&shared.events);
+            shared.tasks.spawn(stop.clone().run_until_cancelled_owned(tls.clone().watch()));
         }
         shared.events.speak_as(shared.identity.member, &shared.world);
         let inner = Arc::new(Inner {

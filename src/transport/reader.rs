@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     dial::{
         connection::{Connection, drive, empty},
-        failure::DialError,
+        failure::{DialError, innermost},
+        io::{End, IoStatus},
         urls::PeerUrl,
     },
     ledger::{AttemptResult, Direction, LossReason},
@@ -59,6 +60,7 @@ struct Stream {
     body: Incoming,
     driver: Driver,
     remote: SocketAddr,
+    io: Arc<IoStatus>,
     /// The dial that opened it.
     dialled: TraceContext,
     decoder: StreamDecoder,
@@ -155,7 +157,7 @@ impl Reader {
 
     async fn ask(&self, url: &PeerUrl, name: u64, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
         let shared = &self.peer.shared;
-        let Connection { mut sender, driver, remote, .. } = shared.client.dial(url).await?;
+        let Connection { mut sender, driver, remote, io } = shared.client.dial(url).await?;
         span.address(remote);
         let path = format!("{}/{}/{}", headers::RAFT_STREAM, self.kind.segment(), shared.identity.member);
         let request = shared.client.request(Method::GET, url, &path);
@@ -196,7 +198,7 @@ impl Reader {
             let dialled = span.context();
             let source = if shared.names_our_cluster(&head.headers) { Source::Member } else { Source::Anyone };
             let decoder = self.peer.decoder(self.kind);
-            return Ok(Box::new(Stream { body, driver, remote, dialled, decoder, source }));
+            return Ok(Box::new(Stream { body, driver, remote, io, dialled, decoder, source }));
         }
         let text = {
             let text = pin!(text(&mut body));
@@ -248,7 +250,7 @@ impl Stream {
             };
             let bytes = match read {
                 None => return self.finished(peer, kind),
-                Some(Err(error)) => return (LossReason::Error, Some(error.to_string())),
+                Some(Err(error)) => return self.broken(&error),
                 Some(Ok(bytes)) => bytes,
             };
             deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
@@ -261,6 +263,13 @@ impl Stream {
                 peer.unreadable(kind.channel(), error.kind.label());
                 return (LossReason::Frame, Some(error.to_string()));
             }
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> (LossReason, Option<String>) {
+        match self.io.end() {
+            Some(End::Unverified) => (LossReason::Certificate, Some(innermost(error))),
+            _ => (LossReason::Error, Some(error.to_string())),
         }
     }
 

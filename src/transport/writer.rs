@@ -76,6 +76,7 @@ impl Drop for StreamBody {
         let reason = match self.connection.as_ref().and_then(|status| status.end()) {
             Some(End::Stalled) => LossReason::Stalled,
             Some(End::Eof) => LossReason::Eof,
+            Some(End::Unverified) => LossReason::Certificate,
             Some(End::Broken) | None => LossReason::Error,
         };
         self.peer.detach(self.kind, self.attachment, reason);

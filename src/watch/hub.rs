@@ -64,13 +64,17 @@ impl Hub {
         if let Some(tls) = &tls {
             tls.tell(&events);
         }
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(tls) = tls.clone() {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(tls.watch()));
+        }
         Arc::new(Self {
             client: Client::anonymous(tls.clone(), timeout, &world),
             interval,
             timeout,
             events,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            tasks,
+            stop,
             seeds,
             tls,
             started: world.now(),

@@ -1,14 +1,22 @@
 //! Certificates for tests, made on the spot; what `rcgen` cannot make lies in `pem/`.
 #![allow(dead_code, reason = "each test takes the part that it needs")]
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 
 // The crate's own tests take part in this too, and there the crate has no name.
 use super::TlsConfig;
+
+/// The serial number of every intermediate CA.
+pub const INTERMEDIATE: u64 = 0x7001;
 
 /// A CA, and what it signs with.
 pub struct Authority {
@@ -23,6 +31,10 @@ pub struct Leaf {
     pub key: KeyPair,
     pub not_before: i32,
     pub not_after: i32,
+    /// In place of the year.
+    pub expires: Option<SystemTime>,
+    /// Any, unless it matters.
+    pub serial: Option<u64>,
     pub is_authority: bool,
     /// Its extended key usages; none: the extension is left out.
     pub usages: Vec<ExtendedKeyUsagePurpose>,
@@ -36,6 +48,8 @@ impl Default for Leaf {
             key: KeyPair::generate().expect("aws-lc-rs makes P-256 keys"),
             not_before: 2020,
             not_after: 2190,
+            expires: None,
+            serial: None,
             is_authority: false,
             usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
         }
@@ -85,9 +99,30 @@ impl Authority {
     /// The same, with what it says changed.
     pub fn below(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let (mut params, key) = authority(name);
+        params.serial_number = Some(SerialNumber::from(INTERMEDIATE));
         change(&mut params);
         let pem = params.signed_by(&key, &self.issuer).expect("parameters are complete").pem();
         Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A list of these serial numbers as revoked, to be replaced in that year: PEM, and DER.
+    pub fn revoke(&self, serials: &[u64], next_update: i32) -> (String, Vec<u8>) {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(next_update, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).expect("parameters are complete");
+        (list.pem().expect("it was made"), list.der().to_vec())
     }
 
     pub fn issue(&self, leaf: Leaf) -> Issued {
@@ -107,7 +142,7 @@ fn authority(name: &str) -> (CertificateParams, KeyPair) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
     (params, KeyPair::generate().expect("aws-lc-rs makes P-256 keys"))
 }
 
@@ -118,6 +153,10 @@ fn params(leaf: &Leaf) -> CertificateParams {
     params.distinguished_name.push(DnType::CommonName, leaf.common_name);
     params.not_before = rcgen::date_time_ymd(leaf.not_before, 1, 1);
     params.not_after = rcgen::date_time_ymd(leaf.not_after, 1, 1);
+    if let Some(expires) = leaf.expires {
+        params.not_after = expires.into();
+    }
+    params.serial_number = leaf.serial.map(SerialNumber::from);
     params.extended_key_usages = leaf.usages.clone();
     if leaf.is_authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -141,7 +180,7 @@ impl Files {
         self.write("key.pem", &issued.key);
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         // Another file under the same name, so that two writes within a tick of the file system's clock differ.
         let next = self.path("next");
         fs::write(&next, text).and_then(|()| fs::rename(&next, self.path(name))).expect("the directory is ours");

@@ -15,7 +15,7 @@ use crate::{
     dial::{io::End, post::ANSWER_TEXT},
     id::{ClusterId, MemberId},
     ledger::ProbeResult,
-    tls::{HANDSHAKE_TIMEOUT, TlsConfig},
+    tls::{HANDSHAKE_TIMEOUT, HandshakeReason, TlsConfig},
     wire::version::Version,
 };
 

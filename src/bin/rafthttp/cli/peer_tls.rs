@@ -18,9 +18,19 @@ pub(crate) struct PeerTls {
     #[arg(long, value_name = "FILE")]
     peer_key_file: Option<PathBuf>,
 
-    /// CAs of the peers' certificates, PEM. With one, every peer must show a certificate of its own.
+    /// CAs of the peers' certificates, PEM; read again when it changes. With one, every peer must show a certificate of its
+    /// own.
     #[arg(long, value_name = "FILE")]
     peer_trusted_ca_file: Option<PathBuf>,
+
+    /// Certificate to show to the peers that this member dials, PEM, where it is another than to those that dial it; read
+    /// again when it changes.
+    #[arg(long, value_name = "FILE")]
+    peer_client_cert_file: Option<PathBuf>,
+
+    /// Its private key, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    peer_client_key_file: Option<PathBuf>,
 }
 
 /// What the peers' certificates must say, beyond their CA.
@@ -37,6 +47,11 @@ pub(crate) struct PeerNames {
     /// Host names of which a peer's certificate must be valid for one; any without it. Binds both directions.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     peer_cert_allowed_hostname: Vec<String>,
+
+    /// Certificates that were revoked, PEM or DER; read again when it changes. Binds both directions. One that no list
+    /// speaks of passes.
+    #[arg(long, value_name = "FILE")]
+    peer_crl_file: Option<PathBuf>,
 }
 
 impl PeerTls {
@@ -52,6 +67,13 @@ impl PeerTls {
     }
 
     fn config(self, names: PeerNames) -> Result<Option<TlsConfig>, BadFlag> {
+        if let (Some(file), None) | (None, Some(file)) = (&self.peer_client_cert_file, &self.peer_client_key_file) {
+            let (flag, expected) = match self.peer_client_cert_file {
+                Some(_) => ("peer-client-cert-file", "expected --peer-client-key-file beside it"),
+                None => ("peer-client-key-file", "expected --peer-client-cert-file beside it"),
+            };
+            return Err(BadFlag::new(flag, file.display(), expected));
+        }
         let (cert_file, key_file) = match (self.peer_cert_file, self.peer_key_file) {
             (Some(certificate), Some(key)) => (certificate, key),
             (Some(certificate), None) => {
@@ -64,10 +86,19 @@ impl PeerTls {
             (None, Some(key)) => {
                 return Err(BadFlag::new("peer-key-file", key.display(), "expected --peer-cert-file beside it"));
             }
-            (None, None) => return refuse_without_certificate(self.peer_trusted_ca_file, &names).map(|()| None),
+            (None, None) => {
+                let files = [
+                    ("peer-trusted-ca-file", self.peer_trusted_ca_file),
+                    ("peer-client-cert-file", self.peer_client_cert_file),
+                ];
+                return refuse_without_certificate(files, names).map(|()| None);
+            }
         };
         if names.peer_client_cert_auth && self.peer_trusted_ca_file.is_none() {
             return Err(BadFlag::new("peer-client-cert-auth", true, "expected --peer-trusted-ca-file beside it"));
+        }
+        if let (Some(file), None) = (&names.peer_crl_file, &self.peer_trusted_ca_file) {
+            return Err(BadFlag::new("peer-crl-file", file.display(), "expected --peer-trusted-ca-file beside it"));
         }
         Ok(Some(TlsConfig {
             cert_file,
@@ -76,15 +107,20 @@ impl PeerTls {
             client_cert_auth: names.peer_client_cert_auth,
             allowed_common_names: names.peer_cert_allowed_cn,
             allowed_hostnames: names.peer_cert_allowed_hostname,
+            client_cert_file: self.peer_client_cert_file,
+            client_key_file: self.peer_client_key_file,
+            crl_file: names.peer_crl_file,
         }))
     }
 }
 
 /// What only means something beside a certificate is not silently without effect.
-fn refuse_without_certificate(ca: Option<PathBuf>, names: &PeerNames) -> Result<(), BadFlag> {
+fn refuse_without_certificate(files: [(&'static str, Option<PathBuf>); 2], names: PeerNames) -> Result<(), BadFlag> {
     const EXPECTED: &str = "expected --peer-cert-file and --peer-key-file beside it";
-    if let Some(ca) = ca {
-        return Err(BadFlag::new("peer-trusted-ca-file", ca.display(), EXPECTED));
+    for (flag, file) in files.into_iter().chain([("peer-crl-file", names.peer_crl_file)]) {
+        if let Some(file) = file {
+            return Err(BadFlag::new(flag, file.display(), EXPECTED));
+        }
     }
     if names.peer_client_cert_auth {
         return Err(BadFlag::new("peer-client-cert-auth", true, EXPECTED));
@@ -117,6 +153,7 @@ mod tests {
             peer_cert_file: certificate.map(PathBuf::from),
             peer_key_file: key.map(PathBuf::from),
             peer_trusted_ca_file: ca.map(PathBuf::from),
+            ..PeerTls::default()
         }
     }
 
@@ -137,6 +174,28 @@ mod tests {
         assert!(flags(Some("c"), Some("k"), None).config(auth()).is_err());
         let named = PeerNames { peer_cert_allowed_cn: vec!["etcd".to_owned()], ..PeerNames::default() };
         assert!(flags(None, None, None).config(named).is_err());
+    }
+
+    #[test]
+    fn a_client_certificate_and_a_list_of_revoked_ones_need_what_they_go_with() {
+        let client = |cert: Option<&str>, key: Option<&str>| PeerTls {
+            peer_client_cert_file: cert.map(PathBuf::from),
+            peer_client_key_file: key.map(PathBuf::from),
+            ..flags(Some("c"), Some("k"), Some("ca"))
+        };
+        for (cert, key, word) in
+            [(Some("cc"), None, "--peer-client-key-file"), (None, Some("ck"), "--peer-client-cert-file")]
+        {
+            let said = client(cert, key).config(PeerNames::default()).unwrap_err().to_string();
+            assert!(said.contains(word), "{said}");
+        }
+        let revoked = || PeerNames { peer_crl_file: Some(PathBuf::from("crl")), ..PeerNames::default() };
+        let config = client(Some("cc"), Some("ck")).config(revoked()).unwrap().unwrap();
+        assert_eq!((config.client_cert_file, config.crl_file), (Some("cc".into()), Some("crl".into())));
+        for without in [flags(Some("c"), Some("k"), None), flags(None, None, None)] {
+            let said = without.config(revoked()).unwrap_err().to_string();
+            assert!(said.contains("--peer-crl-file"), "{said}");
+        }
     }
 
     #[test]

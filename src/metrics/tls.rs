@@ -1,0 +1,77 @@
+//! Our names of what certificates and handshakes do.
+
+use super::{
+    families::unix_seconds,
+    family::{Family, Kind, Of},
+};
+
+/// Certificates, handshakes, and connections that certificates ended.
+pub(crate) static FAMILIES: &[Family] = &[
+    Family {
+        name: "rafthttp_tls_certificate_expiry_timestamp_seconds",
+        help: "When the chain that we show to peers ends: the earliest of its certificates and the CA that it leads to.",
+        kind: Kind::Gauge,
+        labels: &[],
+        of: Of::Transport(|status, samples| {
+            if let Some(expiry) = status.tls.as_ref().and_then(|tls| tls.certificate_expiry) {
+                samples.gauge(&[], unix_seconds(expiry));
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_certificate_part_expiry_timestamp_seconds",
+        help: "When each part of that chain ends: leaf, intermediate (the earliest), authority.",
+        kind: Kind::Gauge,
+        labels: &["part"],
+        of: Of::Transport(|status, samples| {
+            for (part, end) in status.tls.iter().flat_map(|tls| &tls.certificate_parts) {
+                samples.gauge(&[part.label()], unix_seconds(*end));
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_reloads_total",
+        help: "Changed certificate files that were read again: ok, or failed and the old ones kept.",
+        kind: Kind::Counter,
+        labels: &["result"],
+        of: Of::Transport(|status, samples| {
+            if let Some(tls) = &status.tls {
+                samples.count(&["ok"], tls.reloads_ok);
+                samples.count(&["failed"], tls.reloads_failed);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_handshake_failures_total",
+        help: "TLS handshakes with peers that failed.",
+        kind: Kind::Counter,
+        labels: &["direction", "reason"],
+        of: Of::Transport(|status, samples| {
+            for ((direction, reason), count) in status.tls.iter().flat_map(|tls| tls.handshake_failures.iter()) {
+                samples.count(&[direction.label(), reason], count);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_connections_closed_total",
+        help: "Open connections that were closed since the peer's certificate no longer verified.",
+        kind: Kind::Counter,
+        labels: &["direction", "reason"],
+        of: Of::Transport(|status, samples| {
+            for ((direction, reason), count) in status.tls.iter().flat_map(|tls| tls.connections_closed.iter()) {
+                samples.count(&[direction.label(), reason], count);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_tls_crl_next_update_timestamp_seconds",
+        help: "When the list of revoked certificates is to be replaced by a newer one.",
+        kind: Kind::Gauge,
+        labels: &[],
+        of: Of::Transport(|status, samples| {
+            if let Some(next) = status.tls.as_ref().and_then(|tls| tls.revocation_next_update) {
+                samples.gauge(&[], unix_seconds(next));
+            }
+        }),
+    },
+];

@@ -1,0 +1,152 @@
+//! The connections that are open, each with the certificates that its peer has shown: so that those are found whose
+//! peer's certificate no longer verifies.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    task::Waker,
+    time::SystemTime,
+};
+
+use futures_util::task::AtomicWaker;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use crate::ledger::Direction;
+
+/// How a peer's certificate was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    /// As that of a server, for the name that we dialled.
+    Dialled(ServerName<'static>),
+    /// As that of a client.
+    DiallingUs,
+}
+
+/// What a peer has shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Seen {
+    /// The leaf first. Never empty.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) role: Role,
+}
+
+impl Seen {
+    pub(super) fn direction(&self) -> Direction {
+        match self.role {
+            Role::Dialled(_) => Direction::Out,
+            Role::DiallingUs => Direction::In,
+        }
+    }
+}
+
+/// What a connection stands on: it goes on while this is not over.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) seen: Seen,
+    /// When it is to be verified again, though nothing else changed.
+    due: Mutex<Option<SystemTime>>,
+    over: OnceLock<Arc<str>>,
+    /// Of whoever moves the connection.
+    waker: AtomicWaker,
+}
+
+impl Lease {
+    /// Why the connection may not go on, once that is so.
+    pub(super) fn over(&self) -> Option<&Arc<str>> {
+        self.over.get()
+    }
+
+    /// Ends it. False: it was over already.
+    pub(super) fn end(&self, why: Arc<str>) -> bool {
+        let first = self.over.set(why).is_ok();
+        self.waker.wake();
+        first
+    }
+
+    /// Wakes this one when it is over. Ask [`Self::over`] after, not before.
+    pub(super) fn wake_at_end(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// The certificates were verified again, and are to be at this time.
+    pub(super) fn verified(&self, due: Option<SystemTime>) {
+        *self.due() = due;
+    }
+
+    fn due(&self) -> MutexGuard<'_, Option<SystemTime>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The leases of all open connections.
+#[derive(Debug, Default)]
+pub(super) struct Open(Mutex<Leases>);
+
+#[derive(Debug, Default)]
+struct Leases {
+    all: Vec<Weak<Lease>>,
+    /// With so many, those of closed connections are cleared away.
+    clear_at: usize,
+}
+
+impl Open {
+    /// A connection is open, whose certificates are to be verified again at this time.
+    pub(super) fn add(&self, seen: Seen, due: Option<SystemTime>) -> Arc<Lease> {
+        let lease = Arc::new(Lease { seen, due: Mutex::new(due), over: OnceLock::new(), waker: AtomicWaker::new() });
+        let mut leases = self.lock();
+        if leases.all.len() >= leases.clear_at {
+            leases.all.retain(|lease| lease.strong_count() > 0);
+            leases.clear_at = 2 * leases.all.len() + 16;
+        }
+        leases.all.push(Arc::downgrade(&lease));
+        lease
+    }
+
+    /// The connections by what their peers have shown: all of them, or those that are due.
+    pub(super) fn to_verify(&self, all: bool) -> HashMap<Seen, Vec<Arc<Lease>>> {
+        let now = SystemTime::now();
+        let mut found: HashMap<Seen, Vec<Arc<Lease>>> = HashMap::new();
+        for lease in self.lock().all.iter().filter_map(Weak::upgrade) {
+            let is_due = lease.due().is_some_and(|due| due <= now);
+            if lease.over().is_none() && (all || is_due) {
+                found.entry(lease.seen.clone()).or_default().push(lease);
+            }
+        }
+        found
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Leases> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(byte: u8) -> Seen {
+        Seen { chain: vec![CertificateDer::from(vec![byte])], role: Role::DiallingUs }
+    }
+
+    #[test]
+    fn those_who_have_shown_the_same_are_found_together() {
+        let open = Open::default();
+        let leases = [open.add(seen(1), None), open.add(seen(1), None), open.add(seen(2), None)];
+        let found = open.to_verify(true);
+        assert_eq!(found.get(&seen(1)).map(Vec::len), Some(2));
+        assert_eq!(found.get(&seen(2)).map(Vec::len), Some(1));
+        assert!(open.to_verify(false).is_empty(), "none is due");
+        drop((found, leases));
+        assert!(open.to_verify(true).is_empty());
+    }
+
+    #[test]
+    fn connections_that_closed_take_no_memory_for_long() {
+        let open = Open::default();
+        let kept: Vec<_> = (0..10).map(|_| open.add(seen(1), None)).collect();
+        for _ in 0..10_000 {
+            drop(open.add(seen(2), None));
+        }
+        assert!(open.lock().all.len() <= 2 * kept.len() + 16);
+    }
+}

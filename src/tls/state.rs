@@ -1,0 +1,100 @@
+//! What was read of the files, and when.
+
+use std::{sync::Arc, time::SystemTime};
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::{
+    Reloads, TlsError,
+    files::Change,
+    parts::{InUse, Parts, Source},
+};
+use crate::telemetry::{self, WeakEvents};
+
+/// The certificates as they are.
+#[derive(Debug)]
+pub(super) struct State {
+    parts: Parts,
+    pub(super) in_use: Arc<InUse>,
+    /// How often [`Self::in_use`] became another.
+    pub(super) generation: u64,
+    /// The last of these by which all open connections were verified.
+    pub(super) verified: u64,
+    pub(super) looked: Instant,
+    pub(super) reloads: Reloads,
+    /// The list of revoked certificates whose end was told.
+    told_stale: Option<SystemTime>,
+}
+
+impl State {
+    /// Reads all files. Fails at the first that cannot be used.
+    pub(super) fn load(config: &Source) -> Result<Self, TlsError> {
+        let parts = config.load()?;
+        let in_use = Arc::new(config.build(&parts)?);
+        in_use.warn();
+        let (reloads, told_stale) = Default::default();
+        let (generation, verified) = (0, 0);
+        let mut state = Self { parts, in_use, generation, verified, looked: Instant::now(), reloads, told_stale };
+        state.tell_stale();
+        Ok(state)
+    }
+
+    /// When the list of revoked certificates is to be replaced by a newer one.
+    pub(super) fn revocation_end(&self) -> Option<SystemTime> {
+        self.parts.revocation().map(|(_, next)| next)
+    }
+
+    /// Reads again what changed: one line for each change, none for what is broken and stays as it is.
+    pub(super) fn look(&mut self, config: &Source, told: &[WeakEvents]) {
+        self.looked = Instant::now();
+        let mut changes = self.parts.look();
+        if changes.iter().any(|change| change.outcome.is_ok()) {
+            match config.build(&self.parts) {
+                Ok(built) => {
+                    built.warn();
+                    self.in_use = Arc::new(built);
+                    self.generation += 1;
+                }
+                Err(error) => {
+                    if let Some(change) = changes.iter_mut().find(|change| change.outcome.is_ok()) {
+                        change.outcome = Err(error);
+                    }
+                }
+            }
+        }
+        let (taken, kept): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.outcome.is_ok());
+        if !taken.is_empty() {
+            self.reloads.ok += 1;
+            let parts = taken.iter().map(|change| change.part).collect::<Vec<_>>().join(", ");
+            tracing::info!(parts, file = %taken[0].file.display(), "TLS files changed and are in use");
+            tell_reloaded(told, None);
+        }
+        for Change { part, file, outcome } in kept {
+            let Err(error) = outcome else { continue };
+            self.reloads.failed += 1;
+            tracing::error!(part, file = %file.display(), %error,
+                "a TLS file changed and cannot be used: what was read before stays");
+            tell_reloaded(told, Some(&error));
+        }
+        self.tell_stale();
+    }
+
+    /// Warns once of a list of revoked certificates that should have been replaced by now.
+    fn tell_stale(&mut self) {
+        let Some((file, next)) = self.parts.revocation() else { return };
+        if next <= SystemTime::now() && self.told_stale != Some(next) {
+            tracing::warn!(file = %file.display(), next_update = %OffsetDateTime::from(next),
+                "the list of revoked certificates is past its nextUpdate, and is used all the same");
+            self.told_stale = Some(next);
+        }
+    }
+}
+
+fn tell_reloaded(told: &[WeakEvents], error: Option<&TlsError>) {
+    telemetry::tls_reloaded(error.map(|error| error as _));
+    let error = error.map(ToString::to_string);
+    for events in told.iter().filter_map(WeakEvents::upgrade) {
+        events.tls_reloaded(error.as_deref());
+    }
+}
