@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use rafthttp::world::{Disk, DiskFile, Opening};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 /// The disk of one member. Every clone is the same.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +19,22 @@ pub struct MemoryDisk(Arc<Mutex<State>>);
 struct State {
     now: Names,
     lasting: Names,
-    files: HashMap<usize, Content>,
+    files: BTreeMap<usize, Content>,
     locks: HashMap<usize, usize>,
     opened: usize,
     is_full: bool,
     fails_reads: bool,
+    before_a_sync: Hook,
+}
+
+/// What is called once.
+#[derive(Default)]
+struct Hook(Option<Box<dyn FnOnce() + Send>>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.is_some().fmt(f)
+    }
 }
 
 type Names = BTreeMap<PathBuf, Entry>;
@@ -38,6 +50,8 @@ enum Entry {
 struct Content {
     now: Vec<u8>,
     lasting: Vec<u8>,
+    /// What was written since, and where.
+    unsynced: Vec<(usize, Vec<u8>)>,
 }
 
 /// One opening of a file.
@@ -55,13 +69,41 @@ impl MemoryDisk {
 
     /// What is left of it when the power goes now: the names and the bytes that were synced.
     pub fn after_a_loss_of_power(&self) -> Self {
+        self.left(|content| content.lasting.clone())
+    }
+
+    /// Calls this when a file is synced next, before that has come about.
+    pub fn before_a_sync(&self, call: impl FnOnce() + Send + 'static) {
+        self.state().before_a_sync = Hook(Some(Box::new(call)));
+    }
+
+    /// What is left of it when the power goes while the disk writes: of what was not synced some is there, some is not,
+    /// and some is there in part, as `seed` has it.
+    pub fn torn(&self, seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        self.left(|content| {
+            let mut left = content.lasting.clone();
+            for (from, bytes) in &content.unsynced {
+                let until = [0, random.random_range(0..=bytes.len()), bytes.len()][random.random_range(0..3)];
+                put(&mut left, *from, &bytes[..until]);
+            }
+            left
+        })
+    }
+
+    /// How many writes nobody has synced yet.
+    pub fn unsynced(&self) -> usize {
+        self.state().files.values().map(|content| content.unsynced.len()).sum()
+    }
+
+    fn left(&self, mut of: impl FnMut(&Content) -> Vec<u8>) -> Self {
         let state = self.state();
         let is_reached =
             |path: &&Path| path.parent().is_none() || matches!(state.lasting.get(*path), Some(Entry::Directory));
         let is_left = |path: &Path| path.ancestors().skip(1).all(|path| is_reached(&path));
         let names: Names = state.lasting.clone().into_iter().filter(|(path, _)| is_left(path)).collect();
-        let left = |content: &Content| Content { now: content.lasting.clone(), lasting: content.lasting.clone() };
-        let files = state.files.iter().map(|(number, content)| (*number, left(content))).collect();
+        let content = |left: Vec<u8>| Content { now: left.clone(), lasting: left, unsynced: Vec::new() };
+        let files = state.files.iter().map(|(number, found)| (*number, content(of(found)))).collect();
         Self(Arc::new(Mutex::new(State { now: names.clone(), lasting: names, files, ..State::default() })))
     }
 
@@ -96,6 +138,11 @@ impl State {
     fn content(&mut self, file: usize) -> &mut Content {
         self.files.entry(file).or_default()
     }
+}
+
+fn put(into: &mut Vec<u8>, from: usize, bytes: &[u8]) {
+    into.resize(into.len().max(from + bytes.len()), 0);
+    into[from..from + bytes.len()].copy_from_slice(bytes);
 }
 
 fn parent(path: &Path) -> &Path {
@@ -187,10 +234,10 @@ impl DiskFile for File {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         state.has_room()?;
-        let now = &mut state.content(self.file).now;
+        let content = state.content(self.file);
         let from = usize::try_from(offset).expect("it is in memory");
-        now.resize(now.len().max(from + bytes.len()), 0);
-        now[from..from + bytes.len()].copy_from_slice(bytes);
+        put(&mut content.now, from, bytes);
+        content.unsynced.push((from, bytes.to_vec()));
         Ok(())
     }
 
@@ -202,9 +249,14 @@ impl DiskFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let hook = self.disk.state().before_a_sync.0.take();
+        if let Some(call) = hook {
+            call();
+        }
         let mut state = self.disk.state();
         let content = state.content(self.file);
         content.lasting.clone_from(&content.now);
+        content.unsynced.clear();
         Ok(())
     }
 

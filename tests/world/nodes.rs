@@ -1,6 +1,10 @@
 //! Whole members, raft and store included, on one thread.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -75,6 +79,20 @@ impl Cluster {
         until("nothing is left of them", || self.memory.open() == 0).await;
         assert!(!Path::new(DIRECTORY).exists());
     }
+
+    /// Starts members on what is left of their disks since the power went. Fifty values were acknowledged before: they
+    /// are there.
+    async fn lose_power(mut self, nodes: [Node; 3], left: [MemoryDisk; 3]) {
+        // What they write from then on is on disks that nobody has any more.
+        self.stop(nodes).await;
+        self.disks = left;
+        let nodes = self.start_all().await;
+        for number in 0..50 {
+            let read = ask(&self.memory, NAMES[number % 3], Method::GET, &format!("/kv/{number}"), "").await;
+            assert_eq!(read, (StatusCode::OK, format!("value {number}")));
+        }
+        self.stop(nodes).await;
+    }
 }
 
 /// Asks a member's client URL over a connection of its own.
@@ -140,20 +158,34 @@ fn members_with_raft_and_store_live_on_one_thread_and_on_disks_in_memory() {
 #[test]
 fn what_was_acknowledged_outlasts_a_loss_of_power_everywhere_at_once() {
     simulate(|| async {
-        let mut cluster = Cluster::new();
+        let cluster = Cluster::new();
         let nodes = cluster.start_all().await;
         write_and_read(&cluster.memory, 0..50, &NAMES).await;
         let left = cluster.disks.each_ref().map(MemoryDisk::after_a_loss_of_power);
-        // What they write from here on is on disks that nobody has any more.
-        cluster.stop(nodes).await;
-        cluster.disks = left;
-        let nodes = cluster.start_all().await;
-        for number in 0..50 {
-            let read = ask(&cluster.memory, NAMES[number % 3], Method::GET, &format!("/kv/{number}"), "").await;
-            assert_eq!(read, (StatusCode::OK, format!("value {number}")));
-        }
-        cluster.stop(nodes).await;
+        cluster.lose_power(nodes, left).await;
     });
+}
+
+#[test]
+fn what_was_acknowledged_outlasts_writes_that_are_torn() {
+    for seed in 0..6 {
+        simulate(|| async {
+            let cluster = Cluster::new();
+            let nodes = cluster.start_all().await;
+            write_and_read(&cluster.memory, 0..50, &NAMES).await;
+            // The power goes everywhere while one of them syncs the next.
+            let (left, disks) = (Arc::new(Mutex::new(None)), cluster.disks.clone());
+            let (syncing, kept) = (seed as usize % disks.len(), left.clone());
+            cluster.disks[syncing].before_a_sync(move || {
+                let torn = disks.each_ref().map(|disk| disk.torn(seed));
+                *kept.lock().expect("nobody panics") = Some((torn, disks[syncing].unsynced()));
+            });
+            write_and_read(&cluster.memory, 50..51, &NAMES).await;
+            let (left, unsynced) = left.lock().expect("nobody panics").take().expect("it has synced");
+            assert!(unsynced > 1, "nothing could be torn");
+            cluster.lose_power(nodes, left).await;
+        });
+    }
 }
 
 #[test]
