@@ -19,6 +19,7 @@ mod logging;
 mod message;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+mod repeats;
 mod sampler;
 mod traceparent;
 mod transitions;
@@ -31,6 +32,7 @@ pub use events::{Event, EventKind, Events};
 #[cfg(feature = "otlp")]
 pub use logging::{InitError, LogFormat, Telemetry, init};
 pub use message::{MessageSpan, receive_span, send_span};
+pub(crate) use repeats::{Pace, Repeats, SOONEST};
 pub use sampler::Sampler;
 
 /// Target of the spans around single messages: `raft.send` and `raft.receive`.

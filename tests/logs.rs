@@ -89,6 +89,42 @@ async fn ask_as_a_stranger(url: &str) {
     }
 }
 
+/// A member that may have few files open; what it says is in the file.
+fn with_few_descriptors(directory: &std::path::Path, [peer, client, metrics]: &[String; 3]) -> std::process::Child {
+    let mut command = std::process::Command::new("sh");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RAFTHTTP_")) {
+        command.env_remove(name);
+    }
+    command.args([
+        "-c",
+        "ulimit -n 64; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_rafthttp"),
+        "--log-format",
+        "json",
+        "node",
+    ]);
+    command.arg("--data-dir").arg(directory.join("data"));
+    command.args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--listen-client-urls", client]);
+    command.args(["--advertise-client-urls", client, "--listen-metrics-urls", metrics]);
+    command.stderr(std::fs::File::create(directory.join("log")).expect("a file"));
+    command.spawn().expect("the binary was built")
+}
+
+/// Keeps a port full: dials it on and on, and holds the last two hundred connections.
+async fn crowd(url: String) {
+    let mut held = std::collections::VecDeque::new();
+    loop {
+        if let Ok(stream) = TcpStream::connect(url.trim_start_matches("http://")).await {
+            held.push_back(stream);
+        }
+        if held.len() > 200 {
+            held.pop_front();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The lines so far, each an object with what every line has.
 fn lines(log: &str) -> Vec<Value> {
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
@@ -174,4 +210,35 @@ async fn who_flaps_who_is_dead_and_who_is_a_stranger_do_not_flood_the_log() {
         let sum: u64 = reasons.iter().filter_map(|reason| line[reason].as_u64()).sum();
         assert_eq!(line["messages"].as_u64(), Some(sum), "{line}");
     }
+}
+
+/// Ports without a descriptor left for who dials them fail some twenty times a second each.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_of_descriptors_is_told_at_once_and_then_in_sums() {
+    const CROWDED: Duration = Duration::from_secs(8);
+    let (directory, urls) = (tempfile::tempdir().expect("a directory"), [(); 3].map(|()| ports::free_url()));
+    let mut child = with_few_descriptors(directory.path(), &urls);
+    let log = || std::fs::read_to_string(directory.path().join("log")).expect("a file");
+    let started = tokio::time::timeout(Duration::from_secs(60), async {
+        while named(&lines(&log()), "leader").is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    started.await.expect("a leader");
+
+    let mut crowds: JoinSet<()> = urls.iter().map(|url| crowd(url.clone())).collect();
+    tokio::time::sleep(CROWDED).await;
+    crowds.shutdown().await;
+    // What was withheld is told when its time has come, though nothing fails any more.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    child.kill().expect("it is ours");
+    child.wait().expect("it was killed");
+
+    let told = lines(&log());
+    let failures = |line: &&Value| line["failures"].as_u64().expect("how often it failed");
+    let lines = named(&told, "cannot accept connections, closing the oldest that no peer needs");
+    let failed: Vec<u64> = lines.iter().map(failures).collect();
+    assert!(failed.iter().sum::<u64>() > 50, "the ports were crowded: {failed:?}");
+    // At once, and after 1, 3, 7 and 15 seconds: for peers, for clients and for metrics.
+    assert!(failed.len() <= 15, "{failed:?}");
 }

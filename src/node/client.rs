@@ -41,7 +41,7 @@ use super::{
     storage::Reader,
     task::Input,
 };
-use crate::{wire::raftpb::ConfChangeType, world::World};
+use crate::{telemetry::Repeats, wire::raftpb::ConfChangeType, world::World};
 
 mod keys;
 mod membership;
@@ -85,6 +85,8 @@ pub(super) struct Client {
     patience: Duration,
     max_value_bytes: usize,
     token: Arc<str>,
+    /// Values that could not be read.
+    unreadable: Arc<Repeats>,
     world: World,
 }
 
@@ -175,6 +177,7 @@ impl Client {
             patience: Duration::from_secs(5) + 2 * config.election_timeout,
             max_value_bytes: config.max_request_bytes,
             token: config.initial_cluster_token.as_str().into(),
+            unreadable: Arc::default(),
             world: config.world.clone(),
         }
     }

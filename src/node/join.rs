@@ -24,6 +24,7 @@ use crate::{
         urls::PeerUrl,
     },
     id::{ClusterId, MemberId},
+    telemetry::Repeats,
     wire::headers::{MEMBERS, X_ETCD_CLUSTER_ID},
 };
 
@@ -92,16 +93,23 @@ struct Seeker<'a> {
     own: &'a [PeerUrl],
     asker: Asker,
     said: Option<String>,
+    changes: Repeats,
 }
 
 impl<'a> Seeker<'a> {
     fn new(config: &'a Config) -> Self {
-        Self { own: &config.initial_advertise_peer_urls, asker: Asker::new(config), said: None }
+        Self {
+            own: &config.initial_advertise_peer_urls,
+            asker: Asker::new(config),
+            said: None,
+            changes: Repeats::default(),
+        }
     }
 
     /// Waits a little before the others are asked again. Says why, once for each reason.
     async fn pause(&mut self, why: String) {
-        if self.said.as_ref() != Some(&why) {
+        // Reasons may take turns each second; what is withheld is told when it still holds later.
+        if self.said.as_ref() != Some(&why) && self.changes.note().is_some() {
             tracing::warn!(why, "waiting for the cluster; the others are asked again each second");
             self.said = Some(why);
         }

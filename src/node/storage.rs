@@ -12,7 +12,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransacti
 use tokio::sync::Semaphore;
 
 use super::members::Membership;
-use crate::world::Files;
+use crate::{telemetry::Repeats, world::Files};
 
 mod backend;
 mod data;
@@ -72,6 +72,8 @@ pub(super) struct Store {
     outgoing: RefCell<Vec<Outgoing>>,
     /// How many snapshots may be on their way.
     permits: Arc<Semaphore>,
+    /// Entries for an append that could not be read.
+    unreadable: Repeats,
 }
 
 impl Store {
@@ -90,6 +92,7 @@ impl Store {
             identity: None,
             outgoing: RefCell::default(),
             permits: Arc::new(Semaphore::new(snapshots)),
+            unreadable: Repeats::default(),
         };
         store.write(Durability::Immediate, |write| {
             write.open_table(LOG)?;

@@ -1,6 +1,13 @@
 //! The port: accepts connections, within bounds, and ends them all when it stops.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -22,6 +29,7 @@ use crate::{
         metrics::{ConnectionMetrics, Shed},
         plain::{self, Opening},
     },
+    telemetry::Repeats,
     tls::{HandshakeReason, Tls},
     world::{Listener, Socket},
 };
@@ -110,7 +118,8 @@ impl Server {
         if let Some(tls) = server.tls.clone() {
             tasks.spawn(stop.clone().run_until_cancelled_owned(tls.watch()));
         }
-        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let failures = AcceptFailures::default();
+        while let Some(accepted) = stop.run_until_cancelled(failures.told_beside(listener.accept())).await {
             match accepted {
                 Ok((socket, address)) => {
                     // Without a seat there is no task: what we drop here is closed.
@@ -122,7 +131,7 @@ impl Server {
                     let span = tracing::debug_span!("connection", %address);
                     tasks.spawn(async move { server.keep(http, socket, address, seat, stop).await }.instrument(span));
                 }
-                Err(error) => rest(&error, &connections).await,
+                Err(error) => failures.rest(error, &connections).await,
             }
         }
         drop(listener);
@@ -226,12 +235,43 @@ fn http(limits: &ConnectionLimits) -> http1::Builder {
     http
 }
 
-async fn rest(error: &io::Error, connections: &Connections) {
-    // These are the connection's own, and say nothing about the next one.
-    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        return;
+/// Connections that could not be accepted, most of all because no descriptor was left: told at once, and in sums while it
+/// goes on.
+#[derive(Default)]
+struct AcceptFailures {
+    repeats: Repeats,
+    last: Mutex<Option<io::Error>>,
+}
+
+impl AcceptFailures {
+    async fn rest(&self, error: io::Error, connections: &Connections) {
+        // These are the connection's own, and say nothing about the next one.
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+            return;
+        }
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        if let Some(failures) = self.repeats.note() {
+            self.tell(failures);
+        }
+        connections.evict_oldest(Shed::Descriptors);
+        sleep(ACCEPT_REST).await;
     }
-    tracing::warn!(%error, "cannot accept connections, closing the oldest that no peer needs");
-    connections.evict_oldest(Shed::Descriptors);
-    sleep(ACCEPT_REST).await;
+
+    /// Waits for `next`, and tells meanwhile of those that were withheld.
+    async fn told_beside<T>(&self, next: impl Future<Output = T>) -> T {
+        let mut next = pin!(next);
+        loop {
+            tokio::select! {
+                biased;
+                next = next.as_mut() => return next,
+                failures = self.repeats.due() => self.tell(failures),
+            }
+        }
+    }
+
+    fn tell(&self, failures: u64) {
+        let error = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let error = error.as_ref().map(tracing::field::display);
+        tracing::warn!(error, failures, "cannot accept connections, closing the oldest that no peer needs");
+    }
 }

@@ -1,7 +1,7 @@
 //! What happens too often for a log line each is summed up: once a second at most for each peer, and more and more
 //! rarely while it goes on.
 
-use std::{collections::HashMap, sync::Weak, time::Duration};
+use std::{collections::HashMap, sync::Weak};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -9,12 +9,8 @@ use super::{Inner, Transport, refusals::Refusals};
 use crate::{
     id::MemberId,
     ledger::{DropReason, Key, Per, PerDropReason, PerRejectReason, RejectReason},
+    telemetry::{Pace, SOONEST},
 };
-
-/// How often is looked, and the shortest time between two lines about the same.
-const SOONEST: Duration = Duration::from_secs(1);
-/// The longest.
-const RAREST: Duration = Duration::from_secs(60);
 
 /// Messages by the reason for which they were dropped.
 pub(super) type Dropped = PerDropReason<u64>;
@@ -55,35 +51,6 @@ struct Counts {
     rejected: Rejections,
     /// Lines of the log that were withheld.
     withheld: u64,
-}
-
-/// When the next line about something that goes on may come: after a second, two, four, up to a minute; after a second
-/// again when there was nothing for as long.
-struct Pace {
-    next: Option<Instant>,
-    interval: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { next: None, interval: SOONEST }
-    }
-}
-
-impl Pace {
-    /// Whether it is time for a line; `news`: whether there is something to say.
-    fn is_due(&mut self, news: bool, now: Instant) -> bool {
-        if self.next.is_some_and(|next| now < next) {
-            return false;
-        }
-        if !news {
-            self.interval = SOONEST;
-            return false;
-        }
-        self.next = Some(now + self.interval);
-        self.interval = (self.interval * 2).min(RAREST);
-        true
-    }
 }
 
 impl Summary {
@@ -200,29 +167,6 @@ fn tell_refused(member: MemberId, Refusals { counts, last }: &Refusals, withheld
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// How many lines `seconds` of the same make.
-    fn lines(pace: &mut Pace, from: Instant, seconds: u64) -> usize {
-        (0..seconds).filter(|second| pace.is_due(true, from + Duration::from_secs(*second))).count()
-    }
-
-    #[test]
-    fn what_goes_on_is_told_more_and_more_rarely() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
-        assert_eq!(lines(&mut pace, start, 1), 1, "the first within a second");
-        // After 1, 3, 7, 15, 31 and 63 s, then each minute.
-        assert_eq!(lines(&mut pace, start, 60), 5);
-        assert_eq!(lines(&mut pace, start + Duration::from_secs(60), 3600), 60);
-    }
-
-    #[test]
-    fn what_ended_and_begins_again_is_told_at_once() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
-        lines(&mut pace, start, 10);
-        let later = start + Duration::from_secs(100);
-        assert!(!pace.is_due(false, later));
-        assert_eq!(lines(&mut pace, later + SOONEST, 2), 2);
-    }
 
     #[test]
     fn a_peer_that_was_added_anew_counts_from_nothing() {

@@ -15,7 +15,7 @@ use super::{
     question::{Told, ask_seed},
     watcher::Watcher,
 };
-use crate::dial::urls::PeerUrl;
+use crate::{dial::urls::PeerUrl, telemetry::Repeats};
 
 /// Asks the seeds who the members are, until one tells; and again when no member that is known does any more. Ends the
 /// watchers when it is stopped.
@@ -38,9 +38,17 @@ pub(super) async fn follow(hub: Weak<Hub>, stop: CancellationToken) {
     }
 }
 
+/// What was said of a seed.
+#[derive(Default)]
+struct Said {
+    fault: Option<Fault>,
+    /// Faults may take turns; what is withheld is told when it still holds later.
+    changes: Repeats,
+}
+
 /// All at once; the first of them, as they were given, that answers for the cluster is believed. What is wrong with one
 /// is logged when it changes.
-async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Fault>) {
+async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Said>) {
     let answers = join_all(hub.seeds.iter().map(|seed| ask_seed(&hub.client, seed, hub.timeout))).await;
     let mut found = false;
     for (seed, answer) in hub.seeds.iter().zip(answers) {
@@ -50,12 +58,15 @@ async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Fault>) {
         });
         match checked {
             Ok(new) => {
-                said.remove(seed);
+                if let Some(said) = said.get_mut(seed) {
+                    said.fault = None;
+                }
                 Watcher::start_all(hub, new);
             }
             Err(fault) => {
-                if said.get(seed) != Some(&fault) {
-                    said.insert(seed.clone(), fault.clone());
+                let said = said.entry(seed.clone()).or_default();
+                if said.fault.as_ref() != Some(&fault) && said.changes.note().is_some() {
+                    said.fault = Some(fault.clone());
                     let why = fault.of_a_seed();
                     tracing::warn!(%seed, why, "the seed does not tell who the members are");
                 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     id::ClusterId,
-    telemetry::ProbeTrace,
+    telemetry::{ProbeTrace, Repeats},
     transport::probe::{Probe, clock::Clock},
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Watcher {
     place: f64,
     members_asked: Option<Instant>,
     version_asked: Option<Instant>,
+    /// How often it began to answer for another cluster: behind one address, members of two may take turns.
+    foreign: Repeats,
 }
 
 impl Watcher {
@@ -53,6 +55,7 @@ impl Watcher {
             place,
             members_asked: None,
             version_asked: None,
+            foreign: Repeats::default(),
         }
     }
 
@@ -162,7 +165,9 @@ impl Watcher {
         if let Err(fault) = &checked
             && before != Some(cluster)
         {
-            tracing::warn!(peer = %self.target.id, %cluster, %watched, "the member answers for another cluster");
+            if let Some(times) = self.foreign.note() {
+                tracing::warn!(peer = %self.target.id, %cluster, %watched, times, "the member answers for another cluster");
+            }
             self.fault(fault);
         }
         checked.is_ok()

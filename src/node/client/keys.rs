@@ -44,7 +44,9 @@ pub(super) async fn read(
         Ok(Ok(Some(value))) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response()),
         Ok(Ok(None)) => Err(Refusal::NotFound("no such key")),
         Ok(Err(error)) => {
-            tracing::error!(%error, "a value cannot be read");
+            if let Some(times) = client.unreadable.note() {
+                tracing::error!(%error, times, "a value cannot be read");
+            }
             Err(Refusal::Store)
         }
         Err(_) => Err(Refusal::Store),

@@ -35,7 +35,9 @@ impl raft::Storage for Store {
                 Ok(false) => return Ok(taken.entries),
                 // Raft goes on without this append; whoever writes next finds out what the disk has.
                 Err(error) if context.can_async() => {
-                    tracing::error!(%error, "the log cannot be read");
+                    if let Some(times) = self.unreadable.note() {
+                        tracing::error!(%error, times, "the log cannot be read");
+                    }
                     return Err(RaftError::Store(StorageError::LogTemporarilyUnavailable));
                 }
                 Err(error) => return Err(RaftError::Store(StorageError::Other(Box::new(error)))),

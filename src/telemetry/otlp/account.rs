@@ -8,7 +8,7 @@ use std::{
 
 use crate::ledger::TraceExportStatus;
 
-/// Between two log lines about exports that go on failing.
+/// Between two log lines about exports that fail, whether or not some came through in between.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The count of all spans, behind one lock: their sum holds whenever it is read.
@@ -22,8 +22,10 @@ pub(super) struct Account {
 struct State {
     status: TraceExportStatus,
     closed: bool,
-    /// When the log last told that exports fail; none while they do not.
-    failing: Option<Instant>,
+    /// Whether the log told that exports fail, and not yet that they do no more.
+    failing: bool,
+    /// When the log last told that they fail.
+    told: Option<Instant>,
 }
 
 impl Account {
@@ -60,7 +62,7 @@ impl Account {
                 state.status.waiting -= spans;
                 state.status.exported += spans;
             }
-            state.failing.take().is_some()
+            std::mem::take(&mut state.failing)
         };
         if again {
             tracing::info!("spans are exported again");
@@ -76,10 +78,10 @@ impl Account {
                 state.status.dropped += spans;
             }
             state.status.failures += 1;
-            if state.failing.is_some_and(|told| told.elapsed() < LOG_INTERVAL) {
+            if state.told.is_some_and(|told| told.elapsed() < LOG_INTERVAL) {
                 return;
             }
-            state.failing = Some(Instant::now());
+            (state.told, state.failing) = (Some(Instant::now()), true);
             state.status
         };
         let TraceExportStatus { dropped, failures, .. } = status;

@@ -19,6 +19,7 @@ pub(crate) async fn shrink(
     patience: Duration,
 ) -> Result<(), MemberError> {
     let mut end = Instant::now() + patience;
+    let mut said = String::new();
     loop {
         match step(membership, prefix, to).await {
             Ok(Some(removed)) => {
@@ -27,7 +28,12 @@ pub(crate) async fn shrink(
             }
             Ok(None) => return Ok(()),
             Err(error) if Instant::now() >= end => return Err(error),
-            Err(error) => eprintln!("waiting: {error}"),
+            // Once for each reason, however long it holds.
+            Err(error) if said == error.to_string() => {}
+            Err(error) => {
+                said = error.to_string();
+                eprintln!("waiting: {said}");
+            }
         }
         sleep(PAUSE).await;
     }
