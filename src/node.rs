@@ -7,7 +7,8 @@
 //!                                          storage (redb)
 //! ```
 //!
-//! In reading order: `start` puts the parts together, `birth` says who the member is, `listeners` where it is reached;
+//! In reading order: `start` puts the parts together, `birth` says who the member is, `initial_cluster` who
+//! the first are, `listeners` where it is reached;
 //! `task` is the thread that owns raft, `ready` what it does in a turn; `guard` and [`raft_rs`](crate::raft_rs) stand
 //! between the wire and raft, `inlet` and `snapshot` bring in what peers send; `storage` keeps, `state` and `members`
 //! apply; `proposals` and `reads` are who waits; `client` is what clients see, `join` how a member finds its cluster.
@@ -17,6 +18,7 @@ mod client;
 mod config;
 mod error;
 mod guard;
+mod initial_cluster;
 mod inlet;
 mod join;
 mod listeners;
@@ -35,6 +37,7 @@ mod vouching;
 
 pub use config::{Config, ConfigError, DEFAULT_TOKEN, InitialClusterState};
 pub use error::Error;
+pub use initial_cluster::{InitialCluster, InitialClusterError, InitialIds};
 pub use start::Node;
 pub use status::{RaftStatus, Role};
 pub use storage::StoreError;

@@ -18,6 +18,7 @@ use crate::{
     wire::headers::{MEMBERS, RAFT, RAFT_PROBING, RAFT_SNAPSHOT, RAFT_STREAM, VERSION},
 };
 
+mod bind;
 mod body;
 mod connections;
 mod guard;
@@ -33,6 +34,7 @@ mod snapshot;
 mod stream;
 mod version;
 
+pub use bind::{BindError, Bound, bind};
 pub use connections::ConnectionLimits;
 pub use listener::{Server, serve};
 pub use metrics::ConnectionMetrics;

@@ -4,12 +4,7 @@
 //! them from anywhere else, so that a simulation can give each member a world of its own that a seed decides. The real
 //! one is the default.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener, ToSocketAddrs},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use tokio::{net::TcpStream, task::JoinHandle};
 
@@ -18,6 +13,7 @@ mod disk;
 mod files;
 mod listener;
 mod network;
+mod ports;
 mod random;
 mod socket;
 mod threads;
@@ -28,6 +24,7 @@ pub(crate) use files::{File, Files};
 pub use listener::Listener;
 pub(crate) use listener::Port;
 pub use network::{ByteStream, Listen, Network};
+pub(crate) use ports::{Taken, canonical, in_zone, take};
 use random::Random;
 pub(crate) use socket::Socket;
 use threads::Threads;
@@ -114,14 +111,22 @@ impl World {
         }
     }
 
-    /// Takes a port. An IPv4 address comes first, as Go's `net.Listen` takes `localhost`.
-    pub(crate) async fn take_port(&self, host: &str, port: u16) -> io::Result<Port> {
-        if let Some(network) = self.network() {
-            return network.listen(host, port).await.map(Port::Other);
+    /// Takes a port for each host and port, of which one may stand for several: those that mean the same socket are one.
+    /// An error comes with the place of its host.
+    pub(crate) async fn take_ports(
+        &self,
+        wanted: &[(&str, u16)],
+    ) -> Result<Vec<(Port, Vec<usize>)>, (usize, io::Error)> {
+        let Some(network) = self.network() else {
+            let taken = ports::take(wanted)?;
+            return Ok(taken.into_iter().map(|taken| (Port::Tcp(taken.listener), taken.of)).collect());
+        };
+        let mut taken = Vec::new();
+        for (asked, (host, port)) in wanted.iter().enumerate() {
+            let port = network.listen(host, *port).await.map_err(|error| (asked, error))?;
+            taken.push((Port::Other(port), vec![asked]));
         }
-        let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        TcpListener::bind(addresses.as_slice()).map(Port::Tcp)
+        Ok(taken)
     }
 
     /// Where files are.

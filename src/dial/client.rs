@@ -1,12 +1,6 @@
 //! Connections to peers: dialled for whoever owns them, and a small pool of them for POSTs.
 
-use std::{
-    error::Error,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::FutureExt as _;
@@ -31,7 +25,7 @@ use crate::{
     telemetry::MessageSpan,
     tls::{HandshakeReason, Tls, VerifiedStream, rustls_error},
     wire::{headers, version::MIN_CLUSTER},
-    world::{Socket, World},
+    world::{self, Socket, World},
 };
 
 /// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
@@ -106,7 +100,7 @@ impl Client {
         };
         let addresses = self.addresses(url, &mut phases).await?;
         let begin = Instant::now();
-        let (stream, remote) = self.connect(&addresses, url.port()).await?;
+        let (stream, remote) = self.connect(&addresses).await?;
         phases.connect = begin.elapsed();
         let local = stream.local_addr();
         let io = IoStatus::new(WRITE_DEADLINE);
@@ -123,21 +117,25 @@ impl Client {
         Ok((stream, Dialled { remote, local, phases }, io))
     }
 
-    async fn addresses(&self, url: &PeerUrl, phases: &mut DialPhases) -> Result<Arc<[IpAddr]>, DialError> {
-        if let Ok(address) = url.host().parse() {
-            return Ok([address].into());
+    async fn addresses(&self, url: &PeerUrl, phases: &mut DialPhases) -> Result<Vec<SocketAddr>, DialError> {
+        if let Some(address) = url.address() {
+            let at = SocketAddr::new(address, url.port());
+            if !url.has_zone() {
+                return Ok(vec![at]);
+            }
+            let in_zone = world::in_zone(url.host(), url.port());
+            return in_zone.map(|at| vec![at]).map_err(|error| DialError::Connect { address: at, error });
         }
         let begin = Instant::now();
         let addresses = self.resolver.lookup(url.host()).await?;
         phases.dns = Some(begin.elapsed());
-        Ok(addresses)
+        Ok(addresses.iter().map(|address| SocketAddr::new(*address, url.port())).collect())
     }
 
-    async fn connect(&self, addresses: &[IpAddr], port: u16) -> Result<(Socket, SocketAddr), DialError> {
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<(Socket, SocketAddr), DialError> {
         let deadline = Instant::now() + self.dial_timeout;
         let mut last = None;
-        for (tried, address) in addresses.iter().enumerate() {
-            let address = SocketAddr::new(*address, port);
+        for (tried, address) in addresses.iter().copied().enumerate() {
             // As Go's dialer: an address that is silent may take its share of the time, not that of the others.
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
@@ -150,8 +148,8 @@ impl Client {
                 Err(_) => DialError::Timeout { address, after: self.dial_timeout },
             });
         }
-        let nowhere = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port);
-        Err(last.unwrap_or_else(|| DialError::Connect { address: nowhere, error: io::ErrorKind::NotFound.into() }))
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        Err(last.unwrap_or_else(|| DialError::Connect { address, error: io::ErrorKind::NotFound.into() }))
     }
 
     /// A request with the headers that every request to a peer carries. Add a body, and what its endpoint asks for.
@@ -315,7 +313,9 @@ async fn secure(
     if tls.client().is_none() {
         return Err(DialError::NoTls(url.clone()));
     }
-    tls.connect(url.host(), stream).await.map_err(|error| DialError::Tls { address, error })
+    // An address is verified without its zone, and one of IPv4 as such, however it is written.
+    let name = url.address().map_or_else(|| url.host().to_owned(), |address| address.to_string());
+    tls.connect(&name, stream).await.map_err(|error| DialError::Tls { address, error })
 }
 
 #[cfg(test)]

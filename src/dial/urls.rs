@@ -2,17 +2,23 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     str::FromStr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use url::Url;
+mod authority;
+
+use authority::{Authority, Unusable, address_of};
 
 /// The URL of a peer listener: a scheme (`http` or `https`), a host and a port, nothing more.
+///
+/// Two texts that etcd takes for the same URL are the same here: it is kept as Go writes it, which IDs are hashed over.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerUrl {
     text: String,
     tls: bool,
+    authority: String,
     host: String,
     port: u16,
 }
@@ -29,8 +35,11 @@ pub enum PeerUrlError {
     /// No host or no port.
     #[error("{0:?} has no host:port: expected http://HOST:PORT")]
     Port(String),
+    /// A host that cannot be looked up or dialled.
+    #[error("the host of {0:?} cannot be used: {1}")]
+    Host(String, &'static str),
     /// Something after the port.
-    #[error("{0:?} must not have a path, a query or credentials")]
+    #[error("{0:?} must not have a path, a query, a fragment or credentials")]
     Path(String),
     /// A list without a URL.
     #[error("no URL given")]
@@ -43,9 +52,19 @@ impl PeerUrl {
         self.tls
     }
 
-    /// The host: a name or an IP address (IPv6 without brackets).
+    /// The host: a name in ASCII, or an IP address, of IPv6 without brackets and with its zone (`fe80::1%eth0`).
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The host's address, if it is no name: without its zone, and of IPv4 even where it is written as one of IPv6.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        address_of(&self.host)
+    }
+
+    /// Whether the host is an address that holds only on one interface, which is named.
+    pub(crate) fn has_zone(&self) -> bool {
+        self.host.contains('%')
     }
 
     /// The port.
@@ -53,26 +72,53 @@ impl PeerUrl {
         self.port
     }
 
-    /// The URL as it was written.
+    /// The URL as Go writes it: the scheme in lower case, the host as it was written, what is not ASCII in it escaped.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// `host:port` as an HTTP `Host` header has it.
+    /// `host:port` as an HTTP `Host` header has it: no zone, and a name in ASCII.
     pub fn authority(&self) -> &str {
-        self.text.split_once("://").map_or(&self.text, |(_, rest)| rest)
+        &self.authority
     }
 
     /// Those of `X-PeerURLs` that can be dialled. A Unix socket is a legal peer URL of etcd's, and of another machine's
     /// no use to us.
     pub(crate) fn told(text: &str) -> Result<Vec<Self>, PeerUrlError> {
-        let is_socket = |url: &&str| {
-            let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-            ["unix", "unixs"].iter().any(|socket| scheme.eq_ignore_ascii_case(socket))
-        };
         let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty() && !is_socket(url));
         let urls: Vec<Self> = urls.map(str::parse).collect::<Result<_, _>>()?;
         if urls.is_empty() { Err(PeerUrlError::Empty) } else { Ok(urls) }
+    }
+
+    /// Reads a URL to listen on: as [`str::parse`], and port 0, which takes any free one.
+    ///
+    /// # Errors
+    /// As [`str::parse`].
+    pub fn listening(text: &str) -> Result<Self, PeerUrlError> {
+        let text = text.trim();
+        let own = || text.to_owned();
+        // No header can carry them, and Go takes them for no URL.
+        if text.chars().any(|char| char.is_ascii_control() || char == ' ') {
+            return Err(PeerUrlError::Unparsable(own()));
+        }
+        if is_socket(text) {
+            return Err(PeerUrlError::Scheme(own()));
+        }
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| PeerUrlError::Unparsable(own()))?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(PeerUrlError::Scheme(own())),
+        };
+        if rest.contains(['/', '?', '#', '@']) {
+            return Err(PeerUrlError::Path(own()));
+        }
+        let Authority { written, header, host, port } = Authority::read(rest).map_err(|unusable| match unusable {
+            Unusable::Missing => PeerUrlError::Port(own()),
+            Unusable::Host(why) => PeerUrlError::Host(own(), why),
+        })?;
+        let scheme = if tls { "https" } else { "http" };
+        Ok(Self { text: format!("{scheme}://{written}"), tls, authority: header, host, port })
     }
 
     /// Reads a list of URLs with commas between them, as `--initial-advertise-peer-urls` has it.
@@ -81,6 +127,12 @@ impl PeerUrl {
             text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
         if urls.is_empty() { Err(PeerUrlError::Empty) } else { Ok(urls) }
     }
+}
+
+/// Whether it is a Unix socket, which is a legal peer URL of etcd's.
+fn is_socket(url: &str) -> bool {
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    ["unix", "unixs"].iter().any(|socket| scheme.eq_ignore_ascii_case(socket))
 }
 
 impl AsRef<str> for PeerUrl {
@@ -104,34 +156,11 @@ impl fmt::Display for PeerUrl {
 impl FromStr for PeerUrl {
     type Err = PeerUrlError;
 
-    /// As etcd's `types.NewURLs`: a scheme, `host:port`, no path.
+    /// As etcd's `types.NewURLs`: a scheme, `host:port`, no path. Of what etcd takes, that is refused which nobody can be
+    /// reached by: credentials, a query, a fragment, a socket of Unix, a host that is no name, no port, and port 0.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let text = text.trim();
-        let own = || text.to_owned();
-        // `Url` drops tabs and line ends within; a header cannot carry them.
-        if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            return Err(PeerUrlError::Unparsable(own()));
-        }
-        let url = Url::parse(text).map_err(|_| PeerUrlError::Unparsable(own()))?;
-        let tls = match url.scheme() {
-            "http" => false,
-            "https" => true,
-            _ => return Err(PeerUrlError::Scheme(own())),
-        };
-        let host = match url.host() {
-            Some(url::Host::Domain(name)) => name.to_owned(),
-            Some(url::Host::Ipv4(address)) => address.to_string(),
-            Some(url::Host::Ipv6(address)) => address.to_string(),
-            None => return Err(PeerUrlError::Port(own())),
-        };
-        let authority = text.split_once("://").map_or("", |(_, rest)| rest);
-        if authority.contains(['/', '?', '#', '@', '\\']) {
-            return Err(PeerUrlError::Path(own()));
-        }
-        // `Url` drops a scheme's default port, etcd wants it written: read it from the text.
-        let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).filter(|port| *port != 0);
-        let port = port.ok_or_else(|| PeerUrlError::Port(own()))?;
-        Ok(Self { text: own(), tls, host, port })
+        let url = Self::listening(text)?;
+        if url.port == 0 { Err(PeerUrlError::Port(text.trim().to_owned())) } else { Ok(url) }
     }
 }
 
@@ -222,9 +251,60 @@ mod tests {
             "http://a:1?x",
             "http://:2380",
             "http://a:0",
+            "http://a:",
+            "http://a:+1",
+            "http://a:1#",
+            "http://a!:1",
+            "http://a%2db:1",
+            "http://%ff:1",
+            "http://::1:2380",
+            "http://[10.0.0.1]:1",
+            "http://[::1:1",
+            "http://[fe80::1%eth0]:1",
+            "http://[fe80::1%25]:1",
+            "http://[fe80::1%25a%2fb]:1",
+            "http:a:1",
+            "unix://m1.sock:0",
         ] {
             assert!(bad.parse::<PeerUrl>().is_err(), "{bad:?}");
         }
+        assert!(PeerUrl::listening("http://a:0").is_ok(), "any free port");
+    }
+
+    /// What Go writes for what it read: IDs are hashed over it.
+    #[test]
+    fn a_url_is_kept_as_go_writes_it() {
+        for (text, written) in [
+            ("HTTP://h:1", "http://h:1"),
+            ("hTTps://H:1", "https://H:1"),
+            ("http://h:080", "http://h:080"),
+            ("\u{a0} http://h:1\n", "http://h:1"),
+            ("http://[FE80::1%25eth0]:1", "http://[FE80::1%25eth0]:1"),
+            ("http://[fe80::1%25%65th%200]:1", "http://[fe80::1%25eth%200]:1"),
+            ("http://m\u{fc}:1", "http://m%C3%BC:1"),
+            ("http://m%c3%bc:1", "http://m%C3%BC:1"),
+            ("http://127.1:1", "http://127.1:1"),
+        ] {
+            assert_eq!(text.parse::<PeerUrl>().map(|url| url.to_string()), Ok(written.to_owned()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_what_is_looked_up_or_dialled_and_the_header_has_no_zone() {
+        let parts = |text: &str| {
+            let url: PeerUrl = text.parse().expect(text);
+            (url.host().to_owned(), url.authority().to_owned(), url.address().map(|address| address.to_string()))
+        };
+        let own = |host: &str, authority: &str, address: Option<&str>| {
+            (host.to_owned(), authority.to_owned(), address.map(str::to_owned))
+        };
+        assert_eq!(parts("http://H:1"), own("H", "H:1", None));
+        assert_eq!(parts("http://m\u{fc}:1"), own("xn--m-eha", "xn--m-eha:1", None));
+        assert_eq!(parts("http://[fe80::1%25eth0]:1"), own("fe80::1%eth0", "[fe80::1]:1", Some("fe80::1")));
+        assert_eq!(
+            parts("http://[::ffff:10.0.0.1]:1"),
+            own("::ffff:10.0.0.1", "[::ffff:10.0.0.1]:1", Some("10.0.0.1"))
+        );
     }
 
     #[test]

@@ -197,7 +197,11 @@ impl Config {
         }
         let own = members.iter().find(|member| member.name == self.name);
         let listed = &own.ok_or_else(|| ConfigError::NotInCluster(self.name.clone()))?.urls;
-        if !same_urls(listed, &self.initial_advertise_peer_urls) {
+        // One that is told twice is told once (etcd's `UniqueURLs`).
+        let mut told = self.initial_advertise_peer_urls.clone();
+        told.sort_unstable();
+        told.dedup();
+        if !same_urls(listed, &told) {
             let join = |urls: &[PeerUrl]| urls.iter().map(PeerUrl::as_str).collect::<Vec<_>>().join(",");
             return Err(ConfigError::UrlsDiffer {
                 name: self.name.clone(),

@@ -59,7 +59,7 @@ pub enum Error {
     #[error("{}", super::Stopped::Removed)]
     Removed,
     /// An address that cannot be listened on: in use, or not ours.
-    #[error("cannot listen on {url} ({flag}): {error}")]
+    #[error("cannot listen on {url} (--{flag}): {error}")]
     Listen {
         /// Where.
         url: String,
@@ -67,6 +67,16 @@ pub enum Error {
         flag: &'static str,
         /// Why.
         error: io::Error,
+    },
+    /// Two URLs that mean one socket, one with TLS and one without.
+    #[error("{flag} has {one} and {other}, which are one socket: expected both http or both https")]
+    OneSocket {
+        /// What asks for them.
+        flag: &'static str,
+        /// One.
+        one: String,
+        /// The other.
+        other: String,
     },
     /// An `https` URL without certificates.
     #[error("listen-peer-urls has {0}, and there is no certificate")]

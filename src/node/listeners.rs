@@ -72,14 +72,10 @@ async fn bind_peers(config: &mut Config) -> Result<Vec<Bound>, Error> {
         let tls = config.initial_advertise_peer_urls.iter().any(PeerUrl::is_tls);
         return Ok(bound.into_iter().map(|listener| Bound { port: Port::Tcp(listener), flag, tls }).collect());
     }
-    let mut bound = Vec::new();
-    for url in &config.listen_peer_urls {
-        if url.is_tls() && config.tls.is_none() {
-            return Err(Error::NoCertificate(url.to_string()));
-        }
-        bound.push(Bound { port: bind(&config.world, url, flag).await?, flag, tls: url.is_tls() });
+    if let Some(url) = config.listen_peer_urls.iter().find(|url| url.is_tls() && config.tls.is_none()) {
+        return Err(Error::NoCertificate(url.to_string()));
     }
-    Ok(bound)
+    bind(&config.world, &config.listen_peer_urls, flag).await
 }
 
 async fn bind_clients(config: &mut Config) -> Result<Vec<Bound>, Error> {
@@ -88,16 +84,22 @@ async fn bind_clients(config: &mut Config) -> Result<Vec<Bound>, Error> {
     if !bound.is_empty() {
         return Ok(bound.into_iter().map(|listener| Bound { port: Port::Tcp(listener), flag, tls }).collect());
     }
-    let mut bound = Vec::new();
-    for url in &config.listen_client_urls {
-        bound.push(Bound { port: bind(&config.world, url, flag).await?, flag, tls });
-    }
-    Ok(bound)
+    bind(&config.world, &config.listen_client_urls, flag).await
 }
 
-async fn bind(world: &World, url: &PeerUrl, flag: &'static str) -> Result<Port, Error> {
-    let failed = |error| Error::Listen { url: url.to_string(), flag, error };
-    world.take_port(url.host(), url.port()).await.map_err(failed)
+/// A port for each socket that the URLs mean.
+async fn bind(world: &World, urls: &[PeerUrl], flag: &'static str) -> Result<Vec<Bound>, Error> {
+    let wanted: Vec<_> = urls.iter().map(|url| (url.host(), url.port())).collect();
+    let failed = |(place, error): (usize, _)| Error::Listen { url: urls[place].to_string(), flag, error };
+    let taken = world.take_ports(&wanted).await.map_err(failed)?;
+    let bound = |(port, of): (Port, Vec<usize>)| {
+        let (first, rest) = of.split_first().map_or((&urls[0], &[][..]), |(first, rest)| (&urls[*first], rest));
+        match rest.iter().map(|place| &urls[*place]).find(|url| url.is_tls() != first.is_tls()) {
+            Some(other) => Err(Error::OneSocket { flag, one: first.to_string(), other: other.to_string() }),
+            None => Ok(Bound { port, flag, tls: first.is_tls() }),
+        }
+    };
+    taken.into_iter().map(bound).collect()
 }
 
 #[cfg(test)]
@@ -107,8 +109,25 @@ mod tests {
     #[tokio::test]
     async fn an_address_in_use_is_named_with_its_flag() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}", taken.local_addr().expect("bound")).parse().expect("a URL");
-        let error = bind(&World::default(), &url, "listen-peer-urls").await.expect_err("it is in use").to_string();
-        assert!(error.contains(url.as_str()) && error.contains("listen-peer-urls"), "{error}");
+        let url = format!("http://{}", taken.local_addr().expect("bound"));
+        let error = refusal(&[&url]).await;
+        assert!(error.contains(&url) && error.contains("listen-peer-urls"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_socket_speaks_tls_or_does_not() {
+        let free = std::net::TcpListener::bind("0.0.0.0:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a free port").port();
+        let urls = [format!("http://0.0.0.0:{port}"), format!("https://[::]:{port}")];
+        let error = refusal(&[&urls[0], &urls[1]]).await;
+        assert!(error.contains("listen-peer-urls") && urls.iter().all(|url| error.contains(url)), "{error}");
+    }
+
+    async fn refusal(urls: &[&str]) -> String {
+        let urls: Vec<PeerUrl> = urls.iter().map(|url| url.parse().expect("a URL")).collect();
+        match bind(&World::default(), &urls, "listen-peer-urls").await {
+            Ok(_) => panic!("{urls:?} can be listened on"),
+            Err(error) => error.to_string(),
+        }
     }
 }

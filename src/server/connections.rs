@@ -25,6 +25,7 @@ use crate::{
     dial::io::IoStatus,
     id::MemberId,
     server::metrics::{ConnectionMetrics, Shed},
+    world::canonical,
 };
 
 /// Bounds of a peer listener's connections.
@@ -269,7 +270,8 @@ impl Connection {
     /// The other end. On a listener that is not ours, what axum's `ConnectInfo` says, where it is there.
     pub(super) fn address(extensions: &Extensions) -> Option<SocketAddr> {
         let ours = extensions.get::<Self>().map(|connection| connection.address);
-        ours.or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address))
+        let told = || extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| canonical(*address));
+        ours.or_else(told)
     }
 
     /// The connection is this peer's. Nothing to do on a listener that is not ours.

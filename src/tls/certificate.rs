@@ -307,7 +307,9 @@ pub(super) fn is_basic_constraints(extension: &[u8]) -> bool {
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+    let address = four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok();
+    // Go's `IP.Equal` takes `::ffff:10.0.0.1` for 10.0.0.1.
+    address.map(|address| address.to_canonical())
 }
 
 /// Of the fields of basic constraints.

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::net::TcpListener;
 
-use super::{network::Listen, socket::Socket};
+use super::{network::Listen, ports::canonical, socket::Socket};
 
 /// A port that is taken and that nobody serves yet. Whoever dials it waits.
 #[derive(Debug)]
@@ -59,12 +59,13 @@ enum Kind {
 }
 
 impl Listener {
-    /// The next connection, and who dialled it.
+    /// The next connection, and who dialled it: by IPv4 from an address of IPv4, whatever the socket is.
     pub(crate) async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        match &self.0 {
+        let (socket, from) = match &self.0 {
             Kind::Tcp(listener) => listener.accept().await.map(|(stream, from)| (Socket::Tcp(stream), from)),
             Kind::Other(listener) => listener.accept().await.map(|(stream, from)| (Socket::Other(stream), from)),
-        }
+        }?;
+        Ok((socket, canonical(from)))
     }
 }
 

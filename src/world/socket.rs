@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::network::ByteStream;
+use super::{network::ByteStream, ports::canonical};
 
 /// How often TCP looks whether a silent peer is still there: etcd's, dialled (`net.Dialer.KeepAlive`) or accepted.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ impl Socket {
     /// Our own address, where it is known.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Tcp(stream) => stream.local_addr().ok().map(canonical),
             Self::Other(_) => None,
         }
     }

@@ -6,9 +6,11 @@ from .processes import tool
 
 
 class Certificates:
-    """An authority and one certificate for every member of a cluster on loopback. `renew` writes it anew, in place."""
+    """An authority and one certificate for every member of a cluster on loopback, or on the address that is given. `renew`
+    writes it anew, in place."""
 
-    def __init__(self, lab, days, name="tls"):
+    def __init__(self, lab, days, name="tls", address="127.0.0.1"):
+        self._address = address
         self._program = tool("openssl")
         self._directory = lab.path(name)
         self._directory.mkdir()
@@ -34,7 +36,7 @@ class Certificates:
     def renew(self, days):
         """A certificate that is valid from now for so many days, put in the place of the one before."""
         (self._directory / "extensions").write_text(
-            "subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n")
+            f"subjectAltName=IP:{self._address},DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n")
         self._openssl("req", *_KEY, "-keyout", "new.key", "-out", "new.csr", "-subj", "/CN=member")
         self._openssl("x509", "-req", "-in", "new.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
                       "-days", str(days), "-extfile", "extensions", "-out", "new.crt")

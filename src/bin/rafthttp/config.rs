@@ -83,57 +83,29 @@ impl fmt::Display for HostPort {
 
 /// `http://HOST:PORT` of a listener that speaks plain HTTP (clients, metrics); port 0 takes any free one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HttpUrl(HostPort);
+pub(crate) struct HttpUrl(PeerUrl);
 
 impl HttpUrl {
-    /// `HOST:PORT`, as a listener takes it.
-    pub(crate) fn authority(&self) -> &str {
-        self.0.as_str()
+    pub(crate) fn as_peer_url(&self) -> &PeerUrl {
+        &self.0
     }
 }
 
 impl FromStr for HttpUrl {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.starts_with("https://") {
-            return Err("expected http://HOST:PORT: only peer URLs speak TLS");
+        let url = PeerUrl::listening(text).map_err(|error| error.to_string())?;
+        if url.is_tls() {
+            return Err("expected http://HOST:PORT: only peer URLs speak TLS".to_owned());
         }
-        let authority =
-            text.strip_prefix("http://").ok_or("expected http://HOST:PORT such as http://127.0.0.1:2379")?;
-        authority.parse().map(Self).map_err(|_| "expected http://HOST:PORT such as http://127.0.0.1:2379")
+        Ok(Self(url))
     }
 }
 
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
-    }
-}
-
-/// `NAME=URL`: one URL of one member in `--initial-cluster`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct InitialMember {
-    pub(crate) name: String,
-    pub(crate) url: PeerUrl,
-}
-
-impl FromStr for InitialMember {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, url) = text.trim().split_once('=').ok_or("expected NAME=URL, such as n1=http://10.0.0.1:2380")?;
-        if name.is_empty() {
-            return Err("expected NAME=URL: the name is missing".to_owned());
-        }
-        let url = url.parse().map_err(|error| format!("expected NAME=URL: {error}"))?;
-        Ok(Self { name: name.to_owned(), url })
-    }
-}
-
-impl fmt::Display for InitialMember {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.url)
+        self.0.fmt(f)
     }
 }
 
@@ -187,18 +159,11 @@ mod tests {
 
     #[test]
     fn client_and_metrics_listeners_are_plain_http() {
-        assert_eq!("http://127.0.0.1:0".parse::<HttpUrl>().map(|url| url.to_string()), Ok("http://127.0.0.1:0".into()));
+        for (text, url) in [("http://127.0.0.1:0", "http://127.0.0.1:0"), ("HTTP://[::1]:1", "http://[::1]:1")] {
+            assert_eq!(text.parse::<HttpUrl>().map(|url| url.to_string()), Ok(url.to_owned()));
+        }
         for bad in ["127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1", "http://127.0.0.1:1/path"] {
             assert!(bad.parse::<HttpUrl>().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn an_initial_member_has_a_name_and_a_url() {
-        let member: InitialMember = "n1=http://10.0.0.1:2380".parse().unwrap();
-        assert_eq!((member.name.as_str(), member.url.as_str()), ("n1", "http://10.0.0.1:2380"));
-        for bad in ["", "n1", "=http://10.0.0.1:2380", "n1=10.0.0.1", "n1=http://10.0.0.1"] {
-            assert!(bad.parse::<InitialMember>().is_err(), "{bad:?}");
         }
     }
 }

@@ -338,7 +338,7 @@ async fn the_next_address_of_a_name_is_tried_when_one_refuses() {
     let (_files, client) = with_hosts("127.0.0.2 n1\n127.0.0.1 n1\n");
     let named: PeerUrl = format!("http://n1:{}", at.port()).parse().expect("a URL");
     let (_, Dialled { remote, phases, .. }, _) = client.open(&named).await.expect("the second listens");
-    assert_eq!(remote.ip(), IpAddr::from([127, 0, 0, 1]));
+    assert_eq!(remote.ip(), std::net::IpAddr::from([127, 0, 0, 1]));
     assert!(phases.dns.is_some() && phases.tls.is_none());
 }
 

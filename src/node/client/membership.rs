@@ -61,9 +61,10 @@ struct Asked {
 impl Asked {
     async fn read(client: &Client, headers: &HeaderMap, body: Body) -> Result<Self, Refusal> {
         let (body, _room) = client.body(headers, body, JSON_BYTES).await?;
-        let asked: Self = serde_json::from_slice(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
-        for url in &asked.peer_urls {
-            url.parse::<PeerUrl>().map_err(|error| Refusal::Bad(error.to_string()))?;
+        let mut asked: Self = serde_json::from_slice(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
+        for url in &mut asked.peer_urls {
+            // The same text for the same URL: an ID is derived from it.
+            *url = url.parse::<PeerUrl>().map_err(|error| Refusal::Bad(error.to_string()))?.to_string();
         }
         if asked.peer_urls.is_empty() {
             return Err(Refusal::Bad("peerURLs: expected at least one URL".to_owned()));

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use rafthttp::{
     PeerUrl,
     metrics::{Options, trace_collector},
-    node::{self, Config, InitialClusterState, Node},
+    node::{self, Config, InitialCluster, InitialClusterState, Node},
     telemetry::Telemetry,
 };
 
@@ -16,7 +16,7 @@ use super::{
     peer_tls::{PeerNames, PeerTls, require_certificate},
 };
 use crate::{
-    config::{self, HttpUrl, InitialMember},
+    config::{self, HttpUrl},
     serving::{Serving, node_admin, waiting_admin},
 };
 
@@ -60,8 +60,8 @@ pub(crate) struct Flags {
     listen_metrics_urls: Vec<HttpUrl>,
 
     /// Every member at the start, this one included [default: this one alone]
-    #[arg(long, value_name = "NAME=URL,…", value_delimiter = ',')]
-    initial_cluster: Vec<InitialMember>,
+    #[arg(long, value_name = "NAME=URL,…")]
+    initial_cluster: Option<InitialCluster>,
 
     /// What tells clusters with the same URLs apart; the same on all members.
     #[arg(long, value_name = "TOKEN", default_value = node::DEFAULT_TOKEN)]
@@ -150,18 +150,18 @@ impl Flags {
         outcome
     }
 
-    fn config(self) -> Result<Config, Failure> {
+    fn config(mut self) -> Result<Config, Failure> {
+        // As in --initial-cluster, space around a name is no part of it.
+        self.name = self.name.trim().to_owned();
         self.check()?;
         let tls = self.tls.load(self.names)?;
         let data_dir = self.data_dir.unwrap_or_else(|| format!("{}.etcd", self.name).into());
         let alone = || self.initial_advertise_peer_urls.iter().map(|url| (self.name.clone(), url.clone())).collect();
-        let named = self.initial_cluster.iter().map(|member| (member.name.clone(), member.url.clone()));
-        let initial_cluster = if self.initial_cluster.is_empty() { alone() } else { named.collect() };
+        let initial_cluster = self.initial_cluster.map_or_else(alone, |InitialCluster(members)| members);
         Ok(Config {
             data_dir,
             listen_peer_urls: self.listen_peer_urls,
-            listen_client_urls: Vec::new(),
-            client_listeners: listen("listen-client-urls", &self.listen_client_urls)?,
+            listen_client_urls: self.listen_client_urls.iter().map(|url| url.as_peer_url().clone()).collect(),
             advertise_client_urls: self.advertise_client_urls.iter().map(HttpUrl::to_string).collect(),
             initial_cluster,
             initial_advertise_peer_urls: self.initial_advertise_peer_urls,
@@ -226,6 +226,10 @@ impl Flags {
 fn refusal(error: node::Error) -> Failure {
     match error {
         node::Error::Config(config) => Failure::Config(config),
+        node::Error::OneSocket { flag, one, other } => {
+            let expected = format!("expected both http or both https: it is one socket with {other}");
+            BadFlag::new(flag, one, expected).into()
+        }
         node::Error::Removed => Failure::Removed(error.to_string()),
         other => Failure::failed(other),
     }

@@ -1,0 +1,143 @@
+//! `--initial-cluster`: who the members are when a cluster is made, and the IDs that they get.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use super::config::{Config, ConfigError};
+use crate::{
+    dial::urls::{PeerUrl, PeerUrlError},
+    id::{ClusterId, MemberId},
+};
+
+/// Names and peer URLs, as etcd's `--initial-cluster` has them: `n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380`. A
+/// member with several URLs is there several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InitialCluster(pub Vec<(String, PeerUrl)>);
+
+/// Why a text is no initial cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InitialClusterError {
+    /// Nobody is in it.
+    #[error("expected NAME=URL, such as n1=http://10.0.0.1:2380")]
+    Empty,
+    /// No `=` in one of its pairs.
+    #[error("{0:?}: expected NAME=URL, such as n1=http://10.0.0.1:2380")]
+    NoUrl(String),
+    /// Nothing before the `=`.
+    #[error("{0:?}: expected NAME=URL: the name is missing")]
+    NoName(String),
+    /// Two names that differ in the space around them. For etcd they are two members.
+    #[error("the name {0:?} is there with space around it and without: expected it written alike")]
+    Space(String),
+    /// What is after the `=` is no peer URL.
+    #[error("expected NAME=URL: {0}")]
+    Url(#[from] PeerUrlError),
+}
+
+impl FromStr for InitialCluster {
+    type Err = InitialClusterError;
+
+    /// As etcd's `types.NewURLsMap`: what is between two commas may be nothing. Space around a name is no part of it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut members: Vec<(&str, PeerUrl)> = Vec::new();
+        for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
+            let own = || pair.trim().to_owned();
+            let (written, url) = pair.split_once('=').ok_or_else(|| InitialClusterError::NoUrl(own()))?;
+            let name = written.trim();
+            if name.is_empty() {
+                return Err(InitialClusterError::NoName(own()));
+            }
+            if members.iter().any(|(known, _)| known.trim() == name && *known != written) {
+                return Err(InitialClusterError::Space(name.to_owned()));
+            }
+            members.push((written, url.parse()?));
+        }
+        if members.is_empty() {
+            return Err(InitialClusterError::Empty);
+        }
+        Ok(Self(members.into_iter().map(|(name, url)| (name.trim().to_owned(), url)).collect()))
+    }
+}
+
+impl fmt::Display for InitialCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (name, url)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            write!(f, "{comma}{name}={url}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The IDs that a cluster and its first members get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialIds {
+    /// The cluster's.
+    pub cluster: ClusterId,
+    /// Each member's, by its name.
+    pub members: BTreeMap<String, MemberId>,
+}
+
+impl Config {
+    /// The IDs that the initial cluster gets when it is made: those that etcd derives from the same flags. Those of a
+    /// member that was started before are in its data directory.
+    ///
+    /// # Errors
+    /// When no cluster can be made of it, as when this member is not in it.
+    pub fn initial_ids(&self) -> Result<InitialIds, ConfigError> {
+        let id = |urls: &[PeerUrl]| MemberId::derive(urls, &self.initial_cluster_token, None);
+        let members = self.initial_members()?;
+        let members: BTreeMap<_, _> = members.into_iter().map(|member| (member.name, id(&member.urls))).collect();
+        Ok(InitialIds { cluster: ClusterId::derive(&members.values().copied().collect::<Vec<_>>()), members })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<String, InitialClusterError> {
+        text.parse::<InitialCluster>().map(|cluster| cluster.to_string())
+    }
+
+    #[test]
+    fn a_cluster_is_pairs_with_commas_between_and_nothing_between_two_commas_is_nothing() {
+        for text in ["a=http://h:1,b=http://h:2", ",a=http://h:1,,b=http://h:2,", " a = HTTP://h:1 ,\n b=http://h:2\n"]
+        {
+            assert_eq!(read(text).as_deref(), Ok("a=http://h:1,b=http://h:2"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pair_is_named() {
+        assert_eq!(read(" , "), Err(InitialClusterError::Empty));
+        for (text, named) in [
+            ("a=http://h:1,b", "\"b\""),
+            ("=http://h:1", "name is missing"),
+            ("a=http://h:1,b=10.0.0.1", "\"10.0.0.1\""),
+            ("a=http://h", "http://h"),
+            ("a=http://h:1, a=http://h:2", "space around"),
+        ] {
+            let said = read(text).expect_err(text).to_string();
+            assert!(said.contains(named), "{text:?}: {said}");
+        }
+    }
+
+    /// The default of etcd, and a cluster in its documentation's manner: IDs from etcd itself.
+    #[test]
+    fn ids_are_those_that_etcd_derives() {
+        let ids = Config::default().initial_ids().expect("the default makes a cluster");
+        assert_eq!(ids.cluster.to_string(), "cdf818194e3a8c32");
+        assert_eq!(ids.members["default"].to_string(), "8e9e05c52164694d");
+        let upper = Config {
+            name: "a".to_owned(),
+            initial_cluster: vec![("a".to_owned(), "HTTP://h:1".parse().expect("a URL"))],
+            initial_advertise_peer_urls: PeerUrl::list("http://h:1,http://h:1").expect("URLs"),
+            ..Config::default()
+        };
+        let ids = upper.initial_ids().expect("the same URL, once");
+        assert_eq!(
+            (ids.cluster.to_string(), ids.members["a"].to_string()),
+            ("56f1ab956fbfebdd".into(), "9cbc6cef9f593757".into())
+        );
+    }
+}
