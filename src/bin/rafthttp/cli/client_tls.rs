@@ -23,7 +23,7 @@ pub(crate) struct ClientTls {
     key: Option<PathBuf>,
 
     /// Take whoever answers for the member, without looking at its certificate.
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     insecure_skip_tls_verify: bool,
 }
 
@@ -84,6 +84,22 @@ mod tests {
         ] {
             let said = flags.config(&https).expect_err(word).to_string();
             assert!(said.contains(word), "{said}");
+        }
+    }
+
+    #[test]
+    fn no_verification_can_be_taken_back_as_with_any_switch_of_gos() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            tls: ClientTls,
+        }
+        for (flag, skips) in
+            [("", false), ("--insecure-skip-tls-verify", true), ("--insecure-skip-tls-verify=false", false)]
+        {
+            let line = ["x", flag].into_iter().filter(|word| !word.is_empty());
+            let line = <Line as clap::Parser>::try_parse_from(line).expect(flag);
+            assert_eq!(line.tls.insecure_skip_tls_verify, skips, "{flag}");
         }
     }
 
