@@ -15,63 +15,19 @@ import yaml
 from cloudcoil.models.cert_manager import v1 as cert_manager
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-CHART = ROOT / "helm/rafthttp"
-HELMS = {"3": os.environ["HELM3"], "4": os.environ["HELM4"]}
+import given  # noqa: F401, its tests count among these
+from chart import BINARY, CHART, HELMS, ROOT, TESTS, VALUES, each_rendering, helm, of_kind, one, pods, render, serving, test
+from container import Container
+
 PROMTOOL, GENERATOR = os.environ["PROMTOOL"], os.environ["README_GENERATOR"]
 # The oldest and the newest that the schemas at hand have and that is still supported.
 KUBERNETES = ["1.34", "1.37"]
-VALUES = sorted(CHART.glob("ci/*-values.yaml"))
 CUSTOM = {
     "ServiceMonitor": prometheus_operator.ServiceMonitor,
     "PodMonitor": prometheus_operator.PodMonitor,
     "PrometheusRule": prometheus_operator.PrometheusRule,
     "Certificate": cert_manager.Certificate,
 }
-BINARY = pathlib.Path(os.environ.get("RAFTHTTP_BIN", ROOT / "target/debug/rafthttp"))
-
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
-
-
-def helm(major, *arguments):
-    return subprocess.run([HELMS[major], *map(str, arguments)], capture_output=True, text=True, cwd=CHART)
-
-
-def render(*arguments, major="4", kubernetes="1.37.0"):
-    done = helm(major, "template", "release", CHART, "--namespace", "space", "--kube-version", kubernetes, *arguments)
-    assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
-
-
-def of_kind(documents, kind):
-    return [document for document in documents if document["kind"] == kind]
-
-
-def one(documents, kind):
-    found = of_kind(documents, kind)
-    assert len(found) == 1, f"{len(found)} of {kind}"
-    return found[0]
-
-
-def pods(documents):
-    """The pod specs, with the labels that their pods have."""
-    for document in documents:
-        if document["kind"] == "Pod":
-            yield document["metadata"]["labels"], document["spec"]
-        elif "template" in document.get("spec", {}):
-            template = document["spec"]["template"]
-            yield template["metadata"]["labels"], template["spec"]
-
-
-def each_rendering(check):
-    for values in VALUES:
-        for major in HELMS:
-            check(values, render("--values", values, major=major))
 
 
 @test
@@ -187,6 +143,10 @@ def wrong_values_are_refused_with_the_name_of_what_is_wrong():
         (["--set", "replicaCount=0"], "replicaCount"),
         (["--set", "node.electionTimeout=soon"], "electionTimeout"),
         (["--set", "tls.source=off"], "source"),
+        (["--set", "ipFamilies={IPv5}"], "ipFamilies"),
+        (["--set", "ipFamilyPolicy=DualStack"], "ipFamilyPolicy"),
+        (["--set", "extraEnv[0].name=RAFTHTTP_SNAPSHOT_COUNT,extraEnv[0].value=5"], "extraEnv"),
+        (["--set", "log.filter=info debug"], "filter"),
         (["--set", "tls.source=secret"], "tls.existingSecret"),
         (["--set", "tls.source=certManager"], "tls.certManager.issuerRef.name"),
         (["--set", "image.digest=sha256:1"], "digest"),
@@ -298,12 +258,10 @@ def the_end_of_a_pod_leaves_time_to_hand_leadership_over():
     seconds = {"s": 1, "m": 60}
 
     def check(values, documents):
-        for labels, spec in pods(documents):
-            if labels["app.kubernetes.io/component"] in ("node", "probe"):
-                container = spec["containers"][0]
-                grace, = [arg.split("=")[1] for arg in container["args"] if arg.startswith("--grace=")]
-                sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-                assert int(grace[:-1]) * seconds[grace[-1]] + sleep < spec["terminationGracePeriodSeconds"], values
+        spec = serving(documents)
+        grace = Container(documents, spec).variables["RAFTHTTP_GRACE"]
+        sleep = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        assert int(grace[:-1]) * seconds[grace[-1]] + sleep < spec["terminationGracePeriodSeconds"], values
 
     each_rendering(check)
     old = one(render(kubernetes="1.29.0"), "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
@@ -347,29 +305,33 @@ def peers_are_reached_by_the_release_alone():
 
 
 @test
-def the_binary_knows_every_flag_that_is_rendered():
+def the_binary_knows_every_flag_and_variable_that_is_rendered():
     known = {}
 
-    def flags(words):
+    def names(words):
         if words not in known:
             done = subprocess.run([BINARY, *words, "--help"], capture_output=True, text=True)
             assert done.returncode == 0, f"{words}: {done.stderr}"
-            known[words] = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
+            known[words] = set(re.findall(r"--[a-z][a-z-]*|RAFTHTTP_[A-Z_]+", done.stdout))
         return known[words]
 
     def check(_, documents):
         for _, spec in pods(documents):
-            arguments = spec["containers"][0]["args"]
+            container = Container(documents, spec)
+            arguments = container.arguments
             words = tuple(arguments[:2]) if arguments[0] == "member" else (arguments[0],)
             used = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
-            assert used <= flags(words), (words, used - flags(words))
+            used |= {name for name in container.variables if name.startswith("RAFTHTTP_")}
+            assert used <= names(words), (words, used - names(words))
 
     each_rendering(check)
 
 
 def main():
-    failed = 0
-    for function in TESTS:
+    """Runs those tests whose names have one of the words that are given, or all of them."""
+    failed, wanted = 0, [word.replace(" ", "_") for word in sys.argv[1:]] or [""]
+    chosen = [function for function in TESTS if any(word in function.__name__ for word in wanted)]
+    for function in chosen:
         name = function.__name__.replace("_", " ")
         try:
             function()
@@ -378,7 +340,7 @@ def main():
             failed += 1
             print(f"FAILED  {name}")
             traceback.print_exc(limit=3, file=sys.stdout)
-    print(f"{len(TESTS) - failed} passed, {failed} failed")
+    print(f"{len(chosen) - failed} passed, {failed} failed")
     sys.exit(failed > 0)
 
 

@@ -107,7 +107,7 @@ class ControlPlane:
         return [
             "--etcd-servers", self._store, "--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1",
             "--secure-port", self._port, "--cert-dir", self._directory / "certs", "--endpoint-reconciler-type", "none",
-            "--service-cluster-ip-range", "10.0.0.0/24", "--authorization-mode", "RBAC",
+            "--service-cluster-ip-range", "10.0.0.0/24,fd00:10::/112", "--authorization-mode", "RBAC",
             "--token-auth-file", self._directory / "tokens.csv", "--service-account-issuer", "https://kubernetes.default.svc",
             "--service-account-key-file", key, "--service-account-signing-key-file", key,
             *self._version(),
@@ -135,7 +135,7 @@ class ControlPlane:
     def _storage_class(self, name, default):
         self.api.create("/apis/storage.k8s.io/v1/storageclasses", {
             "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "kwok.x-k8s.io/volume",
-            "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate",
+            "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate", "allowVolumeExpansion": True,
             "metadata": {"name": name, "annotations": {"storageclass.kubernetes.io/is-default-class": str(default).lower()}},
         })
 

@@ -50,18 +50,19 @@ class NodeMode:
         assert not self._release.pods("test")
 
     def _upgrade(self):
-        self._rolls(lambda: self._release.upgrade("--set", "node.snapshotCount=5000"), "--snapshot-count=5000")
+        self._rolls(lambda: self._release.upgrade("--set", "node.snapshotCount=5000"), "5000")
 
     def _rollback(self):
-        self._rolls(lambda: self._release.rollback(1), "--snapshot-count=10000")
+        self._rolls(lambda: self._release.rollback(1), "10000")
 
-    def _rolls(self, act, argument):
+    def _rolls(self, act, snapshot_count):
         before, history = self._uids(), self._cluster.api.history(self._release.path("pods"))
         act()
         self._are_ready(3)
         assert not set(before.values()) & set(self._uids().values()), "a member was not replaced"
         for pod in self._members().values():
-            assert argument in pod["spec"]["containers"][0]["args"], pod["spec"]["containers"][0]["args"]
+            variables = pod["spec"]["containers"][0]["env"]
+            assert {"name": "RAFTHTTP_SNAPSHOT_COUNT", "value": snapshot_count} in variables, variables
         fewest = history.fewest(_member_serves)
         assert fewest == 2, f"{fewest} of 3 served at one time"
 

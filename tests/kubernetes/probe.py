@@ -48,18 +48,19 @@ class ProbeMode:
         assert not self._release.pods("test")
 
     def _upgrade(self):
-        self._rolls(lambda: self._release.upgrade(*self._values, "--set", "probe.interval=2s"), "--interval=2s")
+        self._rolls(lambda: self._release.upgrade(*self._values, "--set", "probe.interval=2s"), "2s")
 
     def _rollback(self):
-        self._rolls(lambda: self._release.rollback(1), "--interval=1s")
+        self._rolls(lambda: self._release.rollback(1), "1s")
 
-    def _rolls(self, act, argument):
+    def _rolls(self, act, interval):
         before = self._uids()
         act()
         self._are_ready(self._count())
         assert not before & self._uids(), "a watcher was not replaced"
         for pod in self._watchers().values():
-            assert argument in pod["spec"]["containers"][0]["args"], pod["spec"]["containers"][0]["args"]
+            variables = pod["spec"]["containers"][0]["env"]
+            assert {"name": "RAFTHTTP_INTERVAL", "value": interval} in variables, variables
 
     def _scale(self):
         before = self._uids()

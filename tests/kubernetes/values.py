@@ -58,6 +58,9 @@ class ValuesFiles:
         release.install("--values", file)
         if (yaml.safe_load(file.read_text()).get("tests") or {}).get("enabled", True):
             release.test()
+        families = yaml.safe_load(file.read_text()).get("ipFamilies", ["IPv4"])
+        for service in self._cluster.api.items(release.path("services")):
+            assert service["spec"]["ipFamilies"] == families, service["spec"]
         component = "probe" if "probe" in file.name else "node"
         first = release.pods(component)
         release.upgrade("--values", file, "--set", "podAnnotations.again=yes")

@@ -52,11 +52,36 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* An umbrella chart's registry comes before the chart's own, as in other charts. */}}
 {{- define "rafthttp.image" -}}
 {{- $name := .Values.image.repository }}
-{{- with .Values.image.registry }}{{ $name = printf "%s/%s" . $name }}{{ end }}
+{{- with .Values.global.imageRegistry | default .Values.image.registry }}{{ $name = printf "%s/%s" . $name }}{{ end }}
 {{- if .Values.image.digest }}{{ printf "%s@%s" $name .Values.image.digest }}
 {{- else }}{{ printf "%s:%s" $name (.Values.image.tag | default .Chart.AppVersion) }}{{ end }}
+{{- end }}
+
+{{/* The umbrella chart's and the chart's own, each once; both are names, or maps with a name. */}}
+{{- define "rafthttp.imagePullSecrets" -}}
+{{- $names := list }}
+{{- range concat (.Values.global.imagePullSecrets | default list) .Values.imagePullSecrets }}
+{{- if kindIs "map" . }}{{ $names = append $names .name }}{{ else }}{{ $names = append $names . }}{{ end }}
+{{- end }}
+{{- with $names | uniq }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Of a service's spec, by which kinds of addresses it is reached. */}}
+{{- define "rafthttp.ipFamilies" }}
+{{- with .Values.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.ipFamilies }}
+  ipFamilies: {{ toJson . }}
+{{- end }}
 {{- end }}
 
 {{- define "rafthttp.serviceAccountName" -}}
@@ -70,16 +95,31 @@ annotations:
 
 {{/* The DNS domain of the members' pods. */}}
 {{- define "rafthttp.domain" -}}
-{{ include "rafthttp.headless" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{ include "rafthttp.headless" . }}.{{ include "rafthttp.services" . }}
+{{- end }}
+
+{{/* The DNS domain of the namespace's services; the part that resolvers add where the cluster's is not known. */}}
+{{- define "rafthttp.services" -}}
+{{ .Release.Namespace }}.svc{{ with .Values.clusterDomain }}.{{ . }}{{ end }}
+{{- end }}
+
+{{/* Whatever names a certificate means it. */}}
+{{- define "rafthttp.tlsSource" -}}
+{{- if .Values.tls.source }}{{ .Values.tls.source }}
+{{- else if .Values.tls.existingSecret }}secret
+{{- else if .Values.tls.certManager.issuerRef.name }}certManager
+{{- else }}none{{ end }}
 {{- end }}
 
 {{- define "rafthttp.peerScheme" -}}
-{{ ternary "http" "https" (eq .Values.tls.source "none") }}
+{{ ternary "http" "https" (eq (include "rafthttp.tlsSource" .) "none") }}
 {{- end }}
 
+{{/* The secret with the peers' certificate; nothing where they speak plain HTTP. */}}
 {{- define "rafthttp.tlsSecret" -}}
-{{- if eq .Values.tls.source "secret" }}{{ required "tls.existingSecret: the name of the secret with tls.crt, tls.key and ca.crt, since tls.source is secret" .Values.tls.existingSecret }}
-{{- else }}{{ include "rafthttp.fullname" . }}-peer-tls{{ end }}
+{{- $source := include "rafthttp.tlsSource" . }}
+{{- if eq $source "secret" }}{{ .Values.tls.existingSecret }}
+{{- else if eq $source "certManager" }}{{ include "rafthttp.fullname" . }}-peer-tls{{ end }}
 {{- end }}
 
 {{/* Every member at the start, as --initial-cluster has it. */}}
@@ -98,12 +138,11 @@ serviceAccountName: {{ include "rafthttp.serviceAccountName" .root }}
 automountServiceAccountToken: false
 # Or the variables that Kubernetes makes of services would be taken for flags.
 enableServiceLinks: false
+{{- with .root.Values.podSecurityContext }}
 securityContext:
-  {{- toYaml .root.Values.podSecurityContext | nindent 2 }}
-{{- with .root.Values.imagePullSecrets }}
-imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- include "rafthttp.imagePullSecrets" .root }}
 {{- with .root.Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
@@ -120,8 +159,10 @@ tolerations:
 {{- define "rafthttp.containerBasics" -}}
 image: {{ include "rafthttp.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.securityContext }}
 securityContext:
-  {{- toYaml .Values.securityContext | nindent 2 }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "rafthttp.placement" -}}
@@ -161,17 +202,19 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* Probes, the end of the pod, and what users add to the container. */}}
+{{/* A probe that is not null: (list "livenessProbe" "/livez" .Values.livenessProbe) */}}
+{{- define "rafthttp.probe" -}}
+{{- if kindIs "map" (last .) }}
+{{ first . }}:
+  {{- merge (dict "httpGet" (dict "path" (index . 1) "port" "metrics")) (last .) | toYaml | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Probes, the end of the pod, and its resources. */}}
 {{- define "rafthttp.containerHealth" -}}
-startupProbe:
-  httpGet: {path: /livez, port: metrics}
-  {{- toYaml .Values.startupProbe | nindent 2 }}
-livenessProbe:
-  httpGet: {path: /livez, port: metrics}
-  {{- toYaml .Values.livenessProbe | nindent 2 }}
-readinessProbe:
-  httpGet: {path: /readyz, port: metrics}
-  {{- toYaml .Values.readinessProbe | nindent 2 }}
+{{- include "rafthttp.probe" (list "startupProbe" "/livez" .Values.startupProbe) }}
+{{- include "rafthttp.probe" (list "livenessProbe" "/livez" .Values.livenessProbe) }}
+{{- include "rafthttp.probe" (list "readinessProbe" "/readyz" .Values.readinessProbe) }}
 {{- if and (gt (int .Values.preStopSeconds) 0) (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}
 lifecycle:
   preStop:
@@ -182,24 +225,4 @@ lifecycle:
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- end }}
-
-{{- define "rafthttp.environment" -}}
-{{- if .Values.otlp.endpoint }}
-- name: OTEL_EXPORTER_OTLP_ENDPOINT
-  value: {{ .Values.otlp.endpoint | quote }}
-- name: OTEL_EXPORTER_OTLP_PROTOCOL
-  value: {{ .Values.otlp.protocol | quote }}
-- name: OTEL_RESOURCE_ATTRIBUTES
-  value: k8s.pod.name=$(POD_NAME),k8s.namespace.name={{ .Release.Namespace }}
-{{- end }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
-{{- end }}
-
-{{- define "rafthttp.logArgs" -}}
-- --log-format={{ .Values.log.format }}
-- --log={{ .Values.log.filter }}
-- --grace={{ .Values.grace }}
 {{- end }}
