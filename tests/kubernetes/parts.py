@@ -7,6 +7,7 @@ from .majors import MajorUpgrade
 from .node import NodeMode
 from .probe import ProbeMode
 from .release import Cluster
+from .upgrades import Upgrades
 from .values import ValuesFiles
 
 NODES = 5
@@ -23,6 +24,7 @@ def run_through(lab, report, emulated, major, only):
         ("node", NodeMode(report, cluster, place)),
         ("probe", ProbeMode(report, cluster, place, "Deployment")),
         ("probe", ProbeMode(report, cluster, place, "DaemonSet")),
+        ("upgrades", Upgrades(lab, report, cluster, place)),
         ("values", ValuesFiles(report, cluster, place)),
     ]
     if major == "4":

@@ -81,8 +81,8 @@ class Cluster:
 class Release:
     """A release of the chart in a namespace of its own."""
 
-    def __init__(self, cluster, name, namespace):
-        self.cluster, self.name, self.namespace = cluster, name, namespace
+    def __init__(self, cluster, name, namespace, chart=CHART):
+        self.cluster, self.name, self.namespace, self._chart = cluster, name, namespace, chart
 
     def path(self, kind, name="", group="/api/v1"):
         return f"{group}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
@@ -91,10 +91,10 @@ class Release:
         return self.path(kind, name, "/apis/apps/v1")
 
     def install(self, *values):
-        return self._helm("install", self.name, CHART, *values, "--wait")
+        return self._helm("install", self.name, self._chart, *values, "--wait")
 
     def upgrade(self, *values, **how):
-        return self._helm("upgrade", self.name, CHART, *values, "--wait", **how)
+        return self._helm("upgrade", self.name, self._chart, *values, "--wait", **how)
 
     def rollback(self, revision):
         return self._helm("rollback", self.name, revision, "--wait")
