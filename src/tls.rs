@@ -31,6 +31,7 @@ mod failure;
 mod files;
 mod key;
 mod leaf;
+mod names;
 mod open;
 mod parts;
 mod pem;

@@ -37,7 +37,9 @@ const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 /// 2.5.29.17
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 /// 2.5.29.19
-const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+pub(super) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+/// 2.5.29.32
+pub(super) const POLICIES: &[u8] = &[0x55, 0x1d, 0x20];
 /// 2.5.29.37
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 /// `keyCertSign`, in the first byte of a key usage.
@@ -299,10 +301,16 @@ fn extension<'a>(rest: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Whether it is this extension.
-pub(super) fn is_basic_constraints(extension: &[u8]) -> bool {
+/// Whether an extension is of this name.
+pub(super) fn is_extension(extension: &[u8], wanted: &[u8]) -> bool {
     let fields = expect(SEQUENCE, extension).map_or(&[][..], |(fields, _)| fields);
-    expect(OBJECT_IDENTIFIER, fields).is_some_and(|(name, _)| name == BASIC_CONSTRAINTS)
+    expect(OBJECT_IDENTIFIER, fields).is_some_and(|(name, _)| name == wanted)
+}
+
+/// Whether who does not know an extension has to refuse the certificate.
+pub(super) fn is_critical(extension: &[u8]) -> bool {
+    let fields = expect(SEQUENCE, extension).map_or(&[][..], |(fields, _)| fields);
+    elements(fields).any(|(tag, value)| tag == BOOLEAN && value != [0])
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
     /// The certificate, PEM, the leaf first and then what leads to the CA. Used as a server's and as a client's, as
-    /// etcd does: its extended key usage must allow both.
+    /// etcd does: its extended key usage must allow both, or any.
     pub cert_file: PathBuf,
     /// Its private key, PEM: PKCS#8, PKCS#1 or SEC 1; RSA, P-256, P-384, P-521 or Ed25519.
     pub key_file: PathBuf,

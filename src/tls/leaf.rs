@@ -1,13 +1,14 @@
 //! A peer's own certificate in the form that webpki reads.
 //!
-//! webpki refuses a leaf with `CA:TRUE`, and one of X.509 version 1 or 2. Go takes both, and they are in use: what
-//! `openssl req -x509` makes has `CA:TRUE`. Neither gives the leaf a right: nothing is ever signed by it here. So webpki
-//! reads it as version 3 without basic constraints, and its signature is verified over what was signed.
+//! webpki refuses a leaf with `CA:TRUE`, one of X.509 version 1 or 2, and one whose certificate policies are critical. Go
+//! takes them, and they are in use: what `openssl req -x509` makes has `CA:TRUE`. None of it gives the leaf a right:
+//! nothing is ever signed by it here, and no policy is asked for. So webpki reads it as version 3 without these, and its
+//! signature is verified over what was signed.
 
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm};
 
 use super::{
-    certificate::{Certificate, EXTENSIONS, is_basic_constraints},
+    certificate::{BASIC_CONSTRAINTS, Certificate, EXTENSIONS, POLICIES, is_critical, is_extension},
     der::{SEQUENCE, expect, whole, wrap},
 };
 
@@ -83,9 +84,11 @@ impl SignatureVerificationAlgorithm for AsSigned<'_> {
 /// it is, or where it is nothing that Go reads.
 fn rewrite(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8])> {
     let certificate = Certificate::read(der)?;
-    if certificate.version == 3 && !certificate.is_authority() {
-        return None;
-    }
+    let left_out = |extension: &[u8]| {
+        (certificate.is_authority() && is_extension(extension, BASIC_CONSTRAINTS))
+            || (is_extension(extension, POLICIES) && is_critical(extension))
+    };
+    let mut changed = certificate.version != 3;
     let (content, _) = expect(SEQUENCE, der)?;
     let (signed, signature) = whole(content)?;
     let (fields, _) = expect(SEQUENCE, signed)?;
@@ -94,28 +97,38 @@ fn rewrite(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8])> {
     while !rest.is_empty() {
         let (field, after) = whole(rest)?;
         match expect(EXTENSIONS, field) {
-            Some((extensions, _)) if certificate.version == 3 => read.extend(without_basic_constraints(extensions)?),
+            Some((extensions, _)) if certificate.version == 3 => {
+                let (kept, all) = without(extensions, left_out)?;
+                changed |= !all;
+                read.extend(kept);
+            }
             Some(_) => return None,
             None => read.extend(field),
         }
         rest = after;
+    }
+    if !changed {
+        return None;
     }
     let read = wrap(SEQUENCE, &read);
     let certificate = wrap(SEQUENCE, &[&read, signature].concat());
     Some((certificate, read, signed))
 }
 
-fn without_basic_constraints(extensions: &[u8]) -> Option<Vec<u8>> {
+/// The extensions without these, and whether they are all of them.
+fn without(extensions: &[u8], left_out: impl Fn(&[u8]) -> bool) -> Option<(Vec<u8>, bool)> {
     let (mut rest, _) = expect(SEQUENCE, extensions)?;
-    let mut kept = Vec::new();
+    let (mut kept, mut all) = (Vec::new(), true);
     while !rest.is_empty() {
         let (extension, after) = whole(rest)?;
-        if !is_basic_constraints(extension) {
+        if left_out(extension) {
+            all = false;
+        } else {
             kept.extend(extension);
         }
         rest = after;
     }
-    Some(wrap(EXTENSIONS, &wrap(SEQUENCE, &kept)))
+    Some((wrap(EXTENSIONS, &wrap(SEQUENCE, &kept)), all))
 }
 
 #[cfg(test)]

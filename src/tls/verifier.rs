@@ -4,15 +4,9 @@ use std::{fmt, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
-    },
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
-    server::{
-        ParsedCertificate,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -22,7 +16,7 @@ use super::{
     crl::RevocationList,
     key::TAKEN,
     leaf::Leaf,
-    refusal,
+    names, refusal,
 };
 
 /// A certificate that its CA vouches for and that bears none of the allowed names (etcd's `VerifyPeerCertificate`).
@@ -51,12 +45,9 @@ impl Allowed {
                 return Err(refused(end_entity, NotAllowed::CommonName));
             }
         }
-        if !self.hostnames.is_empty() {
-            let leaf = Leaf::of(end_entity);
-            let certificate = ParsedCertificate::try_from(leaf.readable())?;
-            if !self.hostnames.iter().any(|allowed| verify_server_name(&certificate, allowed).is_ok()) {
-                return Err(refused(end_entity, NotAllowed::Hostname));
-            }
+        let is_for = |allowed: &ServerName<'_>| names::verify(end_entity, allowed).is_ok();
+        if !self.hostnames.is_empty() && !self.hostnames.iter().any(is_for) {
+            return Err(refused(end_entity, NotAllowed::Hostname));
         }
         Ok(())
     }
@@ -132,9 +123,7 @@ impl ServerCertVerifier for Servers {
     ) -> Result<ServerCertVerified, Error> {
         let chain = Chain { leaf: end_entity, others: intermediates };
         refusal::verify(&self.0.authorities, chain, Purpose::Server, now)?;
-        let leaf = Leaf::of(end_entity);
-        let parsed = ParsedCertificate::try_from(leaf.readable())?;
-        verify_server_name(&parsed, server_name).inspect_err(|_| {
+        names::verify(end_entity, server_name).inspect_err(|_| {
             if let Some(leaf) = Certificate::read(end_entity) {
                 refusal::tell(refusal::not_for(&leaf, server_name));
             }

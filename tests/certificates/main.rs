@@ -1,0 +1,18 @@
+//! What certificates are taken, what is said of those that are not, and how each end compares with etcd's.
+
+#![allow(clippy::panic, reason = "what a test stands on ends it when it gives way")]
+
+#[path = "../support/handshake.rs"]
+mod handshake;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod auto_tls;
+mod ends;
+mod expiry;
+mod files;
+mod kinds;
+mod lines;
+mod refusals;
+mod table;
+mod workshop;
