@@ -233,7 +233,7 @@ def process(made):
               empty="none scraped", size=(8, 7)),
         lines(703, "Open files", "File descriptors; connections are most of them.", "short", [query("sum by (instance) (process_open_fds{[[M]]})", "{{instance}}")],
               empty="none scraped", size=(8, 7)),
-        stat(704, "Certificate expires in", "The certificate that a member shows its peers. A new file is read without a restart.",
+        stat(704, "Certificate expires in", "The certificate that a member shows its peers, or what it stands on: the earliest of its chain and its CA. A new file is read without a restart.",
              "s", [now("min by (instance) (rafthttp_tls_certificate_expiry_timestamp_seconds{[[M]]}) - time()", "{{instance}}")],
              empty="no TLS", steps=((None, BAD), (7 * 86400, WARN), (30 * 86400, GOOD)), size=(8, 7), text="value_and_name"),
         lines(705, "TLS handshakes that failed", "By the side that dialled and by reason.",
