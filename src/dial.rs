@@ -12,5 +12,5 @@ pub(crate) mod identity;
 pub(crate) mod io;
 pub(crate) mod pool;
 pub(crate) mod post;
-mod resolver;
+pub(crate) mod resolver;
 pub(crate) mod urls;

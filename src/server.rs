@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod bind;
+mod binding;
 mod body;
 mod connections;
 mod guard;
@@ -26,6 +27,7 @@ mod linger;
 mod listener;
 mod members;
 mod metrics;
+mod names;
 mod path;
 mod pipeline;
 mod plain;

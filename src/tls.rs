@@ -1,7 +1,7 @@
 //! TLS between peers: certificates that are read again when their files change, and names that peers must bear.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     error::Error,
     io,
     net::IpAddr,
@@ -10,14 +10,16 @@ use std::{
 };
 
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
+    id::MemberId,
     ledger::{Direction, Tally},
     telemetry::{Events, WeakEvents},
 };
@@ -42,7 +44,8 @@ mod status;
 mod stream;
 mod verifier;
 
-use certificate::{Certificate, Hosts, Purpose};
+pub(crate) use certificate::Hosts;
+use certificate::{Certificate, Purpose};
 pub use config::{TlsClientConfig, TlsConfig};
 pub(crate) use failure::rustls_error;
 pub use failure::{HandshakeError, HandshakeReason, TlsError};
@@ -62,6 +65,8 @@ const VERIFIED_AT_ONCE: usize = 32;
 const REFUSALS_EVERY: Duration = Duration::from_secs(3600);
 /// So many of them are remembered, and told of, within that time: a stranger has many addresses.
 const REFUSALS: usize = 64;
+/// So many IDs and certificates that did not go together are told of.
+const MISMATCHES: usize = 256;
 
 /// The certificates of a member, as they are now. Cheap to clone: every clone is the same.
 #[derive(Clone, Debug)]
@@ -80,6 +85,10 @@ struct Inner {
     told: Mutex<Vec<WeakEvents>>,
     /// Whose refusals were told of, by address and reason, and when.
     refused: Mutex<HashMap<(IpAddr, HandshakeReason), Instant>>,
+    /// Requests that were from another than they said, by what they asked for.
+    mismatches: Mutex<Tally<&'static str>>,
+    /// Of which ID and certificate was told.
+    mismatches_told: Mutex<HashSet<(MemberId, u64)>>,
 }
 
 impl Tls {
@@ -102,7 +111,9 @@ impl Tls {
     fn of(config: Source) -> Result<Self, TlsError> {
         let state = Mutex::new(State::load(&config)?);
         let (open, failures, closed, told, refused) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { config, state, open, failures, closed, told, refused }) })
+        let (mismatches, mismatches_told) = Default::default();
+        let inner = Inner { config, state, open, failures, closed, told, refused, mismatches, mismatches_told };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// For dialling; none without a trusted CA. Looks first, at most once a second, whether the files changed.
@@ -150,6 +161,7 @@ impl Tls {
             handshake_failures: labelled(&self.handshake_failures()),
             connections_closed: labelled(&self.connections_closed()),
             revocation_next_update: revocation,
+            identity_mismatches: self.identity_mismatches(),
         }
     }
 
@@ -246,14 +258,48 @@ impl Tls {
             return;
         }
         let (direction, reason) = (seen.direction(), error.reason());
-        let certificate = seen.chain.first().and_then(|leaf| Certificate::read(leaf));
-        let certificate = certificate.map(|leaf| leaf.to_string()).unwrap_or_default();
+        let certificate = seen.chain.first().map(name_of).unwrap_or_default();
         lock(&self.inner.closed).add((direction, reason), connections);
         tracing::warn!(direction = direction.label(), reason = reason.label(), connections, certificate, %error,
             "connections closed: the peer's certificate no longer verifies");
         for events in lock(&self.inner.told).iter().filter_map(WeakEvents::upgrade) {
             events.tls_connections_closed(direction, reason.label(), connections, &certificate);
         }
+    }
+
+    /// Whether a request is refused whose certificate is not of the member that it says it is from.
+    pub(crate) fn binds_members(&self) -> bool {
+        matches!(&self.inner.config, Source::Member(config) if config.bind_members)
+    }
+
+    /// Counts such a request, whether it is refused or not; true for the first with this certificate and ID, which is to be
+    /// told of.
+    pub(crate) fn mismatched(
+        &self,
+        request: &'static str,
+        claimed: MemberId,
+        certificate: &CertificateDer<'_>,
+    ) -> bool {
+        self.note_mismatch(request);
+        let mut told = lock(&self.inner.mismatches_told);
+        let key = (claimed, xxh3_64(certificate));
+        told.len() < MISMATCHES && told.insert(key)
+    }
+
+    /// Counts a request of which nothing shows whom it is from.
+    pub(crate) fn note_mismatch(&self, request: &'static str) {
+        lock(&self.inner.mismatches).add(request, 1);
+    }
+
+    /// Requests whose certificate was not of the member that they said they were from, by what they asked for: `stream`,
+    /// `pipeline`, `snapshot`, `probing`.
+    pub fn identity_mismatches(&self) -> Tally<&'static str> {
+        lock(&self.inner.mismatches).clone()
+    }
+
+    /// Whether those who dial us are held against the addresses that they come from.
+    pub(crate) fn checks_client_names(&self) -> bool {
+        matches!(&self.inner.config, Source::Member(config) if !config.skip_client_san_verification)
     }
 
     async fn within<S>(
@@ -346,6 +392,21 @@ impl Tls {
         }
         state
     }
+}
+
+/// Whether a certificate is for this host, by the rule by which one that we dial is.
+pub(crate) fn is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
+    ServerName::try_from(host).is_ok_and(|host| names::verify(certificate, &host).is_ok())
+}
+
+/// What a certificate is called, in a line of the log.
+pub(crate) fn name_of(certificate: &CertificateDer<'_>) -> String {
+    Certificate::read(certificate).map(|certificate| certificate.to_string()).unwrap_or_default()
+}
+
+/// The hosts that a certificate is for.
+pub(crate) fn hosts_of(certificate: &CertificateDer<'_>) -> Hosts {
+    Certificate::read(certificate).map(|certificate| certificate.hosts()).unwrap_or_default()
 }
 
 fn labelled(counts: &Tally<(Direction, HandshakeReason)>) -> Tally<(Direction, &'static str)> {

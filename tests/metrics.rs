@@ -118,6 +118,7 @@ fn status() -> TransportStatus {
         ..TlsStatus::default()
     };
     tls.connections_closed.add((Direction::Out, "revoked"), 2);
+    tls.identity_mismatches.add("stream", 3);
     tls.handshake_failures.add((Direction::In, "certificate"), 1);
     status.tls = Some(tls);
     status

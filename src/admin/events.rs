@@ -17,6 +17,7 @@
 //! | `snapshot_started`, `snapshot_ended` | –; `ok` or `failed` |
 //! | `tls_reloaded` | `ok` or `failed` |
 //! | `tls_connections_closed` | the `reason` of `rafthttp_tls_connections_closed_total` |
+//! | `identity_mismatch` | `taken` or `refused` |
 //! | `member_removed` | –; `peer` is who says that this member was removed |
 //! | `leader_changed`, `role_changed` | –; the role. `peer` is who leads, `null` while nobody does |
 

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
@@ -264,6 +265,16 @@ pub(crate) enum PeerIo<T = Socket> {
     Plain(DeadlineIo<T>),
     /// `https`.
     Tls(Box<VerifiedStream<DeadlineIo<T>>>),
+}
+
+impl<T> PeerIo<T> {
+    /// The certificate that the peer has shown.
+    pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(io) => io.certificate(),
+        }
+    }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {

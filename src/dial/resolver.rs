@@ -24,7 +24,7 @@ use hickory_resolver::{
     config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts},
     lookup_ip::LookupIp,
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
-    proto::op::ResponseCode,
+    proto::{op::ResponseCode, rr::RData},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -86,7 +86,7 @@ impl Resolver {
 
     /// As [`Self::new`], of other files and with another time-out.
     #[cfg(test)]
-    pub(super) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
+    pub(crate) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
         Self::of(System::of_files(hosts, resolv_conf, timeout))
     }
 
@@ -102,6 +102,17 @@ impl Resolver {
         }
         let after = self.system.timeout;
         timeout(after, self.join(name)).await.unwrap_or_else(|_| Err(LookupError::Timeout { name: name.into(), after }))
+    }
+
+    /// The names of an address, as the hosts file has them, or else the servers (Go's `LookupAddr`). Who asks says how long
+    /// it waits.
+    pub(crate) async fn names_of(&self, address: IpAddr) -> Result<Vec<String>, LookupError> {
+        let stopped = self.stop.cancelled();
+        tokio::select! {
+            biased;
+            () = stopped => Err(LookupError::Failed { name: address.to_string().into(), why: STOPPED.into() }),
+            found = self.system.names_of(address) => found,
+        }
     }
 
     /// Ends the look-ups, and closes what connects to the servers, with the tasks that wait for their answers. From then
@@ -208,6 +219,19 @@ impl System {
         if addresses.is_empty() { Err(failed("the name has no address".to_owned())) } else { Ok(addresses) }
     }
 
+    async fn names_of(&self, address: IpAddr) -> Result<Vec<String>, LookupError> {
+        if self.network.is_some() {
+            return Ok(Vec::new());
+        }
+        let known = names_in_hosts_file(&self.hosts, address);
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let failed = |why: String| LookupError::Failed { name: address.to_string().into(), why: why.into() };
+        let servers = self.servers().map_err(failed)?;
+        servers.names_of(address).await.map_err(|error| failed(words(&error)))
+    }
+
     async fn ask(&self, name: &str) -> Result<Arc<[IpAddr]>, String> {
         if let Some(network) = &self.network {
             self.check_open()?;
@@ -258,6 +282,31 @@ impl Servers {
         }
     }
 
+    /// The names of an address; the first answer there is.
+    async fn names_of(&self, address: IpAddr) -> Result<Vec<String>, NetError> {
+        let quick = async {
+            loop {
+                match timeout(LOOKUP_TIMEOUT, self.quick.reverse_lookup(address)).await {
+                    Ok(answer) if !answer.as_ref().is_err_and(is_silence) => return answer,
+                    _ => {}
+                }
+            }
+        };
+        let patient = async {
+            sleep(QUERY_TIMEOUT).await;
+            self.patient.reverse_lookup(address).await
+        };
+        let answer = tokio::select! {
+            answer = quick => answer,
+            answer = patient => answer,
+        }?;
+        let names = answer.answers().iter().filter_map(|record| match &record.data {
+            RData::PTR(name) => Some(name.to_string()),
+            _ => None,
+        });
+        Ok(names.collect())
+    }
+
     async fn ask_again_and_again(&self, name: &str) -> Result<LookupIp, NetError> {
         loop {
             let begin = Instant::now();
@@ -269,6 +318,11 @@ impl Servers {
             }
         }
     }
+}
+
+/// Whether a look-up failed since nobody answered.
+fn is_silence(error: &NetError) -> bool {
+    !matches!(error, NetError::Dns(_))
 }
 
 fn build(
@@ -295,29 +349,46 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// The addresses of a name in a hosts file, read each time: containers' files change under them.
+/// The addresses of a name in a hosts file.
 fn hosts_file(path: &Path, name: &str) -> Vec<IpAddr> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
+    hosts(&text_of_hosts(path), name)
+}
+
+/// The names of an address in a hosts file.
+fn names_in_hosts_file(path: &Path, address: IpAddr) -> Vec<String> {
+    let text = text_of_hosts(path);
+    let lines = text.lines().filter_map(|line| {
+        let (of, names) = host_line(line)?;
+        (of == address).then(|| names.map(str::to_owned).collect::<Vec<_>>())
+    });
+    lines.flatten().collect()
+}
+
+/// Read each time: containers' files change under them.
+fn text_of_hosts(path: &Path) -> String {
+    match std::fs::read(path) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::debug!(path = %path.display(), %error, "the hosts file cannot be read");
             }
-            return Vec::new();
+            String::new()
         }
-    };
-    hosts(&String::from_utf8_lossy(&text), name)
+    }
+}
+
+/// The address of a line, and its names.
+fn host_line(line: &str) -> Option<(IpAddr, impl Iterator<Item = &str>)> {
+    let line = line.split_once('#').map_or(line, |(line, _)| line);
+    let mut words = line.split_whitespace();
+    let address = words.next()?.parse().ok()?;
+    Some((address, words))
 }
 
 fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let mut addresses = Vec::new();
-    for line in text.lines() {
-        let line = line.split_once('#').map_or(line, |(line, _)| line);
-        let mut words = line.split_whitespace();
-        let Some(address) = words.next().and_then(|word| word.parse().ok()) else {
-            continue;
-        };
+    for (address, mut words) in text.lines().filter_map(host_line) {
         if words.any(|word| word.eq_ignore_ascii_case(name)) && !addresses.contains(&address) {
             addresses.push(address);
         }

@@ -74,4 +74,15 @@ pub(crate) static FAMILIES: &[Family] = &[
             }
         }),
     },
+    Family {
+        name: "rafthttp_identity_mismatches_total",
+        help: "Requests whose certificate was not of the member that they said they were from.",
+        kind: Kind::Counter,
+        labels: &["request"],
+        of: Of::Transport(|status, samples| {
+            for (request, count) in status.tls.iter().flat_map(|tls| tls.identity_mismatches.iter()) {
+                samples.count(&[request], count);
+            }
+        }),
+    },
 ];

@@ -219,7 +219,8 @@ impl Inner {
         let router = crate::server::router(&self.transport);
         let connections = ConnectionMetrics::register(&config.registry)?;
         for listener in listeners {
-            let server = listener.server(router.clone(), config.tls.as_ref()).metrics(&connections);
+            let server =
+                listener.server(router.clone(), config.tls.as_ref()).metrics(&connections).world(&config.world);
             self.peers.spawn(server.serve_on(listener.listen()?, self.stop_peers.clone()));
         }
         Ok(())

@@ -19,6 +19,7 @@ use std::{
 };
 
 use axum::{extract::ConnectInfo, http::Extensions};
+use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -260,11 +261,23 @@ pub(super) struct Connection {
     number: u64,
     status: Arc<IoStatus>,
     address: SocketAddr,
+    certificate: Option<Arc<CertificateDer<'static>>>,
 }
 
 impl Connection {
-    pub(super) fn new(seat: &Seat, status: Arc<IoStatus>, address: SocketAddr) -> Self {
-        Self { connections: seat.connections.clone(), number: seat.number, status, address }
+    pub(super) fn new(
+        seat: &Seat,
+        status: Arc<IoStatus>,
+        address: SocketAddr,
+        certificate: Option<&CertificateDer<'static>>,
+    ) -> Self {
+        let certificate = certificate.cloned().map(Arc::new);
+        Self { connections: seat.connections.clone(), number: seat.number, status, address, certificate }
+    }
+
+    /// The certificate that the other end has shown. None without one, and on a listener that is not ours.
+    pub(super) fn certificate(extensions: &Extensions) -> Option<&CertificateDer<'static>> {
+        extensions.get::<Self>()?.certificate.as_deref()
     }
 
     /// The other end. On a listener that is not ours, what axum's `ConnectInfo` says, where it is there.

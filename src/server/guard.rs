@@ -11,7 +11,10 @@ use axum::{
 use crate::{
     dial::identity::Identity,
     id::MemberId,
-    server::connections::Connection,
+    server::{
+        binding::{self, Kind},
+        connections::Connection,
+    },
     telemetry::{Origin, TraceContext},
     transport::{Transport, sender::Sender},
     wire::{
@@ -46,6 +49,9 @@ pub(super) enum Refusal {
     SenderNotFound,
     #[error("{TO_FIELD_MISMATCH}")]
     ToFieldMismatch,
+    /// Ours: its certificate is not one of the member that it says it is from.
+    #[error("certificate is not the sender's")]
+    NotItsCertificate,
     /// Ours: the transport is stopping.
     #[error("server stopped")]
     Stopped,
@@ -80,6 +86,7 @@ impl Refusal {
                 StatusCode::PRECONDITION_FAILED
             }
             Self::RemovedMember => StatusCode::GONE,
+            Self::NotItsCertificate => StatusCode::FORBIDDEN,
             Self::Stopped | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ReadingMessage | Self::UnmarshallingMessage | Self::DecodingEnvelope(_) | Self::WrongMessageType => {
@@ -99,6 +106,7 @@ impl Refusal {
             Self::RemovedMember => "removed",
             Self::SenderNotFound => "not_found",
             Self::ToFieldMismatch => "to_mismatch",
+            Self::NotItsCertificate => "certificate",
             Self::ReadingMessage | Self::UnmarshallingMessage | Self::DecodingEnvelope(_) | Self::WrongMessageType => {
                 "unreadable"
             }
@@ -136,7 +144,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The checks of every request of a member, in etcd's order: method, versions, cluster.
+/// The checks of every request of a member, in etcd's order: method, versions, cluster; and then whether its certificate
+/// is the sender's.
 ///
 /// Tells who sent it: `X-Server-From`, none when it is missing or no ID. A connection on which a configured peer passed
 /// the checks is that peer's from then on.
@@ -144,6 +153,7 @@ pub(super) fn check(
     transport: &Transport,
     request: &Request,
     allow: &'static Method,
+    kind: Kind,
 ) -> Result<Option<MemberId>, Refusal> {
     check_method(request, allow)?;
     let (identity, headers) = (transport.identity(), request.headers());
@@ -151,12 +161,24 @@ pub(super) fn check(
     if !is_same_cluster(transport, headers) {
         return Err(Refusal::ClusterIdMismatch);
     }
+    bind(transport, request, server_from(request.headers()), kind)?;
     Ok(identify(transport, request))
 }
 
+/// Whether the certificate of a request may be that of who says that he sent it.
+pub(super) fn bind(
+    transport: &Transport,
+    request: &Request,
+    from: Option<MemberId>,
+    kind: Kind,
+) -> Result<(), Refusal> {
+    let bound = binding::check(transport, request.extensions(), from, peer_urls(request.headers()), kind);
+    bound.map_err(|_| Refusal::NotItsCertificate)
+}
+
 /// [`check`], for a request that brings something: its sender is noted, and found once for all that comes of it.
-pub(super) fn admit(transport: &Transport, request: &Request, allow: &'static Method) -> Result<Sender, Refusal> {
-    let from = check(transport, request, allow)?;
+pub(super) fn admit(transport: &Transport, request: &Request, kind: Kind) -> Result<Sender, Refusal> {
+    let from = check(transport, request, &Method::POST, kind)?;
     Ok(transport.admit(from, peer_urls(request.headers())))
 }
 

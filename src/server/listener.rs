@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -21,17 +21,21 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use crate::{
-    dial::io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
+    dial::{
+        io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
+        resolver::Resolver,
+    },
     ledger::Direction,
     server::{
         connections::{Connection, ConnectionLimits, Connections, Seat},
         linger::Lingering,
         metrics::{ConnectionMetrics, Shed},
+        names::ClientNames,
         plain::{self, Opening},
     },
     telemetry::Repeats,
     tls::{HandshakeReason, Tls},
-    world::{Listener, Socket},
+    world::{Listener, Socket, World},
 };
 
 /// Headers in a head.
@@ -52,6 +56,7 @@ pub struct Server {
     plain: Plain,
     limits: ConnectionLimits,
     metrics: ConnectionMetrics,
+    world: World,
 }
 
 /// What becomes of plain HTTP on a port for TLS.
@@ -72,6 +77,7 @@ impl Server {
             plain: Plain::Closed,
             limits: ConnectionLimits::default(),
             metrics: ConnectionMetrics::new(),
+            world: World::default(),
         }
     }
 
@@ -100,6 +106,13 @@ impl Server {
         self
     }
 
+    /// The world in which names are looked up. Default: the real one.
+    #[doc(hidden)]
+    pub fn world(mut self, world: &World) -> Self {
+        self.world = world.clone();
+        self
+    }
+
     /// Serves until `stop`; then requests under way have [`ConnectionLimits::grace`] to end. Returns when every
     /// connection is closed.
     ///
@@ -112,10 +125,11 @@ impl Server {
     #[doc(hidden)]
     pub async fn serve_on(self, listener: Listener, stop: CancellationToken) {
         let connections = Connections::new(self.limits.clone(), self.metrics.clone());
-        let http = http(&self.limits);
-        let server = Arc::new(self);
+        let checks_names = self.tls.as_ref().is_some_and(Tls::checks_client_names);
+        let names = checks_names.then(|| ClientNames::new(Resolver::new(&self.world)));
+        let port = Arc::new(Port { http: http(&self.limits), names, server: self });
         let tasks = TaskTracker::new();
-        if let Some(tls) = server.tls.clone() {
+        if let Some(tls) = port.server.tls.clone() {
             tasks.spawn(stop.clone().run_until_cancelled_owned(tls.watch()));
         }
         let failures = AcceptFailures::default();
@@ -124,12 +138,12 @@ impl Server {
                 Ok((socket, address)) => {
                     // Without a seat there is no task: what we drop here is closed.
                     let Some(seat) = connections.seat(address.ip()) else { continue };
-                    if server.tls.is_none() {
+                    if port.server.tls.is_none() {
                         seat.greeted();
                     }
-                    let (server, http, stop) = (Arc::clone(&server), http.clone(), stop.clone());
+                    let (port, stop) = (Arc::clone(&port), stop.clone());
                     let span = tracing::debug_span!("connection", %address);
-                    tasks.spawn(async move { server.keep(http, socket, address, seat, stop).await }.instrument(span));
+                    tasks.spawn(async move { port.keep(socket, address, seat, stop).await }.instrument(span));
                 }
                 Err(error) => failures.rest(error, &connections).await,
             }
@@ -137,30 +151,37 @@ impl Server {
         drop(listener);
         tasks.close();
         tasks.wait().await;
+        if let Some(names) = &port.names {
+            names.close().await;
+        }
     }
+}
 
+/// A server on one port.
+struct Port {
+    server: Server,
+    http: http1::Builder,
+    /// None: whoever dials may come from anywhere.
+    names: Option<ClientNames>,
+}
+
+impl Port {
     /// One connection, from its first byte to its end.
-    async fn keep(
-        &self,
-        http: http1::Builder,
-        socket: Socket,
-        address: SocketAddr,
-        seat: Seat,
-        stop: CancellationToken,
-    ) {
+    async fn keep(&self, socket: Socket, address: SocketAddr, seat: Seat, stop: CancellationToken) {
         let serving = async {
             let status = IoStatus::new(WRITE_DEADLINE);
-            let connection = Connection::new(&seat, Arc::clone(&status), address);
-            let Some(io) = stop.run_until_cancelled(self.open(socket, status)).await else { return Ok(()) };
+            let opening = self.open(socket, address.ip(), Arc::clone(&status));
+            let Some(io) = stop.run_until_cancelled(opening).await else { return Ok(()) };
             let io = io?;
             seat.greeted();
-            self.requests(http, io, connection, &stop).await
+            let connection = Connection::new(&seat, status, address, io.certificate());
+            self.requests(io, connection, &stop).await
         };
         tokio::select! {
             biased;
             () = seat.evicted() => {}
             outcome = serving => if let Err(error) = outcome {
-                if let (ConnectionError::Handshake(error), Some(tls)) = (&error, &self.tls) {
+                if let (ConnectionError::Handshake(error), Some(tls)) = (&error, &self.server.tls) {
                     tls.tell_refusal(address.ip().to_canonical(), error);
                 }
                 tracing::debug!(%error, "connection ended");
@@ -168,12 +189,12 @@ impl Server {
         }
     }
 
-    async fn open(&self, socket: Socket, status: Arc<IoStatus>) -> Result<PeerIo, ConnectionError> {
+    async fn open(&self, socket: Socket, from: IpAddr, status: Arc<IoStatus>) -> Result<PeerIo, ConnectionError> {
         socket.prepare()?;
         let mut io = DeadlineIo::new(socket, status);
-        let Some(tls) = &self.tls else { return Ok(PeerIo::Plain(io)) };
-        let mut left = self.limits.handshake_timeout;
-        if self.plain == Plain::Answered {
+        let Some(tls) = &self.server.tls else { return Ok(PeerIo::Plain(io)) };
+        let mut left = self.server.limits.handshake_timeout;
+        if self.server.plain == Plain::Answered {
             left = match plain::opening(&mut io, left).await? {
                 Opening::Left(left) => left,
                 Opening::Plain => {
@@ -184,12 +205,15 @@ impl Server {
             };
         }
         let io = tls.accept(io, left).await?;
+        if let (Some(names), Some(certificate)) = (&self.names, io.certificate()) {
+            let outcome = names.check(certificate, from).await;
+            outcome.inspect_err(|error| tls.note_failure(Direction::In, error.reason()))?;
+        }
         Ok(PeerIo::Tls(Box::new(io)))
     }
 
     async fn requests(
         &self,
-        http: http1::Builder,
         io: PeerIo,
         connection: Connection,
         stop: &CancellationToken,
@@ -197,16 +221,16 @@ impl Server {
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let mut request: Request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(connection.clone());
-            let answer = self.app.clone().call(request);
+            let answer = self.server.app.clone().call(request);
             async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
-        let mut serving = pin!(http.serve_connection(TokioIo::new(Lingering::new(io)), service));
+        let mut serving = pin!(self.http.serve_connection(TokioIo::new(Lingering::new(io)), service));
         if let Some(outcome) = stop.run_until_cancelled(serving.as_mut()).await {
             return Ok(outcome?);
         }
         serving.as_mut().graceful_shutdown();
         // What does not end in time is cut: its future is dropped with the connection.
-        timeout(self.limits.grace, serving).await.unwrap_or(Ok(()))?;
+        timeout(self.server.limits.grace, serving).await.unwrap_or(Ok(()))?;
         Ok(())
     }
 }

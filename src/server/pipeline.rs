@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{Request, State},
-    http::{Method, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 
@@ -10,6 +10,7 @@ use crate::{
     ledger::Channel,
     server::{
         Endpoint,
+        binding::Kind,
         body::{BodyReader, ReadError},
         guard::{self, Asker, Refusal},
     },
@@ -24,7 +25,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let sender = guard::admit(transport, &request, &Method::POST)?;
+    let sender = guard::admit(transport, &request, Kind::Pipeline)?;
     let origin = guard::origin(&request);
     let limits = transport.limits();
     let mut share = endpoint.budget.share(sender.standing());

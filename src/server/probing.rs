@@ -8,7 +8,7 @@ use axum::{
 };
 
 use crate::{
-    server::{Endpoint, guard},
+    server::{Endpoint, binding::Kind, guard},
     telemetry,
     wire::{headers::TEXT_PLAIN, probing::Answer},
 };
@@ -18,7 +18,10 @@ use crate::{
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
     let transport = &endpoint.transport;
     let same_cluster = guard::is_same_cluster(transport, request.headers());
-    let asker = same_cluster.then(|| guard::identify(transport, &request)).flatten();
+    let from = guard::server_from(request.headers());
+    // Who is not the member that it says is told what a stranger is.
+    let is_itself = same_cluster && guard::bind(transport, &request, from, Kind::Probing).is_ok();
+    let asker = is_itself.then(|| guard::identify(transport, &request)).flatten();
     if let Some(peer) = asker.filter(|id| transport.is_peer(*id)) {
         transport.admit(Some(peer), None);
         telemetry::probed(transport.world(), peer, &guard::origin(&request));

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{Method, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::{
     ledger::Channel,
     server::{
         Endpoint,
+        binding::Kind,
         body::{BodyReader, ReadError, Share},
         guard::{self, Asker, Refusal},
     },
@@ -39,7 +40,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let sender = guard::admit(transport, &request, &Method::POST)?;
+    let sender = guard::admit(transport, &request, Kind::Snapshot)?;
     let origin = guard::origin(&request);
     // A hint for the progress: who lies about it does so about its own.
     let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());

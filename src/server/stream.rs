@@ -15,6 +15,7 @@ use crate::{
     id::MemberId,
     server::{
         Endpoint,
+        binding::Kind,
         connections::Connection,
         guard::{self, Asker, Refusal},
         path,
@@ -38,8 +39,11 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 }
 
 fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
-    guard::check(transport, request, &Method::GET)?;
+    let named = guard::check(transport, request, &Method::GET, Kind::Stream)?;
     let (kind, from) = parse(request.uri().path())?;
+    if named != Some(from) {
+        guard::bind(transport, request, Some(from), Kind::Stream)?;
+    }
     if transport.raft().is_removed(from) {
         return Err(Refusal::RemovedMember);
     }

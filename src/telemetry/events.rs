@@ -57,6 +57,8 @@ pub enum EventKind {
     TlsReloaded,
     /// Open connections were closed, since the peer's certificate no longer verifies.
     TlsConnectionsClosed,
+    /// A request said that it is from a member that its certificate is not of: the reason is `taken` or `refused`.
+    IdentityMismatch,
     /// A peer says that this member was removed from the cluster.
     MemberRemoved,
     /// Another member leads, or none.

@@ -221,6 +221,25 @@ impl Events {
         }
     }
 
+    /// A request said that it is from a member that its certificate is not of; `peer`: that member, if it is one of ours.
+    pub(crate) fn identity_mismatch(
+        &self,
+        peer: Option<MemberId>,
+        claimed: MemberId,
+        urls: &[impl AsRef<str> + fmt::Debug],
+        certificate: &str,
+        address: Option<SocketAddr>,
+        refused: bool,
+    ) {
+        if let Some(member) = self.line(peer) {
+            tracing::warn!(%member, %claimed, urls = joined(urls), certificate, address = address.map(field::display),
+                refused, "a request says that it is from a member that its certificate is not of");
+        }
+        let mismatch = Event { peer, ..Event::new(EventKind::IdentityMismatch) };
+        let reason = if refused { "refused" } else { "taken" };
+        self.record(mismatch.reason(reason).detail(format!("claimed {claimed}, by the certificate {certificate}")));
+    }
+
     /// Connections were closed, since the certificate with which the peer opened them no longer verifies.
     pub(crate) fn tls_connections_closed(
         &self,

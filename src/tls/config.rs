@@ -28,6 +28,12 @@ pub struct TlsConfig {
     /// The certificates that were revoked, PEM or DER: whoever shows one of these serial numbers in its chain is refused.
     /// Needs a trusted CA. Default: none.
     pub crl_file: Option<PathBuf>,
+    /// Whether a member that dials us may come from an address that its certificate is not for. Default: no, as at etcd: a
+    /// certificate with alternative names must be for the address, directly or by look-ups of names.
+    pub skip_client_san_verification: bool,
+    /// Whether a request is refused whose certificate is not for the member that it says it is from. Default: no, it is
+    /// counted and told of.
+    pub bind_members: bool,
 }
 
 /// Where the certificates are of who only dials: etcdctl's `--cacert`, `--cert`, `--key`, `--insecure-skip-tls-verify`.

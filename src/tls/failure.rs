@@ -1,8 +1,11 @@
 //! What can go wrong with TLS, each in one line.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, net::IpAddr, path::PathBuf, time::Duration};
 
 use rustls::{AlertDescription, CertificateError, Error};
+use rustls_pki_types::CertificateDer;
+
+use super::certificate::{Certificate, quoted};
 
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +182,18 @@ impl HandshakeError {
 
     pub(crate) fn no_authority() -> Self {
         Self { reason: HandshakeReason::UnknownAuthority, why: "there is no trusted CA to verify by".to_owned() }
+    }
+
+    /// A client's certificate that is for other hosts than this address; `why` a look-up failed, if one did.
+    pub(crate) fn not_from(certificate: &CertificateDer<'_>, address: IpAddr, why: Option<&str>) -> Self {
+        let certificate = Certificate::read(certificate);
+        let (name, hosts) = certificate.map(|leaf| (leaf.to_string(), leaf.hosts().to_string())).unwrap_or_default();
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        let hosts = quoted(hosts.as_bytes());
+        let why = format!(
+            "the client's certificate {name} is for {hosts}, and not for the address that it comes from, {address}{why}"
+        );
+        Self { reason: HandshakeReason::Name, why }
     }
 
     pub(crate) fn not_a_name(host: &str) -> Self {

@@ -306,6 +306,9 @@ fn allowed(config: &TlsConfig) -> Result<Allowed, TlsError> {
     if config.client_cert_auth && config.trusted_ca_file.is_none() {
         return Err(TlsError::Config("client certificates can only be required with a trusted CA file"));
     }
+    if config.bind_members && config.trusted_ca_file.is_none() {
+        return Err(TlsError::Config("members can only be bound to their certificates with a trusted CA file"));
+    }
     let binds = !config.allowed_common_names.is_empty() || !config.allowed_hostnames.is_empty();
     if binds && config.trusted_ca_file.is_none() {
         return Err(TlsError::Config("allowed names can only be checked with a trusted CA file"));

@@ -33,6 +33,8 @@ pub struct TlsStatus {
     pub connections_closed: Tally<(Direction, &'static str)>,
     /// When the list of revoked certificates is to be replaced by a newer one.
     pub revocation_next_update: Option<SystemTime>,
+    /// Requests whose certificate was not of the member that they said they were from, by what they asked for.
+    pub identity_mismatches: Tally<&'static str>,
 }
 
 /// A part of the chain that we show: the label `part`.

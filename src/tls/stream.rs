@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
@@ -33,6 +34,11 @@ impl<T> VerifiedStream<T> {
     /// What lies below.
     pub(crate) fn get_ref(&self) -> &T {
         self.io.get_ref().0
+    }
+
+    /// The certificate that the peer has shown.
+    pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.lease.as_ref().and_then(|lease| lease.seen.chain.first())
     }
 
     /// Whether we ended it.

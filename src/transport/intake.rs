@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use rustls_pki_types::CertificateDer;
 
 use super::{
     Transport, inbox,
@@ -18,6 +19,7 @@ use crate::{
     id::MemberId,
     ledger::{Channel, RejectReason},
     telemetry::Origin,
+    tls::{Tls, name_of},
     wire::{
         message::message_size,
         probing::{Report, Sight},
@@ -47,6 +49,33 @@ impl Transport {
     /// Whether this is a configured peer, not a remote.
     pub(crate) fn is_peer(&self, id: MemberId) -> bool {
         self.peer(id).is_some_and(|peer| !peer.is_remote())
+    }
+
+    /// The certificates, where there are any.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.inner.tls.as_ref()
+    }
+
+    /// The URLs of a member: a configured peer's, or our own. None of anyone else.
+    pub(crate) fn urls_of(&self, id: MemberId) -> Option<Vec<PeerUrl>> {
+        let identity = &self.inner.shared.identity;
+        if id == identity.member {
+            return Some(identity.urls.clone());
+        }
+        self.peer(id).filter(|peer| !peer.is_remote()).map(|peer| peer.urls.all())
+    }
+
+    /// Says that a request was from another than it said: none of the URLs that a member has is the certificate's.
+    pub(crate) fn mismatched(
+        &self,
+        claimed: MemberId,
+        urls: &[PeerUrl],
+        certificate: &CertificateDer<'_>,
+        address: Option<SocketAddr>,
+        refused: bool,
+    ) {
+        let of = if self.is_peer(claimed) { Some(claimed) } else { None };
+        self.events().identity_mismatch(of, claimed, urls, &name_of(certificate), address, refused);
     }
 
     /// Notes that a member asked us, and what it said of itself: who is not known is added as a remote, when its URLs

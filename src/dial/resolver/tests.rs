@@ -68,6 +68,45 @@ fn answer(query: &[u8], known: &str, count: &AtomicUsize) -> Vec<u8> {
     reply
 }
 
+/// A DNS server that calls every address `member.test`.
+async fn reverse_server() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query).await {
+            let end = 12 + query[12..length].iter().position(|byte| *byte == 0).expect("a name ends") + 5;
+            let mut reply = vec![query[0], query[1], 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+            reply.extend_from_slice(&query[12..end]);
+            reply.extend_from_slice(&[0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 1, 0, 13]);
+            reply.extend_from_slice(b"\x06member\x04test\x00");
+            socket.send_to(&reply, from).await.expect("it asks");
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_names_of_an_address_are_the_hosts_files_or_else_the_servers() {
+    let (_files, resolver) = files("127.0.0.3 n1.test n1 # n2\n127.0.0.4 n4\n127.0.0.3 again\n", None);
+    let address = |last| IpAddr::from([127, 0, 0, last]);
+    assert_eq!(resolver.names_of(address(3)).await, Ok(vec!["n1.test".into(), "n1".into(), "again".into()]));
+    assert!(resolver.names_of(address(5)).await.is_err(), "there is no server");
+    let resolver = asking(reverse_server().await, &[]);
+    // Of loopback no server is asked.
+    let far = IpAddr::from([10, 0, 0, 5]);
+    assert_eq!(resolver.names_of(far).await, Ok(vec!["member.test.".to_owned()]));
+    resolver.close();
+    assert!(resolver.names_of(far).await.is_err_and(|error| error.to_string().contains("stopped")));
+}
+
+impl Resolver {
+    /// One that asks the server at this address.
+    pub(crate) fn asking(server: SocketAddr) -> Self {
+        asking(server, &[])
+    }
+}
+
 /// A resolver that asks the server at this address; resolv.conf cannot name a port.
 fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
     let mut udp = ConnectionConfig::udp();

@@ -52,6 +52,16 @@ pub(crate) struct PeerNames {
     /// speaks of passes.
     #[arg(long, value_name = "FILE")]
     peer_crl_file: Option<PathBuf>,
+
+    /// Take a peer's certificate from whatever address it comes. Without it, one with alternative names must be for the
+    /// address, directly or by DNS.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    peer_skip_client_san_verification: bool,
+
+    /// Refuse requests whose certificate is not for a peer URL of the member that they say they are from. Without it they
+    /// are counted and told of.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    peer_cert_bind_members: bool,
 }
 
 impl PeerTls {
@@ -97,6 +107,9 @@ impl PeerTls {
         if names.peer_client_cert_auth && self.peer_trusted_ca_file.is_none() {
             return Err(BadFlag::new("peer-client-cert-auth", true, "expected --peer-trusted-ca-file beside it"));
         }
+        if names.peer_cert_bind_members && self.peer_trusted_ca_file.is_none() {
+            return Err(BadFlag::new("peer-cert-bind-members", true, "expected --peer-trusted-ca-file beside it"));
+        }
         if let (Some(file), None) = (&names.peer_crl_file, &self.peer_trusted_ca_file) {
             return Err(BadFlag::new("peer-crl-file", file.display(), "expected --peer-trusted-ca-file beside it"));
         }
@@ -110,6 +123,8 @@ impl PeerTls {
             client_cert_file: self.peer_client_cert_file,
             client_key_file: self.peer_client_key_file,
             crl_file: names.peer_crl_file,
+            skip_client_san_verification: names.peer_skip_client_san_verification,
+            bind_members: names.peer_cert_bind_members,
         }))
     }
 }
@@ -122,8 +137,14 @@ fn refuse_without_certificate(files: [(&'static str, Option<PathBuf>); 2], names
             return Err(BadFlag::new(flag, file.display(), EXPECTED));
         }
     }
-    if names.peer_client_cert_auth {
-        return Err(BadFlag::new("peer-client-cert-auth", true, EXPECTED));
+    for (flag, given) in [
+        ("peer-client-cert-auth", names.peer_client_cert_auth),
+        ("peer-cert-bind-members", names.peer_cert_bind_members),
+        ("peer-skip-client-san-verification", names.peer_skip_client_san_verification),
+    ] {
+        if given {
+            return Err(BadFlag::new(flag, true, EXPECTED));
+        }
     }
     for (flag, given) in [
         ("peer-cert-allowed-cn", &names.peer_cert_allowed_cn),
