@@ -11,7 +11,7 @@ use super::{
     TlsError,
     authorities::{Authorities, Chain, Ends, unix_time},
     certificate::{Certificate, Hosts, Purpose, date},
-    clock, pem, refusal,
+    pem, refusal,
 };
 
 /// The certificate that we show.

@@ -66,8 +66,13 @@ impl Cluster {
             starts: 0,
             name,
         });
-        self.others = self.members.iter().map(|member| format!("{}={}", member.name, member.peer)).collect();
+        self.know_each_other();
         self.members.len() - 1
+    }
+
+    /// The members start with the peer URLs that they have now.
+    pub(crate) fn know_each_other(&mut self) {
+        self.others = self.members.iter().map(|member| format!("{}={}", member.name, member.peer)).collect();
     }
 
     pub(crate) fn start(&mut self, member: usize) {
