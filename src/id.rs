@@ -9,6 +9,8 @@ use std::{
 
 use sha1::{Digest, Sha1};
 
+pub(crate) mod trace;
+
 /// The ID of a member of a cluster. Prints as etcd prints it: lower-case hexadecimal, no prefix, no padding.
 ///
 /// Zero is no member: raft's "nobody".

@@ -5,7 +5,7 @@
 //! span is made, alike on both ends. Spans carry the IDs that they must have as fields; the exporter takes them from
 //! there.
 
-use std::{fmt, net::SocketAddr};
+use std::net::SocketAddr;
 
 use http::HeaderValue;
 
@@ -35,69 +35,24 @@ pub use message::{MessageSpan, receive_span, send_span};
 pub(crate) use repeats::{Pace, Repeats, SOONEST};
 pub use sampler::Sampler;
 
+pub use crate::id::trace::{SpanId, TraceContext, TraceId};
+
 /// Target of the spans around single messages: `raft.send` and `raft.receive`.
 pub const MESSAGE_TARGET: &str = "rafthttp::message";
 
 /// Target of the spans around rare events: dials, streams that come and go, snapshots, failed probes, TLS reloads.
 pub const EVENT_TARGET: &str = "rafthttp::event";
 
-/// A W3C trace ID.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TraceId(pub u128);
-
 impl TraceId {
-    /// The ID that the sending span of this trace has: the xxh3-64 of the trace ID's 16 bytes, big-endian. So the
-    /// receiver can name its parent without being told.
-    pub fn send_span_id(self) -> SpanId {
-        SpanId(xxhash_rust::xxh3::xxh3_64(&self.0.to_be_bytes()))
-    }
-
     fn random(world: &World) -> Self {
         Self(u128::from(world.number()) << 64 | u128::from(world.number()))
     }
 }
 
-impl fmt::Display for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A W3C span ID.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SpanId(pub u64);
-
 impl SpanId {
     fn random(world: &World) -> Self {
         Self(world.number())
     }
-}
-
-impl fmt::Display for SpanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for SpanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A span's place: its trace and its own ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceContext {
-    /// The trace.
-    pub trace: TraceId,
-    /// The span.
-    pub span: SpanId,
 }
 
 impl TraceContext {
@@ -120,12 +75,6 @@ fn hex(mut value: u128, digits: &mut [u8]) {
     for digit in digits.iter_mut().rev() {
         *digit = b"0123456789abcdef"[(value & 0xf) as usize];
         value >>= 4;
-    }
-}
-
-impl fmt::Display for TraceContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.trace, self.span)
     }
 }
 
