@@ -12,6 +12,7 @@
 //! ledger of its own begins with the default of the copy and sets what it wants.
 
 mod channel;
+mod exemplar;
 mod histogram;
 mod incoming;
 mod kind;
@@ -26,6 +27,7 @@ mod spans;
 mod tally;
 
 pub use channel::{Channel, Direction};
+pub use exemplar::Exemplar;
 pub use histogram::Histogram;
 pub use incoming::Incoming;
 pub use kind::MessageKind;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use rafthttp::{
     ClusterId, MemberId, SnapshotBody, SnapshotStore,
-    metrics::{Direction, Exposition, Options},
+    metrics::{Channel, Direction, Exposition, Options},
     wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
 };
 use scrape::Scrape;
@@ -72,6 +72,21 @@ async fn a_measurement_that_holds_no_longer_is_not_shown() {
     assert_eq!(scraped(&one).sum("rafthttp_peer_clock_offset_seconds", &[]), None);
     // Its streams are gone, and all that was written on them was read.
     until("no longer shown", || scraped(&one).sum("rafthttp_messages_unconfirmed", &[]).is_none()).await;
+}
+
+/// Nothing looks at spans here: there is no trace that an exemplar could name.
+#[tokio::test]
+async fn a_trace_that_nobody_keeps_is_not_named() {
+    let one = TestMember::start_with(1, |one| one.trace_ratio(1.0)).await;
+    let two = TestMember::start_with(2, |two| two.trace_ratio(1.0)).await;
+    one.add(&two);
+    two.add(&one);
+    connected(&one, &two).await;
+    one.transport.send(vec![append(1, 2, 1, b"x")]);
+    until("taken", || two.transport.peers()[0].incoming.process_seconds.count() == 1).await;
+    let outgoing = &one.transport.peers()[0].outgoing.queue_seconds[Channel::MsgApp];
+    assert_eq!((outgoing.count(), outgoing.exemplars().count()), (1, 0));
+    assert_eq!(two.transport.peers()[0].incoming.process_seconds.exemplars().count(), 0);
 }
 
 #[tokio::test]

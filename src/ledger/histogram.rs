@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Exemplar;
+
 /// A histogram of seconds. Takes no memory for its buckets before its first observation.
 #[derive(Clone, Debug)]
 pub struct Histogram {
@@ -9,12 +11,14 @@ pub struct Histogram {
     counts: Vec<u64>,
     sum: f64,
     count: u64,
+    /// One for each bucket that has one, with the bucket's place; beyond the last edge is a bucket too.
+    exemplars: Vec<(usize, Exemplar)>,
 }
 
 /// With the buckets of [`Histogram::BOUNDS`].
 impl Default for Histogram {
     fn default() -> Self {
-        Self { bounds: &Self::BOUNDS, counts: Vec::new(), sum: 0.0, count: 0 }
+        Self { bounds: &Self::BOUNDS, counts: Vec::new(), sum: 0.0, count: 0, exemplars: Vec::new() }
     }
 }
 
@@ -42,8 +46,9 @@ impl Histogram {
             self.counts = vec![0; self.bounds.len()];
         }
         let seconds = time.as_secs_f64();
-        if let Some(bucket) = self.bounds.iter().position(|bound| seconds <= *bound) {
-            self.counts[bucket] += n;
+        // Beyond the last edge, an observation is in the count alone.
+        if let Some(count) = self.counts.get_mut(bucket(self.bounds, seconds)) {
+            *count += n;
         }
         self.sum += seconds * n as f64;
         self.count += n;
@@ -52,6 +57,21 @@ impl Histogram {
     /// Adds one observation.
     pub fn observe(&mut self, time: Duration) {
         self.observe_many(time, 1);
+    }
+
+    /// Names the trace of an observation that was added. It takes the place of its bucket's exemplar before, so that no
+    /// more are kept than there are buckets.
+    pub fn exemplify(&mut self, exemplar: Exemplar) {
+        let bucket = bucket(self.bounds, exemplar.seconds);
+        match self.exemplars.iter_mut().find(|(of, _)| *of == bucket) {
+            Some((_, kept)) => *kept = exemplar,
+            None => self.exemplars.push((bucket, exemplar)),
+        }
+    }
+
+    /// The newest exemplar of each bucket that has one, in no order.
+    pub fn exemplars(&self) -> impl Iterator<Item = &Exemplar> {
+        self.exemplars.iter().map(|(_, exemplar)| exemplar)
     }
 
     /// How many observations there were.
@@ -79,5 +99,34 @@ impl Histogram {
         #[expect(clippy::cast_possible_truncation, reason = "a rank is whole, and the cast saturates")]
         let rank = (quantile * self.count as f64).ceil().max(1.0) as u64;
         self.cumulative().find(|(_, below)| *below >= rank).map(|(bound, _)| bound)
+    }
+}
+
+/// The place of the bucket that an observation is in.
+fn bucket(bounds: &[f64], seconds: f64) -> usize {
+    bounds.iter().position(|bound| seconds <= *bound).unwrap_or(bounds.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::id::trace::{SpanId, TraceContext, TraceId};
+
+    #[test]
+    fn a_bucket_keeps_its_newest_exemplar_and_no_more() {
+        let mut histogram = Histogram::default();
+        for number in 0..1000 {
+            let context = TraceContext { trace: TraceId(number), span: SpanId(1) };
+            for micros in [150, 150_000, 60_000_000] {
+                let took = Duration::from_micros(micros);
+                histogram.observe(took);
+                histogram.exemplify(Exemplar::new(context, took, UNIX_EPOCH));
+            }
+        }
+        let kept: Vec<_> = histogram.exemplars().map(|kept| (kept.context.trace.0, kept.seconds)).collect();
+        assert_eq!(kept, [(999, 0.00015), (999, 0.15), (999, 60.0)]);
+        assert!(histogram.exemplars.len() <= Histogram::BOUNDS.len() + 1);
     }
 }

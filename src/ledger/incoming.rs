@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Channel, Histogram, Live, MessageKind, PerChannel, PerKind, PerRejectReason, PerStream, RejectReason, Tally,
+    Channel, Exemplar, Histogram, Live, MessageKind, PerChannel, PerKind, PerRejectReason, PerStream, RejectReason,
+    Tally,
 };
 use crate::wire::{message::LINK_HEARTBEAT_SIZE, stream::StreamKind};
 
@@ -58,6 +59,11 @@ impl Live<Incoming> {
         if some {
             self.0.process_seconds.observe(took);
         }
+    }
+
+    /// A message that was taken is traced: the exemplar of the time that its batch was told to take.
+    pub(crate) fn processed_in_trace(&mut self, exemplar: Exemplar) {
+        self.0.process_seconds.exemplify(exemplar);
     }
 
     /// A message was not taken.

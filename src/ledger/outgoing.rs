@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Channel, DropReason, Histogram, Live, MessageKind, PerChannel, PerDropReason, PerKind, PerStream, Tally};
+use super::{
+    Channel, DropReason, Exemplar, Histogram, Live, MessageKind, PerChannel, PerDropReason, PerKind, PerStream, Tally,
+};
 use crate::wire::{message::LINK_HEARTBEAT_SIZE, stream::StreamKind};
 
 /// What went to a peer: a copy of the ledger that lies behind the lock of its queues.
@@ -62,6 +64,11 @@ impl Live<Outgoing> {
         self.0.queue_seconds[channel].observe_many(took, messages);
     }
 
+    /// A message that was sent is traced: the exemplar of the time that it was told to take.
+    pub(crate) fn sent_in_trace(&mut self, channel: Channel, exemplar: Exemplar) {
+        self.0.queue_seconds[channel].exemplify(exemplar);
+    }
+
     /// So many messages of a kind were given up.
     #[inline]
     pub(crate) fn dropped(&mut self, channel: Channel, kind: MessageKind, reason: DropReason, messages: u64) {
@@ -91,6 +98,11 @@ impl Live<Outgoing> {
     #[inline]
     pub(crate) fn acknowledged(&mut self, took: Duration) {
         self.0.append_round_trip.observe(took);
+    }
+
+    /// An append that the peer has answered is traced: the exemplar of the time that it was told to take.
+    pub(crate) fn acknowledged_in_trace(&mut self, exemplar: Exemplar) {
+        self.0.append_round_trip.exemplify(exemplar);
     }
 
     /// How many messages were dropped, by reason.

@@ -66,9 +66,14 @@ impl MessageSpan {
         self.0.span.record("error.type", reason);
     }
 
+    /// The message's place in its trace. None when nobody looks at spans: there is no such trace to be found then.
+    pub(crate) fn context(&self) -> Option<TraceContext> {
+        (!self.0.span.is_disabled()).then_some(self.0.context)
+    }
+
     /// The header `traceparent` for a request that carries the message. None when nobody looks at spans.
     pub fn traceparent(&self) -> Option<HeaderValue> {
-        (!self.0.span.is_disabled()).then(|| self.0.context.traceparent(true))
+        self.context().map(|context| context.traceparent(true))
     }
 }
 

@@ -12,7 +12,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::wire::raftpb::{Message, MessageType};
+use crate::{
+    id::trace::TraceContext,
+    wire::raftpb::{Message, MessageType},
+};
 
 /// So many appends are watched at a time.
 const WATCHED: usize = 64;
@@ -73,6 +76,9 @@ pub(crate) struct Appends {
     newest: u64,
     /// In the order of their last indexes, which is that in which they were sent.
     under_way: VecDeque<(u64, Instant)>,
+    /// Of those among them that are traced, or stand for one that is, the last index and the message's place in its
+    /// trace; in the same order.
+    traced: VecDeque<(u64, TraceContext)>,
     /// Only each so manyth is watched: a power of two, less one.
     skipped: u32,
     count: u32,
@@ -99,9 +105,30 @@ impl Appends {
                 kept = !kept;
                 kept
             });
+            self.traced
+                .retain(|(of, _)| self.under_way.binary_search_by_key(of, |(last_index, _)| *last_index).is_ok());
             self.skipped = self.skipped << 1 | 1;
         }
         self.under_way.push_back((append.last_index, now));
+    }
+
+    /// An append that was sent at `now` is traced. If it is watched, or one sent with it stands for it, that one's time is
+    /// its exemplar.
+    pub(crate) fn traced(&mut self, append: Append, now: Instant, context: TraceContext) {
+        if append.term != self.term {
+            return;
+        }
+        let sent_with_it = self.under_way.iter().rev().take_while(|(_, sent)| *sent == now);
+        let Some((last_index, _)) = sent_with_it.take_while(|(last_index, _)| *last_index >= append.last_index).last()
+        else {
+            return;
+        };
+        match self.traced.back_mut() {
+            Some((of, kept)) if of == last_index => *kept = context,
+            // It repeats what was written just before.
+            Some((of, _)) if *of > *last_index => {}
+            _ => self.traced.push_back((*last_index, context)),
+        }
     }
 
     /// Whether nothing is under way that an answer could end.
@@ -109,8 +136,13 @@ impl Appends {
         self.under_way.is_empty()
     }
 
-    /// The peer has answered: gives the time of each append that this covers.
-    pub(crate) fn acknowledged(&mut self, by: Acknowledgement, now: Instant, mut took: impl FnMut(Duration)) {
+    /// The peer has answered: gives the time of each append that this covers, and its place in its trace if it has one.
+    pub(crate) fn acknowledged(
+        &mut self,
+        by: Acknowledgement,
+        now: Instant,
+        mut took: impl FnMut(Duration, Option<TraceContext>),
+    ) {
         if by.term < self.term {
             return;
         }
@@ -118,10 +150,11 @@ impl Appends {
             // It answers another leader's, or does not follow this one any more.
             return self.forget();
         }
-        while let Some((last_index, sent)) = self.under_way.front()
-            && *last_index <= by.index
+        while let Some((last_index, sent)) = self.under_way.front().copied()
+            && last_index <= by.index
         {
-            took(now - *sent);
+            let context = self.trace_of(last_index);
+            took(now - sent, context);
             self.under_way.pop_front();
         }
         if by.rejected {
@@ -131,9 +164,15 @@ impl Appends {
         }
     }
 
+    /// The place in its trace of the oldest that is watched, if it has one.
+    fn trace_of(&mut self, last_index: u64) -> Option<TraceContext> {
+        self.traced.pop_front_if(|(of, _)| *of == last_index).map(|(_, context)| context)
+    }
+
     /// What is under way may never be answered; what is sent again is watched anew.
     pub(crate) fn forget(&mut self) {
         self.under_way.clear();
+        self.traced.clear();
         (self.newest, self.skipped) = (0, 0);
     }
 }
@@ -141,7 +180,10 @@ impl Appends {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::raftpb::Entry;
+    use crate::{
+        id::trace::{SpanId, TraceId},
+        wire::raftpb::Entry,
+    };
 
     fn append(term: u64, last_index: u64) -> Append {
         Append { term, last_index }
@@ -154,7 +196,7 @@ mod tests {
     /// Milliseconds that the appends took which this answer covers.
     fn times(appends: &mut Appends, by: Acknowledgement, now: Instant) -> Vec<u128> {
         let mut times = Vec::new();
-        appends.acknowledged(by, now, |took| times.push(took.as_millis()));
+        appends.acknowledged(by, now, |took, _| times.push(took.as_millis()));
         times
     }
 
@@ -240,6 +282,78 @@ mod tests {
             appends.sent(append(1, index), start);
         }
         assert_eq!(times(&mut appends, answer(1, 200_000), start).len(), 3);
+    }
+
+    /// The traces that an answer ends, with the time of each.
+    fn traces(appends: &mut Appends, by: Acknowledgement, now: Instant) -> Vec<(u128, u128)> {
+        let mut traces = Vec::new();
+        appends.acknowledged(by, now, |took, context| {
+            traces.extend(context.map(|context| (context.trace.0, took.as_millis())));
+        });
+        traces
+    }
+
+    fn context(trace: u128) -> TraceContext {
+        TraceContext { trace: TraceId(trace), span: SpanId(1) }
+    }
+
+    #[test]
+    fn a_traced_append_is_the_exemplar_of_the_one_that_stands_for_it() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        appends.sent(append(1, 10), start);
+        appends.sent(append(1, 20), later(start, 1));
+        appends.sent(append(1, 30), later(start, 1));
+        appends.traced(append(1, 15), later(start, 1), context(15));
+        appends.traced(append(1, 25), later(start, 1), context(25));
+        appends.traced(append(1, 30), later(start, 1), context(30));
+        assert_eq!(traces(&mut appends, answer(1, 10), later(start, 5)), []);
+        assert_eq!(traces(&mut appends, answer(1, 30), later(start, 6)), [(15, 5), (30, 5)]);
+        assert_eq!(traces(&mut appends, answer(1, 30), later(start, 7)), []);
+    }
+
+    #[test]
+    fn what_is_not_watched_is_nobodys_exemplar() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        appends.traced(append(0, 10), start, context(1));
+        appends.sent(append(1, 10), start);
+        // A repetition, an append of another term.
+        appends.traced(append(1, 10), later(start, 9), context(2));
+        appends.traced(append(2, 10), start, context(3));
+        assert_eq!(traces(&mut appends, answer(1, 10), later(start, 10)), []);
+        appends.sent(append(1, 20), later(start, 11));
+        appends.traced(append(1, 20), later(start, 11), context(4));
+        appends.forget();
+        appends.sent(append(1, 20), later(start, 12));
+        assert_eq!(traces(&mut appends, answer(1, 20), later(start, 13)), []);
+        assert!(appends.traced.is_empty());
+    }
+
+    #[test]
+    fn an_append_that_repeats_one_written_with_it_holds_up_no_other() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        appends.sent(append(1, 10), start);
+        appends.sent(append(1, 20), start);
+        for (trace, index) in [(1, 10), (2, 20), (3, 10)] {
+            appends.traced(append(1, index), start, context(trace));
+        }
+        appends.sent(append(1, 30), later(start, 1));
+        appends.traced(append(1, 30), later(start, 1), context(4));
+        assert_eq!(traces(&mut appends, answer(1, 30), later(start, 2)), [(1, 2), (2, 2), (4, 1)]);
+    }
+
+    #[test]
+    fn with_all_of_many_traced_memory_stays() {
+        let (mut appends, start) = (Appends::default(), Instant::now());
+        for index in 1..=10_000 {
+            let now = later(start, index);
+            appends.sent(append(1, index), now);
+            appends.traced(append(1, index), now, context(index.into()));
+            assert!(appends.traced.len() <= WATCHED);
+        }
+        let under_way = appends.under_way.len();
+        let found = traces(&mut appends, answer(1, 10_000), later(start, 20_000));
+        assert_eq!(found.len(), under_way, "each that is watched has its own");
+        assert!(found.iter().all(|(index, took)| index + took == 20_000), "{found:?}");
     }
 
     #[test]

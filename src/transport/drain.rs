@@ -49,7 +49,7 @@ async fn process(peer: Arc<Peer>, queue: QueueKind) {
                 }
             }
         }
-        peer.inbox.processed(queue, &kinds, since.elapsed(), outcome);
+        peer.inbox.processed(queue, &kinds, &spans, since.elapsed(), outcome);
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{Channel, Incoming, Key, Live, MessageKind, Per, PerStream, RejectReason},
+    ledger::{Channel, Exemplar, Incoming, Key, Live, MessageKind, Per, PerStream, RejectReason},
     telemetry::{self, MessageSpan, Origin, Sampler},
     transport::{
         limits::Limits,
@@ -223,12 +223,22 @@ impl Inbox {
     }
 
     /// How a message whose sender waits has ended.
-    fn end(&self, kind: MessageKind, took: Duration, outcome: Result<(), RejectReason>) {
+    fn end(&self, kind: MessageKind, took: Duration, span: Option<&MessageSpan>, outcome: Result<(), RejectReason>) {
         let mut state = self.lock();
         state.answering -= 1;
         match outcome {
-            Ok(()) => state.ledger.processed([kind], took),
+            Ok(()) => {
+                state.ledger.processed([kind], took);
+                self.exemplify(&mut state.ledger, took, span);
+            }
             Err(reason) => state.ledger.rejected(kind, reason),
+        }
+    }
+
+    /// A message that was taken is the exemplar of its batch's time, if it is traced.
+    fn exemplify(&self, ledger: &mut Live<Incoming>, took: Duration, span: Option<&MessageSpan>) {
+        if let Some(context) = span.and_then(MessageSpan::context) {
+            ledger.processed_in_trace(Exemplar::new(context, took, self.world.now()));
         }
     }
 
@@ -282,11 +292,12 @@ impl Inbox {
         Some(batch)
     }
 
-    /// A batch that was taken out is done with.
+    /// A batch that was taken out is done with. `spans` are those of its messages that are traced, by position.
     pub(super) fn processed(
         &self,
         queue: QueueKind,
         kinds: &[MessageKind],
+        spans: &[(usize, MessageSpan)],
         took: Duration,
         outcome: Result<(), Rejected>,
     ) {
@@ -296,6 +307,7 @@ impl Inbox {
         queues[queue].processing_bytes = 0;
         let Err(Rejected(rejections)) = outcome else {
             ledger.processed(kinds.iter().copied(), took);
+            self.exemplify(ledger, took, spans.last().map(|(_, span)| span));
             return;
         };
         let mut counted = vec![false; kinds.len()];
@@ -305,8 +317,10 @@ impl Inbox {
             *counted = true;
             ledger.rejected(kinds[rejection.position], rejection.kind.into());
         }
-        let taken = kinds.iter().zip(counted).filter(|(_, rejected)| !rejected).map(|(kind, _)| *kind);
+        let taken = kinds.iter().zip(&counted).filter(|(_, rejected)| !**rejected).map(|(kind, _)| *kind);
         ledger.processed(taken, took);
+        let traced = spans.iter().rev().find(|(position, _)| counted.get(*position) == Some(&false));
+        self.exemplify(ledger, took, traced.map(|(_, span)| span));
     }
 
     /// Whoever had a batch is gone before the application took it.
@@ -345,14 +359,14 @@ impl<'a> Answering<'a> {
         Ok(Self { inbox, channel, kind: MessageKind::of(message.r#type), since: Instant::now(), outcome: None })
     }
 
-    /// The application took it.
-    pub(crate) fn processed(&mut self) {
-        self.end(Ok(()));
+    /// The application took it. `span` is its own, when it is traced.
+    pub(crate) fn processed(&mut self, span: Option<&MessageSpan>) {
+        self.end(span, Ok(()));
     }
 
     /// It did not.
     pub(crate) fn rejected(&mut self, reason: RejectReason) {
-        self.end(Err(reason));
+        self.end(None, Err(reason));
     }
 
     /// What came before, the reading of a snapshot, is not the application's time.
@@ -369,17 +383,17 @@ impl<'a> Answering<'a> {
         self.outcome.and_then(Result::err)
     }
 
-    fn end(&mut self, outcome: Result<(), RejectReason>) {
+    fn end(&mut self, span: Option<&MessageSpan>, outcome: Result<(), RejectReason>) {
         if self.outcome.is_none() {
             self.outcome = Some(outcome);
-            self.inbox.end(self.kind, self.since.elapsed(), outcome);
+            self.inbox.end(self.kind, self.since.elapsed(), span, outcome);
         }
     }
 }
 
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
-        self.end(Err(RejectReason::Failed));
+        self.end(None, Err(RejectReason::Failed));
     }
 }
 

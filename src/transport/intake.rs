@@ -237,10 +237,10 @@ impl Transport {
         let processing = self.inner.shared.raft.process(sender.id(), Source::Anyone, vec![message]);
         let outcome = self.until_stopped(processing).await;
         match &outcome {
-            Some(Ok(())) => answering.processed(),
+            Some(Ok(())) => answering.processed(span.as_ref()),
             Some(Err(Rejected(rejections))) => match rejections.first() {
                 Some(rejection) => answering.rejected(rejection.kind.into()),
-                None => answering.processed(),
+                None => answering.processed(span.as_ref()),
             },
             None => answering.rejected(RejectReason::Stopped),
         }

@@ -8,6 +8,7 @@ use std::{
     net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     id::MemberId,
-    ledger::{Channel, DropReason, Live, MessageKind, Outgoing, PerChannel, PerStream},
+    ledger::{Channel, DropReason, Exemplar, Live, MessageKind, Outgoing, PerChannel, PerStream},
     telemetry::{self, MessageSpan, Sampler},
     transport::{
         appends::{Acknowledgement, Append, Appends},
@@ -177,8 +178,9 @@ impl Outbox {
         }
         match writer.frames.pop() {
             Some(bytes) => {
-                ledger.wrote_frames(kind, bytes.len() as u64, self.world.now());
-                writer.account(bytes.len() as u64, kind.channel(), ledger, appends);
+                let time = self.world.now();
+                ledger.wrote_frames(kind, bytes.len() as u64, time);
+                writer.account(bytes.len() as u64, kind.channel(), time, ledger, appends);
                 Poll::Ready(Turn::Write(bytes))
             }
             None => {
@@ -195,7 +197,11 @@ impl Outbox {
         let mut state = self.lock();
         let posting = state.pipeline.next()?;
         if let Some(append) = Append::of(&posting.message) {
-            state.appends.sent(append, Instant::now());
+            let now = Instant::now();
+            state.appends.sent(append, now);
+            if let Some(context) = posting.span.as_ref().and_then(MessageSpan::context) {
+                state.appends.traced(append, now, context);
+            }
         }
         Some(posting)
     }
@@ -209,7 +215,9 @@ impl Outbox {
             Ok(()) => {
                 let size = posting.size as u64;
                 state.ledger.wrote(Channel::Pipeline, size);
-                state.ledger.sent(Channel::Pipeline, kind, 1, size, posting.since.elapsed());
+                let took = posting.since.elapsed();
+                state.ledger.sent(Channel::Pipeline, kind, 1, size, took);
+                self.exemplify(&mut state.ledger, Channel::Pipeline, took, posting.span.as_ref());
             }
             Err(reason) => {
                 // A request that the end of the peer tore down is counted as what ended it.
@@ -246,7 +254,12 @@ impl Outbox {
         let mut state = self.lock();
         let State { ledger, appends, .. } = &mut *state;
         if !appends.is_idle() {
-            appends.acknowledged(by, Instant::now(), |took| ledger.acknowledged(took));
+            appends.acknowledged(by, Instant::now(), |took, context| {
+                ledger.acknowledged(took);
+                if let Some(context) = context {
+                    ledger.acknowledged_in_trace(Exemplar::new(context, took, self.world.now()));
+                }
+            });
         }
     }
 
@@ -282,24 +295,36 @@ impl Outbox {
         Ok(())
     }
 
-    /// How a snapshot ended; `size` is that of its message and its body, `bytes` all that went out.
+    /// How a snapshot ended; `size` is that of its message and its body, `bytes` all that went out, `span` that of its
+    /// message when that is traced.
     pub(crate) fn end_snapshot(
         &self,
         kind: MessageKind,
         since: Instant,
-        size: u64,
-        bytes: u64,
+        (size, bytes): (u64, u64),
+        span: Option<&MessageSpan>,
         outcome: Result<(), DropReason>,
     ) {
         let mut state = self.lock();
         state.snapshots -= 1;
         state.ledger.wrote(Channel::Snapshot, bytes);
         match outcome {
-            Ok(()) => state.ledger.sent(Channel::Snapshot, kind, 1, size, since.elapsed()),
+            Ok(()) => {
+                let took = since.elapsed();
+                state.ledger.sent(Channel::Snapshot, kind, 1, size, took);
+                self.exemplify(&mut state.ledger, Channel::Snapshot, took, span);
+            }
             Err(reason) => {
                 let reason = state.closed.unwrap_or(reason);
                 state.ledger.dropped(Channel::Snapshot, kind, reason, 1);
             }
+        }
+    }
+
+    /// A message that was sent is the exemplar of its time, if it is traced.
+    fn exemplify(&self, ledger: &mut Live<Outgoing>, channel: Channel, took: Duration, span: Option<&MessageSpan>) {
+        if let Some(context) = span.and_then(MessageSpan::context) {
+            ledger.sent_in_trace(channel, Exemplar::new(context, took, self.world.now()));
         }
     }
 
@@ -427,8 +452,8 @@ impl State {
             self.ledger.dropped(kind.channel(), run.kind, reason, run.messages);
             notices.given_up(run.kind);
         }
-        for (_, span) in writer.spans.drain(..) {
-            span.failed(reason.label());
+        for traced in writer.traced.drain(..) {
+            traced.span.failed(reason.label());
         }
         notices.wakers[kind] = writer.waker.take();
         true

@@ -1,11 +1,11 @@
 //! The queue of one open stream: encoded as it will be written.
 
-use std::{collections::VecDeque, net::SocketAddr, task::Waker};
+use std::{collections::VecDeque, net::SocketAddr, task::Waker, time::SystemTime};
 
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{Channel, Live, MessageKind, Outgoing},
+    ledger::{Channel, Exemplar, Live, MessageKind, Outgoing},
     telemetry::MessageSpan,
     transport::{
         appends::{Append, Appends},
@@ -28,7 +28,8 @@ pub(super) struct Writer {
     /// Messages not yet handed over, in order.
     pub(super) runs: VecDeque<Run>,
     pub(super) messages: usize,
-    pub(super) spans: VecDeque<(u64, MessageSpan)>,
+    /// Those of them that are traced, in order.
+    pub(super) traced: VecDeque<Traced>,
     pub(super) waker: Option<Waker>,
 }
 
@@ -45,6 +46,15 @@ pub(super) struct Run {
     pub(super) append: Option<Append>,
 }
 
+/// A message that is traced.
+pub(super) struct Traced {
+    /// Where it ends in the stream.
+    end: u64,
+    since: Instant,
+    append: Option<Append>,
+    pub(super) span: MessageSpan,
+}
+
 impl Writer {
     pub(super) fn new(attachment: u64, encoder: StreamEncoder, address: Option<SocketAddr>, name: Option<u64>) -> Self {
         Self {
@@ -56,7 +66,7 @@ impl Writer {
             yielded: 0,
             runs: VecDeque::new(),
             messages: 0,
-            spans: VecDeque::new(),
+            traced: VecDeque::new(),
             waker: None,
         }
     }
@@ -88,12 +98,19 @@ impl Writer {
             if let Some(address) = self.address {
                 span.address(address);
             }
-            self.spans.push_back((end, span));
+            self.traced.push_back(Traced { end, since, append, span });
         }
     }
 
-    /// Moves the messages whose last byte is among the bytes handed over from *queued* to *sent*.
-    pub(super) fn account(&mut self, bytes: u64, channel: Channel, ledger: &mut Live<Outgoing>, appends: &mut Appends) {
+    /// Moves the messages whose last byte is among the bytes handed over, at `time`, from *queued* to *sent*.
+    pub(super) fn account(
+        &mut self,
+        bytes: u64,
+        channel: Channel,
+        time: SystemTime,
+        ledger: &mut Live<Outgoing>,
+        appends: &mut Appends,
+    ) {
         let now = Instant::now();
         self.yielded += bytes;
         while let Some(run) = self.runs.front() {
@@ -110,8 +127,12 @@ impl Writer {
             }
             self.runs.pop_front();
         }
-        while self.spans.front().is_some_and(|(end, _)| *end <= self.yielded) {
-            self.spans.pop_front();
+        while let Some(traced) = self.traced.pop_front_if(|traced| traced.end <= self.yielded) {
+            let Some(context) = traced.span.context() else { continue };
+            ledger.sent_in_trace(channel, Exemplar::new(context, now - traced.since, time));
+            if let Some(append) = traced.append {
+                appends.traced(append, now, context);
+            }
         }
     }
 }

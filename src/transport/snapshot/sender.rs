@@ -248,7 +248,9 @@ impl Underway {
         }
         peer.shared.events.snapshot_ended(Some(peer.id), Direction::Out, bytes, took, failure.map(|(_, why)| why));
         let status = if outcome.is_ok() { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        peer.outbox.end_snapshot(*kind, *since, *envelope + bytes, sent, outcome.map_err(|failure| failure.reason));
+        let sizes = (*envelope + bytes, sent);
+        let outcome = outcome.map_err(|failure| failure.reason);
+        peer.outbox.end_snapshot(*kind, *since, sizes, message.as_ref(), outcome);
         if status == SnapshotStatus::Failure {
             peer.shared.raft.report_unreachable(peer.id);
         }
