@@ -3,7 +3,7 @@
 //! | path | answers |
 //! |---|---|
 //! | `/` | the page that shows it all, live; its files are below `/page/` |
-//! | `/metrics` | Prometheus text, format 0.0.4 |
+//! | `/metrics` | OpenMetrics 1.0 where [that is asked for](crate::metrics::Format::asked_for), else Prometheus text, format 0.0.4 |
 //! | `/livez`, `/readyz` | `ok`, or 503 and the checks that failed; `?verbose` lists all, `?exclude=NAME` leaves one out |
 //! | `/livez/NAME`, `/readyz/NAME` | one check |
 //! | `/health` | etcd's `{"health":"true","reason":""}`, 503 when not |
@@ -12,7 +12,7 @@
 
 use std::{future::ready, sync::Arc};
 
-use axum::{Router, routing::get};
+use axum::{Router, http::HeaderMap, routing::get};
 use prometheus::Registry;
 
 use self::pieces::Gate;
@@ -67,9 +67,9 @@ pub fn router(admin: Admin) -> Router {
         router = router.route("/api/events", get(move |range| ready(events::answer(&events, range))));
     }
     let state = Arc::new((admin, Gate::new()));
-    let metrics = move || {
+    let metrics = move |headers: HeaderMap| {
         let (admin, gate) = &*state;
-        ready(metrics::answer(admin, gate))
+        ready(metrics::answer(admin, gate, &headers))
     };
     router.route("/metrics", get(metrics))
 }

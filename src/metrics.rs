@@ -1,9 +1,9 @@
 //! The names under which `/metrics` shows what the ledger of each peer counts, and the ledger's types.
 
 pub use crate::ledger::{
-    AttemptResult, Channel, DialPhase, Direction, DropReason, Histogram, Incoming, Key, Link, LossReason, MessageKind,
-    Outgoing, Per, PerChannel, PerDirection, PerDropReason, PerKind, PerPhase, PerRejectReason, PerStream, ProbeResult,
-    RejectReason, RoundTrips, Snapshots, Tally, TraceExportStatus,
+    AttemptResult, Channel, DialPhase, Direction, DropReason, Exemplar, Histogram, Incoming, Key, Link, LossReason,
+    MessageKind, Outgoing, Per, PerChannel, PerDirection, PerDropReason, PerKind, PerPhase, PerRejectReason, PerStream,
+    ProbeResult, RejectReason, RoundTrips, Snapshots, Tally, TraceExportStatus,
 };
 
 mod builder;
@@ -12,6 +12,9 @@ mod etcd;
 mod exposition;
 mod families;
 mod family;
+mod format;
+mod gathered;
+mod lines;
 mod options;
 mod raft;
 mod tls;
@@ -19,6 +22,7 @@ mod traces;
 
 pub use collector::Collector;
 pub use exposition::Exposition;
+pub use format::Format;
 pub use options::Options;
 pub use raft::{RaftStatus, raft_collector};
 pub use traces::trace_collector;

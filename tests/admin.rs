@@ -4,6 +4,7 @@
 mod scrape;
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc,
@@ -105,8 +106,13 @@ impl Server {
 
     /// The status, the head and the body of an answer.
     async fn ask(&self, method: &str, path: &str) -> (u16, String, String) {
+        self.ask_with(method, path, "").await
+    }
+
+    /// The same, with more lines in the request's head.
+    async fn ask_with(&self, method: &str, path: &str, more: &str) -> (u16, String, String) {
         let mut stream = self.connect().await;
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n{more}\r\n");
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();
         timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it answers").expect("it answers in text");
@@ -151,6 +157,30 @@ async fn metrics_show_the_registry_and_the_transport() {
     assert_eq!(scrape.sum("etcd_server_has_leader", &[]), Some(0.0));
     assert_eq!(scrape.sum("rafthttp_messages_offered_total", &[("peer", "2a"), ("type", "MsgApp")]), Some(2.0));
     assert_eq!(scrape.broken_laws(), Vec::<String>::new());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_are_open_metrics_where_that_is_asked_for() {
+    let server = Server::start().await;
+    // What Prometheus 3 asks for.
+    let accept = "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+                  application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n";
+    let (status, head, body) = server.ask_with("GET", "/metrics", accept).await;
+    assert_eq!(status, 200);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!((header(&head, "content-type"), header(&head, "vary")), (Some(kind), Some("accept")), "{head}");
+    assert!(body.ends_with("\n# EOF\n") && body.matches("# EOF").count() == 1, "{body}");
+    assert!(body.contains("# TYPE etcd_server_proposals_applied_total unknown\n"), "of the registry: {body}");
+    assert!(body.contains("# TYPE rafthttp_messages_offered counter\n"), "of the transport: {body}");
+    let (_, head, text) = server.ask_with("GET", "/metrics", "Accept: text/html, */*;q=0.8\r\n").await;
+    let kind = "text/plain; version=0.0.4";
+    assert_eq!((header(&head, "content-type"), header(&head, "vary")), (Some(kind), Some("accept")), "{head}");
+    assert!(!text.contains("# EOF"), "{text}");
+    let samples = |text: &str| -> BTreeSet<String> {
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    assert_eq!(samples(&body), samples(&text));
     server.stop().await;
 }
 

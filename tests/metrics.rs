@@ -19,10 +19,11 @@ use rafthttp::{
     PeerRole, PeerStatus, TransportStatus,
     id::{ClusterId, MemberId},
     metrics::{
-        AttemptResult, Channel, Collector, DialPhase, Direction, DropReason, Exposition, Incoming, LossReason,
-        MessageKind, Options, ProbeResult, RaftStatus, RejectReason, TraceExportStatus, raft_collector,
+        AttemptResult, Channel, Collector, DialPhase, Direction, DropReason, Exemplar, Exposition, Format, Incoming,
+        LossReason, MessageKind, Options, ProbeResult, RaftStatus, RejectReason, TraceExportStatus, raft_collector,
         trace_collector,
     },
+    telemetry::{SpanId, TraceContext, TraceId},
     tls::{CertificatePart, TlsStatus},
     wire::{raftpb::MessageType, stream::StreamKind},
 };
@@ -31,6 +32,16 @@ use tier::not_run;
 
 const APP: MessageKind = MessageKind::ALL[MessageType::MsgApp as usize];
 const RESPONSE: MessageKind = MessageKind::ALL[MessageType::MsgAppResp as usize];
+
+/// Those of etcd's names that do not say what they are.
+const OF_NO_TYPE: [&str; 6] = [
+    "etcd_network_snapshot_receive_failures",
+    "etcd_network_snapshot_receive_inflights_total",
+    "etcd_network_snapshot_receive_success",
+    "etcd_network_snapshot_send_failures",
+    "etcd_network_snapshot_send_inflights_total",
+    "etcd_network_snapshot_send_success",
+];
 
 fn peer(id: u64) -> PeerStatus {
     PeerStatus {
@@ -43,6 +54,12 @@ fn peer(id: u64) -> PeerStatus {
         incoming: Default::default(),
         link: Default::default(),
     }
+}
+
+fn exemplar(took: Duration) -> Exemplar {
+    let context =
+        TraceContext { trace: TraceId(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f), span: SpanId(0x0001_0203_0405_0607) };
+    Exemplar::new(context, took, UNIX_EPOCH + Duration::from_millis(1_700_000_000_250))
 }
 
 /// A peer to which something of everything has happened.
@@ -59,7 +76,10 @@ fn busy_peer() -> PeerStatus {
     outgoing.queue_seconds[Channel::MsgApp].observe_many(Duration::from_micros(150), 6);
     outgoing.unconfirmed[StreamKind::MsgApp] = Some(5);
     outgoing.lost[StreamKind::Message] = 2;
+    outgoing.queue_seconds[Channel::MsgApp].exemplify(exemplar(Duration::from_micros(150)));
     outgoing.append_round_trip.observe(Duration::from_millis(1));
+    outgoing.append_round_trip.observe(Duration::from_secs(60));
+    outgoing.append_round_trip.exemplify(exemplar(Duration::from_secs(60)));
     outgoing.last_frame[StreamKind::MsgApp] = Some(UNIX_EPOCH + Duration::from_millis(1500));
     let incoming = &mut peer.incoming;
     incoming.received[Channel::Message][RESPONSE] = 7;
@@ -71,6 +91,7 @@ fn busy_peer() -> PeerStatus {
     incoming.bytes[Channel::Message] = 70;
     incoming.etcd_bytes = 80;
     incoming.process_seconds.observe(Duration::from_millis(3));
+    incoming.process_seconds.exemplify(exemplar(Duration::from_millis(3)));
     incoming.last_frame[StreamKind::Message] = Some(UNIX_EPOCH + Duration::from_secs(2));
     let link = &mut peer.link;
     link.reachable = Some(true);
@@ -132,6 +153,12 @@ fn text() -> String {
     exposition(status(), &Options::default())
 }
 
+fn open_metrics() -> String {
+    let pieces = Exposition::new(status(), &Options::default()).format(Format::OpenMetrics);
+    let text: String = pieces.map(|piece| String::from_utf8(piece.to_vec()).expect("text")).collect();
+    text + Format::OpenMetrics.end()
+}
+
 /// After a change that is meant to be seen, look at the difference and replace the file.
 #[test]
 fn the_text_is_what_it_was() {
@@ -141,6 +168,61 @@ fn the_text_is_what_it_was() {
         assert_eq!(found, expected, "line {}", line + 1);
     }
     assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+#[test]
+fn both_formats_have_the_same_samples_in_the_same_order() {
+    let samples = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.split(" # ").next().unwrap_or(line).to_owned()).collect()
+    };
+    assert_eq!(samples(&open_metrics()), samples(&text()));
+}
+
+#[test]
+fn open_metrics_has_heads_of_its_own_and_exemplars() {
+    let text = open_metrics();
+    for lines in [
+        "\n# TYPE rafthttp_messages_offered counter\n\
+         # HELP rafthttp_messages_offered Messages handed to send or send_snapshot for a known peer.\n\
+         rafthttp_messages_offered_total{",
+        "\n# TYPE rafthttp_sent_bytes counter\n# UNIT rafthttp_sent_bytes bytes\n",
+        "\n# TYPE rafthttp_queue_seconds histogram\n# UNIT rafthttp_queue_seconds seconds\n",
+        "\nrafthttp_queue_seconds_bucket{peer=\"91bc3c398fb3c146\",channel=\"msgapp\",le=\"0.0002\"} 6 # \
+         {trace_id=\"000102030405060708090a0b0c0d0e0f\",span_id=\"0001020304050607\"} 0.00015 1700000000.250\n",
+        "\nrafthttp_append_round_trip_seconds_bucket{peer=\"91bc3c398fb3c146\",le=\"+Inf\"} 2 # \
+         {trace_id=\"000102030405060708090a0b0c0d0e0f\",span_id=\"0001020304050607\"} 60 1700000000.250\n",
+    ] {
+        assert!(text.contains(lines), "{lines}");
+    }
+    assert_eq!(text.matches(" # {").count(), 3);
+    assert!(text.ends_with("\n# EOF\n"));
+    let heads = |text: &str, kind: &str| text.lines().filter(|line| line.starts_with(kind)).count();
+    assert_eq!(heads(&text, "# TYPE "), heads(&self::text(), "# TYPE "));
+    assert_eq!(heads(&text, "# HELP "), heads(&self::text(), "# HELP "));
+}
+
+#[test]
+fn what_does_not_fit_open_metrics_is_of_an_unknown_type_there() {
+    let text = open_metrics();
+    let unknown: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" unknown")).collect();
+    assert_eq!(unknown, OF_NO_TYPE.into());
+}
+
+#[test]
+fn a_registry_is_shown_in_open_metrics_as_the_transport_itself_is() {
+    let registry = Registry::new();
+    registry
+        .register(Box::new(Collector::new(|| Some(status()), Options::default())))
+        .expect("the families are consistent");
+    let gathered = Format::OpenMetrics.encode(&registry.gather()).expect("the families are valid");
+    let lines = |text: &str| -> BTreeSet<String> {
+        text.lines()
+            .map(|line| line.split(" # ").next().filter(|_| !line.starts_with('#')).unwrap_or(line).to_owned())
+            .collect()
+    };
+    assert_eq!(lines(&(gathered + Format::OpenMetrics.end())), lines(&open_metrics()));
 }
 
 #[test]
@@ -256,15 +338,7 @@ fn promtool_finds_fault_with_etcds_six_names_alone() {
     let traces = TextEncoder::new().encode_to_string(&registry.gather()).expect("the families are valid");
     let Some(faults) = promtool(&(traces + &text())) else { return };
     let names: BTreeSet<&str> = faults.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let known = [
-        "etcd_network_snapshot_receive_failures",
-        "etcd_network_snapshot_receive_inflights_total",
-        "etcd_network_snapshot_receive_success",
-        "etcd_network_snapshot_send_failures",
-        "etcd_network_snapshot_send_inflights_total",
-        "etcd_network_snapshot_send_success",
-    ];
-    assert_eq!(names, known.into(), "{faults}");
+    assert_eq!(names, OF_NO_TYPE.into(), "{faults}");
 }
 
 /// What `promtool check metrics` says; none where promtool cannot be had.

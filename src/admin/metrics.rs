@@ -1,24 +1,28 @@
-//! `/metrics`.
+//! `/metrics`, in the format that is asked for.
 
 use axum::{
     body::Bytes,
-    http::StatusCode,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use prometheus::{TEXT_FORMAT, TextEncoder};
 
 use super::{Admin, pieces::Gate};
-use crate::metrics::Exposition;
+use crate::metrics::{Exposition, Format};
 
 /// What the registry has, then the transport's families.
-pub(super) fn answer(admin: &Admin, gate: &Gate) -> Response {
+pub(super) fn answer(admin: &Admin, gate: &Gate, headers: &HeaderMap) -> Response {
     let Admin { registry, transport, options, .. } = admin;
-    let first = match TextEncoder::new().encode_to_string(&registry.gather()) {
+    let format = Format::asked_for(headers);
+    let first = match format.encode(&registry.gather()) {
         Ok(text) => Bytes::from(text),
         Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     };
-    gate.answer(TEXT_FORMAT, || {
-        let exposition = transport.as_ref().map(|source| Exposition::new(source(), options));
-        std::iter::once(first).filter(|text| !text.is_empty()).chain(exposition.into_iter().flatten())
-    })
+    let mut answer = gate.answer(format.content_type(), || {
+        let exposition = transport.as_ref().map(|source| Exposition::new(source(), options).format(format));
+        let end = Bytes::from_static(format.end().as_bytes());
+        let pieces = std::iter::once(first).chain(exposition.into_iter().flatten()).chain(std::iter::once(end));
+        pieces.filter(|piece| !piece.is_empty())
+    });
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    answer
 }

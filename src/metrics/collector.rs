@@ -18,7 +18,8 @@ use crate::{ledger::Histogram, transport::status::TransportStatus};
 ///
 /// Each scrape reads the status once, so the ledger's laws hold in it. Everything of a scrape is in memory at once,
 /// some 40 KB for each peer and 30 KB more as text; with hundreds of peers, serve [`Exposition`](super::Exposition)
-/// instead, as `admin::router` does. A registry takes one of these: two transports in one process want two registries.
+/// instead, as `admin::router` does. The model of `prometheus` has no exemplars, so [`Format::encode`](super::Format::encode)
+/// shows none of what a registry gathers; `Exposition` does. A registry takes one of these: two transports in one process want two registries.
 pub struct Collector {
     source: Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>,
     options: Options,

@@ -1,26 +1,32 @@
 //! The text of `/metrics`, written piece by piece.
 
-use std::fmt::Write;
+use std::fmt::Display;
 
 use bytes::Bytes;
 
 use super::{
     Options,
-    family::{Family, Kind, Samples},
+    family::{Family, Samples},
+    format::Format,
+    lines::Lines,
     options,
 };
-use crate::{ledger::Histogram, transport::status::TransportStatus};
+use crate::{
+    ledger::{Exemplar, Histogram},
+    transport::status::TransportStatus,
+};
 
 /// A piece is given away once it is this long. Large enough to be worth a write, small enough to be nothing beside a
 /// status of a thousand peers, whose text is some 30 MB.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The text exposition of a transport (format 0.0.4), as an iterator over pieces.
+/// The text exposition of a transport, as an iterator over pieces.
 ///
 /// A status is read once and written from, so that the ledger's laws hold in the text; the text never exists as a
 /// whole. `prometheus`' own way, through [`Collector`](super::Collector) and `TextEncoder`, says the same and takes
-/// some twenty times the memory.
+/// some twenty times the memory; it has no room for exemplars.
 pub struct Exposition {
+    format: Format,
     status: TransportStatus,
     families: Box<dyn Iterator<Item = &'static Family> + Send>,
     family: Option<&'static Family>,
@@ -29,11 +35,17 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// The text of this status.
+    /// The text of this status, in [`Format::Text`].
     pub fn new(status: TransportStatus, options: &Options) -> Self {
         let mut families = Box::new(options::all(options));
         let family = families.next();
-        Self { status, families, family, turn: 0, headed: false }
+        Self { format: Format::default(), status, families, family, turn: 0, headed: false }
+    }
+
+    /// The same in this format; [`Format::end`] is still to follow.
+    #[must_use]
+    pub fn format(self, format: Format) -> Self {
+        Self { format, ..self }
     }
 }
 
@@ -46,7 +58,8 @@ impl Iterator for Exposition {
             && text.len() < PIECE_BYTES
         {
             if self.turn < family.turns(&self.status) {
-                let mut sink = Text { family, text: &mut text, headed: &mut self.headed };
+                let lines = Lines { format: self.format, name: family.name, text: &mut text };
+                let mut sink = Text { family, lines, headed: &mut self.headed };
                 family.write(&self.status, self.turn, &mut sink);
                 self.turn += 1;
             } else {
@@ -60,48 +73,40 @@ impl Iterator for Exposition {
 
 struct Text<'a> {
     family: &'static Family,
-    text: &'a mut String,
+    lines: Lines<'a>,
     headed: &'a mut bool,
 }
 
 impl Text<'_> {
-    /// A family without samples has no head either.
-    fn head(&mut self) {
-        if std::mem::replace(self.headed, true) {
-            return;
-        }
-        let Family { name, help, kind, .. } = self.family;
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    /// One sample: `name_suffix{label="value",…,le="edge"} value`.
+    fn sample(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: impl Display) {
+        self.bucket(suffix, labels, le, value, None);
     }
 
-    /// One sample: `name_suffix{label="value",…,le="bound"} value`.
-    fn sample(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: impl std::fmt::Display) {
-        self.head();
-        let pairs = self.family.labels.iter().copied().zip(labels.iter().copied()).chain(le.map(|bound| ("le", bound)));
-        self.text.push_str(self.family.name);
-        self.text.push_str(suffix);
-        let mut before = '{';
-        for (name, value) in pairs {
-            self.text.push(before);
-            self.text.push_str(name);
-            self.text.push_str("=\"");
-            escape(value, self.text);
-            self.text.push('"');
-            before = ',';
+    fn bucket(
+        &mut self,
+        suffix: &str,
+        labels: &[&str],
+        le: Option<&str>,
+        value: impl Display,
+        exemplar: Option<&Exemplar>,
+    ) {
+        // A family without samples has no head either.
+        if !std::mem::replace(self.headed, true) {
+            self.lines.head(self.family.help, self.family.kind.label());
         }
-        if before == ',' {
-            self.text.push('}');
+        let pairs = self.family.labels.iter().copied().zip(labels.iter().copied()).chain(le.map(|edge| ("le", edge)));
+        self.lines.sample(suffix, pairs, value);
+        if let Some(exemplar) = exemplar {
+            self.lines.exemplar(exemplar);
         }
-        self.line(format_args!(" {value}\n"));
+        self.lines.end();
     }
 
-    fn line(&mut self, arguments: std::fmt::Arguments<'_>) {
-        self.text.write_fmt(arguments).expect("a string takes what is written to it");
+    /// The exemplar of the bucket between two edges, in the format that has exemplars.
+    fn exemplar<'h>(&self, histogram: &'h Histogram, above: f64, edge: f64) -> Option<&'h Exemplar> {
+        let here = |exemplar: &&Exemplar| above < exemplar.seconds && exemplar.seconds <= edge;
+        histogram.exemplars().find(here).filter(|_| self.lines.format == Format::OpenMetrics)
     }
 }
 
@@ -115,23 +120,15 @@ impl Samples for Text<'_> {
     }
 
     fn histogram(&mut self, labels: &[&str], histogram: &Histogram, bounds: &[f64]) {
+        let mut above = f64::NEG_INFINITY;
         for (bound, count) in histogram.cumulative().filter(|(bound, _)| bounds.contains(bound)) {
-            self.sample("_bucket", labels, Some(&bound.to_string()), count);
+            let exemplar = self.exemplar(histogram, above, bound);
+            self.bucket("_bucket", labels, Some(&self.lines.edge(bound)), count, exemplar);
+            above = bound;
         }
-        self.sample("_bucket", labels, Some("+Inf"), histogram.count());
+        let exemplar = self.exemplar(histogram, above, f64::INFINITY);
+        self.bucket("_bucket", labels, Some("+Inf"), histogram.count(), exemplar);
         self.sample("_sum", labels, None, histogram.sum());
         self.sample("_count", labels, None, histogram.count());
-    }
-}
-
-/// A label's value as the format wants it: backslash, quote and line feed escaped.
-fn escape(value: &str, text: &mut String) {
-    for character in value.chars() {
-        match character {
-            '\\' => text.push_str(r"\\"),
-            '"' => text.push_str("\\\""),
-            '\n' => text.push_str(r"\n"),
-            other => text.push(other),
-        }
     }
 }

@@ -24,6 +24,17 @@ pub(crate) enum Kind {
     Histogram,
 }
 
+impl Kind {
+    /// As Prometheus' text has it.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
 /// Whose samples a family has. A function writes the samples of one of them.
 pub(crate) enum Of {
     /// Peers and remotes.

@@ -1,0 +1,154 @@
+//! The two formats of `/metrics`, and which of them a request asks for.
+
+use http::{HeaderMap, header::ACCEPT};
+use prometheus::TEXT_FORMAT;
+
+/// A format of `/metrics`. A scrape in either stores the same series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' text, version 0.0.4.
+    #[default]
+    Text,
+    /// OpenMetrics 1.0. It has exemplars, and units.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The format that the header `Accept` asks for: OpenMetrics where that is named and text is not preferred, else
+    /// text. Of a request without the header, text.
+    pub fn asked_for(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let ranges: Vec<Range<'_>> = values.flat_map(|value| value.split(',').map(Range)).collect();
+        let open_metrics = best(&ranges, Range::is_open_metrics).unwrap_or(0.0);
+        // The most specific range that text is in says how much it is wanted.
+        let text = best(&ranges, Range::is_text)
+            .or_else(|| best(&ranges, |range| range.is("text/*")))
+            .or_else(|| best(&ranges, |range| range.is("*/*")))
+            .unwrap_or(0.0);
+        if open_metrics > 0.0 && open_metrics >= text { Self::OpenMetrics } else { Self::Text }
+    }
+
+    /// The value of the header `Content-Type`.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => TEXT_FORMAT,
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// What stands behind the last family of an answer, so that half an answer is not taken for a whole one.
+    pub const fn end(self) -> &'static str {
+        match self {
+            Self::Text => "",
+            Self::OpenMetrics => "# EOF\n",
+        }
+    }
+}
+
+/// How much the ranges of one sort are wanted; none: there is none.
+fn best<'a>(ranges: &[Range<'a>], wanted: impl Fn(&Range<'a>) -> bool) -> Option<f32> {
+    ranges.iter().filter(|range| wanted(range)).map(Range::weight).reduce(f32::max)
+}
+
+/// One of the media ranges that `Accept` lists: `type/subtype;name=value;q=0.5`. What is in quotes and looks like more than
+/// one is read as that, and asks for nothing that we have.
+struct Range<'a>(&'a str);
+
+impl<'a> Range<'a> {
+    fn is(&self, kind: &str) -> bool {
+        self.0.split(';').next().is_some_and(|found| found.trim().eq_ignore_ascii_case(kind))
+    }
+
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        let mut pairs = self.0.split(';').skip(1).filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(found, _)| found.trim().eq_ignore_ascii_case(name))?;
+        Some(value.trim().trim_matches('"'))
+    }
+
+    /// In the version that we write, or in any. How names are to be escaped may be asked for too: ours need none.
+    fn is_open_metrics(&self) -> bool {
+        self.is("application/openmetrics-text") && self.parameter("version").is_none_or(|version| version == "1.0.0")
+    }
+
+    /// 1.0.0 is 0.0.4 with more characters allowed in names.
+    fn is_text(&self) -> bool {
+        self.is("text/plain") && self.parameter("version").is_none_or(|version| ["0.0.4", "1.0.0"].contains(&version))
+    }
+
+    /// How much it is wanted; what is not a number from 0 to 1 counts as 0.
+    fn weight(&self) -> f32 {
+        let weight = self.parameter("q").map_or(Ok(1.0), str::parse);
+        weight.ok().filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn asked(values: &[&'static str]) -> Format {
+        let values = values.iter().map(|value| (ACCEPT, HeaderValue::from_static(value)));
+        Format::asked_for(&values.collect())
+    }
+
+    #[test]
+    fn open_metrics_is_for_those_who_ask_for_it() {
+        for accept in [
+            // Prometheus 2.42, 2.53 and 3; the collector of OpenTelemetry.
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+             text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+             text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+             application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
+             text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+             application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+            "application/openmetrics-text",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "Application/OpenMetrics-Text; Version=\"1.0.0\" ; Q=0.5 , text/plain ; q=0.4",
+            "application/openmetrics-text;version=1.0.0, text/plain;version=0.0.4",
+            "application/openmetrics-text;q=0.001,*/*;q=0.001",
+        ] {
+            assert_eq!(asked(&[accept]), Format::OpenMetrics, "{accept}");
+        }
+        assert_eq!(asked(&["text/plain;q=0.5", "application/openmetrics-text"]), Format::OpenMetrics, "two headers");
+    }
+
+    #[test]
+    fn everybody_else_gets_text() {
+        for accept in [
+            "",
+            "*/*",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            "application/*",
+            "text/plain;version=0.0.4;q=1,*/*;q=0.1",
+            "application/openmetrics-text;version=1.0.0;q=0.2,text/plain;version=0.0.4;q=0.5",
+            "application/openmetrics-text;q=0.2,text/*",
+            "application/openmetrics-text;q=0.2,*/*",
+            "application/openmetrics-text;q=0,text/plain;q=0",
+            "application/openmetrics-text;version=0.0.1",
+            "application/openmetrics-text;version=2.0.0;q=0.9,text/plain;q=0.1",
+            "application/openmetrics-text;q=much",
+            "application/openmetrics-text;q=-1",
+            "application/openmetrics-text;q=7",
+            "application/openmetrics-text;q=NaN",
+            "application/openmetrics",
+            "openmetrics",
+            ";;;,,,/,=\"",
+            "text/html;note=\"application/openmetrics-text,application/openmetrics-text\"",
+        ] {
+            assert_eq!(asked(&[accept]), Format::Text, "{accept}");
+        }
+        assert_eq!(asked(&[]), Format::Text);
+        let strange = HeaderValue::from_bytes(b"application/openmetrics-text\xff").expect("it is no control character");
+        assert_eq!(Format::asked_for(&HeaderMap::from_iter([(ACCEPT, strange)])), Format::Text);
+    }
+
+    #[test]
+    fn a_range_that_cannot_be_read_hides_no_other() {
+        assert_eq!(asked(&["text/, ;q=1, application/openmetrics-text, text/plain;q"]), Format::OpenMetrics);
+    }
+}
