@@ -183,9 +183,9 @@ fn both_formats_have_the_same_samples_in_the_same_order() {
 fn open_metrics_has_heads_of_its_own_and_exemplars() {
     let text = open_metrics();
     for lines in [
-        "\n# TYPE rafthttp_messages_offered counter\n\
-         # HELP rafthttp_messages_offered Messages handed to send or send_snapshot for a known peer.\n\
-         rafthttp_messages_offered_total{",
+        "\n# TYPE rafthttp_messages_sent counter\n\
+         # HELP rafthttp_messages_sent Messages given to the connection of a stream, or answered with success.\n\
+         rafthttp_messages_sent_total{",
         "\n# TYPE rafthttp_sent_bytes counter\n# UNIT rafthttp_sent_bytes bytes\n",
         "\n# TYPE rafthttp_queue_seconds histogram\n# UNIT rafthttp_queue_seconds seconds\n",
         "\nrafthttp_queue_seconds_bucket{peer=\"91bc3c398fb3c146\",channel=\"msgapp\",le=\"0.0002\"} 6 # \

@@ -3,7 +3,7 @@
 from links import EXPLAINED, MATRIX_STATES, STATES, TO_PEER, UP, matrix, state
 from panels import (
     BAD, GOOD, IDLE, MEMBER, WARN, Dashboard, appeared, lines, mapping, members, named, names, now, only, quantile, query,
-    stat, table, timeline, variable,
+    stat, table, timeline, traced, variable,
 )
 
 BUILD = "rafthttp_build_info"
@@ -134,8 +134,8 @@ def round_trips(made):
         lines(302, "Probe, p99", "One in a hundred probes of a peer took longer. Above 0.15 s raft's default heartbeat is in danger.",
               "s", [query(named(quantile(0.99, "rafthttp_probe_duration_seconds", "[[P]]", link)), "{{instance}} → {{name}}")],
               empty="no probe came back", log=True, limits=((0.15, BAD),), links=[TO_PEER]),
-        lines(303, "Append round trip, p99", "From an append sent to the answer that covers it: network, the follower's disk and raft together. Only the leader appends.",
-              "s", [query(named(quantile(0.99, "rafthttp_append_round_trip_seconds", "[[P]]", link)), "{{instance}} → {{name}}")],
+        lines(303, "Append round trip, p99", "From an append sent to the answer that covers it: network, the follower's disk and raft together. Only the leader appends. Dots are traced messages: each leads to its trace.",
+              "s", [traced(named(quantile(0.99, "rafthttp_append_round_trip_seconds", "[[P]]", link)), "{{instance}} → {{name}}")],
               empty="no append was answered", log=True, links=[TO_PEER]),
         lines(304, "Probes that failed, by how", "timeout, connect, tls, dns, status, body.",
               "cps", [query('sum by (instance, result) (rate(rafthttp_probes_total{[[P]], result!="ok"}[$__rate_interval]))', "{{instance}} {{result}}")],
@@ -146,11 +146,11 @@ def round_trips(made):
         lines(306, "Dialling, p99", "Parts of a probe's dial, when it had to dial: after a loss, or when the connection was not kept.",
               "s", [query(quantile(0.99, "rafthttp_probe_dial_seconds", "[[P]]", "instance, phase"), "{{instance}} {{phase}}")],
               empty="nothing was dialled", log=True, points="auto"),
-        lines(307, "In the queue, p99", "From send to written, by channel. Long on msgapp alone: large appends; long on all: the network or the peer.",
-              "s", [query(quantile(0.99, "rafthttp_queue_seconds", "[[P]]", "instance, channel"), "{{instance}} {{channel}}")],
+        lines(307, "In the queue, p99", "From send to written, by channel. Long on msgapp alone: large appends; long on all: the network or the peer. Dots are traced messages: each leads to its trace.",
+              "s", [traced(quantile(0.99, "rafthttp_queue_seconds", "[[P]]", "instance, channel"), "{{instance}} {{channel}}")],
               empty="nothing was sent", log=True),
-        lines(308, "In raft, p99", "How long a batch of messages took in the application. Long here is not the network.",
-              "s", [query(quantile(0.99, "rafthttp_process_seconds", "[[M]]", "instance"), "{{instance}}")],
+        lines(308, "In raft, p99", "How long a batch of messages took in the application. Long here is not the network. Dots are traced messages: each leads to its trace.",
+              "s", [traced(quantile(0.99, "rafthttp_process_seconds", "[[M]]", "instance"), "{{instance}}")],
               empty="nothing was received", log=True),
     )
 

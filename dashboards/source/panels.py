@@ -64,6 +64,11 @@ def query(expression, legend="", **options):
     return target
 
 
+def traced(expression, legend=""):
+    """One target that shows the exemplars of its histogram too: traced messages, each a click away from its trace."""
+    return query(expression, legend, exemplar=True)
+
+
 def now(expression, legend="", **options):
     """One target that asks for the present alone."""
     return query(expression, legend, **{"range": False, "instant": True, **options})

@@ -2,7 +2,8 @@
 
 from links import BAD, EXPLAINED, GOOD, STATES, UP, WARN, state
 from panels import (
-    Dashboard, appeared, heatmap, lines, members, named, now, only, quantile, query, stat, table, timeline, variable,
+    Dashboard, appeared, heatmap, lines, members, named, now, only, quantile, query, stat, table, timeline, traced,
+    variable,
 )
 
 BUILD = "rafthttp_build_info"
@@ -111,9 +112,9 @@ def times(made):
               [query(named(itself(quantile(q, "rafthttp_probe_duration_seconds", "[[C]]", "job, cluster, instance, peer"))), "{{name}} p%d" % (100 * q))
                for q in (0.5, 0.99)],
               empty="the peer is not scraped", log=True),
-        lines(304, "Append round trip, p50 and p99", "From an append sent to it to the answer that covers it, on the leader.", "s",
+        lines(304, "Append round trip, p50 and p99", "From an append sent to it to the answer that covers it, on the leader. Dots are traced messages: each leads to its trace.", "s",
               [query(quantile(0.5, "rafthttp_append_round_trip_seconds", "[[P]]", "instance"), "{{instance}} p50"),
-               query(quantile(0.99, "rafthttp_append_round_trip_seconds", "[[P]]", "instance"), "{{instance}} p99")],
+               traced(quantile(0.99, "rafthttp_append_round_trip_seconds", "[[P]]", "instance"), "{{instance}} p99")],
               empty="no append was answered", log=True),
         lines(305, "Probes, by how they ended", "ok, timeout, connect, tls, dns, status, body.", "cps",
               [query("sum by (instance, result) (rate(rafthttp_probes_total{[[P]]}[$__rate_interval]))", "{{instance}} {{result}}")],
@@ -123,9 +124,9 @@ def times(made):
               empty="it was not dialled", log=True, points="auto"),
         lines(307, "Clock offset", "Its clock minus the member's at the middle of a round trip.", "s",
               [query("max by (instance) (rafthttp_peer_clock_offset_seconds{[[P]]})", "{{instance}}")], empty="no probe came back", low=None),
-        lines(308, "In the queue for it, p50 and p99", "From send to written, all channels.", "s",
+        lines(308, "In the queue for it, p50 and p99", "From send to written, all channels. Dots are traced messages: each leads to its trace.", "s",
               [query(quantile(0.5, "rafthttp_queue_seconds", "[[P]]", "instance"), "{{instance}} p50"),
-               query(quantile(0.99, "rafthttp_queue_seconds", "[[P]]", "instance"), "{{instance}} p99")],
+               traced(quantile(0.99, "rafthttp_queue_seconds", "[[P]]", "instance"), "{{instance}} p99")],
               empty="nothing was sent to it", log=True),
     )
 

@@ -21,7 +21,7 @@ def targets_of(job, targets, interval="1s", labels=None):
 class Prometheus:
     """A Prometheus that scrapes each second. `scrapes` are targets (job `rafthttp`), or configurations by `targets_of`."""
 
-    def __init__(self, lab, scrapes, rules=(), alertmanager=None, interval="1s", name="prometheus"):
+    def __init__(self, lab, scrapes, rules=(), alertmanager=None, interval="1s", name="prometheus", flags=()):
         self.url = f"http://127.0.0.1:{lab.port()}"
         if all(isinstance(scrape, str) for scrape in scrapes):
             scrapes = [targets_of("rafthttp", scrapes, interval)]
@@ -37,7 +37,7 @@ class Prometheus:
         program, _ = tool("prometheus")
         self._process = lab.process(name, [
             program, f"--config.file={path}", f"--storage.tsdb.path={lab.path(name)}",
-            f"--web.listen-address={self.url.removeprefix('http://')}", "--storage.tsdb.retention.time=1d",
+            f"--web.listen-address={self.url.removeprefix('http://')}", "--storage.tsdb.retention.time=1d", *flags,
         ])
 
     def start(self):
