@@ -68,12 +68,13 @@ class Cluster:
 
     def warnings(self, namespace):
         """Events of type Warning, but for those of the pretended volumes, which two controllers care for at once and get in
-        each other's way, and of pods that wait for a volume or for room: one that waits for ever fails `--wait`."""
+        each other's way, of pods that wait for a volume or for room (one that waits for ever fails `--wait`), and of the
+        server's search for services without an address, which on a busy machine sees one before its address."""
         told = {}
         for event in self.api.items(f"/api/v1/namespaces/{namespace}/events?fieldSelector=type=Warning"):
             of = event["involvedObject"]
             volumes = of["kind"] == "PersistentVolumeClaim" or "could not update claim" in event["message"]
-            if not volumes and event["reason"] != "FailedScheduling":
+            if not volumes and event["reason"] not in ("FailedScheduling", "ClusterIPNotAllocated"):
                 told[f"{event['reason']} {of['kind']} {of['name']}"] = event["message"]
         return told
 
