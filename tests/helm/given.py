@@ -92,8 +92,8 @@ def each_value_may_be_null():
     # What stands beside each other is set at once, or it would take minutes.
     leaves = itertools.groupby((path for path, is_map in every if not is_map), lambda path: path.rpartition(".")[0])
     beside = [[path for path in group if path not in OWN | REQUIRED] for _, group in leaves]
-    at_once(check, [(group, mode, major) for mode, other in ((NODE, "probe."), (PROBE, ("node.", "tls.")))
-                    for groups, majors in (([[path] for path in maps], HELMS), (beside, "4")) for group in groups for major in majors
+    at_once(check, [(group, mode, major) for mode, other, both in ((NODE, "probe.", HELMS), (PROBE, ("node.", "tls."), "4"))
+                    for groups, majors in (([[path] for path in maps], both), (beside, "4")) for group in groups for major in majors
                     if group and not group[0].startswith(other) and not (mode is PROBE and group[0] in OWN)])
 
 
@@ -236,7 +236,7 @@ COMBINATIONS = [
 ]
 GOOD_URLS = ["http://a:1", "http://etcd-0.etcd.example.org:2380", "http://10.0.0.1:65535", "http://[::1]:2380", "http://[fd00::1]:2380",
              "http://[1:2:3:4:5:6:7:8]:1", "http://[::ffff:10.0.0.1]:1", "http://[::]:1", "http://a_b:1", "http://A.b:1", "http://[1::]:1",
-             "http://1a.b2:1"]
+             "http://1a.b2:1", "http://[fe80::1%25eth0]:2380"]
 BAD_URLS = ["http://a:0", "http://a:65536", "http://a:99999", "http://300.1.1.1:1", "http://a.1:1", "http://[::1:1",
             "http://[:::]:1", "http://[1::2::3]:1", "http://[1:2:3:4:5:6:7]:1", "http://[1:2:3:4:5:6:7:8:9]:1", "http://[g::1]:1",
             "http://[:1:2:3:4:5:6:7]:1", "http://[12345::]:1", "http://a?b:1", "http://a#b:1", "http://::1:1", "http://[]:1", "http://a\\b:1",
