@@ -277,7 +277,7 @@ def a_target_that_is_no_peer_url_is_refused_where_helm_is_run_and_each_that_is_o
 
 
 @test
-def combinations_that_the_api_or_a_peer_would_refuse_fail_with_the_value_to_set():
+def combinations_that_somebody_would_refuse_later_fail_with_the_value_to_set():
     for major in HELMS:
         for arguments, words in [
             ("tls.source=none,tls.existingSecret=s", ["tls.existingSecret", "tls.source=secret"]),
@@ -291,6 +291,12 @@ def combinations_that_the_api_or_a_peer_would_refuse_fail_with_the_value_to_set(
             ("mode=probe,probe.targets={http://a:1},probe.timeout=2s", ["probe.timeout", "probe.interval", "1s", "2s"]),
             ("grace=26s", ["grace", "terminationGracePeriodSeconds", "25s", "26s"]),
             ("ipFamilyPolicy=SingleStack,ipFamilies={IPv6,IPv4}", ["ipFamilyPolicy", "PreferDualStack"]),
+            ("monitoring.serviceMonitor.enabled=true,monitoring.serviceMonitor.interval=5s",
+             ["monitoring.serviceMonitor.scrapeTimeout", "5s", "10s"]),
+            ("monitoring.podMonitor.enabled=true,monitoring.podMonitor.scrapeTimeout=1m", ["monitoring.podMonitor.scrapeTimeout", "15s"]),
+            ("tls.certManager.issuerRef.name=i,tls.certManager.renewBefore=2160h", ["tls.certManager.renewBefore", "duration"]),
+            ("tls.certManager.issuerRef.name=i,tls.certManager.privateKey.algorithm=RSA", ["tls.certManager.privateKey.size", "2048"]),
+            ("tls.certManager.issuerRef.name=i,tls.certManager.privateKey.size=2048", ["tls.certManager.privateKey.size", "521"]),
             ("monitoring.metricsPort=2380", ["monitoring.metricsPort", "2380"]),
         ]:
             done = template("--set", arguments, major=major)

@@ -49,6 +49,9 @@
 {{- fail (printf "monitoring.metricsPort: expected another port than 2379 and 2380, where a member's clients and peers are, got %d" (int .Values.monitoring.metricsPort)) }}
 {{- end }}
 {{- include "rafthttp.checkTls" .Values.tls }}
+{{- if eq (include "rafthttp.tlsSource" .) "certManager" }}
+{{- include "rafthttp.checkCertificate" .Values.tls.certManager }}
+{{- end }}
 {{- end }}
 
 {{- define "rafthttp.checkTls" -}}
@@ -67,6 +70,17 @@
 {{- fail (printf "tls.certManager.issuerRef.name: expected none, since tls.source is none, got %s; set tls.source=certManager to use it" $issuer) }}
 {{- else if and .allowedCommonName (not (or .existingSecret $issuer)) }}
 {{- fail (printf "tls.allowedCommonName: expected none, since peers speak plain HTTP, got %s; set tls.existingSecret or tls.certManager.issuerRef.name" .allowedCommonName) }}
+{{- end }}
+{{- end }}
+
+{{/* What cert-manager would refuse. */}}
+{{- define "rafthttp.checkCertificate" -}}
+{{- include "rafthttp.checkShorter" (list "tls.certManager.duration" .duration "tls.certManager.renewBefore" .renewBefore) }}
+{{- $key := .privateKey }}
+{{- if and (eq $key.algorithm "ECDSA") (not (has (int $key.size) (list 256 384 521))) }}
+{{- fail (printf "tls.certManager.privateKey.size: expected 256, 384 or 521, since the algorithm is ECDSA, got %d" (int $key.size)) }}
+{{- else if and (eq $key.algorithm "RSA") (lt (int $key.size) 2048) }}
+{{- fail (printf "tls.certManager.privateKey.size: expected 2048 or more, since the algorithm is RSA, got %d" (int $key.size)) }}
 {{- end }}
 {{- end }}
 
@@ -130,6 +144,13 @@
 {{- $monitoring := .Values.monitoring }}
 {{- if and $monitoring.serviceMonitor.enabled $monitoring.podMonitor.enabled }}
 {{- fail "monitoring: expected one of serviceMonitor and podMonitor, since both would scrape everything twice" }}
+{{- end }}
+{{- /* Prometheus takes no job whose scrapes last longer than it is until the next. */ -}}
+{{- range $name := list "serviceMonitor" "podMonitor" }}
+{{- $monitor := get $monitoring $name }}
+{{- if and $monitor.enabled (gt (include "rafthttp.milliseconds" $monitor.scrapeTimeout | int64) (include "rafthttp.milliseconds" $monitor.interval | int64)) }}
+{{- fail (printf "monitoring.%s.scrapeTimeout: expected at most the interval, which is %s, got %s" $name $monitor.interval $monitor.scrapeTimeout) }}
+{{- end }}
 {{- end }}
 {{- if and (eq .Values.ipFamilyPolicy "SingleStack") (gt (len .Values.ipFamilies) 1) }}
 {{- fail "ipFamilyPolicy: expected PreferDualStack or RequireDualStack, since ipFamilies names two, got SingleStack" }}
