@@ -332,6 +332,16 @@ impl Tls {
         Some(format!("the other side refuses our certificate, {} (alert {alert}){why}", shown.file.display()))
     }
 
+    /// Warns when who dials this member at this URL will refuse its certificate for its names.
+    pub(crate) fn warn_of_names(&self, url: &str, host: &str) {
+        let in_use = self.in_use();
+        let Some(shown) = in_use.shown(Purpose::Server) else { return };
+        if let Some(why) = shown.not_for(host) {
+            let file = shown.file.display();
+            tracing::warn!(%file, url, why, "peers that dial this URL will refuse this certificate");
+        }
+    }
+
     /// Writes reloads to this list, too.
     pub(crate) fn tell(&self, events: &Events) {
         let mut told = lock(&self.inner.told);

@@ -5,13 +5,13 @@ use std::{
     time::SystemTime,
 };
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::{
     TlsError,
     authorities::{Authorities, Chain, Ends, unix_time},
     certificate::{Certificate, Hosts, Purpose, date},
-    pem, refusal,
+    names, pem, refusal,
 };
 
 /// The certificate that we show.
@@ -23,6 +23,7 @@ pub(super) struct Shown {
     pub(super) ends: Ends,
     /// The hosts that it is for.
     pub(super) hosts: Hosts,
+    leaf: CertificateDer<'static>,
     /// Why others will refuse it, by what it is shown for.
     pub(super) refused: Vec<(Purpose, String)>,
 }
@@ -50,7 +51,14 @@ impl Shown {
             None => (leaf.not_after < now).then(|| format!("the certificate {leaf} ended on {}", date(leaf.not_after))),
         };
         let refused = purposes.iter().filter_map(|purpose| Some((*purpose, why_not(*purpose)?))).collect();
-        Ok(Self { file: file.to_owned(), ends, hosts: leaf.hosts(), refused })
+        Ok(Self { file: file.to_owned(), ends, hosts: leaf.hosts(), leaf: chain[0].clone(), refused })
+    }
+
+    /// Why who dials us at this host will refuse it; none if they will not for its names.
+    pub(super) fn not_for(&self, host: &str) -> Option<String> {
+        let name = ServerName::try_from(host).ok()?;
+        let leaf = Certificate::read(&self.leaf)?;
+        names::verify(&self.leaf, &name).err().map(|_| refusal::not_for(&leaf, &name))
     }
 
     /// Says what others will refuse, before they do.

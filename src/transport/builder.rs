@@ -172,6 +172,9 @@ impl Builder {
         });
         if let Some(tls) = &self.tls {
             tls.tell(&shared.events);
+            for url in shared.identity.urls.iter().filter(|url| url.is_tls()) {
+                tls.warn_of_names(url.as_str(), url.host());
+            }
             shared.tasks.spawn(stop.clone().run_until_cancelled_owned(tls.clone().watch()));
         }
         shared.events.speak_as(shared.identity.member, &shared.world);

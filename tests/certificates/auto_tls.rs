@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    binary::rafthttp,
     ends::Process,
     support::{ports::free_port, program},
 };
@@ -25,8 +26,8 @@ fn a_member_with_peer_auto_tls_is_reached_by_the_probe_that_verifies_nobody() {
         Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
     let end = Instant::now() + Duration::from_secs(60);
     loop {
-        let mut probe = Command::new(env!("CARGO_BIN_EXE_rafthttp"));
-        let output = probe.args(["probe", "--once", "--insecure-skip-tls-verify", &peers]).output().expect("it runs");
+        let output =
+            rafthttp().args(["probe", "--once", "--insecure-skip-tls-verify", &peers]).output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stdout);
         if output.status.success() {
             let row = said.lines().find(|line| line.contains(&peers)).unwrap_or_default();

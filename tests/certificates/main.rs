@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, reason = "what a test stands on ends it when it gives way")]
 
+#[path = "../support/binary.rs"]
+mod binary;
 #[path = "../support/handshake.rs"]
 mod handshake;
 #[path = "../support/mod.rs"]

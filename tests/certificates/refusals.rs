@@ -162,6 +162,25 @@ async fn a_member_that_others_will_refuse_knows_it_at_its_start() {
     );
 }
 
+#[tokio::test]
+async fn a_member_whose_certificate_is_not_for_its_own_url_knows_it_at_its_start() {
+    let authority = Authority::new("ca");
+    let warned = async |names: Vec<&'static str>| {
+        let tls = load(&authority.issue(Leaf { names, ..Leaf::default() }), &authority.pem);
+        let warnings = Warnings::watch();
+        TestMember::start_over(1, Some(tls), |builder| builder).await.stop().await;
+        warnings
+            .said()
+            .into_iter()
+            .find(|line| line.starts_with("peers that dial this URL will refuse this certificate"))
+    };
+    assert_eq!(warned(vec!["localhost", "127.0.0.1"]).await, None);
+    let said = warned(vec!["localhost"]).await.expect("it is dialled by its address");
+    assert!(said.ends_with("the certificate of \"member\" is for \"localhost\", and not for \"127.0.0.1\""), "{said}");
+    let said = warned(vec![]).await.expect("nobody can dial it");
+    assert!(said.contains("has no alternative names, and so is not for \"127.0.0.1\""), "{said}");
+}
+
 /// Both are in one process, so both sides' lines are seen.
 #[tokio::test]
 async fn both_sides_say_which_certificate_lacks_what() {
