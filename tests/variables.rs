@@ -42,6 +42,8 @@ fn a_node_starts_where_every_variable_is_set_to_nothing() {
     command.args(["--listen-metrics-urls", &metrics, "--log-format", "json"]);
     command
         .env("RAFTHTTP_INITIAL_CLUSTR", "n1=http://10.0.0.1:2380")
+        .env("ETCD_INITIAL_CLUSTER", "n1=http://10.0.0.1:2380")
+        .env("ETCD_WAL_DIR", "/wal")
         .env("RAFTHTTP_PORT_2380_TCP", "tcp://10.0.0.1:2380");
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary was built");
 
@@ -55,6 +57,9 @@ fn a_node_starts_where_every_variable_is_set_to_nothing() {
     let _ = child.kill();
     let status = child.wait().expect("it was started");
     assert!(said.contains("\"started\""), "{status}: {said}");
+    let of_etcd: Vec<&str> = said.lines().filter(|line| line.contains("is etcd's")).collect();
+    assert_eq!(of_etcd.len(), 1, "{said}");
+    assert!(of_etcd[0].contains("ETCD_INITIAL_CLUSTER") && of_etcd[0].contains("RAFTHTTP_INITIAL_CLUSTER"), "{said}");
     let warnings: Vec<&str> = said.lines().filter(|line| line.contains("no flag")).collect();
     assert_eq!(warnings.len(), 1, "{said}");
     assert!(

@@ -1,6 +1,6 @@
 //! The command line: flags, what they refuse, and how the process ends.
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{env, error::Error, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use rafthttp::{
@@ -112,7 +112,9 @@ impl Failure {
 impl Flags {
     /// The flags of this process. Bad ones, `--help` and `--version` are answered here, and end it.
     pub(crate) fn of_this_process() -> Self {
-        let read = command().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        let (command, words) = (command(), env::args_os());
+        let words = variables::with_two_dashes(&command, words);
+        let read = command.try_get_matches_from(words).and_then(|matches| Self::from_arg_matches(&matches));
         let mut flags = read.unwrap_or_else(|error| usage::refuse(&error));
         if flags.command.is_for_people() {
             flags.log.human_unless_told();
@@ -145,6 +147,9 @@ impl Command {
     /// Runs it until it is done or told to stop.
     pub(crate) async fn run(self, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
         variables::warn_of_unknown(&command());
+        if let Self::Node(_) = self {
+            variables::warn_of_etcds(&command());
+        }
         match self {
             Self::Demo(flags) => flags.run(stop).await,
             Self::Node(flags) => flags.run(stop, telemetry).await,
@@ -203,13 +208,30 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_unknown_is_named_in_one_line() {
-        for (line, word) in
-            [("rafthttp bench source --work ping", "--to"), ("rafthttp node --peer-crl-file x", "--peer-crl-file")]
+        for (line, word) in [("rafthttp bench source --work ping", "--to"), ("rafthttp node --wal-dir x", "--wal-dir")]
         {
             let said = read(line).expect_err(line);
             assert!(said.contains(word), "{said}");
             assert_eq!(said.lines().count(), 1, "{said}");
         }
+    }
+
+    /// As Go reads flags, and etcd with it: units and scripts override a flag by giving it again.
+    #[test]
+    fn a_flag_that_is_given_again_is_the_last() {
+        assert_eq!(read("rafthttp demo --grace 3s --grace 4s").unwrap().grace, Duration::from_secs(4));
+        let line = "rafthttp node --listen-peer-urls http://a:1,http://a:2 --listen-peer-urls http://b:1";
+        let said = format!("{:?}", read(line).unwrap());
+        assert!(said.contains("listen_peer_urls: [http://b:1]"), "{said}");
+    }
+
+    #[test]
+    fn a_bool_is_what_go_takes_for_one() {
+        for (text, taken) in [("1", "true"), ("T", "true"), ("True", "true"), ("0", "false"), ("f", "false")] {
+            let said = format!("{:?}", read(&format!("rafthttp node --etcd-metrics={text}")).unwrap());
+            assert!(said.contains(&format!("etcd_metrics: {taken}")), "{said}");
+        }
+        assert!(read("rafthttp node --etcd-metrics=soon").is_err());
     }
 
     #[test]

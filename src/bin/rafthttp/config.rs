@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
+use clap::builder::BoolishValueParser;
 use rafthttp::PeerUrl;
 
 /// Reads a duration with its unit: `250ms`, `10s`, `1h 30m`.
@@ -36,6 +37,11 @@ pub(crate) fn ratio(text: &str) -> Result<f64, String> {
 /// Reads a whole number above zero.
 pub(crate) fn positive(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or("expected a whole number above 0".to_owned())
+}
+
+/// Reads whether something is so: all that Go takes for a bool (`1`, `t`, `True`, …) and some words more.
+pub(crate) fn switch() -> BoolishValueParser {
+    BoolishValueParser::new()
 }
 
 /// `HOST:PORT` of a listener or of what it listens for; port 0 takes any free one.

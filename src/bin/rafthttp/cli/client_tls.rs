@@ -6,6 +6,7 @@ use clap::Args;
 use rafthttp::{PeerUrl, Tls, TlsClientConfig};
 
 use super::{BadFlag, Failure};
+use crate::config;
 
 /// Certificates towards members on https.
 #[derive(Args, Debug, Default)]
@@ -23,7 +24,7 @@ pub(crate) struct ClientTls {
     key: Option<PathBuf>,
 
     /// Take whoever answers for the member, without looking at its certificate.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     insecure_skip_tls_verify: bool,
 }
 

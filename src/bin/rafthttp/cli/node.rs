@@ -105,7 +105,7 @@ pub(crate) struct Flags {
     probe_timeout: Duration,
 
     /// Whether the transport's metrics are shown under etcd's own names too.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     etcd_metrics: bool,
 
     /// The share of messages that are traced, 0 to 1.

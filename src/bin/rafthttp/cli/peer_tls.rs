@@ -6,6 +6,7 @@ use clap::Args;
 use rafthttp::{PeerUrl, Tls, TlsConfig};
 
 use super::{BadFlag, Failure};
+use crate::config;
 
 /// Certificates towards peers, named as etcd's flags.
 #[derive(Args, Debug, Default)]
@@ -37,7 +38,7 @@ pub(crate) struct PeerTls {
 #[derive(Args, Debug, Default)]
 pub(crate) struct PeerNames {
     /// Require a certificate of every peer. A trusted CA does so by itself.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     peer_client_cert_auth: bool,
 
     /// Common names that a peer's certificate may bear; any without it. Binds those we dial and those who dial us.
@@ -55,12 +56,12 @@ pub(crate) struct PeerNames {
 
     /// Take a peer's certificate from whatever address it comes. Without it, one with alternative names must be for the
     /// address, directly or by DNS.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     peer_skip_client_san_verification: bool,
 
     /// Refuse requests whose certificate is not for a peer URL of the member that they say they are from. Without it they
     /// are counted and told of.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     peer_cert_bind_members: bool,
 }
 

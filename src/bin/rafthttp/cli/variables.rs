@@ -1,18 +1,21 @@
 //! Flags as environment variables: `--listen-peer-urls` is `RAFTHTTP_LISTEN_PEER_URLS`.
 
-use std::{collections::BTreeSet, env};
+use std::{collections::BTreeSet, env, ffi::OsString};
 
-use clap::Command;
+use clap::{ArgAction, Command};
 
 const PREFIX: &str = "RAFTHTTP_";
+/// What etcd's variables begin with.
+const ETCDS: &str = "ETCD_";
 
 /// How alike two names must be for one to be offered in place of the other, from 0 to 1 (Jaro-Winkler).
 const ALIKE: f64 = 0.85;
 
 /// Gives every flag of every command its environment variable. One that is set to nothing is as unset: compose files and
-/// charts write out variables that they have no value for.
+/// charts write out variables that they have no value for. A flag that is given again is the last, as Go has it.
 pub(super) fn with_variables(command: Command) -> Command {
     command
+        .args_override_self(true)
         .mut_args(|arg| match arg.get_long() {
             Some("help" | "version") | None => arg,
             Some(flag) => {
@@ -22,6 +25,11 @@ pub(super) fn with_variables(command: Command) -> Command {
                 }
                 arg.env(variable).hide_env_values(true)
             }
+        })
+        .mut_args(|arg| match (arg.get_long(), arg.get_action()) {
+            // A list that is given again is another list, and no longer one.
+            (Some(_), ArgAction::Append) => arg.action(ArgAction::Set),
+            _ => arg,
         })
         .mut_subcommands(with_variables)
 }
@@ -44,6 +52,40 @@ pub(super) fn warn_of_unknown(command: &Command) {
             None => {}
         }
     }
+}
+
+/// The words of a command line with each flag in two dashes: Go takes one as well, and so does etcd.
+pub(super) fn with_two_dashes(command: &Command, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut known = BTreeSet::new();
+    collect(command, &mut known);
+    let is_flag = |word: &str| {
+        let name = word.strip_prefix('-').filter(|name| !name.starts_with('-'));
+        name.and_then(|name| name.split('=').next()).is_some_and(|name| known.contains(&variable(name)))
+    };
+    let two = |word: OsString| match word.to_str() {
+        Some(text) if is_flag(text) => format!("-{text}").into(),
+        _ => word,
+    };
+    words.map(two).collect()
+}
+
+/// Warns of each variable that etcd would take for a flag that a member has here, too: it would make a cluster of one
+/// where its operator expects another.
+pub(super) fn warn_of_etcds(command: &Command) {
+    let mut known = BTreeSet::new();
+    command.get_subcommands().filter(|command| command.get_name() == "node").for_each(|node| collect(node, &mut known));
+    for (name, _) in env::vars_os().filter(|(_, value)| !value.is_empty()) {
+        let name = name.to_string_lossy();
+        if let Some(ours) = of_etcds(&name, &known) {
+            tracing::warn!(variable = %name, ours, "this environment variable is etcd's and says nothing here");
+        }
+    }
+}
+
+/// Our variable for what etcd takes this one for. None: it is none of etcd's, or there is nothing like it here.
+fn of_etcds<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
+    let ours = format!("{PREFIX}{}", name.strip_prefix(ETCDS)?);
+    known.get(&ours).map(String::as_str).filter(|ours| env::var_os(ours).is_none_or(|value| value.is_empty()))
 }
 
 fn variable(flag: &str) -> String {
@@ -119,6 +161,25 @@ mod tests {
         ] {
             assert_eq!(judge(name, &known), Some(nearest), "{name}");
         }
+    }
+
+    #[test]
+    fn a_variable_of_etcds_is_told_with_ours_where_there_is_one() {
+        let mut known = BTreeSet::new();
+        collect(&command(), &mut known);
+        assert_eq!(of_etcds("ETCD_INITIAL_CLUSTER", &known), Some("RAFTHTTP_INITIAL_CLUSTER"));
+        for name in ["ETCD_PORT_2379_TCP", "ETCD_WAL_DIR", "ETCDCTL_API", "RAFTHTTP_NAME"] {
+            assert_eq!(of_etcds(name, &known), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_dash_is_as_good_as_two() {
+        let words = ["rafthttp", "node", "-name", "n1", "-data-dir=d", "--name", "-o", "-h", "-no-flag", "-", "--"];
+        let turned = with_two_dashes(&command(), words.iter().map(OsString::from));
+        let expected =
+            ["rafthttp", "node", "--name", "n1", "--data-dir=d", "--name", "-o", "-h", "-no-flag", "-", "--"];
+        assert_eq!(turned, expected.map(OsString::from));
     }
 
     #[test]
