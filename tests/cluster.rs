@@ -369,15 +369,17 @@ async fn a_member_that_cannot_start_says_why_in_one_line() {
 
 #[test]
 fn a_data_directory_of_an_etcd_member_is_refused_and_left_as_it_is() {
-    for holds in ["member/wal", "member/snap/db"] {
+    for holds in ["member/wal", "member/snap/db", "wal", "snap/db"] {
         let cluster = Cluster::new(1, &[]);
         let etcds = cluster.members[0].directory.join(holds);
         std::fs::create_dir_all(&etcds).expect("a directory");
         let (code, said) = refused(&cluster, &["--name", "n1"]);
         assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
         assert!(said.contains("an etcd member") && said.contains(holds), "{said}");
-        let left = std::fs::read_dir(cluster.members[0].directory.join("member")).expect("it is there").count();
-        assert_eq!(left, 1, "nothing was made beside etcd's");
+        for directory in [&cluster.members[0].directory, etcds.parent().expect("it has one")] {
+            let left = std::fs::read_dir(directory).expect("it is there").count();
+            assert_eq!(left, 1, "nothing was made beside etcd's");
+        }
     }
 }
 

@@ -20,9 +20,13 @@ use crate::{
 };
 
 /// Refuses the data directory of an etcd member, before anything is made in it: a cluster of ours inside it would start
-/// empty where its operator expects etcd's data. The log may be elsewhere (`--wal-dir`), so the database counts as well.
+/// empty where its operator expects etcd's data. The log may be elsewhere (`--wal-dir`), so the database counts as well;
+/// and who names the directory `member` within it means the same data.
 pub(super) fn refuse_etcds(files: &Files, data_dir: &Path) -> Result<(), Error> {
-    match ["member/wal", "member/snap/db"].into_iter().find(|holds| files.exists(&data_dir.join(holds))) {
+    match ["member/wal", "member/snap/db", "wal", "snap/db"]
+        .into_iter()
+        .find(|holds| files.exists(&data_dir.join(holds)))
+    {
         Some(holds) => Err(Error::Etcd { directory: data_dir.display().to_string(), holds }),
         None => Ok(()),
     }
