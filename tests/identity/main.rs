@@ -5,7 +5,7 @@
 #![allow(clippy::panic, reason = "a program that does not answer ends the test")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
@@ -289,5 +289,43 @@ fn whatever_etcd_takes_gives_the_same_ids_or_is_refused_for_a_reason_that_is_doc
         let wrong = differences(&etcd, &asked);
         let few: Vec<_> = wrong.iter().take(10).map(String::as_str).collect();
         assert!(wrong.is_empty(), "etcd {version}: {} of {cases} differ, such as\n{}", wrong.len(), few.join("\n"));
+    }
+}
+
+/// Every flag that a help describes: its line begins with it.
+fn described(help: &str) -> BTreeSet<String> {
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    lines.flat_map(|line| flags_of(line).into_iter().take(1)).collect()
+}
+
+/// Every flag that a text names.
+fn flags_of(help: &str) -> BTreeSet<String> {
+    let is_of_flag = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
+    let named = help.split("--").skip(1).filter_map(|rest| rest.split(|char| !is_of_flag(char)).next());
+    named.filter(|flag| !flag.is_empty() && !flag.ends_with('-')).map(|flag| format!("--{flag}")).collect()
+}
+
+fn help(program: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().expect("it is there");
+    [output.stdout, output.stderr].map(|said| String::from_utf8(said).expect("text")).concat()
+}
+
+#[test]
+fn every_flag_of_etcds_and_of_ours_is_in_the_page_for_who_comes_from_etcd() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/coming-from-etcd.md")).expect("it is there");
+    let of_page = flags_of(&page);
+    let ours = described(&help(Path::new(env!("CARGO_BIN_EXE_rafthttp")), &["node", "--help"]));
+    let missing: Vec<_> = ours.iter().filter(|flag| !of_page.contains(*flag) && *flag != "--help").collect();
+    assert!(ours.len() > 20 && missing.is_empty(), "of ours: {missing:?}");
+
+    for version in if support::tier_is_all() { &["3.4", "3.5", "3.6", "3.7"][..] } else { &["3.4", "3.6"] } {
+        let Some(etcd) = support::program(&format!("the flags of etcd {version}"), "etcd", &[version]) else {
+            continue;
+        };
+        let theirs = described(&help(&etcd, &["--help"]));
+        let is_missing = |flag: &&String| !of_page.contains(*flag) && !flag.starts_with("--experimental-");
+        let missing: Vec<_> = theirs.iter().filter(is_missing).collect();
+        assert!(theirs.len() > 50 && missing.is_empty(), "of etcd {version}: {missing:?}");
     }
 }
