@@ -218,11 +218,11 @@ async fn revoke(members: &Members, authority: &Authority, load: &Load) {
     for member in 0..2 {
         members.files[member].write("crl.pem", authority.revoke(&[13], 2190).0);
     }
-    for member in 0..2 {
+    for (member, before) in before.into_iter().enumerate() {
         members
             .until("the links with the third are closed", async || {
                 members.closed(member, "revoked").await >= 4.0
-                    && members.lost(member, 2, Some("certificate")).await > before[member]
+                    && members.lost(member, 2, Some("certificate")).await > before
             })
             .await;
     }

@@ -161,7 +161,7 @@ def streams(made):
         timeline(401, "Streams from each peer", "Both streams that a member dialled to hear a peer.",
                  [query(named('min by (job, cluster, instance, peer) (rafthttp_stream_up{[[P]], direction="in"})'), "{{instance}} hears {{name}}")],
                  UP, empty="no peers", links=[TO_PEER]),
-        lines(402, "Streams lost, by reason", "eof (the other end closed), error, timeout (nothing read for 5 s), stalled (nothing written for 5 s), frame (unreadable), replaced (by a newer one), stopped (by this member).",
+        lines(402, "Streams lost, by reason", "eof (the other end closed), error, timeout (nothing read for 5 s), stalled (nothing written for 5 s), frame (unreadable), certificate (the peer's no longer verifies), replaced (by a newer one), stopped (by this member).",
               "cps", [query(f"sum by (instance, direction, reason) ({appeared('rafthttp_stream_losses_total', '[[P]]')})", "{{instance}} {{direction}} {{reason}}")],
               empty="no stream was lost", stack=True),
         lines(403, "Dials that failed, by how", "unreachable, tls, timeout, not_found (the peer does not know this member), removed, cluster_id_mismatch, incompatible_version, to_mismatch (another member answers), refused.",

@@ -140,7 +140,7 @@ def streams(made):
         lines(402, "Silence", "How long ago a frame last passed, link heartbeats included.", "s",
               [query("time() - max by (instance, channel, direction) (rafthttp_stream_last_frame_timestamp_seconds{[[P]]})", "{{instance}} {{channel}} {{direction}}")],
               empty="no frame yet", limits=((5, BAD),)),
-        lines(403, "Lost, by reason", "eof, error, timeout, stalled, frame, replaced, stopped.", "cps",
+        lines(403, "Lost, by reason", "eof, error, timeout, stalled, frame, certificate, replaced, stopped.", "cps",
               [query(f"sum by (instance, channel, direction, reason) ({appeared('rafthttp_stream_losses_total', '[[P]]')})", "{{instance}} {{channel}} {{direction}} {{reason}}")],
               empty="no stream was lost", stack=True),
         lines(404, "Dials of it, by how they ended", "ok, unreachable, tls, timeout, not_found, removed, cluster_id_mismatch, incompatible_version, to_mismatch, refused.", "cps",

@@ -12,7 +12,7 @@ use crate::{
     id::{ClusterId, MemberId},
     ledger::{
         AttemptResult, Channel, Direction, Incoming, Link, LossReason, Outgoing, PerChannel, PerKind, PerStream,
-        Snapshots,
+        Snapshots, Tally,
     },
     tls::TlsStatus,
     transport::status::{self, PeerStatus},
@@ -182,11 +182,13 @@ pub(super) struct TlsState {
     certificate_expiry: Option<String>,
     reloads_ok: u64,
     reloads_failed: u64,
-    handshake_failures: Vec<HandshakeFailures>,
+    handshake_failures: Vec<ByReason>,
+    connections_closed: Vec<ByReason>,
+    identity_mismatches: Counts,
 }
 
 #[derive(Serialize)]
-struct HandshakeFailures {
+struct ByReason {
     direction: &'static str,
     reason: &'static str,
     count: u64,
@@ -345,12 +347,19 @@ pub(super) fn tls_state(tls: &TlsStatus) -> TlsState {
         certificate_expiry: tls.certificate_expiry.map(rfc3339),
         reloads_ok: tls.reloads_ok,
         reloads_failed: tls.reloads_failed,
-        handshake_failures: tls
-            .handshake_failures
-            .iter()
-            .map(|((direction, reason), count)| HandshakeFailures { direction: direction.label(), reason, count })
-            .collect(),
+        handshake_failures: by_reason(&tls.handshake_failures),
+        connections_closed: by_reason(&tls.connections_closed),
+        identity_mismatches: tls.identity_mismatches.iter().collect(),
     }
+}
+
+fn by_reason(counts: &Tally<(Direction, &'static str)>) -> Vec<ByReason> {
+    let row = |((direction, reason), count): ((Direction, &'static str), u64)| ByReason {
+        direction: direction.label(),
+        reason,
+        count,
+    };
+    counts.iter().map(row).collect()
 }
 
 fn by_type(counts: &PerKind<u64>) -> Counts {
