@@ -7,6 +7,7 @@ pub use crate::ledger::{
 };
 
 mod builder;
+mod client_tls;
 mod collector;
 mod etcd;
 mod exposition;
@@ -20,6 +21,7 @@ mod raft;
 mod tls;
 mod traces;
 
+pub use client_tls::client_tls_collector;
 pub use collector::Collector;
 pub use exposition::Exposition;
 pub use format::Format;

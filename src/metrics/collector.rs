@@ -47,7 +47,7 @@ impl prometheus::core::Collector for Collector {
 }
 
 fn collect(family: &'static Family, status: &TransportStatus) -> MetricFamily {
-    let mut metrics = Metrics { labels: family.labels, kind: family.kind, metrics: Vec::new() };
+    let mut metrics = Metrics::new(family.kind, family.labels);
     for turn in 0..family.turns(status) {
         family.write(status, turn, &mut metrics);
     }
@@ -74,7 +74,11 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn single(kind: Kind) -> Self {
-        Self { labels: &[], kind, metrics: Vec::new() }
+        Self::new(kind, &[])
+    }
+
+    pub(super) fn new(kind: Kind, labels: &'static [&'static str]) -> Self {
+        Self { labels, kind, metrics: Vec::new() }
     }
 
     pub(super) fn into_family(self, name: &str, help: &str) -> MetricFamily {

@@ -22,7 +22,8 @@ pub struct Config {
     pub initial_advertise_peer_urls: Vec<PeerUrl>,
     /// Where clients are listened for. Default `http://localhost:2379`.
     pub listen_client_urls: Vec<PeerUrl>,
-    /// Client listeners that are bound already, in place of [`Self::listen_client_urls`]. Default none.
+    /// Client listeners that are bound already, in place of [`Self::listen_client_urls`]; for TLS if a URL of
+    /// [`Self::advertise_client_urls`] is `https`. Default none.
     pub client_listeners: Vec<TcpListener>,
     /// The client URLs told to the cluster. Default `http://localhost:2379`.
     pub advertise_client_urls: Vec<String>,
@@ -43,6 +44,11 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Certificates, for `https` peer URLs. Default none.
     pub tls: Option<Tls>,
+    /// Certificates, for `https` client URLs: [`Tls::load_server`]. Default none.
+    pub client_tls: Option<Tls>,
+    /// What this member, as a client of the others, dials their `https` client URLs with: [`Tls::load_client`]. It does so
+    /// where it has itself added to its cluster ([`InitialClusterState::Auto`]). Default none.
+    pub tls_as_client: Option<Tls>,
     /// Where metrics are shown. Default an own one.
     pub registry: prometheus::Registry,
     /// Whether etcd's own names of the transport's metrics are exported too. Default true.
@@ -108,6 +114,8 @@ impl Default for Config {
             snapshot_count: 10_000,
             max_request_bytes: 3 << 19,
             tls: None,
+            client_tls: None,
+            tls_as_client: None,
             registry: prometheus::Registry::new(),
             etcd_metrics: true,
             trace_ratio: 0.0,

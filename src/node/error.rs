@@ -79,8 +79,13 @@ pub enum Error {
         other: String,
     },
     /// An `https` URL without certificates.
-    #[error("listen-peer-urls has {0}, and there is no certificate")]
-    NoCertificate(String),
+    #[error("{flag} has {url}, and there is no certificate")]
+    NoCertificate {
+        /// What has it.
+        flag: &'static str,
+        /// The URL.
+        url: String,
+    },
     /// The transport cannot be built.
     #[error(transparent)]
     Transport(#[from] TransportError),

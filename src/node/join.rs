@@ -25,6 +25,7 @@ use crate::{
     },
     id::{ClusterId, MemberId},
     telemetry::Repeats,
+    tls::Tls,
     wire::headers::{MEMBERS, X_ETCD_CLUSTER_ID},
 };
 
@@ -50,8 +51,18 @@ pub(super) struct Asker {
 }
 
 impl Asker {
+    /// At peer URLs.
     pub(super) fn new(config: &Config) -> Self {
-        Self { client: Client::anonymous(config.tls.clone(), Duration::from_secs(1), &config.world) }
+        Self::with(config.tls.as_ref(), config)
+    }
+
+    /// At client URLs.
+    fn as_client(config: &Config) -> Self {
+        Self::with(config.tls_as_client.as_ref(), config)
+    }
+
+    fn with(tls: Option<&Tls>, config: &Config) -> Self {
+        Self { client: Client::anonymous(tls.cloned(), Duration::from_secs(1), &config.world) }
     }
 
     /// One request, by a connection of its own; its answer's head and body.
@@ -92,6 +103,8 @@ impl Asker {
 struct Seeker<'a> {
     own: &'a [PeerUrl],
     asker: Asker,
+    /// Asks for changes of the membership, which members take at their client URLs.
+    client: Asker,
     said: Option<String>,
     changes: Repeats,
 }
@@ -101,9 +114,15 @@ impl<'a> Seeker<'a> {
         Self {
             own: &config.initial_advertise_peer_urls,
             asker: Asker::new(config),
+            client: Asker::as_client(config),
             said: None,
             changes: Repeats::default(),
         }
+    }
+
+    async fn stop(&self) {
+        self.asker.stop().await;
+        self.client.stop().await;
     }
 
     /// Waits a little before the others are asked again. Says why, once for each reason.
@@ -137,7 +156,7 @@ pub(super) async fn join(config: &Config) -> Joined {
         for url in &others {
             match seeker.asker.members(url).await.and_then(|(cluster, members)| find(seeker.own, cluster, members)) {
                 Ok(joined) => {
-                    seeker.asker.stop().await;
+                    seeker.stop().await;
                     return joined;
                 }
                 Err(error) => why = format!("{url}: {error}"),

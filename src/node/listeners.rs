@@ -1,6 +1,6 @@
 //! Where a member listens: its ports for peers and for clients.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use axum::Router;
 
@@ -68,23 +68,46 @@ impl Bound {
 async fn bind_peers(config: &mut Config) -> Result<Vec<Bound>, Error> {
     let flag = "listen-peer-urls";
     let bound = std::mem::take(&mut config.peer_listeners);
-    if !bound.is_empty() {
-        let tls = config.initial_advertise_peer_urls.iter().any(PeerUrl::is_tls);
-        return Ok(bound.into_iter().map(|listener| Bound { port: Port::Tcp(listener), flag, tls }).collect());
+    if bound.is_empty() {
+        require_certificate(&config.listen_peer_urls, flag, config.tls.as_ref())?;
+        return bind(&config.world, &config.listen_peer_urls, flag).await;
     }
-    if let Some(url) = config.listen_peer_urls.iter().find(|url| url.is_tls() && config.tls.is_none()) {
-        return Err(Error::NoCertificate(url.to_string()));
-    }
-    bind(&config.world, &config.listen_peer_urls, flag).await
+    let tls = config.initial_advertise_peer_urls.iter().any(PeerUrl::is_tls);
+    taken(bound, flag, tls, config.tls.as_ref())
 }
 
 async fn bind_clients(config: &mut Config) -> Result<Vec<Bound>, Error> {
-    let (flag, tls) = ("listen-client-urls", false);
+    let flag = "listen-client-urls";
     let bound = std::mem::take(&mut config.client_listeners);
-    if !bound.is_empty() {
-        return Ok(bound.into_iter().map(|listener| Bound { port: Port::Tcp(listener), flag, tls }).collect());
+    if bound.is_empty() {
+        require_certificate(&config.listen_client_urls, flag, config.client_tls.as_ref())?;
+        return bind(&config.world, &config.listen_client_urls, flag).await;
     }
-    bind(&config.world, &config.listen_client_urls, flag).await
+    let tls = config.advertise_client_urls.iter().any(|url| url.starts_with("https://"));
+    taken(bound, flag, tls, config.client_tls.as_ref())
+}
+
+/// What is for TLS is never served in the clear.
+fn require_certificate(urls: &[PeerUrl], flag: &'static str, certificate: Option<&Tls>) -> Result<(), Error> {
+    match urls.iter().find(|url| url.is_tls() && certificate.is_none()) {
+        Some(url) => Err(Error::NoCertificate { flag, url: url.to_string() }),
+        None => Ok(()),
+    }
+}
+
+/// Listeners that somebody else has bound.
+fn taken(
+    listeners: Vec<TcpListener>,
+    flag: &'static str,
+    tls: bool,
+    certificate: Option<&Tls>,
+) -> Result<Vec<Bound>, Error> {
+    let bound = listeners.into_iter().map(|listener| Bound { port: Port::Tcp(listener), flag, tls });
+    let bound: Vec<Bound> = bound.collect();
+    match bound.first().filter(|_| tls && certificate.is_none()) {
+        Some(first) => Err(Error::NoCertificate { flag, url: format!("https://{}", first.name()) }),
+        None => Ok(bound),
+    }
 }
 
 /// A port for each socket that the URLs mean.

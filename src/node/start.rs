@@ -24,7 +24,7 @@ use crate::{
     admin::{AboutSource, Check, Health, HealthSource},
     id::{ClusterId, MemberId},
     metrics,
-    server::{ConnectionLimits, ConnectionMetrics, Server},
+    server::{ConnectionLimits, ConnectionMetrics},
     telemetry::Events,
     transport::{Transport, TransportError, snapshot::store::SnapshotStore},
 };
@@ -177,6 +177,10 @@ impl Parts {
         let settings = settings(&config, member, cluster);
         let core = Core::new(settings, store, ids, shared.clone(), outbox(transport.clone()));
         let core = core.map_err(|error: CoreError| Error::Raft(error.to_string()))?;
+        if let Some(tls) = &config.client_tls {
+            tls.tell(&events);
+            config.registry.register(metrics::client_tls_collector(tls))?;
+        }
         config.registry.register(metrics::raft_collector({
             let shared = shared.clone();
             move || shared.status().metrics()
@@ -184,7 +188,7 @@ impl Parts {
 
         let mut inner = Inner::new(transport, shared, end, &listeners);
         inner.serve_peers(listeners.peers, &config)?;
-        inner.serve_clients(listeners.clients, client.clone())?;
+        inner.serve_clients(listeners.clients, client.clone(), &config)?;
         let (heartbeat, election, stop) = (config.heartbeat_interval, config.election_timeout, inner.stop_raft.clone());
         let task = Task::new(core, queue, reports, heartbeat, election, stop);
         inner.raft_ended = task.spawn(inner.end.clone(), &config.world).map_err(Error::Thread)?;
@@ -226,13 +230,16 @@ impl Inner {
         Ok(())
     }
 
-    fn serve_clients(&self, listeners: Vec<Bound>, client: Client) -> Result<(), Error> {
+    fn serve_clients(&self, listeners: Vec<Bound>, client: Client, config: &Config) -> Result<(), Error> {
         let router = client::router(client);
-        // Clients are not known by their address: one of them may hold all connections there are.
+        // Clients are not known by their address: one of them may hold all connections there are. A program that starts
+        // dials as many at once as it likes, but who only begins handshakes does not have the port.
         let bounds = ConnectionLimits::default();
-        let limits = ConnectionLimits { per_address: bounds.total, grace: GRACE, ..bounds };
+        let handshakes_per_address = bounds.total / 4;
+        let limits = ConnectionLimits { per_address: bounds.total, handshakes_per_address, grace: GRACE, ..bounds };
         for listener in listeners {
-            let server = Server::new(router.clone()).limits(limits.clone());
+            let server = listener.server(router.clone(), config.client_tls.as_ref());
+            let server = server.limits(limits.clone()).answer_plain();
             self.clients.spawn(server.serve_on(listener.listen()?, self.stop_clients.clone()));
         }
         Ok(())

@@ -211,6 +211,9 @@ impl InUse {
     fn of_server(config: &TlsConfig, parts: &Parts) -> Result<Self, TlsError> {
         let mut in_use = Self::of_member(config, parts)?;
         in_use.client = None;
+        // The CA of clients need not be the one that clients trust.
+        let shown = parts.certificate.value.as_ref().map(|keyed| keyed.shown(None, &[Purpose::Server])).transpose()?;
+        in_use.shown = shown.into_iter().map(|shown| (Purpose::Server, Arc::new(shown))).collect();
         if let Some(server) = &mut in_use.server {
             // h2 is for etcd's peers, which offer it and speak HTTP/1.1 all the same. A client would mean it.
             Arc::make_mut(server).alpn_protocols = vec![b"http/1.1".to_vec()];

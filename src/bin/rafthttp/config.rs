@@ -87,29 +87,31 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// `http://HOST:PORT` of a listener that speaks plain HTTP (clients, metrics); port 0 takes any free one.
+/// `http://HOST:PORT` or `https://HOST:PORT` of a listener for clients or metrics, or of a member's client URL; port 0
+/// takes any free one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HttpUrl(PeerUrl);
+pub(crate) struct ListenUrl(PeerUrl);
 
-impl HttpUrl {
+impl ListenUrl {
+    /// Whether it is for TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
+
     pub(crate) fn as_peer_url(&self) -> &PeerUrl {
         &self.0
     }
 }
 
-impl FromStr for HttpUrl {
+impl FromStr for ListenUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url = PeerUrl::listening(text).map_err(|error| error.to_string())?;
-        if url.is_tls() {
-            return Err("expected http://HOST:PORT: only peer URLs speak TLS".to_owned());
-        }
-        Ok(Self(url))
+        PeerUrl::listening(text).map(Self).map_err(|error| error.to_string())
     }
 }
 
-impl fmt::Display for HttpUrl {
+impl fmt::Display for ListenUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -164,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn client_and_metrics_listeners_are_plain_http() {
-        for (text, url) in [("http://127.0.0.1:0", "http://127.0.0.1:0"), ("HTTP://[::1]:1", "http://[::1]:1")] {
-            assert_eq!(text.parse::<HttpUrl>().map(|url| url.to_string()), Ok(url.to_owned()));
+    fn client_and_metrics_listeners_are_a_scheme_a_host_and_a_port() {
+        for (text, url) in [("http://127.0.0.1:0", "http://127.0.0.1:0"), ("HTTPS://[::1]:1", "https://[::1]:1")] {
+            assert_eq!(text.parse::<ListenUrl>().map(|url| url.to_string()), Ok(url.to_owned()));
         }
-        for bad in ["127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1", "http://127.0.0.1:1/path"] {
-            assert!(bad.parse::<HttpUrl>().is_err(), "{bad:?}");
+        for bad in ["127.0.0.1:1", "ftp://127.0.0.1:1", "http://127.0.0.1", "https://127.0.0.1:1/path"] {
+            assert!(bad.parse::<ListenUrl>().is_err(), "{bad:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use rafthttp::Tls;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,7 @@ use keys::Keys;
 use ledger::Ledger;
 use load::Load;
 
-use crate::serving::ServingError;
+use crate::{client::Client, serving::ServingError};
 
 /// How long the first write may take: an election and what goes before it.
 const FIRST_WRITE: Duration = Duration::from_secs(20);
@@ -23,7 +24,7 @@ const FIRST_WRITE: Duration = Duration::from_secs(20);
 const CATCH_UP: Duration = Duration::from_secs(20);
 
 /// What is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Demo {
     /// How many members.
     pub(crate) members: u64,
@@ -31,6 +32,21 @@ pub(crate) struct Demo {
     pub(crate) rate: u64,
     /// For how long; none: until told to stop.
     pub(crate) time: Option<Duration>,
+    /// Certificates, of the ports that speak TLS.
+    pub(crate) certificates: Certificates,
+}
+
+/// The certificates of a demo, each of which makes a kind of port speak TLS.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Certificates {
+    /// Of the ports for peers.
+    pub(crate) peer: Option<Tls>,
+    /// Of the ports for clients and metrics.
+    pub(crate) client: Option<Tls>,
+    /// Of who writes.
+    pub(crate) writer: Option<Tls>,
+    /// The same as curl's flags, a space before each.
+    pub(crate) curl: String,
 }
 
 /// Why a demo did not end well.
@@ -72,15 +88,15 @@ pub(crate) enum DemoError {
 impl Demo {
     /// Starts the members, writes until `stop` or the end of the time, and says what became of it.
     pub(crate) async fn run(self, stop: &CancellationToken) -> Result<(), DemoError> {
-        let cluster = Cluster::start(self.members).await?;
+        let cluster = Cluster::start(self.members, &self.certificates).await?;
         let outcome = self.show(&cluster, stop).await;
         cluster.stop().await;
         outcome
     }
 
     async fn show(&self, cluster: &Cluster, stop: &CancellationToken) -> Result<(), DemoError> {
-        cluster.print();
-        let keys = Keys::new();
+        cluster.print(&self.certificates.curl);
+        let keys = Keys::new(Client::new(self.certificates.writer.clone()));
         let mut load = Load::new(keys, cluster.client_urls(), self.rate);
         let written = stop.run_until_cancelled(load.first_write(FIRST_WRITE)).await;
         match written {

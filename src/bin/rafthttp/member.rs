@@ -79,8 +79,8 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    pub(crate) fn new(endpoints: Vec<String>) -> Self {
-        Self { client: Client::new(), endpoints }
+    pub(crate) fn new(client: Client, endpoints: Vec<String>) -> Self {
+        Self { client, endpoints }
     }
 
     /// Who is in the cluster, linearizable.

@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     io::{self, Write},
-    net::TcpListener,
     sync::Arc,
 };
 
@@ -16,7 +15,7 @@ use rafthttp::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
-use crate::serving::Serving;
+use crate::serving::{MetricsListener, Serving};
 
 mod table;
 
@@ -68,12 +67,11 @@ pub(crate) fn report(survey: &Survey, json: bool) -> Result<(), ProbeError> {
 /// Watches and serves until told to stop.
 pub(crate) async fn watch(
     config: WatchConfig,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<MetricsListener>,
     registry: Registry,
     stop: &CancellationToken,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let addresses: Vec<String> =
-        listeners.iter().filter_map(|listener| Some(format!("http://{}", listener.local_addr().ok()?))).collect();
+    let addresses: Vec<String> = listeners.iter().filter_map(|listener| listener.url().ok()).collect();
     let watch = Watch::start(config);
     let (status, health) = (watch.clone(), watch.clone());
     let serving = Serving::start(

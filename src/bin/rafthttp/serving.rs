@@ -5,6 +5,7 @@ use std::{io, net::TcpListener as StdTcpListener, sync::Arc};
 #[cfg(target_os = "linux")]
 use prometheus::process_collector::ProcessCollector;
 use rafthttp::{
+    Tls,
     admin::{self, About, Admin, Check, Health},
     metrics::Options,
     node::Node,
@@ -52,6 +53,25 @@ pub(crate) fn waiting_admin() -> Admin {
     }
 }
 
+/// A metrics listener that is bound, and what it shows if it is for TLS.
+pub(crate) struct MetricsListener {
+    pub(crate) listener: StdTcpListener,
+    pub(crate) tls: Option<Tls>,
+}
+
+impl MetricsListener {
+    /// The same port once more, for who serves it later.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { listener: self.listener.try_clone()?, tls: self.tls.clone() })
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> io::Result<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}", self.listener.local_addr()?))
+    }
+}
+
 /// The metrics listeners of a process.
 pub(crate) struct Serving {
     tasks: JoinSet<()>,
@@ -60,15 +80,20 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Serves what operators look at, and the process's own metrics with it, on listeners that are bound already.
-    pub(crate) fn start(listeners: Vec<StdTcpListener>, admin: Admin) -> Result<Self, ServingError> {
+    pub(crate) fn start(listeners: Vec<MetricsListener>, admin: Admin) -> Result<Self, ServingError> {
         #[cfg(target_os = "linux")]
         admin.registry.register(Box::new(ProcessCollector::for_self()))?;
         let router = admin::router(admin);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        for listener in listeners {
+        for MetricsListener { listener, tls } in listeners {
             listener.set_nonblocking(true)?;
-            tasks.spawn(admin::serve(TcpListener::from_std(listener)?, router.clone(), stop.clone()));
+            let server = admin::server(router.clone());
+            let server = match tls {
+                Some(tls) => server.tls(tls),
+                None => server,
+            };
+            tasks.spawn(server.serve(TcpListener::from_std(listener)?, stop.clone()));
         }
         Ok(Self { tasks, stop })
     }

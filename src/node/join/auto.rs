@@ -80,7 +80,7 @@ pub(in crate::node) async fn find_out(
             join_all(others().map(async |member| (member.name.as_str(), seeker.listen(&member.urls).await))).await;
         let why = match judge(seeker.own, birth, &heard) {
             Verdict::Done(found) => {
-                seeker.asker.stop().await;
+                seeker.stop().await;
                 return found;
             }
             Verdict::Add(through) => seeker.add(&config.name, &through).await,
@@ -126,7 +126,7 @@ impl Seeker<'_> {
     async fn change(&self, method: Method, path: &str, body: Option<&str>, through: &[PeerUrl]) -> Result<(), String> {
         let mut why = "no member tells a client URL".to_owned();
         for url in through {
-            match self.asker.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
+            match self.client.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
                 Ok((head, _)) if head.status.is_success() => return Ok(()),
                 Ok((head, body)) => {
                     why = format!("{url}: {method} {path}: {}: {}", head.status, String::from_utf8_lossy(&body).trim());

@@ -1,9 +1,9 @@
 //! The flags of the certificates of who dials members and is not one, named as etcdctl's.
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
 
 use clap::Args;
-use rafthttp::{PeerUrl, Tls, TlsClientConfig};
+use rafthttp::{Tls, TlsClientConfig};
 
 use super::{BadFlag, Failure};
 use crate::config;
@@ -12,30 +12,54 @@ use crate::config;
 #[derive(Args, Debug, Default)]
 pub(crate) struct ClientTls {
     /// CAs of the members' certificates, PEM; read again when it changes.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     cacert: Option<PathBuf>,
 
     /// Certificate to show to members that ask for one, PEM; read again when it changes.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     cert: Option<PathBuf>,
 
     /// Its private key, PEM; read again when it changes.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
 
     /// Take whoever answers for the member, without looking at its certificate.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
+    #[arg(long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     insecure_skip_tls_verify: bool,
 }
 
 impl ClientTls {
-    /// Reads the certificates; none when none are given and no URL needs them.
-    pub(crate) fn load(self, urls: &[PeerUrl]) -> Result<Option<Tls>, Failure> {
-        let config = self.config(urls)?;
+    /// Reads the certificates; none when none are given and no URL needs them. `missing` says which flag has a URL that
+    /// does: with what is expected beside it.
+    pub(crate) fn load(
+        self,
+        https: Option<impl Display>,
+        missing: fn(String, &'static str) -> BadFlag,
+    ) -> Result<Option<Tls>, Failure> {
+        let config = self.config(https.map(|url| url.to_string()), missing)?;
         config.map(Tls::load_client).transpose().map_err(Failure::failed)
     }
 
-    fn config(self, urls: &[PeerUrl]) -> Result<Option<TlsClientConfig>, BadFlag> {
+    /// What curl takes for the same, a space before each flag.
+    pub(crate) fn as_curl(&self) -> String {
+        let mut flags = String::new();
+        for (flag, file) in [("cacert", &self.cacert), ("cert", &self.cert), ("key", &self.key)] {
+            if let Some(file) = file {
+                flags.push_str(&format!(" --{flag} {}", file.display()));
+            }
+        }
+        if self.insecure_skip_tls_verify {
+            flags.push_str(" --insecure");
+        }
+        flags
+    }
+
+    fn config(
+        self,
+        https: Option<String>,
+        missing: fn(String, &'static str) -> BadFlag,
+    ) -> Result<Option<TlsClientConfig>, BadFlag> {
+        const EXPECTED: &str = "expected --cacert beside it, or --insecure-skip-tls-verify";
         let Self { cacert, cert, key, insecure_skip_tls_verify } = self;
         match (&cert, &key) {
             (Some(cert), None) => return Err(BadFlag::new("cert", cert.display(), "expected --key beside it")),
@@ -44,15 +68,10 @@ impl ClientTls {
         }
         if cacert.is_none() && !insecure_skip_tls_verify {
             if let Some(cert) = &cert {
-                let expected = "expected --cacert beside it, or --insecure-skip-tls-verify";
-                return Err(BadFlag::new("cert", cert.display(), expected));
+                return Err(BadFlag::new("cert", cert.display(), EXPECTED));
             }
-            if let Some(url) = urls.iter().find(|url| url.is_tls()) {
-                return Err(BadFlag::argument(
-                    "URL",
-                    url,
-                    "expected --cacert beside it, or --insecure-skip-tls-verify",
-                ));
+            if let Some(url) = https {
+                return Err(missing(url, EXPECTED));
             }
             return Ok(None);
         }
@@ -74,16 +93,23 @@ mod tests {
         ClientTls { cacert: path(cacert), cert: path(cert), key: path(key), insecure_skip_tls_verify: skip }
     }
 
+    fn missing(url: String, expected: &'static str) -> BadFlag {
+        BadFlag::argument("URL", url, expected)
+    }
+
+    fn https() -> Option<String> {
+        Some("https://b:2".to_owned())
+    }
+
     #[test]
     fn what_does_not_go_together_is_refused_and_named() {
-        let https = PeerUrl::list("http://a:1,https://b:2").unwrap();
         for (flags, word) in [
             (flags(Some("ca"), Some("c"), None, false), "--cert"),
             (flags(Some("ca"), None, Some("k"), false), "--key"),
             (flags(None, Some("c"), Some("k"), false), "--cacert"),
             (flags(None, None, None, false), "https://b:2"),
         ] {
-            let said = flags.config(&https).expect_err(word).to_string();
+            let said = flags.config(https(), missing).expect_err(word).to_string();
             assert!(said.contains(word), "{said}");
         }
     }
@@ -106,10 +132,9 @@ mod tests {
 
     #[test]
     fn a_ca_or_no_verification_will_do_and_http_needs_nothing() {
-        let (http, https) = (PeerUrl::list("http://a:1").unwrap(), PeerUrl::list("https://a:1").unwrap());
-        assert_eq!(flags(None, None, None, false).config(&http), Ok(None));
-        assert!(flags(Some("ca"), None, None, false).config(&https).is_ok_and(|config| config.is_some()));
-        let config = flags(None, Some("c"), Some("k"), true).config(&https).unwrap().unwrap();
+        assert_eq!(flags(None, None, None, false).config(None, missing), Ok(None));
+        assert!(flags(Some("ca"), None, None, false).config(https(), missing).is_ok_and(|config| config.is_some()));
+        let config = flags(None, Some("c"), Some("k"), true).config(https(), missing).unwrap().unwrap();
         assert!(config.insecure_skip_verify && config.cert_file.is_some());
     }
 }

@@ -4,12 +4,22 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, Stop};
-use crate::{config, demo};
+use super::{
+    BadFlag, Failure, Stop,
+    client_tls::ClientTls,
+    peer_tls::{PeerNames, PeerTls},
+    port_tls::PortTls,
+};
+use crate::{
+    config::{self, ListenUrl},
+    demo::{Certificates, Demo},
+};
 
 /// Run several members in this process on loopback, write to them, and say at the end where every message went.
 ///
-/// Each member listens on free ports and keeps its data in a temporary directory, removed at the end. The exit status is
+/// Each member listens on free ports and keeps its data in a temporary directory, removed at the end. With certificates
+/// for 127.0.0.1 its ports speak TLS: those for peers with --peer-cert-file, those for clients and metrics with
+/// --cert-file; then --cacert, --cert and --key are what the writes are made with. The exit status is
 /// 0 when writes were committed, every member holds them, and every ledger balances.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
@@ -24,11 +34,29 @@ pub(crate) struct Flags {
     /// For how long [default: until Ctrl-C]
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     r#for: Option<Duration>,
+
+    #[command(flatten)]
+    peers: PeerTls,
+
+    #[command(flatten)]
+    port: PortTls,
+
+    #[command(flatten)]
+    writer: ClientTls,
 }
 
 impl Flags {
     pub(crate) async fn run(self, stop: &Stop) -> Result<(), Failure> {
-        let demo = demo::Demo { members: self.members, rate: self.rate, time: self.r#for };
+        let (certificate, _) = self.port.pair();
+        let https: Vec<ListenUrl> = certificate.and_then(|_| "https://127.0.0.1:0".parse().ok()).into_iter().collect();
+        let shown = certificate.map(|path| path.display().to_string());
+        let certificates = Certificates {
+            peer: self.peers.load(PeerNames::default())?,
+            client: self.port.load(&[("cert-file", &https)])?,
+            curl: self.writer.as_curl(),
+            writer: self.writer.load(shown, |file, expected| BadFlag::new("cert-file", file, expected))?,
+        };
+        let demo = Demo { members: self.members, rate: self.rate, time: self.r#for, certificates };
         demo.run(stop.token()).await.map_err(Failure::failed)
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use rafthttp::PeerUrl;
 
-use super::{Failure, Stop};
+use super::{BadFlag, Failure, Stop, client_tls::ClientTls};
 use crate::{
-    config::{self, HttpUrl},
+    client::Client,
+    config::{self, ListenUrl},
     member::{Membership, shrink},
 };
 
@@ -16,7 +17,10 @@ use crate::{
 pub(crate) struct Flags {
     /// Client URLs of members; the first that can be reached is asked.
     #[arg(long, global = true, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
-    endpoints: Vec<HttpUrl>,
+    endpoints: Vec<ListenUrl>,
+
+    #[command(flatten)]
+    tls: ClientTls,
 
     #[command(subcommand)]
     command: Command,
@@ -74,7 +78,9 @@ enum Output {
 
 impl Flags {
     pub(crate) async fn run(self, stop: &Stop) -> Result<(), Failure> {
-        let membership = Membership::new(self.endpoints.iter().map(HttpUrl::to_string).collect());
+        let https = self.endpoints.iter().find(|url| url.is_tls());
+        let tls = self.tls.load(https, |url, expected| BadFlag::new("endpoints", url, expected))?;
+        let membership = Membership::new(Client::new(tls), self.endpoints.iter().map(ListenUrl::to_string).collect());
         let done = stop.token().run_until_cancelled(self.command.run(&membership)).await;
         done.unwrap_or_else(|| Err(Failure::failed("told to stop before it was done")))
     }

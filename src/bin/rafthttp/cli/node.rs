@@ -1,6 +1,6 @@
 //! `rafthttp node`: one member.
 
-use std::{net::TcpListener, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use rafthttp::{
@@ -12,12 +12,14 @@ use rafthttp::{
 
 use super::{
     BadFlag, Failure, Stop,
-    listen::listen,
+    listen::{CLIENTS, METRICS, listen_for_metrics},
+    member_as_client::MemberAsClient,
     peer_tls::{PeerNames, PeerTls, require_certificate},
+    port_tls::PortTls,
 };
 use crate::{
-    config::{self, HttpUrl},
-    serving::{Serving, node_admin, waiting_admin},
+    config::{self, ListenUrl},
+    serving::{MetricsListener, Serving, node_admin, waiting_admin},
 };
 
 /// The longest election timeout, as in etcd (`maxElectionMs`).
@@ -47,17 +49,18 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2380")]
     initial_advertise_peer_urls: Vec<PeerUrl>,
 
-    /// Where clients are listened for; plain HTTP.
+    /// Where clients are listened for; https with --cert-file.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2379")]
-    listen_client_urls: Vec<HttpUrl>,
+    listen_client_urls: Vec<ListenUrl>,
 
     /// The client URLs of this member, told to the others.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2379")]
-    advertise_client_urls: Vec<HttpUrl>,
+    advertise_client_urls: Vec<ListenUrl>,
 
-    /// Where the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events are served; plain HTTP.
+    /// Where the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events are served; https with
+    /// --cert-file, as the client port, as at etcd.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:2381")]
-    listen_metrics_urls: Vec<HttpUrl>,
+    listen_metrics_urls: Vec<ListenUrl>,
 
     /// Every member at the start, this one included [default: this one alone]
     #[arg(long, value_name = "NAME=URL,…")]
@@ -96,6 +99,12 @@ pub(crate) struct Flags {
     #[command(flatten)]
     names: PeerNames,
 
+    #[command(flatten)]
+    port: PortTls,
+
+    #[command(flatten)]
+    as_client: MemberAsClient,
+
     /// How often each peer is probed.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::duration)]
     probe_interval: Duration,
@@ -126,14 +135,15 @@ impl Flags {
     pub(crate) async fn run(self: Box<Self>, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
         let metrics = self.listen_metrics_urls.clone();
         let config = (*self).config()?;
-        let metrics = listen("listen-metrics-urls", &metrics)?;
+        let metrics = listen_for_metrics(&metrics, config.client_tls.clone())?;
         let registry = config.registry.clone();
         if let Some(exported) = telemetry.export_status() {
             registry.register(trace_collector(exported)).map_err(Failure::failed)?;
         }
         let options = Options { etcd: config.etcd_metrics };
         // Who joins a cluster waits for it, and says that it does; told to stop, it does not.
-        let copies = metrics.iter().map(TcpListener::try_clone).collect::<Result<_, _>>().map_err(Failure::failed)?;
+        let copies =
+            metrics.iter().map(MetricsListener::try_clone).collect::<Result<_, _>>().map_err(Failure::failed)?;
         let waiting = Serving::start(copies, waiting_admin()).map_err(Failure::failed)?;
         let started = stop.token().run_until_cancelled(Node::start(config)).await;
         waiting.stop().await;
@@ -154,6 +164,14 @@ impl Flags {
         // As in --initial-cluster, space around a name is no part of it.
         self.name = self.name.trim().to_owned();
         self.check()?;
+        let listeners: [(_, &[ListenUrl]); 2] =
+            [(CLIENTS, &self.listen_client_urls), (METRICS, &self.listen_metrics_urls)];
+        let client_tls = self.port.load(&listeners)?;
+        self.port.warn_of_plain(CLIENTS, &self.listen_client_urls);
+        let tls_as_client = match self.initial_cluster_state {
+            ClusterState::Auto => self.as_client.load(&self.port, self.tls.trusted_ca_file())?,
+            ClusterState::New | ClusterState::Existing => None,
+        };
         let tls = self.tls.load(self.names)?;
         let data_dir = self.data_dir.unwrap_or_else(|| format!("{}.etcd", self.name).into());
         let alone = || self.initial_advertise_peer_urls.iter().map(|url| (self.name.clone(), url.clone())).collect();
@@ -162,7 +180,7 @@ impl Flags {
             data_dir,
             listen_peer_urls: self.listen_peer_urls,
             listen_client_urls: self.listen_client_urls.iter().map(|url| url.as_peer_url().clone()).collect(),
-            advertise_client_urls: self.advertise_client_urls.iter().map(HttpUrl::to_string).collect(),
+            advertise_client_urls: self.advertise_client_urls.iter().map(ListenUrl::to_string).collect(),
             initial_cluster,
             initial_advertise_peer_urls: self.initial_advertise_peer_urls,
             name: self.name,
@@ -177,6 +195,8 @@ impl Flags {
             snapshot_count: self.snapshot_count,
             max_request_bytes: usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX),
             tls,
+            client_tls,
+            tls_as_client,
             etcd_metrics: self.etcd_metrics,
             trace_ratio: self.trace_ratio,
             probe_interval: self.probe_interval,

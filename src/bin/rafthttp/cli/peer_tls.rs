@@ -71,6 +71,11 @@ impl PeerTls {
         self.peer_cert_file.is_some()
     }
 
+    /// By what peers are verified.
+    pub(crate) fn trusted_ca_file(&self) -> Option<&PathBuf> {
+        self.peer_trusted_ca_file.as_ref()
+    }
+
     /// Reads the certificates; none when none are given.
     pub(crate) fn load(self, names: PeerNames) -> Result<Option<Tls>, Failure> {
         let config = self.config(names)?;

@@ -6,9 +6,14 @@ use clap::{Args, ValueEnum};
 use prometheus::Registry;
 use rafthttp::{PeerUrl, WatchConfig, metrics::trace_collector, telemetry::Telemetry};
 
-use super::{BadFlag, Failure, Stop, client_tls::ClientTls, listen::listen};
+use super::{
+    BadFlag, Failure, Stop,
+    client_tls::ClientTls,
+    listen::{METRICS, listen_for_metrics},
+    port_tls::PortTls,
+};
 use crate::{
-    config::{self, HttpUrl},
+    config::{self, ListenUrl},
     probe,
 };
 
@@ -55,9 +60,13 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "700ms", value_parser = config::duration)]
     timeout: Duration,
 
-    /// Where the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events are served; plain HTTP.
+    /// Where the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events are served; https with
+    /// --cert-file.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:9379")]
-    listen_metrics_urls: Vec<HttpUrl>,
+    listen_metrics_urls: Vec<ListenUrl>,
+
+    #[command(flatten)]
+    port: PortTls,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -76,16 +85,18 @@ impl Flags {
     pub(crate) async fn run(self, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
         self.check()?;
         probe::raise_open_files();
-        let tls = self.tls.load(&self.urls)?;
+        let https = self.urls.iter().find(|url| url.is_tls());
+        let tls = self.tls.load(https, |url, expected| BadFlag::argument("URL", url, expected))?;
         let seeds = each_once(self.urls);
         let config =
             WatchConfig { seeds, tls, interval: self.interval, timeout: self.timeout, ..WatchConfig::default() };
+        let port = self.port.load(&[(METRICS, &self.listen_metrics_urls)])?;
         if self.once {
             let survey = stop.token().run_until_cancelled(rafthttp::survey(config)).await;
             let survey = survey.ok_or_else(|| Failure::failed("told to stop before it was done"))?;
             return probe::report(&survey, self.output.unwrap_or_default() == Output::Json).map_err(Failure::failed);
         }
-        let listeners = listen("listen-metrics-urls", &self.listen_metrics_urls)?;
+        let listeners = listen_for_metrics(&self.listen_metrics_urls, port)?;
         let registry = Registry::new();
         if let Some(exported) = telemetry.export_status() {
             registry.register(trace_collector(exported)).map_err(Failure::failed)?;

@@ -3,14 +3,14 @@
 use std::{io, net::TcpListener};
 
 use rafthttp::{
-    PeerUrl,
+    PeerUrl, Tls,
     metrics::Options,
     node::{Config, Node},
 };
 use tempfile::TempDir;
 
-use super::DemoError;
-use crate::serving::{Serving, node_admin};
+use super::{Certificates, DemoError};
+use crate::serving::{MetricsListener, Serving, node_admin};
 
 /// Members that run in this process.
 pub(super) struct Cluster {
@@ -44,14 +44,17 @@ struct Ports {
 }
 
 impl Ports {
-    fn bind() -> io::Result<Self> {
+    fn bind(certificates: &Certificates) -> io::Result<Self> {
         let bind = || TcpListener::bind(("127.0.0.1", 0));
-        let url = |listener: &TcpListener| Ok::<_, io::Error>(format!("http://{}", listener.local_addr()?));
+        let url = |listener: &TcpListener, tls: &Option<Tls>| {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            Ok::<_, io::Error>(format!("{scheme}://{}", listener.local_addr()?))
+        };
         let (peer, client, metrics) = (bind()?, bind()?, bind()?);
         let urls = Urls {
-            peer: url(&peer)?.parse().expect("an address with its port is a peer URL"),
-            client: url(&client)?,
-            metrics: url(&metrics)?,
+            peer: url(&peer, &certificates.peer)?.parse().expect("an address with its port is a peer URL"),
+            client: url(&client, &certificates.client)?,
+            metrics: url(&metrics, &certificates.client)?,
         };
         Ok(Self { peer, client, metrics, urls })
     }
@@ -59,15 +62,19 @@ impl Ports {
 
 impl Cluster {
     /// Starts members that know each other.
-    pub(super) async fn start(count: u64) -> Result<Self, DemoError> {
+    pub(super) async fn start(count: u64, certificates: &Certificates) -> Result<Self, DemoError> {
         let directory = tempfile::Builder::new().prefix("rafthttp-demo-").tempdir()?;
-        let named: Vec<(String, Ports)> =
-            (1..=count).map(|number| Ok((format!("demo-{number}"), Ports::bind()?))).collect::<io::Result<_>>()?;
+        let named = (1..=count).map(|number| Ok((format!("demo-{number}"), Ports::bind(certificates)?)));
+        let named: Vec<(String, Ports)> = named.collect::<io::Result<_>>()?;
         let everyone: Vec<(String, PeerUrl)> =
             named.iter().map(|(name, ports)| (name.clone(), ports.urls.peer.clone())).collect();
         let mut cluster = Self { members: Vec::new(), _directory: directory };
         for (name, ports) in named {
-            let config = cluster.config(&name, &everyone, &ports.urls);
+            let config = Config {
+                tls: certificates.peer.clone(),
+                client_tls: certificates.client.clone(),
+                ..cluster.config(&name, &everyone, &ports.urls)
+            };
             match Member::start(name, ports, config).await {
                 Ok(member) => cluster.members.push(member),
                 Err(error) => {
@@ -105,8 +112,8 @@ impl Cluster {
         self.members.iter().map(|member| member.urls.client.clone()).collect()
     }
 
-    /// Says where to look.
-    pub(super) fn print(&self) {
+    /// Says where to look; `flags` are what curl needs for it.
+    pub(super) fn print(&self, flags: &str) {
         println!("{:<8} {:<17} {:<24} {:<24} metrics", "member", "id", "peers", "clients");
         for Member { name, urls, node, .. } in &self.members {
             let id = node.transport().identity().member.to_string();
@@ -114,8 +121,8 @@ impl Cluster {
         }
         if let Some(Member { urls, .. }) = self.members.first() {
             println!("\nopen {}/", urls.metrics);
-            println!("try  curl {}/api/peers", urls.metrics);
-            println!("     curl -X PUT -d hello {0}/kv/greeting; curl {0}/kv/greeting", urls.client);
+            println!("try  curl{flags} {}/api/peers", urls.metrics);
+            println!("     curl{flags} -X PUT -d hello {0}/kv/greeting; curl{flags} {0}/kv/greeting", urls.client);
         }
     }
 
@@ -134,9 +141,10 @@ impl Member {
     async fn start(name: String, ports: Ports, config: Config) -> Result<Self, DemoError> {
         let Ports { peer, client, metrics, urls } = ports;
         let registry = config.registry.clone();
-        let options = Options { etcd: config.etcd_metrics };
+        let (options, tls) = (Options { etcd: config.etcd_metrics }, config.client_tls.clone());
         let config = Config { peer_listeners: vec![peer], client_listeners: vec![client], ..config };
         let node = Node::start(config).await.map_err(|error| DemoError::Member { name: name.clone(), error })?;
+        let metrics = MetricsListener { listener: metrics, tls };
         let serving = Serving::start(vec![metrics], node_admin(&node, registry, options))?;
         Ok(Self { name, urls, node, serving })
     }

@@ -21,8 +21,8 @@ pub(super) enum Outcome {
 pub(super) struct Keys(Client);
 
 impl Keys {
-    pub(super) fn new() -> Self {
-        Self(Client::new())
+    pub(super) fn new(client: Client) -> Self {
+        Self(client)
     }
 
     /// Writes a value through the member at `url`.

@@ -267,6 +267,7 @@ impl fmt::Display for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Client;
 
     #[test]
     fn writes_become_due_at_the_rate() {
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_key_whose_write_has_an_unknown_outcome_is_not_written_again() {
-        let mut load = Load::new(Keys::new(), vec!["http://127.0.0.1:1".to_owned()], 1);
+        let mut load = Load::new(Keys::new(Client::new(None)), vec!["http://127.0.0.1:1".to_owned()], 1);
         let name = load.keys[3].name.clone();
         let ended = |outcome, number| Some(Write { slot: 3, number, outcome, time: Duration::ZERO });
         load.ended(ended(Outcome::Committed, 3));

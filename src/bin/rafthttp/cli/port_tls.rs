@@ -1,0 +1,196 @@
+//! The flags of the certificates that the ports for clients and metrics show, named as etcd's.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rafthttp::{Tls, TlsConfig};
+
+use super::{BadFlag, Failure};
+use crate::config::{self, ListenUrl};
+
+/// Certificates of the ports for clients and metrics on https.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PortTls {
+    /// Certificate of the ports for clients and metrics on https, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    cert_file: Option<PathBuf>,
+
+    /// Its private key, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+
+    /// CAs of the clients' certificates, PEM; read again when it changes. With one, every client must show a certificate
+    /// of its own, as at etcd.
+    #[arg(long, value_name = "FILE")]
+    trusted_ca_file: Option<PathBuf>,
+
+    /// Require a certificate of every client. A trusted CA does so by itself; without one, the system's CAs count, as at
+    /// etcd, and certificates of those are anybody's to have.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
+    client_cert_auth: bool,
+
+    /// Certificates of clients that were revoked, a list of their CA (CRL), PEM or DER; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    client_crl_file: Option<PathBuf>,
+
+    /// Host names of which a client's certificate must be valid for one; any without it.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    client_cert_allowed_hostname: Vec<String>,
+}
+
+/// Where the system keeps the CAs that it trusts: Go's list (`crypto/x509`, `root_linux.go`), behind `SSL_CERT_FILE`.
+const SYSTEM_CAS: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+impl PortTls {
+    /// Reads the certificates; none where no URL of these flags is on https: then nothing is asked of them, as at etcd.
+    pub(crate) fn load(&self, listeners: &[(&'static str, &[ListenUrl])]) -> Result<Option<Tls>, Failure> {
+        let config = self.config(listeners)?;
+        config.map(Tls::load_server).transpose().map_err(Failure::failed)
+    }
+
+    /// The certificate and its key, if there are.
+    pub(crate) fn pair(&self) -> (Option<&PathBuf>, Option<&PathBuf>) {
+        (self.cert_file.as_ref(), self.key_file.as_ref())
+    }
+
+    pub(crate) fn trusted_ca_file(&self) -> Option<&PathBuf> {
+        self.trusted_ca_file.as_ref()
+    }
+
+    /// Says which URLs are served in the clear beside certificates, and that these are not for them: etcd's warnings.
+    pub(crate) fn warn_of_plain(&self, flag: &'static str, urls: &[ListenUrl]) {
+        for url in urls.iter().filter(|url| !url.is_tls()) {
+            if self.cert_file.is_some() {
+                tracing::warn!(%url, flag, "the scheme is http while there is a certificate: it is not used for this URL");
+            }
+            if self.client_cert_auth || self.trusted_ca_file.is_some() {
+                tracing::warn!(%url, flag, "the scheme is http: no client is asked for a certificate at this URL");
+            }
+        }
+    }
+
+    fn config(&self, listeners: &[(&'static str, &[ListenUrl])]) -> Result<Option<TlsConfig>, BadFlag> {
+        let (cert_file, key_file) = match (&self.cert_file, &self.key_file) {
+            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+            (Some(certificate), None) => {
+                return Err(BadFlag::new("cert-file", certificate.display(), "expected --key-file beside it"));
+            }
+            (None, Some(key)) => {
+                return Err(BadFlag::new("key-file", key.display(), "expected --cert-file beside it"));
+            }
+            (None, None) => return refuse_https(listeners).map(|()| None),
+        };
+        if https(listeners).is_none() {
+            return Ok(None);
+        }
+        let trusted_ca_file = self.clients_ca()?;
+        if let (Some(file), None) = (&self.client_crl_file, &trusted_ca_file) {
+            return Err(BadFlag::new("client-crl-file", file.display(), "expected --trusted-ca-file beside it"));
+        }
+        Ok(Some(TlsConfig {
+            cert_file,
+            key_file,
+            trusted_ca_file,
+            crl_file: self.client_crl_file.clone(),
+            client_cert_auth: self.client_cert_auth,
+            allowed_hostnames: self.client_cert_allowed_hostname.clone(),
+            ..TlsConfig::default()
+        }))
+    }
+
+    /// By what clients are verified; none: not at all.
+    fn clients_ca(&self) -> Result<Option<PathBuf>, BadFlag> {
+        if self.trusted_ca_file.is_some() || !self.client_cert_auth {
+            return Ok(self.trusted_ca_file.clone());
+        }
+        let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let mut places = named.into_iter().chain(SYSTEM_CAS.map(PathBuf::from));
+        let Some(found) = places.find(|place| place.is_file()) else {
+            let expected = "expected --trusted-ca-file beside it: this system has no CAs";
+            return Err(BadFlag::new("client-cert-auth", true, expected));
+        };
+        tracing::warn!(
+            file = %found.display(),
+            "clients must show a certificate, and there is no --trusted-ca-file: any of the system's CAs will do"
+        );
+        Ok(Some(found))
+    }
+}
+
+/// The first URL on https, and its flag.
+fn https<'a>(listeners: &[(&'static str, &'a [ListenUrl])]) -> Option<(&'static str, &'a ListenUrl)> {
+    listeners.iter().find_map(|(flag, urls)| Some((*flag, urls.iter().find(|url| url.is_tls())?)))
+}
+
+/// An https URL needs a certificate; etcd refuses it too.
+fn refuse_https(listeners: &[(&'static str, &[ListenUrl])]) -> Result<(), BadFlag> {
+    match https(listeners) {
+        Some((flag, url)) => Err(BadFlag::new(flag, url, "expected --cert-file and --key-file for an https URL")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(certificate: Option<&str>, key: Option<&str>, ca: Option<&str>) -> PortTls {
+        PortTls {
+            cert_file: certificate.map(PathBuf::from),
+            key_file: key.map(PathBuf::from),
+            trusted_ca_file: ca.map(PathBuf::from),
+            ..PortTls::default()
+        }
+    }
+
+    fn urls(text: &str) -> Vec<ListenUrl> {
+        text.split(',').map(|url| url.parse().expect("a URL")).collect()
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_come_together() {
+        let urls = urls("https://127.0.0.1:1");
+        let listeners: [(_, &[ListenUrl]); 1] = [("listen-client-urls", &urls)];
+        assert!(flags(Some("c"), None, None).config(&listeners).unwrap_err().to_string().contains("--key-file"));
+        assert!(flags(None, Some("k"), None).config(&listeners).unwrap_err().to_string().contains("--cert-file"));
+        let config = flags(Some("c"), Some("k"), Some("ca")).config(&listeners).unwrap().unwrap();
+        assert_eq!(config.trusted_ca_file, Some(PathBuf::from("ca")));
+    }
+
+    #[test]
+    fn an_https_url_needs_a_certificate_whichever_flag_has_it() {
+        let (http, https) = (urls("http://127.0.0.1:1"), urls("http://127.0.0.1:1,https://127.0.0.1:2"));
+        for flag in ["listen-client-urls", "listen-metrics-urls"] {
+            let said = flags(None, None, None).config(&[("other", &http), (flag, &https)]).unwrap_err().to_string();
+            assert!(said.contains(flag) && said.contains("https://127.0.0.1:2"), "{said}");
+            assert!(said.contains("--cert-file and --key-file"), "{said}");
+        }
+    }
+
+    #[test]
+    fn revoked_certificates_need_a_ca() {
+        let urls = urls("https://127.0.0.1:1");
+        let listeners: [(_, &[ListenUrl]); 1] = [("listen-client-urls", &urls)];
+        let revoked = |ca| PortTls { client_crl_file: Some("crl".into()), ..flags(Some("c"), Some("k"), ca) };
+        let said = revoked(None).config(&listeners).unwrap_err().to_string();
+        assert!(said.contains("--client-crl-file") && said.contains("--trusted-ca-file"), "{said}");
+        assert_eq!(revoked(Some("ca")).config(&listeners).unwrap().unwrap().crl_file, Some("crl".into()));
+    }
+
+    #[test]
+    fn beside_http_alone_certificates_are_not_even_read() {
+        let http = urls("http://127.0.0.1:1");
+        for flags in [flags(None, None, Some("ca")), flags(Some("none"), Some("none"), Some("none"))] {
+            assert_eq!(flags.config(&[("listen-client-urls", &http)]), Ok(None));
+        }
+        let auth = PortTls { client_cert_auth: true, ..PortTls::default() };
+        assert_eq!(auth.config(&[("listen-client-urls", &http)]), Ok(None));
+    }
+}

@@ -1,0 +1,88 @@
+//! What a node says about the TLS of its port for clients.
+
+use std::time::UNIX_EPOCH;
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+use super::{
+    collector::{Metrics, describe},
+    family::{Kind, Samples},
+};
+use crate::tls::{Tls, TlsStatus};
+
+/// Of one family: its name, help, type and labels, and its samples.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    of: fn(&TlsStatus, &mut Metrics),
+}
+
+static FAMILIES: [Family; 3] = [
+    Family {
+        name: "rafthttp_client_tls_certificate_expiry_timestamp_seconds",
+        help: "When the certificate that we show to clients expires.",
+        kind: Kind::Gauge,
+        labels: &[],
+        of: |tls, samples| {
+            let expiry = tls.certificate_expiry.and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok());
+            if let Some(expiry) = expiry {
+                samples.gauge(&[], expiry.as_secs_f64());
+            }
+        },
+    },
+    Family {
+        name: "rafthttp_client_tls_reloads_total",
+        help: "Changed certificate files of the client port that were read again: ok, or failed and the old ones kept.",
+        kind: Kind::Counter,
+        labels: &["result"],
+        of: |tls, samples| {
+            samples.count(&["ok"], tls.reloads_ok);
+            samples.count(&["failed"], tls.reloads_failed);
+        },
+    },
+    Family {
+        name: "rafthttp_client_tls_handshake_failures_total",
+        help: "TLS handshakes on the ports for clients and metrics that failed; plain HTTP is reason protocol.",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        of: |tls, samples| {
+            for ((_, reason), count) in tls.handshake_failures.iter() {
+                samples.count(&[reason], count);
+            }
+        },
+    },
+];
+
+/// A collector of the three `rafthttp_client_tls_…` families for a `prometheus::Registry`, of the certificates of the
+/// ports for clients and metrics.
+pub fn client_tls_collector(tls: &Tls) -> Box<dyn Collector> {
+    let descriptions = FAMILIES.iter().map(|family| describe(family.name, family.help, family.labels)).collect();
+    Box::new(ClientTlsCollector { tls: tls.clone(), descriptions })
+}
+
+struct ClientTlsCollector {
+    tls: Tls,
+    descriptions: Vec<Desc>,
+}
+
+impl Collector for ClientTlsCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let status = self.tls.status();
+        let collect = |Family { name, help, kind, labels, of }: &Family| {
+            let mut metrics = Metrics::new(*kind, labels);
+            of(&status, &mut metrics);
+            metrics.into_family(name, help)
+        };
+        // A family without a sample is none: the text format has no words for it.
+        FAMILIES.iter().map(collect).filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}
