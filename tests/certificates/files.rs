@@ -193,7 +193,7 @@ impl Cases<'_> {
         self.case(Which::Certificate, "its key too", both, None);
         self.case(Which::Certificate, "DER", der, holds("der.pem", "a certificate in DER"));
         self.case(Which::Certificate, "PKCS#12", store, holds("store.pem", "a PKCS#12 store"));
-        self.case(Which::Certificate, "a key", usual.key.clone(), holds("usual-files.key", "a private key"));
+        self.case(Which::Certificate, "a key", usual.key, holds("usual-files.key", "a private key"));
         self.case(Which::Certificate, "a certificate request", request, holds("request.pem", "a certificate request"));
         let own = "a certificate in OpenSSL's own form (TRUSTED CERTIFICATE)";
         self.case(Which::Certificate, "TRUSTED CERTIFICATE", trusted, holds("trusted.pem", own));
