@@ -149,6 +149,9 @@ def wrong_values_are_refused_with_the_name_of_what_is_wrong():
         (["--set", "log.filter=info debug"], "filter"),
         (["--set", "tls.source=secret"], "tls.existingSecret"),
         (["--set", "tls.source=certManager"], "tls.certManager.issuerRef.name"),
+        (["--set", "clientTls.clientCertAuth=true"], "clientTls.clientCertAuth"),
+        (["--set", "clientTls.metrics=true"], "clientTls.metrics"),
+        (["--set", "clientTls.existingSecret=s,clientTls.metrics=true,clientTls.clientCertAuth=true"], "clientTls.metrics"),
         (["--set", "image.digest=sha256:1"], "digest"),
         (["--set", "monitoring.metricsPort=0"], "metricsPort"),
         (["--set", "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true"], "serviceMonitor"),
@@ -292,6 +295,41 @@ def certificates_are_for_server_and_client_and_name_every_member():
     assert f"*.{name}-peers.space.svc.cluster.local" in certificate["dnsNames"]
     volumes = one(documents, "StatefulSet")["spec"]["template"]["spec"]["volumes"]
     assert {"secretName": certificate["secretName"], "defaultMode": 0o440} in [volume.get("secret") for volume in volumes]
+
+
+@test
+def clients_metrics_probes_and_scrapes_agree_on_tls():
+    for auth, metrics in [(None, False), (False, False), (True, False), (False, True)]:
+        values = []
+        if auth is not None:
+            values += ["--set", f"clientTls.existingSecret=clients,clientTls.clientCertAuth={str(auth).lower()},clientTls.metrics={str(metrics).lower()}"]
+        for major in HELMS:
+            documents = render(*values, "--set", "monitoring.serviceMonitor.enabled=true", major=major)
+            by_pods = render(*values, "--set", "monitoring.podMonitor.enabled=true", major=major)
+            spec = one(documents, "StatefulSet")["spec"]["template"]["spec"]
+            container = spec["containers"][0]
+            variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+            clients, scheme = "http" if auth is None else "https", "https" if metrics else "http"
+            assert variables["RAFTHTTP_LISTEN_CLIENT_URLS"].startswith(f"{clients}://")
+            assert variables["RAFTHTTP_ADVERTISE_CLIENT_URLS"].startswith(f"{clients}://")
+            assert variables["RAFTHTTP_LISTEN_METRICS_URLS"].startswith(f"{scheme}://")
+            assert ("RAFTHTTP_TRUSTED_CA_FILE" in variables) == (auth is True), "a CA alone asks for certificates"
+            for probe in ["startupProbe", "livenessProbe", "readinessProbe"]:
+                assert container[probe]["httpGet"].get("scheme", "HTTP") == scheme.upper(), probe
+            hook = one(documents, "Job")["spec"]["template"]["spec"]
+            for pod in [spec, hook]:
+                mounts = [mount["name"] for mount in pod["containers"][0].get("volumeMounts", [])]
+                assert ("client-tls" in mounts) == (auth is not None), mounts
+                given = {volume["name"]: volume for volume in pod.get("volumes", [])}
+                assert auth is None or given["client-tls"]["secret"]["secretName"] == "clients"
+            arguments = hook["containers"][0]["args"]
+            assert any(argument.startswith(f"--endpoints={clients}://") for argument in arguments), arguments
+            assert (auth is not None) == any(argument.startswith("--cacert=") for argument in arguments)
+            assert (auth is True) == any(argument.startswith("--cert=") for argument in arguments)
+            endpoints = one(documents, "ServiceMonitor")["spec"]["endpoints"] + one(by_pods, "PodMonitor")["spec"]["podMetricsEndpoints"]
+            for endpoint in endpoints:
+                assert endpoint.get("scheme", "http") == scheme
+                assert ("tlsConfig" in endpoint) == metrics
 
 
 @test

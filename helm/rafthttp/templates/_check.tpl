@@ -49,6 +49,7 @@
 {{- fail (printf "monitoring.metricsPort: expected another port than 2379 and 2380, where a member's clients and peers are, got %d" (int .Values.monitoring.metricsPort)) }}
 {{- end }}
 {{- include "rafthttp.checkTls" .Values.tls }}
+{{- include "rafthttp.checkClientTls" .Values.clientTls }}
 {{- if eq (include "rafthttp.tlsSource" .) "certManager" }}
 {{- include "rafthttp.checkCertificate" .Values.tls.certManager }}
 {{- end }}
@@ -70,6 +71,16 @@
 {{- fail (printf "tls.certManager.issuerRef.name: expected none, since tls.source is none, got %s; set tls.source=certManager to use it" $issuer) }}
 {{- else if and .allowedCommonName (not (or .existingSecret $issuer)) }}
 {{- fail (printf "tls.allowedCommonName: expected none, since peers speak plain HTTP, got %s; set tls.existingSecret or tls.certManager.issuerRef.name" .allowedCommonName) }}
+{{- end }}
+{{- end }}
+
+{{- define "rafthttp.checkClientTls" -}}
+{{- if and .clientCertAuth (not .existingSecret) }}
+{{- fail "clientTls.clientCertAuth: expected clientTls.existingSecret beside it, the secret with tls.crt, tls.key and ca.crt" }}
+{{- else if and .metrics (not .existingSecret) }}
+{{- fail "clientTls.metrics: expected clientTls.existingSecret beside it, the secret with tls.crt, tls.key and ca.crt" }}
+{{- else if and .metrics .clientCertAuth }}
+{{- fail "clientTls.metrics: expected false, since clientTls.clientCertAuth is on and a kubelet has no certificate to show" }}
 {{- end }}
 {{- end }}
 

@@ -30,7 +30,7 @@ name takes the place of the chart's, and a flag counts more than a variable.
 - {name: RAFTHTTP_LOG, value: {{ .Values.log.filter | quote }}}
 - {name: RAFTHTTP_LOG_FORMAT, value: {{ .Values.log.format | quote }}}
 - {name: RAFTHTTP_GRACE, value: {{ .Values.grace | quote }}}
-- {name: RAFTHTTP_LISTEN_METRICS_URLS, value: {{ printf "http://[::]:%d" (int .Values.monitoring.metricsPort) | quote }}}
+- {name: RAFTHTTP_LISTEN_METRICS_URLS, value: {{ printf "%s://[::]:%d" (include "rafthttp.metricsScheme" .) (int .Values.monitoring.metricsPort) | quote }}}
 {{- if .Values.otlp.endpoint }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .Values.otlp.endpoint | quote }}}
 - {name: OTEL_EXPORTER_OTLP_PROTOCOL, value: {{ .Values.otlp.protocol | quote }}}
@@ -40,6 +40,7 @@ name takes the place of the chart's, and a flag counts more than a variable.
 
 {{- define "rafthttp.nodeVariables" -}}
 {{- $scheme := include "rafthttp.peerScheme" . }}
+{{- $clients := include "rafthttp.clientScheme" . }}
 {{- $own := printf "$(POD_NAME).%s" (include "rafthttp.domain" .) }}
 {{- include "rafthttp.commonVariables" . }}
 - {name: RAFTHTTP_NAME, value: $(POD_NAME)}
@@ -47,8 +48,8 @@ name takes the place of the chart's, and a flag counts more than a variable.
 # One socket for IPv6 and IPv4, whichever of them the pod has.
 - {name: RAFTHTTP_LISTEN_PEER_URLS, value: {{ printf "%s://[::]:2380" $scheme | quote }}}
 - {name: RAFTHTTP_INITIAL_ADVERTISE_PEER_URLS, value: {{ printf "%s://%s:2380" $scheme $own | quote }}}
-- {name: RAFTHTTP_LISTEN_CLIENT_URLS, value: "http://[::]:2379"}
-- {name: RAFTHTTP_ADVERTISE_CLIENT_URLS, value: {{ printf "http://%s:2379" $own | quote }}}
+- {name: RAFTHTTP_LISTEN_CLIENT_URLS, value: {{ printf "%s://[::]:2379" $clients | quote }}}
+- {name: RAFTHTTP_ADVERTISE_CLIENT_URLS, value: {{ printf "%s://%s:2379" $clients $own | quote }}}
 - {name: RAFTHTTP_INITIAL_CLUSTER_STATE, value: auto}
 - {name: RAFTHTTP_INITIAL_CLUSTER_TOKEN, value: {{ .Values.node.initialClusterToken | default (printf "%s/%s" .Release.Namespace .Release.Name) | quote }}}
 - {name: RAFTHTTP_HEARTBEAT_INTERVAL, value: {{ .Values.node.heartbeatInterval | quote }}}
@@ -68,6 +69,19 @@ name takes the place of the chart's, and a flag counts more than a variable.
 {{- with .Values.tls.allowedCommonName }}
 - {name: RAFTHTTP_PEER_CERT_ALLOWED_CN, value: {{ . | quote }}}
 {{- end }}
+{{- end }}
+{{- if eq $clients "https" }}
+{{ include "rafthttp.clientTlsVariables" . }}
+{{- end }}
+{{- end }}
+
+{{- define "rafthttp.clientTlsVariables" -}}
+- {name: RAFTHTTP_CERT_FILE, value: /etc/rafthttp/client-tls/tls.crt}
+- {name: RAFTHTTP_KEY_FILE, value: /etc/rafthttp/client-tls/tls.key}
+- {name: RAFTHTTP_AUTO_TRUSTED_CA_FILE, value: /etc/rafthttp/client-tls/ca.crt}
+{{- if .Values.clientTls.clientCertAuth }}
+- {name: RAFTHTTP_CLIENT_CERT_AUTH, value: "true"}
+- {name: RAFTHTTP_TRUSTED_CA_FILE, value: /etc/rafthttp/client-tls/ca.crt}
 {{- end }}
 {{- end }}
 

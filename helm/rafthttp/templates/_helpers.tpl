@@ -122,6 +122,25 @@ imagePullSecrets:
 {{- else if eq $source "certManager" }}{{ include "rafthttp.fullname" . }}-peer-tls{{ end }}
 {{- end }}
 
+{{- define "rafthttp.clientScheme" -}}
+{{ ternary "https" "http" (and (eq .Values.mode "node") (not (empty .Values.clientTls.existingSecret))) }}
+{{- end }}
+
+{{- define "rafthttp.metricsScheme" -}}
+{{ ternary "https" "http" (and (eq .Values.mode "node") .Values.clientTls.metrics) }}
+{{- end }}
+
+{{/* How a scraper speaks to the metrics port. */}}
+{{- define "rafthttp.scrapeTls" -}}
+{{- if eq (include "rafthttp.metricsScheme" .) "https" }}
+scheme: https
+tlsConfig:
+  ca:
+    secret: {name: {{ .Values.clientTls.existingSecret }}, key: ca.crt}
+  serverName: {{ include "rafthttp.headless" . }}.{{ .Release.Namespace }}.svc
+{{- end }}
+{{- end }}
+
 {{/* Every member at the start, as --initial-cluster has it. */}}
 {{- define "rafthttp.initialCluster" -}}
 {{- $members := list }}
@@ -202,19 +221,24 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* A probe that is not null: (list "livenessProbe" "/livez" .Values.livenessProbe) */}}
+{{/* A probe that is not null: (list "livenessProbe" "/livez" "the metrics port's scheme" .Values.livenessProbe) */}}
 {{- define "rafthttp.probe" -}}
 {{- if kindIs "map" (last .) }}
+{{- $get := dict "path" (index . 1) "port" "metrics" }}
+{{- if eq (index . 2) "https" }}
+{{- $_ := set $get "scheme" "HTTPS" }}
+{{- end }}
 {{ first . }}:
-  {{- merge (dict "httpGet" (dict "path" (index . 1) "port" "metrics")) (last .) | toYaml | nindent 2 }}
+  {{- merge (dict "httpGet" $get) (last .) | toYaml | nindent 2 }}
 {{- end }}
 {{- end }}
 
 {{/* Probes, the end of the pod, and its resources. */}}
 {{- define "rafthttp.containerHealth" -}}
-{{- include "rafthttp.probe" (list "startupProbe" "/livez" .Values.startupProbe) }}
-{{- include "rafthttp.probe" (list "livenessProbe" "/livez" .Values.livenessProbe) }}
-{{- include "rafthttp.probe" (list "readinessProbe" "/readyz" .Values.readinessProbe) }}
+{{- $scheme := include "rafthttp.metricsScheme" . }}
+{{- include "rafthttp.probe" (list "startupProbe" "/livez" $scheme .Values.startupProbe) }}
+{{- include "rafthttp.probe" (list "livenessProbe" "/livez" $scheme .Values.livenessProbe) }}
+{{- include "rafthttp.probe" (list "readinessProbe" "/readyz" $scheme .Values.readinessProbe) }}
 {{- if and (gt (int .Values.preStopSeconds) 0) (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}
 lifecycle:
   preStop:
