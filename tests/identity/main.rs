@@ -2,6 +2,7 @@
 //! `--initial-cluster-token`, `--initial-advertise-peer-urls` and `--name` etcd takes gives the same IDs here, or is
 //! refused for a reason that `docs/coming-from-etcd.md` names.
 
+#![cfg(feature = "node")]
 #![allow(clippy::panic, reason = "a program that does not answer ends the test")]
 
 use std::{
