@@ -1,7 +1,5 @@
 //! What a node says about the TLS of its port for clients.
 
-use std::time::UNIX_EPOCH;
-
 use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
@@ -9,9 +7,13 @@ use prometheus::{
 
 use super::{
     collector::{Metrics, describe},
+    families::unix_seconds,
     family::{Kind, Samples},
 };
-use crate::tls::{Tls, TlsStatus};
+use crate::{
+    ledger::Direction,
+    tls::{Tls, TlsStatus},
+};
 
 /// Of one family: its name, help, type and labels, and its samples.
 struct Family {
@@ -29,9 +31,8 @@ static FAMILIES: [Family; 3] = [
         kind: Kind::Gauge,
         labels: &[],
         of: |tls, samples| {
-            let expiry = tls.certificate_expiry.and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok());
-            if let Some(expiry) = expiry {
-                samples.gauge(&[], expiry.as_secs_f64());
+            if let Some(expiry) = tls.certificate_expiry {
+                samples.gauge(&[], unix_seconds(expiry));
             }
         },
     },
@@ -51,7 +52,9 @@ static FAMILIES: [Family; 3] = [
         kind: Kind::Counter,
         labels: &["reason"],
         of: |tls, samples| {
-            for ((_, reason), count) in tls.handshake_failures.iter() {
+            // Certificates that serve peers as well count those that we dial too: two samples of one reason.
+            let accepted = tls.handshake_failures.iter().filter(|((direction, _), _)| *direction == Direction::In);
+            for ((_, reason), count) in accepted {
                 samples.count(&[reason], count);
             }
         },
@@ -84,5 +87,23 @@ impl Collector for ClientTlsCollector {
         };
         // A family without a sample is none: the text format has no words for it.
         FAMILIES.iter().map(collect).filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_certificates_dialled_is_no_handshake_on_the_port() {
+        let mut status = TlsStatus::default();
+        status.handshake_failures.add((Direction::In, "protocol"), 2);
+        status.handshake_failures.add((Direction::Out, "protocol"), 7);
+        let Family { name, help, kind, labels, of } = &FAMILIES[2];
+        let mut metrics = Metrics::new(*kind, labels);
+        of(&status, &mut metrics);
+        let family = metrics.into_family(name, help);
+        let counts: Vec<f64> = family.get_metric().iter().map(|metric| metric.get_counter().get_value()).collect();
+        assert_eq!(counts, [2.0]);
     }
 }
