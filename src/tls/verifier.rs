@@ -63,7 +63,8 @@ fn refused(end_entity: &CertificateDer<'_>, why: NotAllowed) -> Error {
 /// The signature of a handshake, by the key of a leaf that webpki may not read as it is.
 fn signed(
     message: &[u8],
-    (leaf, signature): (&CertificateDer<'_>, &DigitallySignedStruct),
+    leaf: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
     algorithms: &WebPkiSupportedAlgorithms,
     verify: VerifySignature,
 ) -> Result<HandshakeSignatureValid, Error> {
@@ -139,7 +140,7 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), self.0.authorities.algorithms(), verify_tls12_signature)
+        signed(message, cert, dss, self.0.authorities.algorithms(), verify_tls12_signature)
     }
 
     fn verify_tls13_signature(
@@ -148,7 +149,7 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), self.0.authorities.algorithms(), verify_tls13_signature)
+        signed(message, cert, dss, self.0.authorities.algorithms(), verify_tls13_signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -179,7 +180,7 @@ impl ServerCertVerifier for Anyone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), &self.0, verify_tls12_signature)
+        signed(message, cert, dss, &self.0, verify_tls12_signature)
     }
 
     fn verify_tls13_signature(
@@ -188,7 +189,7 @@ impl ServerCertVerifier for Anyone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), &self.0, verify_tls13_signature)
+        signed(message, cert, dss, &self.0, verify_tls13_signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -240,7 +241,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), self.rules.authorities.algorithms(), verify_tls12_signature)
+        signed(message, cert, dss, self.rules.authorities.algorithms(), verify_tls12_signature)
     }
 
     fn verify_tls13_signature(
@@ -249,7 +250,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        signed(message, (cert, dss), self.rules.authorities.algorithms(), verify_tls13_signature)
+        signed(message, cert, dss, self.rules.authorities.algorithms(), verify_tls13_signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

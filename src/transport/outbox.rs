@@ -301,7 +301,8 @@ impl Outbox {
         &self,
         kind: MessageKind,
         since: Instant,
-        (size, bytes): (u64, u64),
+        size: u64,
+        bytes: u64,
         span: Option<&MessageSpan>,
         outcome: Result<(), DropReason>,
     ) {

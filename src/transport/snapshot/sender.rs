@@ -248,9 +248,8 @@ impl Underway {
         }
         peer.shared.events.snapshot_ended(Some(peer.id), Direction::Out, bytes, took, failure.map(|(_, why)| why));
         let status = if outcome.is_ok() { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        let sizes = (*envelope + bytes, sent);
         let outcome = outcome.map_err(|failure| failure.reason);
-        peer.outbox.end_snapshot(*kind, *since, sizes, message.as_ref(), outcome);
+        peer.outbox.end_snapshot(*kind, *since, *envelope + bytes, sent, message.as_ref(), outcome);
         if status == SnapshotStatus::Failure {
             peer.shared.raft.report_unreachable(peer.id);
         }
