@@ -12,6 +12,7 @@ use tokio::runtime::{self, Runtime};
 mod bench;
 mod client_tls;
 mod demo;
+mod key_pair;
 mod listen;
 mod log;
 mod member;

@@ -5,7 +5,7 @@ use std::{fmt::Display, path::PathBuf};
 use clap::Args;
 use rafthttp::{Tls, TlsClientConfig};
 
-use super::{BadFlag, Failure};
+use super::{BadFlag, Failure, key_pair::key_pair};
 use crate::config;
 
 /// Certificates towards members on https.
@@ -61,11 +61,7 @@ impl ClientTls {
     ) -> Result<Option<TlsClientConfig>, BadFlag> {
         const EXPECTED: &str = "expected --cacert beside it, or --insecure-skip-tls-verify";
         let Self { cacert, cert, key, insecure_skip_tls_verify } = self;
-        match (&cert, &key) {
-            (Some(cert), None) => return Err(BadFlag::new("cert", cert.display(), "expected --key beside it")),
-            (None, Some(key)) => return Err(BadFlag::new("key", key.display(), "expected --cert beside it")),
-            _ => {}
-        }
+        let (cert, key) = key_pair("cert", cert, "key", key)?.unzip();
         if cacert.is_none() && !insecure_skip_tls_verify {
             if let Some(cert) = &cert {
                 return Err(BadFlag::new("cert", cert.display(), EXPECTED));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rafthttp::{Tls, TlsClientConfig};
 
-use super::{BadFlag, Failure, port_tls::PortTls};
+use super::{BadFlag, Failure, key_pair::key_pair, port_tls::PortTls};
 
 /// What a member is to the others when it is a client of theirs: where it has itself added (`auto`).
 #[derive(Args, Debug, Default)]
@@ -34,17 +34,7 @@ impl MemberAsClient {
 
     fn config(self, port: &PortTls, peers_ca: Option<&PathBuf>) -> Result<Option<TlsClientConfig>, BadFlag> {
         let Self { client_cert_file, client_key_file, auto_trusted_ca_file } = self;
-        let own = match (client_cert_file, client_key_file) {
-            (Some(certificate), None) => {
-                let expected = "expected --client-key-file beside it";
-                return Err(BadFlag::new("client-cert-file", certificate.display(), expected));
-            }
-            (None, Some(key)) => {
-                return Err(BadFlag::new("client-key-file", key.display(), "expected --client-cert-file beside it"));
-            }
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-        };
+        let own = key_pair("client-cert-file", client_cert_file, "client-key-file", client_key_file)?;
         let (cert_file, key_file) = match own {
             Some((certificate, key)) => (Some(certificate), Some(key)),
             None => {

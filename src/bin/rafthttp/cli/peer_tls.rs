@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rafthttp::{PeerUrl, Tls, TlsConfig};
 
-use super::{BadFlag, Failure};
+use super::{BadFlag, Failure, key_pair::key_pair};
 use crate::config;
 
 /// Certificates towards peers, named as etcd's flags.
@@ -83,32 +83,14 @@ impl PeerTls {
     }
 
     fn config(self, names: PeerNames) -> Result<Option<TlsConfig>, BadFlag> {
-        if let (Some(file), None) | (None, Some(file)) = (&self.peer_client_cert_file, &self.peer_client_key_file) {
-            let (flag, expected) = match self.peer_client_cert_file {
-                Some(_) => ("peer-client-cert-file", "expected --peer-client-key-file beside it"),
-                None => ("peer-client-key-file", "expected --peer-client-cert-file beside it"),
-            };
-            return Err(BadFlag::new(flag, file.display(), expected));
-        }
-        let (cert_file, key_file) = match (self.peer_cert_file, self.peer_key_file) {
-            (Some(certificate), Some(key)) => (certificate, key),
-            (Some(certificate), None) => {
-                return Err(BadFlag::new(
-                    "peer-cert-file",
-                    certificate.display(),
-                    "expected --peer-key-file beside it",
-                ));
-            }
-            (None, Some(key)) => {
-                return Err(BadFlag::new("peer-key-file", key.display(), "expected --peer-cert-file beside it"));
-            }
-            (None, None) => {
-                let files = [
-                    ("peer-trusted-ca-file", self.peer_trusted_ca_file),
-                    ("peer-client-cert-file", self.peer_client_cert_file),
-                ];
-                return refuse_without_certificate(files, names).map(|()| None);
-            }
+        let (certificate, key) = (self.peer_client_cert_file, self.peer_client_key_file);
+        let client = key_pair("peer-client-cert-file", certificate, "peer-client-key-file", key)?;
+        let (client_cert_file, client_key_file) = client.unzip();
+        let pair = key_pair("peer-cert-file", self.peer_cert_file, "peer-key-file", self.peer_key_file)?;
+        let Some((cert_file, key_file)) = pair else {
+            let files =
+                [("peer-trusted-ca-file", self.peer_trusted_ca_file), ("peer-client-cert-file", client_cert_file)];
+            return refuse_without_certificate(files, names).map(|()| None);
         };
         if names.peer_client_cert_auth && self.peer_trusted_ca_file.is_none() {
             return Err(BadFlag::new("peer-client-cert-auth", true, "expected --peer-trusted-ca-file beside it"));
@@ -126,8 +108,8 @@ impl PeerTls {
             client_cert_auth: names.peer_client_cert_auth,
             allowed_common_names: names.peer_cert_allowed_cn,
             allowed_hostnames: names.peer_cert_allowed_hostname,
-            client_cert_file: self.peer_client_cert_file,
-            client_key_file: self.peer_client_key_file,
+            client_cert_file,
+            client_key_file,
             crl_file: names.peer_crl_file,
             skip_client_san_verification: names.peer_skip_client_san_verification,
             bind_members: names.peer_cert_bind_members,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rafthttp::{Tls, TlsConfig};
 
-use super::{BadFlag, Failure};
+use super::{BadFlag, Failure, key_pair::key_pair};
 use crate::config::{self, ListenUrl};
 
 /// Certificates of the ports for clients and metrics on https.
@@ -77,15 +77,9 @@ impl PortTls {
     }
 
     fn config(&self, listeners: &[(&'static str, &[ListenUrl])]) -> Result<Option<TlsConfig>, BadFlag> {
-        let (cert_file, key_file) = match (&self.cert_file, &self.key_file) {
-            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-            (Some(certificate), None) => {
-                return Err(BadFlag::new("cert-file", certificate.display(), "expected --key-file beside it"));
-            }
-            (None, Some(key)) => {
-                return Err(BadFlag::new("key-file", key.display(), "expected --cert-file beside it"));
-            }
-            (None, None) => return refuse_https(listeners).map(|()| None),
+        let pair = key_pair("cert-file", self.cert_file.clone(), "key-file", self.key_file.clone())?;
+        let Some((cert_file, key_file)) = pair else {
+            return refuse_https(listeners).map(|()| None);
         };
         if https(listeners).is_none() {
             return Ok(None);
