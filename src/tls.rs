@@ -49,7 +49,7 @@ use certificate::{Certificate, Purpose};
 pub use config::{TlsClientConfig, TlsConfig};
 pub(crate) use failure::rustls_error;
 pub use failure::{HandshakeError, HandshakeReason, TlsError};
-use open::{Open, Role, Seen};
+use open::{Lease, Open, Role, Seen};
 use parts::{InUse, Source};
 use state::State;
 pub use status::{CertificatePart, Reloads, TlsStatus};
@@ -81,6 +81,8 @@ struct Inner {
     open: Open,
     failures: Mutex<Tally<(Direction, HandshakeReason)>>,
     closed: Mutex<Tally<(Direction, HandshakeReason)>>,
+    /// Of whoever verifies the open connections.
+    verifying: tokio::sync::Mutex<()>,
     /// Who is told of a reload.
     told: Mutex<Vec<WeakEvents>>,
     /// Whose refusals were told of, by address and reason, and when.
@@ -110,9 +112,10 @@ impl Tls {
 
     fn of(config: Source) -> Result<Self, TlsError> {
         let state = Mutex::new(State::load(&config)?);
-        let (open, failures, closed, told, refused) = Default::default();
+        let (open, failures, closed, verifying, told, refused) = Default::default();
         let (mismatches, mismatches_told) = Default::default();
-        let inner = Inner { config, state, open, failures, closed, told, refused, mismatches, mismatches_told };
+        let inner =
+            Inner { config, state, open, failures, closed, verifying, told, refused, mismatches, mismatches_told };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -229,6 +232,8 @@ impl Tls {
     }
 
     async fn close_unverified(&self) {
+        // A transport, its server and others who share the certificates all watch: one at a time is enough.
+        let Ok(_alone) = self.inner.verifying.try_lock() else { return };
         let (in_use, generation, changed) = {
             let current = self.current();
             (current.in_use.clone(), current.generation, current.verified < current.generation)
@@ -243,14 +248,24 @@ impl Tls {
                     leases.iter().for_each(|lease| lease.verified(due));
                 }
                 Err(error) => {
-                    let why: Arc<str> = error.to_string().into();
-                    let closed = leases.iter().filter(|lease| lease.end(why.clone())).count();
-                    self.tell_closed(&seen, &error, closed as u64);
+                    let closed = self.close(&leases, &seen, &error);
+                    self.tell_closed(&seen, &error, closed);
                 }
             }
         }
         let mut state = self.current();
         state.verified = state.verified.max(generation);
+    }
+
+    /// Ends these and counts them: whoever sees one end finds it counted.
+    fn close(&self, leases: &[Arc<Lease>], seen: &Seen, error: &HandshakeError) -> u64 {
+        let why: Arc<str> = error.to_string().into();
+        let mut counted = lock(&self.inner.closed);
+        let closed = leases.iter().filter(|lease| lease.end(why.clone())).count() as u64;
+        if closed > 0 {
+            counted.add((seen.direction(), error.reason()), closed);
+        }
+        closed
     }
 
     fn tell_closed(&self, seen: &Seen, error: &HandshakeError, connections: u64) {
@@ -259,7 +274,6 @@ impl Tls {
         }
         let (direction, reason) = (seen.direction(), error.reason());
         let certificate = seen.chain.first().map(name_of).unwrap_or_default();
-        lock(&self.inner.closed).add((direction, reason), connections);
         tracing::warn!(direction = direction.label(), reason = reason.label(), connections, certificate, %error,
             "connections closed: the peer's certificate no longer verifies");
         for events in lock(&self.inner.told).iter().filter_map(WeakEvents::upgrade) {

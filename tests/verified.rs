@@ -92,9 +92,13 @@ async fn a_revoked_peers_connections_are_closed_both_ways_and_those_of_others_st
         assert!(closed.of((direction, HandshakeReason::Revoked)) >= 2, "{direction:?}: {closed:?}");
     }
     assert_eq!(closed.total(), closed.iter().map(|(_, count)| count).sum::<u64>());
-    let events = one.member.transport.events().after(0);
-    let told = events.iter().filter(|event| event.kind == EventKind::TlsConnectionsClosed);
-    assert!(told.clone().all(|event| event.reason == Some("revoked")) && told.count() >= 2);
+    let told = || {
+        let mut events = one.member.transport.events().after(0);
+        events.retain(|event| event.kind == EventKind::TlsConnectionsClosed);
+        events
+    };
+    until("both ways are told of", || told().len() >= 2).await;
+    assert!(told().iter().all(|event| event.reason == Some("revoked")));
     // It comes back again and again, and is refused at each handshake.
     until("refused at the door", || one.tls.handshake_failures().of((Direction::In, HandshakeReason::Revoked)) > 2)
         .await;
