@@ -79,7 +79,7 @@ pub use tls::{Tls, TlsClientConfig, TlsConfig, TlsError};
 pub use transport::{
     Builder, Transport, TransportError,
     limits::Limits,
-    raft::{Critical, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source},
+    raft::{Critical, Judgement, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source},
     snapshot::{SnapshotBody, store::SnapshotStore},
     status::{PeerRole, PeerStatus, TransportStatus, Watched},
 };

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use rafthttp::wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType};
+use rafthttp::wire::raftpb::{
+    ConfChange, ConfChangeType, ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
+};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 #[path = "cluster/http_client.rs"]
 mod http_client;
@@ -111,6 +114,65 @@ async fn a_stranger_removes_nobody() {
     };
     assert_eq!(target.post(&append, "").await, StatusCode::INTERNAL_SERVER_ERROR);
     tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_serves(&cluster).await;
+}
+
+/// A snapshot of this index and term, with a membership of these voters.
+fn snapshot(target: &Target, message_term: u64, index: u64, term: u64, voters: &[u64]) -> Message {
+    let conf_state = Some(ConfState { voters: voters.to_vec(), ..ConfState::default() });
+    let metadata = Some(SnapshotMetadata { conf_state, index, term });
+    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
+    Message { snapshot, ..target.message(MessageType::MsgSnap, STRANGER, message_term) }
+}
+
+/// The files of received snapshots, those half written among them.
+fn snapshot_files(cluster: &Cluster, member: usize) -> usize {
+    let directory = cluster.members[member].directory.join("member/snap");
+    std::fs::read_dir(directory).expect("it is there").count()
+}
+
+/// Each says that a megabyte follows its envelope, of which some comes at once and the rest never, or only in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_snapshot_is_judged_by_its_envelope_before_a_byte_of_it_is_kept() {
+    const LENGTH: usize = 1 << 20;
+    let begun = vec![7; LENGTH / 2];
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    cluster.put(0, "before", "v").await;
+    cluster.caught_up().await;
+    let target = Target::of(&cluster, 0).await;
+    let now = term(&cluster, 0).await;
+    let legal = snapshot(&target, now, 1 << 20, now, &[target.id]);
+    for (why, bad) in [
+        ("for another", Message { to: target.id + 1, ..legal.clone() }),
+        ("from nobody", Message { from: 0, ..legal.clone() }),
+        ("no term", Message { term: 0, ..legal.clone() }),
+        ("a term that cannot be", Message { term: 1 << 62, ..legal.clone() }),
+        ("an index that cannot be", snapshot(&target, now, u64::MAX, now, &[target.id])),
+        ("a term after its own", snapshot(&target, now, 1 << 20, now + 1, &[target.id])),
+        ("no voter", snapshot(&target, now, 1 << 20, now, &[])),
+        ("a voter twice", snapshot(&target, now, 1 << 20, now, &[target.id, target.id])),
+        ("what contradicts the log", snapshot(&target, now, 1, 2, &[target.id])),
+    ] {
+        let mut connection = target.begin_snapshot(&bad, LENGTH, &begun).await;
+        let answered = timeout(Duration::from_secs(4), stranger::answer(&mut connection)).await;
+        let (status, said) = answered.unwrap_or_else(|_| panic!("{why}: it waits for the body"));
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{why}: {said}");
+        assert!(said.contains("failed to process raft message ("), "{why}: {said}");
+        assert_eq!(snapshot_files(&cluster, 0), 0, "{why}");
+    }
+    for (why, late) in [
+        ("an earlier term", snapshot(&target, now - 1, 1 << 20, 1, &[target.id])),
+        ("what the log has", snapshot(&target, now, 1, 1, &[target.id])),
+        ("a membership without this member", snapshot(&target, now, 1 << 20, now, &[STRANGER])),
+    ] {
+        let mut connection = target.begin_snapshot(&late, LENGTH, &begun).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(snapshot_files(&cluster, 0), 0, "{why}");
+        connection.write_all(&begun).await.expect("it is read");
+        let (status, said) = stranger::answer(&mut connection).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{why}, as etcd: {said}");
+    }
     assert_serves(&cluster).await;
 }
 

@@ -285,6 +285,17 @@ fn check_snapshot<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), R
     Ok(())
 }
 
+/// Whether raft would install a snapshot that passed [`check`]: not one of an earlier term, nor what the log has already,
+/// nor one without this member (raft-rs's `restore`).
+pub(super) fn would_install<S: Storage>(raft: &Raft<S>, message: &Message) -> bool {
+    let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
+    let Some((metadata, state)) = metadata.and_then(|one| Some((one, one.conf_state.as_ref()?))) else { return false };
+    let of_now = message.term > raft.term || message.term == raft.term && raft.state != StateRole::Leader;
+    let log = &raft.raft_log;
+    let is_new = metadata.index >= log.committed && !log.match_term(metadata.index, metadata.term);
+    of_now && is_new && state.voters.iter().chain(&state.learners).any(|id| *id == raft.id)
+}
+
 /// `entries[0]` of a message without entries; and an empty context is never confirmed.
 fn check_read_index<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
     check_read_index_response(message)?;
@@ -572,5 +583,25 @@ mod tests {
             assert!(matches!(with(index, term, state.clone()), Err(Refusal::Snapshot(_))), "{index} {term} {state:?}");
         }
         assert!(matches!(asked(&raw, &message(MessageType::MsgSnap)), Err(Refusal::Snapshot(_))));
+    }
+
+    #[test]
+    fn raft_installs_a_snapshot_that_is_ahead_and_of_a_membership_with_us() {
+        let with = |raw: &RawNode<MemStorage>, message_term, index, term, voters: &[u64]| {
+            let conf_state = Some(ConfState { voters: voters.to_vec(), ..ConfState::default() });
+            let metadata = Some(SnapshotMetadata { conf_state, index, term });
+            let snapshot = Some(Snapshot { data: Bytes::new(), metadata });
+            would_install(&raw.raft, &Message { snapshot, term: message_term, ..message(MessageType::MsgSnap) })
+        };
+        let raw = follower();
+        assert!(with(&raw, 3, 9, 3, &[1, 2, 3]) && with(&raw, 4, 9, 3, &[1]));
+        assert!(with(&raw, 3, 4, 2, &[1]), "what the log has there is another's");
+        assert!(!with(&raw, 3, 2, 1, &[1, 2, 3]), "it is committed");
+        assert!(!with(&raw, 3, 4, 3, &[1, 2, 3]), "the log has it");
+        assert!(!with(&raw, 2, 9, 2, &[1, 2, 3]), "an earlier term");
+        assert!(!with(&raw, 3, 9, 3, &[2, 3]), "a membership without us");
+        let raw = leader();
+        let term = raw.raft.term;
+        assert!(!with(&raw, term, 99, term, &[1]) && with(&raw, term + 1, 99, term, &[1]), "we lead in this term");
     }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     id::{ClusterId, MemberId},
     transport::{
-        raft::{Critical, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source},
+        raft::{Critical, Judgement, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source},
         snapshot::store::SnapshotStore,
     },
     wire::raftpb::{Message, MessageType},
@@ -54,6 +54,11 @@ impl Raft for Inlet {
         }
         let count = batch.len();
         self.hand_in(count, |reply| Input::Messages { from, source, batch, reply }).await
+    }
+
+    async fn judge_snapshot(&self, from: MemberId, envelope: &Message) -> Result<Judgement, Rejected> {
+        let envelope = Box::new(envelope.clone());
+        self.hand_in(1, |reply| Input::Envelope(from, envelope, reply)).await
     }
 
     fn is_removed(&self, id: MemberId) -> bool {
@@ -116,11 +121,11 @@ impl Inlet {
         let _ = timeout(self.patience, leader.wait_for(|leader| leader.0 != 0)).await;
     }
 
-    async fn hand_in(
+    async fn hand_in<T>(
         &self,
         count: usize,
-        input: impl FnOnce(oneshot::Sender<Result<(), Rejected>>) -> Input,
-    ) -> Result<(), Rejected> {
+        input: impl FnOnce(oneshot::Sender<Result<T, Rejected>>) -> Input,
+    ) -> Result<T, Rejected> {
         let (reply, answer) = oneshot::channel();
         if self.inbox.send(input(reply)).await.is_err() {
             return Err(stopped(count, "this member has stopped"));

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     id::MemberId,
-    transport::raft::{Rejected, Rejection, SnapshotStatus, Source},
+    transport::raft::{Judgement, Rejected, Rejection, SnapshotStatus, Source},
     wire::raftpb::Message,
     world::World,
 };
@@ -53,6 +53,8 @@ pub enum Stopped {
 pub(super) enum Input {
     /// Messages from a peer.
     Messages { from: MemberId, source: Source, batch: Vec<Message>, reply: oneshot::Sender<Result<(), Rejected>> },
+    /// The envelope of a snapshot from a peer, before its body.
+    Envelope(MemberId, Box<Message>, oneshot::Sender<Result<Judgement, Rejected>>),
     /// A snapshot from a peer, of which the body is whole.
     Snapshot(MemberId, Box<Message>, Box<Received>, oneshot::Sender<Result<(), Rejected>>),
     /// A proposal of a client.
@@ -238,9 +240,12 @@ impl Task {
                 }
                 answer(reply, rejected);
             }
+            Input::Envelope(from, message, reply) => {
+                let judged = self.core.judge_snapshot(from, *message);
+                let _ = reply.send(judged.map_err(|not_taken| Rejected(vec![rejection(not_taken)])));
+            }
             Input::Snapshot(from, message, body, reply) => {
                 let taken = self.core.step_snapshot(from, *message, *body);
-                let rejection = |NotTaken { kind, why }| Rejection { position: 0, kind, why };
                 answer(reply, taken.map_err(rejection).err().into_iter().collect());
             }
             Input::Propose(proposal) => self.core.propose(Instant::now(), proposal),
@@ -259,6 +264,10 @@ impl Task {
             }
         }
     }
+}
+
+fn rejection(NotTaken { kind, why }: NotTaken) -> Rejection {
+    Rejection { position: 0, kind, why }
 }
 
 fn answer(reply: oneshot::Sender<Result<(), Rejected>>, rejected: Vec<Rejection>) {

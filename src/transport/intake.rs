@@ -3,15 +3,18 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use rustls_pki_types::CertificateDer;
 
 use super::{
     Transport, inbox,
     limits::Limits,
-    raft::{Members, Raft, Rejected, Source},
+    raft::{Judgement, Members, Raft, Rejected, Source},
     sender::{Sender, Standing},
-    snapshot::receiver::{Receiving, SnapshotError},
+    snapshot::{
+        receiver::{Receiving, SnapshotError},
+        store::Room,
+    },
     writer::StreamBody,
 };
 use crate::{
@@ -198,29 +201,70 @@ impl Transport {
             // Not swallowed as a message is: success would say that raft has it.
             Err(reason) => return Err(SnapshotError::Process(reason.label().to_owned())),
         };
-        let saved = async {
-            let store = self.inner.snapshots.as_ref().ok_or("this member takes no snapshots")?;
-            // Whoever is no peer yet has a place of its own, and takes none of the peers'.
-            let configured = sender.standing() == Standing::Peer;
-            let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
-            let _place = places.try_acquire().map_err(|_| "too many snapshots at a time")?;
-            let shared = &self.inner.shared;
-            let saving = store.save(receiving.index(), body, shared.limits.snapshot_bytes, &shared.tasks, |bytes| {
-                inbox.body(bytes);
-                receiving.progressed(bytes);
-            });
-            saving.await.map_err(|error| error.to_string())
-        };
-        let saved: Result<u64, String> = self.until_stopped(saved).await.unwrap_or_else(|| Err("stopped".to_owned()));
-        match saved {
-            Ok(bytes) => inbox.saved(bytes),
-            Err(why) => {
-                answering.rejected(RejectReason::Failed);
-                return Err(SnapshotError::Save(why));
+        let judged = self.until_stopped(self.raft().judge_snapshot(sender.id(), &message)).await;
+        let judgement = match judged.unwrap_or_else(|| Err(Rejected::one("stopped"))) {
+            Ok(judgement) => judgement,
+            Err(rejected) => {
+                answering.rejected(rejected.0.first().map_or(RejectReason::Refused, |first| first.kind.into()));
+                return Err(SnapshotError::Process(rejected.to_string()));
             }
+        };
+        let kept = async {
+            match judgement {
+                Judgement::Wanted => self.save(sender, body, receiving).await,
+                Judgement::PassedOver => self.discard(sender, body, receiving).await,
+            }
+        };
+        if let Err(why) = self.until_stopped(kept).await.unwrap_or_else(|| Err("stopped".to_owned())) {
+            answering.rejected(RejectReason::Failed);
+            return Err(SnapshotError::Save(why));
+        }
+        if judgement == Judgement::PassedOver {
+            answering.processed(None);
+            return Ok(());
         }
         let outcome = self.answer(sender, message, answering, origin).await;
         outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()))
+    }
+
+    /// Saves a snapshot's body, where there is a place for one more.
+    async fn save<S>(&self, sender: &Sender, body: S, receiving: &mut Receiving) -> Result<(), String>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    {
+        let store = self.inner.snapshots.as_ref().ok_or("this member takes no snapshots")?;
+        // Whoever is no peer yet has a place of its own, and takes none of the peers'.
+        let configured = sender.standing() == Standing::Peer;
+        let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
+        let _place = places.try_acquire().map_err(|_| "too many snapshots at a time")?;
+        let (shared, inbox) = (&self.inner.shared, sender.inbox(&self.inner.strangers));
+        let Limits { snapshot_bytes: most, snapshot_headroom: headroom, .. } = shared.limits;
+        let room = Room { most, headroom, told: receiving.length() };
+        let saving = store.save(receiving.index(), body, room, &shared.tasks, |bytes| {
+            inbox.body(bytes);
+            receiving.progressed(bytes);
+        });
+        inbox.saved(saving.await.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    /// Reads the body of a snapshot that nobody wants, and keeps nothing of it: a sender hears no answer before its end.
+    async fn discard<S>(&self, sender: &Sender, mut body: S, receiving: &mut Receiving) -> Result<(), String>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    {
+        let most = self.inner.shared.limits.snapshot_bytes;
+        let mut length = 0;
+        while let Some(piece) = body.next().await {
+            let bytes = piece.map_err(|error| error.to_string())?.len() as u64;
+            length += bytes;
+            if length > most {
+                return Err(format!("the snapshot has more than {most} bytes"));
+            }
+            sender.inbox(&self.inner.strangers).body(bytes);
+            receiving.progressed(bytes);
+        }
+        Ok(())
     }
 
     /// Hands one message over whose sender waits.

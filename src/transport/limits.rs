@@ -28,6 +28,9 @@ pub struct Limits {
     /// Length of a received snapshot's body. Default 16 GiB: twice the largest database that etcd's documentation
     /// supports.
     pub snapshot_bytes: u64,
+    /// Bytes that a received snapshot leaves free on its file system, whoever sends it: what the log and the store need to
+    /// go on. Default 256 MiB.
+    pub snapshot_headroom: u64,
     /// Snapshots under way at a time: to one peer, and from all of them. Who is not a peer yet has one place more.
     /// Default 2.
     pub snapshots: usize,
@@ -63,6 +66,7 @@ impl Default for Limits {
             entry_bytes: 512 * MIB,
             entries: MIB,
             snapshot_bytes: 16 * 1024 * MIB,
+            snapshot_headroom: 256 * MIB,
             snapshots: 2,
             remotes: 64,
             remote_age: Duration::from_secs(600),

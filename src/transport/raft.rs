@@ -14,6 +14,15 @@ pub trait Raft: Send + Sync + 'static {
     /// be believed.
     async fn process(&self, from: MemberId, source: Source, batch: Vec<Message>) -> Result<(), Rejected>;
 
+    /// Judges a snapshot by its envelope, before a byte of its body is kept: whoever reaches the port can send one, and
+    /// nothing is written to the disk for who is refused here. It should be cheap. Default: every snapshot is wanted.
+    ///
+    /// # Errors
+    /// When the message is not one that this member takes; its sender is answered as if [`Self::process`] had said so.
+    async fn judge_snapshot(&self, _from: MemberId, _envelope: &Message) -> Result<Judgement, Rejected> {
+        Ok(Judgement::Wanted)
+    }
+
     /// Whether the member was removed from the cluster, ever (etcd's `IsIDRemoved`).
     fn is_removed(&self, id: MemberId) -> bool;
 
@@ -40,6 +49,16 @@ pub enum Source {
     Member,
     /// At least one came by a request that was made to us, or on a stream whose answer did not name our cluster.
     Anyone,
+}
+
+/// What is to become of a snapshot, of which the envelope was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Its body is saved, and [`Raft::process`] is given its message.
+    Wanted,
+    /// It is legal, and raft passes over it: it is late. Its body is read and not kept, and its sender is answered with
+    /// success, as etcd answers. [`Raft::process`] is not called: who says this has given raft what it is to have of it.
+    PassedOver,
 }
 
 /// What became of a snapshot that raft handed out (etcd's `raft.SnapshotStatus`).

@@ -52,6 +52,12 @@ pub trait Disk: Debug + Send + Sync {
     /// When it is not there.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// How many bytes more a directory's file system has room for.
+    ///
+    /// # Errors
+    /// When it is not there, or the disk fails.
+    fn free(&self, directory: &Path) -> io::Result<u64>;
+
     /// Makes the names in a directory lasting.
     ///
     /// # Errors

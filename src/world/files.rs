@@ -83,6 +83,17 @@ impl Files {
         }
     }
 
+    /// How many bytes more a directory's file system has room for, as far as we may write. One that does not say how large
+    /// it is has room without end.
+    pub(crate) fn free(&self, directory: &Path) -> io::Result<u64> {
+        let Some(disk) = &self.0 else {
+            let system = rustix::fs::statvfs(directory)?;
+            let is_told = system.f_blocks > 0;
+            return Ok(if is_told { system.f_bavail.saturating_mul(system.f_frsize) } else { u64::MAX });
+        };
+        disk.free(directory)
+    }
+
     /// Makes the names in a directory lasting.
     pub(crate) fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         // What a relative path of one name lies in.

@@ -42,20 +42,40 @@ impl Target {
         self.ask("POST /raft", message.from, &format!("Content-Length: {}\r\n{headers}", body.len()), &body).await.0
     }
 
+    /// `POST /raft/snapshot` with a frame of `message` and so much of the body as is given, of the length that is told.
+    pub(crate) async fn begin_snapshot(&self, message: &Message, length: usize, body: &[u8]) -> TcpStream {
+        let envelope = message.encode_to_vec();
+        let frame = [&(envelope.len() as u64).to_be_bytes()[..], &envelope].concat();
+        let headers = format!("Content-Length: {}\r\n", frame.len() + length);
+        let head = self.head("POST /raft/snapshot", message.from, &headers);
+        let mut stream = TcpStream::connect(&self.authority).await.expect("it listens");
+        stream.write_all(&[head.as_bytes(), &frame, body].concat()).await.expect("it reads");
+        stream
+    }
+
     /// A request as this cluster's members make it.
     pub(crate) async fn ask(&self, what: &str, from: u64, headers: &str, body: &[u8]) -> (StatusCode, String) {
-        let head = format!(
+        let head = self.head(what, from, headers);
+        let mut stream = TcpStream::connect(&self.authority).await.expect("it listens");
+        stream.write_all(&[head.as_bytes(), body].concat()).await.expect("it reads");
+        answer(&mut stream).await
+    }
+
+    fn head(&self, what: &str, from: u64, headers: &str) -> String {
+        format!(
             "{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Server-From: {from:x}\r\nX-Server-Version: 3.6.0\r\n\
              X-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: {}\r\n{headers}\r\n",
             self.cluster
-        );
-        let mut stream = TcpStream::connect(&self.authority).await.expect("it listens");
-        stream.write_all(&[head.as_bytes(), body].concat()).await.expect("it reads");
-        let mut answer = Vec::new();
-        // Who is refused may find the connection reset behind the answer.
-        let _ = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("an answer");
-        (status, answer)
+        )
     }
+}
+
+/// What a connection is answered until it is closed.
+pub(crate) async fn answer(stream: &mut TcpStream) -> (StatusCode, String) {
+    let mut answer = Vec::new();
+    // Who is refused may find the connection reset behind the answer.
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("an answer");
+    (status, answer)
 }

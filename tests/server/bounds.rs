@@ -199,6 +199,34 @@ async fn a_snapshot_that_breaks_off_is_not_saved() {
 }
 
 #[tokio::test]
+async fn strangers_take_one_place_for_snapshots_and_leave_members_theirs() {
+    let member = Member::start().await;
+    let begun = |from: &str| {
+        let headers = LEGAL.replace("X-Server-From: 2", &format!("X-Server-From: {from}"));
+        let mut whole = post("/raft/snapshot", &headers, &frame(SNAPSHOT, &[7; 1000]));
+        whole.pop();
+        whole
+    };
+    let mut waiting = Vec::new();
+    for from in ["77", "2", "3"] {
+        let mut connection = member.connect().await;
+        connection.write_all(&begun(from)).await.unwrap();
+        waiting.push(connection);
+        sleep(SHORT).await;
+    }
+    for from in ["78", "4"] {
+        let headers = LEGAL.replace("X-Server-From: 2", &format!("X-Server-From: {from}"));
+        let answer = member.ask(&post("/raft/snapshot", &headers, &frame(SNAPSHOT, b"one more"))).await;
+        let why = "failed to save KV snapshot (too many snapshots at a time)\n";
+        assert_eq!((answer.status, answer.body.as_str()), (500, why), "{from}");
+    }
+    for mut connection in waiting {
+        connection.write_all(&[7]).await.unwrap();
+        assert_eq!(answer(&mut connection, false).await.unwrap().status, 204);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_sender_gets_to_read_why_though_it_was_still_sending() {
     let member = Member::start().await;
     let elsewhere = LEGAL.replace("X-Etcd-Cluster-ID: 1000", "X-Etcd-Cluster-ID: 2000");

@@ -23,6 +23,8 @@ struct State {
     locks: HashMap<usize, usize>,
     opened: usize,
     is_full: bool,
+    /// How many bytes there is room for; none: without end.
+    capacity: Option<u64>,
     fails_reads: bool,
     before_a_sync: Hook,
 }
@@ -112,6 +114,16 @@ impl MemoryDisk {
         self.state().is_full = true;
     }
 
+    /// Says from now on that it has room for so many bytes in all.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.state().capacity = Some(bytes);
+    }
+
+    /// How many bytes its files have.
+    pub fn used(&self) -> u64 {
+        self.state().used()
+    }
+
     /// From now on nothing can be read.
     pub fn fail_reads(&self) {
         self.state().fails_reads = true;
@@ -133,6 +145,14 @@ impl State {
 
     fn has_room(&self) -> io::Result<()> {
         if self.is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn used(&self) -> u64 {
+        let named = self.now.values().filter_map(|entry| match entry {
+            Entry::File(file) => self.files.get(file),
+            Entry::Directory => None,
+        });
+        named.map(|content| content.now.len() as u64).sum()
     }
 
     fn content(&mut self, file: usize) -> &mut Content {
@@ -201,6 +221,13 @@ impl Disk for MemoryDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.state().now.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn free(&self, directory: &Path) -> io::Result<u64> {
+        let state = self.state();
+        state.holds(directory)?;
+        let has_room = state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used()));
+        Ok(if state.is_full { 0 } else { has_room })
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {

@@ -13,7 +13,7 @@ use axum::{
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use rafthttp::{
-    PeerStatus, PeerUrl,
+    Limits, PeerStatus, PeerUrl,
     metrics::Direction,
     node::{Config, Node, Stopped},
     world::World,
@@ -198,6 +198,32 @@ fn a_member_whose_disk_is_full_stops_and_says_so_and_the_others_go_on() {
         let Stopped::Failed(why) = nodes[2].stopped().await else { panic!("it stopped for another reason") };
         assert!(why.contains("no storage space"), "{why}");
         cluster.stop(nodes).await;
+    });
+}
+
+#[test]
+fn a_snapshot_leaves_the_disk_its_headroom() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let [a, b, c] = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..30, &NAMES).await;
+        c.stop().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        write_and_read(&cluster.memory, 30..90, &["a", "b"]).await;
+        // There is room for the log, not for a snapshot beside the headroom.
+        let headroom = Limits::default().snapshot_headroom;
+        cluster.disks[2].set_capacity(cluster.disks[2].used() + headroom);
+        let c = cluster.start(2).await;
+        let refused =
+            || c.transport().peers().iter().map(|peer| peer.link.snapshots[Direction::In].failed).sum::<u64>();
+        until("a snapshot is refused", || refused() > 0).await;
+        assert_eq!(cluster.disks[2].files().len(), 1, "nothing of it is kept");
+        let told = |node: &Node| node.transport().peers().iter().filter_map(|peer| peer.link.last_error.clone()).next();
+        let why = [&a, &b].into_iter().filter_map(told).find(|(_, why)| why.contains("failed to save KV snapshot"));
+        assert!(why.is_some_and(|(_, why)| why.contains(&format!("is to keep {headroom}"))), "its sender is told");
+        cluster.disks[2].set_capacity(cluster.disks[2].used() + headroom + (1 << 20));
+        until("it has caught up", || c.raft_status().applied >= a.raft_status().applied).await;
+        cluster.stop([a, b, c]).await;
     });
 }
 

@@ -8,7 +8,7 @@ use crate::{
         snapshot::Received,
     },
     raft_rs,
-    transport::raft::Source,
+    transport::raft::{Judgement, Source},
     wire::raftpb::{Message, MessageType},
 };
 
@@ -37,6 +37,18 @@ impl Core {
             raft::Error::ProposalDropped => NotTaken::failed(&"the proposal was dropped: no leader, or it is busy"),
             other => NotTaken::failed(&other),
         })
+    }
+
+    /// Judges a snapshot by its envelope. What raft would pass over it is given at once: it answers the sender where
+    /// there is an answer.
+    pub(in crate::node) fn judge_snapshot(&mut self, peer: MemberId, message: Message) -> Result<Judgement, NotTaken> {
+        self.check(Sender { peer, source: Source::Anyone, nobody_vouches: false }, &message)?;
+        if guard::would_install(&self.raw.raft, &message) {
+            return Ok(Judgement::Wanted);
+        }
+        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
+        self.raw.step(message).map_err(|error| NotTaken::failed(&error))?;
+        Ok(Judgement::PassedOver)
     }
 
     /// Gives raft a snapshot whose body was received and found whole.

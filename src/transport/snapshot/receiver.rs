@@ -71,6 +71,11 @@ impl Receiving {
         self.index
     }
 
+    /// How long its sender says that its body is.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
     /// More of its body has arrived.
     pub(crate) fn progressed(&mut self, bytes: u64) {
         self.bytes += bytes;

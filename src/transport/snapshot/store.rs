@@ -22,6 +22,8 @@ const BATCHES_AHEAD: usize = 4;
 const BATCH_BYTES: usize = 256 << 10;
 /// So many pieces make a batch too: a body in crumbs must not hold much more than its bytes.
 const BATCH_PIECES: usize = 64;
+/// After so many bytes it is looked again whether the file system has room: others write to it, too.
+const LOOK_EACH: u64 = 16 << 20;
 
 /// A directory of received snapshots, as etcd's `Snapshotter` keeps them: `{index:016x}.snap.db`.
 #[derive(Clone, Debug)]
@@ -32,6 +34,17 @@ pub struct SnapshotStore {
 }
 
 const UNFINISHED: &str = "tmp";
+
+/// What a snapshot may take of the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Its longest body.
+    pub(crate) most: u64,
+    /// The file system keeps so many bytes free.
+    pub(crate) headroom: u64,
+    /// How long its sender says that it is.
+    pub(crate) told: Option<u64>,
+}
 
 impl SnapshotStore {
     /// A store in `directory`, which is made if it is not there. What a crash left half written is removed.
@@ -69,7 +82,7 @@ impl SnapshotStore {
         &self,
         index: u64,
         body: S,
-        most: u64,
+        room: Room,
         tasks: &TaskTracker,
         progress: impl FnMut(u64),
     ) -> io::Result<u64>
@@ -82,12 +95,13 @@ impl SnapshotStore {
             directory: self.directory.clone(),
             unfinished: self.directory.join(format!("{UNFINISHED}-{index:016x}-{number}")),
             path: self.path(index),
+            room,
             stage: Mutex::default(),
         });
         let placing = Placing(save.clone());
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let writing = self.world.spawn_blocking(tasks.track_future(async move { save.write(receiver).await }));
-        let read = batch(body, most, sender, progress).await;
+        let read = batch(body, room.most, sender, progress).await;
         let written = writing.await.map_err(io::Error::other)?;
         let length = read.and(written)?;
         placing.done();
@@ -146,6 +160,7 @@ struct Save {
     directory: PathBuf,
     unfinished: PathBuf,
     path: PathBuf,
+    room: Room,
     stage: Mutex<Stage>,
 }
 
@@ -190,14 +205,19 @@ impl Save {
 
     /// Writes a body's batches beside its place, synced.
     async fn gather(&self, mut batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<u64> {
+        self.has_room_for(self.room.told.unwrap_or(0))?;
         let mut file = self.files.create_new(&self.unfinished)?;
-        let mut length = 0;
+        let (mut length, mut looked) = (0, 0);
         loop {
             match batches.recv().await {
                 Some(Some(batch)) => {
                     for piece in batch {
                         file.write_all(&piece)?;
                         length += piece.len() as u64;
+                    }
+                    if length - looked >= LOOK_EACH {
+                        self.has_room_for(0)?;
+                        looked = length;
                     }
                 }
                 Some(None) => break,
@@ -206,6 +226,18 @@ impl Save {
         }
         file.sync()?;
         Ok(length)
+    }
+
+    /// Whether the headroom stays if so many bytes more are written.
+    fn has_room_for(&self, bytes: u64) -> io::Result<()> {
+        let Room { headroom, .. } = self.room;
+        let free = self.files.free(&self.directory)?;
+        if free >= headroom.saturating_add(bytes) {
+            return Ok(());
+        }
+        let why =
+            format!("the file system has {free} bytes left, and is to keep {headroom} beside {bytes} of a snapshot");
+        Err(io::Error::new(io::ErrorKind::StorageFull, why))
     }
 
     /// Puts what was gathered in its place.
@@ -239,13 +271,15 @@ mod tests {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
+    const ANY: Room = Room { most: u64::MAX, headroom: 0, told: None };
+
     /// Under index 1.
     async fn save(
         store: &SnapshotStore,
         body: impl Stream<Item = io::Result<Bytes>> + Unpin,
         most: u64,
     ) -> io::Result<u64> {
-        store.save(1, body, most, &TaskTracker::new(), |_| ()).await
+        store.save(1, body, Room { most, ..ANY }, &TaskTracker::new(), |_| ()).await
     }
 
     #[tokio::test]
@@ -253,7 +287,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let (mut seen, tasks) = (0, TaskTracker::new());
-        let saved = store.save(0x1f, body(&["ab", "", "cde"]), u64::MAX, &tasks, |bytes| seen += bytes).await;
+        let saved = store.save(0x1f, body(&["ab", "", "cde"]), ANY, &tasks, |bytes| seen += bytes).await;
         assert_eq!((saved.ok(), seen), (Some(5), 5));
         assert_eq!(fs::read(store.path(0x1f)).ok(), Some(b"abcde".to_vec()));
         assert_eq!(files(directory.path()), ["000000000000001f.snap.db"]);
@@ -309,6 +343,7 @@ mod tests {
             directory: directory.path().to_owned(),
             unfinished: directory.path().join("tmp"),
             path: path.clone(),
+            room: ANY,
             stage: Mutex::new(Stage::Placed),
         })));
         assert!(!path.exists());
@@ -321,6 +356,20 @@ mod tests {
         let error = save(&store, body(&["abc", "def"]), 5).await;
         assert_eq!(error.map_err(|error| error.kind()), Err(io::ErrorKind::FileTooLarge));
         assert_eq!(files(directory.path()), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_body_for_which_the_file_system_has_no_room_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        let free = Files::default().free(directory.path()).expect("it says so");
+        let saved = async |room| store.save(1, body(&["ab"]), room, &TaskTracker::new(), |_| ()).await;
+        for room in [Room { headroom: free + (1 << 40), ..ANY }, Room { told: Some(free + (1 << 40)), ..ANY }] {
+            let error = saved(room).await.expect_err("there is no room");
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+            assert_eq!(files(directory.path()), Vec::<String>::new());
+        }
+        assert_eq!(saved(Room { told: Some(2), ..ANY }).await.ok(), Some(2));
     }
 
     #[test]
