@@ -11,7 +11,7 @@
 //! the first are, `listeners` where it is reached;
 //! `task` is the thread that owns raft, `ready` what it does in a turn; `guard` and [`raft_rs`](crate::raft_rs) stand
 //! between the wire and raft, `inlet` and `snapshot` bring in what peers send; `storage` keeps, `state` and `members`
-//! apply; `proposals` and `reads` are who waits; `client` is what clients see, `join` how a member finds its cluster.
+//! apply; `reconfiguration` says which change of them is taken; `proposals` and `reads` are who waits; `client` is what clients see, `join` how a member finds its cluster.
 
 mod birth;
 mod client;
@@ -26,6 +26,7 @@ mod members;
 mod proposals;
 mod reads;
 mod ready;
+mod reconfiguration;
 mod request;
 mod snapshot;
 mod start;

@@ -179,7 +179,7 @@ async fn a_strangers_snapshot_is_judged_by_its_envelope_before_a_byte_of_it_is_k
 /// It hears of them by POST, and takes what a member must have said only when one that it knows vouches for the sender.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_was_away_while_the_others_were_replaced_returns() {
-    let mut cluster = Cluster::new(3, &[]);
+    let mut cluster = Cluster::new(3, UNCHECKED);
     cluster.start_all();
     cluster.put(2, "before", "v").await;
     cluster.kill(2);
@@ -196,7 +196,7 @@ async fn a_member_that_was_away_while_the_others_were_replaced_returns() {
 /// Nobody whom it could ask is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_returns_that_knows_nobody_who_is_still_there() {
-    let mut cluster = Cluster::new(3, &[]);
+    let mut cluster = Cluster::new(3, UNCHECKED);
     cluster.start_all();
     cluster.put(2, "before", "v").await;
     cluster.kill(2);
@@ -204,11 +204,14 @@ async fn a_member_returns_that_knows_nobody_who_is_still_there() {
     assert_returns(&mut cluster, 2).await;
 }
 
+/// While one of three is away, two more have to be there before another is added, else.
+const UNCHECKED: &[&str] = &["--strict-reconfig-check=false"];
+
 /// Adds a member for each of these, one after the other, and removes it.
 async fn replace(cluster: &mut Cluster, members: &[usize]) {
     for gone in members {
         let id = Target::of(cluster, *gone).await.id;
-        let new = cluster.place(&[]);
+        let new = cluster.place(UNCHECKED);
         cluster.members[new].state = "existing";
         let body = format!(r#"{{"peerURLs":["{}"]}}"#, cluster.members[new].peer);
         change(cluster, Method::POST, "/members", &body, StatusCode::CREATED).await;
@@ -241,6 +244,57 @@ async fn change(cluster: &Cluster, method: Method, path: &str, body: &str, done:
             (status == done).then_some(())
         })
         .await;
+}
+
+/// Asks for a voter where nobody is; the answer's status and words.
+async fn add_nobody(cluster: &Cluster, member: usize, name: &str) -> (StatusCode, String) {
+    let body = format!(r#"{{"name":"{name}","peerURLs":["{}"]}}"#, ports::free_url());
+    cluster.ask(member, Method::POST, "/members", &body).await.expect("an answer")
+}
+
+/// The second would make four voters of whom two are there, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_at_dead_urls_do_not_end_a_cluster_of_two() {
+    let mut cluster = Cluster::new(2, &[]);
+    cluster.start_all();
+    cluster.put(0, "before", "v").await;
+    let (status, said) = add_nobody(&cluster, 0, "early").await;
+    assert_eq!((status, said.lines().count()), (StatusCode::SERVICE_UNAVAILABLE, 1), "{said}");
+    assert!(said.starts_with("etcdserver: unhealthy cluster: "), "not connected for 5 s yet: {said}");
+    let first = cluster
+        .until("the first", Duration::from_secs(20), async |cluster: &Cluster| {
+            let (status, said) = add_nobody(cluster, 0, "first").await;
+            assert!(matches!(status.as_u16(), 201 | 503), "{status}: {said}");
+            (status == StatusCode::CREATED).then_some(said)
+        })
+        .await;
+    for member in [0, 1] {
+        let (status, said) = add_nobody(&cluster, member, "second").await;
+        let words = "etcdserver: re-configuration failed due to not enough started members\n";
+        assert_eq!((status, said.as_str()), (StatusCode::CONFLICT, words));
+    }
+    let present = cluster.status(1).await.expect("it answers")["id"].as_str().expect("an ID").to_owned();
+    let (status, said) = cluster.ask(0, Method::DELETE, &format!("/members/{present}"), "").await.expect("an answer");
+    assert_eq!(status, StatusCode::CONFLICT, "one of two would be left that was never there: {said}");
+    cluster.put(1, "after", "v").await;
+    let first: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+    let gone = format!("/members/{}", first["id"].as_str().expect("an ID"));
+    change(&cluster, Method::DELETE, &gone, "", StatusCode::NO_CONTENT).await;
+    assert_serves(&cluster).await;
+}
+
+/// As the operator's flag has it. The leader looks at its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_check_two_members_at_dead_urls_end_it() {
+    let mut cluster = Cluster::new(2, UNCHECKED);
+    cluster.start_all();
+    cluster.put(0, "before", "v").await;
+    for name in ["first", "second"] {
+        let (status, said) = add_nobody(&cluster, 0, name).await;
+        assert_eq!(status, StatusCode::CREATED, "{said}");
+    }
+    let (status, said) = cluster.ask(0, Method::PUT, "/kv/after", "v").await.expect("an answer");
+    assert!(matches!(status.as_u16(), 503 | 504), "two of four: {status}: {said}");
 }
 
 /// Each *cannot* of the threat model is a test that there is.

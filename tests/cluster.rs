@@ -87,8 +87,13 @@ async fn a_fourth_joins_as_learner_is_promoted_is_removed_and_ends_by_itself() {
     let fourth = cluster.place(&[]);
     cluster.members[fourth].state = "existing";
     let body = format!(r#"{{"peerURLs":["{}"],"isLearner":true}}"#, cluster.members[fourth].peer);
-    let (status, added) = cluster.ask(1, Method::POST, "/members", &body).await.expect("an answer");
-    assert_eq!(status, StatusCode::CREATED, "{added}");
+    let added = cluster
+        .until("a learner more", Duration::from_secs(20), async |cluster: &Cluster| {
+            let (status, added) = cluster.ask(1, Method::POST, "/members", &body).await?;
+            assert!(matches!(status.as_u16(), 201 | 503), "{status}: {added}");
+            (status == StatusCode::CREATED).then_some(added)
+        })
+        .await;
     let added: serde_json::Value = serde_json::from_str(&added).expect("JSON");
     let id = added["id"].as_str().expect("an ID").to_owned();
     cluster.start(fourth);

@@ -41,7 +41,7 @@ use super::{
     storage::Reader,
     task::Input,
 };
-use crate::{telemetry::Repeats, wire::raftpb::ConfChangeType, world::World};
+use crate::{telemetry::Repeats, transport::Transport, wire::raftpb::ConfChangeType, world::World};
 
 mod keys;
 mod membership;
@@ -85,6 +85,8 @@ pub(super) struct Client {
     patience: Duration,
     max_value_bytes: usize,
     token: Arc<str>,
+    strict: bool,
+    transport: Transport,
     /// Values that could not be read.
     unreadable: Arc<Repeats>,
     world: World,
@@ -146,6 +148,9 @@ impl From<ConfRefusal> for Refusal {
     fn from(refusal: ConfRefusal) -> Self {
         match refusal {
             ConfRefusal::Pending => Self::Unavailable("another change of the membership is under way"),
+            ConfRefusal::Unhealthy => Self::Unavailable(
+                "etcdserver: unhealthy cluster: of the voters after this change, no quorum has been connected for 5 s",
+            ),
             ConfRefusal::Malformed => Self::Bad(refusal.to_string()),
             ConfRefusal::NotFound | ConfRefusal::Removed => Self::NotFound("no such member"),
             ConfRefusal::Exists
@@ -154,6 +159,7 @@ impl From<ConfRefusal> for Refusal {
             | ConfRefusal::NotReady
             | ConfRefusal::LastVoter
             | ConfRefusal::TooMany
+            | ConfRefusal::NotStarted
             | ConfRefusal::Raft => Self::Conflict(refusal),
         }
     }
@@ -166,6 +172,7 @@ impl Client {
         reader: Reader,
         shared: Arc<Shared>,
         inbox: mpsc::Sender<Input>,
+        transport: Transport,
     ) -> Self {
         Self {
             ids,
@@ -177,6 +184,8 @@ impl Client {
             patience: Duration::from_secs(5) + 2 * config.election_timeout,
             max_value_bytes: config.max_request_bytes,
             token: config.initial_cluster_token.as_str().into(),
+            strict: config.strict_reconfig_check,
+            transport,
             unreadable: Arc::default(),
             world: config.world.clone(),
         }

@@ -42,6 +42,9 @@ pub struct Config {
     pub snapshot_count: u64,
     /// The largest value that a client may write. Default 1.5 MiB.
     pub max_request_bytes: usize,
+    /// Whether a change of the membership is refused that would leave no quorum of members that are there. The member that
+    /// is asked looks at its own setting, and so does the leader. Default true.
+    pub strict_reconfig_check: bool,
     /// Certificates, for `https` peer URLs. Default none.
     pub tls: Option<Tls>,
     /// Certificates, for `https` client URLs: [`Tls::load_server`]. Default none.
@@ -113,6 +116,7 @@ impl Default for Config {
             election_timeout: Duration::from_secs(1),
             snapshot_count: 10_000,
             max_request_bytes: 3 << 19,
+            strict_reconfig_check: true,
             tls: None,
             client_tls: None,
             tls_as_client: None,

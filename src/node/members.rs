@@ -106,14 +106,22 @@ pub(crate) enum ConfRefusal {
     TooMany = 10,
     #[error("the cluster cannot take it: raft refuses the configuration")]
     Raft = 11,
+    /// etcd's words, as those of the next (`ErrNotEnoughStartedMembers`, `ErrUnhealthy`).
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotStarted = 12,
+    #[error("etcdserver: unhealthy cluster")]
+    Unhealthy = 13,
 }
 
 impl ConfRefusal {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         use ConfRefusal::*;
-        [Pending, Malformed, Exists, NotFound, Removed, UrlTaken, NotLearner, NotReady, LastVoter, TooMany, Raft]
-            .into_iter()
-            .find(|refusal| *refusal as u8 == byte)
+        [
+            Pending, Malformed, Exists, NotFound, Removed, UrlTaken, NotLearner, NotReady, LastVoter, TooMany, Raft,
+            NotStarted, Unhealthy,
+        ]
+        .into_iter()
+        .find(|refusal| *refusal as u8 == byte)
     }
 }
 

@@ -16,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use tokio::time::Instant;
 
+use self::answers::Answers;
 use super::{
     members::{ConfRefusal, Membership, PeerChange},
     proposals::{Outcome, Proposal, Proposals, ProposeError},
@@ -37,6 +38,7 @@ use crate::{
     world::World,
 };
 
+mod answers;
 mod intake;
 mod logger;
 mod proposing;
@@ -108,6 +110,7 @@ pub(super) struct Settings {
     pub(super) election_timeout: Duration,
     pub(super) snapshot_count: u64,
     pub(super) max_request_bytes: usize,
+    pub(super) strict_reconfig_check: bool,
     pub(super) world: World,
 }
 
@@ -127,6 +130,7 @@ pub(super) struct Core {
     unsent: Vec<u64>,
     leader: u64,
     leader_commit: u64,
+    answers: Answers,
     halted: bool,
 }
 
@@ -168,6 +172,7 @@ impl Core {
             unsent: Vec::new(),
             leader: 0,
             leader_commit: 0,
+            answers: Answers::default(),
             halted: false,
         };
         core.publish();
@@ -192,6 +197,7 @@ impl Core {
         if !self.halted {
             self.draw_election_timeout();
             self.raw.tick();
+            self.answers.tick();
             self.proposals.expire(now);
             self.reads.expire();
         }

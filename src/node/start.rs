@@ -173,7 +173,7 @@ impl Parts {
             doubted,
         };
         let transport = transport(&config, &identity, &membership, inlet, &events)?;
-        let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox);
+        let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox, transport.clone());
         let settings = settings(&config, member, cluster);
         let core = Core::new(settings, store, ids, shared.clone(), outbox(transport.clone()));
         let core = core.map_err(|error: CoreError| Error::Raft(error.to_string()))?;
@@ -303,6 +303,7 @@ fn settings(config: &Config, member: MemberId, cluster: ClusterId) -> Settings {
         election_timeout: config.election_timeout,
         snapshot_count: config.snapshot_count,
         max_request_bytes: config.max_request_bytes,
+        strict_reconfig_check: config.strict_reconfig_check,
         world: config.world.clone(),
     }
 }

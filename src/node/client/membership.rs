@@ -15,6 +15,7 @@ use crate::{
     node::{
         members::{ConfRefusal, MemberRecord},
         proposals::{Outcome, Payload},
+        reconfiguration::{self, Connection},
         status::RaftStatus,
     },
     transport::raft::Member,
@@ -150,10 +151,20 @@ impl Client {
     pub(in crate::node) async fn change(&self, kind: ConfChangeType, record: &MemberRecord) -> Result<(), Refusal> {
         let id = self.ids.next().conf_change_id();
         let change = ConfChange { id, r#type: kind as i32, node_id: record.id, context: record.to_json() };
+        if self.strict {
+            self.check_reconfiguration(&change)?;
+        }
         match self.propose(Payload::ConfChange(change)).await? {
             Outcome::Refused(why) => Err(why.into()),
             Outcome::Membership | Outcome::Written { .. } => Ok(()),
         }
+    }
+
+    /// As etcd: by the membership as this member has it, and by whom it is connected to.
+    fn check_reconfiguration(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
+        let (own, now) = (self.transport.identity().member, self.world.now());
+        let connection = |id| Connection::since(self.transport.active_since(id), now);
+        reconfiguration::check_as_asked(&self.shared.membership.load(), own, change, connection)
     }
 
     fn member(&self, id: MemberId) -> Result<MemberJson, Refusal> {

@@ -30,6 +30,9 @@ impl Core {
         if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
             self.leader_commit = message.commit;
         }
+        if self.is_leader() && self.membership.get(peer).is_some() {
+            self.answers.note(self.raw.raft.term, peer, &message);
+        }
         let message = if kind == MessageType::MsgProp as i32 { self.admit(message)? } else { message };
         let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
         self.raw.step(message).map_err(|error| match error {

@@ -9,6 +9,7 @@ use crate::{
     node::{
         members::ConfRefusal,
         proposals::{Answer, Key, Outcome, Payload, ProposeError},
+        reconfiguration,
         request::{Command, Request},
     },
     raft_rs,
@@ -61,7 +62,12 @@ impl Core {
         if promotes && matched.saturating_mul(10) < last.saturating_mul(9) {
             return Err(ConfRefusal::NotReady);
         }
-        Ok(())
+        if !self.settings.strict_reconfig_check {
+            return Ok(());
+        }
+        let (ticks, term) = (self.settings.election_ticks, self.raw.raft.term);
+        let answers = |id| self.answers.within(ticks, term, id);
+        reconfiguration::check_as_leader(&self.membership, self.settings.member, change, answers)
     }
 
     /// Gives raft what was held, if there is a leader to take it.

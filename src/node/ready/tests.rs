@@ -51,6 +51,7 @@ struct Cluster {
     cut: Vec<u64>,
     now: Instant,
     snapshot_count: u64,
+    strict: bool,
     snapshots: usize,
     runtime: tokio::runtime::Runtime,
     stopped: Vec<u64>,
@@ -76,6 +77,7 @@ impl Cluster {
             cut: Vec::new(),
             now: Instant::now(),
             snapshot_count: 1000,
+            strict: false,
             snapshots: 0,
             runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
             stopped: Vec::new(),
@@ -119,6 +121,7 @@ impl Cluster {
             election_timeout: TICK * 10,
             snapshot_count: self.snapshot_count,
             max_request_bytes: 1 << 20,
+            strict_reconfig_check: self.strict,
             world: World::default().with_seed(self.seed << 8 | id),
         };
         let queue = sent.clone();
@@ -500,6 +503,42 @@ fn a_change_that_the_leader_refuses_is_told_to_the_follower_that_asked() {
     let promote = MemberRecord { is_promote: true, ..record(4) };
     let early = cluster.change(follower, ConfChangeType::ConfChangeAddNode, &promote);
     assert_eq!(cluster.answer(early), Ok(Outcome::Refused(ConfRefusal::NotReady)));
+}
+
+/// Its streams are open all the same.
+#[test]
+fn a_member_that_has_halted_does_not_count_where_the_membership_changes() {
+    let mut cluster = Cluster::new(3, 23);
+    cluster.strict = true;
+    for id in 1..=3 {
+        cluster.crash(id);
+        cluster.start(id);
+    }
+    for id in 1..=3 {
+        let told = MemberRecord { client_urls: vec![format!("http://c:{id}")], ..record(id) };
+        let command = Command::Attributes { member: told.to_json() };
+        let answer = cluster.propose(id, |id| Payload::Request(id, Request { id, command }.encode()));
+        assert_eq!(cluster.answer(answer), Ok(Outcome::Membership));
+    }
+    cluster.settle();
+    let leader = cluster.leader().expect("it is settled");
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    let learner = cluster.change(others[0], ConfChangeType::ConfChangeAddLearnerNode, &record(8));
+    assert_eq!(cluster.answer(learner), Ok(Outcome::Membership));
+
+    cluster.running.get_mut(&others[1]).expect("it runs").core.halt("for this test");
+    for _ in 0..40 {
+        cluster.tick();
+    }
+    assert_eq!(cluster.leader(), Some(leader), "two of three are there");
+    for asked in [leader, others[0]] {
+        let voter = cluster.change(asked, ConfChangeType::ConfChangeAddNode, &record(7));
+        assert_eq!(cluster.answer(voter), Ok(Outcome::Refused(ConfRefusal::Unhealthy)));
+    }
+    let healthy = cluster.change(leader, ConfChangeType::ConfChangeRemoveNode, &record(others[0]));
+    assert_eq!(cluster.answer(healthy), Ok(Outcome::Refused(ConfRefusal::Unhealthy)));
+    let halted = cluster.change(leader, ConfChangeType::ConfChangeRemoveNode, &record(others[1]));
+    assert_eq!(cluster.answer(halted), Ok(Outcome::Membership));
 }
 
 #[test]

@@ -93,6 +93,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "1.5MiB", value_parser = config::size)]
     max_request_bytes: u64,
 
+    /// Whether a change of the membership is refused that would leave no quorum of members that have been started and are
+    /// connected; the member that is asked looks at its own flag, and so does the leader.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
+    strict_reconfig_check: bool,
+
     #[command(flatten)]
     tls: PeerTls,
 
@@ -194,6 +199,7 @@ impl Flags {
             election_timeout: self.election_timeout,
             snapshot_count: self.snapshot_count,
             max_request_bytes: usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX),
+            strict_reconfig_check: self.strict_reconfig_check,
             tls,
             client_tls,
             tls_as_client,

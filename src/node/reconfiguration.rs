@@ -1,0 +1,246 @@
+//! The strict check of a reconfiguration (etcd's `--strict-reconfig-check`): a change of the membership is not taken if it
+//! would leave no quorum of members that are there.
+//!
+//! It is made twice. The member that is asked makes it as etcd 3.6 does, by what its transport knows
+//! (`mayAddMember`, `mayRemoveMember`, `mayPromoteMember`). The leader makes it again, by who answers raft: a member that
+//! has halted, or whose answers are refused, still has its streams.
+//!
+//! A cluster of one takes any second voter, as etcd's does: that is how a cluster is restored from its last member.
+
+use std::time::{Duration, SystemTime};
+
+use super::members::{ConfRefusal, Membership};
+use crate::{
+    id::MemberId,
+    transport::raft::Member,
+    wire::raftpb::{ConfChange, ConfChangeType},
+};
+
+/// How long a member has to be connected before it counts (etcd's `HealthInterval`).
+pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How a member is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// It is not.
+    None,
+    /// It is, for less than the health interval.
+    Recent,
+    /// It is, and has been.
+    Lasting,
+}
+
+impl Connection {
+    /// Of one that is connected since some time.
+    pub(super) fn since(since: Option<SystemTime>, now: SystemTime) -> Self {
+        match since.map(|since| now.duration_since(since).unwrap_or_default()) {
+            None => Self::None,
+            Some(lasts) if lasts < HEALTH_INTERVAL => Self::Recent,
+            Some(_) => Self::Lasting,
+        }
+    }
+}
+
+/// The check of the member that is asked, `own`, by what its transport knows. A promotion asks nothing of connections
+/// here, as at etcd: the learner itself may ask for it.
+pub(super) fn check_as_asked(
+    membership: &Membership,
+    own: MemberId,
+    change: &ConfChange,
+    connection: impl Fn(MemberId) -> Connection,
+) -> Result<(), ConfRefusal> {
+    let Some(after) = After::of(membership, change) else { return Ok(()) };
+    after.check_started()?;
+    if matches!(after.change, Change::Promotion(_)) { Ok(()) } else { after.check_connected(own, connection) }
+}
+
+/// The check of the leader, `own`: `answers` says who has answered it within an election timeout.
+pub(super) fn check_as_leader(
+    membership: &Membership,
+    own: MemberId,
+    change: &ConfChange,
+    answers: impl Fn(MemberId) -> bool,
+) -> Result<(), ConfRefusal> {
+    let Some(after) = After::of(membership, change) else { return Ok(()) };
+    after.check_started()?;
+    after.check_connected(own, |id| if answers(id) { Connection::Lasting } else { Connection::None })
+}
+
+/// What a change is to the voters.
+#[derive(Clone, Copy, Debug)]
+enum Change<'a> {
+    /// One more member.
+    Addition { learner: bool },
+    /// A vote for a learner.
+    Promotion(&'a Member),
+    /// One voter less.
+    Removal(MemberId),
+}
+
+/// The voters after a change.
+struct After<'a> {
+    change: Change<'a>,
+    /// Those that there are now, and stay.
+    stay: Vec<&'a Member>,
+}
+
+impl<'a> After<'a> {
+    /// None if the voters stay who they are, or if the change will be refused for another reason.
+    fn of(membership: &'a Membership, change: &ConfChange) -> Option<Self> {
+        let id = MemberId(change.node_id);
+        let change = match (ConfChangeType::try_from(change.r#type).ok()?, membership.get(id)) {
+            (ConfChangeType::ConfChangeAddNode, Some(member)) if member.is_learner => Change::Promotion(member),
+            (ConfChangeType::ConfChangeAddNode, None) => Change::Addition { learner: false },
+            (ConfChangeType::ConfChangeAddLearnerNode, None) => Change::Addition { learner: true },
+            (ConfChangeType::ConfChangeRemoveNode, Some(member)) if !member.is_learner => Change::Removal(id),
+            _ => return None,
+        };
+        let goes = |member: &Member| matches!(change, Change::Removal(id) if member.id == id);
+        let stay: Vec<_> = membership.iter().filter(|member| !member.is_learner && !goes(member)).collect();
+        // Of nobody there is no quorum; that the last voter stays is said elsewhere.
+        (!stay.is_empty()).then_some(Self { change, stay })
+    }
+
+    /// Whether enough have ever been started. Who was has told where clients reach it: etcd asks for a name, which a
+    /// member of ours may be given before.
+    fn check_started(&self) -> Result<(), ConfRefusal> {
+        let newcomer = match self.change {
+            Change::Addition { learner: true } => return Ok(()),
+            Change::Promotion(_) => true,
+            Change::Addition { learner: false } | Change::Removal(_) => false,
+        };
+        let enough = self.has_quorum(|member| !member.client_urls.is_empty(), newcomer);
+        if enough { Ok(()) } else { Err(ConfRefusal::NotStarted) }
+    }
+
+    /// Whether enough are connected. Who is added is taken for one that is not, even a learner.
+    fn check_connected(&self, own: MemberId, connection: impl Fn(MemberId) -> Connection) -> Result<(), ConfRefusal> {
+        let lasting = |member: &Member| member.id == own || connection(member.id) == Connection::Lasting;
+        let newcomer = match self.change {
+            Change::Promotion(learner) => lasting(learner),
+            // Who is down is no part of the quorum that there is.
+            Change::Removal(id) if id != own && connection(id) == Connection::None => return Ok(()),
+            Change::Addition { .. } | Change::Removal(_) => false,
+        };
+        if self.has_quorum(lasting, newcomer) { Ok(()) } else { Err(ConfRefusal::Unhealthy) }
+    }
+
+    /// Whether more than half of the voters are as asked; `newcomer` says it of the one that comes.
+    fn has_quorum(&self, so: impl Fn(&Member) -> bool, newcomer: bool) -> bool {
+        let (total, restores) = match self.change {
+            Change::Addition { .. } => (self.stay.len() + 1, self.stay.len() == 1),
+            Change::Promotion(_) => (self.stay.len() + 1, false),
+            Change::Removal(_) => (self.stay.len(), false),
+        };
+        let there = self.stay.iter().filter(|member| so(member)).count() + usize::from(newcomer);
+        restores || there > total / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::members::MemberRecord;
+
+    const OWN: MemberId = MemberId(1);
+
+    /// Voters 1 to `voters`, started but for those of `new`, and a learner 9.
+    fn cluster(voters: u64, new: &[u64]) -> Membership {
+        let mut membership = Membership::default();
+        for id in (1..=voters).chain([9]) {
+            let kind = if id == 9 { "learner" } else { "voter" };
+            membership.apply(&change(kind, id)).expect("a new member");
+            let client_urls = if new.contains(&id) { vec![] } else { vec![format!("http://c:{id}")] };
+            membership.apply_attributes(&MemberRecord { id, client_urls, ..MemberRecord::default() }.to_json());
+        }
+        membership
+    }
+
+    fn change(kind: &str, id: u64) -> ConfChange {
+        let peer_urls = vec![format!("http://h:{id}")];
+        let record = MemberRecord { id, peer_urls, is_promote: kind == "promotion", ..MemberRecord::default() };
+        let kind = match kind {
+            "voter" | "promotion" => ConfChangeType::ConfChangeAddNode,
+            "learner" => ConfChangeType::ConfChangeAddLearnerNode,
+            "removal" => ConfChangeType::ConfChangeRemoveNode,
+            other => panic!("{other}"),
+        };
+        ConfChange { id: 1, r#type: kind as i32, node_id: id, context: record.to_json() }
+    }
+
+    fn asked(membership: &Membership, change: &ConfChange, down: &[u64]) -> Result<(), ConfRefusal> {
+        let connection = |id: MemberId| if down.contains(&id.0) { Connection::None } else { Connection::Lasting };
+        check_as_asked(membership, OWN, change, connection)
+    }
+
+    #[test]
+    fn a_voter_comes_only_where_a_quorum_with_it_has_been_started_and_is_there_without_it() {
+        let voter = change("voter", 7);
+        assert_eq!(asked(&cluster(1, &[1]), &voter, &[]), Ok(()), "a cluster of one is restored");
+        assert_eq!(asked(&cluster(2, &[]), &voter, &[]), Ok(()));
+        assert_eq!(asked(&cluster(3, &[3]), &voter, &[3]), Err(ConfRefusal::NotStarted), "the second dead URL");
+        assert_eq!(asked(&cluster(3, &[]), &voter, &[3]), Err(ConfRefusal::Unhealthy), "two of four is no quorum");
+        assert_eq!(asked(&cluster(4, &[]), &voter, &[4]), Ok(()), "three of five is one");
+    }
+
+    #[test]
+    fn a_learner_comes_only_where_a_voter_could() {
+        let learner = change("learner", 7);
+        assert_eq!(asked(&cluster(3, &[3]), &learner, &[]), Ok(()), "it asks nothing of who was started");
+        assert_eq!(asked(&cluster(3, &[]), &learner, &[3]), Err(ConfRefusal::Unhealthy));
+    }
+
+    #[test]
+    fn a_voter_goes_where_a_quorum_stays_and_one_that_is_down_goes_always() {
+        let removal = |id| change("removal", id);
+        assert_eq!(asked(&cluster(3, &[]), &removal(2), &[]), Ok(()));
+        assert_eq!(asked(&cluster(3, &[]), &removal(2), &[3]), Err(ConfRefusal::Unhealthy));
+        assert_eq!(asked(&cluster(3, &[]), &removal(3), &[3]), Ok(()));
+        assert_eq!(asked(&cluster(3, &[3]), &removal(2), &[]), Err(ConfRefusal::NotStarted));
+        assert_eq!(asked(&cluster(3, &[]), &removal(1), &[2]), Err(ConfRefusal::Unhealthy), "itself");
+        assert_eq!(
+            asked(&cluster(1, &[]), &removal(1), &[]),
+            Ok(()),
+            "what is said of the last voter is said elsewhere"
+        );
+        assert_eq!(asked(&cluster(3, &[]), &removal(9), &[2, 3]), Ok(()), "a learner has no vote");
+        assert_eq!(asked(&cluster(3, &[]), &removal(8), &[2, 3]), Ok(()), "nor has who is no member");
+    }
+
+    #[test]
+    fn a_learner_that_does_not_answer_the_leader_is_not_promoted() {
+        let promotion = change("promotion", 9);
+        let led =
+            |voters, down: &[u64]| check_as_leader(&cluster(voters, &[]), OWN, &promotion, |id| !down.contains(&id.0));
+        assert_eq!(led(1, &[]), Ok(()));
+        assert_eq!(led(1, &[9]), Err(ConfRefusal::Unhealthy), "alone, it would wait for it for ever");
+        assert_eq!(led(2, &[9]), Ok(()), "two of three are there");
+        assert_eq!(led(2, &[2]), Ok(()));
+        assert_eq!(asked(&cluster(1, &[]), &promotion, &[9]), Ok(()), "the leader knows");
+        assert_eq!(asked(&cluster(3, &[2, 3]), &promotion, &[]), Err(ConfRefusal::NotStarted));
+    }
+
+    #[test]
+    fn who_has_halted_does_not_count() {
+        let halted = |kind: &str, id, others: &[u64]| {
+            check_as_leader(&cluster(3, &[]), OWN, &change(kind, id), |id| !others.contains(&id.0))
+        };
+        assert_eq!(halted("voter", 7, &[3]), Err(ConfRefusal::Unhealthy));
+        assert_eq!(halted("removal", 2, &[3]), Err(ConfRefusal::Unhealthy));
+        assert_eq!(halted("removal", 3, &[3]), Ok(()));
+    }
+
+    #[test]
+    fn a_connection_counts_from_five_seconds_on() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let since = |seconds: u64| Connection::since(Some(now - Duration::from_secs(seconds)), now);
+        assert_eq!((since(4), since(5)), (Connection::Recent, Connection::Lasting));
+        assert_eq!(Connection::since(None, now), Connection::None);
+        let ahead = Connection::since(Some(now + Duration::from_secs(9)), now);
+        assert_eq!(ahead, Connection::Recent, "the clock was put back");
+        let recent = |_| Connection::Recent;
+        let of = |kind, id| check_as_asked(&cluster(3, &[]), OWN, &change(kind, id), recent);
+        assert_eq!(of("voter", 7), Err(ConfRefusal::Unhealthy));
+        assert_eq!(of("removal", 2), Err(ConfRefusal::Unhealthy));
+    }
+}
