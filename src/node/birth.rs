@@ -73,12 +73,20 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
     let (name, token) = (config.name.clone(), config.initial_cluster_token.clone());
     let birth = Birth::of(&members, &token);
     let own = members.iter().find(|member| member.name == name).map(|member| member.urls.as_slice());
-    let member = MemberId::derive(own.unwrap_or_default(), &token, None);
+    let urls = own.unwrap_or_default();
+    let member = MemberId::derive(urls, &token, None);
+    // Who asks us meanwhile has an answer at once: all members of a new cluster ask each other.
+    let undecided = || Undecided::serve(peers, config.tls.as_ref(), birth.cluster);
     let found = match config.initial_cluster_state {
-        InitialClusterState::New => Found::New,
-        InitialClusterState::Existing => Found::Existing(join::join(config).await),
+        InitialClusterState::New => {
+            let (undecided, born) = (undecided()?, join::Birth { member, cluster: birth.cluster, urls });
+            let refused = join::refuse_bootstrapped(config, &members, born).await;
+            undecided.stop().await;
+            refused.map(|()| Found::New)?
+        }
+        InitialClusterState::Existing => Found::Existing(join::join(config).await?),
         InitialClusterState::Auto => {
-            let undecided = Undecided::serve(peers, config.tls.as_ref(), birth.cluster)?;
+            let undecided = undecided()?;
             let found = join::find_out(config, &members, member, birth.cluster).await;
             undecided.stop().await;
             found
@@ -86,7 +94,7 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
     };
     let (identity, birth) = match found {
         Found::New => (Identity { member: member.0, cluster: birth.cluster.0, name, token, joined: Vec::new() }, birth),
-        Found::Existing(Joined { member, cluster, members }) => {
+        Found::Existing(Joined { member, cluster, members, .. }) => {
             (Identity { member: member.0, cluster: cluster.0, name, token, joined: members }, Birth::elsewhere(cluster))
         }
     };

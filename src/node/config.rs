@@ -72,10 +72,12 @@ pub struct Config {
 /// Whether the cluster is made or joined (`--initial-cluster-state`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InitialClusterState {
-    /// All members of the initial cluster start a cluster of their own.
+    /// All members of the initial cluster start a cluster of their own. One that another lists with client URLs has lost
+    /// its disk, and does not start.
     #[default]
     New,
-    /// This member was added to a cluster that runs; it learns the IDs from the others.
+    /// This member was added to a cluster that runs; it learns the IDs from the others. One that was started before has lost
+    /// its disk, and does not start.
     Existing,
     /// The member finds out: it makes the cluster together with all others of the initial cluster if nobody has one yet,
     /// and has itself added as a learner if one runs, in place of what it was if its disk is gone. A learner that is

@@ -2,8 +2,11 @@
 
 use std::{io, path::Path};
 
-use super::{config::ConfigError, storage::StoreError};
-use crate::transport::TransportError;
+use super::{
+    config::{Config, ConfigError},
+    storage::StoreError,
+};
+use crate::{dial::urls::PeerUrl, id::MemberId, transport::TransportError};
 
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,19 @@ pub enum Error {
         /// Ours.
         token: String,
     },
+    /// The others know that this member was started, and its directory is empty (etcd's words).
+    #[error(
+        "member {member} has already been bootstrapped, as {by} says, and data directory {directory} has none of its data: \
+         remove it (rafthttp member remove) and add it anew (member add), for an ID that nobody has met"
+    )]
+    Bootstrapped {
+        /// Who it was.
+        member: MemberId,
+        /// The URL of who knows it.
+        by: String,
+        /// Where nothing is.
+        directory: String,
+    },
     /// The data directory says that this member was removed.
     #[error("{}", super::Stopped::Removed)]
     Removed,
@@ -101,6 +117,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The member at `by` knows that this member, which has no data, was started as `member`.
+    pub(super) fn bootstrapped(config: &Config, member: MemberId, by: &PeerUrl) -> Self {
+        Self::Bootstrapped { member, by: by.to_string(), directory: config.data_dir.display().to_string() }
+    }
+
     /// The store in `directory` cannot be used.
     pub(super) fn store(directory: &Path) -> impl Fn(StoreError) -> Self {
         move |error| Self::Store { directory: directory.display().to_string(), error }

@@ -3,18 +3,22 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Method, StatusCode, response};
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{sleep, timeout};
 
 mod auto;
+mod bootstrapped;
 mod undecided;
 
 pub(super) use auto::{Found, find_out};
+pub(super) use bootstrapped::{Birth, refuse_bootstrapped};
 pub(super) use undecided::Undecided;
 
 use super::{
     config::{Config, same_urls},
+    error::Error,
     members::MemberRecord,
 };
 use crate::{
@@ -43,6 +47,8 @@ pub(super) struct Joined {
     pub(super) cluster: ClusterId,
     /// All members, this one too.
     pub(super) members: Vec<MemberRecord>,
+    /// Whether this one was started before: it has told its client URLs.
+    started: bool,
 }
 
 /// Asks members, in nobody's name.
@@ -147,20 +153,29 @@ fn read_members(head: &response::Parts, body: &[u8]) -> Result<(ClusterId, Vec<M
 }
 
 /// Asks the members at the others' URLs, again and again, until one tells a membership that this member is in.
-pub(super) async fn join(config: &Config) -> Joined {
+///
+/// # Errors
+/// When one of them tells that it was started before: one that is behind the others may not know.
+pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
     let mut seeker = Seeker::new(config);
     let others: BTreeSet<&PeerUrl> =
         config.initial_cluster.iter().map(|(_, url)| url).filter(|url| !seeker.own.contains(url)).collect();
     loop {
-        let mut why = "initial-cluster names nobody else".to_owned();
-        for url in &others {
-            match seeker.asker.members(url).await.and_then(|(cluster, members)| find(seeker.own, cluster, members)) {
-                Ok(joined) => {
+        let told = join_all(others.iter().map(async |url| (*url, seeker.asker.members(url).await))).await;
+        let (mut found, mut why) = (None, "initial-cluster names nobody else".to_owned());
+        for (url, answer) in told {
+            match answer.and_then(|(cluster, members)| find(seeker.own, cluster, members)) {
+                Ok(Joined { member, started: true, .. }) => {
                     seeker.stop().await;
-                    return joined;
+                    return Err(Error::bootstrapped(config, member, url));
                 }
+                Ok(joined) => found = found.or(Some(joined)),
                 Err(error) => why = format!("{url}: {error}"),
             }
+        }
+        if let Some(joined) = found {
+            seeker.stop().await;
+            return Ok(joined);
         }
         seeker.pause(why).await;
     }
@@ -172,15 +187,12 @@ fn find(own: &[PeerUrl], cluster: ClusterId, members: Vec<MemberRecord>) -> Resu
     if ours.id == 0 || cluster.0 == 0 {
         return Err("told an ID of 0".to_owned());
     }
-    Ok(Joined { member: MemberId(ours.id), cluster, members })
+    Ok(Joined { member: MemberId(ours.id), cluster, started: !ours.client_urls.is_empty(), members })
 }
 
 /// The member with our URLs.
 fn ours<'a>(own: &[PeerUrl], members: &'a [MemberRecord]) -> Option<&'a MemberRecord> {
-    let urls = |record: &MemberRecord| -> Vec<PeerUrl> {
-        record.peer_urls.iter().filter_map(|url| url.parse().ok()).collect()
-    };
-    members.iter().find(|record| same_urls(&urls(record), own))
+    members.iter().find(|record| same_urls(&record.urls(), own))
 }
 
 #[cfg(test)]

@@ -54,6 +54,11 @@ impl MemberRecord {
         serde_json::to_vec(self).expect("texts and numbers make JSON").into()
     }
 
+    /// Its peer URLs; what is none is left out.
+    pub(crate) fn urls(&self) -> Vec<PeerUrl> {
+        self.peer_urls.iter().filter_map(|url| url.parse().ok()).collect()
+    }
+
     fn member(&self) -> Result<Member, ConfRefusal> {
         let peer_urls: Result<Vec<PeerUrl>, _> = self.peer_urls.iter().map(|url| url.parse()).collect();
         let peer_urls = peer_urls.ok().filter(|urls| !urls.is_empty()).ok_or(ConfRefusal::Malformed)?;

@@ -73,8 +73,7 @@ impl Vouching {
         }
         let named = answers.iter().find_map(|(by, members)| {
             let record = members.as_ref()?.iter().find(|record| record.id == id.0)?;
-            let urls: Vec<PeerUrl> = record.peer_urls.iter().filter_map(|url| url.parse().ok()).collect();
-            Some((by, urls))
+            Some((by, record.urls()))
         });
         let Some((by, urls)) = named else { return };
         match transport.add_peer(id, urls) {

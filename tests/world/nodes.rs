@@ -15,9 +15,11 @@ use hyper_util::rt::TokioIo;
 use rafthttp::{
     Limits, PeerStatus, PeerUrl,
     metrics::Direction,
-    node::{Config, Node, Stopped},
+    node::{Config, InitialClusterState, Node, Stopped},
     world::World,
 };
+
+use tokio::time::Instant;
 
 use super::{Memory, disk::MemoryDisk, simulate, until};
 
@@ -238,6 +240,53 @@ fn a_member_whose_disk_cannot_be_read_does_not_start_and_says_why() {
             panic!("it started")
         };
         assert_eq!(error.to_string(), format!("data directory {DIRECTORY}/a: I/O error: the sector cannot be read"));
+    });
+}
+
+#[test]
+fn members_of_a_new_cluster_wait_for_nobody_and_a_second_for_who_is_silent() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let begun = Instant::now();
+        let (a, b, c) = tokio::join!(cluster.start(0), cluster.start(1), cluster.start(2));
+        assert!(begun.elapsed() < Duration::from_millis(100), "they ask each other: {:?}", begun.elapsed());
+        until("there is a leader", || a.raft_status().leader.0 != 0).await;
+        cluster.stop([a, b, c]).await;
+
+        let cluster = Cluster::new();
+        let _silent = cluster.memory.place("b", address("b")).listen("b", 2380).await.expect("it is free");
+        let begun = Instant::now();
+        let a = cluster.start(0).await;
+        let waited = begun.elapsed();
+        assert!((Duration::from_secs(1)..Duration::from_millis(1100)).contains(&waited), "{waited:?}");
+        a.stop().await;
+    });
+}
+
+#[test]
+fn a_member_without_its_disk_is_refused_by_whoever_knows_that_it_was_started() {
+    simulate(|| async {
+        let mut cluster = Cluster::new();
+        let [a, b, c] = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..5, &NAMES).await;
+        let known =
+            async |name: &str| ask(&cluster.memory, name, Method::GET, "/members", "").await.1.contains("c:2379");
+        while !(known("a").await && known("b").await) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let id = c.raft_status().id;
+        c.stop().await;
+        cluster.disks[2] = MemoryDisk::default();
+        for state in [InitialClusterState::New, InitialClusterState::Existing] {
+            let config = config(&cluster.memory, &cluster.disks[2], "c");
+            let Err(error) = Node::start(Config { initial_cluster_state: state, ..config }).await else {
+                panic!("it started")
+            };
+            let said = error.to_string();
+            assert!(said.starts_with(&format!("member {id} has already been bootstrapped, as http://")), "{said}");
+            assert!(said.contains(DIRECTORY) && said.lines().count() == 1, "{said}");
+        }
+        cluster.stop([a, b]).await;
     });
 }
 

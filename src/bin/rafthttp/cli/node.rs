@@ -70,10 +70,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "TOKEN", default_value = node::DEFAULT_TOKEN)]
     initial_cluster_token: String,
 
-    /// Whether the cluster is made (new), or one that runs is joined, which has added this member before (existing). Or
-    /// whichever it is (auto): a member without data asks the others; the cluster is made once all of them are there and
-    /// none has one; in one that runs, the member has itself added as a learner, in place of what it was if its disk is
-    /// gone, and promoted when it has caught up.
+    /// Whether the cluster is made (new), or one that runs is joined, which has added this member before (existing). With
+    /// either, a member without data that the others know to have been started ends: its disk was lost, and it has to be
+    /// removed and added anew. Or whichever it is (auto): a member without data asks the others; the cluster is made once
+    /// all of them are there and none has one; in one that runs, the member has itself added as a learner, in place of
+    /// what it was if its disk is gone, and promoted when it has caught up.
     #[arg(long, value_name = "STATE", value_enum, default_value_t)]
     initial_cluster_state: ClusterState,
 

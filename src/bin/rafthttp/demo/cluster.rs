@@ -2,6 +2,7 @@
 
 use std::{io, net::TcpListener};
 
+use futures_util::future::join_all;
 use rafthttp::{
     PeerUrl, Tls,
     metrics::Options,
@@ -69,21 +70,29 @@ impl Cluster {
         let everyone: Vec<(String, PeerUrl)> =
             named.iter().map(|(name, ports)| (name.clone(), ports.urls.peer.clone())).collect();
         let mut cluster = Self { members: Vec::new(), _directory: directory };
-        for (name, ports) in named {
+        let start = |(name, ports): (String, Ports)| {
             let config = Config {
                 tls: certificates.peer.clone(),
                 client_tls: certificates.client.clone(),
                 ..cluster.config(&name, &everyone, &ports.urls)
             };
-            match Member::start(name, ports, config).await {
+            Member::start(name, ports, config)
+        };
+        // All at once: each asks the others, whose ports are bound already, and would wait for one that is not started.
+        let (mut failed, starting) = (None, named.into_iter().map(start).collect::<Vec<_>>());
+        for started in join_all(starting).await {
+            match started {
                 Ok(member) => cluster.members.push(member),
-                Err(error) => {
-                    cluster.stop().await;
-                    return Err(error);
-                }
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(cluster)
+        match failed {
+            None => Ok(cluster),
+            Some(error) => {
+                cluster.stop().await;
+                Err(error)
+            }
+        }
     }
 
     fn config(&self, name: &str, everyone: &[(String, PeerUrl)], urls: &Urls) -> Config {
