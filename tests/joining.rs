@@ -1,4 +1,5 @@
-//! Members that find out by themselves whether to make their cluster or to join it (`--initial-cluster-state auto`).
+//! Members that find out by themselves whether to make their cluster or to join it (`--initial-cluster-state auto`), and
+//! members without data that the others know already.
 
 use std::time::Duration;
 
@@ -166,4 +167,113 @@ async fn who_lost_its_disk_comes_back_as_another_member_with_all_that_was_writte
     has(&cluster, 1, "k7").await;
     assert_ne!(id(&cluster, 1).await, before, "who forgot its vote does not vote again under its name");
     assert!(cluster.log(1).contains("its disk is gone"), "{}", cluster.log(1));
+}
+
+/// Waits until two members list the third with its client URL.
+async fn all_know(cluster: &Cluster, listed: usize) {
+    let url = cluster.members[listed].client.clone();
+    for member in (0..cluster.members.len()).filter(|member| *member != listed && cluster.runs(*member)) {
+        cluster
+            .until("word of a member's client URL", Duration::from_secs(20), async |cluster: &Cluster| {
+                let (_, body) = cluster.ask(member, Method::GET, "/members", "").await?;
+                body.contains(&url).then_some(())
+            })
+            .await;
+    }
+}
+
+fn lose_disk(cluster: &mut Cluster, member: usize) {
+    cluster.kill(member);
+    std::fs::remove_dir_all(&cluster.members[member].directory).expect("it is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_its_disk_does_not_come_back_as_itself_and_is_welcome_as_another() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    cluster.put(0, "k", "v").await;
+    all_know(&cluster, 1).await;
+    let before = id(&cluster, 1).await;
+    lose_disk(&mut cluster, 1);
+    // One that answers is enough.
+    cluster.kill(2);
+    for state in ["new", "existing"] {
+        cluster.members[1].state = state;
+        cluster.start(1);
+        let status = cluster.exit(1, Duration::from_secs(20)).await;
+        let said = cluster.log(1);
+        assert_eq!(status.code(), Some(1), "{state}: {said}");
+        let last = said.lines().last().expect("it said why");
+        assert!(last.contains(&format!("member {before} has already been bootstrapped")), "{state}: {said}");
+        assert!(last.contains(&cluster.members[0].peer) && last.contains("n2"), "where, and of whom: {last}");
+    }
+    cluster.start(2);
+    let removed = format!("/members/{before}");
+    cluster
+        .until("its removal", Duration::from_secs(20), async |cluster: &Cluster| {
+            let (status, _) = cluster.ask(0, Method::DELETE, &removed, "").await?;
+            matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_FOUND).then_some(())
+        })
+        .await;
+    add(&cluster, 1, false).await;
+    cluster.start(1);
+    has(&cluster, 1, "k").await;
+    assert_ne!(id(&cluster, 1).await, before);
+}
+
+/// Has a member added by the first one.
+async fn add(cluster: &Cluster, member: usize, is_learner: bool) {
+    let member = &cluster.members[member];
+    let body = serde_json::json!({ "name": member.name, "peerURLs": [member.peer], "isLearner": is_learner });
+    cluster
+        .until("its addition", Duration::from_secs(20), async |cluster: &Cluster| {
+            let (status, _) = cluster.ask(0, Method::POST, "/members", &body.to_string()).await?;
+            // There already: the outcome of an attempt before was not told.
+            matches!(status, StatusCode::CREATED | StatusCode::CONFLICT).then_some(())
+        })
+        .await;
+}
+
+/// More client URLs than the membership takes of a member: it can never tell them.
+const TOO_MANY: usize = 17;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_a_vote_before_the_cluster_knows_its_client_urls() {
+    let mut cluster = members(1);
+    cluster.start_all();
+    cluster.put(0, "k", "v").await;
+    let urls: Vec<String> = (0..TOO_MANY).map(|place| format!("http://127.0.0.1:{}", 10_000 + place)).collect();
+    let place = cluster.place(&["--advertise-client-urls", &urls.join(",")]);
+    cluster.members[place].state = "auto";
+    cluster.start(place);
+    has(&cluster, place, "k").await;
+    // It asks each second, and whoever may have a vote has it after three.
+    for _ in 0..12 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let listed = voters(&cluster, 0).await.expect("it leads");
+        assert_eq!(listed, [("n1".to_owned(), true), ("n2".to_owned(), false)], "its URLs are not known");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_added_takes_the_place_of_one_that_is_gone_once_a_quorum_says_that_it_is_new() {
+    let mut cluster = members(3);
+    cluster.start_all();
+    cluster.put(0, "k", "v").await;
+    all_vote(&cluster, 3).await;
+    all_know(&cluster, 2).await;
+    let place = cluster.place(&[]);
+    cluster.members[place].state = "auto";
+    add(&cluster, place, true).await;
+    lose_disk(&mut cluster, 2);
+    // No quorum, and one that nobody hears: it may be known to who is silent.
+    cluster.kill(1);
+    cluster.start(place);
+    cluster
+        .until("word of the silent", Duration::from_secs(20), async |cluster: &Cluster| {
+            cluster.log(place).contains("no quorum says whether this member was started").then_some(())
+        })
+        .await;
+    cluster.start(1);
+    has(&cluster, place, "k").await;
 }

@@ -190,6 +190,10 @@ impl Config {
         if self.listen_client_urls.is_empty() && self.client_listeners.is_empty() {
             return Err(ConfigError::NoUrl("listen-client-urls"));
         }
+        // Who tells none cannot be told from who was never started.
+        if self.advertise_client_urls.is_empty() {
+            return Err(ConfigError::NoUrl("advertise-client-urls"));
+        }
         Ok(())
     }
 
@@ -274,6 +278,12 @@ mod tests {
         assert_eq!(error("b=http://h:1"), ConfigError::NotInCluster("a".to_owned()));
         assert!(matches!(error("a=http://h:2"), ConfigError::UrlsDiffer { .. }));
         assert_eq!(error("a=http://h:1,b=http://h:1"), ConfigError::DuplicateUrl("http://h:1".to_owned()));
+    }
+
+    #[test]
+    fn a_member_tells_a_client_url() {
+        let config = Config { advertise_client_urls: Vec::new(), ..Config::default() };
+        assert_eq!(config.check(), Err(ConfigError::NoUrl("advertise-client-urls")));
     }
 
     #[test]

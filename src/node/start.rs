@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::future::join;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
     error::Error,
     inlet::Inlet,
     listeners::{Bound, Listeners},
-    members::{MemberRecord, Membership, PeerChange},
+    members::{Membership, PeerChange},
     ready::{Core, CoreError, Outbox, Outgoing, Settings},
     request::RequestIds,
     status::{RaftStatus, Shared},
@@ -251,9 +250,9 @@ impl Inner {
         let (name, urls) = (config.name.clone(), config.advertise_client_urls.clone());
         let (pause, auto) = (config.election_timeout, config.initial_cluster_state == InitialClusterState::Auto);
         let introduction = async move {
-            let publish = until(pause, || client.publish(&name, &urls));
-            let promote = until(pause, || async { !auto || client.promoted().await });
-            join(publish, promote).await;
+            until(pause, || client.publish(&name, &urls)).await;
+            // In this order: a voter whose disk is lost is known by its client URLs.
+            until(pause, || async { !auto || client.promoted().await }).await;
         };
         self.clients.spawn(self.stop_clients.clone().run_until_cancelled_owned(introduction));
     }
@@ -324,8 +323,7 @@ fn peers_at_start(membership: &Membership, identity: &Identity) -> Vec<PeerChang
         return known;
     }
     let others = identity.joined.iter().filter(|record| record.id != identity.member);
-    let urls = |record: &MemberRecord| record.peer_urls.iter().filter_map(|url| url.parse().ok()).collect();
-    others.map(|record| PeerChange::Set(MemberId(record.id), urls(record))).collect()
+    others.map(|record| PeerChange::Set(MemberId(record.id), record.urls())).collect()
 }
 
 fn change_peer(transport: &Transport, change: PeerChange) {

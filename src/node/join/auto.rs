@@ -6,15 +6,20 @@
 //! |---|---|
 //! | nobody has a cluster, and everybody was heard | the cluster is made |
 //! | the cluster that the initial cluster makes has been made, and we have never been in it | so do we |
-//! | a cluster in which we are, and have never been started | we join it |
+//! | a cluster in which we are, and have never been started, and everybody was heard | we join it |
+//! | the same, and somebody was not heard | we ask for the members as a quorum has them, and join, or are removed, as it says |
 //! | a cluster in which we are not | we are added as a learner, and join |
 //! | a cluster in which we were started: our disk is another one | that member is removed, and we are added as a learner |
 //!
 //! Nobody makes a cluster while one of the others is silent, since it may have one. Who lost its disk never comes back
-//! under its old ID: it would have forgotten its vote, and what it acknowledged.
+//! under its old ID: it would have forgotten its vote, and what it acknowledged. A member was started when it has told its
+//! client URLs, which who joins so does before it asks for a vote. Who is silent may be the one that heard them; and who
+//! waited for all could not take the place of a member that is gone.
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Method;
+use serde::Deserialize;
 
 use super::{Joined, Seeker, find, ours, read_members, undecided};
 use crate::{
@@ -61,6 +66,8 @@ enum Verdict {
     Add(Vec<PeerUrl>),
     /// What we were before is to be removed, by one of these client URLs.
     Remove(MemberId, Vec<PeerUrl>),
+    /// We are to join, if a quorum says by one of these client URLs that we were never started: somebody is silent.
+    Confirm(Joined, Vec<PeerUrl>, String),
     Wait(String),
 }
 
@@ -78,19 +85,40 @@ pub(in crate::node) async fn find_out(
     loop {
         let heard =
             join_all(others().map(async |member| (member.name.as_str(), seeker.listen(&member.urls).await))).await;
-        let why = match judge(seeker.own, birth, &heard) {
-            Verdict::Done(found) => {
+        let done = match judge(seeker.own, birth, &heard) {
+            Verdict::Done(found) => Ok(Some(found)),
+            Verdict::Add(through) => seeker.add(&config.name, &through).await.map(|()| None),
+            Verdict::Remove(id, through) => seeker.remove(id, &through).await.map(|()| None),
+            Verdict::Confirm(joined, through, silent) => match seeker.was_started(joined.member, &through).await {
+                Ok(true) => seeker.remove(joined.member, &through).await.map(|()| None),
+                Ok(false) => Ok(Some(Found::Existing(joined))),
+                Err(why) => Err(format!("{silent}; and no quorum says whether this member was started: {why}")),
+            },
+            Verdict::Wait(why) => Err(why),
+        };
+        match done {
+            Ok(Some(found)) => {
                 seeker.stop().await;
                 return found;
             }
-            Verdict::Add(through) => seeker.add(&config.name, &through).await,
-            Verdict::Remove(id, through) => seeker.remove(id, &through).await,
-            Verdict::Wait(why) => Err(why),
-        };
-        if let Err(why) = why {
-            seeker.pause(why).await;
+            Ok(None) => {}
+            Err(why) => seeker.pause(why).await,
         }
     }
+}
+
+/// A member, as members tell it to clients.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    id: MemberId,
+    #[serde(rename = "clientURLs")]
+    client_urls: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    members: Vec<Listed>,
 }
 
 impl Seeker<'_> {
@@ -122,12 +150,30 @@ impl Seeker<'_> {
         self.change(Method::DELETE, &format!("/members/{id}"), None, through).await
     }
 
-    /// Asks members for a change of the membership, one after the other, until one has made it.
+    /// Whether the member has told its client URLs, as a quorum knows: what a client reads of the members is linearizable.
+    async fn was_started(&self, id: MemberId, through: &[PeerUrl]) -> Result<bool, String> {
+        let body = self.request(Method::GET, MEMBERS, None, through).await?;
+        let list: List = serde_json::from_slice(&body).map_err(|error| format!("told no list of members: {error}"))?;
+        let us = list.members.into_iter().find(|listed| listed.id == id);
+        us.map(|us| !us.client_urls.is_empty()).ok_or_else(|| format!("member {id} is no member any more"))
+    }
+
     async fn change(&self, method: Method, path: &str, body: Option<&str>, through: &[PeerUrl]) -> Result<(), String> {
+        self.request(method, path, body, through).await.map(drop)
+    }
+
+    /// Asks members at their client URLs, one after the other, until one has done it; its answer.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&str>,
+        through: &[PeerUrl],
+    ) -> Result<Bytes, String> {
         let mut why = "no member tells a client URL".to_owned();
         for url in through {
             match self.client.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
-                Ok((head, _)) if head.status.is_success() => return Ok(()),
+                Ok((head, body)) if head.status.is_success() => return Ok(body),
                 Ok((head, body)) => {
                     why = format!("{url}: {method} {path}: {}: {}", head.status, String::from_utf8_lossy(&body).trim());
                 }
@@ -177,10 +223,11 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
             None => Verdict::Done(Found::New),
         },
         Some(_) => {
-            let lists = clusters().map(|(_, cluster, members)| find(own, cluster, members.clone()));
-            match lists.into_iter().find_map(Result::ok) {
-                Some(joined) => Verdict::Done(Found::Existing(joined)),
-                None => Verdict::Wait(format!("{first} tells an ID of 0")),
+            let mut lists = clusters().map(|(_, cluster, members)| find(own, cluster, members.clone()));
+            match (lists.find_map(Result::ok), silent) {
+                (Some(joined), Some(why)) => Verdict::Confirm(joined, client_urls(own, members), why),
+                (Some(joined), None) => Verdict::Done(Found::Existing(joined)),
+                (None, _) => Verdict::Wait(format!("{first} tells an ID of 0")),
             }
         }
     }
@@ -259,6 +306,18 @@ mod tests {
         let after = cluster(7, &[record(1, 1, true), record(2, 2, true), record(33, 3, false)]);
         match verdict(&[before, after]) {
             Verdict::Done(Found::Existing(joined)) => assert_eq!(joined.member, MemberId(33)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The same word of the same member is not enough while another one may know better.
+    #[test]
+    fn who_was_added_asks_a_quorum_while_somebody_is_silent() {
+        let running = cluster(7, &[record(1, 1, true), record(2, 2, true), record(33, 3, false)]);
+        match verdict(&[running, silent()]) {
+            Verdict::Confirm(joined, through, _) => {
+                assert_eq!((joined.member, through.len()), (MemberId(33), 2));
+            }
             other => panic!("{other:?}"),
         }
     }
