@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use tokio::time::Instant;
 
-use self::answers::Answers;
+use self::{answers::Answers, halt::Halt};
 use super::{
     members::{ConfRefusal, Membership, PeerChange},
     proposals::{Outcome, Proposal, Proposals, ProposeError},
@@ -39,6 +39,7 @@ use crate::{
 };
 
 mod answers;
+mod halt;
 mod intake;
 mod logger;
 mod proposing;
@@ -131,7 +132,7 @@ pub(super) struct Core {
     leader: u64,
     leader_commit: u64,
     answers: Answers,
-    halted: bool,
+    halt: Halt,
 }
 
 impl Core {
@@ -159,7 +160,7 @@ impl Core {
         };
         let raw = RawNode::new(&config, store, &logger::tracing_logger())?;
         let (patience, retry) = (settings.election_timeout * 3, settings.election_timeout / 2);
-        let core = Self {
+        let mut core = Self {
             reads: Reads::new(ids.clone(), retry),
             proposals: Proposals::new(patience),
             settings,
@@ -173,14 +174,15 @@ impl Core {
             leader: 0,
             leader_commit: 0,
             answers: Answers::default(),
-            halted: false,
+            halt: Halt::Not,
         };
         core.publish();
+        core.stay_halted()?;
         Ok(core)
     }
 
     pub(super) fn propose(&mut self, now: Instant, proposal: Proposal) {
-        if self.halted {
+        if self.is_halted() {
             return self.proposals.fail(proposal.reply, ProposeError::Halted);
         }
         self.proposals.hold(now, proposal);
@@ -188,13 +190,13 @@ impl Core {
 
     /// Tells `waiter` when this member may answer a linearizable read. It hears nothing if that does not come to be.
     pub(super) fn read(&mut self, waiter: Waiter) {
-        if !self.halted {
+        if !self.is_halted() {
             self.reads.ask(waiter);
         }
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
-        if !self.halted {
+        if !self.is_halted() {
             self.draw_election_timeout();
             self.raw.tick();
             self.answers.tick();
@@ -215,13 +217,13 @@ impl Core {
     }
 
     pub(super) fn report_unreachable(&mut self, id: MemberId) {
-        if !self.halted {
+        if !self.is_halted() {
             self.raw.report_unreachable(id.0);
         }
     }
 
     pub(super) fn report_snapshot(&mut self, id: MemberId, status: SnapshotStatus) {
-        if !self.halted {
+        if !self.is_halted() {
             let status = match status {
                 SnapshotStatus::Finish => raft::SnapshotStatus::Finish,
                 SnapshotStatus::Failure => raft::SnapshotStatus::Failure,
@@ -232,7 +234,7 @@ impl Core {
 
     /// If we lead, hands over to the voter that has most of the log. Whether there is one.
     pub(super) fn transfer_leadership(&mut self) -> bool {
-        if self.halted || self.raw.raft.state != StateRole::Leader {
+        if self.is_halted() || self.raw.raft.state != StateRole::Leader {
             return false;
         }
         let progress = self.raw.raft.prs();
@@ -249,17 +251,6 @@ impl Core {
         self.raw.raft.state == StateRole::Leader
     }
 
-    /// Takes no part any more, and stays up to say why.
-    fn halt(&mut self, why: &str) {
-        tracing::error!(member = %self.settings.member, "taking no further part: {why}");
-        self.halted = true;
-        self.end_waiting();
-        self.shared.update(|status| {
-            status.leader = MemberId(0);
-            status.halted = Some(why.to_owned());
-        });
-    }
-
     /// Nobody who waits for an answer gets one.
     pub(super) fn end_waiting(&mut self) {
         self.proposals.halt();
@@ -273,8 +264,8 @@ impl Core {
 
     /// Writes, sends and applies all that came of what was stepped.
     pub(super) fn turn(&mut self, now: Instant) -> Result<Flow, CoreError> {
-        if self.halted {
-            return Ok(Flow::Continue);
+        if self.is_halted() {
+            return self.write_halt().map(|()| Flow::Continue);
         }
         self.submit(now);
         while self.raw.has_ready() {

@@ -16,6 +16,7 @@ use crate::{telemetry::Repeats, world::Files};
 
 mod backend;
 mod data;
+mod halt;
 mod identity;
 mod log;
 mod raft_storage;

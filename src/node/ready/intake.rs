@@ -69,7 +69,7 @@ impl Core {
     }
 
     fn check(&mut self, sender: Sender, message: &Message) -> Result<(), NotTaken> {
-        if self.halted {
+        if self.is_halted() {
             return Err(NotTaken::refused(&"this member takes no part any more"));
         }
         // etcd's `EtcdServer.Process`, which looks at the sender that the message names.

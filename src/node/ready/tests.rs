@@ -554,10 +554,10 @@ fn leadership_is_handed_over_when_asked() {
     assert!(cluster.leader().is_some_and(|other| other != leader));
 }
 
-/// A disk that was put back to an earlier day: the member acknowledged what it has not got any more.
-#[test]
-fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
-    let mut cluster = Cluster::new(3, 10);
+/// A cluster of which one member halts, who that is, and who leads. Its disk was put back to an earlier day: it has
+/// acknowledged what it has not got any more.
+fn with_a_disk_that_lost_data(seed: u64) -> (Cluster, u64, u64) {
+    let mut cluster = Cluster::new(3, seed);
     cluster.until("a leader", |cluster| cluster.leader().is_some());
     let leader = cluster.leader().expect("there is one");
     let victim = if leader == 1 { 2 } else { 1 };
@@ -576,6 +576,12 @@ fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
     std::fs::rename(&backup, &file).expect("a rename");
     cluster.start(victim);
     cluster.until("it says so", |cluster| cluster.status(victim).halted.is_some());
+    (cluster, victim, leader)
+}
+
+#[test]
+fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
+    let (mut cluster, victim, leader) = with_a_disk_that_lost_data(10);
     let [takes_part, ..] = cluster.status(victim).checks();
     assert!(takes_part.failure.is_some_and(|why| why.contains("shorter than what was committed")));
     let member = cluster.running.get_mut(&victim).expect("it stays up");
@@ -584,6 +590,29 @@ fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
     assert!(member.core.step(MemberId(leader), Source::Member, vote).is_err());
     let answer = cluster.put(victim, "k", "v");
     assert_eq!(cluster.answer(answer), Err(ProposeError::Halted));
+}
+
+#[test]
+fn a_halt_outlives_restarts_and_needs_nobody_who_says_so_again() {
+    let (mut cluster, victim, leader) = with_a_disk_that_lost_data(13);
+    let RaftStatus { halted: why, term, .. } = cluster.status(victim);
+    for _ in 0..2 {
+        cluster.crash(victim);
+        // Whoever knows that it has lost data is silent, and a candidate asks.
+        cluster.cut = vec![victim];
+        cluster.start(victim);
+        assert_eq!(cluster.status(victim).halted, why, "at once");
+        for _ in 0..50 {
+            cluster.tick();
+        }
+        let member = cluster.running.get_mut(&victim).expect("it stays up");
+        let vote =
+            Message { r#type: 5, to: victim, from: leader, term: 99, index: 999, log_term: 98, ..Message::default() };
+        assert!(member.core.step(MemberId(leader), Source::Member, vote).is_err());
+        let answer = cluster.put(victim, "k", "v");
+        assert_eq!(cluster.answer(answer), Err(ProposeError::Halted));
+    }
+    assert_eq!(cluster.status(victim).term, term, "it has not stood for election");
 }
 
 /// Messages as an enemy, or a broken peer, would make them: near to what is right, and wrong in every way.
@@ -598,6 +627,7 @@ fn no_message_from_the_network_ends_the_process() {
         let id = 1 + round % 3;
         if cluster.status(id).halted.is_some() {
             cluster.crash(id);
+            Store::open(&Files::default(), &cluster.path(id), 2).expect("it opens").forget_halt();
             cluster.start(id);
         }
         let (status, from) = (cluster.status(id), cluster.random.random_range(0..6));

@@ -9,6 +9,7 @@
 //! | | `applied` | index of the last entry whose effect is in `data` |
 //! | | `membership` | JSON: members, and the IDs of those that were removed |
 //! | | `data_bytes` | bytes of all keys and values in `data` |
+//! | | `halted` | why this member takes no part any more; not there while it does |
 //! | `log` | index | raft-rs's entry, protobuf |
 //! | `data` | key | value |
 
