@@ -50,6 +50,52 @@ async fn writes_go_on_soon_after_the_leader_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_file_system_was_full_goes_on_without_a_restart() {
+    if let Some(why) = process::cannot_mount() {
+        return tier::not_run(&format!("a member on a file system that is full: {why}"));
+    }
+    for leads in [false, true] {
+        let mut cluster = Cluster::new(3, &[]);
+        cluster.members.iter_mut().for_each(|member| member.room = Some(64 << 20));
+        cluster.start_all();
+        let leader = cluster.leader().await;
+        let full = if leads { leader } else { (leader + 1) % 3 };
+        let put = async |cluster: &Cluster, numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                cluster.put((full + 1) % 3, &format!("k{number}"), &format!("{number}").repeat(4000)).await;
+            }
+        };
+        put(&cluster, 0..20).await;
+        let filler = cluster.inside(full).join("filler");
+        let filled = std::io::copy(&mut std::io::repeat(7), &mut std::fs::File::create(&filler).expect("a file"));
+        assert_eq!(filled.map_err(|error| error.kind()), Err(std::io::ErrorKind::StorageFull));
+        // So much that what the store's file has already does not hold it.
+        put(&cluster, 20..400).await;
+        let readyz = format!("{}/readyz?verbose", cluster.members[full].metrics);
+        let ready = async |cluster: &Cluster| cluster.http.ask(Method::GET, readyz.clone(), String::new()).await;
+        let says_so = async |cluster: &Cluster| {
+            let (status, body) = ready(cluster).await?;
+            (status == StatusCode::SERVICE_UNAVAILABLE && body.contains("No space left on device")).then_some(())
+        };
+        cluster.until("a member that says that its disk is full", Duration::from_secs(20), says_so).await;
+        let refused = cluster.ask(full, Method::PUT, "/kv/no", "no").await.expect("it answers");
+        assert_eq!(refused.0, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.1);
+
+        std::fs::remove_file(filler).expect("it is ours");
+        let is_ready = async |cluster: &Cluster| (ready(cluster).await?.0 == StatusCode::OK).then_some(());
+        cluster.until("a member that takes part again", Duration::from_secs(20), is_ready).await;
+        put(&cluster, 400..410).await;
+        cluster.caught_up().await;
+        for number in 0..410_u32 {
+            let value = cluster.local(full, &format!("k{number}")).await;
+            assert!(value.is_some_and(|value| value == format!("{number}").repeat(4000)), "{number}");
+        }
+        ledger::assert_laws(&cluster).await;
+        assert!(cluster.log(full).contains("taking part again"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_was_away_for_long_catches_up_by_snapshot() {
     let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
     cluster.start_all();
@@ -388,9 +434,9 @@ fn a_data_directory_of_an_etcd_member_is_refused_and_left_as_it_is() {
     }
 }
 
-/// A disk that is full: the limit of a file's size stands for it.
+/// No room that somebody makes helps against a limit of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_stops_the_member_and_loses_nothing_that_was_acknowledged() {
+async fn a_file_that_may_not_grow_ends_the_member_and_loses_nothing_that_was_acknowledged() {
     let mut cluster = Cluster::new(1, &[]);
     let script = format!(
         "trap '' XFSZ; ulimit -f 16384; exec {} --log error node --name n1 --data-dir {} --listen-peer-urls {peer} \

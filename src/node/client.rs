@@ -139,6 +139,7 @@ impl From<ProposeError> for Refusal {
             ProposeError::NoLeader => Self::Unavailable("there is no leader"),
             ProposeError::Busy => Self::Unavailable("too much is on its way already"),
             ProposeError::Halted => Self::Unavailable("this member takes no part any more"),
+            ProposeError::Suspended => Self::Unavailable("this member's disk cannot be written"),
             ProposeError::Unknown => Self::Unknown,
         }
     }

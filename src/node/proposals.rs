@@ -37,6 +37,9 @@ pub(super) enum ProposeError {
     /// It was certainly not proposed, since nothing is any more.
     #[error("this member takes no part any more")]
     Halted,
+    /// It was certainly not proposed, since this member's disk cannot be written.
+    #[error("this member's disk cannot be written")]
+    Suspended,
     /// It was proposed; it may or may not be committed, now or later.
     #[error("outcome unknown")]
     Unknown,
@@ -161,10 +164,10 @@ impl Proposals {
         self.failed += (before - self.proposed.len()) as u64;
     }
 
-    /// Ends all: what was held was not proposed, the rest is unknown.
-    pub(super) fn halt(&mut self) {
+    /// Ends all: what was held was not proposed, for this reason; the rest is unknown.
+    pub(super) fn halt(&mut self, why: ProposeError) {
         while let Some((_, proposal)) = self.held.pop_front() {
-            self.fail(proposal.reply, ProposeError::Halted);
+            self.fail(proposal.reply, why);
         }
         for (_, (_, reply)) in std::mem::take(&mut self.proposed) {
             self.fail(reply, ProposeError::Unknown);
@@ -243,7 +246,7 @@ mod tests {
         let ((one, mut first), (two, mut second)) = (proposal(1), proposal(2));
         proposals.proposed(1, one.payload.key(), one.reply);
         proposals.hold(Instant::now(), two);
-        proposals.halt();
+        proposals.halt(ProposeError::Halted);
         assert_eq!(first.try_recv(), Ok(Err(ProposeError::Unknown)));
         assert_eq!(second.try_recv(), Ok(Err(ProposeError::Halted)));
     }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use self::{answers::Answers, halt::Halt};
 use super::{
     members::{ConfRefusal, Membership, PeerChange},
-    proposals::{Outcome, Proposal, Proposals, ProposeError},
+    proposals::{Outcome, Proposal, Proposals},
     reads::{Reads, Waiter},
     request::RequestIds,
     snapshot::{self, Received},
@@ -43,6 +43,7 @@ mod halt;
 mod intake;
 mod logger;
 mod proposing;
+mod suspension;
 
 /// Entries that stay in the log when it is cut, for followers that are a little behind (etcd's
 /// `DefaultSnapshotCatchUpEntries`).
@@ -75,6 +76,13 @@ pub(super) enum CoreError {
     Convert(#[from] ConvertError),
     #[error("raft took a snapshot that was not received")]
     NoSnapshot,
+}
+
+impl CoreError {
+    /// Whether it is the disk that fails ([`StoreError::is_of_the_disk`]).
+    pub(super) fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_of_the_disk())
+    }
 }
 
 /// Whether to go on after a turn.
@@ -115,6 +123,27 @@ pub(super) struct Settings {
     pub(super) world: World,
 }
 
+impl Settings {
+    /// Raft, as a store has it.
+    fn raft(&self, store: Store) -> Result<RawNode<Store>, CoreError> {
+        let config = raft::Config {
+            id: self.member.0,
+            election_tick: self.election_ticks,
+            heartbeat_tick: 1,
+            applied: store.applied(),
+            max_size_per_msg: APPEND_BYTES,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: ReadOnlyOption::Safe,
+            max_uncommitted_size: UNCOMMITTED_BYTES,
+            max_committed_size_per_ready: APPLY_BYTES,
+            ..raft::Config::default()
+        };
+        Ok(RawNode::new(&config, store, &logger::tracing_logger())?)
+    }
+}
+
 /// One member's raft, with its log and its state machine.
 pub(super) struct Core {
     settings: Settings,
@@ -133,6 +162,8 @@ pub(super) struct Core {
     leader_commit: u64,
     answers: Answers,
     halt: Halt,
+    /// Its disk cannot be written: see `suspension`.
+    suspended: bool,
 }
 
 impl Core {
@@ -144,21 +175,7 @@ impl Core {
         outbox: Outbox,
     ) -> Result<Self, CoreError> {
         let membership = store.membership()?;
-        let config = raft::Config {
-            id: settings.member.0,
-            election_tick: settings.election_ticks,
-            heartbeat_tick: 1,
-            applied: store.applied(),
-            max_size_per_msg: APPEND_BYTES,
-            max_inflight_msgs: 256,
-            check_quorum: true,
-            pre_vote: true,
-            read_only_option: ReadOnlyOption::Safe,
-            max_uncommitted_size: UNCOMMITTED_BYTES,
-            max_committed_size_per_ready: APPLY_BYTES,
-            ..raft::Config::default()
-        };
-        let raw = RawNode::new(&config, store, &logger::tracing_logger())?;
+        let raw = settings.raft(store)?;
         let (patience, retry) = (settings.election_timeout * 3, settings.election_timeout / 2);
         let mut core = Self {
             reads: Reads::new(ids.clone(), retry),
@@ -175,6 +192,7 @@ impl Core {
             leader_commit: 0,
             answers: Answers::default(),
             halt: Halt::Not,
+            suspended: false,
         };
         core.publish();
         core.stay_halted()?;
@@ -182,21 +200,22 @@ impl Core {
     }
 
     pub(super) fn propose(&mut self, now: Instant, proposal: Proposal) {
-        if self.is_halted() {
-            return self.proposals.fail(proposal.reply, ProposeError::Halted);
+        if self.takes_part() {
+            self.proposals.hold(now, proposal);
+        } else {
+            self.proposals.fail(proposal.reply, self.why_not());
         }
-        self.proposals.hold(now, proposal);
     }
 
     /// Tells `waiter` when this member may answer a linearizable read. It hears nothing if that does not come to be.
     pub(super) fn read(&mut self, waiter: Waiter) {
-        if !self.is_halted() {
+        if self.takes_part() {
             self.reads.ask(waiter);
         }
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
-        if !self.is_halted() {
+        if self.takes_part() {
             self.draw_election_timeout();
             self.raw.tick();
             self.answers.tick();
@@ -217,13 +236,13 @@ impl Core {
     }
 
     pub(super) fn report_unreachable(&mut self, id: MemberId) {
-        if !self.is_halted() {
+        if self.takes_part() {
             self.raw.report_unreachable(id.0);
         }
     }
 
     pub(super) fn report_snapshot(&mut self, id: MemberId, status: SnapshotStatus) {
-        if !self.is_halted() {
+        if self.takes_part() {
             let status = match status {
                 SnapshotStatus::Finish => raft::SnapshotStatus::Finish,
                 SnapshotStatus::Failure => raft::SnapshotStatus::Failure,
@@ -234,7 +253,7 @@ impl Core {
 
     /// If we lead, hands over to the voter that has most of the log. Whether there is one.
     pub(super) fn transfer_leadership(&mut self) -> bool {
-        if self.is_halted() || self.raw.raft.state != StateRole::Leader {
+        if !self.takes_part() || self.raw.raft.state != StateRole::Leader {
             return false;
         }
         let progress = self.raw.raft.prs();
@@ -253,7 +272,7 @@ impl Core {
 
     /// Nobody who waits for an answer gets one.
     pub(super) fn end_waiting(&mut self) {
-        self.proposals.halt();
+        self.proposals.halt(self.why_not());
         self.reads.halt();
     }
 
@@ -264,6 +283,9 @@ impl Core {
 
     /// Writes, sends and applies all that came of what was stepped.
     pub(super) fn turn(&mut self, now: Instant) -> Result<Flow, CoreError> {
+        if self.suspended {
+            return Ok(Flow::Continue);
+        }
         if self.is_halted() {
             return self.write_halt().map(|()| Flow::Continue);
         }

@@ -84,6 +84,9 @@ pub struct RaftStatus {
     /// Why it takes no part any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub halted: Option<String>,
+    /// Why it takes no part for now: its disk cannot be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
 }
 
 impl RaftStatus {
@@ -93,9 +96,10 @@ impl RaftStatus {
         let behind = self.leader_commit.saturating_sub(self.applied);
         // Who has applied nothing has not even learnt who the members are.
         let caught_up = has_leader && self.applied > 0 && behind <= CAUGHT_UP;
+        let why_not = self.halted.as_deref().or(self.suspended.as_deref());
         let check = |name, ok: bool, why: &str| if ok { Check::ok(name) } else { Check::failed(name, why) };
         [
-            check("takes_part", self.halted.is_none(), self.halted.as_deref().unwrap_or_default()),
+            check("takes_part", why_not.is_none(), why_not.unwrap_or_default()),
             check("leader", has_leader, "no leader"),
             check("caught_up", caught_up, &format!("{behind} entries behind the leader")),
         ]
@@ -171,6 +175,21 @@ impl Shared {
         self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
     }
 
+    /// This member takes no part until its disk can be written.
+    pub(super) fn suspended(&self, why: &str) {
+        self.update(|status| {
+            (status.leader, status.role) = (MemberId(0), Role::Follower);
+            status.suspended = Some(why.to_owned());
+        });
+        self.events.suspended(why);
+    }
+
+    /// It takes part again.
+    pub(super) fn resumed(&self, applied: u64) {
+        self.update(|status| status.suspended = None);
+        self.events.resumed(applied);
+    }
+
     /// Whether no member that this one knows answered when it was asked just now about a sender that it does not know.
     pub(super) fn nobody_vouches(&self) -> bool {
         self.nobody_vouches.load(Ordering::Relaxed)
@@ -203,6 +222,8 @@ mod tests {
         assert_eq!(failures(behind), ["5990 entries behind the leader"]);
         let halted = RaftStatus { halted: Some("lost data".into()), ..healthy() };
         assert_eq!(failures(halted), ["lost data"]);
+        let suspended = RaftStatus { suspended: Some("no room".into()), ..healthy() };
+        assert_eq!(failures(suspended), ["no room"]);
         assert_eq!(failures(RaftStatus { leader: MemberId(0), ..healthy() })[0], "no leader");
         assert_eq!(failures(RaftStatus { applied: 0, leader_commit: 0, ..healthy() }).len(), 1);
     }

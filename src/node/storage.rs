@@ -8,7 +8,7 @@
 use std::{cell::RefCell, io, path::Path, sync::Arc};
 
 use raft::eraftpb::{ConfState, Entry, HardState};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use tokio::sync::Semaphore;
 
 use super::members::Membership;
@@ -16,6 +16,7 @@ use crate::{telemetry::Repeats, world::Files};
 
 mod backend;
 mod data;
+mod database;
 mod halt;
 mod identity;
 mod log;
@@ -28,6 +29,7 @@ pub(super) use identity::Identity;
 pub(super) use snapshot::Outgoing;
 pub(super) use tables::DATA;
 
+use database::Place;
 use log::Log;
 use tables::{
     DATA_BYTES, LOG, META, append, bytes, damaged, length, message, meta, number, pair, pair_bytes, parse_entry,
@@ -50,6 +52,20 @@ pub enum StoreError {
     Damaged(String),
 }
 
+impl StoreError {
+    /// Whether it is the disk that fails, and what is on it may be good: once there is room, or the disk is back, the store
+    /// can be opened again. A limit of this process's own stays for as long as the process.
+    pub(super) fn is_of_the_disk(&self) -> bool {
+        use redb::Error::{DatabaseClosed, Io, PreviousIo};
+        match self {
+            // What another has in use is given back.
+            Self::Locked | Self::Disk(PreviousIo | DatabaseClosed) => true,
+            Self::Directory(error) | Self::Disk(Io(error)) => error.kind() != io::ErrorKind::FileTooLarge,
+            Self::Disk(_) | Self::Damaged(_) => false,
+        }
+    }
+}
+
 /// The effect of committed entries, up to and with `index`.
 #[derive(Debug, Default)]
 pub(super) struct Effect {
@@ -63,7 +79,7 @@ pub(super) struct Effect {
 
 /// The store, as the raft task has it.
 pub(super) struct Store {
-    database: Arc<Database>,
+    place: Arc<Place>,
     log: Log,
     hard_state: HardState,
     conf_state: ConfState,
@@ -80,19 +96,26 @@ pub(super) struct Store {
 impl Store {
     /// Opens the store in `directory`, which is made if it is not there. `snapshots` may be on their way at a time.
     pub(super) fn open(files: &Files, directory: &Path, snapshots: usize) -> Result<Self, StoreError> {
-        files.create_directory(directory)?;
-        let database = backend::open(files, &directory.join("node.redb"))?;
-        // The database syncs what is in its file, and not that the file is there.
-        files.sync_directory(directory)?;
+        Self::read(Place::open(files, directory)?, Arc::new(Semaphore::new(snapshots)))
+    }
+
+    /// The same store as its disk has it, after [`StoreError::is_of_the_disk`]: what this one had in memory may be more, or
+    /// less. Fails while there is no room; it may be asked again.
+    pub(super) fn reopen(&self) -> Result<Self, StoreError> {
+        self.place.reopen()?;
+        Self::read(self.place.clone(), self.permits.clone())
+    }
+
+    fn read(place: Arc<Place>, permits: Arc<Semaphore>) -> Result<Self, StoreError> {
         let mut store = Self {
-            database: Arc::new(database),
+            place,
             log: Log::default(),
             hard_state: HardState::default(),
             conf_state: ConfState::default(),
             applied: 0,
             identity: None,
             outgoing: RefCell::default(),
-            permits: Arc::new(Semaphore::new(snapshots)),
+            permits,
             unreadable: Repeats::default(),
         };
         store.write(Durability::Immediate, |write| {
@@ -112,8 +135,14 @@ impl Store {
         Ok(store)
     }
 
+    /// A transaction that reads the moment.
+    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+        let begin = || Ok(self.place.database()?.begin_read()?);
+        begin().map_err(StoreError::Disk)
+    }
+
     fn load(&mut self) -> Result<(), StoreError> {
-        let read = self.database.begin_read().map_err(redb::Error::from)?;
+        let read = self.begin_read()?;
         self.identity = match meta(&read, "identity")? {
             Some(json) => Some(serde_json::from_slice(&json).map_err(|_| damaged("identity"))?),
             None => None,
@@ -160,11 +189,11 @@ impl Store {
 
     /// For who reads the data while the raft task writes.
     pub(super) fn reader(&self) -> Reader {
-        Reader::new(self.database.clone())
+        Reader::new(self.place.clone())
     }
 
     pub(super) fn membership(&self) -> Result<Membership, StoreError> {
-        let read = self.database.begin_read().map_err(redb::Error::from)?;
+        let read = self.begin_read()?;
         match meta(&read, "membership")? {
             Some(json) => Membership::parse(&json).map_err(|_| damaged("membership")),
             None => Ok(Membership::default()),
@@ -253,7 +282,7 @@ impl Store {
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let perform = || {
-            let mut write = self.database.begin_write()?;
+            let mut write = self.place.database()?.begin_write()?;
             write.set_durability(durability)?;
             let done = change(&write)?;
             write.commit()?;

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, interval_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,8 @@ use crate::{
 const QUEUE: usize = 1024;
 /// What is taken from it in one turn.
 const TAKEN_AT_ONCE: usize = 256;
+/// How often a member whose disk cannot be written tries it.
+const RETRY: Duration = Duration::from_secs(1);
 /// How long what was sent may leave before a member that was removed stops (etcd's `stopWithDelay`).
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -44,7 +46,7 @@ pub enum Stopped {
     /// It was removed from the cluster, for ever.
     #[error("this member was removed from the cluster; its ID is never used again")]
     Removed,
-    /// The disk is full, gone or faulty, or what is on it cannot be.
+    /// What is on the disk cannot be.
     #[error("cannot go on: {0}")]
     Failed(String),
 }
@@ -170,7 +172,19 @@ impl Task {
     }
 
     async fn run(mut self) -> Stopped {
-        let outcome = self.turns().await;
+        let mut outcome = self.turns().await;
+        while let Err(error) = &outcome
+            && error.is_of_the_disk()
+        {
+            self.core.suspend(error);
+            outcome = match self.wait_for_the_disk().await {
+                Ok(Some(Flow::Continue)) => self.turns().await,
+                Ok(Some(Flow::Removed)) => Ok(Flow::Removed),
+                // Told to stop. Nothing is there to be made lasting.
+                Ok(None) => return Stopped::Asked,
+                Err(error) => Err(error),
+            };
+        }
         self.core.end_waiting();
         match outcome {
             Ok(Flow::Continue) => match self.core.sync() {
@@ -184,6 +198,31 @@ impl Task {
                 Stopped::Removed
             }
             Err(error) => failed(&error),
+        }
+    }
+
+    /// Refuses all that comes until the store could be opened again, or cannot be for another reason than its disk. None:
+    /// it was stopped.
+    async fn wait_for_the_disk(&mut self) -> Result<Option<Flow>, CoreError> {
+        let mut clock = interval_at(Instant::now() + RETRY, RETRY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut inputs = Vec::with_capacity(TAKEN_AT_ONCE);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(None),
+                _ = clock.tick() => match self.core.resume() {
+                    Err(error) if error.is_of_the_disk() => tracing::debug!(%error, "the disk cannot be written yet"),
+                    outcome => return outcome.map(Some),
+                },
+                () = self.reports.news.notified() => drop(self.reports.take()),
+                count = self.inbox.recv_many(&mut inputs, TAKEN_AT_ONCE) => if count == 0 {
+                    return Ok(None);
+                },
+            }
+            for input in inputs.drain(..) {
+                self.take(input)?;
+            }
         }
     }
 

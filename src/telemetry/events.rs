@@ -65,6 +65,10 @@ pub enum EventKind {
     LeaderChanged,
     /// This member's role is another: the reason says which.
     RoleChanged,
+    /// This member takes no part, since its disk cannot be written.
+    Suspended,
+    /// Its disk can be written again, and it takes part.
+    Resumed,
 }
 
 impl EventKind {

@@ -265,6 +265,22 @@ impl Events {
     pub(crate) fn role_changed(&self, role: &'static str, term: u64) {
         self.record(Event::new(EventKind::RoleChanged).reason(role).detail(format!("term {term}")));
     }
+
+    /// This member takes no part until its disk can be written.
+    pub(crate) fn suspended(&self, why: &str) {
+        if let Some(member) = self.line(None) {
+            tracing::error!(%member, why, "taking no part until the disk can be written");
+        }
+        self.record(Event::new(EventKind::Suspended).detail(why));
+    }
+
+    /// It takes part again, from this applied entry on.
+    pub(crate) fn resumed(&self, applied: u64) {
+        if let Some(member) = self.line(None) {
+            tracing::info!(%member, applied, "the disk can be written: taking part again");
+        }
+        self.record(Event::new(EventKind::Resumed).detail(format!("from index {applied}")));
+    }
 }
 
 fn joined(urls: &[impl AsRef<str> + fmt::Debug]) -> String {

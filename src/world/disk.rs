@@ -96,8 +96,15 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Makes lasting what it has and how long it is.
     ///
     /// # Errors
-    /// When the disk fails. What of it is lasting is not known then.
+    /// When the disk fails. What of it is lasting is not known then, and a later one that succeeds says nothing of it:
+    /// reads may go on showing what the disk never got, until [`Self::forget`].
     fn sync(&self) -> io::Result<()>;
+
+    /// Forgets what only memory has of it, since the disk did not take it: what is read from now on is what the disk has.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn forget(&self) -> io::Result<()>;
 
     /// Takes it for this opening alone, until [`Self::unlock`] or until it is dropped. False: another has it.
     ///

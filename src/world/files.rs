@@ -10,6 +10,10 @@ use std::{
 
 use super::disk::{Disk, DiskFile, Opening};
 
+/// The file by which room is found.
+#[cfg(feature = "node")]
+const ROOM: &str = "room.tmp";
+
 /// Where files are. Cheap to clone: every clone is the same disk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files(Option<Arc<dyn Disk>>);
@@ -64,6 +68,43 @@ impl Files {
         match &self.0 {
             None => fs::File::create_new(path).map(File::System),
             Some(disk) => disk.open(path, Opening::New).map(File::other),
+        }
+    }
+
+    /// Whether there is room for so many bytes in a directory: they are written there, synced, and removed. A quota shows
+    /// in nothing else, nor does what a file system keeps back.
+    #[cfg(feature = "node")]
+    pub(crate) fn find_room(&self, directory: &Path, bytes: usize) -> io::Result<()> {
+        static BLOCK: [u8; 64 << 10] = [0xa5; 64 << 10];
+        let path = directory.join(ROOM);
+        if self.exists(&path) {
+            self.remove(&path)?;
+        }
+        let write = || {
+            let mut file = self.create_new(&path)?;
+            for _ in 0..bytes.div_ceil(BLOCK.len()) {
+                file.write_all(&BLOCK)?;
+            }
+            file.sync()
+        };
+        let found = write();
+        let removed = if self.exists(&path) { self.remove(&path) } else { Ok(()) };
+        found.and(removed)
+    }
+
+    /// Reads a file from the disk again, whatever the system remembers of it: after a sync that failed, Linux goes on
+    /// showing what the disk never got, and takes it for written.
+    #[cfg(feature = "node")]
+    pub(crate) fn forget(&self, path: &Path) -> io::Result<()> {
+        match &self.0 {
+            None => {
+                let file = fs::File::open(path)?;
+                #[cfg(target_os = "linux")]
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+                drop(file);
+                Ok(())
+            }
+            Some(disk) => disk.open(path, Opening::Read)?.forget(),
         }
     }
 

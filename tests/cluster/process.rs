@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -25,8 +25,34 @@ pub(crate) struct Member {
     pub(crate) metrics: String,
     pub(crate) extra: Vec<String>,
     pub(crate) state: &'static str,
+    /// Its directory is a file system of its own, of so many bytes, which is gone when the process is.
+    pub(crate) room: Option<u64>,
     child: Option<Child>,
     starts: u32,
+}
+
+/// The binary, which is about to be told more, in a namespace where the directory is a file system of this size.
+fn in_a_room_of(bytes: u64, directory: &Path) -> Command {
+    const MOUNT: &str = r#"mount -t tmpfs -o "size=$1" none "$2" && shift 2 && exec "$@""#;
+    std::fs::create_dir_all(directory).expect("a directory");
+    let binary = rafthttp();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", MOUNT, "sh", &bytes.to_string()]).arg(directory);
+    command.arg(binary.get_program());
+    for (name, _) in binary.get_envs().filter(|(_, value)| value.is_none()) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Why no file system can be mounted here.
+pub(crate) fn cannot_mount() -> Option<String> {
+    let tried = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    match tried {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("unshare: {error}")),
+    }
 }
 
 /// A cluster of processes.
@@ -62,6 +88,7 @@ impl Cluster {
             metrics: free_url(),
             extra: extra.iter().map(|flag| (*flag).to_owned()).collect(),
             state: "new",
+            room: None,
             child: None,
             starts: 0,
             name,
@@ -80,7 +107,10 @@ impl Cluster {
         let member = &mut self.members[member];
         member.starts += 1;
         let log = member.directory.with_extension(format!("{}.log", member.starts));
-        let mut command = rafthttp();
+        let mut command = match member.room {
+            None => rafthttp(),
+            Some(room) => in_a_room_of(room, &member.directory),
+        };
         command.args(["--log-format", "json", "node", "--name", &member.name, "--data-dir"]).arg(&member.directory);
         command.args(["--listen-peer-urls", &member.peer, "--initial-advertise-peer-urls", &member.peer]);
         command.args(["--listen-client-urls", &member.client, "--advertise-client-urls", &member.client]);
@@ -105,6 +135,14 @@ impl Cluster {
 
     pub(crate) fn runs(&self, member: usize) -> bool {
         self.members[member].child.is_some()
+    }
+
+    /// Where the process has its directory, as it sees it.
+    pub(crate) fn inside(&self, member: usize) -> PathBuf {
+        let member = &self.members[member];
+        let process = member.child.as_ref().expect("it runs").id();
+        let directory = member.directory.strip_prefix("/").expect("an absolute path");
+        Path::new("/proc").join(process.to_string()).join("root").join(directory)
     }
 
     /// Waits until a process has ended by itself.

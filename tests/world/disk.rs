@@ -26,6 +26,7 @@ struct State {
     /// How many bytes there is room for; none: without end.
     capacity: Option<u64>,
     fails_reads: bool,
+    fails_a_sync: bool,
     before_a_sync: Hook,
 }
 
@@ -52,8 +53,23 @@ enum Entry {
 struct Content {
     now: Vec<u8>,
     lasting: Vec<u8>,
-    /// What was written since, and where.
-    unsynced: Vec<(usize, Vec<u8>)>,
+    /// What was done to it since.
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Put(usize, Vec<u8>),
+    Length(usize),
+}
+
+impl Change {
+    fn make(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Put(from, written) => put(bytes, *from, written),
+            Self::Length(length) => bytes.resize(*length, 0),
+        }
+    }
 }
 
 /// One opening of a file.
@@ -85,7 +101,8 @@ impl MemoryDisk {
         let mut random = StdRng::seed_from_u64(seed);
         self.left(|content| {
             let mut left = content.lasting.clone();
-            for (from, bytes) in &content.unsynced {
+            for change in &content.unsynced {
+                let Change::Put(from, bytes) = change else { continue };
                 let until = [0, random.random_range(0..=bytes.len()), bytes.len()][random.random_range(0..3)];
                 put(&mut left, *from, &bytes[..until]);
             }
@@ -95,7 +112,8 @@ impl MemoryDisk {
 
     /// How many writes nobody has synced yet.
     pub fn unsynced(&self) -> usize {
-        self.state().files.values().map(|content| content.unsynced.len()).sum()
+        let is_put = |change: &&Change| matches!(change, Change::Put(..));
+        self.state().files.values().map(|content| content.unsynced.iter().filter(is_put).count()).sum()
     }
 
     fn left(&self, mut of: impl FnMut(&Content) -> Vec<u8>) -> Self {
@@ -122,6 +140,17 @@ impl MemoryDisk {
     /// How many bytes its files have.
     pub fn used(&self) -> u64 {
         self.state().used()
+    }
+
+    /// There is room again.
+    pub fn make_room(&self) {
+        self.state().is_full = false;
+    }
+
+    /// The next sync of what was written to a file fails, once. As at Linux, what was to be lasting then never will be, and
+    /// is read all the same until the file is told to forget it.
+    pub fn fail_a_sync(&self) {
+        self.state().fails_a_sync = true;
     }
 
     /// From now on nothing can be read.
@@ -264,14 +293,16 @@ impl DiskFile for File {
         let content = state.content(self.file);
         let from = usize::try_from(offset).expect("it is in memory");
         put(&mut content.now, from, bytes);
-        content.unsynced.push((from, bytes.to_vec()));
+        content.unsynced.push(Change::Put(from, bytes.to_vec()));
         Ok(())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         state.has_room()?;
-        state.content(self.file).now.resize(usize::try_from(length).expect("it is in memory"), 0);
+        let (content, length) = (state.content(self.file), usize::try_from(length).expect("it is in memory"));
+        content.now.resize(length, 0);
+        content.unsynced.push(Change::Length(length));
         Ok(())
     }
 
@@ -281,9 +312,21 @@ impl DiskFile for File {
             call();
         }
         let mut state = self.disk.state();
+        let changes = std::mem::take(&mut state.content(self.file).unsynced);
+        if state.fails_a_sync && changes.iter().any(|change| matches!(change, Change::Put(..))) {
+            state.fails_a_sync = false;
+            return Err(io::Error::other("the sector cannot be written"));
+        }
         let content = state.content(self.file);
-        content.lasting.clone_from(&content.now);
-        content.unsynced.clear();
+        changes.iter().for_each(|change| change.make(&mut content.lasting));
+        Ok(())
+    }
+
+    fn forget(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let content = state.content(self.file);
+        content.now.clone_from(&content.lasting);
+        content.unsynced.iter().for_each(|change| change.make(&mut content.now));
         Ok(())
     }
 

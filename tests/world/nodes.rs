@@ -15,7 +15,8 @@ use hyper_util::rt::TokioIo;
 use rafthttp::{
     Limits, PeerStatus, PeerUrl,
     metrics::Direction,
-    node::{Config, InitialClusterState, Node, Stopped},
+    node::{Config, InitialClusterState, Node},
+    telemetry::EventKind,
     world::World,
 };
 
@@ -190,15 +191,89 @@ fn what_was_acknowledged_outlasts_writes_that_are_torn() {
     }
 }
 
+/// Why a member takes no part, as its health check says; its process is well meanwhile.
+fn suspended(node: &Node) -> Option<String> {
+    let health = node.health()();
+    assert!(health.live.iter().all(|check| check.failure.is_none()), "{:?}", health.live);
+    health.ready.into_iter().find(|check| check.name == "takes_part").expect("it is checked").failure
+}
+
+/// What happened to a member, of these kinds.
+fn events(node: &Node, kinds: [EventKind; 2]) -> Vec<EventKind> {
+    let events = node.transport().events();
+    events.after(0).into_iter().map(|event| event.kind).filter(|kind| kinds.contains(kind)).collect()
+}
+
 #[test]
-fn a_member_whose_disk_is_full_stops_and_says_so_and_the_others_go_on() {
+fn a_member_whose_disk_is_full_takes_no_part_and_goes_on_when_there_is_room() {
+    // One of them leads.
+    for full in 0..NAMES.len() {
+        simulate(|| async {
+            let cluster = Cluster::new();
+            let nodes = cluster.start_all().await;
+            write_and_read(&cluster.memory, 0..20, &NAMES).await;
+            cluster.disks[full].fill();
+            let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != NAMES[full]).collect();
+            // Where it led, what is asked meanwhile may be unknown: who asks again has an answer.
+            let put = async || ask(&cluster.memory, others[0], Method::PUT, "/kv/other", "x").await.0;
+            while put().await != StatusCode::NO_CONTENT {}
+            until("it says so", || suspended(&nodes[full]).is_some_and(|why| why.contains("no storage space"))).await;
+            let is_led =
+                |place: usize| ![0, nodes[full].raft_status().id.0].contains(&nodes[place].raft_status().leader.0);
+            until("the others have a leader", || (0..3).all(|place| place == full || is_led(place))).await;
+            write_and_read(&cluster.memory, 20..40, &others).await;
+            let refused = ask(&cluster.memory, NAMES[full], Method::PUT, "/kv/1", "no").await;
+            let why = "this member's disk cannot be written, nothing was proposed\n".to_owned();
+            assert_eq!(refused, (StatusCode::SERVICE_UNAVAILABLE, why.clone()));
+            let local = ask(&cluster.memory, NAMES[full], Method::GET, "/kv/1?consistency=local", "").await;
+            // What it has in memory it may answer.
+            assert!([(StatusCode::OK, "value 1".to_owned()), (StatusCode::SERVICE_UNAVAILABLE, why)].contains(&local));
+            // Not for long, nor only once.
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            assert!(suspended(&nodes[full]).is_some());
+
+            cluster.disks[full].make_room();
+            until("it takes part again", || suspended(&nodes[full]).is_none()).await;
+            let kinds = [EventKind::Suspended, EventKind::Resumed];
+            assert_eq!(events(&nodes[full], kinds), kinds);
+            let applied = || nodes.each_ref().map(|node| node.raft_status().applied);
+            until("it has caught up", || applied()[full] >= applied()[(full + 1) % 3]).await;
+            write_and_read(&cluster.memory, 40..50, &NAMES).await;
+            let left = cluster.disks.each_ref().map(MemoryDisk::after_a_loss_of_power);
+            cluster.lose_power(nodes, left).await;
+        });
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_behind_is_not_taken_for_written() {
     simulate(|| async {
         let cluster = Cluster::new();
         let nodes = cluster.start_all().await;
-        cluster.disks[2].fill();
-        write_and_read(&cluster.memory, 0..5, &["a", "b"]).await;
-        let Stopped::Failed(why) = nodes[2].stopped().await else { panic!("it stopped for another reason") };
-        assert!(why.contains("no storage space"), "{why}");
+        let leader = nodes[0].raft_status().leader;
+        let followers: Vec<usize> = (0..3).filter(|place| nodes[*place].raft_status().id != leader).collect();
+        let [failing, away] = followers[..] else { panic!("two follow") };
+        let running: Vec<&str> = (0..3).filter(|place| *place != away).map(|place| NAMES[place]).collect();
+        write_and_read(&cluster.memory, 0..20, &NAMES).await;
+        cluster.disks[failing].fail_a_sync();
+        // Of what is large, nothing is written again with the next that comes.
+        let large = "large".repeat(50_000);
+        let leads = NAMES[3 - failing - away];
+        let put = ask(&cluster.memory, leads, Method::PUT, "/kv/20", &large).await;
+        assert_eq!(put.0, StatusCode::NO_CONTENT, "{}", put.1);
+        until("it says so", || suspended(&nodes[failing]).is_some()).await;
+        until("it has read its disk again", || suspended(&nodes[failing]).is_none()).await;
+        // From here on, each write needs its answer.
+        nodes[away].stop().await;
+        write_and_read(&cluster.memory, 21..24, &running).await;
+        let left = cluster.disks.each_ref().map(MemoryDisk::after_a_loss_of_power);
+        cluster.stop(nodes).await;
+        let cluster = Cluster { disks: left, ..cluster };
+        let nodes = cluster.start_all().await;
+        let has_all = || nodes[failing].raft_status().applied >= nodes[away].raft_status().applied;
+        until("they agree", has_all).await;
+        let read = ask(&cluster.memory, NAMES[failing], Method::GET, "/kv/20?consistency=local", "").await;
+        assert!(read == (StatusCode::OK, large), "{} bytes", read.1.len());
         cluster.stop(nodes).await;
     });
 }

@@ -9,7 +9,10 @@ use axum::{
 use serde::Deserialize;
 
 use super::{Client, Refusal, checked_key};
-use crate::node::{proposals::Outcome, request::Command};
+use crate::node::{
+    proposals::{Outcome, ProposeError},
+    request::Command,
+};
 
 /// `?consistency=`.
 #[derive(Deserialize)]
@@ -43,6 +46,7 @@ pub(super) async fn read(
     match value {
         Ok(Ok(Some(value))) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response()),
         Ok(Ok(None)) => Err(Refusal::NotFound("no such key")),
+        Ok(Err(_)) if client.shared.status().suspended.is_some() => Err(ProposeError::Suspended.into()),
         Ok(Err(error)) => {
             if let Some(times) = client.unreadable.note() {
                 tracing::error!(%error, times, "a value cannot be read");

@@ -69,6 +69,9 @@ impl Core {
     }
 
     fn check(&mut self, sender: Sender, message: &Message) -> Result<(), NotTaken> {
+        if self.suspended {
+            return Err(NotTaken::failed(&"this member takes no part while its disk cannot be written"));
+        }
         if self.is_halted() {
             return Err(NotTaken::refused(&"this member takes no part any more"));
         }

@@ -17,7 +17,7 @@ use crate::{
     node::{
         guard,
         members::MemberRecord,
-        proposals::{Answer, Payload},
+        proposals::{Answer, Payload, ProposeError},
         request::{Command, Request, RequestId},
         storage::Identity,
     },

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase};
+use redb::ReadableDatabase;
 
 use super::{
     StoreError,
+    database::Place,
     tables::{DATA, length},
 };
 
@@ -40,17 +41,17 @@ impl Write {
 
 /// Reads the data, as of the last applied entry, while the raft task goes on.
 #[derive(Clone)]
-pub(in crate::node) struct Reader(Arc<Database>);
+pub(in crate::node) struct Reader(Arc<Place>);
 
 impl Reader {
-    pub(super) fn new(database: Arc<Database>) -> Self {
-        Self(database)
+    pub(super) fn new(place: Arc<Place>) -> Self {
+        Self(place)
     }
 
     /// The value of a key.
     pub(in crate::node) fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let read = || {
-            let data = self.0.begin_read()?.open_table(DATA)?;
+            let data = self.0.database()?.begin_read()?.open_table(DATA)?;
             Ok::<_, redb::Error>(data.get(key)?.map(|guard| guard.value().to_vec()))
         };
         read().map_err(StoreError::Disk)

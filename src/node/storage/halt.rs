@@ -1,6 +1,6 @@
 //! That a member takes no part any more, written down: what it has lost is lost after a restart, too.
 
-use redb::{Durability, ReadableDatabase};
+use redb::Durability;
 
 use super::{
     Store, StoreError,
@@ -13,7 +13,7 @@ pub(super) const HALTED: &str = "halted";
 impl Store {
     /// Why this member takes no part any more, if it does not.
     pub(in crate::node) fn halted(&self) -> Result<Option<String>, StoreError> {
-        let read = self.database.begin_read().map_err(redb::Error::from)?;
+        let read = self.begin_read()?;
         // In whatever words: that it is there counts.
         Ok(meta(&read, HALTED)?.map(|why| String::from_utf8_lossy(&why).into_owned()))
     }

@@ -1,15 +1,13 @@
 //! The store, as raft-rs reads it.
 
-use raft::{
-    Error as RaftError, GetEntriesContext, RaftState, StorageError,
-    eraftpb::{Entry, Snapshot},
-};
-use redb::ReadableDatabase;
-
 use super::{
     Store, StoreError, log,
     snapshot::Outgoing,
     tables::{LOG, parse_entry},
+};
+use raft::{
+    Error as RaftError, GetEntriesContext, RaftState, StorageError,
+    eraftpb::{Entry, Snapshot},
 };
 
 impl raft::Storage for Store {
@@ -70,7 +68,7 @@ impl raft::Storage for Store {
         let term = self.log.term(self.applied).filter(|term| *term != 0).ok_or_else(unavailable)?;
         self.outgoing.borrow_mut().retain(|snapshot| snapshot.to != to);
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| unavailable())?;
-        let read = self.database.begin_read().map_err(|_| unavailable())?;
+        let read = self.begin_read().map_err(|_| unavailable())?;
         self.outgoing.borrow_mut().push(Outgoing { to, index: self.applied, read, permit });
         let mut snapshot = Snapshot::default();
         let metadata = snapshot.mut_metadata();
@@ -83,7 +81,7 @@ impl raft::Storage for Store {
 impl Store {
     /// Whether all of them were taken.
     fn read_entries(&self, low: u64, high: u64, taken: &mut Taken) -> Result<bool, StoreError> {
-        let read = self.database.begin_read().map_err(redb::Error::from)?;
+        let read = self.begin_read()?;
         let table = read.open_table(LOG).map_err(redb::Error::from)?;
         for item in table.range(low..high).map_err(redb::Error::from)? {
             let (_, value) = item.map_err(redb::Error::from)?;
