@@ -11,13 +11,14 @@
 //! the first are, `listeners` where it is reached;
 //! `task` is the thread that owns raft, `ready` what it does in a turn; `guard` and [`raft_rs`](crate::raft_rs) stand
 //! between the wire and raft, `inlet` and `snapshot` bring in what peers send; `storage` keeps, `state` and `members`
-//! apply; `reconfiguration` says which change of them is taken; `proposals` and `reads` are who waits; `client` is what clients see, `join` how a member finds its cluster.
+//! apply; `reconfiguration` says which change of them is taken; `proposals` and `reads` are who waits; `client` is what clients see, `join` how a member finds its cluster, `hearsay` whom it has as a peer before its log says so.
 
 mod birth;
 mod client;
 mod config;
 mod error;
 mod guard;
+mod hearsay;
 mod initial_cluster;
 mod inlet;
 mod join;
@@ -36,7 +37,7 @@ mod storage;
 mod task;
 mod vouching;
 
-pub use config::{Config, ConfigError, DEFAULT_TOKEN, InitialClusterState};
+pub use config::{Config, ConfigError, DEFAULT_TOKEN, InitialClusterState, MAX_ELECTION_TIMEOUT};
 pub use error::Error;
 pub use initial_cluster::{InitialCluster, InitialClusterError, InitialIds};
 pub use start::Node;

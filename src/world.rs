@@ -4,7 +4,12 @@
 //! them from anywhere else, so that a simulation can give each member a world of its own that a seed decides. The real
 //! one is the default.
 
-use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{net::TcpStream, task::JoinHandle};
 
@@ -43,6 +48,10 @@ struct Parts {
     files: Files,
     threads: Threads,
 }
+
+/// The longest that anything waits, whatever it is told: clocks that are so far ahead are still clocks, and so are multiples
+/// of it.
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl World {
     /// The same world with another time of day. It may jump, as real ones do; how long something takes is measured by

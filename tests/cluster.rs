@@ -371,6 +371,38 @@ async fn refusals_are_one_clear_line_and_change_nothing() {
     assert_eq!(status, StatusCode::OK);
 }
 
+/// What is added to them, or multiplied, stays a number.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_near_their_maximum_are_numbers_or_refused() {
+    let most = u64::MAX.to_string();
+    let flags = ["--snapshot-count", &most, "--probe-interval", "3650days", "--max-request-bytes", "16MiB"];
+    let mut cluster = Cluster::new(2, &flags);
+    cluster.start_all();
+    for round in 0..2 {
+        cluster.put(round, &format!("k{round}"), "v").await;
+        cluster.caught_up().await;
+        (0..2).for_each(|member| cluster.kill(member));
+        cluster.start_all();
+    }
+    cluster.put(0, "after", "v").await;
+    for member in 0..2 {
+        assert!(!cluster.log(member).contains("panicked"), "{}", cluster.log(member));
+    }
+    let (seconds, milliseconds) = (format!("{most}s"), most.as_str());
+    for (flag, value) in [
+        ("--probe-interval", seconds.as_str()),
+        ("--probe-timeout", &seconds),
+        ("--grace", &seconds),
+        ("--heartbeat-interval", milliseconds),
+        ("--election-timeout", milliseconds),
+        ("--max-request-bytes", milliseconds),
+    ] {
+        let (code, said) = refused(&cluster, &[flag, value]);
+        assert_eq!(code, Some(2), "{flag}: {said}");
+        assert!(said.contains(flag) && !said.contains("panicked"), "{said}");
+    }
+}
+
 /// Starts a process that is to end at once, and says how, and what it said.
 fn refused(cluster: &Cluster, flags: &[&str]) -> (Option<i32>, String) {
     let member = &cluster.members[0];

@@ -150,6 +150,61 @@ async fn a_cluster_shrinks_one_by_one_and_not_at_the_price_of_its_quorum() {
     cluster.put(2, "still-there", "v").await;
 }
 
+/// It is told of three others, and one of them is removed before it hears of anything else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_joiner_drops_who_was_removed_before_its_snapshot() {
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "50"]);
+    cluster.start_all();
+    cluster.put(0, "before", "v").await;
+    let gone = id(&cluster, 2).await;
+    let joiner = cluster.place(&["--snapshot-count", "50"]);
+    cluster.members[joiner].state = "existing";
+    let body = format!(r#"{{"peerURLs":["{}"],"isLearner":true}}"#, cluster.members[joiner].peer);
+    cluster
+        .until("a learner more", Duration::from_secs(20), async |cluster: &Cluster| {
+            (cluster.ask(0, Method::POST, "/members", &body).await?.0 == StatusCode::CREATED).then_some(())
+        })
+        .await;
+    // Without a leader nobody tells it anything but who the members are.
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster
+        .until("no leader", Duration::from_secs(20), async |cluster: &Cluster| {
+            (cluster.status(0).await?["leader"] == "0").then_some(())
+        })
+        .await;
+    cluster.start(joiner);
+    cluster
+        .until("it knows who it is", Duration::from_secs(20), async |cluster: &Cluster| cluster.status(joiner).await)
+        .await;
+    cluster.kill(joiner);
+    cluster.start(1);
+    cluster
+        .until("a removal", Duration::from_secs(20), async |cluster: &Cluster| {
+            let removed = cluster.ask(0, Method::DELETE, &format!("/members/{gone}"), "").await?;
+            (removed.0 == StatusCode::NO_CONTENT).then_some(())
+        })
+        .await;
+    for number in 0..200 {
+        cluster.put(number % 2, &format!("k{number}"), "v").await;
+    }
+    cluster.start(joiner);
+    has(&cluster, joiner, "k199").await;
+    let peers = async |cluster: &Cluster| {
+        let url = format!("{}/api/peers", cluster.members[joiner].metrics);
+        let (_, body) = cluster.http.ask(Method::GET, url, String::new()).await?;
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let ids = body["peers"].as_array()?.iter().map(|peer| peer["id"].as_str().unwrap_or_default().to_owned());
+        Some(ids.collect::<Vec<_>>())
+    };
+    cluster
+        .until("two peers", Duration::from_secs(10), async |cluster: &Cluster| {
+            let peers = peers(cluster).await?;
+            (peers.len() == 2 && !peers.contains(&gone)).then_some(())
+        })
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_lost_its_disk_comes_back_as_another_member_with_all_that_was_written() {
     let mut cluster = members(3);

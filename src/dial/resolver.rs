@@ -130,7 +130,10 @@ impl Resolver {
 
     fn join(&self, name: &str) -> Shared<Lookup> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lookup) = under_way.get(name).and_then(WeakShared::upgrade) {
+        // One that asks servers which are not those any more may wait for them for as long as it goes on.
+        if let Some(lookup) = under_way.get(name).and_then(WeakShared::upgrade)
+            && !self.system.asks_others_now()
+        {
             return lookup;
         }
         let name: Arc<str> = name.into();
@@ -183,8 +186,14 @@ struct System {
 enum Dns {
     #[default]
     NotYet,
-    Open(Box<Servers>),
+    Open(Box<Open>),
     Closed,
+}
+
+/// The servers, and the text of `resolv.conf` that names them.
+struct Open {
+    text: Vec<u8>,
+    servers: Servers,
 }
 
 /// The servers of `resolv.conf`, asked in two ways.
@@ -246,24 +255,52 @@ impl System {
         if matches!(*dns, Dns::Closed) { Err(STOPPED.to_owned()) } else { Ok(()) }
     }
 
+    /// The servers that `resolv.conf` names now: it is read each time, as the hosts file is, since a network that comes or
+    /// a VPN changes it under a process that runs. While it cannot be read or used, those that it last named.
     fn servers(&self) -> Result<Servers, String> {
         let mut dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*dns {
-            Dns::NotYet => {}
-            Dns::Open(servers) => return Ok(Servers::clone(servers)),
-            Dns::Closed => return Err(STOPPED.to_owned()),
-        }
         let at = self.resolv_conf.display();
-        let text = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"))?;
-        let (config, options) =
-            hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| format!("{at}: {error}"))?;
-        let made = Servers::new(&config, &options).map_err(|error| format!("{at}: {error}"))?;
-        *dns = Dns::Open(Box::new(made.clone()));
-        Ok(made)
+        let read = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"));
+        match (&mut *dns, read) {
+            (Dns::Closed, _) => Err(STOPPED.to_owned()),
+            (Dns::NotYet, read) => {
+                let text = read?;
+                let servers = Servers::of_file(&text).map_err(|error| format!("{at}: {error}"))?;
+                *dns = Dns::Open(Box::new(Open { text, servers: servers.clone() }));
+                Ok(servers)
+            }
+            (Dns::Open(open), Ok(text)) if open.text != text => {
+                match Servers::of_file(&text) {
+                    Ok(servers) => {
+                        tracing::info!(path = %at, "the servers for names are others now");
+                        open.servers = servers;
+                    }
+                    Err(error) => tracing::warn!(path = %at, %error, "cannot be used; the servers stay who they were"),
+                }
+                open.text = text;
+                Ok(open.servers.clone())
+            }
+            (Dns::Open(open), _) => Ok(open.servers.clone()),
+        }
+    }
+
+    /// Whether `resolv.conf` has changed since the servers were made of it.
+    fn asks_others_now(&self) -> bool {
+        let dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*dns {
+            Dns::Open(open) => std::fs::read(&self.resolv_conf).is_ok_and(|text| text != open.text),
+            Dns::NotYet | Dns::Closed => false,
+        }
     }
 }
 
 impl Servers {
+    fn of_file(text: &[u8]) -> Result<Self, String> {
+        let parsed = hickory_resolver::system_conf::parse_resolv_conf(text);
+        let (config, options) = parsed.map_err(|error| error.to_string())?;
+        Self::new(&config, &options).map_err(|error| error.to_string())
+    }
+
     fn new(config: &ResolverConfig, options: &ResolverOpts) -> Result<Self, NetError> {
         let quick = build(config.clone(), options.clone(), QUERY_TIMEOUT, 1)?;
         let patient = build(config.clone(), options.clone(), PATIENT_QUERY_TIMEOUT, 0)?;

@@ -7,6 +7,9 @@ use crate::{dial::urls::PeerUrl, tls::Tls, transport::limits::Limits, world::Wor
 /// etcd's default `--initial-cluster-token`.
 pub const DEFAULT_TOKEN: &str = "etcd-cluster";
 
+/// The longest election timeout (etcd's `maxElectionMs`).
+pub const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(50);
+
 /// How a [`Node`](super::Node) is started. The names are those of etcd's flags.
 #[derive(Debug)]
 pub struct Config {
@@ -147,6 +150,9 @@ pub enum ConfigError {
         /// The heartbeat.
         heartbeat: Duration,
     },
+    /// The election timeout is longer than etcd allows (`maxElectionMs`).
+    #[error("election-timeout {0:?} must be at most 50 s")]
+    ElectionTooLong(Duration),
     /// The log would be cut all the time.
     #[error("snapshot-count must be at least 1")]
     SnapshotCount,
@@ -177,9 +183,12 @@ impl Config {
         if self.heartbeat_interval.is_zero() {
             return Err(ConfigError::Heartbeat);
         }
-        if self.election_timeout < 5 * self.heartbeat_interval {
+        if self.election_timeout < self.heartbeat_interval.saturating_mul(5) {
             let (election, heartbeat) = (self.election_timeout, self.heartbeat_interval);
             return Err(ConfigError::Election { election, heartbeat });
+        }
+        if self.election_timeout > MAX_ELECTION_TIMEOUT {
+            return Err(ConfigError::ElectionTooLong(self.election_timeout));
         }
         if self.snapshot_count == 0 {
             return Err(ConfigError::SnapshotCount);
@@ -290,6 +299,10 @@ mod tests {
     fn the_election_timeout_leaves_room_for_heartbeats() {
         let config = Config { election_timeout: Duration::from_millis(499), ..Config::default() };
         assert!(matches!(config.check(), Err(ConfigError::Election { .. })));
+        let config = Config { heartbeat_interval: Duration::MAX, ..Config::default() };
+        assert!(matches!(config.check(), Err(ConfigError::Election { .. })));
+        let config = Config { election_timeout: Duration::MAX, ..Config::default() };
+        assert_eq!(config.check(), Err(ConfigError::ElectionTooLong(Duration::MAX)));
         assert_eq!(Config::default().check(), Ok(()));
         assert_eq!(Config::default().election_ticks(), 10);
     }

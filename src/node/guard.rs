@@ -193,7 +193,7 @@ fn check_proposal(message: &Message, max_request_bytes: usize) -> Result<(), Ref
         return Err(Refusal::Proposal("a proposal without entries"));
     }
     for entry in &message.entries {
-        if entry.data.len() > max_request_bytes + PROPOSAL_OVERHEAD {
+        if entry.data.len() > max_request_bytes.saturating_add(PROPOSAL_OVERHEAD) {
             return Err(Refusal::Proposal("a proposal larger than max-request-bytes"));
         }
         if entry.r#type == EntryType::EntryNormal as i32 {

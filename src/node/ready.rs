@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use self::{answers::Answers, halt::Halt};
 use super::{
+    hearsay::Hearsay,
     members::{ConfRefusal, Membership, PeerChange},
     proposals::{Outcome, Proposal, Proposals},
     reads::{Reads, Waiter},
@@ -120,6 +121,7 @@ pub(super) struct Settings {
     pub(super) snapshot_count: u64,
     pub(super) max_request_bytes: usize,
     pub(super) strict_reconfig_check: bool,
+    pub(super) hearsay: Hearsay,
     pub(super) world: World,
 }
 
@@ -159,7 +161,9 @@ pub(super) struct Core {
     /// Snapshots that raft handed out and that cannot be sent: raft is told after the `Ready`.
     unsent: Vec<u64>,
     leader: u64,
+    /// What a leader last said to be committed, and how often leaders said so.
     leader_commit: u64,
+    leader_words: u64,
     answers: Answers,
     halt: Halt,
     /// Its disk cannot be written: see `suspension`.
@@ -190,6 +194,7 @@ impl Core {
             unsent: Vec::new(),
             leader: 0,
             leader_commit: 0,
+            leader_words: 0,
             answers: Answers::default(),
             halt: Halt::Not,
             suspended: false,
@@ -300,6 +305,7 @@ impl Core {
             self.submit(now);
         }
         self.received.clear();
+        self.settle_hearsay();
         self.cut_log()?;
         self.publish();
         Ok(Flow::Continue)
@@ -412,6 +418,20 @@ impl Core {
         Ok(if applied.removed { Flow::Removed } else { Flow::Continue })
     }
 
+    /// Peers by hearsay that are no members go.
+    fn settle_hearsay(&mut self) {
+        let (raft, applied) = (&self.raw.raft, self.raw.store().applied());
+        let knows_all = match raft.state {
+            StateRole::Leader => raft.commit_to_current_term() && applied >= raft.raft_log.committed,
+            _ => raft.leader_id != 0 && applied >= self.leader_commit,
+        };
+        // A leader says of itself what is committed.
+        let heard = self.leader_words + u64::from(raft.state == StateRole::Leader);
+        for change in self.settings.hearsay.settle(&self.membership, heard, knows_all) {
+            (self.outbox)(Outgoing::Peer(change));
+        }
+    }
+
     fn follow_leader(&mut self) {
         let (leader, term) = (self.raw.raft.leader_id, self.raw.raft.term);
         if leader == self.leader {
@@ -432,7 +452,7 @@ impl Core {
         let (kept, store) = (self.settings.snapshot_count.min(CATCH_UP_ENTRIES), self.raw.mut_store());
         let (first, _) = store.first_and_last_index();
         let applied = store.applied();
-        if applied + 1 < first + kept + self.settings.snapshot_count {
+        if applied.saturating_sub(first) < kept.saturating_add(self.settings.snapshot_count).saturating_sub(1) {
             return Ok(());
         }
         tracing::debug!(first, to = applied - kept, "cutting the log");

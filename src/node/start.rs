@@ -9,6 +9,7 @@ use super::{
     client::{self, Client},
     config::{Config, InitialClusterState},
     error::Error,
+    hearsay::Hearsay,
     inlet::Inlet,
     listeners::{Bound, Listeners},
     members::{Membership, PeerChange},
@@ -159,7 +160,8 @@ impl Parts {
         let shared = Shared::new(status, membership.clone(), events.clone());
         let (inbox, queue) = Task::queue();
         let (end, reports) = (End::default(), Arc::<Reports>::default());
-        let (doubted, vouching) = Vouching::new(&config, cluster, shared.clone());
+        let hearsay = Hearsay::default();
+        let (doubted, vouching) = Vouching::new(&config, cluster, shared.clone(), &hearsay);
         let inlet = Inlet {
             cluster,
             inbox: inbox.clone(),
@@ -171,9 +173,9 @@ impl Parts {
             world: config.world.clone(),
             doubted,
         };
-        let transport = transport(&config, &identity, &membership, inlet, &events)?;
+        let transport = transport(&config, &identity, &membership, inlet, &events, &hearsay)?;
         let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox, transport.clone());
-        let settings = settings(&config, member, cluster);
+        let settings = settings(&config, member, cluster, hearsay);
         let core = Core::new(settings, store, ids, shared.clone(), outbox(transport.clone()));
         let core = core.map_err(|error: CoreError| Error::Raft(error.to_string()))?;
         if let Some(tls) = &config.client_tls {
@@ -272,6 +274,7 @@ fn transport(
     membership: &Membership,
     inlet: Inlet,
     events: &Events,
+    hearsay: &Hearsay,
 ) -> Result<Transport, TransportError> {
     let (member, cluster) = (MemberId(identity.member), ClusterId(identity.cluster));
     let own = membership.get(member).map(|member| member.peer_urls.clone());
@@ -289,12 +292,15 @@ fn transport(
         None => builder.build(),
     }?;
     for peer in peers_at_start(membership, identity) {
+        if let PeerChange::Set(id, _) = &peer {
+            hearsay.add(*id);
+        }
         change_peer(&transport, peer);
     }
     Ok(transport)
 }
 
-fn settings(config: &Config, member: MemberId, cluster: ClusterId) -> Settings {
+fn settings(config: &Config, member: MemberId, cluster: ClusterId, hearsay: Hearsay) -> Settings {
     Settings {
         member,
         cluster,
@@ -303,6 +309,7 @@ fn settings(config: &Config, member: MemberId, cluster: ClusterId) -> Settings {
         snapshot_count: config.snapshot_count,
         max_request_bytes: config.max_request_bytes,
         strict_reconfig_check: config.strict_reconfig_check,
+        hearsay,
         world: config.world.clone(),
     }
 }

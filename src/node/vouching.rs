@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::{sync::mpsc, time::sleep};
 
-use super::{config::Config, join::Asker, members::MemberRecord, status::Shared};
+use super::{config::Config, hearsay::Hearsay, join::Asker, members::MemberRecord, status::Shared};
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
@@ -39,12 +39,13 @@ pub(super) struct Vouching {
     cluster: ClusterId,
     shared: Arc<Shared>,
     asker: Asker,
+    hearsay: Hearsay,
 }
 
 impl Vouching {
-    pub(super) fn new(config: &Config, cluster: ClusterId, shared: Arc<Shared>) -> (Doubted, Self) {
+    pub(super) fn new(config: &Config, cluster: ClusterId, shared: Arc<Shared>, hearsay: &Hearsay) -> (Doubted, Self) {
         let (sender, doubted) = mpsc::channel(1);
-        (Doubted(sender), Self { doubted, cluster, shared, asker: Asker::new(config) })
+        (Doubted(sender), Self { doubted, cluster, shared, asker: Asker::new(config), hearsay: hearsay.clone() })
     }
 
     /// Asks, as often as somebody is doubted and once a second at most, for ever.
@@ -78,6 +79,7 @@ impl Vouching {
         let Some((by, urls)) = named else { return };
         match transport.add_peer(id, urls) {
             Ok(()) => {
+                self.hearsay.add(id);
                 tracing::info!(peer = %id, %by, "a leader that this member did not know is a member, as another says");
             }
             Err(error) => tracing::warn!(peer = %id, %by, %error, "a member that another names cannot be a peer"),

@@ -19,7 +19,7 @@ use crate::{
     telemetry::{Events, Sampler},
     tls::Tls,
     wire::version::{DEFAULT_SERVER, Version},
-    world::World,
+    world::{LONGEST, World},
 };
 
 /// Where the status of a transport comes from. None: it is gone.
@@ -106,6 +106,7 @@ impl Builder {
     /// How often peers are probed, and how long a probe may take. Default: 1 s and 700 ms. An interval of zero: never.
     #[must_use]
     pub fn probe(mut self, interval: Duration, timeout: Duration) -> Self {
+        let (interval, timeout) = (interval.min(LONGEST), timeout.min(LONGEST));
         self.probe = ProbeConfig { interval, timeout };
         self
     }
@@ -113,7 +114,7 @@ impl Builder {
     /// How long a connection attempt may take. Default: 1 s.
     #[must_use]
     pub fn dial_timeout(mut self, timeout: Duration) -> Self {
-        self.dial_timeout = timeout;
+        self.dial_timeout = timeout.min(LONGEST);
         self
     }
 

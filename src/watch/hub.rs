@@ -17,7 +17,7 @@ use crate::{
     telemetry::Events,
     tls::Tls,
     transport::status::TransportStatus,
-    world::World,
+    world::{LONGEST, World},
 };
 
 /// Up to so many members are asked in each interval who the members are. etcd's own advice is seven at the most.
@@ -58,6 +58,7 @@ struct State {
 impl Hub {
     pub(super) fn new(config: WatchConfig) -> Arc<Self> {
         let WatchConfig { seeds, tls, interval, timeout, world } = config;
+        let (interval, timeout) = (interval.min(LONGEST), timeout.min(LONGEST));
         let events = Events::default();
         // Who watches is no member.
         events.speak_as(MemberId::default(), &world);

@@ -41,7 +41,8 @@ class Network:
         run = pathlib.Path("/run/netns")
         run.mkdir(exist_ok=True)
         _run("mount", "-t", "tmpfs", "tmpfs", run)
-        conf = lab.path("resolv.conf")
+        self._lab, self._conf = lab, lab.path("resolv.conf")
+        conf = self._conf
         conf.write_text(_RESOLV_CONF)
         _run("mount", "--bind", conf, "/etc/resolv.conf")
         ip("link", "set", "lo", "up")
@@ -53,6 +54,16 @@ class Network:
             pathlib.Path("/proc/sys/net/ipv6/conf/br0/disable_ipv6").write_text("0")
             ip("address", "add", "fd77::1/64", "dev", "br0", "nodad")
         self.dns = lab.owns(Dns(_GATEWAY))
+
+    def asks_another_dns(self):
+        """From now on resolv.conf names another server, which knows the same names; `dns` goes on, and is the other's no more."""
+        address = "10.77.0.2"
+        ip("address", "add", f"{address}/16", "dev", "br0")
+        old, self.dns = self.dns, self._lab.owns(Dns(address))
+        self.dns.names = old.names
+        # In place, as what is bound over /etc/resolv.conf is this file.
+        self._conf.write_text(_RESOLV_CONF.replace(_GATEWAY, address))
+        return old
 
     def host(self):
         """A namespace with an address of its own."""

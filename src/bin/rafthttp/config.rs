@@ -6,18 +6,27 @@ use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use rafthttp::PeerUrl;
 
+/// The longest duration of a flag. Sums and multiples of it, and clocks that far ahead, are still numbers.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Reads a duration with its unit: `250ms`, `10s`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "expected a duration such as 250ms, 10s or 5m".to_owned())
+    let duration = humantime::parse_duration(text).map_err(|_| "expected a duration such as 250ms, 10s or 5m")?;
+    bounded(duration)
+}
+
+fn bounded(duration: Duration) -> Result<Duration, String> {
+    if duration <= LONGEST { Ok(duration) } else { Err("expected a duration of at most 3650days".to_owned()) }
 }
 
 /// Reads a duration as [`duration`] does, or a bare number of milliseconds, as etcd's flags of the same name have it.
 pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
-        Ok(number) => Ok(Duration::from_millis(number)),
-        Err(_) => {
-            duration(text).map_err(|_| "expected a duration such as 100ms, or a number of milliseconds".to_owned())
-        }
+        Ok(number) => bounded(Duration::from_millis(number)),
+        Err(_) => match humantime::parse_duration(text) {
+            Ok(duration) => bounded(duration),
+            Err(_) => Err("expected a duration such as 100ms, or a number of milliseconds".to_owned()),
+        },
     }
 }
 
@@ -135,6 +144,17 @@ mod tests {
         assert_eq!(milliseconds("100"), Ok(Duration::from_millis(100)));
         assert_eq!(milliseconds("1s"), Ok(Duration::from_secs(1)));
         assert!(milliseconds("soon").is_err());
+    }
+
+    #[test]
+    fn a_duration_has_a_longest() {
+        assert_eq!(duration("3650days"), Ok(LONGEST));
+        for read in [duration, milliseconds] {
+            for long in ["3651days", "18446744073709551615s"] {
+                assert_eq!(read(long), Err("expected a duration of at most 3650days".to_owned()), "{long}");
+            }
+        }
+        assert!(milliseconds("18446744073709551615").is_err());
     }
 
     #[test]

@@ -115,9 +115,9 @@ fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
     let search = search.iter().map(|name| name.parse::<Name>().expect("a name")).collect();
     let mut options = ResolverOpts::default();
     options.ndots = 5;
-    let dns = Servers::new(&ResolverConfig::from_parts(None, search, servers), &options).expect("a resolver");
+    let servers = Servers::new(&ResolverConfig::from_parts(None, search, servers), &options).expect("a resolver");
     let resolver = Resolver::with_files("/nonexistent".into(), "/nonexistent".into(), Duration::from_millis(500));
-    *resolver.system.dns.lock().expect("nobody panicked") = Dns::Open(Box::new(dns));
+    *resolver.system.dns.lock().expect("nobody panicked") = Dns::Open(Box::new(Open { text: Vec::new(), servers }));
     resolver
 }
 
@@ -138,6 +138,52 @@ async fn a_change_of_the_hosts_file_is_seen() {
         *resolver.lookup("n1").await.expect("it still is"),
         ["127.0.0.4".parse::<IpAddr>().expect("an address")]
     );
+}
+
+#[tokio::test]
+async fn a_change_of_resolv_conf_is_seen_and_one_that_cannot_be_used_changes_nothing() {
+    let (files, resolver) = files("", Some("nameserver 127.0.0.1\noptions ndots:3\n"));
+    let path = files.path().join("resolv.conf");
+    let dots = || resolver.system.servers().map(|servers| servers.quick.options().ndots);
+    assert_eq!(dots(), Ok(3));
+    assert!(!resolver.system.asks_others_now());
+    std::fs::write(&path, "nameserver 127.0.0.1\noptions ndots:4\n").expect("the directory is ours");
+    assert!(resolver.system.asks_others_now(), "a look-up under way is of the old servers");
+    assert_eq!(dots(), Ok(4));
+    assert!(!resolver.system.asks_others_now());
+    std::fs::write(&path, "nameserver nowhere\n").expect("the directory is ours");
+    assert_eq!((dots(), dots()), (Ok(4), Ok(4)));
+    std::fs::remove_file(&path).expect("the directory is ours");
+    assert_eq!(dots(), Ok(4));
+    std::fs::write(&path, "nameserver 127.0.0.1\noptions ndots:5\n").expect("the directory is ours");
+    assert_eq!(dots(), Ok(5));
+}
+
+/// The server of the first look-up never answers.
+#[tokio::test]
+async fn who_asks_after_resolv_conf_has_changed_waits_for_no_old_server() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let (address, _) = server("n1").await;
+    let (old, new) = (asking(silent.local_addr().expect("it is bound"), &[]), asking(address, &[]));
+    let open = |resolver: &Resolver| match &*resolver.system.dns.lock().expect("nobody panicked") {
+        Dns::Open(open) => open.servers.clone(),
+        Dns::NotYet | Dns::Closed => panic!("it asks a server"),
+    };
+    let (files, resolver) = files("", Some("nameserver 127.0.0.1\n"));
+    let path = files.path().join("resolv.conf");
+    let text = std::fs::read(&path).expect("it was written");
+    let now = |text, servers| {
+        *resolver.system.dns.lock().expect("nobody panicked") = Dns::Open(Box::new(Open { text, servers }));
+    };
+    now(text, open(&old));
+    let error = resolver.lookup("n1").await.expect_err("nobody answers");
+    assert!(matches!(error, LookupError::Timeout { .. }), "{error}");
+    assert!(!resolver.under_way.lock().expect("nobody panicked").is_empty(), "it goes on");
+    // Who asks next sees the change; as the file cannot name a port, its servers are put there.
+    std::fs::write(&path, "nameserver 127.0.0.2\n").expect("the directory is ours");
+    let asked = resolver.join("n1");
+    now(std::fs::read(&path).expect("it was written"), open(&new));
+    assert_eq!(*asked.await.expect("the new server knows it"), [IpAddr::from([127, 0, 0, 7])]);
 }
 
 #[tokio::test]

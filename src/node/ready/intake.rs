@@ -29,6 +29,7 @@ impl Core {
         guard::without_removals(sender, &mut message);
         if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
             self.leader_commit = message.commit;
+            self.leader_words += 1;
         }
         if self.is_leader() && self.membership.get(peer).is_some() {
             self.answers.note(self.raw.raft.term, peer, &message);

@@ -52,6 +52,10 @@ struct Cluster {
     now: Instant,
     snapshot_count: u64,
     strict: bool,
+    /// Of whoever starts.
+    hearsay: Hearsay,
+    /// Whom members drop from their peers.
+    dropped: Vec<(u64, MemberId)>,
     snapshots: usize,
     runtime: tokio::runtime::Runtime,
     stopped: Vec<u64>,
@@ -78,6 +82,8 @@ impl Cluster {
             now: Instant::now(),
             snapshot_count: 1000,
             strict: false,
+            hearsay: Hearsay::default(),
+            dropped: Vec::new(),
             snapshots: 0,
             runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
             stopped: Vec::new(),
@@ -109,6 +115,15 @@ impl Cluster {
         store.bootstrap(&identity, &entries, &state, &membership).expect("room");
     }
 
+    /// The directory of a member that joins.
+    fn empty(&self, id: u64) {
+        let mut store = Store::open(&Files::default(), &self.path(id), 2).expect("a new store");
+        let (cluster, joined) = (CLUSTER.0, Vec::new());
+        let identity = Identity { member: id, cluster, name: id.to_string(), token: "t".into(), joined };
+        let nothing = raft_rs::conf_state_from_raftpb(ConfState::default());
+        store.bootstrap(&identity, &[], &nothing, &Membership::default()).expect("room");
+    }
+
     fn start(&mut self, id: u64) {
         let store = Store::open(&Files::default(), &self.path(id), 2).expect("a store that opens");
         let ids = RequestIds::new(id, store.boot().expect("room"));
@@ -122,6 +137,7 @@ impl Cluster {
             snapshot_count: self.snapshot_count,
             max_request_bytes: 1 << 20,
             strict_reconfig_check: self.strict,
+            hearsay: self.hearsay.clone(),
             world: World::default().with_seed(self.seed << 8 | id),
         };
         let queue = sent.clone();
@@ -171,7 +187,8 @@ impl Cluster {
             match outgoing {
                 Outgoing::Messages(messages) => self.flying.extend(messages.into_iter().map(|message| (id, message))),
                 Outgoing::Snapshot(message, body) => self.carry_snapshot(id, &message, body),
-                Outgoing::Peer(_) => {}
+                Outgoing::Peer(PeerChange::Remove(peer)) => self.dropped.push((id, peer)),
+                Outgoing::Peer(PeerChange::Set(..)) => {}
             }
         }
         if self.stopped.contains(&id) {
@@ -453,11 +470,7 @@ fn a_learner_joins_is_promoted_votes_and_is_removed() {
     let fourth = record(4);
     let added = cluster.change(2, ConfChangeType::ConfChangeAddLearnerNode, &fourth);
     assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
-    let mut store = Store::open(&Files::default(), &cluster.path(4), 2).expect("a new store");
-    let identity = Identity { member: 4, cluster: CLUSTER.0, name: "4".into(), token: "t".into(), joined: Vec::new() };
-    let nothing = raft_rs::conf_state_from_raftpb(ConfState::default());
-    store.bootstrap(&identity, &[], &nothing, &Membership::default()).expect("room");
-    drop(store);
+    cluster.empty(4);
     cluster.start(4);
     cluster.settle();
     assert!(cluster.status(4).is_learner);
@@ -472,6 +485,46 @@ fn a_learner_joins_is_promoted_votes_and_is_removed() {
     assert_eq!(cluster.answer(removed), Ok(Outcome::Membership));
     for member in cluster.running.values() {
         assert!(member.shared.membership.load().is_removed(MemberId(4)));
+    }
+}
+
+/// By the log or by a snapshot, it learns that one of them was removed meanwhile, and that another never was a member.
+#[test]
+fn who_joins_drops_whom_it_was_told_of_and_who_is_no_member() {
+    for snapshot_count in [1000, 10] {
+        let mut cluster = Cluster::new(3, 24);
+        cluster.snapshot_count = snapshot_count;
+        for id in 1..=3 {
+            cluster.crash(id);
+            cluster.start(id);
+        }
+        for record in [record(4), record(5)] {
+            let added = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record);
+            assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+        }
+        let removed = cluster.change(2, ConfChangeType::ConfChangeRemoveNode, &record(5));
+        assert_eq!(cluster.answer(removed), Ok(Outcome::Membership));
+        for round in 0..40 {
+            let answer = cluster.put(1, &format!("k{round}"), "v");
+            cluster.answer(answer).expect("all are there");
+        }
+        cluster.empty(4);
+        cluster.hearsay = Hearsay::default();
+        [1, 2, 3, 5, 6].iter().for_each(|id| cluster.hearsay.add(MemberId(*id)));
+        cluster.dropped.clear();
+        cluster.start(4);
+        cluster.settle();
+        assert_eq!(cluster.snapshots > 0, snapshot_count == 10, "it came as it was to come");
+        cluster
+            .until("both are dropped", |cluster| [5, 6].iter().all(|id| cluster.dropped.contains(&(4, MemberId(*id)))));
+        for peer in [1, 2, 3] {
+            assert!(!cluster.dropped.contains(&(4, MemberId(peer))), "{peer} is a member");
+        }
+        // A member that another vouched for, and that the log then does not have.
+        cluster.hearsay.add(MemberId(7));
+        let answer = cluster.put(1, "again", "v");
+        cluster.answer(answer).expect("all are there");
+        cluster.until("it is dropped, too", |cluster| cluster.dropped.contains(&(4, MemberId(7))));
     }
 }
 

@@ -22,8 +22,6 @@ use crate::{
     serving::{MetricsListener, Serving, node_admin, waiting_admin},
 };
 
-/// The longest election timeout, as in etcd (`maxElectionMs`).
-const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(50);
 /// The largest value a client may write at all: a quarter of what a peer's queue holds.
 const MAX_REQUEST_BYTES: u64 = 16 << 20;
 
@@ -237,8 +235,8 @@ impl Flags {
                 format!("expected at least five times --heartbeat-interval {}", text(self.heartbeat_interval));
             return Err(BadFlag::new("election-timeout", text(self.election_timeout), expected));
         }
-        if self.election_timeout > MAX_ELECTION_TIMEOUT {
-            let expected = format!("expected at most {}", text(MAX_ELECTION_TIMEOUT));
+        if self.election_timeout > node::MAX_ELECTION_TIMEOUT {
+            let expected = format!("expected at most {}", text(node::MAX_ELECTION_TIMEOUT));
             return Err(BadFlag::new("election-timeout", text(self.election_timeout), expected));
         }
         if self.probe_timeout.is_zero() || self.probe_timeout >= self.probe_interval {
