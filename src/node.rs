@@ -4,7 +4,7 @@
 //!  clients ──HTTP── client ──┐                              ┌── outbox ── transport ── peers
 //!                            ├─ queue ─ task ─ ready (Core) ┤
 //!  peers ─ transport ─ inlet ┘                │             └── answers to clients
-//!                                          storage (redb)
+//!                                          storage (redb, log)
 //! ```
 //!
 //! In reading order: `start` puts the parts together, `birth` says who the member is, `initial_cluster` who

@@ -3,7 +3,7 @@
 //!
 //! A turn, for each `Ready` of raft-rs:
 //! 1. `messages()` go out: a leader's appends need not wait for its own disk;
-//! 2. snapshot, entries and hard state are written in one synced transaction;
+//! 2. entries and hard state are written as one synced record, after a snapshot if there is one;
 //! 3. `persisted_messages()` go out: votes and acknowledgements of what is now on the disk;
 //! 4. what is committed is applied, with the applied index and the membership in the transaction of the data;
 //! 5. whoever proposed it, or waits to read it, is answered.
@@ -282,8 +282,8 @@ impl Core {
     }
 
     /// Makes lasting what was applied without a sync.
-    pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.raw.store().sync()
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        self.raw.mut_store().sync()
     }
 
     /// Writes, sends and applies all that came of what was stepped.
@@ -307,6 +307,7 @@ impl Core {
         self.received.clear();
         self.settle_hearsay();
         self.cut_log()?;
+        self.raw.mut_store().sync_if_due(now)?;
         self.publish();
         Ok(Flow::Continue)
     }
@@ -336,7 +337,7 @@ impl Core {
         Ok(flow)
     }
 
-    /// Writes snapshot, entries and hard state in one transaction.
+    /// Writes snapshot, entries and hard state.
     fn save(&mut self, ready: &mut raft::Ready) -> Result<(), CoreError> {
         let (entries, hard_state, sync) = (ready.take_entries(), ready.hs().cloned(), ready.must_sync());
         if ready.snapshot().is_empty() {

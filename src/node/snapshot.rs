@@ -64,7 +64,7 @@ pub(super) enum SnapshotError {
 impl From<SnapshotError> for StoreError {
     fn from(error: SnapshotError) -> Self {
         match error {
-            SnapshotError::Io(error) => Self::Directory(error),
+            SnapshotError::Io(error) => Self::Files(error),
             other => Self::Damaged(format!("snapshot: {other}")),
         }
     }

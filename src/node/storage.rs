@@ -1,15 +1,16 @@
-//! Everything that a member must not forget, in one embedded store: the log, the hard state, the membership, the
-//! data, and how far they were applied. `tables` lists what is written where.
+//! Everything that a member must not forget: the log and the hard state in files that are only appended to (`wal`); the
+//! membership, the data, and how far they were applied, in an embedded database. `tables` lists what is where in that.
 //!
-//! What must never be seen apart is written in one transaction: entries and hard state; an applied index, its data and
-//! the membership; a snapshot, its place in the log and the membership. What was promised to others is synced before
-//! it is told; what is merely applied is not, since after a crash the log brings it back.
+//! What must never be seen apart is written at once: entries and hard state in one record; an applied index, its data and
+//! the membership in one transaction. A snapshot's data come first, then the log begins anew after them; if the power
+//! goes between the two, the start that follows makes up for it (`recovery`). What was promised to others is synced
+//! before it is told; what is merely applied is synced a little later, since after a crash the log brings it back.
 
-use std::{cell::RefCell, io, path::Path, sync::Arc};
+use std::{cell::RefCell, io, path::Path, sync::Arc, time::Duration};
 
 use raft::eraftpb::{ConfState, Entry, HardState};
-use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
-use tokio::sync::Semaphore;
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::members::Membership;
 use crate::{telemetry::Repeats, world::Files};
@@ -17,12 +18,15 @@ use crate::{telemetry::Repeats, world::Files};
 mod backend;
 mod data;
 mod database;
+mod earlier;
 mod halt;
 mod identity;
 mod log;
 mod raft_storage;
+mod recovery;
 mod snapshot;
 mod tables;
+mod wal;
 
 pub(super) use data::{Reader, Write};
 pub(super) use identity::Identity;
@@ -31,9 +35,12 @@ pub(super) use tables::DATA;
 
 use database::Place;
 use log::Log;
-use tables::{
-    DATA_BYTES, LOG, META, append, bytes, damaged, length, message, meta, number, pair, pair_bytes, parse_entry,
-};
+use recovery::Recovery;
+use tables::{DATA_BYTES, META, bytes, damaged, length, message, meta, number, pair, pair_bytes};
+use wal::Wal;
+
+/// How long data may be applied and not synced (etcd's `backend-batch-interval`).
+const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why the store cannot be used, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +51,9 @@ pub enum StoreError {
     /// The store's file cannot be read or written: the disk is full, gone, or faulty.
     #[error("{0}")]
     Disk(#[from] redb::Error),
-    /// The directory cannot be made.
+    /// The directory cannot be made, or the log cannot be read or written: the disk is full, gone, or faulty.
     #[error("{0}")]
-    Directory(#[from] io::Error),
+    Files(#[from] io::Error),
     /// What is in it does not fit together.
     #[error("it is damaged: {0}")]
     Damaged(String),
@@ -60,7 +67,7 @@ impl StoreError {
         match self {
             // What another has in use is given back.
             Self::Locked | Self::Disk(PreviousIo | DatabaseClosed) => true,
-            Self::Directory(error) | Self::Disk(Io(error)) => error.kind() != io::ErrorKind::FileTooLarge,
+            Self::Files(error) | Self::Disk(Io(error)) => error.kind() != io::ErrorKind::FileTooLarge,
             Self::Disk(_) | Self::Damaged(_) => false,
         }
     }
@@ -80,10 +87,13 @@ pub(super) struct Effect {
 /// The store, as the raft task has it.
 pub(super) struct Store {
     place: Arc<Place>,
+    wal: Wal,
     log: Log,
     hard_state: HardState,
     conf_state: ConfState,
     applied: u64,
+    /// Since when data are applied and not synced.
+    unsynced_since: Option<Instant>,
     identity: Option<Identity>,
     /// Snapshots that raft asked for and that the messages of the same `Ready` carry.
     outgoing: RefCell<Vec<Outgoing>>,
@@ -107,31 +117,32 @@ impl Store {
     }
 
     fn read(place: Arc<Place>, permits: Arc<Semaphore>) -> Result<Self, StoreError> {
+        let database = place.database()?;
+        prepare(&database)?;
+        let (files, directory) = place.log();
+        earlier::move_log(&database, files, &directory)?;
+        let read = database.begin_read().map_err(redb::Error::from)?;
+        let identity = match meta(&read, "identity")? {
+            Some(json) => Some(serde_json::from_slice(&json).map_err(|_| damaged("identity"))?),
+            None => None,
+        };
+        let truncated = meta(&read, "truncated")?.unwrap_or_else(|| vec![0; 16]);
+        let truncated = pair(&truncated).ok_or_else(|| damaged("truncated"))?;
+        let mut recovery = Recovery::new(truncated, identity.is_some());
         let mut store = Self {
-            place,
+            wal: Wal::open(files, &directory, |record| recovery.add(record))?,
             log: Log::default(),
             hard_state: HardState::default(),
-            conf_state: ConfState::default(),
-            applied: 0,
-            identity: None,
+            conf_state: message(&read, "conf_state")?,
+            applied: number(&read, "applied")?,
+            unsynced_since: None,
+            identity,
             outgoing: RefCell::default(),
             permits,
             unreadable: Repeats::default(),
+            place: place.clone(),
         };
-        store.write(Durability::Immediate, |write| {
-            write.open_table(LOG)?;
-            let (mut meta, data) = (write.open_table(META)?, write.open_table(DATA)?);
-            // A store of before this was kept: once.
-            if meta.get(DATA_BYTES)?.is_none() {
-                let bytes = data.range::<&[u8]>(..)?.try_fold(0, |sum, item| {
-                    let (key, value) = item?;
-                    Ok::<_, redb::Error>(sum + length(key.value(), value.value()))
-                })?;
-                meta.insert(DATA_BYTES, bytes.to_be_bytes().as_slice())?;
-            }
-            Ok(())
-        })?;
-        store.load()?;
+        store.recover(recovery, truncated)?;
         Ok(store)
     }
 
@@ -141,26 +152,20 @@ impl Store {
         begin().map_err(StoreError::Disk)
     }
 
-    fn load(&mut self) -> Result<(), StoreError> {
-        let read = self.begin_read()?;
-        self.identity = match meta(&read, "identity")? {
-            Some(json) => Some(serde_json::from_slice(&json).map_err(|_| damaged("identity"))?),
-            None => None,
-        };
-        self.hard_state = message(&read, "hard_state")?;
-        self.conf_state = message(&read, "conf_state")?;
-        self.applied = number(&read, "applied")?;
-        let truncated = meta(&read, "truncated")?.unwrap_or_else(|| vec![0; 16]);
-        let (index, term) = pair(&truncated).ok_or_else(|| damaged("truncated"))?;
-        self.log = Log::new(index, term);
-        let table = read.open_table(LOG).map_err(redb::Error::from)?;
-        for item in table.range::<u64>(..).map_err(redb::Error::from)? {
-            let (key, value) = item.map_err(redb::Error::from)?;
-            let entry = parse_entry(value.value())?;
-            if key.value() != self.log.last_index() + 1 || entry.index != key.value() {
-                return Err(damaged(&format!("log: entry {} after {}", key.value(), self.log.last_index())));
-            }
-            self.log.push(entry);
+    fn recover(&mut self, recovery: Recovery, truncated: (u64, u64)) -> Result<(), StoreError> {
+        if self.identity.is_none() {
+            return Ok(());
+        }
+        let (log, hard_state, is_outdated) = recovery.end();
+        self.log = log;
+        self.hard_state = hard_state.ok_or_else(|| damaged("log: it is not there"))?;
+        // Both are at least what the data show: a snapshot's data are there before its place in the log.
+        self.hard_state.commit = self.hard_state.commit.max(self.applied);
+        if self.hard_state.term < truncated.1 {
+            (self.hard_state.term, self.hard_state.vote) = (truncated.1, 0);
+        }
+        if is_outdated {
+            self.wal.reset(truncated, &[], &self.hard_state)?;
         }
         self.check()
     }
@@ -200,7 +205,8 @@ impl Store {
         }
     }
 
-    /// Writes what a `Ready` brought: entries and hard state. With `sync` it is on the disk when this returns.
+    /// Writes what a `Ready` brought: entries and hard state. Entries, and with `sync` all of it, are on the disk when this
+    /// returns.
     pub(super) fn save(
         &mut self,
         entries: Vec<Entry>,
@@ -210,17 +216,13 @@ impl Store {
         if entries.is_empty() && hard_state.is_none() {
             return Ok(());
         }
-        let last = self.log.last_index();
-        self.write(if sync { Durability::Immediate } else { Durability::None }, |write| {
-            if let Some(hard_state) = &hard_state {
-                write.open_table(META)?.insert("hard_state", bytes(hard_state)?.as_slice())?;
-            }
-            append(write, &entries, last)
-        })?;
-        entries.into_iter().for_each(|entry| self.log.push(entry));
-        if let Some(hard_state) = hard_state {
-            self.hard_state = hard_state;
+        let hard_state = hard_state.unwrap_or_else(|| self.hard_state.clone());
+        // A commit index that has merely grown comes with the next record, or with the data that it has applied.
+        if sync || !entries.is_empty() {
+            self.wal.append(&entries, &hard_state)?;
         }
+        entries.into_iter().for_each(|entry| self.log.push(entry));
+        self.hard_state = hard_state;
         Ok(())
     }
 
@@ -228,11 +230,9 @@ impl Store {
     /// membership changed: who was removed must not wake up as a member.
     pub(super) fn apply(&mut self, effect: Effect) -> Result<Vec<bool>, StoreError> {
         let lasting = effect.conf_state.is_some() || effect.membership.is_some();
-        let hard_state = HardState { commit: self.hard_state.commit.max(effect.index), ..self.hard_state.clone() };
         let found = self.write(if lasting { Durability::Immediate } else { Durability::None }, |write| {
             let mut meta = write.open_table(META)?;
             meta.insert("applied", effect.index.to_be_bytes().as_slice())?;
-            meta.insert("hard_state", bytes(&hard_state)?.as_slice())?;
             if let Some(conf_state) = &effect.conf_state {
                 meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
             }
@@ -246,8 +246,9 @@ impl Store {
             meta.insert(DATA_BYTES, held.to_be_bytes().as_slice())?;
             found
         })?;
+        self.unsynced_since = if lasting { None } else { self.unsynced_since.or_else(|| Some(Instant::now())) };
         self.applied = effect.index;
-        self.hard_state = hard_state;
+        self.hard_state.commit = self.hard_state.commit.max(effect.index);
         self.conf_state = effect.conf_state.unwrap_or_else(|| std::mem::take(&mut self.conf_state));
         Ok(found)
     }
@@ -259,20 +260,31 @@ impl Store {
             return Ok(());
         };
         self.write(Durability::Immediate, |write| {
-            write.open_table(META)?.insert("truncated", pair_bytes(index, term).as_slice())?;
-            write.open_table(LOG)?.retain_in(..=index, |_, _| false)?;
-            Ok(())
+            Ok(write.open_table(META)?.insert("truncated", pair_bytes(index, term).as_slice()).map(drop)?)
         })?;
+        // What was applied is on the disk with that, so nothing of it is needed to apply it again.
+        self.unsynced_since = None;
+        self.wal.compact(index)?;
         self.log.compact(index, term);
         Ok(())
     }
 
     /// Makes lasting what was applied without a sync.
-    pub(super) fn sync(&self) -> Result<(), StoreError> {
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        self.unsynced_since = None;
         self.write(Durability::Immediate, |write| {
             write.open_table(META)?;
             Ok(())
         })
+    }
+
+    /// Makes it lasting if it is time: a start then has little to apply again, and the database may use again the pages
+    /// that it has freed since the last sync.
+    pub(super) fn sync_if_due(&mut self, now: Instant) -> Result<(), StoreError> {
+        match self.unsynced_since {
+            Some(since) if now.duration_since(since) >= SYNC_INTERVAL => self.sync(),
+            _ => Ok(()),
+        }
     }
 
     /// One transaction: all of it or nothing.
@@ -290,6 +302,25 @@ impl Store {
         };
         perform().map_err(StoreError::Disk)
     }
+}
+
+/// Makes the tables, and counts what was not counted by the version that wrote the data.
+fn prepare(database: &Database) -> Result<(), StoreError> {
+    let perform = || {
+        let write = database.begin_write()?;
+        {
+            let (mut meta, data) = (write.open_table(META)?, write.open_table(DATA)?);
+            if meta.get(DATA_BYTES)?.is_none() {
+                let bytes = data.range::<&[u8]>(..)?.try_fold(0, |sum, item| {
+                    let (key, value) = item?;
+                    Ok::<_, redb::Error>(sum + length(key.value(), value.value()))
+                })?;
+                meta.insert(DATA_BYTES, bytes.to_be_bytes().as_slice())?;
+            }
+        }
+        Ok::<_, redb::Error>(write.commit()?)
+    };
+    Ok(perform()?)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Files, on the system's disk or on another.
 
+#[cfg(feature = "node")]
+use std::os::unix::fs::FileExt;
 use std::{
     ffi::OsString,
     fs,
@@ -97,14 +99,20 @@ impl Files {
     #[cfg(feature = "node")]
     pub(crate) fn forget(&self, path: &Path) -> io::Result<()> {
         match &self.0 {
-            None => {
-                let file = fs::File::open(path)?;
-                #[cfg(target_os = "linux")]
-                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
-                drop(file);
-                Ok(())
-            }
+            None => SystemFile(fs::File::open(path)?).forget(),
             Some(disk) => disk.open(path, Opening::Read)?.forget(),
+        }
+    }
+
+    /// Opens a file to read and write anywhere in it. It is made where it is not there.
+    #[cfg(feature = "node")]
+    pub(crate) fn open_kept(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        match &self.0 {
+            None => {
+                let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+                Ok(Arc::new(SystemFile(file)))
+            }
+            Some(disk) => disk.open(path, Opening::Kept),
         }
     }
 
@@ -191,6 +199,52 @@ impl File {
             Self::System(file) => file.sync_all(),
             Self::Other { file, .. } => file.sync(),
         }
+    }
+}
+
+/// A file of the system's disk.
+#[cfg(feature = "node")]
+#[derive(Debug)]
+struct SystemFile(fs::File);
+
+#[cfg(feature = "node")]
+impl DiskFile for SystemFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        FileExt::read_at(&self.0, into, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        FileExt::write_all_at(&self.0, bytes, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn forget(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed)?;
+        Ok(())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.0.unlock()
     }
 }
 

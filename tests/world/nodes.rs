@@ -1,7 +1,7 @@
 //! Whole members, raft and store included, on one thread.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -127,8 +127,7 @@ async fn write_and_read(memory: &Memory, numbers: std::ops::Range<u32>, running:
 /// The names of this process's threads.
 fn threads() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
-    let name =
-        |task: std::path::PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default().trim().to_owned();
+    let name = |task: PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default().trim().to_owned();
     tasks.filter_map(|task| Some(name(task.ok()?.path()))).collect()
 }
 
@@ -153,7 +152,10 @@ fn members_with_raft_and_store_live_on_one_thread_and_on_disks_in_memory() {
         assert_eq!(others.count(), 0, "{threads:?}");
         cluster.stop([a, b, c]).await;
         for (disk, name) in cluster.disks.iter().zip(NAMES) {
-            assert_eq!(disk.files(), [Path::new(DIRECTORY).join(name).join("member/node.redb")], "no snapshot is left");
+            let member = Path::new(DIRECTORY).join(name).join("member");
+            let (log, others): (Vec<_>, Vec<_>) =
+                disk.files().into_iter().partition(|file| file.starts_with(member.join("log")));
+            assert_eq!((log.len(), others), (1, vec![member.join("node.redb")]), "no snapshot is left");
         }
     });
 }
@@ -185,7 +187,7 @@ fn what_was_acknowledged_outlasts_writes_that_are_torn() {
             });
             write_and_read(&cluster.memory, 50..51, &NAMES).await;
             let (left, unsynced) = left.lock().expect("nobody panics").take().expect("it has synced");
-            assert!(unsynced > 1, "nothing could be torn");
+            assert!(unsynced > 0, "nothing could be torn");
             cluster.lose_power(nodes, left).await;
         });
     }
@@ -294,7 +296,8 @@ fn a_snapshot_leaves_the_disk_its_headroom() {
         let refused =
             || c.transport().peers().iter().map(|peer| peer.link.snapshots[Direction::In].failed).sum::<u64>();
         until("a snapshot is refused", || refused() > 0).await;
-        assert_eq!(cluster.disks[2].files().len(), 1, "nothing of it is kept");
+        let is_spooled = |file: &PathBuf| file.parent().is_some_and(|directory| directory.ends_with("snap"));
+        assert!(!cluster.disks[2].files().iter().any(is_spooled), "nothing of it is kept");
         let told = |node: &Node| node.transport().peers().iter().filter_map(|peer| peer.link.last_error.clone()).next();
         let why = [&a, &b].into_iter().filter_map(told).find(|(_, why)| why.contains("failed to save KV snapshot"));
         assert!(why.is_some_and(|(_, why)| why.contains(&format!("is to keep {headroom}"))), "its sender is told");

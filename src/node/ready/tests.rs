@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Mutex,
 };
 
@@ -148,11 +148,24 @@ impl Cluster {
 
     /// Stops a member as a crash would: what was not synced is lost.
     fn crash(&mut self, id: u64) {
-        let file = self.path(id).join("node.redb");
-        let kept = self.path(id).join("kept");
-        std::fs::copy(&file, &kept).expect("a copy");
+        let kept = self.directory.path().join("kept");
+        self.back_up(id, &kept);
         self.running.remove(&id);
-        std::fs::rename(kept, file).expect("a rename");
+        self.restore(id, &kept);
+    }
+
+    /// Copies what a member has on its disk.
+    fn back_up(&self, id: u64, to: &Path) {
+        std::fs::create_dir_all(to.join("log")).expect("a directory");
+        for file in files(&self.path(id)) {
+            std::fs::copy(self.path(id).join(&file), to.join(&file)).expect("a copy");
+        }
+    }
+
+    /// Puts a copy in the place of what a member has.
+    fn restore(&self, id: u64, from: &Path) {
+        std::fs::remove_dir_all(self.path(id)).expect("it is there");
+        std::fs::rename(from, self.path(id)).expect("a rename");
     }
 
     fn status(&self, id: u64) -> RaftStatus {
@@ -607,6 +620,16 @@ fn leadership_is_handed_over_when_asked() {
     assert!(cluster.leader().is_some_and(|other| other != leader));
 }
 
+/// The files of a member.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let names = |directory: &Path| {
+        let entries = std::fs::read_dir(directory).expect("a directory");
+        entries.map(|entry| entry.expect("a file").path()).filter(|path| path.is_file()).collect::<Vec<_>>()
+    };
+    let all = names(directory).into_iter().chain(names(&directory.join("log")));
+    all.map(|path| path.strip_prefix(directory).expect("it is in there").to_owned()).collect()
+}
+
 /// A cluster of which one member halts, who that is, and who leads. Its disk was put back to an earlier day: it has
 /// acknowledged what it has not got any more.
 fn with_a_disk_that_lost_data(seed: u64) -> (Cluster, u64, u64) {
@@ -614,11 +637,10 @@ fn with_a_disk_that_lost_data(seed: u64) -> (Cluster, u64, u64) {
     cluster.until("a leader", |cluster| cluster.leader().is_some());
     let leader = cluster.leader().expect("there is one");
     let victim = if leader == 1 { 2 } else { 1 };
-    let file = cluster.path(victim).join("node.redb");
     let backup = cluster.directory.path().join("backup");
     cluster.settle();
     cluster.crash(victim);
-    std::fs::copy(&file, &backup).expect("a copy");
+    cluster.back_up(victim, &backup);
     cluster.start(victim);
     for round in 0..20 {
         let answer = cluster.put(leader, &format!("k{round}"), "v");
@@ -626,7 +648,7 @@ fn with_a_disk_that_lost_data(seed: u64) -> (Cluster, u64, u64) {
     }
     cluster.settle();
     cluster.crash(victim);
-    std::fs::rename(&backup, &file).expect("a rename");
+    cluster.restore(victim, &backup);
     cluster.start(victim);
     cluster.until("it says so", |cluster| cluster.status(victim).halted.is_some());
     (cluster, victim, leader)

@@ -36,6 +36,11 @@ impl Place {
         self.directory.join("node.redb")
     }
 
+    /// Where the log is.
+    pub(super) fn log(&self) -> (&Files, PathBuf) {
+        (&self.files, self.directory.join("log"))
+    }
+
     fn open_file(&self) -> Result<(), StoreError> {
         let database = backend::open(&self.files, &self.file())?;
         // The database syncs what is in its file, and not that the file is there.
@@ -62,6 +67,8 @@ impl Place {
             let _ = database.close();
         }
         self.files.forget(&self.file())?;
+        let (files, log) = self.log();
+        files.names(&log)?.iter().try_for_each(|name| files.forget(&log.join(name)))?;
         self.open_file()
     }
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Store, StoreError,
-    tables::{META, append, bytes},
+    log::Log,
+    tables::{META, bytes},
 };
 use crate::node::members::{MemberRecord, Membership};
 
@@ -33,16 +34,20 @@ impl Store {
         let last = entries.last().map_or((0, 0), |entry| (entry.index, entry.term));
         let hard_state = HardState { term: last.1, commit: last.0, ..Default::default() };
         let json = serde_json::to_vec(identity).expect("texts and numbers make JSON");
+        // The log first: a member is one once its identity is there.
+        self.wal.reset((0, 0), entries, &hard_state)?;
         self.write(Durability::Immediate, |write| {
             let mut meta = write.open_table(META)?;
             meta.insert("identity", json.as_slice())?;
-            meta.insert("hard_state", bytes(&hard_state)?.as_slice())?;
             meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
             meta.insert("applied", last.0.to_be_bytes().as_slice())?;
-            meta.insert("membership", membership.to_json().as_slice())?;
-            append(write, entries, 0)
+            Ok(meta.insert("membership", membership.to_json().as_slice()).map(drop)?)
         })?;
-        self.load()
+        self.log = Log::new(0, 0);
+        entries.iter().for_each(|entry| self.log.push(entry.clone()));
+        (self.applied, self.hard_state, self.conf_state) = (last.0, hard_state, conf_state.clone());
+        self.identity = Some(identity.clone());
+        self.check()
     }
 
     /// Counts this start; no two starts of a member have the same number.

@@ -1,14 +1,13 @@
 //! The store, as raft-rs reads it.
 
-use super::{
-    Store, StoreError, log,
-    snapshot::Outgoing,
-    tables::{LOG, parse_entry},
-};
+use std::ops::ControlFlow;
+
 use raft::{
     Error as RaftError, GetEntriesContext, RaftState, StorageError,
     eraftpb::{Entry, Snapshot},
 };
+
+use super::{Store, StoreError, log, snapshot::Outgoing, tables::damaged};
 
 impl raft::Storage for Store {
     fn initial_state(&self) -> raft::Result<RaftState> {
@@ -81,15 +80,21 @@ impl raft::Storage for Store {
 impl Store {
     /// Whether all of them were taken.
     fn read_entries(&self, low: u64, high: u64, taken: &mut Taken) -> Result<bool, StoreError> {
-        let read = self.begin_read()?;
-        let table = read.open_table(LOG).map_err(redb::Error::from)?;
-        for item in table.range(low..high).map_err(redb::Error::from)? {
-            let (_, value) = item.map_err(redb::Error::from)?;
-            if !taken.take(parse_entry(value.value())?) {
-                return Ok(false);
+        let mut next = low;
+        let mut has_room = true;
+        self.wal.read(low, |entry| {
+            // An entry of another term was replaced.
+            if entry.index != next || self.log.term(next) != Some(entry.term) {
+                return ControlFlow::Continue(());
             }
+            has_room = taken.take(entry);
+            next += u64::from(has_room);
+            if has_room && next < high { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        if has_room && next < high {
+            return Err(damaged(&format!("log: entry {next} is not there")));
         }
-        Ok(true)
+        Ok(has_room)
     }
 }
 

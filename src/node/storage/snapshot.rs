@@ -10,7 +10,7 @@ use super::{
     Store, StoreError,
     data::Write,
     log::Log,
-    tables::{DATA, DATA_BYTES, LOG, META, append, bytes, damaged, meta, number, pair_bytes},
+    tables::{DATA, DATA_BYTES, META, bytes, damaged, meta, number, pair_bytes},
 };
 use crate::node::members::Membership;
 
@@ -44,7 +44,8 @@ impl Store {
     }
 
     /// Puts a snapshot in the place of everything: data, membership and log; with it go the entries and the hard state
-    /// of the same `Ready`. All of it or, when the records do not end well, nothing.
+    /// of the same `Ready`. All of it or, when the records do not end well, nothing. If the power goes when the data are
+    /// there and the log does not begin after them yet, the next start has it begin there.
     pub(in crate::node) fn install<E: Into<StoreError>>(
         &mut self,
         snapshot: &SnapshotMetadata,
@@ -60,8 +61,6 @@ impl Store {
         let mut torn = None;
         let written = self.write(Durability::Immediate, |write| {
             write.delete_table(DATA)?;
-            write.delete_table(LOG)?;
-            write.open_table(LOG)?;
             let mut data = write.open_table(DATA)?;
             let mut held = 0;
             loop {
@@ -77,16 +76,16 @@ impl Store {
             let mut meta = write.open_table(META)?;
             meta.insert("applied", index.to_be_bytes().as_slice())?;
             meta.insert("truncated", pair_bytes(index, term).as_slice())?;
-            meta.insert("hard_state", bytes(&hard_state)?.as_slice())?;
             meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
             meta.insert("membership", membership.to_json().as_slice())?;
-            meta.insert(DATA_BYTES, held.to_be_bytes().as_slice())?;
-            append(write, &entries, index)
+            Ok(meta.insert(DATA_BYTES, held.to_be_bytes().as_slice()).map(drop)?)
         });
         if let Some(error) = torn {
             return Err(error);
         }
         written?;
+        self.unsynced_since = None;
+        self.wal.reset((index, term), &entries, &hard_state)?;
         (self.applied, self.hard_state, self.conf_state) = (index, hard_state, conf_state.clone());
         self.log = Log::new(index, term);
         entries.into_iter().for_each(|entry| self.log.push(entry));

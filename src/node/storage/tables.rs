@@ -1,42 +1,27 @@
-//! The tables of the store, and how their values are written.
+//! The tables of the database, and how their values are written.
 //!
 //! | table | key | value |
 //! |---|---|---|
 //! | `meta` | `identity` | JSON: who this member is, of which cluster |
 //! | | `boot` | how often it was started |
-//! | | `hard_state`, `conf_state` | raft-rs's, protobuf |
+//! | | `conf_state` | raft-rs's, protobuf |
 //! | | `truncated` | index and term of the entry before the log's first |
 //! | | `applied` | index of the last entry whose effect is in `data` |
 //! | | `membership` | JSON: members, and the IDs of those that were removed |
 //! | | `data_bytes` | bytes of all keys and values in `data` |
 //! | | `halted` | why this member takes no part any more; not there while it does |
-//! | `log` | index | raft-rs's entry, protobuf |
 //! | `data` | key | value |
 
 use protobuf::Message as _;
 use raft::eraftpb::Entry;
-use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, TableDefinition};
 
 use super::StoreError;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 pub(in crate::node) const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
 /// The bytes of all keys and values of [`DATA`], kept with every change of it: a snapshot tells its length before it is read.
 pub(super) const DATA_BYTES: &str = "data_bytes";
-
-/// Writes entries after `last`, or in place of what they contradict.
-pub(super) fn append(write: &WriteTransaction, entries: &[Entry], last: u64) -> Result<(), redb::Error> {
-    let Some(first) = entries.first() else { return Ok(()) };
-    let mut log = write.open_table(LOG)?;
-    if first.index <= last {
-        log.retain_in(first.index.., |_, _| false)?;
-    }
-    for entry in entries {
-        log.insert(entry.index, bytes(entry)?.as_slice())?;
-    }
-    Ok(())
-}
 
 pub(super) fn bytes(message: &impl protobuf::Message) -> Result<Vec<u8>, redb::Error> {
     message.write_to_bytes().map_err(|error| redb::Error::Corrupted(error.to_string()))

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use raft::{Error as RaftError, GetEntriesContext, Storage as _, StorageError, eraftpb::SnapshotMetadata};
 
@@ -40,6 +42,16 @@ fn store(directory: &Path, last: u64) -> Store {
 fn reopened(store: Store, directory: &Path) -> Store {
     drop(store);
     Store::open(&Files::default(), directory, 2).expect("what was written can be read")
+}
+
+/// What a crash leaves: the files, while nobody has closed them.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to.join("log")).expect("a directory");
+    let log = std::fs::read_dir(from.join("log")).expect("a directory");
+    let log = log.map(|entry| Path::new("log").join(entry.expect("a file").file_name()));
+    for file in log.chain([PathBuf::from("node.redb")]) {
+        std::fs::copy(from.join(&file), to.join(&file)).expect("a copy");
+    }
 }
 
 fn terms(store: &Store) -> Vec<(u64, u64)> {
@@ -87,7 +99,7 @@ fn applied_index_and_data_are_lost_together_or_kept_together() {
         store.apply(Effect { index, writes: vec![write], ..Effect::default() }).expect("room");
         // As a crash leaves it: the file, copied while nobody closed it.
         let crashed = tempfile::tempdir().expect("a directory");
-        std::fs::copy(directory.path().join("node.redb"), crashed.path().join("node.redb")).expect("a copy");
+        copy(directory.path(), crashed.path());
         let found = Store::open(&Files::default(), crashed.path(), 2).expect("a crash leaves a store that opens");
         let value = found.reader().value(b"k").expect("readable").map(|value| String::from_utf8(value).expect("text"));
         let expected = (found.applied() > 1).then(|| found.applied().to_string());
@@ -143,7 +155,7 @@ fn a_snapshot_that_tears_changes_nothing() {
 
 fn reopened_copy(directory: &Path) -> Store {
     let copy = tempfile::tempdir().expect("a directory");
-    std::fs::copy(directory.join("node.redb"), copy.path().join("node.redb")).expect("a copy");
+    self::copy(directory, copy.path());
     Store::open(&Files::default(), copy.path(), 2).expect("a crash leaves a store that opens")
 }
 
@@ -192,11 +204,99 @@ fn a_directory_in_use_is_said_to_be() {
 #[test]
 fn a_log_with_a_hole_is_not_taken() {
     let directory = tempfile::tempdir().expect("a directory");
-    let store = store(directory.path(), 4);
-    let hole = |write: &WriteTransaction| Ok(write.open_table(LOG)?.remove(3).map(drop)?);
-    store.write(Durability::Immediate, hole).expect("room");
+    let mut store = store(directory.path(), 4);
+    store.wal.append(&[entry(6, 1)], &hard_state(1, 0, 1)).expect("room");
     drop(store);
     assert!(matches!(Store::open(&Files::default(), directory.path(), 2), Err(StoreError::Damaged(_))));
+}
+
+#[test]
+fn a_log_that_is_gone_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    drop(store(directory.path(), 4));
+    std::fs::remove_dir_all(directory.path().join("log")).expect("it is there");
+    assert!(matches!(Store::open(&Files::default(), directory.path(), 2), Err(StoreError::Damaged(_))));
+}
+
+#[test]
+fn a_loss_of_power_between_a_snapshots_data_and_its_place_in_the_log_is_made_up_for() {
+    // The old log ends before the snapshot, or goes on behind it in another term.
+    for last in [4, 12] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut store, before) = (store(directory.path(), last), tempfile::tempdir().expect("a directory"));
+        copy(directory.path(), before.path());
+        store.install(&metadata(9, 3, &[1, 2]), &membership(), records(&[("new", "v")]), vec![], None).expect("room");
+        drop(store);
+        std::fs::remove_dir_all(directory.path().join("log")).expect("it is there");
+        std::fs::rename(before.path().join("log"), directory.path().join("log")).expect("it is there");
+        let mut store = Store::open(&Files::default(), directory.path(), 2).expect("it opens");
+        for _ in 0..2 {
+            assert_eq!((store.applied(), store.first_and_last_index(), store.term(9)), (9, (10, 9), Ok(3)));
+            assert_eq!(store.initial_state().expect("kept").hard_state, hard_state(3, 0, 9));
+            store = reopened(store, directory.path());
+        }
+        store.save(vec![entry(10, 3)], None, true).expect("room");
+        assert_eq!(terms(&reopened(store, directory.path())), [(10, 3)]);
+    }
+}
+
+#[test]
+fn what_was_cut_leaves_the_disk_by_segments_and_the_hard_state_stays() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 1);
+    let big = |index| Entry { index, term: 1, data: vec![b'x'; 1 << 20].into(), ..Default::default() };
+    for index in 2..=60 {
+        store.save(vec![big(index)], Some(hard_state(1, 1, index)), true).expect("room");
+        store.apply(Effect { index, ..Effect::default() }).expect("room");
+    }
+    let files = || std::fs::read_dir(directory.path().join("log")).expect("a directory").count();
+    assert_eq!(files(), 4);
+    store.compact(40).expect("room");
+    assert_eq!(files(), 2);
+    store = reopened(store, directory.path());
+    assert_eq!(store.first_and_last_index(), (41, 60));
+    assert_eq!(store.initial_state().expect("kept").hard_state, hard_state(1, 1, 60));
+    let entries = store.entries(41, 61, None, GetEntriesContext::empty(false)).expect("they are there");
+    assert_eq!(entries.len(), 20);
+}
+
+#[test]
+fn entries_that_were_replaced_are_not_read_from_the_disk() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 1);
+    let big = |index, term| Entry { index, term, data: vec![b'x'; 1 << 20].into(), ..Default::default() };
+    store.save((2..=30).map(|index| big(index, 1)).collect(), None, true).expect("room");
+    store.save((10..=40).map(|index| big(index, 2)).collect(), Some(hard_state(2, 0, 1)), true).expect("room");
+    for store in [&store, &reopened_copy(directory.path())] {
+        assert!(store.log.tail_from() > 20);
+        let expected: Vec<_> = (1..=40).map(|index| (index, if index < 10 { 1 } else { 2 })).collect();
+        assert_eq!(terms(store), expected);
+    }
+}
+
+#[test]
+fn a_store_whose_log_is_in_the_database_is_taken_over() {
+    const LOG: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("log");
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = store(directory.path(), 1);
+    let earlier = |write: &WriteTransaction| {
+        let (mut log, mut meta) = (write.open_table(LOG)?, write.open_table(META)?);
+        meta.insert("hard_state", bytes(&hard_state(2, 3, 2))?.as_slice())?;
+        for index in 1..=9 {
+            let data = vec![b'x'; 1 << 20];
+            log.insert(index, bytes(&Entry { index, term: 1, data: data.into(), ..Default::default() })?.as_slice())?;
+        }
+        Ok(())
+    };
+    store.write(Durability::Immediate, earlier).expect("room");
+    drop(store);
+    std::fs::remove_dir_all(directory.path().join("log")).expect("it is there");
+    let mut store = Store::open(&Files::default(), directory.path(), 2).expect("it opens");
+    for _ in 0..2 {
+        assert_eq!(terms(&store), (1..=9).map(|index| (index, 1)).collect::<Vec<_>>());
+        assert_eq!(store.initial_state().expect("kept").hard_state, hard_state(2, 3, 2));
+        store = reopened(store, directory.path());
+    }
 }
 
 #[test]
