@@ -29,6 +29,7 @@ mod drain;
 mod inbox;
 mod intake;
 pub(crate) mod limits;
+mod others;
 mod outbox;
 mod peer;
 mod pipeline;
@@ -39,6 +40,7 @@ mod reader;
 mod reading;
 mod redial;
 mod refusals;
+mod remote;
 mod roster;
 pub(crate) mod sender;
 pub(crate) mod snapshot;
@@ -50,10 +52,11 @@ pub(crate) mod writer;
 
 pub use builder::Builder;
 use inbox::Inbox;
+use others::Others;
 use peer::{Peer, Shared};
 use raft::{Members, SnapshotStatus};
 use refusals::Untold;
-use roster::{Changes, close_all};
+use roster::{Changes, Known, Roster, close_all};
 use snapshot::{SnapshotBody, store::SnapshotStore};
 use status::{PeerStatus, TransportStatus};
 
@@ -83,12 +86,14 @@ pub struct Transport {
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Peers and remotes. Read by every `send`, changed with the cluster.
-    peers: ArcSwap<HashMap<MemberId, Arc<Peer>>>,
-    /// Held while `peers` changes; says whether all are paused and whether the transport has stopped.
+    /// Read by every `send`, changed with the cluster.
+    known: ArcSwap<Roster>,
+    /// Held while `known` changes; says whether all are paused and whether the transport has stopped.
     changes: Mutex<Changes>,
-    /// What comes from members that are neither peer nor remote.
+    /// What comes from who is no peer, remotes included.
     strangers: Inbox,
+    /// What goes to remotes.
+    others: Arc<Others>,
     /// Requests that were not taken and that the log has yet to tell of.
     refusals: Untold,
     unroutable: Mutex<Tally<&'static str>>,
@@ -111,13 +116,14 @@ impl Transport {
     #[allow(clippy::needless_pass_by_value, reason = "etcd's shape: what is sent is handed over")]
     pub fn send(&self, messages: Vec<Message>) {
         let now = Instant::now();
-        let peers = self.inner.peers.load();
+        let known = self.inner.known.load();
         // By reference: most are encoded where they lie, and a message is large to move.
         for same in messages.chunk_by(|one, next| one.to == next.to) {
             let to = same[0].to;
-            match peers.get(&MemberId(to)) {
-                Some(peer) => tasks::post(peer, peer.send(same, now)),
-                None => self.nobody(to, same),
+            match (known.peers.get(&MemberId(to)), known.remotes.get(&MemberId(to))) {
+                (Some(peer), _) => tasks::post(peer, peer.send(same, now)),
+                (None, Some(remote)) => remote.send(same),
+                (None, None) => self.nobody(to, same),
             }
         }
     }
@@ -174,8 +180,8 @@ impl Transport {
 
     /// How many peers are active (etcd's `ActivePeers`).
     pub fn active_peers(&self) -> usize {
-        let peers = self.inner.peers.load();
-        peers.values().filter(|peer| peer.link(|link| link.read().active_since.is_some())).count()
+        let known = self.inner.known.load();
+        known.peers.values().filter(|peer| peer.link(|link| link.read().active_since.is_some())).count()
     }
 
     /// The state of every peer and remote, by ID, as `/api/peers` shows it.
@@ -183,9 +189,13 @@ impl Transport {
         let names: HashMap<MemberId, String> = self.members().map_or_else(HashMap::new, |Members(members)| {
             members.into_iter().map(|member| (member.id, member.name)).collect()
         });
-        let mut peers: Vec<_> = self.inner.peers.load().values().cloned().collect();
-        peers.sort_unstable_by_key(|peer| peer.id);
-        peers.iter().map(|peer| peer.status(names.get(&peer.id).cloned().unwrap_or_default())).collect()
+        let name = |id| names.get(&id).cloned().unwrap_or_default();
+        let known = self.inner.known.load();
+        let peers = known.peers.values().map(|peer| peer.status(name(peer.id)));
+        let mut all: Vec<_> =
+            peers.chain(known.remotes.values().map(|remote| remote.status(name(remote.id)))).collect();
+        all.sort_unstable_by_key(|status| status.id);
+        all
     }
 
     /// [`Self::peers`], and what belongs to no peer.
@@ -198,6 +208,7 @@ impl Transport {
             probe: self.inner.shared.probe.when_on(),
             peers: self.peers(),
             strangers: Some(self.inner.strangers.ledger()),
+            others: Some(self.inner.others.ledger()),
             unroutable: self.inner.unroutable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             tls: self.inner.tls.as_ref().map(Tls::status),
         }
@@ -216,12 +227,12 @@ impl Transport {
     /// Ends every stream cleanly and every task; what is queued is dropped as `stopped`. Returns when no task is left.
     /// The ledger can still be read.
     pub async fn stop(&self) {
-        let peers: Vec<_> = {
+        let known = {
             let mut changes = self.changes();
             changes.stopped = true;
-            self.inner.peers.load().values().cloned().collect()
+            self.inner.known.load().all()
         };
-        close_all(&peers, DropReason::Stopped);
+        close_all(&known, DropReason::Stopped);
         self.inner.strangers.close();
         self.inner.stop.cancel();
         self.inner.shared.client.stop().await;
@@ -230,13 +241,18 @@ impl Transport {
     }
 
     fn peer(&self, id: MemberId) -> Option<Arc<Peer>> {
-        self.inner.peers.load().get(&id).cloned()
+        self.inner.known.load().peers.get(&id).cloned()
+    }
+
+    fn known(&self, id: MemberId) -> Option<Known> {
+        self.inner.known.load().get(id)
     }
 
     fn set_paused(&self, paused: bool) {
         self.changes().paused = paused;
         self.inner.strangers.set_paused(paused);
-        for peer in self.inner.peers.load().values() {
+        self.inner.others.set_paused(paused);
+        for peer in self.inner.known.load().peers.values() {
             peer.set_paused(paused);
         }
     }

@@ -1,13 +1,19 @@
 //! What a stranger, a member that was removed, or a broken one tries against members that are processes: they stay up,
 //! and serve their clients as soon as it is over. SECURITY.md names these tests.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use rafthttp::wire::raftpb::{
     ConfChange, ConfChangeType, ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
 };
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::timeout};
 
 #[path = "cluster/http_client.rs"]
 mod http_client;
@@ -173,6 +179,91 @@ async fn a_strangers_snapshot_is_judged_by_its_envelope_before_a_byte_of_it_is_k
         let (status, said) = stranger::answer(&mut connection).await;
         assert_eq!(status, StatusCode::NO_CONTENT, "{why}, as etcd: {said}");
     }
+    assert_serves(&cluster).await;
+}
+
+/// Where somebody listens who has nothing to do with it all, and how often he was dialled.
+async fn bystander(address: &str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((address, 0)).await.expect("an address of this machine");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let dialled = Arc::new(AtomicUsize::new(0));
+    let count = dialled.clone();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            kept.push(stream);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (url, dialled)
+}
+
+/// Raft answers a heartbeat of whoever leads in a later term, at the URLs that he tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_has_no_address_dialled_but_his_own() {
+    for (flags, is_dialled) in [(&[][..], false), (&["--peer-skip-url-verification"][..], true)] {
+        let mut cluster = Cluster::new(1, flags);
+        cluster.start_all();
+        cluster.put(0, "before", "v").await;
+        let target = Target::of(&cluster, 0).await;
+        let far = term(&cluster, 0).await + 1000;
+        let (elsewhere, other) = bystander("127.0.0.2").await;
+        let (at_home, own) = bystander("127.0.0.1").await;
+        let other_form = at_home.replace("127.0.0.1", "[::ffff:127.0.0.1]");
+        let by_name = at_home.replace("127.0.0.1", "localhost");
+        target.invent(0xbad1..0xbad9, far, &elsewhere).await;
+        for (sender, url) in [(0xbae1, &at_home), (0xbae2, &other_form), (0xbae3, &by_name)] {
+            let before = own.load(Ordering::Relaxed);
+            target.invent(sender..sender + 1, far, url).await;
+            let asked = async || (own.load(Ordering::Relaxed) > before).then_some(());
+            until(&format!("{url} is dialled"), asked).await;
+        }
+        if is_dialled {
+            until("the other is dialled", async || (other.load(Ordering::Relaxed) > 0).then_some(())).await;
+        } else {
+            assert_eq!(other.load(Ordering::Relaxed), 0, "he was asked before the others were");
+        }
+    }
+}
+
+async fn until(what: &str, mut done: impl AsyncFnMut() -> Option<()>) {
+    let waited = async {
+        while done().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(10), waited).await.is_ok(), "{what}: not in time");
+}
+
+/// What strangers may leave in memory, however many they invent, beside what a log's lines and the allocator keep.
+const INVENTED_BYTES: u64 = 16 << 20;
+
+/// Each says that it leads, so that raft answers it, and where; some of them at as many URLs as a head has room for.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_invented_senders_leave_little_memory_and_no_series() {
+    let mut cluster = Cluster::new(1, &[]);
+    cluster.start_all();
+    cluster.put(0, "before", "v").await;
+    let target = Target::of(&cluster, 0).await;
+    let far = term(&cluster, 0).await + 1000;
+    let (url, _) = bystander("127.0.0.1").await;
+    let urls = vec![url.clone(); 2500].join(",");
+    let series = async || {
+        let scrape = ledger::Scrape::of(&cluster, 0).await.expect("it answers");
+        scrape.assert_laws("it");
+        (scrape.series(), scrape.peers())
+    };
+    // One of each first: what is counted of them under `other` is there from now on.
+    target.invent(1..100, far, &url).await;
+    let before = (series().await, cluster.resident(0).0);
+    for (first, count, urls) in [(0xbad_0000, 300, &urls), (0xbae_0000, 9700, &url)] {
+        target.invent(first..first + count, far, urls).await;
+    }
+    let after = (series().await, cluster.resident(0).0);
+    println!("series and bytes: {} and {} before, {} and {} after", before.0.0, before.1, after.0.0, after.1);
+    assert_eq!(after.0.1, ["other"], "nobody of them has series");
+    assert!(after.0.0 <= before.0.0 + 8, "{before:?} -> {after:?}");
+    assert!(after.1 <= before.1 + INVENTED_BYTES, "{before:?} -> {after:?}");
     assert_serves(&cluster).await;
 }
 

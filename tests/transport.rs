@@ -75,16 +75,35 @@ async fn without_a_stream_messages_go_by_the_pipeline() {
 }
 
 #[tokio::test]
-async fn a_remote_that_becomes_a_peer_keeps_its_counters() {
+async fn a_remote_is_counted_with_others_until_it_becomes_a_peer_which_is_given_its_queue() {
+    const KIND: MessageType = MessageType::MsgHeartbeat;
     let (one, two) = (TestMember::start(1).await, TestMember::start(2).await);
     one.add(&two);
     one.transport.send(vec![heartbeat(1, 2, 1)]);
     until("taken", || two.taken() == 1).await;
+    let received = two.status().strangers.expect("it listens").received;
+    assert_eq!(received[Channel::Pipeline][KIND.into()], 1);
+    // Four are on their way, the others wait: nobody takes anything while raft holds the first.
+    let others = || two.status().others.expect("it writes");
+    let held = one.raft.proposals.lock().await;
+    two.transport.send((0..10).map(|_| proposal(2, 1)).collect());
+    until("all are queued", || one.transport.peers()[0].incoming.waiting == 4 && others().queued.total() == 10).await;
+    two.check_ledger();
     two.add(&one);
+    two.check_ledger();
+    let promoted =
+        others().dropped.iter().filter(|((.., reason), _)| *reason == DropReason::Promoted).map(|of| of.1).sum();
+    assert_eq!((others().queued.total(), promoted), (4, 6));
+    assert_eq!(two.transport.peers()[0].outgoing.offered.total(), 6, "what waited is the peer's");
+    drop(held);
     connected(&one, &two).await;
+    until("all arrive", || one.taken() == 10).await;
+    until("all are counted", || others().sent.total() == 4 && others().queued.total() == 0).await;
     let status = &two.transport.peers()[0];
     assert!(!status.is_remote());
-    assert_eq!(status.incoming.received[Channel::Pipeline][MessageType::MsgHeartbeat.into()], 1);
+    assert_eq!(status.incoming.received[Channel::Pipeline].total(), 0, "what came before is not its own");
+    one.check_ledger();
+    two.check_ledger();
 }
 
 #[tokio::test]
@@ -244,8 +263,8 @@ async fn a_remote_cannot_say_that_a_member_was_removed() {
     let one = TestMember::start(1).await;
     one.transport.add_remote(MemberId(2), vec![url.clone()]).expect("a remote");
     let refused = || {
-        let peers = one.transport.peers();
-        peers[0].outgoing.dropped.iter().any(|((.., reason), _)| reason == DropReason::Refused)
+        let others = one.status().others.expect("it writes");
+        others.dropped.iter().any(|((.., reason), _)| reason == DropReason::Refused)
     };
     until("a message was refused", || {
         one.transport.send(vec![heartbeat(1, 2, 1)]);

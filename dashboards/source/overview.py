@@ -88,7 +88,7 @@ def ledger(made):
               "cps", [query("sum by (instance) (rate(rafthttp_messages_received_total{[[P]]}[$__rate_interval]))", "{{instance}} received"),
                       query("sum by (instance) (rate(rafthttp_messages_processed_total{[[P]]}[$__rate_interval]))", "{{instance}} processed")],
               empty="no messages"),
-        lines(203, "Dropped, by reason", "What was given up before it left, and why: queue_full (the peer is too slow), stream_lost, post_failed, refused (by the peer), too_large, paused, peer_removed, stopped.",
+        lines(203, "Dropped, by reason", "What was given up before it left, and why: queue_full (the peer is too slow), stream_lost, post_failed, refused (by the peer), too_large, paused, peer_removed, promoted (a remote became a peer), stopped. Answers to who is no peer are here too, as peer *other*.",
               "cps", [query(f"sum by (instance, reason) ({appeared('rafthttp_messages_dropped_total', '[[P]]')})", "{{instance}} {{reason}}")],
               empty="nothing was dropped", stack=True),
         lines(204, "Rejected, by reason", "What arrived and was not taken, and why: queue_full (raft is too slow), refused, failed, paused, stopped. Strangers' messages are here too, as peer *other*.",

@@ -41,6 +41,7 @@
 //!      {"id": "8e9e05c52164694d", "reachable": true, "round_trip_seconds": 0.0002, "age_seconds": 0.4}]},
 //!    "last_error": {"time": "2026-01-01T00:00:05Z", "error": "connection refused"}}],
 //!  "strangers": {"balanced": true, "received": [], "waiting": 0, "processed": {}, "rejected": [], "bytes": {}},
+//!  "others": {"balanced": true, "offered": {}, "sent": [], "dropped": [], "queued": {}, "bytes": {}},
 //!  "unroutable": {"unknown_peer": 1},
 //!  "tls": null}
 //! ```
@@ -67,11 +68,13 @@ pub(super) fn answer(source: &StatusSource, about: &AboutSource, health: &Health
 
 /// The document, a peer at a time: the peers follow the fields of `head`.
 fn pieces(mut head: Vec<u8>, status: TransportStatus) -> impl Iterator<Item = Bytes> {
-    let TransportStatus { peers, strangers, unroutable, tls, .. } = status;
+    let TransportStatus { peers, strangers, others, unroutable, tls, .. } = status;
     head.pop(); // the brace that ends it
     head.extend_from_slice(b",\"peers\":[");
     let mut tail = Vec::from(*b"],\"strangers\":");
     write_json(&mut tail, &strangers.as_ref().map(view::incoming));
+    tail.extend_from_slice(b",\"others\":");
+    write_json(&mut tail, &others.as_ref().map(view::outgoing));
     tail.extend_from_slice(b",\"unroutable\":");
     write_json(&mut tail, &unroutable.iter().collect::<view::Counts>());
     tail.extend_from_slice(b",\"tls\":");

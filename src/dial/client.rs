@@ -1,6 +1,12 @@
 //! Connections to peers: dialled for whoever owns them, and a small pool of them for POSTs.
 
-use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::FutureExt as _;
@@ -78,7 +84,12 @@ impl Client {
 
     /// Opens a connection for requests: look-up (1 s), TCP (the dial time-out), TLS (10 s).
     pub(crate) async fn dial(&self, url: &PeerUrl) -> Result<Connection, DialError> {
-        let (stream, Dialled { remote, .. }, io) = self.open(url).await?;
+        self.dial_at(url, None).await
+    }
+
+    /// The same, at no other address than `only`, if there is one.
+    async fn dial_at(&self, url: &PeerUrl, only: Option<IpAddr>) -> Result<Connection, DialError> {
+        let (stream, Dialled { remote, .. }, io) = Box::pin(self.connect_and_secure(url, only)).await?;
         let mut http = http1::Builder::new();
         http.max_buf_size(READ_BUFFER);
         let handshake = http.handshake(TokioIo::new(stream)).await;
@@ -89,16 +100,26 @@ impl Client {
     /// The same, and nothing is spoken on it yet.
     pub(crate) async fn open(&self, url: &PeerUrl) -> Result<(PeerIo, Dialled, Arc<IoStatus>), DialError> {
         // Boxed: whoever waits in a dial waits long, and the future of a handshake is large.
-        Box::pin(self.connect_and_secure(url)).await
+        Box::pin(self.connect_and_secure(url, None)).await
     }
 
-    async fn connect_and_secure(&self, url: &PeerUrl) -> Result<(PeerIo, Dialled, Arc<IoStatus>), DialError> {
+    async fn connect_and_secure(
+        &self,
+        url: &PeerUrl,
+        only: Option<IpAddr>,
+    ) -> Result<(PeerIo, Dialled, Arc<IoStatus>), DialError> {
         let mut phases = DialPhases::default();
         let tls = match url.is_tls() {
             true => Some(self.tls.as_ref().ok_or_else(|| DialError::NoTls(url.clone()))?),
             false => None,
         };
-        let addresses = self.addresses(url, &mut phases).await?;
+        let mut addresses = self.addresses(url, only.is_some(), &mut phases).await?;
+        if let Some(only) = only {
+            addresses.retain(|address| address.ip().to_canonical() == only);
+            if addresses.is_empty() {
+                return Err(DialError::Elsewhere { url: url.clone(), only });
+            }
+        }
         let begin = Instant::now();
         let (stream, remote) = self.connect(&addresses).await?;
         phases.connect = begin.elapsed();
@@ -117,7 +138,12 @@ impl Client {
         Ok((stream, Dialled { remote, local, phases }, io))
     }
 
-    async fn addresses(&self, url: &PeerUrl, phases: &mut DialPhases) -> Result<Vec<SocketAddr>, DialError> {
+    async fn addresses(
+        &self,
+        url: &PeerUrl,
+        is_strangers: bool,
+        phases: &mut DialPhases,
+    ) -> Result<Vec<SocketAddr>, DialError> {
         if let Some(address) = url.address() {
             let at = SocketAddr::new(address, url.port());
             if !url.has_zone() {
@@ -127,7 +153,10 @@ impl Client {
             return in_zone.map(|at| vec![at]).map_err(|error| DialError::Connect { address: at, error });
         }
         let begin = Instant::now();
-        let addresses = self.resolver.lookup(url.host()).await?;
+        let addresses = match is_strangers {
+            true => self.resolver.lookup_for_a_stranger(url.host()).await?,
+            false => self.resolver.lookup(url.host()).await?,
+        };
         phases.dns = Some(begin.elapsed());
         Ok(addresses.iter().map(|address| SocketAddr::new(*address, url.port())).collect())
     }
@@ -179,10 +208,12 @@ impl Client {
 
     /// Posts `body` and waits for the answer, at most 10 s after the last byte of the request was written. Over a
     /// connection that was kept, a request of which no byte was written is tried once more over a new one. Where the
-    /// message is traced, its `traceparent` goes with it, and its span learns where it went.
+    /// message is traced, its `traceparent` goes with it, and its span learns where it went. Where there is one, `only` is
+    /// the one address that the URL may lead to.
     pub(crate) async fn post(
         &self,
         url: &PeerUrl,
+        only: Option<IpAddr>,
         path: &str,
         content_type: &str,
         body: Bytes,
@@ -201,7 +232,8 @@ impl Client {
             }
             request.body(full(body.clone())).map_err(|error| PostError::Request { url: url.clone(), error })
         };
-        if let Some(mut kept) = self.pool.take(url.as_str()) {
+        let may_go_to = |kept: &Connection| only.is_none_or(|only| kept.remote.ip().to_canonical() == only);
+        if let Some(mut kept) = self.pool.take(url.as_str()).filter(may_go_to) {
             let written = kept.io.written();
             match Box::pin(exchange(&mut kept, request()?)).await {
                 Err(PostError::Broken(_)) if kept.io.written() == written => {}
@@ -215,7 +247,7 @@ impl Client {
             }
         }
         let request = request()?;
-        let mut fresh = self.dial(url).await?;
+        let mut fresh = self.dial_at(url, only).await?;
         went_to(fresh.remote);
         let answer = Box::pin(exchange(&mut fresh, request)).await.inspect_err(|error| {
             if let PostError::Broken(error) = error {

@@ -1,6 +1,11 @@
 //! Why a peer could not be dialled, or a POST has no answer; and how each is counted.
 
-use std::{error::Error, io, net::SocketAddr, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use crate::{
     dial::{resolver::LookupError, urls::PeerUrl},
@@ -33,6 +38,14 @@ pub(crate) enum DialError {
         /// The time that it had: with several addresses, its share of the time-out.
         after: Duration,
     },
+    /// The host is not at the address that told of it.
+    #[error("{url} is not dialled: its host is not at {only}, where the one who told of it asked from")]
+    Elsewhere {
+        /// What was told.
+        url: PeerUrl,
+        /// Where the request came from that told it.
+        only: IpAddr,
+    },
     /// No TLS with this peer.
     #[error("TLS with {address}: {error}")]
     Tls {
@@ -58,7 +71,9 @@ impl DialError {
     /// As the attempt of a stream counts it.
     pub(crate) fn attempt_result(&self) -> AttemptResult {
         match self {
-            Self::Dns(_) | Self::Connect { .. } | Self::Http { .. } => AttemptResult::Unreachable,
+            Self::Dns(_) | Self::Connect { .. } | Self::Elsewhere { .. } | Self::Http { .. } => {
+                AttemptResult::Unreachable
+            }
             Self::Timeout { .. } => AttemptResult::Timeout,
             Self::Tls { error, .. } if error.reason() == HandshakeReason::Timeout => AttemptResult::Timeout,
             Self::Tls { .. } | Self::NoTls(_) => AttemptResult::Tls,
@@ -69,7 +84,7 @@ impl DialError {
     pub(crate) fn probe_result(&self) -> ProbeResult {
         match self {
             Self::Dns(_) => ProbeResult::Dns,
-            Self::Connect { .. } | Self::Http { .. } => ProbeResult::Connect,
+            Self::Connect { .. } | Self::Elsewhere { .. } | Self::Http { .. } => ProbeResult::Connect,
             Self::Timeout { .. } => ProbeResult::Timeout,
             Self::Tls { error, .. } if error.reason() == HandshakeReason::Timeout => ProbeResult::Timeout,
             Self::Tls { .. } | Self::NoTls(_) => ProbeResult::Tls,

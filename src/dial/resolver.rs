@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the answer is kept that came when nobody could wait for it any more: some intervals of a prober.
 const LATE_KEPT: Duration = Duration::from_secs(5);
 
+/// With so many look-ups under way, there is none for strangers.
+const MOST_FOR_STRANGERS: usize = 32;
+
 /// Why no name is looked up after the end.
 const STOPPED: &str = "this member has stopped";
 
@@ -102,6 +105,17 @@ impl Resolver {
         }
         let after = self.system.timeout;
         timeout(after, self.join(name)).await.unwrap_or_else(|_| Err(LookupError::Timeout { name: name.into(), after }))
+    }
+
+    /// [`Self::lookup`] of a name that a stranger told. Refused while many look-ups are under way: whoever tells a new name
+    /// with each request must not have us hold one for each.
+    pub(crate) async fn lookup_for_a_stranger(&self, name: &str) -> Outcome {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if under_way >= MOST_FOR_STRANGERS {
+            let why = "many names are looked up already".into();
+            return Err(LookupError::Failed { name: name.into(), why });
+        }
+        self.lookup(name).await
     }
 
     /// The names of an address, as the hosts file has them, or else the servers (Go's `LookupAddr`). Who asks says how long

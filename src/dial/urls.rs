@@ -46,6 +46,11 @@ pub enum PeerUrlError {
     Empty,
 }
 
+/// Of the URLs that a request tells, so many are looked at: a member has one or two.
+const TOLD: usize = 16;
+/// The longest URL: a name has 253 characters at most.
+const LONGEST: usize = 512;
+
 impl PeerUrl {
     /// Whether the peer speaks TLS there.
     pub fn is_tls(&self) -> bool {
@@ -82,11 +87,11 @@ impl PeerUrl {
         &self.authority
     }
 
-    /// Those of `X-PeerURLs` that can be dialled. A Unix socket is a legal peer URL of etcd's, and of another machine's
+    /// Those of `X-PeerURLs` that can be dialled, of the first few: a head has room for thousands. A Unix socket is a legal peer URL of etcd's, and of another machine's
     /// no use to us.
     pub(crate) fn told(text: &str) -> Result<Vec<Self>, PeerUrlError> {
         let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty() && !is_socket(url));
-        let urls: Vec<Self> = urls.map(str::parse).collect::<Result<_, _>>()?;
+        let urls: Vec<Self> = urls.take(TOLD).map(str::parse).collect::<Result<_, _>>()?;
         if urls.is_empty() { Err(PeerUrlError::Empty) } else { Ok(urls) }
     }
 
@@ -100,6 +105,10 @@ impl PeerUrl {
         // No header can carry them, and Go takes them for no URL.
         if text.chars().any(|char| char.is_ascii_control() || char == ' ') {
             return Err(PeerUrlError::Unparsable(own()));
+        }
+        if text.len() > LONGEST {
+            let start: String = text.chars().take(LONGEST).collect();
+            return Err(PeerUrlError::Host(start, "it is longer than any name"));
         }
         if is_socket(text) {
             return Err(PeerUrlError::Scheme(own()));
@@ -320,6 +329,13 @@ mod tests {
         assert_eq!(PeerUrl::told("unix://m1.sock:0"), Err(PeerUrlError::Empty));
         assert!(PeerUrl::told("http://a:1,ftp://b:2").is_err());
         assert!(PeerUrl::list("http://a:1,unix://m1.sock:0").is_err(), "a flag's list is our own");
+    }
+
+    #[test]
+    fn of_thousands_of_urls_that_are_told_the_first_few_are_kept() {
+        let told = PeerUrl::told(&vec!["http://a:1"; 5000].join(",")).expect("URLs");
+        assert_eq!(told.len(), TOLD);
+        assert!(PeerUrl::told(&format!("http://{}:1", "a".repeat(60_000))).is_err());
     }
 
     #[test]

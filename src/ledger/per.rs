@@ -198,7 +198,8 @@ impl Key for DropReason {
             Self::TooLarge => 4,
             Self::Paused => 5,
             Self::PeerRemoved => 6,
-            Self::Stopped => 7,
+            Self::Promoted => 7,
+            Self::Stopped => 8,
         }
     }
 }

@@ -19,13 +19,15 @@ pub enum DropReason {
     Paused,
     /// The peer was removed.
     PeerRemoved,
+    /// It was queued for a remote, which the membership has confirmed: it is offered to the peer.
+    Promoted,
     /// The transport stopped.
     Stopped,
 }
 
 impl DropReason {
     /// Every reason, in the order of their places.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueFull,
         Self::StreamLost,
         Self::PostFailed,
@@ -33,6 +35,7 @@ impl DropReason {
         Self::TooLarge,
         Self::Paused,
         Self::PeerRemoved,
+        Self::Promoted,
         Self::Stopped,
     ];
 
@@ -46,6 +49,7 @@ impl DropReason {
             Self::TooLarge => "too_large",
             Self::Paused => "paused",
             Self::PeerRemoved => "peer_removed",
+            Self::Promoted => "promoted",
             Self::Stopped => "stopped",
         }
     }

@@ -20,7 +20,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "The current number of active peer connections.",
         kind: Kind::Gauge,
         labels: &["Local", "Remote"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             let active = member.status.link.active_since.is_some();
             samples.gauge(&[member.local, member.id], f64::from(u8::from(active)));
         }),
@@ -30,7 +30,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "The total number of disconnected peers.",
         kind: Kind::Counter,
         labels: &["Local", "Remote"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             samples.count(&[member.local, member.id], member.status.link.disconnected);
         }),
     },
@@ -39,84 +39,84 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "The total number of bytes sent to peers.",
         kind: Kind::Counter,
         labels: &["To"],
-        of: Of::Members(|member, samples| samples.count(&[member.id], member.status.outgoing.etcd_bytes)),
+        of: Of::Peers(|member, samples| samples.count(&[member.id], member.status.outgoing.etcd_bytes)),
     },
     Family {
         name: "etcd_network_peer_received_bytes_total",
         help: "The total number of bytes received from peers.",
         kind: Kind::Counter,
         labels: &["From"],
-        of: Of::Members(|member, samples| samples.count(&[member.id], member.status.incoming.etcd_bytes)),
+        of: Of::Peers(|member, samples| samples.count(&[member.id], member.status.incoming.etcd_bytes)),
     },
     Family {
         name: "etcd_network_peer_sent_failures_total",
         help: "The total number of send failures from peers.",
         kind: Kind::Counter,
         labels: &["To"],
-        of: Of::Members(|member, samples| samples.count(&[member.id], member.status.link.sent_failures)),
+        of: Of::Peers(|member, samples| samples.count(&[member.id], member.status.link.sent_failures)),
     },
     Family {
         name: "etcd_network_peer_received_failures_total",
         help: "The total number of receive failures from peers.",
         kind: Kind::Counter,
         labels: &["From"],
-        of: Of::Members(|member, samples| samples.count(&[member.id], member.status.link.received_failures)),
+        of: Of::Peers(|member, samples| samples.count(&[member.id], member.status.link.received_failures)),
     },
     Family {
         name: "etcd_network_snapshot_send_success",
         help: "Total number of successful snapshot sends",
         kind: Kind::Counter,
         labels: &["To"],
-        of: Of::Members(|member, samples| samples.count(&[member.id], sent(member).ok)),
+        of: Of::Peers(|member, samples| samples.count(&[member.id], sent(member).ok)),
     },
     Family {
         name: "etcd_network_snapshot_send_inflights_total",
         help: "Total number of inflight snapshot sends",
         kind: Kind::Gauge,
         labels: &["To"],
-        of: Of::Members(|member, samples| samples.gauge(&[member.id], sent(member).in_flight as f64)),
+        of: Of::Peers(|member, samples| samples.gauge(&[member.id], sent(member).in_flight as f64)),
     },
     Family {
         name: "etcd_network_snapshot_send_failures",
         help: "Total number of snapshot send failures",
         kind: Kind::Counter,
         labels: &["To"],
-        of: Of::Members(|member, samples| samples.count(&[member.id], sent(member).failed)),
+        of: Of::Peers(|member, samples| samples.count(&[member.id], sent(member).failed)),
     },
     Family {
         name: "etcd_network_snapshot_send_total_duration_seconds",
         help: "Total latency distributions of v3 snapshot sends",
         kind: Kind::Histogram,
         labels: &["To"],
-        of: Of::Members(|member, samples| samples.histogram(&[member.id], &sent(member).seconds, &SNAPSHOT_BOUNDS)),
+        of: Of::Peers(|member, samples| samples.histogram(&[member.id], &sent(member).seconds, &SNAPSHOT_BOUNDS)),
     },
     Family {
         name: "etcd_network_snapshot_receive_success",
         help: "Total number of successful snapshot receives",
         kind: Kind::Counter,
         labels: &["From"],
-        of: Of::Members(|member, samples| samples.count(&[member.id], received(member).ok)),
+        of: Of::Peers(|member, samples| samples.count(&[member.id], received(member).ok)),
     },
     Family {
         name: "etcd_network_snapshot_receive_inflights_total",
         help: "Total number of inflight snapshot receives",
         kind: Kind::Gauge,
         labels: &["From"],
-        of: Of::Members(|member, samples| samples.gauge(&[member.id], received(member).in_flight as f64)),
+        of: Of::Peers(|member, samples| samples.gauge(&[member.id], received(member).in_flight as f64)),
     },
     Family {
         name: "etcd_network_snapshot_receive_failures",
         help: "Total number of snapshot receive failures",
         kind: Kind::Counter,
         labels: &["From"],
-        of: Of::Members(|member, samples| samples.count(&[member.id], received(member).failed)),
+        of: Of::Peers(|member, samples| samples.count(&[member.id], received(member).failed)),
     },
     Family {
         name: "etcd_network_snapshot_receive_total_duration_seconds",
         help: "Total latency distributions of v3 snapshot receives",
         kind: Kind::Histogram,
         labels: &["From"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             samples.histogram(&[member.id], &received(member).seconds, &SNAPSHOT_BOUNDS);
         }),
     },

@@ -18,23 +18,23 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Messages handed to send or send_snapshot for a known peer.",
         kind: Kind::Counter,
         labels: &["peer", "type"],
-        of: Of::Members(|member, samples| by_type(member.id, &member.status.outgoing.offered, samples)),
+        of: Of::Receivers(|outgoing, peer, samples| by_type(peer, &outgoing.offered, samples)),
     },
     Family {
         name: "rafthttp_messages_sent_total",
         help: "Messages given to the connection of a stream, or answered with success.",
         kind: Kind::Counter,
         labels: &["peer", "type", "channel"],
-        of: Of::Members(|member, samples| by_channel_and_type(member.id, &member.status.outgoing.sent, samples)),
+        of: Of::Receivers(|outgoing, peer, samples| by_channel_and_type(peer, &outgoing.sent, samples)),
     },
     Family {
         name: "rafthttp_messages_dropped_total",
         help: "Messages given up on the sending side.",
         kind: Kind::Counter,
         labels: &["peer", "type", "channel", "reason"],
-        of: Of::Members(|member, samples| {
-            for ((kind, channel, reason), count) in member.status.outgoing.dropped.iter() {
-                samples.count(&[member.id, kind.label(), channel.label(), reason.label()], count);
+        of: Of::Receivers(|outgoing, peer, samples| {
+            for ((kind, channel, reason), count) in outgoing.dropped.iter() {
+                samples.count(&[peer, kind.label(), channel.label(), reason.label()], count);
             }
         }),
     },
@@ -43,9 +43,9 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Messages neither sent nor dropped yet, requests on their way included.",
         kind: Kind::Gauge,
         labels: &["peer", "channel"],
-        of: Of::Members(|member, samples| {
-            for (channel, queued) in member.status.outgoing.queued.iter() {
-                samples.gauge(&[member.id, channel.label()], *queued as f64);
+        of: Of::Receivers(|outgoing, peer, samples| {
+            for (channel, queued) in outgoing.queued.iter() {
+                samples.gauge(&[peer, channel.label()], *queued as f64);
             }
         }),
     },
@@ -249,7 +249,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Whether the peer is active in etcd's sense: the last stream or request succeeded.",
         kind: Kind::Gauge,
         labels: &["peer"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             samples.gauge(&[member.id], f64::from(u8::from(member.status.link.active_since.is_some())));
         }),
     },
@@ -293,7 +293,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Bytes of frames and bodies sent, link heartbeats included.",
         kind: Kind::Counter,
         labels: &["peer", "channel"],
-        of: Of::Members(|member, samples| by_channel(member.id, &member.status.outgoing.bytes, samples)),
+        of: Of::Receivers(|outgoing, peer, samples| by_channel(peer, &outgoing.bytes, samples)),
     },
     Family {
         name: "rafthttp_received_bytes_total",
@@ -307,7 +307,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "From send to written.",
         kind: Kind::Histogram,
         labels: &["peer", "channel"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             for (channel, histogram) in member.status.outgoing.queue_seconds.iter() {
                 samples.histogram(&[member.id, channel.label()], histogram, &Histogram::BOUNDS);
             }
@@ -327,7 +327,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "From a MsgApp that was sent to the MsgAppResp that covers its last index.",
         kind: Kind::Histogram,
         labels: &["peer"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             samples.histogram(&[member.id], &member.status.outgoing.append_round_trip, &Histogram::BOUNDS);
         }),
     },
@@ -336,7 +336,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Snapshots by how they ended.",
         kind: Kind::Counter,
         labels: &["peer", "direction", "result"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             for (direction, snapshots) in member.status.link.snapshots.iter() {
                 samples.count(&[member.id, direction.label(), "ok"], snapshots.ok);
                 samples.count(&[member.id, direction.label(), "failed"], snapshots.failed);
@@ -348,7 +348,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "How long the snapshots took that ended well.",
         kind: Kind::Histogram,
         labels: &["peer", "direction"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             for (direction, snapshots) in member.status.link.snapshots.iter() {
                 let labels = [member.id, direction.label()];
                 samples.histogram(&labels, &snapshots.seconds, &Histogram::SNAPSHOT_BOUNDS);
@@ -360,7 +360,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Bytes of the bodies of snapshots.",
         kind: Kind::Counter,
         labels: &["peer", "direction"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             for (direction, snapshots) in member.status.link.snapshots.iter() {
                 samples.count(&[member.id, direction.label()], snapshots.bytes);
             }
@@ -371,7 +371,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Snapshots under way.",
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             for (direction, snapshots) in member.status.link.snapshots.iter() {
                 samples.gauge(&[member.id, direction.label()], snapshots.in_flight as f64);
             }
@@ -382,7 +382,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "How far the snapshots under way are, while their length is known.",
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
-        of: Of::Members(|member, samples| {
+        of: Of::Peers(|member, samples| {
             for (direction, snapshots) in member.status.link.snapshots.iter() {
                 if let Some(progress) = snapshots.progress() {
                     samples.gauge(&[member.id, direction.label()], progress);

@@ -1,11 +1,11 @@
 //! What a family of series is: its name, its labels, and how its samples are read from a status.
 
 use crate::{
-    ledger::{Histogram, Incoming},
+    ledger::{Histogram, Incoming, Outgoing},
     transport::status::{PeerStatus, TransportStatus},
 };
 
-/// The value of `peer` for everyone who is neither peer nor remote.
+/// The value of `peer` for everyone who is no peer: strangers, and remotes until the membership confirms them.
 pub(crate) const STRANGERS: &str = "other";
 
 /// One family: everything under one name.
@@ -37,19 +37,19 @@ impl Kind {
 
 /// Whose samples a family has. A function writes the samples of one of them.
 pub(crate) enum Of {
-    /// Peers and remotes.
-    Members(fn(&Member<'_>, &mut dyn Samples)),
-    /// Peers alone: what is streamed.
+    /// Peers.
     Peers(fn(&Member<'_>, &mut dyn Samples)),
     /// Peers, and members that are watched from outside: what is probed.
     Probed(fn(&Member<'_>, &mut dyn Samples)),
-    /// Peers, remotes, and strangers together as one; the `&str` is the label `peer`.
+    /// Peers, and everyone else together as one; the `&str` is the label `peer`.
     Senders(fn(&Incoming, &str, &mut dyn Samples)),
+    /// The same, of what goes to them.
+    Receivers(fn(&Outgoing, &str, &mut dyn Samples)),
     /// The transport itself.
     Transport(fn(&TransportStatus, &mut dyn Samples)),
 }
 
-/// A peer, a remote or a member that is watched, with the IDs as labels have them.
+/// A peer or a member that is watched, with the IDs as labels have them.
 pub(crate) struct Member<'a> {
     pub(crate) local: &'a str,
     pub(crate) id: &'a str,
@@ -68,8 +68,8 @@ impl Family {
     /// How many turns [`Self::write`] has: one for each of those whose samples it has.
     pub(crate) fn turns(&self, status: &TransportStatus) -> usize {
         match self.of {
-            Of::Members(_) | Of::Peers(_) | Of::Probed(_) => status.peers.len(),
-            Of::Senders(_) => status.peers.len() + 1,
+            Of::Peers(_) | Of::Probed(_) => status.peers.len(),
+            Of::Senders(_) | Of::Receivers(_) => status.peers.len() + 1,
             Of::Transport(_) => 1,
         }
     }
@@ -80,19 +80,24 @@ impl Family {
             return write(status, samples);
         }
         let Some(peer) = status.peers.get(turn) else {
-            if let (Of::Senders(write), Some(strangers)) = (&self.of, &status.strangers) {
-                write(strangers, STRANGERS, samples);
+            match (&self.of, &status.strangers, &status.others) {
+                (Of::Senders(write), Some(strangers), _) => write(strangers, STRANGERS, samples),
+                (Of::Receivers(write), _, Some(others)) => write(others, STRANGERS, samples),
+                _ => {}
             }
             return;
         };
-        let (watched, remote) = (peer.watched().is_some(), peer.is_remote());
+        if peer.is_remote() {
+            return;
+        }
+        let is_peer = peer.is_peer();
         let (local, id) = (status.local.to_string(), peer.id.to_string());
         let member = Member { local: &local, id: &id, status: peer };
         match &self.of {
-            Of::Senders(write) if !watched => write(&peer.incoming, &id, samples),
-            Of::Members(write) if !watched => write(&member, samples),
-            Of::Peers(write) if !watched && !remote => write(&member, samples),
-            Of::Probed(write) if !remote => write(&member, samples),
+            Of::Senders(write) if is_peer => write(&peer.incoming, &id, samples),
+            Of::Receivers(write) if is_peer => write(&peer.outgoing, &id, samples),
+            Of::Peers(write) if is_peer => write(&member, samples),
+            Of::Probed(write) => write(&member, samples),
             _ => {}
         }
     }

@@ -65,6 +65,9 @@ pub struct Config {
     pub probe_interval: Duration,
     /// How long a probe may take. Default 700 ms.
     pub probe_timeout: Duration,
+    /// Whether what a stranger tells of its peer URLs is dialled wherever it leads: see
+    /// [`Builder::skip_url_verification`](crate::Builder::skip_url_verification). Default false.
+    pub skip_peer_url_verification: bool,
     /// Bounds of the transport.
     pub limits: Limits,
     /// The world that the member lives in. Default the real one.
@@ -130,6 +133,7 @@ impl Default for Config {
             trace_ratio: 0.0,
             probe_interval: Duration::from_secs(1),
             probe_timeout: Duration::from_millis(700),
+            skip_peer_url_verification: false,
             limits: Limits::default(),
             world: World::default(),
         }

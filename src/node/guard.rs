@@ -20,7 +20,8 @@ use crate::{
 const MAX_NUMBER: u64 = u64::MAX / 4;
 /// A term that is this much ahead of ours is not one that elections led to.
 const MAX_TERM_LEAP: u64 = 1 << 32;
-/// The context of a read index. etcd's has 8 bytes, ours 24; it goes to every member with the next heartbeat.
+/// A context: of a read index etcd's has 8 bytes, ours 24, and it goes to every member with the next heartbeat; of a
+/// campaign it has 16.
 const MAX_READ_CONTEXT: usize = 256;
 /// Read indexes that a leader has not confirmed yet, whoever asked.
 const MAX_PENDING_READS: usize = 4096;
@@ -54,6 +55,8 @@ pub(super) enum Refusal {
     ReadIndex,
     #[error("too many read indexes wait already")]
     Reads,
+    #[error("a context of {0} bytes")]
+    Context(usize),
     #[error("only the leader takes a transfer")]
     NotLeader,
     #[error("snapshot: {0}")]
@@ -88,6 +91,10 @@ pub(super) fn check<S: Storage>(
     }
     let kind = MessageType::try_from(message.r#type).map_err(|_| Refusal::Type(message.r#type))?;
     check_origin(sender.peer, message, kind)?;
+    // Raft sends it back with its answer, which waits for a sender that may take none.
+    if message.context.len() > MAX_READ_CONTEXT {
+        return Err(Refusal::Context(message.context.len()));
+    }
     check_term(raft, message, kind)?;
     check_membership(sender, message, kind)?;
     match kind {
@@ -380,6 +387,14 @@ mod tests {
                 Err(Refusal::NotFromPeer { from, peer })
             );
         }
+    }
+
+    #[test]
+    fn a_context_is_a_read_indexs_or_a_campaigns() {
+        let heartbeat = |length| Message { context: vec![0; length].into(), ..message(MessageType::MsgHeartbeat) };
+        assert_eq!(asked(&follower(), &heartbeat(MAX_READ_CONTEXT)), Ok(()));
+        let long = MAX_READ_CONTEXT + 1;
+        assert_eq!(asked(&follower(), &heartbeat(long)), Err(Refusal::Context(long)));
     }
 
     #[test]

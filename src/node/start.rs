@@ -283,6 +283,7 @@ fn transport(
         .urls(own.unwrap_or_else(|| config.initial_advertise_peer_urls.clone()))
         .snapshots(snapshots)
         .limits(config.limits.clone())
+        .skip_url_verification(config.skip_peer_url_verification)
         .probe(config.probe_interval, config.probe_timeout)
         .trace_ratio(config.trace_ratio)
         .events(events)

@@ -16,7 +16,10 @@ use crate::{
         connections::Connection,
     },
     telemetry::{Origin, TraceContext},
-    transport::{Transport, sender::Sender},
+    transport::{
+        Transport,
+        sender::{Sender, Told},
+    },
     wire::{
         headers::{
             CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_PATH,
@@ -179,7 +182,7 @@ pub(super) fn bind(
 /// [`check`], for a request that brings something: its sender is noted, and found once for all that comes of it.
 pub(super) fn admit(transport: &Transport, request: &Request, kind: Kind) -> Result<Sender, Refusal> {
     let from = check(transport, request, &Method::POST, kind)?;
-    Ok(transport.admit(from, peer_urls(request.headers())))
+    Ok(transport.admit(from, told(request)))
 }
 
 /// Whether the sender is of this cluster. As text, as etcd compares it: a padded ID is another.
@@ -223,6 +226,16 @@ pub(super) fn server_from(headers: &HeaderMap) -> Option<MemberId> {
 /// `X-PeerURLs`, if it is there and says something.
 pub(super) fn peer_urls(headers: &HeaderMap) -> Option<&str> {
     text(headers, &X_PEER_URLS).filter(|urls| !urls.is_empty())
+}
+
+/// What a request tells of its sender's URLs, and where it came from.
+pub(super) fn told(request: &Request) -> Told<'_> {
+    let extensions = request.extensions();
+    Told {
+        urls: peer_urls(request.headers()),
+        address: Connection::address(extensions).map(|address| address.ip()),
+        authenticated: Connection::certificate(extensions).is_some(),
+    }
 }
 
 /// A header as text. What is not ASCII reads as if it were empty: no value of ours is such, so no check passes by it.

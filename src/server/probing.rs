@@ -10,6 +10,7 @@ use axum::{
 use crate::{
     server::{Endpoint, binding::Kind, guard},
     telemetry,
+    transport::sender::Told,
     wire::{headers::TEXT_PLAIN, probing::Answer},
 };
 
@@ -23,7 +24,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     let is_itself = same_cluster && guard::bind(transport, &request, from, Kind::Probing).is_ok();
     let asker = is_itself.then(|| guard::identify(transport, &request)).flatten();
     if let Some(peer) = asker.filter(|id| transport.is_peer(*id)) {
-        transport.admit(Some(peer), None);
+        transport.admit(Some(peer), Told::default());
         telemetry::probed(transport.world(), peer, &guard::origin(&request));
     }
     let report = asker.and_then(|asker| transport.report(asker));

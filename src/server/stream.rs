@@ -47,7 +47,7 @@ fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
     if transport.raft().is_removed(from) {
         return Err(Refusal::RemovedMember);
     }
-    let sender = transport.admit(Some(from), guard::peer_urls(request.headers()));
+    let sender = transport.admit(Some(from), guard::told(request));
     if sender.standing() != Standing::Peer {
         return Err(Refusal::SenderNotFound);
     }

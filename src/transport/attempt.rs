@@ -120,8 +120,9 @@ mod tests {
     #[tokio::test]
     async fn a_refused_post_is_an_answer_to_who_dials_and_a_failure_of_the_peer() {
         let transport = Transport::builder(MemberId(1), ClusterId(1), Arc::new(Taker)).build().expect("a transport");
-        let sender = transport.admit(Some(MemberId(2)), Some("http://127.0.0.1:1,http://127.0.0.1:2"));
-        let peer = sender.peer().expect("a remote");
+        let urls = PeerUrl::list("http://127.0.0.1:1,http://127.0.0.1:2").expect("URLs");
+        let shared = transport.inner.shared.clone();
+        let peer = Peer::new(MemberId(2), urls, tokio_util::sync::CancellationToken::new(), shared);
         let is_active = || peer.link(|link| link.read().active_since.is_some());
 
         assert!(peer.post_answered(&peer.attempt(), "/raft", &answer(StatusCode::NO_CONTENT)).is_ok());

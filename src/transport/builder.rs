@@ -40,6 +40,7 @@ pub struct Builder {
     limits: Limits,
     probe: ProbeConfig,
     dial_timeout: Duration,
+    skips_url_verification: bool,
     trace_ratio: f64,
     trace_heartbeats: bool,
     events: Events,
@@ -59,6 +60,7 @@ impl Transport {
             limits: Limits::default(),
             probe: ProbeConfig::default(),
             dial_timeout: Duration::from_secs(1),
+            skips_url_verification: false,
             trace_ratio: 0.0,
             trace_heartbeats: false,
             events: Events::default(),
@@ -118,6 +120,16 @@ impl Builder {
         self
     }
 
+    /// Whether the URLs that a request tells in `X-PeerURLs` are dialled wherever they lead, of a sender that is neither a
+    /// peer nor shows a certificate of the CA. Default: false, and only where the host is, or resolves to, the address that
+    /// asked; nowhere if that is not known, since a listener of another's does not say it (axum's `ConnectInfo` does).
+    /// etcd dials all of them. True is for members that reach each other by addresses that are translated on the way.
+    #[must_use]
+    pub fn skip_url_verification(mut self, skips: bool) -> Self {
+        self.skips_url_verification = skips;
+        self
+    }
+
     /// The share of messages that are traced, 0 to 1. Default: 0, which costs nothing.
     #[must_use]
     pub fn trace_ratio(mut self, ratio: f64) -> Self {
@@ -169,6 +181,7 @@ impl Builder {
             removed: AtomicBool::new(false),
             events: self.events,
             limits: self.limits,
+            skips_url_verification: self.skips_url_verification,
             world: self.world,
         });
         if let Some(tls) = &self.tls {
@@ -180,9 +193,10 @@ impl Builder {
         }
         shared.events.speak_as(shared.identity.member, &shared.world);
         let inner = Arc::new(Inner {
-            peers: ArcSwap::default(),
+            known: ArcSwap::default(),
             changes: Mutex::default(),
             strangers: Inbox::new(&shared.world),
+            others: Arc::default(),
             refusals: Untold::default(),
             unroutable: Mutex::default(),
             snapshots: self.snapshots,

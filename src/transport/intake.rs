@@ -1,6 +1,9 @@
 //! What the server side needs: requests of members, and what they bring.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
@@ -10,7 +13,8 @@ use super::{
     Transport, inbox,
     limits::Limits,
     raft::{Judgement, Members, Raft, Rejected, Source},
-    sender::{Sender, Standing},
+    roster::Known,
+    sender::{Sender, Standing, Told},
     snapshot::{
         receiver::{Receiving, SnapshotError},
         store::Room,
@@ -51,7 +55,7 @@ impl Transport {
 
     /// Whether this is a configured peer, not a remote.
     pub(crate) fn is_peer(&self, id: MemberId) -> bool {
-        self.peer(id).is_some_and(|peer| !peer.is_remote())
+        self.peer(id).is_some()
     }
 
     /// The certificates, where there are any.
@@ -65,7 +69,7 @@ impl Transport {
         if id == identity.member {
             return Some(identity.urls.clone());
         }
-        self.peer(id).filter(|peer| !peer.is_remote()).map(|peer| peer.urls.all())
+        self.peer(id).map(|peer| peer.urls.all())
     }
 
     /// Says that a request was from another than it said: none of the URLs that a member has is the certificate's.
@@ -82,20 +86,36 @@ impl Transport {
     }
 
     /// Notes that a member asked us, and what it said of itself: who is not known is added as a remote, when its URLs
-    /// are legal (etcd's `addRemoteFromRequest`). Tells who it is.
-    pub(crate) fn admit(&self, from: Option<MemberId>, urls: Option<&str>) -> Sender {
+    /// are legal and may be dialled (etcd's `addRemoteFromRequest`). Tells who it is.
+    pub(crate) fn admit(&self, from: Option<MemberId>, told: Told<'_>) -> Sender {
         let Some(id) = from else { return Sender::new(None, None) };
-        if let Some(peer) = self.peer(id) {
-            peer.heard();
-            return Sender::new(from, Some(peer));
+        if let Some(known) = self.known(id) {
+            match &known {
+                Known::Peer(peer) => peer.heard(),
+                Known::Remote(remote) => remote.heard(),
+            }
+            return Sender::new(from, Some(known));
         }
         if !self.inner.shared.raft.is_removed(id)
-            && let Some(Ok(urls)) = urls.map(PeerUrl::told)
+            && let Some(Ok(urls)) = told.urls.map(PeerUrl::told)
         {
-            // Its own ID, or nobody's: not to be added, and no reason to refuse the request.
-            let _ = self.add_remote(id, urls);
+            let (urls, only) = self.may_be_dialled(urls, told);
+            // Its own ID, nobody's, or no URL: not to be added, and no reason to refuse the request.
+            let _ = self.add_remote_at(id, urls, only);
         }
-        Sender::new(from, self.peer(id))
+        Sender::new(from, self.known(id))
+    }
+
+    /// Those of the URLs that a request told which may be dialled, and where alone they may lead. Whoever can reach the port
+    /// tells what he likes, and must not have us knock at doors that he cannot reach himself: an address must be the one
+    /// that asked, and a name one of that address, which is seen when it is dialled.
+    fn may_be_dialled(&self, urls: Vec<PeerUrl>, told: Told<'_>) -> (Vec<PeerUrl>, Option<IpAddr>) {
+        if told.authenticated || self.inner.shared.skips_url_verification {
+            return (urls, None);
+        }
+        let Some(asked) = told.address.map(|address| address.to_canonical()) else { return (Vec::new(), None) };
+        let fits = |url: &PeerUrl| url.address().is_none_or(|address| address == asked);
+        (urls.into_iter().filter(fits).collect(), Some(asked))
     }
 
     /// Opens a stream that this peer has asked for, and named where it is one of ours. None: it is not a peer.
@@ -107,11 +127,10 @@ impl Transport {
         connection: Option<Arc<IoStatus>>,
         origin: &Origin,
     ) -> Option<StreamBody> {
-        let peer = sender.peer().filter(|peer| !peer.is_remote())?;
-        StreamBody::attach(peer.clone(), kind, name, connection, origin)
+        StreamBody::attach(sender.peer()?.clone(), kind, name, connection, origin)
     }
 
-    /// What a member that we know is told when it probes us: what was read on the streams that it writes, and how we
+    /// What a peer is told when it probes us: what was read on the streams that it writes, and how we
     /// reach our peers. None: a stranger.
     pub(crate) fn report(&self, asker: MemberId) -> Option<Report> {
         let member = self.inner.shared.identity.member;
@@ -119,13 +138,9 @@ impl Transport {
             // By a peer's name we have reached ourselves: whoever asks must learn it.
             return Some(Report { member, streams: Vec::new(), peers: Vec::new() });
         }
-        let peers = self.inner.peers.load();
+        let peers = &self.inner.known.load().peers;
         let streams = peers.get(&asker)?.inbox.readings();
-        let mut sights: Vec<Sight> = peers
-            .values()
-            .filter(|peer| !peer.is_remote())
-            .map(|peer| peer.link(|link| link.read().sight(peer.id)))
-            .collect();
+        let mut sights: Vec<Sight> = peers.values().map(|peer| peer.link(|link| link.read().sight(peer.id))).collect();
         // With more than an answer holds, the asker's own comes first.
         sights.sort_unstable_by_key(|sight| (sight.id != asker, sight.id));
         Some(Report { member, streams, peers: sights })
@@ -318,13 +333,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_strangers_urls_are_dialled_where_it_asked_from() {
+        let build = |skips| {
+            let builder = Transport::builder(MemberId(1), ClusterId(1), Arc::new(Taker));
+            builder.skip_url_verification(skips).build().expect("a transport")
+        };
+        let (transport, skipping) = (build(false), build(true));
+        let urls = "http://10.0.0.1:1,http://[::ffff:10.0.0.1]:2,http://name:3,http://10.0.0.2:4,http://[fd00::1]:5";
+        let urls = PeerUrl::list(urls).expect("URLs");
+        let ports = |transport: &Transport, address: Option<&str>, authenticated| {
+            let address = address.map(|address| address.parse().expect("an address"));
+            let told = Told { address, authenticated, ..Told::default() };
+            let (urls, only) = transport.may_be_dialled(urls.clone(), told);
+            (urls.iter().map(PeerUrl::port).collect::<Vec<_>>(), only.map(|only| only.to_string()))
+        };
+        let own = Some("10.0.0.1".to_owned());
+        for form in ["10.0.0.1", "::ffff:10.0.0.1"] {
+            assert_eq!(ports(&transport, Some(form), false), (vec![1, 2, 3], own.clone()), "{form}");
+        }
+        assert_eq!(ports(&transport, Some("fd00::1"), false).0, [3, 5]);
+        assert_eq!(ports(&transport, None, false).0, [0; 0], "nobody knows where it asked from");
+        for any in [ports(&transport, Some("10.0.0.1"), true), ports(&skipping, None, false)] {
+            assert_eq!(any, (vec![1, 2, 3, 4, 5], None));
+        }
+        transport.stop().await;
+        skipping.stop().await;
+    }
+
+    #[tokio::test]
     async fn what_one_request_brings_stands_in_one_ledger_though_its_sender_is_removed_meanwhile() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let builder = Transport::builder(MemberId(1), ClusterId(1), Arc::new(Taker)).snapshots(store);
         let transport = builder.build().expect("a transport");
-        let sender = transport.admit(Some(SENDER), Some("http://127.0.0.1:2380"));
-        assert_eq!(sender.standing(), Standing::Remote);
+        transport.add_peer(SENDER, PeerUrl::list("http://127.0.0.1:1").expect("a URL")).expect("a peer");
+        let sender = transport.admit(Some(SENDER), Told::default());
+        assert_eq!(sender.standing(), Standing::Peer);
         let removes = transport.clone();
         let body = stream::once(async move {
             removes.remove_peer(SENDER);
@@ -338,7 +382,7 @@ mod tests {
         assert!(transport.receive(&sender, heartbeat, 20, Origin::default()).await.is_err());
         transport.undecodable(&sender, Channel::Pipeline, "truncated");
 
-        let Incoming { received, bytes, rejected, frame_errors, .. } = sender.peer().expect("a remote").inbox.ledger();
+        let Incoming { received, bytes, rejected, frame_errors, .. } = sender.peer().expect("a peer").inbox.ledger();
         assert!(sender.peer().is_some_and(|peer| peer.inbox.ledger().balances()));
         assert_eq!(received.total(), 2);
         assert_eq!(bytes.total(), 34);

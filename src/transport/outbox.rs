@@ -38,8 +38,7 @@ mod pipeline;
 mod writer;
 
 pub(crate) use notices::{Handover, Notices};
-use pipeline::Pipeline;
-pub(crate) use pipeline::Posting;
+pub(crate) use pipeline::{Pipeline, Posting};
 use writer::Writer;
 
 /// The queues to one peer and their ledger.
@@ -215,7 +214,7 @@ impl Outbox {
             Ok(()) => {
                 let size = posting.size as u64;
                 state.ledger.wrote(Channel::Pipeline, size);
-                let took = posting.since.elapsed();
+                let took = posting.waited();
                 state.ledger.sent(Channel::Pipeline, kind, 1, size, took);
                 self.exemplify(&mut state.ledger, Channel::Pipeline, took, posting.span.as_ref());
             }

@@ -1,11 +1,8 @@
 //! One other member: its queues, its link, and what is known of it. Its tasks are [elsewhere](super::tasks).
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use http::{HeaderMap, StatusCode};
@@ -45,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) raft: Arc<dyn Raft>,
     pub(crate) client: Client,
     pub(crate) limits: Limits,
+    /// Whether a stranger's URLs are dialled wherever they lead.
+    pub(crate) skips_url_verification: bool,
     pub(crate) sampler: Sampler,
     pub(crate) probe: ProbeConfig,
     pub(crate) tasks: TaskTracker,
@@ -80,7 +79,7 @@ impl Shared {
     }
 }
 
-/// One other member, a peer or a remote.
+/// One other member of the cluster.
 pub(crate) struct Peer {
     pub(crate) id: MemberId,
     pub(crate) outbox: Outbox,
@@ -93,17 +92,13 @@ pub(crate) struct Peer {
     link: Mutex<Live<Link>>,
     /// Where in the traces each open stream was attached, by kind and direction.
     attached: Mutex<PerStream<PerDirection<Option<TraceContext>>>>,
-    /// When it was last heard from by a request.
-    heard: Mutex<Instant>,
-    /// Whether it is a member known only from its requests.
-    remote: AtomicBool,
     /// Counts the times that its streams were to be dialled anew.
     reset: watch::Sender<u64>,
 }
 
 impl Peer {
-    /// A remote: no streams, no probes. [`Self::promote`] makes it a peer.
-    pub(crate) fn remote(id: MemberId, urls: Vec<PeerUrl>, stop: CancellationToken, shared: Arc<Shared>) -> Arc<Self> {
+    /// A peer; its tasks are yet to be started.
+    pub(crate) fn new(id: MemberId, urls: Vec<PeerUrl>, stop: CancellationToken, shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             id,
             outbox: Outbox::new(&shared.world),
@@ -114,26 +109,15 @@ impl Peer {
             shared,
             link: Mutex::default(),
             attached: Mutex::default(),
-            heard: Mutex::new(Instant::now()),
-            remote: AtomicBool::new(true),
             reset: watch::Sender::new(0),
         })
     }
 
-    /// Looks whether a member's answer to a POST says that this one was removed. A remote's URL is what a stranger said.
+    /// Looks whether a member's answer to a POST says that this one was removed.
     pub(crate) fn look_for_removal(&self, status: StatusCode, text: &str, of_a_member: bool) {
-        if status == StatusCode::FORBIDDEN && text.contains("removed") && of_a_member && !self.is_remote() {
+        if status == StatusCode::FORBIDDEN && text.contains("removed") && of_a_member {
             self.shared.removed(self.id);
         }
-    }
-
-    /// Makes a remote a peer, which keeps its counters and its queue. Says whether it was one.
-    pub(super) fn promote(&self) -> bool {
-        self.remote.swap(false, Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_remote(&self) -> bool {
-        self.remote.load(Ordering::Relaxed)
     }
 
     /// What traces the messages that come from there.
@@ -275,13 +259,7 @@ impl Peer {
 
     /// The peer asked us for something: it is there, and no wait before a dial holds any longer.
     pub(crate) fn heard(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.redial.up();
-    }
-
-    /// How long it has been silent.
-    pub(crate) fn silent_for(&self) -> Duration {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Reads or changes what is known of the link.
@@ -326,7 +304,7 @@ impl Peer {
         let link = self.link(|link| link.copy(open));
         PeerStatus {
             id: self.id,
-            role: if self.is_remote() { PeerRole::Remote } else { PeerRole::Peer },
+            role: PeerRole::Peer,
             name,
             urls: self.urls.all(),
             paused: self.outbox.is_paused(),

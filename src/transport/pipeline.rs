@@ -34,13 +34,13 @@ pub(super) async fn work(peer: Arc<Peer>) {
 }
 
 async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Result<(), Undelivered> {
-    if peer.redial.is_down() && !peer.is_remote() {
+    if peer.redial.is_down() {
         // Its readers and its prober dial it; one more would only add to what a dead peer costs.
         return Err(Undelivered::failed("the peer is down".to_owned()));
     }
     let attempt = peer.attempt();
     let client = &peer.shared.client;
-    match client.post(&attempt.url, headers::RAFT, headers::APPLICATION_PROTOBUF, body, span).await {
+    match client.post(&attempt.url, None, headers::RAFT, headers::APPLICATION_PROTOBUF, body, span).await {
         Ok(answer) => peer.post_answered(&attempt, headers::RAFT, &answer),
         Err(error) => {
             let reached = if let PostError::Dial(_) = error { Reached::Nobody } else { Reached::Unknown };

@@ -2,18 +2,62 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, Transport, TransportError, peer::Peer, tasks};
+use super::{
+    Inner, Transport, TransportError,
+    peer::Peer,
+    remote::{Place, Remote},
+    tasks,
+};
 use crate::{
-    dial::urls::{PeerUrl, PeerUrlError},
+    dial::urls::{PeerUrl, PeerUrlError, UrlPicker},
     id::MemberId,
     ledger::DropReason,
 };
+
+/// Everyone whom we know, by ID.
+#[derive(Clone, Default)]
+pub(super) struct Roster {
+    pub(super) peers: HashMap<MemberId, Arc<Peer>>,
+    pub(super) remotes: HashMap<MemberId, Arc<Remote>>,
+}
+
+/// One of them.
+#[derive(Clone)]
+pub(super) enum Known {
+    /// A configured peer.
+    Peer(Arc<Peer>),
+    /// A member known only from its requests.
+    Remote(Arc<Remote>),
+}
+
+impl Known {
+    pub(super) fn close(&self, reason: DropReason) {
+        match self {
+            Self::Peer(peer) => peer.close(reason),
+            Self::Remote(remote) => remote.close(reason),
+        }
+    }
+}
+
+impl Roster {
+    pub(super) fn get(&self, id: MemberId) -> Option<Known> {
+        let remote = || self.remotes.get(&id).cloned().map(Known::Remote);
+        self.peers.get(&id).cloned().map(Known::Peer).or_else(remote)
+    }
+
+    pub(super) fn all(&self) -> Vec<Known> {
+        let remotes = self.remotes.values().cloned().map(Known::Remote);
+        self.peers.values().cloned().map(Known::Peer).chain(remotes).collect()
+    }
+}
 
 /// What holds for all of them, whoever comes and goes.
 #[derive(Default)]
@@ -23,8 +67,8 @@ pub(super) struct Changes {
 }
 
 impl Transport {
-    /// Adds a peer and begins to dial it. Of a known peer the URLs are updated; a remote becomes a peer and keeps its
-    /// counters and its queue (etcd's `Transport.AddPeer`).
+    /// Adds a peer and begins to dial it. Of a known peer the URLs are updated; a remote becomes a peer, which is given
+    /// what was queued for the remote (etcd's `Transport.AddPeer`).
     ///
     /// # Errors
     /// When there is no URL, or the ID is zero or this member's own.
@@ -34,23 +78,25 @@ impl Transport {
         if changes.stopped {
             return Ok(());
         }
-        let peer = match self.peer(id) {
-            Some(peer) => {
-                if !peer.is_remote() {
-                    self.events().peer_updated(id, &urls);
-                }
-                peer.urls.update(urls);
-                peer.redial.up();
-                peer
-            }
-            None => self.insert(&changes, id, urls),
-        };
-        if peer.is_remote() {
-            self.events().peer_added(id, &peer.urls.all());
+        if let Some(peer) = self.peer(id) {
+            self.events().peer_updated(id, &urls);
+            peer.urls.update(urls);
+            peer.redial.up();
+            return Ok(());
         }
-        if peer.promote() {
-            tasks::connect(&peer);
-        }
+        self.events().peer_added(id, &urls);
+        let inner = &self.inner;
+        let peer = Peer::new(id, urls, inner.stop.child_token(), inner.shared.clone());
+        // Before anyone can send to the peer: what waits goes first.
+        let waiting = inner.known.load().remotes.get(&id).map_or_else(Vec::new, |remote| remote.promoted());
+        let workers = peer.send(&waiting, Instant::now());
+        peer.set_paused(changes.paused);
+        self.change(&changes, |roster| {
+            roster.remotes.remove(&id);
+            roster.peers.insert(id, peer.clone());
+        });
+        tasks::connect(&peer);
+        tasks::post(&peer, workers);
         Ok(())
     }
 
@@ -60,23 +106,39 @@ impl Transport {
     /// # Errors
     /// When there is no URL, or the ID is zero or this member's own.
     pub fn add_remote(&self, id: MemberId, urls: Vec<PeerUrl>) -> Result<(), TransportError> {
+        self.add_remote_at(id, urls, None)
+    }
+
+    /// [`Self::add_remote`], of one that is dialled at no other address than `only`.
+    pub(super) fn add_remote_at(
+        &self,
+        id: MemberId,
+        urls: Vec<PeerUrl>,
+        only: Option<IpAddr>,
+    ) -> Result<(), TransportError> {
         self.check(id, &urls)?;
         let changes = self.changes();
-        if changes.stopped || self.peer(id).is_some() {
+        if changes.stopped || self.known(id).is_some() {
             return Ok(());
         }
-        let mut remotes: Vec<_> = self.inner.peers.load().values().filter(|peer| peer.is_remote()).cloned().collect();
+        let mut remotes: Vec<_> = self.inner.known.load().remotes.values().cloned().collect();
         remotes.sort_by_key(|remote| std::cmp::Reverse(remote.silent_for()));
         // A member that goes on asking is not the one that has been silent for longest.
         let surplus = (remotes.len() + 1).saturating_sub(self.inner.shared.limits.remotes.max(1));
-        let taken: Vec<_> = remotes.iter().take(surplus).filter_map(|remote| self.take(&changes, remote.id)).collect();
-        for remote in &taken {
+        remotes.truncate(surplus);
+        for remote in &remotes {
             self.events().remote_removed(remote.id, "there are too many");
         }
         self.events().remote_added(id, &urls);
-        self.insert(&changes, id, urls);
+        let (inner, shared) = (&self.inner, self.inner.shared.clone());
+        let place = Place { urls: UrlPicker::new(urls), only };
+        let remote = Remote::new(id, place, inner.others.clone(), inner.stop.child_token(), shared);
+        self.change(&changes, |roster| {
+            roster.remotes.retain(|id, _| !remotes.iter().any(|gone| gone.id == *id));
+            roster.remotes.insert(id, remote);
+        });
         drop(changes);
-        close_all(&taken, DropReason::PeerRemoved);
+        remotes.iter().for_each(|remote| remote.close(DropReason::PeerRemoved));
         Ok(())
     }
 
@@ -95,29 +157,32 @@ impl Transport {
 
     /// Removes a peer or remote: its streams end, its queue is dropped, its series go (etcd's `Transport.RemovePeer`).
     pub fn remove_peer(&self, id: MemberId) {
-        let taken = self.take(&self.changes(), id);
-        if let Some(peer) = taken {
-            self.removed(&peer);
-            peer.close(DropReason::PeerRemoved);
-        }
+        let changes = self.changes();
+        let Some(known) = self.known(id) else { return };
+        self.change(&changes, |roster| {
+            roster.peers.remove(&id);
+            roster.remotes.remove(&id);
+        });
+        drop(changes);
+        self.removed(&known);
+        known.close(DropReason::PeerRemoved);
     }
 
-    fn removed(&self, peer: &Peer) {
-        if peer.is_remote() {
-            self.events().remote_removed(peer.id, "it was removed");
-        } else {
-            self.events().peer_removed(peer.id);
+    fn removed(&self, known: &Known) {
+        match known {
+            Known::Peer(peer) => self.events().peer_removed(peer.id),
+            Known::Remote(remote) => self.events().remote_removed(remote.id, "it was removed"),
         }
     }
 
     /// [`Self::remove_peer`] for all of them (etcd's `Transport.RemoveAllPeers`).
     pub fn remove_all_peers(&self) {
-        let taken: Vec<_> = {
+        let taken = {
             let _changes = self.changes();
-            self.inner.peers.swap(Arc::default()).values().cloned().collect()
+            self.inner.known.swap(Arc::default()).all()
         };
-        for peer in &taken {
-            self.removed(peer);
+        for known in &taken {
+            self.removed(known);
         }
         close_all(&taken, DropReason::PeerRemoved);
     }
@@ -133,43 +198,35 @@ impl Transport {
         if urls.is_empty() { Err(PeerUrlError::Empty.into()) } else { Ok(()) }
     }
 
-    fn insert(&self, changes: &Changes, id: MemberId, urls: Vec<PeerUrl>) -> Arc<Peer> {
-        let peer = Peer::remote(id, urls, self.inner.stop.child_token(), self.inner.shared.clone());
-        peer.set_paused(changes.paused);
-        let mut peers = HashMap::clone(&self.inner.peers.load());
-        peers.insert(id, peer.clone());
-        self.inner.peers.store(Arc::new(peers));
-        peer
-    }
-
-    /// Takes a peer off the list. It is closed once `changes` is released: closing tells raft, which may call back.
-    fn take(&self, _changes: &Changes, id: MemberId) -> Option<Arc<Peer>> {
-        let mut peers = HashMap::clone(&self.inner.peers.load());
-        let peer = peers.remove(&id)?;
-        self.inner.peers.store(Arc::new(peers));
-        Some(peer)
+    /// Who is taken off is closed once `changes` is released: closing tells raft, which may call back.
+    fn change(&self, _changes: &Changes, change: impl FnOnce(&mut Roster)) {
+        let mut roster = Roster::clone(&self.inner.known.load());
+        change(&mut roster);
+        self.inner.known.store(Arc::new(roster));
     }
 
     /// Forgets the remotes that have been silent for too long.
     fn forget_remotes(&self) {
         let age = self.inner.shared.limits.remote_age;
-        let taken: Vec<_> = {
-            // Under the lock, so that one that is a peer by now is not taken for a remote.
-            let changes = self.changes();
-            let peers = self.inner.peers.load_full();
-            let old = peers.values().filter(|peer| peer.is_remote() && peer.silent_for() > age);
-            old.filter_map(|peer| self.take(&changes, peer.id)).collect()
-        };
-        for peer in &taken {
-            self.events().remote_removed(peer.id, "it has been silent for long");
+        let is_old = |remote: &Remote| remote.silent_for() > age;
+        let changes = self.changes();
+        let remotes = self.inner.known.load().remotes.values().cloned().collect::<Vec<_>>();
+        let old: Vec<_> = remotes.into_iter().filter(|remote| is_old(remote)).collect();
+        if old.is_empty() {
+            return;
         }
-        close_all(&taken, DropReason::PeerRemoved);
+        self.change(&changes, |roster| roster.remotes.retain(|id, _| !old.iter().any(|gone| gone.id == *id)));
+        drop(changes);
+        for remote in old {
+            self.events().remote_removed(remote.id, "it has been silent for long");
+            remote.close(DropReason::PeerRemoved);
+        }
     }
 }
 
-pub(super) fn close_all(peers: &[Arc<Peer>], reason: DropReason) {
-    for peer in peers {
-        peer.close(reason);
+pub(super) fn close_all(known: &[Known], reason: DropReason) {
+    for one in known {
+        one.close(reason);
     }
 }
 

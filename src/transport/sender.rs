@@ -1,17 +1,17 @@
 //! Who sent a request.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use super::{inbox::Inbox, peer::Peer};
+use super::{inbox::Inbox, peer::Peer, roster::Known};
 use crate::{id::MemberId, ledger::Channel};
 
 /// Who sent a request, looked up once, when the request has passed its checks: what is counted of it stands in one
-/// ledger, whoever is removed while it is read.
+/// ledger, whoever comes or goes while it is read.
 pub(crate) struct Sender {
     /// As the request says; none when it does not.
     id: Option<MemberId>,
-    /// None: a stranger.
-    peer: Option<Arc<Peer>>,
+    /// A peer, or a remote; none: a stranger.
+    known: Option<Known>,
 }
 
 /// What a sender is to us.
@@ -25,16 +25,27 @@ pub(crate) enum Standing {
     Stranger,
 }
 
+/// What a request says of its sender's URLs, and what is known of where it came from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told<'a> {
+    /// `X-PeerURLs`, if it is there and says something.
+    pub(crate) urls: Option<&'a str>,
+    /// The address that asked; none on a listener that does not say it.
+    pub(crate) address: Option<IpAddr>,
+    /// Whether its connection was opened with a certificate of the CA.
+    pub(crate) authenticated: bool,
+}
+
 impl Sender {
-    pub(super) fn new(id: Option<MemberId>, peer: Option<Arc<Peer>>) -> Self {
-        Self { id, peer }
+    pub(super) fn new(id: Option<MemberId>, known: Option<Known>) -> Self {
+        Self { id, known }
     }
 
-    /// What it is to us by now: a remote may become a peer while its request is read.
+    /// What it was to us when its request came.
     pub(crate) fn standing(&self) -> Standing {
-        match &self.peer {
-            Some(peer) if peer.is_remote() => Standing::Remote,
-            Some(_) => Standing::Peer,
+        match &self.known {
+            Some(Known::Peer(_)) => Standing::Peer,
+            Some(Known::Remote(_)) => Standing::Remote,
             None => Standing::Stranger,
         }
     }
@@ -44,19 +55,22 @@ impl Sender {
         self.id.unwrap_or_default()
     }
 
-    /// Peer or remote; none for a stranger.
+    /// The peer, if it is one.
     pub(super) fn peer(&self) -> Option<&Arc<Peer>> {
-        self.peer.as_ref()
+        match &self.known {
+            Some(Known::Peer(peer)) => Some(peer),
+            Some(Known::Remote(_)) | None => None,
+        }
     }
 
-    /// The inbox that its messages go to: its own, or that of all strangers.
+    /// The inbox that its messages go to: a peer's own, or that of everyone else.
     pub(super) fn inbox<'a>(&'a self, strangers: &'a Inbox) -> &'a Inbox {
-        self.peer.as_ref().map_or(strangers, |peer| &peer.inbox)
+        self.peer().map_or(strangers, |peer| &peer.inbox)
     }
 
     /// Counts what it sent and could not be read.
     pub(super) fn unreadable(&self, strangers: &Inbox, channel: Channel, kind: &'static str) {
-        match &self.peer {
+        match self.peer() {
             Some(peer) => peer.unreadable(channel, kind),
             None => strangers.unreadable(channel, kind),
         }

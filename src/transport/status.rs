@@ -23,11 +23,11 @@ pub struct PeerStatus {
     pub urls: Vec<PeerUrl>,
     /// Whether it is paused or cut.
     pub paused: bool,
-    /// The ledger of what goes to it.
+    /// The ledger of what goes to it. Empty of a remote, which is counted in [`TransportStatus::others`].
     pub outgoing: Outgoing,
-    /// The ledger of what comes from it.
+    /// The ledger of what comes from it. Empty of a remote, which is counted in [`TransportStatus::strangers`].
     pub incoming: Incoming,
-    /// How the link does.
+    /// How the link does. Nothing is known of a remote's.
     pub link: Link,
 }
 
@@ -95,8 +95,10 @@ pub struct TransportStatus {
     pub probe: Option<(Duration, Duration)>,
     /// Peers and remotes by ID.
     pub peers: Vec<PeerStatus>,
-    /// What came from members that are neither peer nor remote: the label `other`. None for who listens to nobody.
+    /// What came from who is no peer, remotes included: the label `other`. None for who listens to nobody.
     pub strangers: Option<Incoming>,
+    /// What went to remotes: the label `other`. None for who writes to nobody.
+    pub others: Option<Outgoing>,
     /// Messages to nobody (`no_destination`) or to whom we do not know (`unknown_peer`).
     pub unroutable: Tally<&'static str>,
     /// How its certificates do; none without TLS.

@@ -56,9 +56,9 @@ struct Counts {
 impl Summary {
     fn look(&mut self, transport: &Transport) {
         let (member, now) = (transport.identity().member, Instant::now());
-        let peers = transport.inner.peers.load();
-        self.peers.retain(|id, _| peers.contains_key(id));
-        for (id, peer) in peers.iter() {
+        let known = transport.inner.known.load();
+        self.peers.retain(|id, _| known.peers.contains_key(id));
+        for (id, peer) in &known.peers {
             let told = self.peers.entry(*id).or_default();
             let counts = Counts {
                 dropped: peer.outbox.dropped(),

@@ -42,6 +42,25 @@ impl Target {
         self.ask("POST /raft", message.from, &format!("Content-Length: {}\r\n{headers}", body.len()), &body).await.0
     }
 
+    /// `POST /raft` from each of these senders, each with a heartbeat and these URLs, over a few connections.
+    pub(crate) async fn invent(&self, senders: std::ops::Range<u64>, term: u64, urls: &str) {
+        let at_a_time = 8;
+        let shares = (0..at_a_time)
+            .map(|first| self.invent_one_by_one(senders.clone().skip(first).step_by(at_a_time), term, urls));
+        futures_util::future::join_all(shares).await;
+    }
+
+    async fn invent_one_by_one(&self, senders: impl Iterator<Item = u64>, term: u64, urls: &str) {
+        let mut stream = TcpStream::connect(&self.authority).await.expect("it listens");
+        for sender in senders {
+            let body = self.message(MessageType::MsgHeartbeat, sender, term).encode_to_vec();
+            let headers = format!("Content-Length: {}\r\nX-PeerURLs: {urls}\r\n", body.len());
+            let head = self.head("POST /raft", sender, &headers).replace("Connection: close\r\n", "");
+            stream.write_all(&[head.as_bytes(), &body].concat()).await.expect("it reads");
+            read_answer(&mut stream).await;
+        }
+    }
+
     /// `POST /raft/snapshot` with a frame of `message` and so much of the body as is given, of the length that is told.
     pub(crate) async fn begin_snapshot(&self, message: &Message, length: usize, body: &[u8]) -> TcpStream {
         let envelope = message.encode_to_vec();
@@ -67,6 +86,21 @@ impl Target {
              X-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: {}\r\n{headers}\r\n",
             self.cluster
         )
+    }
+}
+
+/// Reads one answer of a connection that stays open.
+async fn read_answer(stream: &mut TcpStream) {
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return;
+            }
+        }
+        assert!(stream.read_buf(&mut answer).await.expect("it answers") > 0, "it closed the connection: {text}");
     }
 }
 

@@ -16,6 +16,12 @@ impl Scrape {
         Some(Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()))
     }
 
+    /// How many series it has.
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn series(&self) -> usize {
+        self.0.len()
+    }
+
     /// The sum of a metric's samples of which all these labels have these values.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |have: &BTreeMap<String, String>| {

@@ -17,9 +17,13 @@ fn few(from: u64, to: u64) -> Vec<Message> {
 }
 
 fn posted(ours: &TestMember) -> (u64, u64) {
-    let status = &ours.transport.peers()[0];
+    let status = ours.transport.status();
     let of = |counts: &PerChannel<PerKind<u64>>| counts[Channel::Pipeline].total();
-    (of(&status.outgoing.sent), of(&status.incoming.received))
+    // Of a remote, they stand under what went to and came from others.
+    let (others, strangers) = (status.others.expect("it writes"), status.strangers.expect("it listens"));
+    let (sent, received) = (of(&others.sent), of(&strangers.received));
+    let peer = &status.peers[0];
+    (sent + of(&peer.outgoing.sent), received + of(&peer.incoming.received))
 }
 
 /// Four requests go at a time, so that messages may overtake each other.

@@ -161,7 +161,9 @@ impl TestMember {
             assert!(peer.outgoing.balances(), "{}: to {}: {:?}", self.id, peer.id, peer.outgoing);
             assert!(peer.incoming.balances(), "{}: from {}: {:?}", self.id, peer.id, peer.incoming);
         }
-        assert!(self.transport.status().strangers.is_some_and(|strangers| strangers.balances()));
+        let status = self.transport.status();
+        assert!(status.strangers.is_some_and(|strangers| strangers.balances()));
+        assert!(status.others.is_some_and(|others| others.balances()));
     }
 
     pub async fn stop(self) {

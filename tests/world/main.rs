@@ -14,9 +14,18 @@ use std::{
 };
 
 use memory::Memory;
-use rafthttp::{MemberId, PeerUrl, Server, Transport, wire::raftpb::Message, world::World};
+use prost::Message as _;
+use rafthttp::{
+    MemberId, PeerUrl, Server, Transport,
+    wire::raftpb::Message,
+    world::{Network, World},
+};
 use support::{CLUSTER, Recorder, append, heartbeat, lock, until};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Runs a test on a clock that waits for nothing, on one thread, where a socket cannot be made: there is no driver.
@@ -115,6 +124,49 @@ fn a_cut_is_seen_in_time_and_healed_by_redialling() {
         until("raft hears of it", || !lock(&one.raft.unreachable).is_empty()).await;
         memory.heal();
         until("both are connected again", || one.is_connected() && two.is_connected()).await;
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+/// `POST /raft` of a heartbeat to member 1, from who says that he is member 9.
+async fn post_as_nine(place: &dyn Network, urls: &str) -> String {
+    let body = heartbeat(9, 1, 0).encode_to_vec();
+    let head = format!(
+        "POST /raft HTTP/1.1\r\nHost: x\r\nX-Server-From: 9\r\nX-Server-Version: 3.6.0\r\nX-Min-Cluster-Version: 3.0.0\r\n\
+         X-Etcd-Cluster-ID: {CLUSTER}\r\nX-PeerURLs: {urls}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let mut stream = place.connect(([10, 0, 0, 1], 2380).into()).await.expect("it listens");
+    stream.write_all(&[head.as_bytes(), &body].concat()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    answer
+}
+
+#[test]
+fn a_strangers_name_is_dialled_where_it_asked_from_and_nowhere_else() {
+    simulate(|| async {
+        let memory = Memory::default();
+        let (one, two) = (Member::start(&memory, 1).await, Member::start(&memory, 2).await);
+        let place = memory.place("member-9", [10, 0, 0, 9]);
+        let _nine = place.listen("member-9", 2380).await.expect("it is free");
+        let given_up = || {
+            let others = one.transport.status().others.expect("it writes");
+            others.dropped.total()
+        };
+        // A name of its own, for an address that is another's.
+        let answer = post_as_nine(&*place, "http://member-2:2380").await;
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        let dialled = memory.dialled();
+        one.transport.send(vec![heartbeat(1, 9, 1)]);
+        until("the message is given up", || given_up() == 1).await;
+        assert_eq!(memory.dialled(), dialled);
+        one.transport.remove_peer(MemberId(9));
+        post_as_nine(&*place, "http://member-9:2380").await;
+        let dialled = memory.dialled();
+        one.transport.send(vec![heartbeat(1, 9, 1)]);
+        until("it is dialled", || memory.dialled() == dialled + 1).await;
         one.stop().await;
         two.stop().await;
     });

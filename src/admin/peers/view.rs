@@ -95,7 +95,7 @@ struct FrameErrors {
 }
 
 #[derive(Serialize)]
-struct OutgoingLedger {
+pub(super) struct OutgoingLedger {
     balanced: bool,
     offered: Counts,
     sent: Vec<Passed>,
@@ -304,7 +304,7 @@ fn frame_errors(incoming: &Incoming) -> Vec<FrameErrors> {
         .collect()
 }
 
-fn outgoing(ledger: &Outgoing) -> OutgoingLedger {
+pub(super) fn outgoing(ledger: &Outgoing) -> OutgoingLedger {
     let dropped = ledger.dropped.iter().map(|((kind, channel, reason), count)| Dropped {
         r#type: kind.label(),
         channel: channel.label(),

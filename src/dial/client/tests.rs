@@ -76,7 +76,7 @@ async fn echo(tls: Option<Tls>) -> (PeerUrl, Arc<AtomicUsize>) {
 }
 
 async fn post(client: &Client, url: &PeerUrl) -> Result<Answer, PostError> {
-    client.post(url, "/raft", "application/protobuf", Bytes::from_static(b"body"), None).await
+    client.post(url, None, "/raft", "application/protobuf", Bytes::from_static(b"body"), None).await
 }
 
 async fn read_head(stream: &mut TcpStream) -> String {
@@ -134,7 +134,7 @@ async fn a_post_that_is_traced_says_so() {
     let trace = telemetry::Sampler::new(1.0, ClusterId(0x1000)).sample(&message).expect("everything is traced");
     let looking = tracing::subscriber::set_default(tracing_subscriber::registry());
     let span = telemetry::send_span(trace, &message, 4);
-    let posting = client.post(&at, "/raft", "application/protobuf", Bytes::from_static(b"body"), Some(&span));
+    let posting = client.post(&at, None, "/raft", "application/protobuf", Bytes::from_static(b"body"), Some(&span));
     let (answer, head) = tokio::join!(posting, answering);
     drop(looking);
     answer.expect("it was answered");

@@ -30,7 +30,7 @@ pub(crate) struct Notices {
 
 impl Notices {
     /// A message of this kind was given up.
-    pub(super) fn given_up(&mut self, kind: MessageKind) {
+    pub(crate) fn given_up(&mut self, kind: MessageKind) {
         self.unreachable = true;
         self.snapshots_failed += usize::from(kind == MessageType::MsgSnap);
     }

@@ -1,6 +1,6 @@
 //! The queue of the pipeline: messages that found no stream, each for a request of its own.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ const WORKERS: usize = 4;
 
 /// The messages that wait for a worker, and those that one has.
 #[derive(Default)]
-pub(super) struct Pipeline {
+pub(crate) struct Pipeline {
     queue: VecDeque<Posting>,
     bytes: usize,
     in_flight: usize,
@@ -22,13 +22,20 @@ pub(super) struct Pipeline {
 pub(crate) struct Posting {
     pub(crate) message: Message,
     pub(crate) size: usize,
-    pub(super) since: Instant,
+    pub(crate) since: Instant,
     pub(crate) span: Option<MessageSpan>,
+}
+
+impl Posting {
+    /// How long it has been since it was handed over.
+    pub(crate) fn waited(&self) -> Duration {
+        self.since.elapsed()
+    }
 }
 
 impl Pipeline {
     /// Queues a message. Says whether one more worker is to be started.
-    pub(super) fn push(&mut self, posting: Posting) -> bool {
+    pub(crate) fn push(&mut self, posting: Posting) -> bool {
         self.bytes += posting.size;
         self.queue.push_back(posting);
         let start = self.workers < WORKERS;
@@ -37,7 +44,7 @@ impl Pipeline {
     }
 
     /// The next message for a worker. None: there is none, and the worker ends.
-    pub(super) fn next(&mut self) -> Option<Posting> {
+    pub(crate) fn next(&mut self) -> Option<Posting> {
         let posting = self.queue.pop_front();
         match posting {
             Some(_) => self.in_flight += 1,
@@ -47,25 +54,30 @@ impl Pipeline {
     }
 
     /// A worker is done with its message.
-    pub(super) fn ended(&mut self, posting: &Posting) {
+    pub(crate) fn ended(&mut self, posting: &Posting) {
         self.in_flight -= 1;
         self.bytes -= posting.size;
     }
 
     /// Takes out all that wait. What the workers have, they end.
-    pub(super) fn clear(&mut self) -> VecDeque<Posting> {
+    pub(crate) fn clear(&mut self) -> VecDeque<Posting> {
         let waiting = std::mem::take(&mut self.queue);
         self.bytes -= waiting.iter().map(|posting| posting.size).sum::<usize>();
         waiting
     }
 
     /// How many messages there are, those on their way included.
-    pub(super) fn messages(&self) -> usize {
+    pub(crate) fn messages(&self) -> usize {
         self.queue.len() + self.in_flight
     }
 
+    /// Whether there is neither a message nor a worker.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.workers == 0 && self.messages() == 0
+    }
+
     /// How many bytes they have.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }

@@ -48,8 +48,8 @@ impl Receiving {
         let from = peer.as_ref().map(|peer| peer.id);
         if let Some(peer) = &peer {
             peer.link(|link| link.snapshot_started(Direction::In, length));
+            events.snapshot_started(from, Direction::In, point);
         }
-        events.snapshot_started(from, Direction::In, point);
         let span = peer.as_ref().map(|peer| {
             let trace = peer.shared.sampler.trace_id(message);
             telemetry::snapshot_span(&peer.shared.world, peer.id, Direction::In, point, trace, origin)
@@ -98,8 +98,10 @@ impl Receiving {
         if let (Some(why), Some(span)) = (&why, &self.span) {
             span.failed("failed", why);
         }
-        let from = self.peer.as_ref().map(|peer| peer.id);
-        self.events.snapshot_ended(from, Direction::In, self.bytes, took, why.as_deref());
+        // A stranger's is no event: whoever sends many must not wash away what happened to the members.
+        if let Some(peer) = &self.peer {
+            self.events.snapshot_ended(Some(peer.id), Direction::In, self.bytes, took, why.as_deref());
+        }
     }
 }
 

@@ -97,6 +97,12 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     strict_reconfig_check: bool,
 
+    /// Answer a sender that is no member yet at whatever peer URLs it tells. Without it, only at those whose host is, or
+    /// resolves to, the address that it asks from; one with a certificate of the peers' CA, and every member, at all of
+    /// theirs. For members whose addresses are translated on the way to each other.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
+    peer_skip_url_verification: bool,
+
     #[command(flatten)]
     tls: PeerTls,
 
@@ -202,6 +208,7 @@ impl Flags {
             tls,
             client_tls,
             tls_as_client,
+            skip_peer_url_verification: self.peer_skip_url_verification,
             etcd_metrics: self.etcd_metrics,
             trace_ratio: self.trace_ratio,
             probe_interval: self.probe_interval,

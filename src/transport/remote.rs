@@ -1,0 +1,178 @@
+//! A member known only from its requests: where it can be answered, by POST alone (etcd's `remote`).
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use prost::Message as _;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    others::Others,
+    outbox::{Notices, Posting},
+    peer::Shared,
+    raft::SnapshotStatus,
+    status::{PeerRole, PeerStatus},
+};
+use crate::{
+    dial::urls::UrlPicker,
+    id::MemberId,
+    ledger::{DropReason, Incoming, Link, MessageKind, Outgoing},
+    wire::{
+        headers,
+        raftpb::{Message, MessageType},
+    },
+};
+
+/// A member that only its requests made known. It has no ledger of its own: what it is sent and what it sends is counted
+/// with that of everyone else who is no peer.
+pub(super) struct Remote {
+    pub(super) id: MemberId,
+    place: Place,
+    others: Arc<Others>,
+    /// The number of its queue.
+    queue: u64,
+    stop: CancellationToken,
+    shared: Arc<Shared>,
+    /// When it last asked for something.
+    heard: Mutex<Instant>,
+}
+
+/// Where it can be answered.
+pub(super) struct Place {
+    pub(super) urls: UrlPicker,
+    /// The one address that its URLs may lead to: the one that it asked from. None: any.
+    pub(super) only: Option<IpAddr>,
+}
+
+impl Remote {
+    pub(super) fn new(
+        id: MemberId,
+        place: Place,
+        others: Arc<Others>,
+        stop: CancellationToken,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        let queue = others.open();
+        let heard = Mutex::new(Instant::now());
+        Arc::new(Self { id, place, others, queue, stop, shared, heard })
+    }
+
+    /// Queues messages, and starts who posts them.
+    pub(super) fn send(self: &Arc<Self>, messages: &[Message]) {
+        let handover = self.others.push(self.queue, messages, &self.shared.limits);
+        self.give(&handover.notices);
+        for _ in 0..handover.workers {
+            self.shared.tasks.spawn_on(work(self.clone()), &self.shared.runtime);
+        }
+    }
+
+    /// It asked for something.
+    pub(super) fn heard(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long it has been silent.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Ends everything of it; what is queued is dropped for this reason.
+    pub(super) fn close(&self, reason: DropReason) {
+        let (_, notices) = self.others.close(self.queue, reason);
+        self.give(&notices);
+        self.stop.cancel();
+    }
+
+    /// The membership confirms it: what waits is the peer's that takes its place. What is on its way ends as it will.
+    pub(super) fn promoted(&self) -> Vec<Message> {
+        let (waiting, _) = self.others.close(self.queue, DropReason::Promoted);
+        waiting.into_iter().map(|posting| posting.message).collect()
+    }
+
+    /// What is known of it. Its counts are not told apart from those of others.
+    pub(super) fn status(&self, name: String) -> PeerStatus {
+        PeerStatus {
+            id: self.id,
+            role: PeerRole::Remote,
+            name,
+            urls: self.place.urls.all(),
+            paused: self.others.is_paused(),
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            link: Link::default(),
+        }
+    }
+
+    fn give(&self, notices: &Notices) {
+        if notices.unreachable {
+            self.shared.raft.report_unreachable(self.id);
+        }
+        for _ in 0..notices.snapshots_failed {
+            self.shared.raft.report_snapshot(self.id, SnapshotStatus::Failure);
+        }
+    }
+}
+
+/// Posts what is queued, until nothing is.
+async fn work(remote: Arc<Remote>) {
+    while let Some(posting) = remote.others.next(remote.queue) {
+        let body = Bytes::from(posting.message.encode_to_vec());
+        let mut underway = Underway { remote: &remote, posting: Some(posting) };
+        let outcome = tokio::select! {
+            biased;
+            () = remote.stop.cancelled() => Err(DropReason::Stopped),
+            outcome = post(&remote, body) => outcome,
+        };
+        underway.end(outcome);
+    }
+}
+
+/// Posts one message. Whatever the answer says of this member, it is a stranger's.
+async fn post(remote: &Remote, body: Bytes) -> Result<(), DropReason> {
+    let Place { urls, only } = &remote.place;
+    let (url, client) = (urls.pick(), &remote.shared.client);
+    let answer = client.post(&url, *only, headers::RAFT, headers::APPLICATION_PROTOBUF, body, None).await;
+    let reason = match answer {
+        Ok(answer) if answer.status == StatusCode::NO_CONTENT => return Ok(()),
+        Ok(_) => DropReason::Refused,
+        Err(error) => {
+            tracing::debug!(peer = %remote.id, %error, "a remote is not reached");
+            DropReason::PostFailed
+        }
+    };
+    urls.unreachable(&url);
+    Err(reason)
+}
+
+/// A message that a worker has. Ends in the ledger exactly once, even when the worker is dropped.
+struct Underway<'a> {
+    remote: &'a Remote,
+    posting: Option<Posting>,
+}
+
+impl Underway<'_> {
+    fn end(&mut self, outcome: Result<(), DropReason>) {
+        let Some(posting) = self.posting.take() else { return };
+        let remote = self.remote;
+        remote.others.posted(remote.queue, &posting, outcome);
+        if outcome.is_err() {
+            remote.shared.raft.report_unreachable(remote.id);
+        }
+        if MessageKind::of(posting.message.r#type) == MessageType::MsgSnap {
+            let status = if outcome.is_err() { SnapshotStatus::Failure } else { SnapshotStatus::Finish };
+            remote.shared.raft.report_snapshot(remote.id, status);
+        }
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.end(Err(DropReason::Stopped));
+    }
+}
