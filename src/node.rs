@@ -8,7 +8,7 @@
 //! ```
 //!
 //! In reading order: `start` puts the parts together, `birth` says who the member is, `initial_cluster` who
-//! the first are, `listeners` where it is reached;
+//! the first are, `force` makes it the only one, `listeners` is where it is reached;
 //! `task` is the thread that owns raft, `ready` what it does in a turn; `guard` and [`raft_rs`](crate::raft_rs) stand
 //! between the wire and raft, `inlet` and `snapshot` bring in what peers send; `storage` keeps, `state` and `members`
 //! apply; `reconfiguration` says which change of them is taken; `proposals` and `reads` are who waits; `client` is what clients see, `join` how a member finds its cluster, `hearsay` whom it has as a peer before its log says so.
@@ -17,6 +17,7 @@ mod birth;
 mod client;
 mod config;
 mod error;
+mod force;
 mod guard;
 mod hearsay;
 mod initial_cluster;

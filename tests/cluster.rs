@@ -466,6 +466,70 @@ fn a_data_directory_of_an_etcd_member_is_refused_and_left_as_it_is() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_one_that_is_left_of_three_becomes_a_cluster_of_one_and_grows_again() {
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "50"]);
+    cluster.start_all();
+    for number in 0..30 {
+        cluster.put(number % 3, &format!("k{number}"), "v").await;
+    }
+    cluster.caught_up().await;
+    let made = cluster.status(2).await.expect("it runs")["cluster"].clone();
+    cluster.kill(2);
+    cluster.members[2].extra.push("--force-new-cluster".to_owned());
+    for gone in [None, Some(1)] {
+        gone.into_iter().for_each(|gone| cluster.kill(gone));
+        cluster.start(2);
+        let status = cluster.exit(2, Duration::from_secs(20)).await;
+        let said = cluster.log(2);
+        assert!(status.code() == Some(1) && said.contains("nothing is lost") && said.contains("n1 ("), "{said}");
+    }
+    cluster.kill(0);
+    cluster.start(2);
+    cluster.leader().await;
+    for number in 0..30 {
+        let (status, _) = cluster.ask(2, Method::GET, &format!("/kv/k{number}"), "").await.expect("an answer");
+        assert_eq!(status, StatusCode::OK, "k{number}");
+    }
+    assert_eq!(cluster.status(2).await.expect("it runs")["cluster"], made, "the cluster keeps its ID");
+    let said = cluster.log(2);
+    let dropped = said.lines().find(|line| line.contains("the others are removed")).expect("it says so");
+    assert!(["n1 (", "n2 ("].iter().all(|name| dropped.contains(name)), "{dropped}");
+
+    // Who was given up and comes back is told so, and ends.
+    cluster.start(0);
+    assert_eq!(cluster.exit(0, Duration::from_secs(20)).await.code(), Some(3), "{}", cluster.log(0));
+    // Anew, on an empty directory, it is welcome.
+    std::fs::remove_dir_all(&cluster.members[0].directory).expect("it is there");
+    cluster.members[0].state = "auto";
+    cluster.start(0);
+    cluster
+        .until("two voters", Duration::from_secs(40), async |cluster: &Cluster| {
+            let (_, body) = cluster.ask(0, Method::GET, "/members?consistency=local", "").await?;
+            (body.matches(r#""isLearner":false"#).count() == 2).then_some(())
+        })
+        .await;
+    // The flag is still there, and does not count again.
+    (0..3).for_each(|member| cluster.kill(member));
+    cluster.start(2);
+    cluster.start(0);
+    cluster.put(0, "after", "v").await;
+    assert!(cluster.log(2).contains("--force-new-cluster is ignored"), "{}", cluster.log(2));
+    assert_eq!(cluster.local(0, "k29").await.as_deref(), Some("v"));
+}
+
+#[test]
+fn a_new_cluster_is_not_forced_of_nothing() {
+    let cluster = Cluster::new(1, &[]);
+    let own = cluster.members[0].peer.as_str();
+    let (code, said) = refused(
+        &cluster,
+        &["--name", "n1", "--force-new-cluster", "--listen-peer-urls", own, "--initial-advertise-peer-urls", own],
+    );
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("has no data of a cluster") && said.contains("n1"), "{said}");
+}
+
 /// No room that somebody makes helps against a limit of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_may_not_grow_ends_the_member_and_loses_nothing_that_was_acknowledged() {

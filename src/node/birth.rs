@@ -41,6 +41,9 @@ pub(super) async fn identify(config: &Config, store: &mut Store, peers: &[Bound]
             let membership = store.membership().map_err(Error::store(&config.data_dir))?;
             if membership.is_removed(MemberId(identity.member)) { Err(Error::Removed) } else { Ok(identity) }
         }
+        None if config.force_new_cluster => {
+            Err(Error::NothingToForce { directory: config.data_dir.display().to_string() })
+        }
         None => make(config, store, peers).await,
     }
 }

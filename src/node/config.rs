@@ -37,6 +37,10 @@ pub struct Config {
     pub initial_cluster_token: String,
     /// Whether the cluster is made or joined. Default new.
     pub initial_cluster_state: InitialClusterState,
+    /// Whether this member becomes a cluster of one, with its data: for a quorum that is lost for good. The other members are
+    /// removed. Refused while enough of them answer to be a quorum with this one; done once, until a start without it.
+    /// Default false.
+    pub force_new_cluster: bool,
     /// Time of a heartbeat, and of raft's tick. Default 100 ms.
     pub heartbeat_interval: Duration,
     /// How long a follower waits for its leader, at least; a multiple of the heartbeat. Default 1 s.
@@ -120,6 +124,7 @@ impl Default for Config {
             initial_cluster: vec![("default".to_owned(), url("http://localhost:2380"))],
             initial_cluster_token: DEFAULT_TOKEN.to_owned(),
             initial_cluster_state: InitialClusterState::New,
+            force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             snapshot_count: 10_000,

@@ -71,6 +71,25 @@ pub enum Error {
         /// Where nothing is.
         directory: String,
     },
+    /// A new cluster is to be forced of nothing.
+    #[error(
+        "--force-new-cluster: data directory {directory} has no data of a cluster: expected that of the member that is left"
+    )]
+    NothingToForce {
+        /// Where.
+        directory: String,
+    },
+    /// A new cluster is to be forced while the old one is not lost.
+    #[error(
+        "--force-new-cluster: of the {voters} other voters there answer {answered}: with this member they are a quorum, and \
+         nothing is lost. Start it without the flag; to give them up all the same, stop them first"
+    )]
+    NotLost {
+        /// Who answered.
+        answered: String,
+        /// How many others there are.
+        voters: usize,
+    },
     /// The data directory says that this member was removed.
     #[error("{}", super::Stopped::Removed)]
     Removed,

@@ -475,6 +475,7 @@ impl Core {
                 applied: store.applied(),
                 first_index,
                 last_index,
+                last_term: raft.raft_log.last_term(),
                 leader_commit,
                 proposals_pending: self.proposals.pending() as u64,
                 proposals_failed: self.proposals.failed,

@@ -9,6 +9,7 @@ use super::{
     client::{self, Client},
     config::{Config, InitialClusterState},
     error::Error,
+    force,
     hearsay::Hearsay,
     inlet::Inlet,
     listeners::{Bound, Listeners},
@@ -76,6 +77,7 @@ impl Node {
         let store = Store::open(world.files(), &directory, config.limits.snapshots);
         let mut store = store.map_err(Error::store(&config.data_dir))?;
         let identity = birth::identify(&config, &mut store, &listeners.peers).await?;
+        force::settle(&config, &mut store, &identity).await?;
         let snapshots = SnapshotStore::open_in(world, directory.join("snap"))
             .map_err(|error| Error::Snapshots { directory: config.data_dir.display().to_string(), error })?;
         Parts { config, identity, store, snapshots }.run(listeners)

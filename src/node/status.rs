@@ -72,6 +72,8 @@ pub struct RaftStatus {
     pub first_index: u64,
     /// The last entry that it has.
     pub last_index: u64,
+    /// The term of that entry: of two members, the one with the higher has more, and then the one with the higher index.
+    pub last_term: u64,
     /// The last entry that its leader has said to be committed.
     #[serde(skip)]
     pub leader_commit: u64,

@@ -19,6 +19,7 @@ mod backend;
 mod data;
 mod database;
 mod earlier;
+mod forced;
 mod halt;
 mod identity;
 mod log;

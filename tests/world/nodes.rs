@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use rafthttp::{
     Limits, PeerStatus, PeerUrl,
     metrics::Direction,
-    node::{Config, InitialClusterState, Node},
+    node::{Config, Error, InitialClusterState, Node, Role},
     telemetry::EventKind,
     world::World,
 };
@@ -365,6 +365,133 @@ fn a_member_without_its_disk_is_refused_by_whoever_knows_that_it_was_started() {
             assert!(said.contains(DIRECTORY) && said.lines().count() == 1, "{said}");
         }
         cluster.stop([a, b]).await;
+    });
+}
+
+impl Cluster {
+    async fn force(&self, place: usize) -> Result<Node, Error> {
+        let config = config(&self.memory, &self.disks[place], NAMES[place]);
+        Node::start(Config { force_new_cluster: true, ..config }).await
+    }
+}
+
+/// The names of the members, as one of them has them.
+async fn listed(memory: &Memory, name: &str) -> Vec<String> {
+    let (_, body) = ask(memory, name, Method::GET, "/members?consistency=local", "").await;
+    let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let members = body["members"].as_array().expect("a list").iter();
+    let mut names: Vec<_> = members.map(|member| member["name"].as_str().expect("a name").to_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Keeps what would be left of a disk if the power went while it syncs, each time that it does.
+fn at_each_sync(disk: &MemoryDisk, seed: u64, left: &Arc<Mutex<Vec<MemoryDisk>>>) {
+    let (again, kept) = (disk.clone(), left.clone());
+    disk.before_a_sync(move || {
+        kept.lock().expect("nobody panics").push(again.torn(seed));
+        at_each_sync(&again, seed + 1, &kept);
+    });
+}
+
+#[test]
+fn a_new_cluster_is_forced_or_is_not_whenever_the_power_goes() {
+    simulate(|| async {
+        let mut cluster = Cluster::new();
+        let nodes = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..50, &NAMES).await;
+        let id = nodes[0].raft_status().cluster;
+        cluster.stop(nodes).await;
+        let left = Arc::default();
+        at_each_sync(&cluster.disks[0], 1, &left);
+        let a = cluster.force(0).await.expect("the others are gone");
+        until("it leads", || a.raft_status().role == Role::Leader).await;
+        cluster.stop([a]).await;
+        let left = std::mem::take(&mut *left.lock().expect("nobody panics"));
+        assert!(left.len() > 4, "it syncs each step: {}", left.len());
+        for (at, disk) in left.into_iter().enumerate() {
+            cluster.disks[0] = disk.after_a_loss_of_power();
+            let a = cluster.start(0).await;
+            let members = listed(&cluster.memory, "a").await;
+            assert!(members == ["a"] || members == NAMES, "the power went at sync {at}: {members:?}");
+            cluster.stop([a]).await;
+            cluster.disks[0] = disk;
+            let a = cluster.force(0).await.expect("the others are gone");
+            until("it leads", || a.raft_status().role == Role::Leader).await;
+            assert_eq!(
+                (listed(&cluster.memory, "a").await, a.raft_status().cluster),
+                (vec!["a".to_owned()], id),
+                "{at}"
+            );
+            for number in 0..50 {
+                let read = ask(&cluster.memory, "a", Method::GET, &format!("/kv/{number}"), "").await;
+                assert_eq!(read, (StatusCode::OK, format!("value {number}")), "the power went at sync {at}");
+            }
+            cluster.stop([a]).await;
+        }
+    });
+}
+
+#[test]
+fn a_new_cluster_is_not_forced_while_enough_of_the_others_answer() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let [a, b, c] = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..5, &NAMES).await;
+        c.stop().await;
+        let refused = async |names: &[&str]| {
+            let Err(error) = cluster.force(2).await else { panic!("it was forced") };
+            let said = error.to_string();
+            assert!(said.contains("nothing is lost") && said.lines().count() == 1, "{said}");
+            assert!(names.iter().all(|name| said.contains(&format!("http://{name}:2380"))), "{said}");
+        };
+        refused(&["a"]).await;
+        b.stop().await;
+        refused(&["a"]).await;
+        // It is as it was.
+        let c = cluster.start(2).await;
+        until("two are a quorum", || c.raft_status().leader.0 != 0).await;
+        write_and_read(&cluster.memory, 5..10, &["a", "c"]).await;
+        assert_eq!(listed(&cluster.memory, "c").await.len(), 3);
+        cluster.stop([a, c]).await;
+    });
+}
+
+#[test]
+fn the_flag_that_stays_does_not_end_the_cluster_that_was_grown_since() {
+    simulate(|| async {
+        let mut cluster = Cluster::new();
+        let nodes = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..5, &NAMES).await;
+        cluster.stop(nodes).await;
+        let a = cluster.force(0).await.expect("the others are gone");
+        until("it leads", || a.raft_status().role == Role::Leader).await;
+        let body = r#"{"name":"b","peerURLs":["http://b:2380"]}"#;
+        let (status, said) = ask(&cluster.memory, "a", Method::POST, "/members", body).await;
+        assert_eq!(status, StatusCode::CREATED, "{said}");
+        cluster.disks[1] = MemoryDisk::default();
+        let existing = config(&cluster.memory, &cluster.disks[1], "b");
+        let existing = Config { initial_cluster_state: InitialClusterState::Existing, ..existing };
+        let b = Node::start(existing).await.expect("it was added");
+        until("both lead or follow", || b.raft_status().leader.0 != 0).await;
+        write_and_read(&cluster.memory, 5..10, &["a", "b"]).await;
+        cluster.stop([a, b]).await;
+
+        // Everything is started anew at once, and this one first: nobody answers.
+        let a = cluster.force(0).await.expect("the flag is passed over");
+        assert_eq!(listed(&cluster.memory, "a").await, ["a", "b"]);
+        let b = cluster.start(1).await;
+        until("both lead or follow", || b.raft_status().leader.0 != 0).await;
+        write_and_read(&cluster.memory, 10..15, &["a", "b"]).await;
+        cluster.stop([a, b]).await;
+
+        // Without it once, it counts again.
+        let a = cluster.start(0).await;
+        cluster.stop([a]).await;
+        let a = cluster.force(0).await.expect("the other is gone");
+        until("it leads", || a.raft_status().role == Role::Leader).await;
+        assert_eq!(listed(&cluster.memory, "a").await, ["a"]);
+        cluster.stop([a]).await;
     });
 }
 

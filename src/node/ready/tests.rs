@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     node::{
+        config::Config,
+        force::Forced,
         guard,
         members::MemberRecord,
         proposals::{Answer, Payload, ProposeError},
@@ -688,6 +690,89 @@ fn a_halt_outlives_restarts_and_needs_nobody_who_says_so_again() {
         assert_eq!(cluster.answer(answer), Err(ProposeError::Halted));
     }
     assert_eq!(cluster.status(victim).term, term, "it has not stood for election");
+}
+
+/// What is acknowledged is on a quorum, and the others hear that it is with the next heartbeat.
+#[test]
+fn who_is_left_keeps_what_was_acknowledged_and_nobody_has_told_it_so() {
+    let mut cluster = Cluster::new(3, 14);
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    cluster.settle();
+    let leader = cluster.leader().expect("it is settled");
+    let left = if leader == 1 { 2 } else { 1 };
+    let mut answer = cluster.put(leader, "k", "v");
+    cluster.turn(leader);
+    cluster.deliver();
+    cluster.deliver();
+    assert_eq!(answer.try_recv(), Ok(Ok(Outcome::Written { found: false })));
+    assert!(cluster.status(left).commit < cluster.status(leader).commit, "it has not heard of it");
+    (1..=3).for_each(|id| cluster.crash(id));
+    cluster.flying.clear();
+
+    let config = Config { data_dir: cluster.path(left), ..Config::default() };
+    let mut store = Store::open(&Files::default(), &cluster.path(left), 2).expect("it opens");
+    let forced = Forced::of(&config, &store, MemberId(left)).expect("it has data");
+    forced.write(&config, &mut store).expect("room");
+    drop(store);
+    cluster.start(left);
+    cluster.until("it leads", |cluster| cluster.leader() == Some(left));
+    assert_eq!(cluster.value(left, "k"), Some(b"v".to_vec()));
+    let membership = cluster.running[&left].shared.membership.load_full();
+    assert_eq!(membership.iter().map(|member| member.id.0).collect::<Vec<_>>(), [left]);
+    for gone in (1..=3).filter(|id| *id != left) {
+        assert!(membership.is_removed(MemberId(gone)), "{gone} never comes back under its ID");
+    }
+    let after = cluster.put(left, "after", "v");
+    assert_eq!(cluster.answer(after), Ok(Outcome::Written { found: false }));
+}
+
+/// A learner that is left is promoted; a halt is over; an entry that would remove who is left is not kept; and once more
+/// changes nothing.
+#[test]
+fn a_new_cluster_is_forced_of_a_learner_that_has_halted_and_was_about_to_be_removed() {
+    let mut cluster = Cluster::new(1, 15);
+    let learner = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record(2));
+    assert_eq!(cluster.answer(learner), Ok(Outcome::Membership));
+    let joined = vec![record(1), record(2)];
+    let mut store = Store::open(&Files::default(), &cluster.path(2), 2).expect("a new store");
+    let identity = Identity { member: 2, cluster: CLUSTER.0, name: "2".into(), token: "t".into(), joined };
+    store
+        .bootstrap(&identity, &[], &raft_rs::conf_state_from_raftpb(ConfState::default()), &Membership::default())
+        .expect("room");
+    let config = Config { data_dir: cluster.path(2), ..Config::default() };
+    let nothing = Forced::of(&config, &store, MemberId(2)).expect_err("it has heard nothing yet").to_string();
+    assert!(nothing.contains("has no data of a cluster"), "{nothing}");
+    drop(store);
+    cluster.start(2);
+    cluster.settle();
+    cluster.crash(1);
+    cluster.crash(2);
+
+    let mut store = Store::open(&Files::default(), &cluster.path(2), 2).expect("it opens");
+    let (last, term) = (store.first_and_last_index().1, 2);
+    let command = Command::Put { key: "k".into(), value: "v".into() };
+    let put = Request { id: RequestId { member: 1, boot: 9, counter: 1 }, command }.encode();
+    let removal = conf_change(0, ConfChangeType::ConfChangeRemoveNode, &record(2)).encode_to_vec().into();
+    let tail = [(0, put.clone()), (1, removal), (0, put)].into_iter().zip(last + 1..).map(|((kind, data), index)| {
+        raft_rs::entry_from_raftpb(Entry { r#type: kind, term, index, data }).expect("a good entry")
+    });
+    store.save(tail.collect(), None, true).expect("room");
+    store.halt("for this test").expect("room");
+    for once in [true, false] {
+        let forced = Forced::of(&config, &store, MemberId(2)).expect("it has data");
+        forced.write(&config, &mut store).expect("room");
+        assert_eq!(store.halted().expect("readable"), None);
+        assert!(store.is_forced().expect("readable"));
+        let after = raft::Storage::initial_state(&store).expect("in memory").hard_state;
+        // The put, a leader's first entry, the promotion, and the removal of the other; then a leader's first entry again.
+        let entries = if once { 4 } else { 5 };
+        assert_eq!((after.commit, after.vote), (last + entries, 2));
+    }
+    drop(store);
+    cluster.start(2);
+    cluster.until("it leads", |cluster| cluster.leader() == Some(2));
+    assert_eq!(cluster.value(2, "k"), Some(b"v".to_vec()));
+    assert!(!cluster.status(2).is_learner);
 }
 
 /// Messages as an enemy, or a broken peer, would make them: near to what is right, and wrong in every way.

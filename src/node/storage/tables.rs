@@ -10,6 +10,7 @@
 //! | | `membership` | JSON: members, and the IDs of those that were removed |
 //! | | `data_bytes` | bytes of all keys and values in `data` |
 //! | | `halted` | why this member takes no part any more; not there while it does |
+//! | | `forced` | nothing; there while each start since a new cluster was forced had the flag, too |
 //! | `data` | key | value |
 
 use protobuf::Message as _;

@@ -76,6 +76,13 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "STATE", value_enum, default_value_t)]
     initial_cluster_state: ClusterState,
 
+    /// For a quorum that is lost for good: make this member, with its data, a cluster of one. All others are removed, for
+    /// ever; what only they had acknowledged is lost, what this one has is kept, and the log says who and what. Refused
+    /// while enough of them answer to be a quorum with this one: stop what cannot take part. Then take the flag away and
+    /// add members anew, on empty directories. It counts once: later starts pass it over, until one was without it.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
+    force_new_cluster: bool,
+
     /// Time between a leader's heartbeats; a bare number is milliseconds.
     #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = config::milliseconds)]
     heartbeat_interval: Duration,
@@ -200,6 +207,7 @@ impl Flags {
                 ClusterState::Existing => InitialClusterState::Existing,
                 ClusterState::Auto => InitialClusterState::Auto,
             },
+            force_new_cluster: self.force_new_cluster,
             heartbeat_interval: self.heartbeat_interval,
             election_timeout: self.election_timeout,
             snapshot_count: self.snapshot_count,
