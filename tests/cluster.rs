@@ -97,7 +97,7 @@ async fn a_member_whose_file_system_was_full_goes_on_without_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_was_away_for_long_catches_up_by_snapshot() {
-    let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "100", "--log-retention-bytes", "0"]);
     cluster.start_all();
     let leader = cluster.leader().await;
     let away = (leader + 1) % 3;
@@ -125,7 +125,7 @@ async fn a_member_that_was_away_for_long_catches_up_by_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fourth_joins_as_learner_is_promoted_is_removed_and_ends_by_itself() {
-    let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "100", "--log-retention-bytes", "0"]);
     cluster.start_all();
     for number in 0..300 {
         cluster.put(0, &format!("k{number}"), "v").await;
@@ -174,7 +174,7 @@ async fn a_fourth_joins_as_learner_is_promoted_is_removed_and_ends_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_killed_at_once_forget_nothing() {
-    let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "100", "--log-retention-bytes", "0"]);
     cluster.start_all();
     for round in 0..3 {
         for number in 0..50 {
@@ -229,7 +229,7 @@ fn chaos_time() -> Duration {
 /// the end, what was read fits one order of all operations, and the ledgers balance all the while.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_kills_and_restarts_reads_are_linearizable_and_nothing_acknowledged_is_lost() {
-    let mut cluster = Cluster::new(3, &["--snapshot-count", "100"]);
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "100", "--log-retention-bytes", "0"]);
     cluster.start_all();
     cluster.put(0, "first", "v").await;
     let load = Load::start(&cluster);

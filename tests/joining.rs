@@ -17,7 +17,7 @@ use process::Cluster;
 
 /// Members that find out, and do not run yet.
 fn members(size: usize) -> Cluster {
-    let mut cluster = Cluster::new(size, &["--snapshot-count", "50"]);
+    let mut cluster = Cluster::new(size, &["--snapshot-count", "50", "--log-retention-bytes", "0"]);
     cluster.members.iter_mut().for_each(|member| member.state = "auto");
     cluster
 }
@@ -153,11 +153,11 @@ async fn a_cluster_shrinks_one_by_one_and_not_at_the_price_of_its_quorum() {
 /// It is told of three others, and one of them is removed before it hears of anything else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joiner_drops_who_was_removed_before_its_snapshot() {
-    let mut cluster = Cluster::new(3, &["--snapshot-count", "50"]);
+    let mut cluster = Cluster::new(3, &["--snapshot-count", "50", "--log-retention-bytes", "0"]);
     cluster.start_all();
     cluster.put(0, "before", "v").await;
     let gone = id(&cluster, 2).await;
-    let joiner = cluster.place(&["--snapshot-count", "50"]);
+    let joiner = cluster.place(&["--snapshot-count", "50", "--log-retention-bytes", "0"]);
     cluster.members[joiner].state = "existing";
     let body = format!(r#"{{"peerURLs":["{}"],"isLearner":true}}"#, cluster.members[joiner].peer);
     cluster

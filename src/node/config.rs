@@ -47,6 +47,11 @@ pub struct Config {
     pub election_timeout: Duration,
     /// Applied entries after which the log is cut. Default 10 000, as etcd 3.6.
     pub snapshot_count: u64,
+    /// Bytes of entries that stay in the log when it is cut, whoever leads. Default 256 MiB.
+    pub log_retention_bytes: u64,
+    /// Bytes of entries that a leader keeps at most for followers that need them: those that are sent a snapshot, were just
+    /// sent one, or are behind and heard. One that needs more is sent another snapshot. Default 1 GiB.
+    pub log_retention_max_bytes: u64,
     /// The largest value that a client may write. Default 1.5 MiB.
     pub max_request_bytes: usize,
     /// Whether a change of the membership is refused that would leave no quorum of members that are there. The member that
@@ -128,6 +133,8 @@ impl Default for Config {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             snapshot_count: 10_000,
+            log_retention_bytes: 256 << 20,
+            log_retention_max_bytes: 1 << 30,
             max_request_bytes: 3 << 19,
             strict_reconfig_check: true,
             tls: None,

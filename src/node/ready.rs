@@ -44,11 +44,13 @@ mod halt;
 mod intake;
 mod logger;
 mod proposing;
+mod retention;
 mod suspension;
 
-/// Entries that stay in the log when it is cut, for followers that are a little behind (etcd's
-/// `DefaultSnapshotCatchUpEntries`).
-const CATCH_UP_ENTRIES: u64 = 5000;
+pub(super) use retention::Retention;
+
+use retention::Handed;
+
 /// Bytes of entries in one append, and in one proposal of ours.
 const APPEND_BYTES: u64 = 1 << 20;
 /// Bytes that are proposed and not committed yet; what exceeds them is refused, certainly not proposed.
@@ -118,7 +120,7 @@ pub(super) struct Settings {
     pub(super) cluster: ClusterId,
     pub(super) election_ticks: usize,
     pub(super) election_timeout: Duration,
-    pub(super) snapshot_count: u64,
+    pub(super) retention: Retention,
     pub(super) max_request_bytes: usize,
     pub(super) strict_reconfig_check: bool,
     pub(super) hearsay: Hearsay,
@@ -160,6 +162,7 @@ pub(super) struct Core {
     received: Vec<Received>,
     /// Snapshots that raft handed out and that cannot be sent: raft is told after the `Ready`.
     unsent: Vec<u64>,
+    handed: Handed,
     leader: u64,
     /// What a leader last said to be committed, and how often leaders said so.
     leader_commit: u64,
@@ -192,6 +195,7 @@ impl Core {
             ids,
             received: Vec::new(),
             unsent: Vec::new(),
+            handed: Handed::default(),
             leader: 0,
             leader_commit: 0,
             leader_words: 0,
@@ -306,7 +310,7 @@ impl Core {
         }
         self.received.clear();
         self.settle_hearsay();
-        self.cut_log()?;
+        self.cut_log(now)?;
         self.raw.mut_store().sync_if_due(now)?;
         self.publish();
         Ok(Flow::Continue)
@@ -374,6 +378,7 @@ impl Core {
         match self.raw.store().take_outgoing(message.to, index) {
             Some(outgoing) => {
                 tracing::info!(to = %MemberId(message.to), index, term, "sending a snapshot");
+                self.handed.add(message.to, index);
                 let body = snapshot::body(outgoing, self.settings.cluster.0, term, &self.settings.world);
                 (self.outbox)(Outgoing::Snapshot(Box::new(message), body));
             }
@@ -446,18 +451,6 @@ impl Core {
         }
         self.leader = leader;
         self.reads.leader_changed();
-    }
-
-    /// Cuts the log once `snapshot_count` more entries were applied than are kept.
-    fn cut_log(&mut self) -> Result<(), CoreError> {
-        let (kept, store) = (self.settings.snapshot_count.min(CATCH_UP_ENTRIES), self.raw.mut_store());
-        let (first, _) = store.first_and_last_index();
-        let applied = store.applied();
-        if applied.saturating_sub(first) < kept.saturating_add(self.settings.snapshot_count).saturating_sub(1) {
-            return Ok(());
-        }
-        tracing::debug!(first, to = applied - kept, "cutting the log");
-        Ok(store.compact(applied - kept)?)
     }
 
     fn publish(&self) {

@@ -193,6 +193,16 @@ impl Store {
         (self.log.first_index(), self.log.last_index())
     }
 
+    /// The bytes of the log's entries up to and with `index`, to 64 KiB.
+    pub(super) fn bytes_up_to(&self, index: u64) -> u64 {
+        self.log.bytes_up_to(index)
+    }
+
+    /// The last entry behind which so many bytes of entries follow, to 64 KiB; that before the first where there are fewer.
+    pub(super) fn last_without(&self, bytes: u64) -> u64 {
+        self.log.last_without(bytes)
+    }
+
     /// For who reads the data while the raft task writes.
     pub(super) fn reader(&self) -> Reader {
         Reader::new(self.place.clone())

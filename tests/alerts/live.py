@@ -278,7 +278,7 @@ class Snapshots(Scenario):
     """A follower that needs a snapshot: its answer gets lost, then it cannot be sent at all."""
 
     def build(self):
-        return Cluster(self.lab, 3, relays=True, token=self.name, prefix=f"{self.name}-", extra=["--snapshot-count", "50"])
+        return Cluster(self.lab, 3, relays=True, token=self.name, prefix=f"{self.name}-", extra=["--snapshot-count", "50", "--log-retention-bytes", "0"])
 
     def run(self, _tier):
         self.ready()

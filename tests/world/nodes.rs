@@ -48,6 +48,7 @@ fn config(memory: &Memory, disk: &MemoryDisk, name: &str) -> Config {
         advertise_client_urls: vec![format!("http://{name}:2379")],
         initial_cluster: NAMES.map(|name| (name.to_owned(), peer_url(name))).to_vec(),
         snapshot_count: 20,
+        log_retention_bytes: 0,
         world: world.with_disk(Arc::new(disk.clone())).with_one_thread(),
         ..Config::default()
     }

@@ -8,6 +8,9 @@ use raft::eraftpb::Entry;
 /// Bytes of entries that are kept in memory: followers that keep up, and the state machine, read from here.
 const TAIL_BYTES: u64 = 16 << 20;
 
+/// How exactly it is known how many bytes a part of the log has.
+const WEIGHED_BYTES: u64 = 64 << 10;
+
 /// The log as raft asks for it. Terms are kept as the indexes at which they begin: few, whatever the log's length.
 #[derive(Debug, Default)]
 pub(super) struct Log {
@@ -18,6 +21,10 @@ pub(super) struct Log {
     terms: VecDeque<(u64, u64)>,
     tail: VecDeque<Entry>,
     tail_bytes: u64,
+    /// Index of an entry, and the bytes of all up to it since the log was opened: every [`WEIGHED_BYTES`] or so.
+    weights: VecDeque<(u64, u64)>,
+    /// The bytes of all up to the last.
+    bytes: u64,
 }
 
 impl Log {
@@ -59,14 +66,48 @@ impl Log {
         if self.terms.back().is_none_or(|(_, term)| *term != entry.term) {
             self.terms.push_back((entry.index, entry.term));
         }
-        self.tail_bytes += size(&entry);
+        let size = size(&entry);
+        self.tail_bytes += size;
+        self.weigh(entry.index, size);
         self.tail.push_back(entry);
         while self.tail_bytes > TAIL_BYTES && self.tail.len() > 1 {
             self.drop_oldest();
         }
     }
 
+    fn weigh(&mut self, index: u64, size: u64) {
+        self.bytes += size;
+        if self.weights.back().is_none_or(|(_, bytes)| bytes + WEIGHED_BYTES <= self.bytes) {
+            self.weights.push_back((index, self.bytes));
+        }
+    }
+
+    /// The bytes of all entries up to `index` since the log was opened, somewhat fewer.
+    fn weight(&self, index: u64) -> u64 {
+        let after = self.weights.partition_point(|(weighed, _)| *weighed <= index);
+        after.checked_sub(1).and_then(|at| self.weights.get(at)).map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// The bytes of the entries that are there, up to and with `index`.
+    pub(super) fn bytes_up_to(&self, index: u64) -> u64 {
+        self.weight(index).saturating_sub(self.weight(self.truncated.0))
+    }
+
+    /// The last entry behind which so many bytes follow; that before the first where there are fewer.
+    pub(super) fn last_without(&self, bytes: u64) -> u64 {
+        let Some(most) = self.bytes.checked_sub(bytes) else { return self.truncated.0 };
+        if bytes == 0 {
+            return self.last;
+        }
+        let after = self.weights.partition_point(|(_, weighed)| *weighed <= most);
+        after.checked_sub(1).and_then(|at| self.weights.get(at)).map_or(self.truncated.0, |(index, _)| *index)
+    }
+
     fn cut_after(&mut self, index: u64) {
+        while self.weights.back().is_some_and(|(weighed, _)| *weighed > index) {
+            self.weights.pop_back();
+        }
+        self.bytes = self.weight(index);
         while self.terms.back().is_some_and(|(first, _)| *first > index) {
             self.terms.pop_back();
         }
@@ -91,6 +132,10 @@ impl Log {
         if index >= self.last {
             self.terms.clear();
             self.last = index;
+        }
+        // One stays, that says what lies before the first.
+        while self.weights.get(1).is_some_and(|(weighed, _)| *weighed <= index) {
+            self.weights.pop_front();
         }
         while self.tail.front().is_some_and(|entry| entry.index <= index) {
             self.drop_oldest();
@@ -156,6 +201,25 @@ mod tests {
         assert_eq!((log.first_index(), log.last_index(), log.term(15)), (16, 15, Some(3)));
         log.push(entry(16, 3));
         assert_eq!(log.term(16), Some(3));
+    }
+
+    #[test]
+    fn what_a_part_of_it_weighs_is_known_to_64_kib() {
+        let mut log = Log::new(10, 1);
+        assert_eq!((log.last_without(0), log.last_without(1), log.bytes_up_to(10)), (10, 10, 0));
+        let heavy = |index| Entry { index, term: 1, data: vec![0; 1000].into(), ..Default::default() };
+        (11..=1010).for_each(|index| log.push(heavy(index)));
+        let near = |found: u64, expected: u64| found <= expected && found + 2 * WEIGHED_BYTES / 1000 > expected;
+        for bytes in [1, 100_000, 500_000, 900_000] {
+            let last = log.last_without(bytes);
+            assert!(near(last, 1010 - bytes.div_ceil(1010)), "{last} without {bytes}");
+        }
+        assert_eq!((log.last_without(0), log.last_without(2_000_000)), (1010, 10));
+        log.compact(510, 1);
+        assert!(log.bytes_up_to(1010).abs_diff(500 * 1010) < 2 * WEIGHED_BYTES);
+        assert_eq!((log.bytes_up_to(510), log.last_without(2_000_000)), (0, 510));
+        log.push(entry(600, 2));
+        assert!(log.bytes_up_to(600) <= 90 * 1010 && log.last_without(0) == 600);
     }
 
     #[test]

@@ -95,6 +95,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", default_value = "10000", value_parser = config::positive)]
     snapshot_count: u64,
 
+    /// What stays in the log when it is cut, for members that come back or lead next.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = config::size)]
+    log_retention_bytes: u64,
+
+    /// What a leader keeps in the log at most for a member that is being sent a snapshot, was just sent one, or is behind.
+    /// One that needs more starts over with another snapshot. At least what is written while a snapshot is on its way.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = config::size)]
+    log_retention_max_bytes: u64,
+
     /// The largest value that a client may write, at most 16MiB.
     #[arg(long, value_name = "SIZE", default_value = "1.5MiB", value_parser = config::size)]
     max_request_bytes: u64,
@@ -211,6 +220,8 @@ impl Flags {
             heartbeat_interval: self.heartbeat_interval,
             election_timeout: self.election_timeout,
             snapshot_count: self.snapshot_count,
+            log_retention_bytes: self.log_retention_bytes,
+            log_retention_max_bytes: self.log_retention_max_bytes,
             max_request_bytes: usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX),
             strict_reconfig_check: self.strict_reconfig_check,
             tls,
@@ -231,6 +242,15 @@ impl Flags {
             return Err(BadFlag::new("name", &self.name, "expected a name without = and ,"));
         }
         self.check_times()?;
+        if self.log_retention_max_bytes < self.log_retention_bytes {
+            let given = bytesize::ByteSize(self.log_retention_bytes);
+            let expected = format!("expected at least --log-retention-bytes {given}");
+            return Err(BadFlag::new(
+                "log-retention-max-bytes",
+                bytesize::ByteSize(self.log_retention_max_bytes),
+                expected,
+            ));
+        }
         if !(1..=MAX_REQUEST_BYTES).contains(&self.max_request_bytes) {
             return Err(BadFlag::new("max-request-bytes", self.max_request_bytes, "expected 1 to 16MiB"));
         }
