@@ -9,7 +9,10 @@ use std::{
 
 use sha1::{Digest, Sha1};
 
+mod incarnation;
 pub(crate) mod trace;
+
+pub use incarnation::{DirectoryId, Impostor, Incarnation, IncarnationError, Succession};
 
 /// The ID of a member of a cluster. Prints as etcd prints it: lower-case hexadecimal, no prefix, no padding.
 ///

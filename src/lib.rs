@@ -73,14 +73,17 @@ pub use dial::{
     identity::Identity,
     urls::{PeerUrl, PeerUrlError},
 };
-pub use id::{ClusterId, MemberId};
+pub use id::{ClusterId, DirectoryId, Impostor, Incarnation, MemberId};
 pub use server::{ConnectionLimits, Server, router, serve};
 pub use tls::{Tls, TlsClientConfig, TlsConfig, TlsError};
 pub use transport::{
     Builder, Transport, TransportError,
     limits::Limits,
-    raft::{Critical, Judgement, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source},
+    raft::{
+        Critical, Judgement, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source, Unheard,
+    },
     snapshot::{SnapshotBody, store::SnapshotStore},
+    standing::{PeerIncarnation, Refused},
     status::{PeerRole, PeerStatus, TransportStatus, Watched},
 };
 pub use watch::{Survey, SurveyRow, Watch, WatchConfig, survey};

@@ -20,6 +20,7 @@ mod error;
 mod force;
 mod guard;
 mod hearsay;
+mod incarnations;
 mod initial_cluster;
 mod inlet;
 mod join;

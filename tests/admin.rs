@@ -44,6 +44,7 @@ fn status() -> TransportStatus {
         outgoing: Default::default(),
         incoming: Default::default(),
         link: Default::default(),
+        incarnation: Default::default(),
     };
     peer.outgoing.offered[MessageType::MsgApp.into()] = 2;
     peer.outgoing.sent[Channel::MsgApp][MessageType::MsgApp.into()] = 1;

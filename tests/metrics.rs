@@ -53,6 +53,7 @@ fn peer(id: u64) -> PeerStatus {
         outgoing: Default::default(),
         incoming: Default::default(),
         link: Default::default(),
+        incarnation: Default::default(),
     }
 }
 

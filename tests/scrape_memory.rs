@@ -20,6 +20,7 @@ fn idle_peer(id: u64) -> PeerStatus {
         outgoing: Default::default(),
         incoming: Default::default(),
         link: Default::default(),
+        incarnation: Default::default(),
     }
 }
 

@@ -27,17 +27,25 @@ pub struct Check {
     pub name: &'static str,
     /// Why it fails; none when it passes.
     pub failure: Option<String>,
+    /// What somebody should look at though it passes, in one line.
+    pub remark: Option<String>,
 }
 
 impl Check {
     /// A check that passes.
     pub fn ok(name: &'static str) -> Self {
-        Self { name, failure: None }
+        Self { name, failure: None, remark: None }
     }
 
     /// A check that fails, and why, in one line.
     pub fn failed(name: &'static str, why: impl Into<String>) -> Self {
-        Self { name, failure: Some(why.into()) }
+        Self { name, failure: Some(why.into()), remark: None }
+    }
+
+    /// The same check with something to look at, in one line, whether it passes or not.
+    #[must_use]
+    pub fn remark(self, what: Option<String>) -> Self {
+        Self { remark: what, ..self }
     }
 }
 
@@ -89,9 +97,10 @@ fn with_ping(checks: Vec<Check>) -> impl Iterator<Item = Check> {
 fn answer(checks: &[Check], verbose: bool) -> Response {
     let lines: String = checks
         .iter()
-        .map(|check| match &check.failure {
-            None => format!("[+]{} ok\n", check.name),
-            Some(why) => format!("[-]{} failed: {why}\n", check.name),
+        .map(|Check { name, failure, remark }| match (failure, remark) {
+            (None, None) => format!("[+]{name} ok\n"),
+            (None, Some(what)) => format!("[+]{name} ok: {what}\n"),
+            (Some(why), _) => format!("[-]{name} failed: {why}\n"),
         })
         .collect();
     if checks.iter().any(|check| check.failure.is_some()) {

@@ -330,6 +330,7 @@ fn headers_of(identity: &Identity) -> HeaderMap {
         (headers::X_MIN_CLUSTER_VERSION, MIN_CLUSTER.to_string()),
         (headers::X_ETCD_CLUSTER_ID, identity.cluster.to_string()),
         (headers::X_PEER_URLS, urls.join(",")),
+        (headers::X_RAFTHTTP_INCARNATION, identity.incarnation.map_or_else(String::new, |told| told.to_string())),
     ];
     let written = fields.into_iter().filter(|(_, value)| !value.is_empty());
     // A URL that no header can carry is not told.

@@ -2,7 +2,7 @@
 
 use crate::{
     dial::urls::PeerUrl,
-    id::{ClusterId, MemberId},
+    id::{ClusterId, Incarnation, MemberId},
     wire::version::Version,
 };
 
@@ -15,6 +15,8 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// Its own peer URLs, told in `X-PeerURLs`.
     pub urls: Vec<PeerUrl>,
+    /// Which start of the member this is, told in `X-Rafthttp-Incarnation`; none: not told.
+    pub incarnation: Option<Incarnation>,
     /// The etcd version that it speaks as; 3.6.0 unless told otherwise, and never this crate's own.
     pub server_version: Version,
 }

@@ -111,13 +111,17 @@ pub enum AttemptResult {
     IncompatibleVersion,
     /// 412, `to field mismatch`.
     ToMismatch,
+    /// 409: this member was started from another data directory than before, or from an old copy.
+    IncarnationRefused,
+    /// The peer was, and is not heard.
+    Impostor,
     /// Any other answer.
     Refused,
 }
 
 impl AttemptResult {
     /// Every result.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::Unreachable,
         Self::Tls,
@@ -127,6 +131,8 @@ impl AttemptResult {
         Self::ClusterIdMismatch,
         Self::IncompatibleVersion,
         Self::ToMismatch,
+        Self::IncarnationRefused,
+        Self::Impostor,
         Self::Refused,
     ];
 
@@ -142,6 +148,8 @@ impl AttemptResult {
             Self::ClusterIdMismatch => "cluster_id_mismatch",
             Self::IncompatibleVersion => "incompatible_version",
             Self::ToMismatch => "to_mismatch",
+            Self::IncarnationRefused => "incarnation_refused",
+            Self::Impostor => "impostor",
             Self::Refused => "refused",
         }
     }

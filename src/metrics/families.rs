@@ -254,6 +254,15 @@ pub(crate) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "rafthttp_peer_refused",
+        help: "Whether the peer came back as another than was met, from another disk or an old copy, and is not heard.",
+        kind: Kind::Gauge,
+        labels: &["peer"],
+        of: Of::Peers(|peer, samples| {
+            samples.gauge(&[peer.id], f64::from(u8::from(peer.status.refused().is_some())));
+        }),
+    },
+    Family {
         // Of peers alone: a remote's URLs are what it says of itself.
         name: "rafthttp_peer_info",
         help: "The peer's name and URLs.",

@@ -41,7 +41,7 @@ use super::{
     storage::Reader,
     task::Input,
 };
-use crate::{telemetry::Repeats, transport::Transport, wire::raftpb::ConfChangeType, world::World};
+use crate::{id::DirectoryId, telemetry::Repeats, transport::Transport, wire::raftpb::ConfChangeType, world::World};
 
 mod keys;
 mod membership;
@@ -229,17 +229,21 @@ impl Client {
         answered.ok().flatten().ok_or(Refusal::Unavailable("no leader confirmed the read"))
     }
 
-    /// Whether the cluster knows this member's name and client URLs; if not, tells it.
-    pub(super) async fn publish(&self, name: &str, client_urls: &[String]) -> bool {
+    /// Whether the cluster knows this member's name, client URLs and data directory; if not, tells it.
+    pub(super) async fn publish(&self, name: &str, client_urls: &[String], directory: DirectoryId) -> bool {
         let id = self.shared.status().id;
         let known = self.shared.membership.load();
         // Who has not applied its own addition yet would only be told that it is nobody.
         let Some(member) = known.get(id) else { return false };
-        if member.name == name && member.client_urls == client_urls {
+        if member.name == name && member.client_urls == client_urls && known.directory(id) == Some(directory) {
             return true;
         }
-        let record =
-            MemberRecord { name: name.to_owned(), client_urls: client_urls.to_vec(), ..MemberRecord::from(member) };
+        let record = MemberRecord {
+            name: name.to_owned(),
+            client_urls: client_urls.to_vec(),
+            directory: Some(directory.to_string()),
+            ..MemberRecord::from(member)
+        };
         matches!(self.command(Command::Attributes { member: record.to_json() }).await, Ok(Outcome::Membership))
     }
 

@@ -10,15 +10,18 @@ use tokio::{
 
 use super::{
     guard,
+    incarnations::Verdict,
     snapshot::Received,
     status::Shared,
     task::{End, Input, Reports, Stopped},
     vouching::Doubted,
 };
 use crate::{
-    id::{ClusterId, MemberId},
+    id::{ClusterId, Incarnation, MemberId},
     transport::{
-        raft::{Critical, Judgement, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source},
+        raft::{
+            Critical, Judgement, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source, Unheard,
+        },
         snapshot::store::SnapshotStore,
     },
     wire::raftpb::{Message, MessageType},
@@ -61,6 +64,17 @@ impl Raft for Inlet {
         self.hand_in(1, |reply| Input::Envelope(from, envelope, reply)).await
     }
 
+    async fn meet(&self, id: MemberId, told: Incarnation, source: Source) -> Result<(), Unheard> {
+        let verdict = self.shared.known(id).judge(&told);
+        if (verdict, source) != (Verdict::New, Source::Member) {
+            return verdict.of_a_request();
+        }
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Unheard::Failed("this member has stopped".to_owned());
+        self.inbox.send(Input::Meet { id, told, reply }).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
     fn is_removed(&self, id: MemberId) -> bool {
         self.shared.membership.load().is_removed(id)
     }
@@ -83,6 +97,7 @@ impl Raft for Inlet {
                 tracing::error!(%error, "stopping");
                 self.end.set(Stopped::Removed);
             }
+            Critical::IncarnationRefused { why, .. } => self.reports.refused(why),
         }
     }
 }

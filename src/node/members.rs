@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dial::urls::PeerUrl,
-    id::MemberId,
+    id::{DirectoryId, MemberId},
     transport::raft::{Member, Members},
     wire::raftpb::{ConfChange, ConfChangeType, ConfState},
 };
@@ -32,6 +32,10 @@ pub(crate) struct MemberRecord {
     pub(crate) client_urls: Vec<String>,
     #[serde(rename = "isPromote", default)]
     pub(crate) is_promote: bool,
+    /// The member's data directory, in its attributes and where they are kept. Ours: etcd has none. A text that is no ID
+    /// is passed over, as who does not know the field passes over it.
+    #[serde(rename = "dataDirectory", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<String>,
 }
 
 /// Go writes a list that was never set as `null` (the URLs in the context of etcd's promotion).
@@ -59,6 +63,10 @@ impl MemberRecord {
         self.peer_urls.iter().filter_map(|url| url.parse().ok()).collect()
     }
 
+    fn directory(&self) -> Option<DirectoryId> {
+        self.directory.as_ref()?.parse().ok()
+    }
+
     fn member(&self) -> Result<Member, ConfRefusal> {
         let peer_urls: Result<Vec<PeerUrl>, _> = self.peer_urls.iter().map(|url| url.parse()).collect();
         let peer_urls = peer_urls.ok().filter(|urls| !urls.is_empty()).ok_or(ConfRefusal::Malformed)?;
@@ -81,6 +89,7 @@ impl From<&Member> for MemberRecord {
             name: member.name.clone(),
             client_urls: member.client_urls.clone(),
             is_promote: false,
+            directory: None,
         }
     }
 }
@@ -144,11 +153,18 @@ pub(crate) enum PeerChange {
 pub(crate) struct Membership {
     members: BTreeMap<MemberId, Member>,
     removed: BTreeSet<MemberId>,
+    /// The data directories of those that told them.
+    directories: BTreeMap<MemberId, DirectoryId>,
 }
 
 impl Membership {
     pub(crate) fn get(&self, id: MemberId) -> Option<&Member> {
         self.members.get(&id)
+    }
+
+    /// The data directory that a member told the cluster.
+    pub(crate) fn directory(&self, id: MemberId) -> Option<DirectoryId> {
+        self.directories.get(&id).copied()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
@@ -221,6 +237,7 @@ impl Membership {
         match kind {
             ConfChangeType::ConfChangeRemoveNode => {
                 self.members.remove(&id);
+                self.directories.remove(&id);
                 self.removed.insert(id);
                 Ok(Some(PeerChange::Remove(id)))
             }
@@ -244,11 +261,14 @@ impl Membership {
         }
     }
 
-    /// A member says its name and client URLs; who is not a member says nothing.
+    /// A member says its name, client URLs and data directory; who is not a member says nothing.
     pub(crate) fn apply_attributes(&mut self, json: &[u8]) -> bool {
         let Ok(record) = MemberRecord::parse(json) else { return false };
         match self.members.get_mut(&MemberId(record.id)) {
             Some(member) => {
+                if let Some(directory) = record.directory() {
+                    self.directories.insert(member.id, directory);
+                }
                 member.name = record.name;
                 member.client_urls = record.client_urls;
                 true
@@ -283,8 +303,12 @@ impl Membership {
 
     /// As the store and snapshots keep it.
     pub(crate) fn to_json(&self) -> Vec<u8> {
+        let record = |member: &Member| MemberRecord {
+            directory: self.directory(member.id).map(|directory| directory.to_string()),
+            ..MemberRecord::from(member)
+        };
         let kept = Kept {
-            members: self.members.values().map(MemberRecord::from).collect(),
+            members: self.members.values().map(record).collect(),
             removed: self.removed.iter().map(|id| id.0).collect(),
         };
         serde_json::to_vec(&kept).expect("texts and numbers make JSON")
@@ -295,7 +319,9 @@ impl Membership {
         let kept: Kept = serde_json::from_slice(json).map_err(|_| ConfRefusal::Malformed)?;
         let members = kept.members.iter().map(|record| Ok((MemberId(record.id), record.member()?)));
         let members = members.collect::<Result<_, ConfRefusal>>()?;
-        Ok(Self { members, removed: kept.removed.into_iter().map(MemberId).collect() })
+        let directories = kept.members.iter().filter_map(|record| Some((MemberId(record.id), record.directory()?)));
+        let directories = directories.collect();
+        Ok(Self { members, removed: kept.removed.into_iter().map(MemberId).collect(), directories })
     }
 }
 

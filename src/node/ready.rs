@@ -29,7 +29,7 @@ use super::{
     storage::{Effect, Store, StoreError},
 };
 use crate::{
-    id::{ClusterId, MemberId},
+    id::{ClusterId, Impostor, MemberId},
     raft_rs::{self, ConvertError},
     transport::{
         raft::{RejectionKind, SnapshotStatus},
@@ -43,6 +43,7 @@ mod answers;
 mod halt;
 mod intake;
 mod logger;
+mod meeting;
 mod proposing;
 mod retention;
 mod suspension;
@@ -94,6 +95,8 @@ pub(super) enum Flow {
     Continue,
     /// This member applied its own removal.
     Removed,
+    /// The others do not hear this member.
+    Refused(Impostor),
 }
 
 /// Why raft did not take a message.
@@ -357,7 +360,7 @@ impl Core {
             (self.outbox)(Outgoing::Peer(change));
         }
         self.membership = body.membership.clone();
-        self.shared.membership.store(Arc::new(body.membership.clone()));
+        self.share_membership();
         Ok(())
     }
 
@@ -406,9 +409,11 @@ impl Core {
         }
         let membership = applied.membership_changed.then(|| self.membership.to_json());
         let writes = std::mem::take(&mut applied.writes);
-        let found = self.raw.mut_store().apply(Effect { index: applied.index, writes, conf_state, membership })?;
+        let gone = self.gone(applied.membership_changed);
+        let effect = Effect { index: applied.index, writes, conf_state, membership, gone };
+        let found = self.raw.mut_store().apply(effect)?;
         if applied.membership_changed {
-            self.shared.membership.store(Arc::new(self.membership.clone()));
+            self.share_membership();
         }
         for change in applied.peers {
             (self.outbox)(Outgoing::Peer(change));

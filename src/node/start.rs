@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{
     admin::{AboutSource, Check, Health, HealthSource},
-    id::{ClusterId, MemberId},
+    id::{ClusterId, DirectoryId, Incarnation, MemberId},
     metrics,
     server::{ConnectionLimits, ConnectionMetrics},
     telemetry::Events,
-    transport::{Transport, TransportError, snapshot::store::SnapshotStore},
+    transport::{Transport, TransportError, snapshot::store::SnapshotStore, standing::Refused, status::PeerStatus},
 };
 
 /// How long clients' requests under way may take when a member stops.
@@ -100,12 +100,16 @@ impl Node {
     }
 
     /// Its health checks: `running` and `takes_part` say whether raft works here, `leader` and `caught_up` whether it
-    /// can serve.
+    /// can serve; `peers` remarks on those that are not heard.
     pub fn health(&self) -> HealthSource {
         let (shared, end) = (self.inner.shared.clone(), self.inner.end.clone());
+        let transport = self.inner.transport.clone();
         Arc::new(move || {
-            let running = Check { name: "running", failure: end.reason().map(|reason| reason.to_string()) };
-            let ready = std::iter::once(running.clone()).chain(shared.status().checks()).collect();
+            let failure = end.reason().map(|reason| reason.to_string());
+            let running = failure.map_or_else(|| Check::ok("running"), |why| Check::failed("running", why));
+            // That a peer is refused makes nobody unfit: its own process ends.
+            let peers = Check::ok("peers").remark(remark_on(&transport.peers()));
+            let ready = std::iter::once(running.clone()).chain(shared.status().checks()).chain([peers]).collect();
             Health { live: vec![running], ready }
         })
     }
@@ -155,11 +159,13 @@ impl Parts {
         let (member, cluster) = (MemberId(identity.member), ClusterId(identity.cluster));
         let in_directory = Error::store(&config.data_dir);
         let membership = store.membership().map_err(&in_directory)?;
-        let ids = RequestIds::new(identity.member, store.boot().map_err(&in_directory)?);
+        let incarnation = store.boot(&config.world).map_err(&in_directory)?;
+        let ids = RequestIds::new(identity.member, incarnation.boot);
         let status = RaftStatus { id: member, cluster, name: config.name.clone(), ..RaftStatus::default() };
         let events = Events::default();
         events.speak_as(member, &config.world);
         let shared = Shared::new(status, membership.clone(), events.clone());
+        shared.met.store(Arc::new(store.met().clone()));
         let (inbox, queue) = Task::queue();
         let (end, reports) = (End::default(), Arc::<Reports>::default());
         let hearsay = Hearsay::default();
@@ -175,7 +181,7 @@ impl Parts {
             world: config.world.clone(),
             doubted,
         };
-        let transport = transport(&config, &identity, &membership, inlet, &events, &hearsay)?;
+        let transport = transport(&config, &identity, &membership, inlet, incarnation, &events, &hearsay)?;
         let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox, transport.clone());
         let settings = settings(&config, member, cluster, hearsay);
         let core = Core::new(settings, store, ids, shared.clone(), outbox(transport.clone()));
@@ -195,7 +201,7 @@ impl Parts {
         let (heartbeat, election, stop) = (config.heartbeat_interval, config.election_timeout, inner.stop_raft.clone());
         let task = Task::new(core, queue, reports, heartbeat, election, stop);
         inner.raft_ended = task.spawn(inner.end.clone(), &config.world).map_err(Error::Thread)?;
-        inner.introduce(client, &config);
+        inner.introduce(client, &config, incarnation.directory);
         let vouching = vouching.run(member, inner.transport.clone());
         inner.peers.spawn(inner.stop_peers.clone().run_until_cancelled_owned(vouching));
         tracing::info!(%member, %cluster, name = config.name, "started");
@@ -248,18 +254,29 @@ impl Inner {
         Ok(())
     }
 
-    /// Tells the cluster this member's name and client URLs, until it knows them (etcd's `EtcdServer.publish`). A member
+    /// Tells the cluster this member's name, client URLs and data directory, until it knows them (etcd's `EtcdServer.publish`). A member
     /// that found its cluster by itself also asks to be promoted, as long as it is a learner.
-    fn introduce(&self, client: Client, config: &Config) {
+    fn introduce(&self, client: Client, config: &Config, directory: DirectoryId) {
         let (name, urls) = (config.name.clone(), config.advertise_client_urls.clone());
         let (pause, auto) = (config.election_timeout, config.initial_cluster_state == InitialClusterState::Auto);
         let introduction = async move {
-            until(pause, || client.publish(&name, &urls)).await;
+            until(pause, || client.publish(&name, &urls, directory)).await;
             // In this order: a voter whose disk is lost is known by its client URLs.
             until(pause, || async { !auto || client.promoted().await }).await;
         };
         self.clients.spawn(self.stop_clients.clone().run_until_cancelled_owned(introduction));
     }
+}
+
+/// Which peers are not heard, and what is to be done about it.
+fn remark_on(peers: &[PeerStatus]) -> Option<String> {
+    let refused = peers.iter().filter_map(|peer| {
+        let Refused { why, .. } = peer.refused()?;
+        let (id, name) = (peer.id, &peer.name);
+        Some(format!("member {name} ({id}) is refused, since it was started from {why}: remove it, and add it anew"))
+    });
+    let said: Vec<String> = refused.collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// Attempts something until it has come about.
@@ -275,6 +292,7 @@ fn transport(
     identity: &Identity,
     membership: &Membership,
     inlet: Inlet,
+    incarnation: Incarnation,
     events: &Events,
     hearsay: &Hearsay,
 ) -> Result<Transport, TransportError> {
@@ -283,6 +301,7 @@ fn transport(
     let snapshots = inlet.snapshots.clone();
     let builder = Transport::builder(member, cluster, Arc::new(inlet))
         .urls(own.unwrap_or_else(|| config.initial_advertise_peer_urls.clone()))
+        .incarnation(incarnation)
         .snapshots(snapshots)
         .limits(config.limits.clone())
         .skip_url_verification(config.skip_peer_url_verification)

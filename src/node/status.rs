@@ -1,18 +1,21 @@
 //! What a member says about its raft: on `/status`, `/readyz` and `/metrics`.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::members::Membership;
+use super::{incarnations::Known, members::Membership};
 use crate::{
     admin::{self, About, Check, RaftView},
-    id::{ClusterId, MemberId},
+    id::{ClusterId, Incarnation, MemberId},
     metrics,
     telemetry::Events,
 };
@@ -140,6 +143,8 @@ impl RaftStatus {
 pub(super) struct Shared {
     status: Mutex<RaftStatus>,
     pub(super) membership: ArcSwap<Membership>,
+    /// The newest incarnation of each member that was met and is on the disk.
+    pub(super) met: ArcSwap<BTreeMap<MemberId, Incarnation>>,
     leader: watch::Sender<MemberId>,
     events: Events,
     nobody_vouches: AtomicBool,
@@ -152,6 +157,7 @@ impl Shared {
         Arc::new(Self {
             status: Mutex::new(status),
             membership,
+            met: ArcSwap::default(),
             leader,
             events,
             nobody_vouches: AtomicBool::new(false),
@@ -190,6 +196,11 @@ impl Shared {
     pub(super) fn resumed(&self, applied: u64) {
         self.update(|status| status.suspended = None);
         self.events.resumed(applied);
+    }
+
+    /// What a member is known by.
+    pub(super) fn known(&self, id: MemberId) -> Known {
+        Known { met: self.met.load().get(&id).copied(), directory: self.membership.load().directory(id) }
     }
 
     /// Whether no member that this one knows answered when it was asked just now about a sender that it does not know.

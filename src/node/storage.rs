@@ -6,14 +6,18 @@
 //! goes between the two, the start that follows makes up for it (`recovery`). What was promised to others is synced
 //! before it is told; what is merely applied is synced a little later, since after a crash the log brings it back.
 
-use std::{cell::RefCell, io, path::Path, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
 use raft::eraftpb::{ConfState, Entry, HardState};
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::members::Membership;
-use crate::{telemetry::Repeats, world::Files};
+use crate::{
+    id::{Incarnation, MemberId},
+    telemetry::Repeats,
+    world::Files,
+};
 
 mod backend;
 mod data;
@@ -23,6 +27,7 @@ mod forced;
 mod halt;
 mod identity;
 mod log;
+mod met;
 mod raft_storage;
 mod recovery;
 mod snapshot;
@@ -37,7 +42,7 @@ pub(super) use tables::DATA;
 use database::Place;
 use log::Log;
 use recovery::Recovery;
-use tables::{DATA_BYTES, META, bytes, damaged, length, message, meta, number, pair, pair_bytes};
+use tables::{DATA_BYTES, MET, META, bytes, damaged, length, message, meta, number, pair, pair_bytes};
 use wal::Wal;
 
 /// How long data may be applied and not synced (etcd's `backend-batch-interval`).
@@ -83,6 +88,8 @@ pub(super) struct Effect {
     pub(super) conf_state: Option<ConfState>,
     /// The membership, where it changed.
     pub(super) membership: Option<Vec<u8>>,
+    /// Members that are none any more: what was kept of them is forgotten.
+    pub(super) gone: Vec<MemberId>,
 }
 
 /// The store, as the raft task has it.
@@ -96,6 +103,7 @@ pub(super) struct Store {
     /// Since when data are applied and not synced.
     unsynced_since: Option<Instant>,
     identity: Option<Identity>,
+    met: BTreeMap<MemberId, Incarnation>,
     /// Snapshots that raft asked for and that the messages of the same `Ready` carry.
     outgoing: RefCell<Vec<Outgoing>>,
     /// How many snapshots may be on their way.
@@ -138,6 +146,7 @@ impl Store {
             applied: number(&read, "applied")?,
             unsynced_since: None,
             identity,
+            met: met::load(&read)?,
             outgoing: RefCell::default(),
             permits,
             unreadable: Repeats::default(),
@@ -250,6 +259,7 @@ impl Store {
             if let Some(membership) = &effect.membership {
                 meta.insert("membership", membership.as_slice())?;
             }
+            met::forget(write, &effect.gone)?;
             let mut data = write.open_table(DATA)?;
             let before = meta.get(DATA_BYTES)?.and_then(|guard| guard.value().try_into().ok().map(u64::from_be_bytes));
             let mut held = before.unwrap_or(0);
@@ -258,6 +268,7 @@ impl Store {
             found
         })?;
         self.unsynced_since = if lasting { None } else { self.unsynced_since.or_else(|| Some(Instant::now())) };
+        self.met.retain(|id, _| !effect.gone.contains(id));
         self.applied = effect.index;
         self.hard_state.commit = self.hard_state.commit.max(effect.index);
         self.conf_state = effect.conf_state.unwrap_or_else(|| std::mem::take(&mut self.conf_state));
@@ -320,6 +331,7 @@ fn prepare(database: &Database) -> Result<(), StoreError> {
     let perform = || {
         let write = database.begin_write()?;
         {
+            write.open_table(MET)?;
             let (mut meta, data) = (write.open_table(META)?, write.open_table(DATA)?);
             if meta.get(DATA_BYTES)?.is_none() {
                 let bytes = data.range::<&[u8]>(..)?.try_fold(0, |sum, item| {

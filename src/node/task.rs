@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -22,8 +22,8 @@ use super::{
     snapshot::Received,
 };
 use crate::{
-    id::MemberId,
-    transport::raft::{Judgement, Rejected, Rejection, SnapshotStatus, Source},
+    id::{Impostor, Incarnation, MemberId},
+    transport::raft::{Judgement, Rejected, Rejection, SnapshotStatus, Source, Unheard},
     wire::raftpb::Message,
     world::World,
 };
@@ -34,7 +34,8 @@ const QUEUE: usize = 1024;
 const TAKEN_AT_ONCE: usize = 256;
 /// How often a member whose disk cannot be written tries it.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long what was sent may leave before a member that was removed stops (etcd's `stopWithDelay`).
+/// How long what was sent may leave before a member that was removed stops (etcd's `stopWithDelay`), and how long one
+/// that is refused answers the others' dials, so that they see it and can say so.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a member stopped by itself.
@@ -46,6 +47,12 @@ pub enum Stopped {
     /// It was removed from the cluster, for ever.
     #[error("this member was removed from the cluster; its ID is never used again")]
     Removed,
+    /// The others do not hear it: it was started from another data directory than before, or from an old copy.
+    #[error(
+        "this member was started from {0}: it may lack what it has acknowledged, so no member hears it; \
+         remove it from the cluster, and add it anew with an empty data directory"
+    )]
+    Refused(Impostor),
     /// What is on the disk cannot be.
     #[error("cannot go on: {0}")]
     Failed(String),
@@ -63,12 +70,15 @@ pub(super) enum Input {
     Propose(Proposal),
     /// A client that wants to read.
     Read(Waiter),
+    /// A start of a member that has answered our dial.
+    Meet { id: MemberId, told: Incarnation, reply: oneshot::Sender<Result<(), Unheard>> },
 }
 
 /// What raft is told without waiting, by who must not wait. The newest counts; a member is there once.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     told: Mutex<HashMap<MemberId, Report>>,
+    refused: OnceLock<Impostor>,
     news: Notify,
 }
 
@@ -85,6 +95,12 @@ impl Reports {
 
     pub(super) fn snapshot(&self, id: MemberId, status: SnapshotStatus) {
         self.change(id, |report| report.snapshot = Some(status));
+    }
+
+    /// The others do not hear this member.
+    pub(super) fn refused(&self, why: Impostor) {
+        let _ = self.refused.set(why);
+        self.news.notify_one();
     }
 
     fn change(&self, id: MemberId, change: impl FnOnce(&mut Report)) {
@@ -179,7 +195,7 @@ impl Task {
             self.core.suspend(error);
             outcome = match self.wait_for_the_disk().await {
                 Ok(Some(Flow::Continue)) => self.turns().await,
-                Ok(Some(Flow::Removed)) => Ok(Flow::Removed),
+                Ok(Some(flow)) => Ok(flow),
                 // Told to stop. Nothing is there to be made lasting.
                 Ok(None) => return Stopped::Asked,
                 Err(error) => Err(error),
@@ -191,6 +207,11 @@ impl Task {
                 Ok(()) => Stopped::Asked,
                 Err(error) => failed(&error.into()),
             },
+            Ok(Flow::Refused(why)) => {
+                self.core.withdraw(&Stopped::Refused(why).to_string());
+                tokio::time::sleep(FAREWELL).await;
+                Stopped::Refused(why)
+            }
             Ok(Flow::Removed) => {
                 tracing::warn!("this member was removed from the cluster: stopping");
                 // The others still need to hear what was committed.
@@ -215,7 +236,10 @@ impl Task {
                     Err(error) if error.is_of_the_disk() => tracing::debug!(%error, "the disk cannot be written yet"),
                     outcome => return outcome.map(Some),
                 },
-                () = self.reports.news.notified() => drop(self.reports.take()),
+                () = self.reports.news.notified() => match self.reports.refused.get() {
+                    Some(why) => return Ok(Some(Flow::Refused(*why))),
+                    None => drop(self.reports.take()),
+                },
                 count = self.inbox.recv_many(&mut inputs, TAKEN_AT_ONCE) => if count == 0 {
                     return Ok(None);
                 },
@@ -257,6 +281,9 @@ impl Task {
             if self.core.turn(Instant::now())? == Flow::Removed {
                 return Ok(Flow::Removed);
             }
+            if let Some(why) = self.reports.refused.get() {
+                return Ok(Flow::Refused(*why));
+            }
             if handing_over.is_some_and(|since| !self.core.is_leader() || since.elapsed() > self.patience) {
                 return Ok(Flow::Continue);
             }
@@ -289,6 +316,9 @@ impl Task {
             }
             Input::Propose(proposal) => self.core.propose(Instant::now(), proposal),
             Input::Read(waiter) => self.core.read(waiter),
+            Input::Meet { id, told, reply } => {
+                let _ = reply.send(self.core.meet(id, &told)?);
+            }
         }
         Ok(Flow::Continue)
     }

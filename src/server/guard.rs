@@ -10,7 +10,7 @@ use axum::{
 
 use crate::{
     dial::identity::Identity,
-    id::MemberId,
+    id::{Impostor, Incarnation, MemberId},
     server::{
         binding::{self, Kind},
         connections::Connection,
@@ -18,14 +18,17 @@ use crate::{
     telemetry::{Origin, TraceContext},
     transport::{
         Transport,
+        raft::Unheard,
         sender::{Sender, Told},
     },
     wire::{
         headers::{
-            CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_PATH,
-            METHOD_NOT_ALLOWED, PAGE_NOT_FOUND, PROCESSING_MESSAGE, PROCESSING_SNAPSHOT, READING_MESSAGE,
-            REMOVED_MEMBER, SAVING_SNAPSHOT, SENDER_NOT_FOUND, TEXT_PLAIN, TO_FIELD_MISMATCH, UNMARSHALLING_MESSAGE,
-            WRONG_MESSAGE_TYPE, X_ETCD_CLUSTER_ID, X_MIN_CLUSTER_VERSION, X_PEER_URLS, X_SERVER_FROM, X_SERVER_VERSION,
+            self, CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCARNATION_NOT_MET, INCARNATION_REFUSED,
+            INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_INCARNATION, INVALID_PATH, METHOD_NOT_ALLOWED, PAGE_NOT_FOUND,
+            PROCESSING_MESSAGE, PROCESSING_SNAPSHOT, READING_MESSAGE, REMOVED_MEMBER, SAVING_SNAPSHOT,
+            SENDER_NOT_FOUND, TEXT_PLAIN, TO_FIELD_MISMATCH, UNMARSHALLING_MESSAGE, WRONG_MESSAGE_TYPE,
+            X_ETCD_CLUSTER_ID, X_MIN_CLUSTER_VERSION, X_PEER_URLS, X_RAFTHTTP_INCARNATION, X_SERVER_FROM,
+            X_SERVER_VERSION,
         },
         version::{MIN_CLUSTER, Version, compatible},
     },
@@ -55,6 +58,15 @@ pub(super) enum Refusal {
     /// Ours: its certificate is not one of the member that it says it is from.
     #[error("certificate is not the sender's")]
     NotItsCertificate,
+    /// Ours: it is not the member that was met under its ID.
+    #[error("{INCARNATION_REFUSED}: {0}")]
+    IncarnationRefused(Impostor),
+    /// Ours: a start of a member's that no dial of ours has met yet.
+    #[error("{INCARNATION_NOT_MET}")]
+    IncarnationNotMet,
+    /// Ours.
+    #[error("{INVALID_INCARNATION}")]
+    InvalidIncarnation,
     /// Ours: the transport is stopping.
     #[error("server stopped")]
     Stopped,
@@ -90,11 +102,14 @@ impl Refusal {
             }
             Self::RemovedMember => StatusCode::GONE,
             Self::NotItsCertificate => StatusCode::FORBIDDEN,
-            Self::Stopped | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::IncarnationRefused(_) => StatusCode::CONFLICT,
+            Self::Stopped | Self::Busy | Self::IncarnationNotMet => StatusCode::SERVICE_UNAVAILABLE,
             Self::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ReadingMessage | Self::UnmarshallingMessage | Self::DecodingEnvelope(_) | Self::WrongMessageType => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::ReadingMessage
+            | Self::UnmarshallingMessage
+            | Self::DecodingEnvelope(_)
+            | Self::WrongMessageType
+            | Self::InvalidIncarnation => StatusCode::BAD_REQUEST,
             Self::ProcessingMessage | Self::SavingSnapshot(_) | Self::ProcessingSnapshot(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -110,9 +125,13 @@ impl Refusal {
             Self::SenderNotFound => "not_found",
             Self::ToFieldMismatch => "to_mismatch",
             Self::NotItsCertificate => "certificate",
-            Self::ReadingMessage | Self::UnmarshallingMessage | Self::DecodingEnvelope(_) | Self::WrongMessageType => {
-                "unreadable"
-            }
+            Self::IncarnationRefused(_) => "incarnation_refused",
+            Self::IncarnationNotMet => "incarnation_not_met",
+            Self::ReadingMessage
+            | Self::UnmarshallingMessage
+            | Self::DecodingEnvelope(_)
+            | Self::WrongMessageType
+            | Self::InvalidIncarnation => "unreadable",
             Self::MessageTooLarge => "too_large",
             Self::Busy => "busy",
             Self::ProcessingMessage | Self::SavingSnapshot(_) | Self::ProcessingSnapshot(_) => "not_taken",
@@ -179,10 +198,34 @@ pub(super) fn bind(
     bound.map_err(|_| Refusal::NotItsCertificate)
 }
 
-/// [`check`], for a request that brings something: its sender is noted, and found once for all that comes of it.
-pub(super) fn admit(transport: &Transport, request: &Request, kind: Kind) -> Result<Sender, Refusal> {
+/// [`check`], for a request that brings something: its sender is noted, and found once for all that comes of it. What it
+/// tells as its incarnation is still to be judged.
+pub(super) fn admit(
+    transport: &Transport,
+    request: &Request,
+    kind: Kind,
+) -> Result<(Sender, Option<Incarnation>), Refusal> {
     let from = check(transport, request, &Method::POST, kind)?;
-    Ok(transport.admit(from, told(request)))
+    let incarnation = incarnation(request)?;
+    Ok((transport.admit(from, told(request)), incarnation))
+}
+
+/// What a request tells as its sender's incarnation, if it does.
+pub(super) fn incarnation(request: &Request) -> Result<Option<Incarnation>, Refusal> {
+    headers::incarnation(request.headers()).map_err(|_| Refusal::InvalidIncarnation)
+}
+
+impl From<Unheard> for Refusal {
+    fn from(unheard: Unheard) -> Self {
+        match unheard {
+            Unheard::Refused(why) => Self::IncarnationRefused(why),
+            Unheard::NotMet => Self::IncarnationNotMet,
+            Unheard::Failed(error) => {
+                tracing::debug!(error, "whether a start of a member may be heard cannot be said");
+                Self::Busy
+            }
+        }
+    }
 }
 
 /// Whether the sender is of this cluster. As text, as etcd compares it: a padded ID is another.
@@ -266,8 +309,16 @@ pub(super) fn answer(transport: &Transport, asker: &Asker, result: Result<Respon
     let mut response = result.unwrap_or_else(IntoResponse::into_response);
     if !before_checks {
         response.headers_mut().insert(X_ETCD_CLUSTER_ID, printed(identity.cluster));
+        tell_incarnation(transport, &mut response);
     }
     response
+}
+
+/// An answer says which start of the member gives it.
+pub(super) fn tell_incarnation(transport: &Transport, response: &mut Response) {
+    if let Some(own) = transport.incarnation() {
+        response.headers_mut().insert(X_RAFTHTTP_INCARNATION, own.clone());
+    }
 }
 
 /// The value of a header that tells an ID or a version.

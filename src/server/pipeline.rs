@@ -25,7 +25,8 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let sender = guard::admit(transport, &request, Kind::Pipeline)?;
+    let (sender, told) = guard::admit(transport, &request, Kind::Pipeline)?;
+    transport.may_speak(&sender, told).await?;
     let origin = guard::origin(&request);
     let limits = transport.limits();
     let mut share = endpoint.budget.share(sender.standing());

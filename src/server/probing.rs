@@ -29,5 +29,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     }
     let report = asker.and_then(|asker| transport.report(asker));
     let answer = Answer { now: transport.world().now().into(), report };
-    ([(header::CONTENT_TYPE, TEXT_PLAIN)], answer.encode()).into_response()
+    let mut response = ([(header::CONTENT_TYPE, TEXT_PLAIN)], answer.encode()).into_response();
+    guard::tell_incarnation(transport, &mut response);
+    response
 }

@@ -40,7 +40,8 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
     let transport = &endpoint.transport;
-    let sender = guard::admit(transport, &request, Kind::Snapshot)?;
+    let (sender, told) = guard::admit(transport, &request, Kind::Snapshot)?;
+    transport.may_speak(&sender, told).await?;
     let origin = guard::origin(&request);
     // A hint for the progress: who lies about it does so about its own.
     let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());

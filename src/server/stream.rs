@@ -12,7 +12,7 @@ use axum::{
 
 use crate::{
     dial::io::IoStatus,
-    id::MemberId,
+    id::{Incarnation, MemberId},
     server::{
         Endpoint,
         binding::Kind,
@@ -20,9 +20,13 @@ use crate::{
         guard::{self, Asker, Refusal},
         path,
     },
-    transport::{Transport, sender::Standing},
+    telemetry::Origin,
+    transport::{
+        Transport,
+        sender::{Sender, Standing},
+    },
     wire::{
-        headers::{RAFT_STREAM, X_RAFT_TO, X_RAFTHTTP_STREAM, X_SERVER_VERSION},
+        headers::{RAFT_STREAM, X_RAFT_TO, X_RAFTHTTP_INCARNATION, X_RAFTHTTP_STREAM, X_SERVER_VERSION},
         stream::StreamKind,
     },
 };
@@ -32,13 +36,42 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     let transport = &endpoint.transport;
     let mut response = match path::redirect(&request) {
         Some(response) => response,
-        None => guard::answer(transport, &Asker::of(&request), open(transport, &request)),
+        None => {
+            let (asker, asked, is_for_us) =
+                (Asker::of(&request), read(transport, &request), is_for_us(transport, &request));
+            // What is awaited holds nothing of the request: its body may be anything.
+            drop(request);
+            let mut answer = guard::answer(transport, &asker, open(transport, asked).await);
+            if !is_for_us {
+                // Who dialled another member must not take our incarnation for that one's.
+                answer.headers_mut().remove(X_RAFTHTTP_INCARNATION);
+            }
+            answer
+        }
     };
     response.headers_mut().insert(X_SERVER_VERSION, guard::printed(transport.identity().server_version));
     response
 }
 
-fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
+/// A stream that a member may ask for.
+struct Asked {
+    kind: StreamKind,
+    sender: Sender,
+    incarnation: Option<Incarnation>,
+    name: Option<u64>,
+    connection: Option<Arc<IoStatus>>,
+    origin: Origin,
+}
+
+async fn open(transport: &Transport, asked: Result<Asked, Refusal>) -> Result<Response, Refusal> {
+    let Asked { kind, sender, incarnation, name, connection, origin } = asked?;
+    transport.may_listen(&sender, incarnation).await?;
+    // Not there: the transport stopped, or the peer was removed since we looked.
+    let body = transport.open_stream(kind, &sender, name, connection, &origin);
+    Ok(Response::new(Body::new(body.ok_or(Refusal::Stopped)?)))
+}
+
+fn read(transport: &Transport, request: &Request) -> Result<Asked, Refusal> {
     let named = guard::check(transport, request, &Method::GET, Kind::Stream)?;
     let (kind, from) = parse(request.uri().path())?;
     if named != Some(from) {
@@ -51,15 +84,23 @@ fn open(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
     if sender.standing() != Standing::Peer {
         return Err(Refusal::SenderNotFound);
     }
-    let to = guard::text(request.headers(), &X_RAFT_TO).unwrap_or_default();
-    if to != transport.identity().member.to_string() {
+    if !is_for_us(transport, request) {
         return Err(Refusal::ToFieldMismatch);
     }
     let name = guard::text(request.headers(), &X_RAFTHTTP_STREAM).and_then(|name| u64::from_str_radix(name, 16).ok());
-    let connection: Option<Arc<IoStatus>> = Connection::status(request.extensions());
-    // Not there: the transport stopped, or the peer was removed since we looked.
-    let body = transport.open_stream(kind, &sender, name, connection, &guard::origin(request));
-    Ok(Response::new(Body::new(body.ok_or(Refusal::Stopped)?)))
+    Ok(Asked {
+        kind,
+        sender,
+        incarnation: guard::incarnation(request)?,
+        name,
+        connection: Connection::status(request.extensions()),
+        origin: guard::origin(request),
+    })
+}
+
+fn is_for_us(transport: &Transport, request: &Request) -> bool {
+    let to = guard::text(request.headers(), &X_RAFT_TO).unwrap_or_default();
+    to == transport.identity().member.to_string()
 }
 
 /// Kind and asker, told apart as etcd does by `path.Dir` and `path.Base`.

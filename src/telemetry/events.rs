@@ -61,6 +61,12 @@ pub enum EventKind {
     IdentityMismatch,
     /// A peer says that this member was removed from the cluster.
     MemberRemoved,
+    /// A peer came back from another data directory, or from an old copy, and is not heard: the reason says which.
+    IncarnationRefused,
+    /// It is heard again.
+    IncarnationHeard,
+    /// A peer says so of this member.
+    MemberRefused,
     /// Another member leads, or none.
     LeaderChanged,
     /// This member's role is another: the reason says which.

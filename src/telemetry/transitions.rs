@@ -13,7 +13,7 @@ use super::{
     events::{Event, EventKind, Events},
 };
 use crate::{
-    id::MemberId,
+    id::{Impostor, Incarnation, MemberId},
     ledger::{AttemptResult, Channel, Direction, DropReason, LossReason, ProbeResult},
 };
 
@@ -59,6 +59,32 @@ impl Events {
     /// This member was removed, says a peer.
     pub(crate) fn member_removed(&self, by: MemberId) {
         self.record(Event::about(EventKind::MemberRemoved, by).detail("this member was removed from the cluster"));
+    }
+}
+
+/// Which start of a member is heard.
+impl Events {
+    /// A peer came back as another than the member that was met, and is not heard.
+    pub(crate) fn incarnation_refused(&self, peer: MemberId, told: Incarnation, why: Impostor) {
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::error!(%member, %peer, %told, %why, "the peer is not the member that was met: it is not heard until it is removed and added anew");
+        }
+        let refused = Event::about(EventKind::IncarnationRefused, peer).reason(why.label());
+        self.record(refused.detail(format!("it told {told}: {why}")));
+    }
+
+    /// It is the member that was met again.
+    pub(crate) fn incarnation_heard(&self, peer: MemberId) {
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::info!(%member, %peer, "the peer is the member that was met again: it is heard");
+        }
+        self.record(Event::about(EventKind::IncarnationHeard, peer));
+    }
+
+    /// This start of this member is refused, says a peer.
+    pub(crate) fn incarnation_refused_by(&self, by: MemberId, why: Impostor) {
+        let refused = Event::about(EventKind::MemberRefused, by).reason(why.label());
+        self.record(refused.detail(format!("this member was started from {why}")));
     }
 }
 

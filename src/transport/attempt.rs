@@ -1,12 +1,13 @@
 //! One attempt to reach a peer, and what its outcome means for the peer: whether its URL is any good, whether it may be
 //! dialled at once, whether it is active, and whether it says that we were removed.
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::{peer::Peer, probe::Outcome};
 use crate::{
     dial::{post::Answer, urls::PeerUrl},
     ledger::DropReason,
+    wire::headers,
 };
 
 /// An attempt to open a stream, or to POST something.
@@ -62,13 +63,27 @@ impl Peer {
     pub(super) fn post_answered(&self, attempt: &Attempt, path: &str, answer: &Answer) -> Result<(), Undelivered> {
         let Answer { status, headers, text } = answer;
         if *status == StatusCode::NO_CONTENT {
-            self.answered();
-            return Ok(());
+            return self.post_taken(attempt, path, headers);
         }
         self.look_for_removal(*status, text, self.shared.is_of_a_member(headers));
         let why = format!("POST {path} answered {status}: {text}");
         self.failed(attempt, Reached::Somebody, &why);
         Err(Undelivered { reason: DropReason::Refused, why })
+    }
+
+    /// That it was taken counts when the start that says so is heard.
+    fn post_taken(&self, attempt: &Attempt, path: &str, answer: &HeaderMap) -> Result<(), Undelivered> {
+        match self.standing.judge(headers::incarnation(answer).ok().flatten()) {
+            Ok(()) => {
+                self.answered();
+                Ok(())
+            }
+            Err(impostor) => {
+                let why = format!("POST {path} was answered by an incarnation that is not heard: {impostor}");
+                self.failed(attempt, Reached::Somebody, &why);
+                Err(Undelivered { reason: DropReason::Refused, why })
+            }
+        }
     }
 
     /// A POST was not answered.
@@ -104,8 +119,6 @@ impl Undelivered {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use http::HeaderMap;
 
     use super::*;
     use crate::{

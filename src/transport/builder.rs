@@ -6,6 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     dial::{client::Client, identity::Identity, urls::PeerUrl},
-    id::{ClusterId, MemberId},
+    id::{ClusterId, Incarnation, MemberId},
     telemetry::{Events, Sampler},
     tls::Tls,
     wire::version::{DEFAULT_SERVER, Version},
@@ -51,7 +52,7 @@ impl Transport {
     /// A transport for `member` of `cluster` that serves `raft`.
     pub fn builder(member: MemberId, cluster: ClusterId, raft: Arc<dyn Raft>) -> Builder {
         Builder {
-            identity: Identity { member, cluster, urls: Vec::new(), server_version: DEFAULT_SERVER },
+            identity: Identity { member, cluster, urls: Vec::new(), incarnation: None, server_version: DEFAULT_SERVER },
             raft,
             tls: None,
             snapshots: None,
@@ -81,6 +82,14 @@ impl Builder {
     #[must_use]
     pub fn server_version(mut self, version: Version) -> Self {
         self.identity.server_version = version;
+        self
+    }
+
+    /// Which start of the member this is: told on every request to a peer, and on every answer. Default: not told. Whom
+    /// of those who tell it this member hears, [`Raft::meet`] says.
+    #[must_use]
+    pub fn incarnation(mut self, own: Incarnation) -> Self {
+        self.identity.incarnation = Some(own);
         self
     }
 
@@ -173,6 +182,7 @@ impl Builder {
         let shared = Arc::new(Shared {
             client: Client::new(&identity, self.tls.clone(), self.dial_timeout, &self.world),
             sampler: Sampler::new(self.trace_ratio, identity.cluster).heartbeats(self.trace_heartbeats),
+            incarnation: identity.incarnation.and_then(|own| HeaderValue::try_from(own.to_string()).ok()),
             identity,
             raft: self.raft,
             probe: self.probe,

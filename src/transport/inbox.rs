@@ -266,10 +266,12 @@ impl Inbox {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        let State { ledger, queues, .. } = &mut *state;
-        for queue in queues.values_mut() {
-            mem::take(&mut queue.batch).reject(ledger, RejectReason::Stopped);
-        }
+        state.reject_waiting(RejectReason::Stopped);
+    }
+
+    /// Rejects what waits as `refused`: it came from a start of the peer that another has replaced.
+    pub(super) fn forget(&self) {
+        self.lock().reject_waiting(RejectReason::Refused);
     }
 
     /// A copy of the ledger, with what waits as measured now.
@@ -398,6 +400,12 @@ impl Drop for Answering<'_> {
 }
 
 impl State {
+    fn reject_waiting(&mut self, reason: RejectReason) {
+        for queue in self.queues.values_mut() {
+            mem::take(&mut queue.batch).reject(&mut self.ledger, reason);
+        }
+    }
+
     fn refusal(&self) -> Option<RejectReason> {
         if self.closed { Some(RejectReason::Stopped) } else { self.paused.then_some(RejectReason::Paused) }
     }

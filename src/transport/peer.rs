@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,6 +26,7 @@ use crate::{
         probe::ProbeConfig,
         raft::{Critical, Raft, SnapshotStatus, Source},
         redial::Redial,
+        standing::Standing,
         status::{PeerRole, PeerStatus},
     },
     wire::{
@@ -39,6 +40,8 @@ use crate::{
 /// What every peer of a transport shares.
 pub(crate) struct Shared {
     pub(crate) identity: Arc<Identity>,
+    /// Our incarnation, as answers tell it.
+    pub(super) incarnation: Option<HeaderValue>,
     pub(crate) raft: Arc<dyn Raft>,
     pub(crate) client: Client,
     pub(crate) limits: Limits,
@@ -86,6 +89,8 @@ pub(crate) struct Peer {
     pub(crate) inbox: Inbox,
     pub(crate) urls: UrlPicker,
     pub(crate) redial: Redial,
+    /// Which start of it is heard.
+    pub(super) standing: Standing,
     /// Ends this peer's tasks.
     pub(crate) stop: CancellationToken,
     pub(crate) shared: Arc<Shared>,
@@ -93,7 +98,7 @@ pub(crate) struct Peer {
     /// Where in the traces each open stream was attached, by kind and direction.
     attached: Mutex<PerStream<PerDirection<Option<TraceContext>>>>,
     /// Counts the times that its streams were to be dialled anew.
-    reset: watch::Sender<u64>,
+    pub(super) reset: watch::Sender<u64>,
 }
 
 impl Peer {
@@ -105,6 +110,7 @@ impl Peer {
             inbox: Inbox::new(&shared.world),
             urls: UrlPicker::new(urls),
             redial: Redial::new(shared.probe.is_on(), &shared.world),
+            standing: Standing::default(),
             stop,
             shared,
             link: Mutex::default(),
@@ -252,11 +258,6 @@ impl Peer {
         self.reset.send_modify(|times| *times += 1);
     }
 
-    /// Tells a reader when its stream is to be dialled anew.
-    pub(crate) fn resets(&self) -> watch::Receiver<u64> {
-        self.reset.subscribe()
-    }
-
     /// The peer asked us for something: it is there, and no wait before a dial holds any longer.
     pub(crate) fn heard(&self) {
         self.redial.up();
@@ -311,6 +312,7 @@ impl Peer {
             outgoing: self.outbox.ledger(),
             incoming: self.inbox.ledger(),
             link,
+            incarnation: self.standing.status(),
         }
     }
 }

@@ -4,7 +4,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::{dial::urls::PeerUrl, id::MemberId, wire::raftpb::Message};
+use crate::{
+    dial::urls::PeerUrl,
+    id::{Impostor, Incarnation, MemberId},
+    wire::raftpb::Message,
+};
 
 /// What the transport needs from the raft that it serves: etcd's `rafthttp.Raft`, the one seam.
 #[async_trait]
@@ -21,6 +25,19 @@ pub trait Raft: Send + Sync + 'static {
     /// When the message is not one that this member takes; its sender is answered as if [`Self::process`] had said so.
     async fn judge_snapshot(&self, _from: MemberId, _envelope: &Message) -> Result<Judgement, Rejected> {
         Ok(Judgement::Wanted)
+    }
+
+    /// Whether a start of a member may be heard. Asked for each stream and each request of who tells its incarnation,
+    /// before anything of it counts; who does not tell is not asked about. With [`Source::Member`] a configured member's
+    /// URL has answered our dial: an incarnation that may follow the newest one that was met is then to be kept,
+    /// lastingly, before this returns. With [`Source::Anyone`] nothing is proved, and nothing to be kept. By default,
+    /// all are heard.
+    ///
+    /// # Errors
+    /// When it may not be heard, and why.
+    async fn meet(&self, id: MemberId, told: Incarnation, source: Source) -> Result<(), Unheard> {
+        let _ = (id, told, source);
+        Ok(())
     }
 
     /// Whether the member was removed from the cluster, ever (etcd's `IsIDRemoved`).
@@ -61,6 +78,20 @@ pub enum Judgement {
     PassedOver,
 }
 
+/// Why a start of a member is not heard.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// It is not the member that was met before, and never will be.
+    #[error("{0}")]
+    Refused(#[from] Impostor),
+    /// It was told by a request, and no dial of ours has met it yet.
+    #[error("it was not met yet")]
+    NotMet,
+    /// Whether it may be heard cannot be said, or what was met cannot be kept.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// What became of a snapshot that raft handed out (etcd's `raft.SnapshotStatus`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotStatus {
@@ -78,6 +109,14 @@ pub enum Critical {
     MemberRemoved {
         /// The peer that says so.
         by: MemberId,
+    },
+    /// A peer says that this member was started from another data directory than before, or from an old copy.
+    #[error("this member's incarnation is refused: {why} (told by peer {by})")]
+    IncarnationRefused {
+        /// The peer that says so.
+        by: MemberId,
+        /// What is wrong with it.
+        why: Impostor,
     },
 }
 

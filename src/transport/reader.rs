@@ -10,10 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::FusedFuture};
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     dial::{
@@ -22,6 +25,7 @@ use crate::{
         io::{End, IoStatus},
         urls::PeerUrl,
     },
+    id::Impostor,
     ledger::{AttemptResult, Direction, LossReason},
     telemetry::{self, Origin, TraceContext},
     transport::{
@@ -34,7 +38,7 @@ use crate::{
         FrameError, headers,
         raftpb::Message,
         stream::{StreamDecoder, StreamKind},
-        version::Version,
+        version::{Version, VersionError},
     },
 };
 
@@ -65,6 +69,8 @@ struct Stream {
     dialled: TraceContext,
     decoder: StreamDecoder,
     source: Source,
+    /// Changes when the stream is to be dialled anew, or another start of the peer has taken its place.
+    resets: watch::Receiver<u64>,
 }
 
 /// The connection under a stream. Fused: once it has ended it is never ready again.
@@ -134,8 +140,14 @@ impl Reader {
             AttemptResult::Unreachable | AttemptResult::Tls | AttemptResult::Timeout => Reached::Nobody,
             _ => Reached::Somebody,
         };
-        if result == AttemptResult::Removed {
-            self.peer.shared.removed(self.peer.id);
+        match result {
+            AttemptResult::Removed => self.peer.shared.removed(self.peer.id),
+            AttemptResult::IncarnationRefused => {
+                if let Some(impostor) = refusal_of(why) {
+                    self.peer.shared.refused(self.peer.id, impostor);
+                }
+            }
+            _ => {}
         }
         self.tell_refused(&attempt.url, result, why);
         self.peer.failed(attempt, reached, why);
@@ -194,23 +206,58 @@ impl Reader {
         let (head, mut body) = answer.into_parts();
         let version = head.headers.get(headers::X_SERVER_VERSION);
         let version = Version::from_header(version.map(|value| value.to_str().unwrap_or_default()));
-        if version.is_ok() && head.status == StatusCode::OK {
-            let dialled = span.context();
-            let source = if shared.names_our_cluster(&head.headers) { Source::Member } else { Source::Anyone };
-            let decoder = self.peer.decoder(self.kind);
-            return Ok(Box::new(Stream { body, driver, remote, io, dialled, decoder, source }));
+        if version.is_err() || head.status != StatusCode::OK {
+            return Err(self.not_a_stream(&head, version, &mut body, &mut driver).await);
+        }
+        let (resets, source) = self.meet(&head.headers).await?;
+        let (dialled, decoder) = (span.context(), self.peer.decoder(self.kind));
+        Ok(Box::new(Stream { body, driver, remote, io, dialled, decoder, source, resets }))
+    }
+
+    /// Whether the start of the peer that has answered is heard, and how far it can be believed.
+    async fn meet(&self, answer: &HeaderMap) -> Result<(watch::Receiver<u64>, Source), Refusal> {
+        let source = if self.peer.shared.names_our_cluster(answer) { Source::Member } else { Source::Anyone };
+        match self.peer.meet(answer, source).await {
+            Ok(resets) => Ok((resets, source)),
+            Err(unheard) => {
+                let why = format!("its incarnation is not heard: {unheard}");
+                Err(Refusal { result: AttemptResult::Impostor, why })
+            }
+        }
+    }
+
+    /// What an answer means that is no stream.
+    async fn not_a_stream(
+        &self,
+        head: &response::Parts,
+        version: Result<Version, VersionError>,
+        body: &mut Incoming,
+        driver: &mut Driver,
+    ) -> Refusal {
+        if let Err(error) = version {
+            let why = format!("answered with {error}");
+            return Refusal { result: AttemptResult::IncompatibleVersion, why };
         }
         let text = {
-            let text = pin!(text(&mut body));
-            timeout(READ_DEADLINE, drive(&mut driver, text)).await.unwrap_or_default()
+            let text = pin!(text(body));
+            timeout(READ_DEADLINE, drive(driver, text)).await.unwrap_or_default()
         };
-        Err(match version {
-            Ok(_) => Refusal {
-                result: classify(head.status, &text, shared.is_of_a_member(&head.headers)),
-                why: format!("answered {}: {text}", head.status),
+        let shared = &self.peer.shared;
+        let why = format!("answered {}: {text}", head.status);
+        match classify(head.status, &text, shared.is_of_a_member(&head.headers)) {
+            // Who told none cannot be refused one.
+            AttemptResult::IncarnationRefused
+                if shared.incarnation.is_none() || !shared.names_our_cluster(&head.headers) =>
+            {
+                Refusal { result: AttemptResult::Refused, why }
+            }
+            // It does not know us, and we know it: what it says by requests is heard from now on.
+            AttemptResult::NotFound => match self.meet(&head.headers).await {
+                Ok(_) => Refusal { result: AttemptResult::NotFound, why },
+                Err(unheard) => unheard,
             },
-            Err(error) => Refusal { result: AttemptResult::IncompatibleVersion, why: format!("answered with {error}") },
-        })
+            result => Refusal { result, why },
+        }
     }
 
     /// Reads a stream to its end. Says whether it ended cleanly, or was of some use.
@@ -221,7 +268,7 @@ impl Reader {
         peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
         peer.answered();
         let opened = Instant::now();
-        let mut resets = peer.resets();
+        let mut resets = stream.resets.clone();
         let (reason, why) = tokio::select! {
             biased;
             _ = resets.changed() => (LossReason::Stopped, None),
@@ -256,6 +303,9 @@ impl Stream {
             deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
             // The queue keeps what it is given; room for as many again is made at once.
             messages.reserve(expected);
+            if self.resets.has_changed().unwrap_or(true) {
+                return (LossReason::Stopped, None);
+            }
             let outcome = self.decode(bytes, peer, kind, &mut messages);
             expected = messages.len().min(BATCH_EXPECTED);
             drain::received(peer, kind.channel(), self.source, &mut messages, origin);
@@ -327,10 +377,17 @@ async fn text(body: &mut Incoming) -> String {
     String::from_utf8_lossy(&text).trim().to_owned()
 }
 
+/// What is wrong with our incarnation, as a refusal says it.
+fn refusal_of(text: &str) -> Option<Impostor> {
+    let (_, why) = text.split_once(headers::INCARNATION_REFUSED)?;
+    Impostor::ALL.into_iter().find(|impostor| why.strip_prefix(": ") == Some(impostor.to_string().as_str()))
+}
+
 /// What the answer to a dial means (etcd's `streamReader.dial`).
 fn classify(status: StatusCode, text: &str, of_a_member: bool) -> AttemptResult {
     match status {
         StatusCode::GONE if of_a_member => AttemptResult::Removed,
+        StatusCode::CONFLICT if refusal_of(text).is_some() => AttemptResult::IncarnationRefused,
         StatusCode::NOT_FOUND => AttemptResult::NotFound,
         StatusCode::PRECONDITION_FAILED if text == headers::CLUSTER_ID_MISMATCH => AttemptResult::ClusterIdMismatch,
         StatusCode::PRECONDITION_FAILED if text == headers::INCOMPATIBLE_VERSION => AttemptResult::IncompatibleVersion,

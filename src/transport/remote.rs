@@ -17,6 +17,7 @@ use super::{
     outbox::{Notices, Posting},
     peer::Shared,
     raft::SnapshotStatus,
+    standing::PeerIncarnation,
     status::{PeerRole, PeerStatus},
 };
 use crate::{
@@ -106,6 +107,7 @@ impl Remote {
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             link: Link::default(),
+            incarnation: PeerIncarnation::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::standing::{PeerIncarnation, Refused};
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
@@ -29,12 +30,22 @@ pub struct PeerStatus {
     pub incoming: Incoming,
     /// How the link does. Nothing is known of a remote's.
     pub link: Link,
+    /// Which start of it is heard.
+    pub incarnation: PeerIncarnation,
 }
 
 impl PeerStatus {
     /// Whether it is a configured peer: its streams are dialled, and it dials ours.
     pub fn is_peer(&self) -> bool {
         matches!(self.role, PeerRole::Peer)
+    }
+
+    /// The start of it that is not heard, if there is one.
+    pub fn refused(&self) -> Option<&Refused> {
+        match &self.incarnation {
+            PeerIncarnation::Refused(refused) => Some(refused),
+            PeerIncarnation::Unknown | PeerIncarnation::Untold | PeerIncarnation::Met(_) => None,
+        }
     }
 
     /// Whether it is known only from its requests.

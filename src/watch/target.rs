@@ -106,6 +106,7 @@ impl Target {
             outgoing: Default::default(),
             incoming: Default::default(),
             link,
+            incarnation: Default::default(),
         }
     }
 }

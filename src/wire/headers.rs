@@ -1,6 +1,8 @@
 //! The words of the protocol: paths, header names, content types, and the text of each refusal.
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
+
+use crate::id::{Incarnation, IncarnationError};
 
 /// W3C trace context; on requests that are traced. etcd ignores it.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -8,6 +10,9 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const X_RAFTHTTP_STREAM: HeaderName = HeaderName::from_static("x-rafthttp-stream");
 /// Bytes of a snapshot without its envelope, where known; on snapshot requests. Ours: etcd ignores it.
 pub const X_RAFTHTTP_LENGTH: HeaderName = HeaderName::from_static("x-rafthttp-length");
+/// The start of the local member, as [`Incarnation`](crate::Incarnation) prints; on every request, and on every answer under
+/// [`RAFT`]. Ours: etcd ignores it.
+pub const X_RAFTHTTP_INCARNATION: HeaderName = HeaderName::from_static("x-rafthttp-incarnation");
 /// ID of the local member; on every request.
 pub const X_SERVER_FROM: HeaderName = HeaderName::from_static("x-server-from");
 /// Version of the local server; on every request, and on every answer under [`RAFT_STREAM`].
@@ -61,6 +66,12 @@ pub const INVALID_FROM: &str = "invalid from";
 pub const REMOVED_MEMBER: &str = "removed member";
 /// 404: the asker is not known (yet).
 pub const SENDER_NOT_FOUND: &str = "error sender not found";
+/// 409: the asker is not the member that was met under its ID; why follows after a colon. Ours: etcd has no such check.
+pub const INCARNATION_REFUSED: &str = "incarnation refused";
+/// 503: the asker is a start of the member that was not met yet, by a dial of ours. Ours.
+pub const INCARNATION_NOT_MET: &str = "incarnation not met yet";
+/// 400: what the asker tells as its incarnation is none. Ours.
+pub const INVALID_INCARNATION: &str = "invalid incarnation";
 /// 400: the body of `POST /raft` could not be read.
 pub const READING_MESSAGE: &str = "error reading raft message";
 /// 400: the body of `POST /raft` is no message.
@@ -75,3 +86,12 @@ pub const WRONG_MESSAGE_TYPE: &str = "wrong raft message type";
 pub const SAVING_SNAPSHOT: &str = "failed to save KV snapshot";
 /// 500: the application did not take a snapshot; the error follows in parentheses.
 pub const PROCESSING_SNAPSHOT: &str = "failed to process raft message";
+
+/// What a head tells as its sender's incarnation, if it does.
+///
+/// # Errors
+/// When what it tells is none.
+pub fn incarnation(head: &HeaderMap) -> Result<Option<Incarnation>, IncarnationError> {
+    let Some(told) = head.get(X_RAFTHTTP_INCARNATION) else { return Ok(None) };
+    told.to_str().map_err(|_| IncarnationError)?.parse().map(Some)
+}

@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use rafthttp::{
-    Builder, Critical, MemberId, PeerUrl, Raft, Rejected, Server, SnapshotStatus, Source, Tls, TlsConfig, Transport,
-    TransportStatus,
+    Builder, Critical, Impostor, Incarnation, MemberId, PeerUrl, Raft, Rejected, Server, SnapshotStatus, Source, Tls,
+    TlsConfig, Transport, TransportStatus, Unheard,
     id::ClusterId,
     metrics::{Channel, Direction},
     wire::raftpb::{Entry, Message, MessageType},
@@ -40,6 +40,12 @@ pub struct Recorder {
     pub snapshots: Mutex<Vec<(MemberId, SnapshotStatus)>>,
     pub critical: Mutex<Vec<Critical>>,
     pub removed: Mutex<Vec<MemberId>>,
+    /// The starts of members that it was asked about, in order.
+    pub meetings: Mutex<Vec<(MemberId, Incarnation, Source)>>,
+    /// The starts that it does not hear.
+    pub impostors: Mutex<Vec<Incarnation>>,
+    /// Whether it hears requests only of starts that have answered a dial.
+    pub hears_only_who_was_dialled: Mutex<bool>,
     /// Whether it takes nothing.
     pub refuses: Mutex<bool>,
     /// While it is held, proposals are not taken.
@@ -61,6 +67,16 @@ impl Raft for Recorder {
         }
         lock(&self.taken).extend(batch.into_iter().map(|message| (from, message)));
         Ok(())
+    }
+
+    async fn meet(&self, id: MemberId, told: Incarnation, source: Source) -> Result<(), Unheard> {
+        let was_dialled = lock(&self.meetings).contains(&(id, told, Source::Member));
+        lock(&self.meetings).push((id, told, source));
+        if lock(&self.impostors).contains(&told) {
+            return Err(Impostor::Directory.into());
+        }
+        let may_be_heard = source == Source::Member || was_dialled || !*lock(&self.hears_only_who_was_dialled);
+        if may_be_heard { Ok(()) } else { Err(Unheard::NotMet) }
     }
 
     fn is_removed(&self, id: MemberId) -> bool {

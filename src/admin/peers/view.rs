@@ -9,13 +9,16 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    id::{ClusterId, MemberId},
+    id::{ClusterId, Incarnation, MemberId},
     ledger::{
         AttemptResult, Channel, Direction, Incoming, Link, LossReason, Outgoing, PerChannel, PerKind, PerStream,
         Snapshots, Tally,
     },
     tls::TlsStatus,
-    transport::status::{self, PeerStatus},
+    transport::{
+        standing::{PeerIncarnation, Refused},
+        status::{self, PeerStatus},
+    },
     wire::{probing::Sight, stream::StreamKind},
 };
 
@@ -50,8 +53,20 @@ pub(super) struct Peer<'a> {
     append_round_trip_p99_seconds: Option<f64>,
     snapshots: Ways<SnapshotCounts>,
     view: Option<View>,
+    incarnation: Option<IncarnationView>,
     last_error: Option<LastError<'a>>,
     watched: Option<Watched>,
+}
+
+/// Which start of a peer is heard. `told` is what it says; none where it says nothing.
+#[derive(Serialize)]
+struct IncarnationView {
+    /// `unknown`, `unchecked`, `met` or `refused`.
+    state: &'static str,
+    told: Option<String>,
+    reason: Option<&'static str>,
+    why: Option<String>,
+    since: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -227,8 +242,30 @@ pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
             out: snapshots(&link.snapshots[Direction::Out]),
         },
         view: link.view.as_ref().map(|(time, sights)| view(*time, sights)),
+        incarnation: status.is_peer().then(|| incarnation(&status.incarnation)),
         last_error: link.last_error.as_ref().map(|(time, error)| LastError { time: rfc3339(*time), error }),
         watched: status.watched().map(watched),
+    }
+}
+
+fn incarnation(incarnation: &PeerIncarnation) -> IncarnationView {
+    let state = |state, told: Option<Incarnation>| IncarnationView {
+        state,
+        told: told.map(|told| told.to_string()),
+        reason: None,
+        why: None,
+        since: None,
+    };
+    match incarnation {
+        PeerIncarnation::Unknown => state("unknown", None),
+        PeerIncarnation::Untold => state("unchecked", None),
+        PeerIncarnation::Met(met) => state("met", Some(*met)),
+        PeerIncarnation::Refused(Refused { told, why, since }) => IncarnationView {
+            reason: Some(why.label()),
+            why: Some(why.to_string()),
+            since: Some(rfc3339(*since)),
+            ..state("refused", Some(*told))
+        },
     }
 }
 

@@ -92,6 +92,9 @@ pub(crate) enum Failure {
     /// This member is no longer one.
     #[error("{0}")]
     Removed(String),
+    /// This member is not the one that the others have met.
+    #[error("{0}")]
+    Refused(String),
     /// Anything else.
     #[error("{0}")]
     Failed(Box<dyn Error + Send + Sync>),
@@ -108,6 +111,7 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Usage(_) | Self::Config(_) | Self::Telemetry(_) => 2,
             Self::Removed(_) => 3,
+            Self::Refused(_) => 4,
         }
     }
 }

@@ -29,7 +29,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 fn identity() -> Arc<Identity> {
     let urls = vec!["http://10.0.0.1:2380".parse().expect("a URL"), "http://10.0.0.2:2380".parse().expect("a URL")];
     let (member, cluster) = (MemberId(0xa), ClusterId(0x1000));
-    Arc::new(Identity { member, cluster, urls, server_version: Version::new(3, 6, 16) })
+    Arc::new(Identity { member, cluster, urls, incarnation: None, server_version: Version::new(3, 6, 16) })
 }
 
 fn client() -> Client {

@@ -26,6 +26,13 @@ impl Core {
         self.halt = Halt::Unwritten;
     }
 
+    /// Takes no part from now on, and says nothing of it on its disk: nobody hears this start of the member, and the next
+    /// is told the same by who knows it.
+    pub(in crate::node) fn withdraw(&mut self, why: &str) {
+        self.take_no_part(why);
+        self.halt = Halt::Written;
+    }
+
     /// As it was when this member stopped.
     pub(super) fn stay_halted(&mut self) -> Result<(), CoreError> {
         if let Some(why) = self.raw.store().halted()? {

@@ -5,8 +5,6 @@
 //! that was promised to anyone, since what is promised is written first. So raft is made anew from the store, and only who
 //! waits for an answer notices: what was proposed has an unknown outcome.
 
-use std::sync::Arc;
-
 use super::{Core, CoreError, Flow, Outgoing};
 use crate::node::proposals::ProposeError;
 
@@ -43,8 +41,8 @@ impl Core {
         for change in membership.peer_changes(&self.shared.membership.load(), self.settings.member) {
             (self.outbox)(Outgoing::Peer(change));
         }
-        self.shared.membership.store(Arc::new(membership.clone()));
         self.membership = membership;
+        self.share_membership();
         self.suspended = false;
         self.publish();
         self.shared.resumed(self.raw.store().applied());

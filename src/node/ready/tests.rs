@@ -137,7 +137,7 @@ impl Cluster {
 
     fn start(&mut self, id: u64) {
         let store = Store::open(&Files::default(), &self.path(id), 2).expect("a store that opens");
-        let ids = RequestIds::new(id, store.boot().expect("room"));
+        let ids = RequestIds::new(id, store.boot(&World::default()).expect("room").boot);
         let sent = Sent::default();
         let shared = Shared::new(RaftStatus::default(), store.membership().expect("kept"), Events::default());
         let settings = Settings {

@@ -1,4 +1,4 @@
-//! Who a member is, and how often it was started.
+//! Who a member is, and how often it was started from its data directory.
 
 use raft::eraftpb::{ConfState, Entry, HardState};
 use redb::{Durability, ReadableTable};
@@ -9,7 +9,11 @@ use super::{
     log::Log,
     tables::{META, bytes},
 };
-use crate::node::members::{MemberRecord, Membership};
+use crate::{
+    id::{DirectoryId, Incarnation},
+    node::members::{MemberRecord, Membership},
+    world::World,
+};
 
 /// Who a member is: written once, when it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,14 +54,20 @@ impl Store {
         self.check()
     }
 
-    /// Counts this start; no two starts of a member have the same number.
-    pub(in crate::node) fn boot(&self) -> Result<u64, StoreError> {
+    /// Counts this start, and gives the data directory its ID at the first. No two starts of a member have the same number:
+    /// it is on the disk when this returns.
+    pub(in crate::node) fn boot(&self, world: &World) -> Result<Incarnation, StoreError> {
         self.write(Durability::Immediate, |write| {
             let mut meta = write.open_table(META)?;
-            let boot = meta.get("boot")?.and_then(|guard| guard.value().try_into().ok().map(u64::from_be_bytes));
-            let boot = boot.unwrap_or(0) + 1;
+            let number = |value: Option<redb::AccessGuard<'_, &[u8]>>| {
+                value.and_then(|guard| guard.value().try_into().ok().map(u64::from_be_bytes))
+            };
+            let boot = number(meta.get("boot")?).unwrap_or(0) + 1;
+            let known = number(meta.get("directory")?);
+            let directory = known.unwrap_or_else(|| world.number());
             meta.insert("boot", boot.to_be_bytes().as_slice())?;
-            Ok(boot)
+            meta.insert("directory", directory.to_be_bytes().as_slice())?;
+            Ok(Incarnation { directory: DirectoryId(directory), boot, nonce: world.number() })
         })
     }
 }

@@ -10,9 +10,10 @@ use super::{
     Store, StoreError,
     data::Write,
     log::Log,
+    met,
     tables::{DATA, DATA_BYTES, META, bytes, damaged, meta, number, pair_bytes},
 };
-use crate::node::members::Membership;
+use crate::{id::MemberId, node::members::Membership};
 
 /// A snapshot that a `MsgSnap` of this `Ready` is to carry: the data as of its index.
 pub(in crate::node) struct Outgoing {
@@ -59,6 +60,7 @@ impl Store {
         hard_state.term = hard_state.term.max(term);
         hard_state.commit = hard_state.commit.max(index);
         let mut torn = None;
+        let gone: Vec<MemberId> = self.met.keys().filter(|id| membership.get(**id).is_none()).copied().collect();
         let written = self.write(Durability::Immediate, |write| {
             write.delete_table(DATA)?;
             let mut data = write.open_table(DATA)?;
@@ -78,6 +80,7 @@ impl Store {
             meta.insert("truncated", pair_bytes(index, term).as_slice())?;
             meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
             meta.insert("membership", membership.to_json().as_slice())?;
+            met::forget(write, &gone)?;
             Ok(meta.insert(DATA_BYTES, held.to_be_bytes().as_slice()).map(drop)?)
         });
         if let Some(error) = torn {
@@ -86,6 +89,7 @@ impl Store {
         written?;
         self.unsynced_since = None;
         self.wal.reset((index, term), &entries, &hard_state)?;
+        self.met.retain(|id, _| !gone.contains(id));
         (self.applied, self.hard_state, self.conf_state) = (index, hard_state, conf_state.clone());
         self.log = Log::new(index, term);
         entries.into_iter().for_each(|entry| self.log.push(entry));

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `meta` | `identity` | JSON: who this member is, of which cluster |
 //! | | `boot` | how often it was started |
+//! | | `directory` | the ID of the data directory |
 //! | | `conf_state` | raft-rs's, protobuf |
 //! | | `truncated` | index and term of the entry before the log's first |
 //! | | `applied` | index of the last entry whose effect is in `data` |
@@ -11,6 +12,7 @@
 //! | | `data_bytes` | bytes of all keys and values in `data` |
 //! | | `halted` | why this member takes no part any more; not there while it does |
 //! | | `forced` | nothing; there while each start since a new cluster was forced had the flag, too |
+//! | `met` | member | its newest incarnation that was met: directory, boot and nonce |
 //! | `data` | key | value |
 
 use protobuf::Message as _;
@@ -21,6 +23,7 @@ use super::StoreError;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(in crate::node) const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
+pub(super) const MET: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("met");
 /// The bytes of all keys and values of [`DATA`], kept with every change of it: a snapshot tells its length before it is read.
 pub(super) const DATA_BYTES: &str = "data_bytes";
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use raft::{Error as RaftError, GetEntriesContext, Storage as _, StorageError, eraftpb::SnapshotMetadata};
 
 use super::*;
+use crate::{id::DirectoryId, world::World};
 
 fn entry(index: u64, term: u64) -> Entry {
     Entry { index, term, data: format!("{index}@{term}").into(), ..Default::default() }
@@ -302,7 +303,38 @@ fn a_store_whose_log_is_in_the_database_is_taken_over() {
 #[test]
 fn each_start_has_its_number() {
     let directory = tempfile::tempdir().expect("a directory");
-    let store = store(directory.path(), 1);
-    assert_eq!((store.boot().expect("room"), store.boot().expect("room")), (1, 2));
-    assert_eq!(reopened(store, directory.path()).boot().expect("room"), 3);
+    let (store, world) = (store(directory.path(), 1), World::default());
+    let starts = [0; 2].map(|_| store.boot(&world).expect("room"));
+    let third = reopened(store, directory.path()).boot(&world).expect("room");
+    assert_eq!([starts[0].boot, starts[1].boot, third.boot], [1, 2, 3]);
+    assert!(starts.iter().all(|start| start.directory == third.directory), "{starts:?}, {third}");
+    assert!(starts.iter().all(|start| start.nonce != third.nonce), "{starts:?}, {third}");
+    let other = tempfile::tempdir().expect("a directory");
+    let wiped = Store::open(&Files::default(), other.path(), 2).expect("a new store").boot(&world).expect("room");
+    assert_ne!(wiped.directory, third.directory);
+}
+
+fn start(boot: u64) -> Incarnation {
+    Incarnation { directory: DirectoryId(7), boot, nonce: u64::MAX }
+}
+
+#[test]
+fn who_was_met_is_known_until_it_is_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 3);
+    for (id, boot) in [(2, 1), (3, 9), (2, 5)] {
+        store.meet(MemberId(id), start(boot), &[]).expect("room");
+    }
+    let mut store = reopened(store, directory.path());
+    let met = |store: &Store| store.met().iter().map(|(id, met)| (id.0, *met)).collect::<Vec<_>>();
+    assert_eq!(met(&store), [(2, start(5)), (3, start(9))]);
+    store.apply(Effect { index: 2, gone: vec![MemberId(2)], ..Effect::default() }).expect("room");
+    assert_eq!(met(&store), [(3, start(9))]);
+    let mut store = reopened(store, directory.path());
+    assert_eq!(met(&store), [(3, start(9))]);
+    // A snapshot without it.
+    let snapshot = metadata(9, 2, &[1]);
+    store.install(&snapshot, &membership(), records(&[]), Vec::new(), None).expect("whole");
+    assert_eq!(met(&store), []);
+    assert_eq!(met(&reopened(store, directory.path())), []);
 }

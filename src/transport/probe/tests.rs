@@ -187,7 +187,7 @@ async fn a_probe_says_who_asks_and_names_its_trace() {
     let (urls, heads) = member(vec![vec![Does::Answer(0), Does::Answer(0)]]).await;
     let (member, cluster, server_version) = (MemberId(0xa), ClusterId(0x1000), Version::new(3, 6, 16));
     let told = vec!["http://10.0.0.1:2380".parse().expect("a URL")];
-    let identity = Identity { member, cluster, urls: told, server_version };
+    let identity = Identity { member, cluster, urls: told, incarnation: None, server_version };
     let world = World::default();
     let (client, trace) = (Client::new(&identity, None, PATIENCE, &world), ProbeTrace::start(&world));
     let traceparent = trace.traceparent().to_str().expect("text").to_owned();

@@ -300,6 +300,7 @@ fn ended(reason: &node::Stopped) -> Result<(), Failure> {
     match reason {
         node::Stopped::Asked => Ok(()),
         node::Stopped::Removed => Err(Failure::Removed(reason.to_string())),
+        node::Stopped::Refused(_) => Err(Failure::Refused(reason.to_string())),
         node::Stopped::Failed(_) => Err(Failure::failed(reason.to_string())),
     }
 }

@@ -1,0 +1,75 @@
+//! Which starts of the other members are heard: those that can follow the newest that was met, of the directory that the
+//! cluster knows.
+
+use crate::{
+    id::{DirectoryId, Impostor, Incarnation, Succession},
+    transport::raft::Unheard,
+};
+
+/// What a member is known by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// Its newest incarnation that this member has met.
+    pub(super) met: Option<Incarnation>,
+    /// Its data directory, as it told the cluster. Counts for who has never met it.
+    pub(super) directory: Option<DirectoryId>,
+}
+
+/// What is to be done about an incarnation that is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was met, and is heard.
+    Met,
+    /// It can be the member, and was not met yet: it is kept before it is heard.
+    New,
+    /// It cannot be.
+    Refused(Impostor),
+}
+
+impl Known {
+    pub(super) fn judge(self, told: &Incarnation) -> Verdict {
+        match (self.met, self.directory) {
+            (Some(met), _) => match told.after(&met) {
+                Succession::Same => Verdict::Met,
+                Succession::Later => Verdict::New,
+                Succession::Impossible(why) => Verdict::Refused(why),
+            },
+            (None, Some(directory)) if directory != told.directory => Verdict::Refused(Impostor::Directory),
+            (None, _) => Verdict::New,
+        }
+    }
+}
+
+impl Verdict {
+    /// What a request is told, which proves nothing.
+    pub(super) fn of_a_request(self) -> Result<(), Unheard> {
+        match self {
+            Self::Met => Ok(()),
+            Self::New => Err(Unheard::NotMet),
+            Self::Refused(why) => Err(why.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(directory: u64, boot: u64) -> Incarnation {
+        Incarnation { directory: DirectoryId(directory), boot, nonce: 7 }
+    }
+
+    #[test]
+    fn what_was_met_counts_and_else_what_the_member_told_the_cluster() {
+        let known = |met, directory: Option<u64>| Known { met, directory: directory.map(DirectoryId) };
+        let judged = |known: Known, told| known.judge(&told);
+        assert_eq!(judged(known(None, None), start(1, 1)), Verdict::New);
+        assert_eq!(judged(known(None, Some(1)), start(1, 9)), Verdict::New);
+        assert_eq!(judged(known(None, Some(2)), start(1, 9)), Verdict::Refused(Impostor::Directory));
+        let met = known(Some(start(1, 5)), Some(2));
+        assert_eq!(judged(met, start(1, 5)), Verdict::Met, "a wiped member that told the cluster changes nothing");
+        assert_eq!(judged(met, start(1, 6)), Verdict::New);
+        assert_eq!(judged(met, start(1, 4)), Verdict::Refused(Impostor::Boot));
+        assert_eq!(judged(met, start(2, 6)), Verdict::Refused(Impostor::Directory));
+    }
+}

@@ -1,0 +1,177 @@
+//! Which start of a peer is heard, and whether one was refused.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::id::{Impostor, Incarnation, Succession};
+
+/// For so long after a newer start was met, what an older one had under way still comes in: it is dropped, and no sign
+/// that somebody runs an old copy.
+const REMAINS: Duration = Duration::from_secs(1);
+
+/// What a peer says of its start, and what we make of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PeerIncarnation {
+    /// It has not answered a dial yet.
+    #[default]
+    Unknown,
+    /// It does not tell, as etcd's members do not: a lost or an old disk cannot be seen.
+    Untold,
+    /// It is heard.
+    Met(Incarnation),
+    /// It is not heard: it told an incarnation that cannot follow the one that was met.
+    Refused(Refused),
+}
+
+/// A start of a peer that is not heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What it told.
+    pub told: Incarnation,
+    /// Why it cannot be the member that was met.
+    pub why: Impostor,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// Of one peer: the start that is heard.
+pub(super) struct Standing {
+    state: Mutex<State>,
+    /// Counts the times that another start was met.
+    news: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last that answered a dial and is heard, and since when.
+    met: Option<(Incarnation, Instant)>,
+    /// Whether the last answer told none.
+    untold: bool,
+    refused: Option<Refused>,
+}
+
+/// What it means that a peer has answered a dial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Meeting {
+    /// It is another start than the last: what came from that one does not count any more.
+    pub(super) is_another: bool,
+    /// The peer had been refused until now.
+    pub(super) was_refused: bool,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { state: Mutex::default(), news: watch::Sender::new(0) }
+    }
+}
+
+impl Standing {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A dial of ours was answered by this start, which is heard. `then` is called with what it means, before anyone else
+    /// can meet the peer.
+    pub(super) fn meet<T>(&self, told: Option<Incarnation>, then: impl FnOnce(Meeting) -> T) -> T {
+        let mut state = self.lock();
+        let before = state.met.map(|(met, _)| met);
+        let is_known = before.is_some() || state.untold;
+        let is_another = told.is_some() && told != before;
+        let was_refused = state.refused.take().is_some();
+        if let Some(told) = told.filter(|_| is_another) {
+            state.met = Some((told, Instant::now()));
+        }
+        state.untold = told.is_none();
+        let outcome = then(Meeting { is_another: is_another && is_known, was_refused });
+        if is_another {
+            self.news.send_modify(|times| *times += 1);
+        }
+        outcome
+    }
+
+    /// A start is not heard. Says whether that is news: what a start that has just been replaced left behind is none.
+    pub(super) fn refuse(&self, told: Incarnation, why: Impostor, since: SystemTime) -> bool {
+        let mut state = self.lock();
+        let is_remains = state.met.is_some_and(|(met, at)| met != told && at.elapsed() < REMAINS);
+        if is_remains || state.refused.is_some() {
+            return false;
+        }
+        state.refused = Some(Refused { told, why, since });
+        true
+    }
+
+    /// Whether something that came from this start counts, as far as the dials have shown.
+    pub(super) fn judge(&self, told: Option<Incarnation>) -> Result<(), Impostor> {
+        let state = self.lock();
+        let (Some(told), Some((met, _))) = (told, state.met) else { return Ok(()) };
+        match told.after(&met) {
+            Succession::Impossible(why) => Err(why),
+            Succession::Same | Succession::Later => Ok(()),
+        }
+    }
+
+    /// Tells when another start is met.
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    pub(super) fn status(&self) -> PeerIncarnation {
+        let state = self.lock();
+        match (&state.refused, state.untold, state.met) {
+            (Some(refused), ..) => PeerIncarnation::Refused(refused.clone()),
+            (None, true, _) => PeerIncarnation::Untold,
+            (None, false, Some((met, _))) => PeerIncarnation::Met(met),
+            (None, false, None) => PeerIncarnation::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::DirectoryId;
+
+    fn start(boot: u64) -> Incarnation {
+        Incarnation { directory: DirectoryId(1), boot, nonce: boot }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_remains_of_an_older_start_are_dropped_and_an_old_copy_is_told_of() {
+        let standing = Standing::default();
+        let meet = |told| standing.meet(told, |meeting| meeting.is_another);
+        assert!(!meet(Some(start(5))), "nothing was there before");
+        assert!(!meet(Some(start(5))), "its other stream");
+        assert!(meet(Some(start(6))), "what start 5 has sent does not count any more");
+        assert!(!standing.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH));
+        assert_eq!(standing.status(), PeerIncarnation::Met(start(6)));
+        tokio::time::advance(REMAINS).await;
+        assert!(standing.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH));
+        assert!(!standing.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH), "once");
+        assert!(matches!(standing.status(), PeerIncarnation::Refused(Refused { why: Impostor::Boot, .. })));
+        assert!(standing.meet(Some(start(6)), |meeting| meeting.was_refused));
+        assert_eq!(standing.status(), PeerIncarnation::Met(start(6)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_answers_requests_is_held_against_what_answered_the_dials() {
+        let standing = Standing::default();
+        assert_eq!(standing.judge(Some(start(1))), Ok(()), "nobody was met");
+        standing.meet(Some(start(5)), drop);
+        assert_eq!(standing.judge(None), Ok(()));
+        assert_eq!(standing.judge(Some(start(6))), Ok(()), "it is met by the next dial");
+        assert_eq!(standing.judge(Some(start(4))), Err(Impostor::Boot));
+    }
+
+    #[test]
+    fn who_does_not_tell_cannot_be_checked() {
+        let standing = Standing::default();
+        assert_eq!(standing.status(), PeerIncarnation::Unknown);
+        standing.meet(None, drop);
+        assert_eq!(standing.status(), PeerIncarnation::Untold);
+        assert!(standing.meet(Some(start(1)), |meeting| meeting.is_another), "a newer binary");
+    }
+}
