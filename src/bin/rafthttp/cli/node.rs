@@ -28,7 +28,8 @@ const MAX_REQUEST_BYTES: u64 = 16 << 20;
 /// Run one member of a replicated key-value store; flags are named as etcd's.
 ///
 /// With a data directory the --initial-* flags are ignored: who this member is comes from the disk. The exit status is 3
-/// when this member was removed from its cluster; do not start it again then.
+/// when this member was removed from its cluster, 4 when it was started from another data directory than before, or from
+/// an old copy: do not start it again then, but remove it, and add it anew.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
     /// Name of this member; as in --initial-cluster.
