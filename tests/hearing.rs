@@ -60,8 +60,8 @@ async fn a_start_that_is_refused_is_neither_read_nor_given_a_stream_and_is_told_
     two.add(&one);
     until("it is told", || !lock(&one.raft.critical).is_empty()).await;
     until("it is refused", || matches!(incarnation(&two), PeerIncarnation::Refused(_))).await;
-    one.transport.send(vec![heartbeat(1, 2, 1)]);
-    until("its message is dropped", || {
+    until("its messages are dropped", || {
+        one.transport.send(vec![heartbeat(1, 2, 1)]);
         let dropped = &one.transport.peers()[0].outgoing.dropped;
         dropped.iter().any(|((_, channel, reason), _)| (channel, reason) == (Channel::Pipeline, DropReason::Refused))
     })
