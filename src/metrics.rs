@@ -18,6 +18,7 @@ mod gathered;
 mod lines;
 mod options;
 mod raft;
+mod store;
 mod tls;
 mod traces;
 
@@ -27,4 +28,5 @@ pub use exposition::Exposition;
 pub use format::Format;
 pub use options::Options;
 pub use raft::{RaftStatus, raft_collector};
+pub use store::{StoreStatus, store_collector};
 pub use traces::trace_collector;

@@ -221,6 +221,14 @@ def raft(made):
         lines(606, "Proposals failed", "Proposals of a member's clients that ended without an outcome.",
               "cps", [query("sum by (instance) (rate(etcd_server_proposals_failed_total{[[M]]}[$__rate_interval]))", "{{instance}}")],
               empty="no member runs raft"),
+        lines(607, "Data", "Bytes of all keys and values, the same on every member, and the quotas from which on the cluster refuses puts.",
+              "bytes", [query("sum by (instance) (rafthttp_store_data_bytes{[[M]]})", "{{instance}} data"),
+                        query("sum by (instance) (rafthttp_store_quota_bytes{[[M]]})", "{{instance}} quota")], empty="no member runs raft"),
+        timeline(608, "Disk", "Whether a member takes part, or cannot write its disk; and whether puts are refused for want of space.",
+                 [query("max by (instance) (2 * rafthttp_store_suspended{[[M]]} + rafthttp_store_no_space{[[M]]})", "{{instance}}")],
+                 {0: ("writes", GOOD), 1: ("no space", WARN), 2: ("suspended", BAD), 3: ("suspended", BAD)}, empty="no member runs raft"),
+        lines(609, "File", "Bytes of the file with keys and values; the log has files of its own.", "bytes",
+              [query("sum by (instance) (rafthttp_store_file_bytes{[[M]]})", "{{instance}}")], empty="no member runs raft"),
     )
 
 

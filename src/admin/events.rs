@@ -19,6 +19,7 @@
 //! | `tls_connections_closed` | the `reason` of `rafthttp_tls_connections_closed_total` |
 //! | `identity_mismatch` | `taken` or `refused` |
 //! | `member_removed` | –; `peer` is who says that this member was removed |
+//! | `no_space`, `space_again` | –; `peer` is the member whose quota it is, this one or another |
 //! | `suspended`, `resumed` | –; `detail` says why, and from where on |
 //! | `leader_changed`, `role_changed` | –; the role. `peer` is who leads, `null` while nobody does |
 

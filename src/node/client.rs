@@ -12,7 +12,7 @@
 //! | `POST /members/{id}/promote` | 200 |
 //! | `GET /status` | 200, JSON |
 //!
-//! Every member takes every request. Refusals say why in one line: 400, 404, 409, 413; 503 with `Retry-After` only when
+//! Every member takes every request. Refusals say why in one line: 400, 404, 409, 413, 507 (no space); 503 with `Retry-After` only when
 //! nothing was proposed; 504 `outcome unknown` when it was, since it may still be committed, now or later. Nothing is
 //! proposed twice.
 
@@ -36,6 +36,7 @@ use super::{
     config::Config,
     members::{ConfRefusal, MemberRecord},
     proposals::{Outcome, Payload, Proposal, ProposeError},
+    ready::CLEARED_AT_PER_CENT,
     request::{Command, MAX_KEY_BYTES, Request, RequestIds},
     status::Shared,
     storage::Reader,
@@ -111,6 +112,8 @@ pub(super) enum Refusal {
     Unknown,
     #[error("the store cannot be read")]
     Store,
+    #[error("{0}")]
+    NoSpace(String),
 }
 
 impl IntoResponse for Refusal {
@@ -124,6 +127,7 @@ impl IntoResponse for Refusal {
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unknown => StatusCode::GATEWAY_TIMEOUT,
             Self::Store => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoSpace(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         let mut response = (status, format!("{self}\n")).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -196,6 +200,18 @@ impl Client {
     fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let permit = self.requests.clone().try_acquire_owned();
         permit.map_err(|_| Refusal::Unavailable("too many requests are under way"))
+    }
+
+    /// Whether puts are taken: no member's data are over its quota.
+    fn has_space(&self) -> Result<(), Refusal> {
+        let membership = self.shared.membership.load();
+        let Some((member, quota)) = membership.over_quota().first_key_value() else { return Ok(()) };
+        let bytes = self.shared.status().data_bytes;
+        let most = u128::from(*quota) * u128::from(CLEARED_AT_PER_CENT) / 100;
+        Err(Refusal::NoSpace(format!(
+            "no space: the data have {bytes} bytes, and member {member} has a quota of {quota} (--quota-backend-bytes): \
+             puts are refused until there are {most} at most, deletes are taken"
+        )))
     }
 
     /// Proposes, once, and waits for the outcome.

@@ -57,6 +57,8 @@ pub struct Config {
     /// Whether a change of the membership is refused that would leave no quorum of members that are there. The member that
     /// is asked looks at its own setting, and so does the leader. Default true.
     pub strict_reconfig_check: bool,
+    /// Bytes of all keys and values from which on the cluster refuses puts; none: never. Default 2 GiB, etcd's.
+    pub quota_backend_bytes: Option<u64>,
     /// Certificates, for `https` peer URLs. Default none.
     pub tls: Option<Tls>,
     /// Certificates, for `https` client URLs: [`Tls::load_server`]. Default none.
@@ -136,6 +138,7 @@ impl Default for Config {
             log_retention_bytes: 256 << 20,
             log_retention_max_bytes: 1 << 30,
             max_request_bytes: 3 << 19,
+            quota_backend_bytes: Some(2 << 30),
             strict_reconfig_check: true,
             tls: None,
             client_tls: None,

@@ -155,6 +155,8 @@ pub(crate) struct Membership {
     removed: BTreeSet<MemberId>,
     /// The data directories of those that told them.
     directories: BTreeMap<MemberId, DirectoryId>,
+    /// Members whose data are over their quota, and how many bytes that is.
+    over_quota: BTreeMap<MemberId, u64>,
 }
 
 impl Membership {
@@ -238,6 +240,7 @@ impl Membership {
             ConfChangeType::ConfChangeRemoveNode => {
                 self.members.remove(&id);
                 self.directories.remove(&id);
+                self.over_quota.remove(&id);
                 self.removed.insert(id);
                 Ok(Some(PeerChange::Remove(id)))
             }
@@ -277,6 +280,20 @@ impl Membership {
         }
     }
 
+    /// Members whose data are over their quota, and how many bytes that is. While there is one, puts are refused.
+    pub(crate) fn over_quota(&self) -> &BTreeMap<MemberId, u64> {
+        &self.over_quota
+    }
+
+    /// A member's data are over its quota, or no longer are. Whether that is another state.
+    pub(crate) fn apply_space(&mut self, id: MemberId, over: Option<u64>) -> bool {
+        match over {
+            Some(quota) if self.members.contains_key(&id) => self.over_quota.insert(id, quota) != Some(quota),
+            Some(_) => false,
+            None => self.over_quota.remove(&id).is_some(),
+        }
+    }
+
     /// What the transport's peers have to become, having been those of `before`; `local` is nobody's peer.
     pub(crate) fn peer_changes(&self, before: &Self, local: MemberId) -> Vec<PeerChange> {
         let gone = before.members.keys().filter(|id| !self.members.contains_key(id)).copied().map(PeerChange::Remove);
@@ -310,6 +327,7 @@ impl Membership {
         let kept = Kept {
             members: self.members.values().map(record).collect(),
             removed: self.removed.iter().map(|id| id.0).collect(),
+            over_quota: self.over_quota.iter().map(|(id, quota)| (id.0, *quota)).collect(),
         };
         serde_json::to_vec(&kept).expect("texts and numbers make JSON")
     }
@@ -321,7 +339,12 @@ impl Membership {
         let members = members.collect::<Result<_, ConfRefusal>>()?;
         let directories = kept.members.iter().filter_map(|record| Some((MemberId(record.id), record.directory()?)));
         let directories = directories.collect();
-        Ok(Self { members, removed: kept.removed.into_iter().map(MemberId).collect(), directories })
+        Ok(Self {
+            members,
+            directories,
+            removed: kept.removed.into_iter().map(MemberId).collect(),
+            over_quota: kept.over_quota.into_iter().map(|(id, quota)| (MemberId(id), quota)).collect(),
+        })
     }
 }
 
@@ -329,6 +352,8 @@ impl Membership {
 struct Kept {
     members: Vec<MemberRecord>,
     removed: Vec<u64>,
+    #[serde(rename = "overQuota", default, skip_serializing_if = "Vec::is_empty")]
+    over_quota: Vec<(u64, u64)>,
 }
 
 #[cfg(test)]

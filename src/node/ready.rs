@@ -25,7 +25,7 @@ use super::{
     request::RequestIds,
     snapshot::{self, Received},
     state::{Applied, Done},
-    status::{RaftStatus, Role, Shared},
+    status::Shared,
     storage::{Effect, Store, StoreError},
 };
 use crate::{
@@ -45,9 +45,12 @@ mod intake;
 mod logger;
 mod meeting;
 mod proposing;
+mod publishing;
+mod quota;
 mod retention;
 mod suspension;
 
+pub(super) use quota::CLEARED_AT_PER_CENT;
 pub(super) use retention::Retention;
 
 use retention::Handed;
@@ -127,6 +130,7 @@ pub(super) struct Settings {
     pub(super) max_request_bytes: usize,
     pub(super) strict_reconfig_check: bool,
     pub(super) hearsay: Hearsay,
+    pub(super) quota: Option<u64>,
     pub(super) world: World,
 }
 
@@ -174,6 +178,7 @@ pub(super) struct Core {
     halt: Halt,
     /// Its disk cannot be written: see `suspension`.
     suspended: bool,
+    asked_of_space: quota::Asked,
 }
 
 impl Core {
@@ -205,6 +210,7 @@ impl Core {
             answers: Answers::default(),
             halt: Halt::Not,
             suspended: false,
+            asked_of_space: None,
         };
         core.publish();
         core.stay_halted()?;
@@ -301,6 +307,7 @@ impl Core {
         if self.is_halted() {
             return self.write_halt().map(|()| Flow::Continue);
         }
+        self.watch_quota(now);
         self.submit(now);
         while self.raw.has_ready() {
             let flow = self.handle_ready()?;
@@ -309,6 +316,7 @@ impl Core {
                 self.publish();
                 return Ok(flow);
             }
+            self.watch_quota(now);
             self.submit(now);
         }
         self.received.clear();
@@ -456,39 +464,6 @@ impl Core {
         }
         self.leader = leader;
         self.reads.leader_changed();
-    }
-
-    fn publish(&self) {
-        let (raft, store) = (&self.raw.raft, self.raw.store());
-        let (first_index, last_index) = store.first_and_last_index();
-        let leader_commit = self.leader_commit.max(raft.raft_log.committed);
-        let is_learner = self.membership.get(self.settings.member).is_some_and(|member| member.is_learner);
-        self.shared.update(|status| {
-            *status = RaftStatus {
-                leader: MemberId(raft.leader_id),
-                term: raft.term,
-                role: role(raft.state),
-                is_learner,
-                commit: raft.raft_log.committed,
-                applied: store.applied(),
-                first_index,
-                last_index,
-                last_term: raft.raft_log.last_term(),
-                leader_commit,
-                proposals_pending: self.proposals.pending() as u64,
-                proposals_failed: self.proposals.failed,
-                ..std::mem::take(status)
-            };
-        });
-    }
-}
-
-fn role(state: StateRole) -> Role {
-    match state {
-        StateRole::Follower => Role::Follower,
-        StateRole::PreCandidate => Role::PreCandidate,
-        StateRole::Candidate => Role::Candidate,
-        StateRole::Leader => Role::Leader,
     }
 }
 

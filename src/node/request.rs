@@ -3,7 +3,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 0 | version: 1 |
-//! | 1 | kind: 1 put, 2 delete, 3 attributes, 4 refusal |
+//! | 1 | kind: 1 put, 2 delete, 3 attributes, 4 refusal, 5 space |
 //! | 2..10 | who proposed it: the member's ID, big-endian |
 //! | 10..18 | its boot: how often that member had been started |
 //! | 18..26 | its counter within that boot |
@@ -11,6 +11,7 @@
 //! | delete | the key |
 //! | attributes | JSON of a member, as in the context of a ConfChange |
 //! | refusal | ID of the ConfChange (8, big-endian), one byte of [`ConfRefusal`] |
+//! | space | ID of the member (8, big-endian), the quota that it is over (8, big-endian), 0 for none |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -76,6 +77,9 @@ pub(crate) enum Command {
     Attributes { member: Bytes },
     /// The leader did not take a ConfChange; said through the log, so that whoever proposed it hears of it.
     Refusal { conf_change: u64, why: ConfRefusal },
+    /// A member's data are over its quota of so many bytes, or, without one, no longer are (etcd's `AlarmRequest` of
+    /// `NOSPACE`). A member that does not know this kind passes over it: it refuses no puts, and applies the same.
+    Space { member: u64, over: Option<u64> },
 }
 
 /// A command, and who gave it.
@@ -97,6 +101,7 @@ impl Request {
             Command::Delete { key } => key.len(),
             Command::Attributes { member } => member.len(),
             Command::Refusal { .. } => 9,
+            Command::Space { .. } => 16,
         };
         let mut bytes = BytesMut::with_capacity(HEAD + length);
         bytes.put_u8(VERSION);
@@ -105,6 +110,7 @@ impl Request {
             Command::Delete { .. } => 2,
             Command::Attributes { .. } => 3,
             Command::Refusal { .. } => 4,
+            Command::Space { .. } => 5,
         });
         bytes.put_slice(&self.id.to_bytes());
         match &self.command {
@@ -118,6 +124,10 @@ impl Request {
             Command::Refusal { conf_change, why } => {
                 bytes.put_u64(*conf_change);
                 bytes.put_u8(*why as u8);
+            }
+            Command::Space { member, over } => {
+                bytes.put_u64(*member);
+                bytes.put_u64(over.unwrap_or(0));
             }
         }
         bytes.freeze()
@@ -149,6 +159,11 @@ impl Request {
                 let why = bytes.try_get_u8().ok().and_then(ConfRefusal::from_byte);
                 Command::Refusal { conf_change, why: why.ok_or(RequestError("unknown refusal"))? }
             }
+            5 => {
+                let member = bytes.try_get_u64().map_err(|_| RequestError("no member"))?;
+                let over = bytes.try_get_u64().map_err(|_| RequestError("no quota"))?;
+                Command::Space { member, over: Some(over).filter(|over| *over > 0) }
+            }
             _ => return Err(RequestError("unknown kind")),
         };
         Ok(Self { id, command })
@@ -176,6 +191,8 @@ mod tests {
             Command::Delete { key: "k".into() },
             Command::Attributes { member: "{}".into() },
             Command::Refusal { conf_change: 7, why: ConfRefusal::Pending },
+            Command::Space { member: 7, over: Some(1 << 31) },
+            Command::Space { member: 7, over: None },
         ]
     }
 

@@ -17,7 +17,7 @@ use super::{
     ready::{Core, CoreError, Outbox, Outgoing, Retention, Settings},
     request::RequestIds,
     status::{RaftStatus, Shared},
-    storage::{Identity, Store},
+    storage::{self, Identity, Store},
     task::{End, Reports, Stopped, Task},
     vouching::Vouching,
 };
@@ -32,6 +32,9 @@ use crate::{
 
 /// How long clients' requests under way may take when a member stops.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Where a member keeps everything, in its data directory.
+const DIRECTORY: &str = "member";
 
 /// A member that runs. Cheap to clone: every clone is the same member.
 #[derive(Clone)]
@@ -73,7 +76,7 @@ impl Node {
         let world = config.world.clone();
         birth::refuse_etcds(world.files(), &config.data_dir)?;
         let listeners = Listeners::bind(&mut config).await?;
-        let directory = config.data_dir.join("member");
+        let directory = config.data_dir.join(DIRECTORY);
         let store = Store::open(world.files(), &directory, config.limits.snapshots);
         let mut store = store.map_err(Error::store(&config.data_dir))?;
         let identity = birth::identify(&config, &mut store, &listeners.peers).await?;
@@ -188,12 +191,8 @@ impl Parts {
         let core = core.map_err(|error: CoreError| Error::Raft(error.to_string()))?;
         if let Some(tls) = &config.client_tls {
             tls.tell(&events);
-            config.registry.register(metrics::client_tls_collector(tls))?;
         }
-        config.registry.register(metrics::raft_collector({
-            let shared = shared.clone();
-            move || shared.status().metrics()
-        }))?;
+        register(&config, &shared)?;
 
         let mut inner = Inner::new(transport, shared, end, &listeners);
         inner.serve_peers(listeners.peers, &config)?;
@@ -336,8 +335,22 @@ fn settings(config: &Config, member: MemberId, cluster: ClusterId, hearsay: Hear
         max_request_bytes: config.max_request_bytes,
         strict_reconfig_check: config.strict_reconfig_check,
         hearsay,
+        quota: config.quota_backend_bytes,
         world: config.world.clone(),
     }
+}
+
+/// What the member itself says on `/metrics`.
+fn register(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
+    if let Some(tls) = &config.client_tls {
+        config.registry.register(metrics::client_tls_collector(tls))?;
+    }
+    let raft = shared.clone();
+    config.registry.register(metrics::raft_collector(move || raft.status().metrics()))?;
+    let (store, files, directory) = (shared.clone(), config.world.files().clone(), config.data_dir.join(DIRECTORY));
+    let quota = config.quota_backend_bytes;
+    let source = move || store.store_metrics(storage::file_bytes(&files, &directory), quota);
+    Ok(config.registry.register(metrics::store_collector(source))?)
 }
 
 /// Where raft's turns put what leaves them.

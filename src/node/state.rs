@@ -68,6 +68,10 @@ impl Applied {
                 let refused = Outcome::Refused(ConfRefusal::NotFound);
                 Done::Other(if known { Outcome::Membership } else { refused })
             }
+            Command::Space { member, over } => {
+                self.membership_changed |= membership.apply_space(MemberId(member), over);
+                Done::Other(Outcome::Membership)
+            }
             Command::Refusal { conf_change, why } => {
                 self.outcomes.push((Key::ConfChange(conf_change), Done::Other(Outcome::Refused(why))));
                 return;
@@ -183,6 +187,22 @@ mod tests {
         assert_eq!(membership, Membership::default());
         let refused = Done::Other(Outcome::Refused(ConfRefusal::Raft));
         assert_eq!(applied.outcomes, [(Key::ConfChange(1), refused)]);
+    }
+
+    #[test]
+    fn who_is_over_its_quota_is_known_until_it_says_otherwise_or_goes() {
+        let mut membership = Membership::default();
+        let space = |index, member, over| request(index, Command::Space { member, over });
+        let add = ConfChangeType::ConfChangeAddNode;
+        let mut entries: Vec<_> = (1..=3).map(|id| conf_change(id, add, id)).collect();
+        entries.extend([space(4, 1, Some(10)), space(5, 2, Some(20)), space(6, 9, Some(30))]);
+        assert!(apply(entries, &mut membership).membership_changed);
+        assert_eq!(*membership.over_quota(), [(MemberId(1), 10), (MemberId(2), 20)].into(), "9 is no member");
+        assert_eq!(Membership::parse(&membership.to_json()), Ok(membership.clone()));
+        assert!(!apply(vec![space(7, 1, Some(10))], &mut membership).membership_changed);
+        let gone = vec![space(8, 1, None), conf_change(9, ConfChangeType::ConfChangeRemoveNode, 2)];
+        assert!(apply(gone, &mut membership).membership_changed);
+        assert!(membership.over_quota().is_empty());
     }
 
     #[test]

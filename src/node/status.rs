@@ -71,6 +71,8 @@ pub struct RaftStatus {
     pub commit: u64,
     /// The last entry that it has applied.
     pub applied: u64,
+    /// Bytes of all keys and values: what counts against the quota.
+    pub data_bytes: u64,
     /// The first entry that it still has.
     pub first_index: u64,
     /// The last entry that it has.
@@ -181,6 +183,22 @@ impl Shared {
             self.events.role_changed(role.label(), term);
         }
         self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+    }
+
+    /// As the metrics of its store show it.
+    pub(super) fn store_metrics(&self, file_bytes: Option<u64>, quota_bytes: Option<u64>) -> metrics::StoreStatus {
+        let status = self.status();
+        metrics::StoreStatus {
+            data_bytes: status.data_bytes,
+            file_bytes,
+            quota_bytes,
+            no_space: !self.membership.load().over_quota().is_empty(),
+            suspended: status.suspended.is_some(),
+        }
+    }
+
+    pub(super) fn events(&self) -> &Events {
+        &self.events
     }
 
     /// This member takes no part until its disk can be written.

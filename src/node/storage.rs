@@ -35,6 +35,7 @@ mod tables;
 mod wal;
 
 pub(super) use data::{Reader, Write};
+pub(super) use database::file_bytes;
 pub(super) use identity::Identity;
 pub(super) use snapshot::Outgoing;
 pub(super) use tables::DATA;
@@ -102,6 +103,8 @@ pub(super) struct Store {
     applied: u64,
     /// Since when data are applied and not synced.
     unsynced_since: Option<Instant>,
+    /// Bytes of all keys and values.
+    data_bytes: u64,
     identity: Option<Identity>,
     met: BTreeMap<MemberId, Incarnation>,
     /// Snapshots that raft asked for and that the messages of the same `Ready` carry.
@@ -144,6 +147,7 @@ impl Store {
             hard_state: HardState::default(),
             conf_state: message(&read, "conf_state")?,
             applied: number(&read, "applied")?,
+            data_bytes: number(&read, DATA_BYTES)?,
             unsynced_since: None,
             identity,
             met: met::load(&read)?,
@@ -198,6 +202,11 @@ impl Store {
         self.applied
     }
 
+    /// Bytes of all keys and values, as of the last applied entry: the same on every member.
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
     pub(super) fn first_and_last_index(&self) -> (u64, u64) {
         (self.log.first_index(), self.log.last_index())
     }
@@ -250,7 +259,7 @@ impl Store {
     /// membership changed: who was removed must not wake up as a member.
     pub(super) fn apply(&mut self, effect: Effect) -> Result<Vec<bool>, StoreError> {
         let lasting = effect.conf_state.is_some() || effect.membership.is_some();
-        let found = self.write(if lasting { Durability::Immediate } else { Durability::None }, |write| {
+        let (found, held) = self.write(if lasting { Durability::Immediate } else { Durability::None }, |write| {
             let mut meta = write.open_table(META)?;
             meta.insert("applied", effect.index.to_be_bytes().as_slice())?;
             if let Some(conf_state) = &effect.conf_state {
@@ -263,13 +272,14 @@ impl Store {
             let mut data = write.open_table(DATA)?;
             let before = meta.get(DATA_BYTES)?.and_then(|guard| guard.value().try_into().ok().map(u64::from_be_bytes));
             let mut held = before.unwrap_or(0);
-            let found = effect.writes.iter().map(|one| one.perform(&mut data, &mut held)).collect();
+            let found: Result<_, redb::Error> =
+                effect.writes.iter().map(|one| one.perform(&mut data, &mut held)).collect();
             meta.insert(DATA_BYTES, held.to_be_bytes().as_slice())?;
-            found
+            Ok((found?, held))
         })?;
         self.unsynced_since = if lasting { None } else { self.unsynced_since.or_else(|| Some(Instant::now())) };
         self.met.retain(|id, _| !effect.gone.contains(id));
-        self.applied = effect.index;
+        (self.applied, self.data_bytes) = (effect.index, held);
         self.hard_state.commit = self.hard_state.commit.max(effect.index);
         self.conf_state = effect.conf_state.unwrap_or_else(|| std::mem::take(&mut self.conf_state));
         Ok(found)

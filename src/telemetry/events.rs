@@ -75,6 +75,10 @@ pub enum EventKind {
     Suspended,
     /// Its disk can be written again, and it takes part.
     Resumed,
+    /// A member's data are over its quota: the cluster refuses puts.
+    NoSpace,
+    /// They no longer are, or the member went.
+    SpaceAgain,
 }
 
 impl EventKind {

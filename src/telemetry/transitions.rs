@@ -292,6 +292,23 @@ impl Events {
         self.record(Event::new(EventKind::RoleChanged).reason(role).detail(format!("term {term}")));
     }
 
+    /// A member's data are over its quota, and the cluster refuses puts.
+    pub(crate) fn no_space(&self, of: MemberId, data_bytes: u64, quota_bytes: u64) {
+        if let Some(member) = self.line(None) {
+            tracing::warn!(%member, %of, data_bytes, quota_bytes, "no space: puts are refused");
+        }
+        let detail = format!("{data_bytes} bytes, quota {quota_bytes}");
+        self.record(Event::about(EventKind::NoSpace, of).detail(detail));
+    }
+
+    /// They no longer are, or the member went.
+    pub(crate) fn space_again(&self, of: MemberId, data_bytes: u64) {
+        if let Some(member) = self.line(None) {
+            tracing::info!(%member, %of, data_bytes, "space again");
+        }
+        self.record(Event::about(EventKind::SpaceAgain, of).detail(format!("{data_bytes} bytes")));
+    }
+
     /// This member takes no part until its disk can be written.
     pub(crate) fn suspended(&self, why: &str) {
         if let Some(member) = self.line(None) {

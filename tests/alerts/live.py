@@ -5,8 +5,12 @@ a webhook, and run side by side, a few at a time.
 """
 
 import concurrent.futures
+import errno
+import pathlib
+import subprocess
 import threading
 import time
+import urllib.error
 
 from lab import Alertmanager, Certificates, Cluster, Lab, Load, NotHere, Prometheus, Watcher, Webhook, targets_of, until
 
@@ -350,6 +354,53 @@ class Foreign(Scenario):
         self.resolved("RafthttpMessagesRejected", mended, instance=ours.target, peer=fake)
 
 
+class Store(Scenario):
+    """Data near a quota and over it, and a disk that is full."""
+
+    QUOTA, VALUE = 100_000, b"x" * 1000
+
+    def build(self):
+        why_not = own_file_system_is_not_here()
+        if why_not:
+            raise NotHere(why_not)
+        cluster = Cluster(self.lab, 3, token=self.name, prefix=f"{self.name}-", extra=["--quota-backend-bytes", str(self.QUOTA)])
+        self.small = cluster[2]
+        self.directory = self.lab.path(f"{self.small.name}.data")
+        self.small.process.arguments = in_a_file_system_of(64 << 20, self.directory, self.small.process.arguments)
+        return cluster
+
+    def run(self, _tier):
+        self.ready()
+        self.cluster.leader()
+        for number in range(90):
+            self.cluster[0].put(f"k{number}", self.VALUE)
+        self.delivered("RafthttpNoSpace", severity="warning")
+        refused = until("puts are refused", lambda: next((code for code in map(self._put, range(90, 150)) if code != 204), None), 60)
+        self.report.check(f"{self.name}: a put is refused with 507", refused == 507, refused)
+        self.delivered("RafthttpNoSpace", severity="critical")
+        deleted = time.time()
+        for number in range(90):
+            self.cluster[1].ask("DELETE", f"/kv/k{number}")
+        until("puts are taken again", lambda: self._put(0) == 204, 60)
+        self.resolved("RafthttpNoSpace", deleted)
+
+        filler = pathlib.Path(f"/proc/{self.small.process.pid}/root{self.directory}/filler")
+        fill(filler)
+        full = Every(0.1, lambda: self.cluster[0].put("same", self.VALUE))
+        self.delivered("RafthttpDiskFailing", instance=self.small.target)
+        full.close()
+        room = time.time()
+        filler.unlink()
+        self.resolved("RafthttpDiskFailing", room, instance=self.small.target)
+
+    def _put(self, number):
+        try:
+            self.cluster[0].put(f"k{number}", self.VALUE)
+            return 204
+        except urllib.error.HTTPError as refused:
+            return refused.code
+
+
 class Process(Scenario):
     """A certificate that ends soon, and a trace collector that is away."""
 
@@ -385,6 +436,7 @@ SCENARIOS = {
     "deaf": (Deaf, ("all",)),
     "snapshots": (Snapshots, ("all",)),
     "foreign": (Foreign, ("all",)),
+    "store": (Store, ("all",)),
     "process": (Process, ("all",)),
 }
 
@@ -407,6 +459,29 @@ class Balance:
                                               for what in ("offered_total", "sent_total", "dropped_total", "queued"))
             if offered != sent + dropped + queued:
                 self.off.append(f"{node.name} to {peer}: {offered} != {sent} + {dropped} + {queued}")
+
+
+def own_file_system_is_not_here():
+    """Why no process can have a file system of its own, or nothing."""
+    tried = subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False)
+    return tried.stderr.strip() if tried.returncode else None
+
+
+def in_a_file_system_of(size, directory, command):
+    """The command in a namespace where the directory is a file system of so many bytes, gone with the process."""
+    pathlib.Path(directory).mkdir(exist_ok=True)
+    mount = 'mount -t tmpfs -o "size=$1" none "$2" && shift 2 && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", str(size), str(directory), *command]
+
+
+def fill(path):
+    """Makes a file of all the room that is left."""
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(64 << 10))
+        except OSError as full:
+            assert full.errno == errno.ENOSPC, full
 
 
 class Every:

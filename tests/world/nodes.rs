@@ -248,6 +248,79 @@ fn a_member_whose_disk_is_full_takes_no_part_and_goes_on_when_there_is_room() {
     }
 }
 
+/// Writes values of a thousand bytes until they are refused. How many were taken, and why no more.
+async fn fill(memory: &Memory, name: &str) -> (usize, String) {
+    for number in 0..100 {
+        let (status, why) = ask(memory, name, Method::PUT, &format!("/kv/{number}"), &"x".repeat(1000)).await;
+        if status == StatusCode::INSUFFICIENT_STORAGE {
+            return (number, why);
+        }
+        assert_eq!(status, StatusCode::NO_CONTENT, "{why}");
+    }
+    (100, "nothing was refused".to_owned())
+}
+
+#[test]
+fn a_member_over_its_quota_makes_all_refuse_puts_until_the_data_are_well_below_it() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let quota = |place: usize| {
+            let config = config(&cluster.memory, &cluster.disks[place], NAMES[place]);
+            Config { quota_backend_bytes: (place == 0).then_some(20_000), ..config }
+        };
+        let start = async |place: usize| Node::start(quota(place)).await.expect("a member");
+        let nodes = [start(0).await, start(1).await, start(2).await];
+        until("there is a leader", || nodes.iter().all(|node| node.raft_status().leader.0 != 0)).await;
+        let put = async |name: &str| ask(&cluster.memory, name, Method::PUT, "/kv/0", "x").await;
+        let delete = async |number: usize| {
+            let path = format!("/kv/{number}");
+            assert_eq!(ask(&cluster.memory, "c", Method::DELETE, &path, "").await.0, StatusCode::NO_CONTENT);
+        };
+        let (taken, why) = fill(&cluster.memory, "b").await;
+        // Twenty are below it, and what is asked for before the alarm is known is taken.
+        assert!((20..25).contains(&taken), "{taken}: {why}");
+        let of = nodes[0].raft_status().id;
+        let expected = format!("and member {of} has a quota of 20000 (--quota-backend-bytes)");
+        assert!(why.starts_with("no space: the data have 20") && why.contains(&expected), "{why}");
+        until("all know", || nodes.iter().all(|node| node.raft_status().data_bytes > 20_000)).await;
+        for name in NAMES {
+            assert_eq!(put(name).await.0, StatusCode::INSUFFICIENT_STORAGE);
+            let read = ask(&cluster.memory, name, Method::GET, "/kv/1", "").await;
+            assert_eq!(read, (StatusCode::OK, "x".repeat(1000)));
+        }
+        // Below the quota is not enough.
+        for number in 1..taken - 17 {
+            assert_eq!(put("a").await.0, StatusCode::INSUFFICIENT_STORAGE, "{number} gone");
+            delete(number).await;
+        }
+        assert_eq!(put("a").await.0, StatusCode::INSUFFICIENT_STORAGE, "eighteen are left");
+        delete(taken - 17).await;
+        until("it has cleared", || events(&nodes[2], KINDS).len() == 2).await;
+        assert_eq!(events(&nodes[0], KINDS), KINDS);
+        assert_eq!(put("a").await.0, StatusCode::NO_CONTENT);
+
+        // Of a member that is away, whoever leads takes it back; and all know it after the power went.
+        let (taken, _) = fill(&cluster.memory, "c").await;
+        let left = cluster.disks.each_ref().map(MemoryDisk::after_a_loss_of_power);
+        cluster.stop(nodes).await;
+        let cluster = Cluster { disks: left, ..cluster };
+        let others = [cluster.start(1).await, cluster.start(2).await];
+        until("there is a leader", || others.iter().all(|node| node.raft_status().leader.0 != 0)).await;
+        let (_, why) = fill(&cluster.memory, "b").await;
+        assert!(why.contains(&expected), "{why}");
+        for number in 1..taken {
+            let path = format!("/kv/{number}");
+            assert_eq!(ask(&cluster.memory, "c", Method::DELETE, &path, "").await.0, StatusCode::NO_CONTENT);
+        }
+        until("it is cleared", || others.iter().all(|node| events(node, KINDS).contains(&EventKind::SpaceAgain))).await;
+        assert_eq!(ask(&cluster.memory, "b", Method::PUT, "/kv/0", "x").await.0, StatusCode::NO_CONTENT);
+        cluster.stop(others).await;
+    });
+}
+
+/// A quota that is exceeded, and no longer.
+const KINDS: [EventKind; 2] = [EventKind::NoSpace, EventKind::SpaceAgain];
+
 #[test]
 fn what_a_failed_sync_left_behind_is_not_taken_for_written() {
     simulate(|| async {

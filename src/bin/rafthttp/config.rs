@@ -38,6 +38,13 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Reads a number of bytes as etcd's flag has it, which may be below zero, or a size as [`size`] does.
+pub(crate) fn quota(text: &str) -> Result<i64, String> {
+    let number = text.parse().ok();
+    let sized = || size(text).ok().and_then(|size| i64::try_from(size).ok());
+    number.or_else(sized).ok_or_else(|| "expected a size such as 2147483648 or 2GiB, 0 or -1".to_owned())
+}
+
 /// Reads a share, 0 to 1.
 pub(crate) fn ratio(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or("expected a number from 0 to 1".to_owned())

@@ -66,6 +66,7 @@ pub(super) async fn write(
     let key = checked_key(key)?;
     let _permit = client.admit()?;
     let (value, _room) = client.body(&headers, body, client.max_value_bytes).await?;
+    client.has_space()?;
     client.command(Command::Put { key, value }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -48,7 +48,7 @@ impl Core {
     /// Tells who is a member, and what is known of each.
     pub(super) fn share_membership(&self) {
         self.share_met();
-        self.shared.membership.store(Arc::new(self.membership.clone()));
+        self.publish_membership();
     }
 
     /// Tells who asks without waiting.

@@ -42,6 +42,7 @@ impl Core {
             (self.outbox)(Outgoing::Peer(change));
         }
         self.membership = membership;
+        self.asked_of_space = None;
         self.share_membership();
         self.suspended = false;
         self.publish();

@@ -21,6 +21,7 @@ use crate::{
         members::MemberRecord,
         proposals::{Answer, Payload, ProposeError},
         request::{Command, Request, RequestId},
+        status::{RaftStatus, Role},
         storage::Identity,
     },
     telemetry::Events,
@@ -149,6 +150,7 @@ impl Cluster {
             max_request_bytes: 1 << 20,
             strict_reconfig_check: self.strict,
             hearsay: self.hearsay.clone(),
+            quota: None,
             world: World::default().with_seed(self.seed << 8 | id),
         };
         let queue = sent.clone();

@@ -15,6 +15,14 @@ use crate::world::Files;
 /// beside it. With less, it would fail again at once.
 const ROOM_BYTES: usize = 4 << 20;
 
+/// Its name in the directory.
+const FILE: &str = "node.redb";
+
+/// How many bytes the file of the store in this directory has; none: it cannot be looked at.
+pub(in crate::node) fn file_bytes(files: &Files, directory: &Path) -> Option<u64> {
+    files.open(&directory.join(FILE)).and_then(|file| file.length()).ok()
+}
+
 /// A database in its directory. Those who read share it with the one who writes.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -33,7 +41,7 @@ impl Place {
     }
 
     fn file(&self) -> PathBuf {
-        self.directory.join("node.redb")
+        self.directory.join(FILE)
     }
 
     /// Where the log is.

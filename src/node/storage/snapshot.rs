@@ -81,12 +81,13 @@ impl Store {
             meta.insert("conf_state", bytes(conf_state)?.as_slice())?;
             meta.insert("membership", membership.to_json().as_slice())?;
             met::forget(write, &gone)?;
-            Ok(meta.insert(DATA_BYTES, held.to_be_bytes().as_slice()).map(drop)?)
+            meta.insert(DATA_BYTES, held.to_be_bytes().as_slice())?;
+            Ok(held)
         });
         if let Some(error) = torn {
             return Err(error);
         }
-        written?;
+        self.data_bytes = written?;
         self.unsynced_since = None;
         self.wal.reset((index, term), &entries, &hard_state)?;
         self.met.retain(|id, _| !gone.contains(id));

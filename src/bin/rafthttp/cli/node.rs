@@ -120,6 +120,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     peer_skip_url_verification: bool,
 
+    /// Bytes of all keys and values from which on the cluster refuses puts, until they are a tenth below it; 0 is 2GiB,
+    /// below 0 is none.
+    #[arg(long, value_name = "SIZE", default_value = "0", allow_negative_numbers = true, value_parser = config::quota)]
+    quota_backend_bytes: i64,
+
     #[command(flatten)]
     tls: PeerTls,
 
@@ -223,6 +228,7 @@ impl Flags {
             snapshot_count: self.snapshot_count,
             log_retention_bytes: self.log_retention_bytes,
             log_retention_max_bytes: self.log_retention_max_bytes,
+            quota_backend_bytes: quota(self.quota_backend_bytes),
             max_request_bytes: usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX),
             strict_reconfig_check: self.strict_reconfig_check,
             tls,
@@ -283,6 +289,11 @@ impl Flags {
     }
 }
 
+/// What a quota means, as at etcd (`NewBackendQuota`): 0 is the default, below is none.
+fn quota(bytes: i64) -> Option<u64> {
+    if bytes == 0 { Config::default().quota_backend_bytes } else { u64::try_from(bytes).ok() }
+}
+
 /// Why a member did not start: what the flags say together is bad usage, everything else a failure.
 fn refusal(error: node::Error) -> Failure {
     match error {
@@ -332,6 +343,18 @@ mod tests {
         );
         assert_eq!((flags.snapshot_count, flags.max_request_bytes), (10_000, 3 << 19));
         assert_eq!(flags.listen_metrics_urls, ["http://127.0.0.1:2381".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_quota_is_read_as_etcd_reads_it() {
+        let read = |line| quota(flags(line).quota_backend_bytes);
+        assert_eq!(read(""), Some(2 << 30));
+        assert_eq!(read("--quota-backend-bytes 0"), Some(2 << 30));
+        assert_eq!(read("--quota-backend-bytes -1"), None);
+        assert_eq!(read("--quota-backend-bytes=-1"), None);
+        assert_eq!(read("--quota-backend-bytes 8589934592"), Some(8 << 30));
+        assert_eq!(read("--quota-backend-bytes 64MiB"), Some(64 << 20));
+        assert!(Line::try_parse_from(["node", "--quota-backend-bytes", "much"]).is_err());
     }
 
     #[test]
