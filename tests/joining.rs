@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
+#[cfg(feature = "node")]
+#[path = "joining/halted.rs"]
+mod halted;
 #[path = "cluster/http_client.rs"]
 mod http_client;
 #[path = "support/ports.rs"]
