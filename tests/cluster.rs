@@ -1,20 +1,12 @@
-//! Members as real processes, killed and restarted: what was acknowledged is there, reads are linearizable, and the
-//! ledgers balance all the while.
+//! Members as real processes, killed and restarted: what was acknowledged is there, and the ledgers balance.
 
 use std::{
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use http::{Method, StatusCode};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-#[path = "cluster/history.rs"]
-mod history;
 #[path = "cluster/http_client.rs"]
 mod http_client;
 #[path = "cluster/ledger.rs"]
@@ -26,7 +18,6 @@ mod process;
 #[path = "support/tier.rs"]
 mod tier;
 
-use history::History;
 use ledger::Scrape;
 use process::Cluster;
 
@@ -217,130 +208,6 @@ async fn between_members_whose_streams_did_not_break_what_was_sent_was_received(
         }
     }
     ledger::assert_laws(&cluster).await;
-}
-
-/// Seconds of faults in the test below; more in a soak.
-fn chaos_time() -> Duration {
-    let seconds = std::env::var("RAFTHTTP_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(20))
-}
-
-/// Writers and readers at every member, while members are killed and restarted: every acknowledged write is there in
-/// the end, what was read fits one order of all operations, and the ledgers balance all the while.
-#[tokio::test(flavor = "multi_thread")]
-async fn under_kills_and_restarts_reads_are_linearizable_and_nothing_acknowledged_is_lost() {
-    let mut cluster = Cluster::new(3, &["--snapshot-count", "100", "--log-retention-bytes", "0"]);
-    cluster.start_all();
-    cluster.put(0, "first", "v").await;
-    let load = Load::start(&cluster);
-    let (mut random, end) = (StdRng::seed_from_u64(7), Instant::now() + chaos_time());
-    while Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(random.random_range(500..2000))).await;
-        match random.random_range(0..8) {
-            0 => (0..3).for_each(|member| cluster.kill(member)),
-            1..4 => {
-                let leader = cluster.leader().await;
-                cluster.kill(leader);
-            }
-            _ => cluster.kill(random.random_range(0..3)),
-        }
-        ledger::assert_laws(&cluster).await;
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..2500))).await;
-        for member in 0..3 {
-            if !cluster.runs(member) {
-                cluster.start(member);
-            }
-        }
-        cluster.leader().await;
-    }
-    cluster.caught_up().await;
-    let history = load.stop().await;
-    cluster.caught_up().await;
-    for member in 0..3 {
-        // A last look at every key, through every member.
-        for key in KEYS {
-            read(&cluster.http, &cluster.members[member].client, key, &history).await;
-        }
-    }
-    ledger::assert_laws(&cluster).await;
-    assert!(history.known() > 200, "only {} operations have a known outcome", history.known());
-    history.check();
-}
-
-const KEYS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
-
-/// Clients that write and read as fast as they are answered.
-struct Load {
-    history: Arc<History>,
-    stop: Arc<AtomicBool>,
-    clients: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(cluster: &Cluster) -> Self {
-        let (history, stop) = (Arc::new(History::new()), Arc::new(AtomicBool::new(false)));
-        let values = Arc::new(AtomicU64::new(0));
-        let urls: Vec<String> = cluster.members.iter().map(|member| member.client.clone()).collect();
-        let clients = (0..6).map(|number| {
-            let (http, url, history) = (cluster.http.clone(), urls[number % urls.len()].clone(), history.clone());
-            let (stop, values) = (stop.clone(), values.clone());
-            tokio::spawn(async move {
-                let mut random = StdRng::seed_from_u64(number as u64);
-                while !stop.load(Ordering::Relaxed) {
-                    let key = KEYS.choose(&mut random).expect("there are keys");
-                    match random.random_range(0..10) {
-                        0 => delete(&http, &url, key, &history).await,
-                        1..5 => write(&http, &url, key, values.fetch_add(1, Ordering::Relaxed), &history).await,
-                        _ => read(&http, &url, key, &history).await,
-                    }
-                    // The checker's time grows with what overlaps.
-                    tokio::time::sleep(Duration::from_millis(random.random_range(5..40))).await;
-                }
-            })
-        });
-        Self { clients: clients.collect(), history, stop }
-    }
-
-    async fn stop(self) -> Arc<History> {
-        self.stop.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            client.await.expect("a client does not panic");
-        }
-        self.history
-    }
-}
-
-async fn write(http: &http_client::HttpClient, url: &str, key: &str, value: u64, history: &History) {
-    let (call, value) = (history.now(), format!("v{value}"));
-    match http.ask(Method::PUT, format!("{url}/kv/{key}"), value.clone()).await {
-        Some((StatusCode::NO_CONTENT, _)) => history.record("put", key, Some(value), call, true),
-        // Certainly not proposed: it never happened.
-        Some((StatusCode::SERVICE_UNAVAILABLE, _)) => rest().await,
-        _ => history.record("put", key, Some(value), call, false),
-    }
-}
-
-async fn delete(http: &http_client::HttpClient, url: &str, key: &str, history: &History) {
-    let call = history.now();
-    match http.ask(Method::DELETE, format!("{url}/kv/{key}"), String::new()).await {
-        Some((StatusCode::NO_CONTENT | StatusCode::NOT_FOUND, _)) => history.record("delete", key, None, call, true),
-        Some((StatusCode::SERVICE_UNAVAILABLE, _)) => rest().await,
-        _ => history.record("delete", key, None, call, false),
-    }
-}
-
-async fn read(http: &http_client::HttpClient, url: &str, key: &str, history: &History) {
-    let call = history.now();
-    match http.ask(Method::GET, format!("{url}/kv/{key}"), String::new()).await {
-        Some((StatusCode::OK, value)) => history.record("get", key, Some(value), call, true),
-        Some((StatusCode::NOT_FOUND, _)) => history.record("get", key, None, call, true),
-        _ => rest().await,
-    }
-}
-
-/// A member that is down answers at once, and should not be asked a thousand times a second.
-async fn rest() {
-    tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

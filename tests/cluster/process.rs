@@ -27,6 +27,10 @@ pub(crate) struct Member {
     pub(crate) state: &'static str,
     /// Its directory is a file system of its own, of so many bytes, which is gone when the process is.
     pub(crate) room: Option<u64>,
+    /// Where it listens for peers, where that is not what it tells them.
+    pub(crate) listen: Option<String>,
+    /// The process in whose mount namespace it runs.
+    pub(crate) namespace: Option<u32>,
     child: Option<Child>,
     starts: u32,
 }
@@ -35,9 +39,14 @@ pub(crate) struct Member {
 fn in_a_room_of(bytes: u64, directory: &Path) -> Command {
     const MOUNT: &str = r#"mount -t tmpfs -o "size=$1" none "$2" && shift 2 && exec "$@""#;
     std::fs::create_dir_all(directory).expect("a directory");
-    let binary = rafthttp();
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", MOUNT, "sh", &bytes.to_string()]).arg(directory);
+    about_to_run_the_binary(command)
+}
+
+/// A program that runs the one that it is given.
+fn about_to_run_the_binary(mut command: Command) -> Command {
+    let binary = rafthttp();
     command.arg(binary.get_program());
     for (name, _) in binary.get_envs().filter(|(_, value)| value.is_none()) {
         command.env_remove(name);
@@ -89,6 +98,8 @@ impl Cluster {
             extra: extra.iter().map(|flag| (*flag).to_owned()).collect(),
             state: "new",
             room: None,
+            listen: None,
+            namespace: None,
             child: None,
             starts: 0,
             name,
@@ -107,12 +118,18 @@ impl Cluster {
         let member = &mut self.members[member];
         member.starts += 1;
         let log = member.directory.with_extension(format!("{}.log", member.starts));
-        let mut command = match member.room {
-            None => rafthttp(),
-            Some(room) => in_a_room_of(room, &member.directory),
+        let mut command = match (member.room, member.namespace) {
+            (None, None) => rafthttp(),
+            (None, Some(process)) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--mount=/proc/{process}/ns/mnt"));
+                about_to_run_the_binary(command)
+            }
+            (Some(room), _) => in_a_room_of(room, &member.directory),
         };
         command.args(["--log-format", "json", "node", "--name", &member.name, "--data-dir"]).arg(&member.directory);
-        command.args(["--listen-peer-urls", &member.peer, "--initial-advertise-peer-urls", &member.peer]);
+        let listen = member.listen.as_ref().unwrap_or(&member.peer);
+        command.args(["--listen-peer-urls", listen, "--initial-advertise-peer-urls", &member.peer]);
         command.args(["--listen-client-urls", &member.client, "--advertise-client-urls", &member.client]);
         command.args(["--listen-metrics-urls", &member.metrics, "--initial-cluster", &cluster]);
         command.args(["--initial-cluster-token", "test", "--initial-cluster-state", member.state]);
@@ -131,6 +148,13 @@ impl Cluster {
             child.kill().expect("it is ours");
             child.wait().expect("it was killed");
         }
+    }
+
+    /// Sends it a signal.
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn signal(&self, member: usize, signal: rustix::process::Signal) {
+        let child = self.members[member].child.as_ref().expect("it runs");
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).expect("it is ours");
     }
 
     /// Bytes of its memory that are resident, and the most that ever were.
