@@ -135,7 +135,7 @@ impl Forced {
         let voters = || self.others.iter().filter(|member| !member.is_learner);
         let quorum = (voters().count() + usize::from(!self.own.is_learner)) / 2 + 1;
         let asker = Asker::new(config);
-        let mut answered = BTreeMap::new();
+        let (mut answered, mut lost) = (BTreeMap::new(), BTreeMap::new());
         let is_quorum = |answered: usize| answered > 0 && answered + usize::from(!self.own.is_learner) >= quorum;
         for round in 0..ROUNDS {
             if is_quorum(answered.len()) || voters().count() == 0 {
@@ -146,12 +146,20 @@ impl Forced {
             }
             let silent = voters().filter(|member| !answered.contains_key(&member.id)).collect::<Vec<_>>();
             let asked = silent.into_iter().map(async |member| (member, answers(&asker, member, cluster).await));
-            for (member, _) in join_all(asked).await.into_iter().filter(|(_, answers)| *answers) {
-                answered.insert(member.id, called(member));
+            for (member, answer) in join_all(asked).await {
+                match answer {
+                    Ok(()) => drop(answered.insert(member.id, called(member))),
+                    Err(why) => drop(lost.insert(member.id, (called(member), why))),
+                }
             }
         }
         asker.stop().await;
         if !is_quorum(answered.len()) {
+            for (id, (member, why)) in lost {
+                if !answered.contains_key(&id) {
+                    tracing::warn!(member, why, "taken for lost: it does not answer as a member");
+                }
+            }
             return Ok(());
         }
         Err(Error::NotLost { answered: join(answered.into_values()), voters: voters().count() })
@@ -219,10 +227,18 @@ fn others(membership: &Membership, own: MemberId) -> Vec<Member> {
     membership.iter().filter(|member| member.id != own).cloned().collect()
 }
 
-/// Whether one answers at a member's URLs that is of this cluster.
-async fn answers(asker: &Asker, member: &Member, cluster: ClusterId) -> bool {
+/// Whether one answers at a member's URLs that is of this cluster; if not, why.
+async fn answers(asker: &Asker, member: &Member, cluster: ClusterId) -> Result<(), String> {
     let asked = join_all(member.peer_urls.iter().map(|url| asker.members(url))).await;
-    asked.into_iter().any(|answer| answer.is_ok_and(|(told, _)| told == cluster))
+    let mut silent = String::new();
+    for answer in asked {
+        match answer {
+            Ok((told, _)) if told == cluster => return Ok(()),
+            Ok((told, _)) => silent = format!("it answers for cluster {told}"),
+            Err(why) => silent = why,
+        }
+    }
+    Err(silent)
 }
 
 fn called(member: &Member) -> String {

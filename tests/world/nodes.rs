@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use rafthttp::{
     Limits, PeerStatus, PeerUrl,
     metrics::Direction,
-    node::{Config, Error, InitialClusterState, Node, Role},
+    node::{Config, Error, InitialClusterState, Node, Role, Stopped},
     telemetry::EventKind,
     world::World,
 };
@@ -530,6 +530,29 @@ fn a_new_cluster_is_not_forced_while_enough_of_the_others_answer() {
         write_and_read(&cluster.memory, 5..10, &["a", "c"]).await;
         assert_eq!(listed(&cluster.memory, "c").await.len(), 3);
         cluster.stop([a, c]).await;
+    });
+}
+
+/// They do not answer, and are not lost: the operator was wrong. What is said of them is nowhere on their disks.
+#[test]
+fn who_was_given_up_and_was_only_cut_off_goes_on_where_the_forced_member_is_stopped() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let [a, b, c] = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..5, &NAMES).await;
+        c.stop().await;
+        cluster.memory.cut();
+        let c = cluster.force(2).await.expect("nobody answers");
+        until("it leads", || c.raft_status().role == Role::Leader).await;
+        cluster.memory.heal();
+        assert_eq!((a.stopped().await, b.stopped().await), (Stopped::Removed, Stopped::Removed));
+        cluster.stop([a, b, c]).await;
+        let (a, b) = (cluster.start(0).await, cluster.start(1).await);
+        until("there is a leader", || a.raft_status().leader.0 != 0).await;
+        write_and_read(&cluster.memory, 5..10, &["a", "b"]).await;
+        let read = ask(&cluster.memory, "b", Method::GET, "/kv/4", "").await;
+        assert_eq!(read, (StatusCode::OK, "value 4".to_owned()));
+        cluster.stop([a, b]).await;
     });
 }
 

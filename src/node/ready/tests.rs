@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
+    id::{DirectoryId, Incarnation},
     node::{
         config::Config,
         force::Forced,
@@ -778,6 +779,8 @@ fn who_is_left_keeps_what_was_acknowledged_and_nobody_has_told_it_so() {
 
     let config = Config { data_dir: cluster.path(left), ..Config::default() };
     let mut store = Store::open(&Files::default(), &cluster.path(left), 2).expect("it opens");
+    let met = Incarnation { directory: DirectoryId(7), boot: 1, nonce: 7 };
+    store.meet(MemberId(leader), met, &[]).expect("room");
     let forced = Forced::of(&config, &store, MemberId(left)).expect("it has data");
     forced.write(&config, &mut store).expect("room");
     drop(store);
@@ -789,6 +792,7 @@ fn who_is_left_keeps_what_was_acknowledged_and_nobody_has_told_it_so() {
     for gone in (1..=3).filter(|id| *id != left) {
         assert!(membership.is_removed(MemberId(gone)), "{gone} never comes back under its ID");
     }
+    assert_eq!(cluster.running[&left].core.raw.store().met().len(), 0, "whom it had met is forgotten");
     let after = cluster.put(left, "after", "v");
     assert_eq!(cluster.answer(after), Ok(Outcome::Written { found: false }));
 }
