@@ -397,6 +397,46 @@ fn a_new_cluster_is_not_forced_of_nothing() {
     assert!(said.contains("has no data of a cluster") && said.contains("n1"), "{said}");
 }
 
+/// What of a member's directory others than its user may do anything with.
+fn open_to_others(directory: &std::path::Path) -> Vec<(std::path::PathBuf, u32)> {
+    let mut found = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let metadata = std::fs::metadata(&path).expect("it is there");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        if metadata.is_dir() {
+            left.extend(std::fs::read_dir(&path).expect("it is ours").map(|entry| entry.expect("an entry").path()));
+        }
+        if mode != expected {
+            found.push((path, mode));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_member_keeps_is_its_users_alone_whatever_the_mask() {
+    for mask in ["000", "022", "777"] {
+        let mut cluster = Cluster::new(1, &[]);
+        cluster.members[0].mask = Some(mask);
+        cluster.start(0);
+        cluster.put(0, "k", "v").await;
+        assert_eq!(open_to_others(&cluster.members[0].directory), []);
+        // What was made before this was so is, at the next start.
+        cluster.kill(0);
+        let inside = cluster.members[0].directory.join("member");
+        let everybodys = || <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777);
+        for path in [inside.clone(), inside.join("node.redb"), inside.join("log/0000000000000000.wal")] {
+            std::fs::set_permissions(&path, everybodys()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        cluster.start(0);
+        cluster.put(0, "k", "w").await;
+        assert_eq!(open_to_others(&cluster.members[0].directory), []);
+        assert!(!cluster.log(0).contains("may be able to read"), "{}", cluster.log(0));
+    }
+}
+
 /// No room that somebody makes helps against a limit of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_may_not_grow_ends_the_member_and_loses_nothing_that_was_acknowledged() {

@@ -111,12 +111,7 @@ impl Inlet {
         let (path, cluster, index) = (self.snapshots.path(metadata.index), self.cluster.0, metadata.index);
         let snapshot = message.snapshot.clone().unwrap_or_default();
         let files = self.world.files().clone();
-        let checked = self.world.blocking(move || {
-            Received::check(&files, &path, cluster, &snapshot).inspect_err(|_| {
-                // Nobody else will remove it. What cannot be removed is overwritten by the next of its index.
-                let _ = files.remove(&path);
-            })
-        });
+        let checked = self.world.blocking(move || Received::take(&files, &path, cluster, &snapshot));
         match checked.await {
             Ok(Ok(body)) => {
                 self.hand_in(1, |reply| Input::Snapshot(from, Box::new(message), Box::new(body), reply)).await

@@ -367,7 +367,7 @@ impl Core {
         for change in body.membership.peer_changes(&self.membership, self.settings.member) {
             (self.outbox)(Outgoing::Peer(change));
         }
-        self.membership = body.membership.clone();
+        self.membership = body.membership;
         self.share_membership();
         Ok(())
     }

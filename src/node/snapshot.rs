@@ -17,7 +17,7 @@
 
 use std::{
     io::{self, BufReader, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -165,23 +165,30 @@ impl Pieces {
     }
 }
 
-/// A snapshot that was received and found whole. It stays open, so that what is installed is what was checked, even
-/// if another one of the same index takes its place in the directory.
+/// A snapshot that was received and found whole. It is open and has no name any more: nothing else can take its place, and
+/// nothing of it is left when this is dropped.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) index: u64,
     pub(super) term: u64,
     pub(super) membership: Membership,
     file: File,
-    path: PathBuf,
-    files: Files,
 }
 
 impl Received {
-    /// Reads a received snapshot to its end, and checks it against its message.
-    pub(super) fn check(files: &Files, path: &Path, cluster: u64, snapshot: &Snapshot) -> Result<Self, SnapshotError> {
+    /// Takes a received snapshot out of its place, reads it to its end, and checks it against its message.
+    pub(super) fn take(files: &Files, path: &Path, cluster: u64, snapshot: &Snapshot) -> Result<Self, SnapshotError> {
+        let file = files.open(path)?;
+        // What cannot be removed is overwritten by the next of its index.
+        if let Err(error) = files.remove(path) {
+            tracing::warn!(path = %path.display(), %error, "a snapshot cannot be removed");
+        }
+        Self::check(file, cluster, snapshot)
+    }
+
+    fn check(file: File, cluster: u64, snapshot: &Snapshot) -> Result<Self, SnapshotError> {
         let metadata = snapshot.metadata.as_ref().ok_or(SnapshotError::Contradicts("no metadata"))?;
-        let mut reader = Reader::open(files.open(path)?)?;
+        let mut reader = Reader::open(file)?;
         if reader.header.cluster != cluster {
             return Err(SnapshotError::Contradicts("the cluster differs"));
         }
@@ -195,25 +202,13 @@ impl Received {
         }
         while reader.record()?.is_some() {}
         let (index, term) = (metadata.index, metadata.term);
-        let (file, path) = (reader.input.into_inner(), path.to_owned());
-        Ok(Self { index, term, membership, file, path, files: files.clone() })
+        Ok(Self { index, term, membership, file: reader.input.into_inner() })
     }
 
     /// The records, to install them.
     pub(super) fn records(&self) -> Result<impl FnMut() -> Result<Option<Record>, SnapshotError>, SnapshotError> {
         let mut reader = Reader::open(self.file.rewound()?)?;
         Ok(move || reader.record())
-    }
-}
-
-impl Drop for Received {
-    /// Installed or passed over: nobody asks for it again.
-    fn drop(&mut self) {
-        if let Err(error) = self.files.remove(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.path.display(), %error, "a snapshot cannot be removed");
-        }
     }
 }
 
@@ -376,7 +371,7 @@ mod tests {
     fn check(directory: &Path, body: &[u8], snapshot: &Snapshot) -> Result<Received, SnapshotError> {
         let path = directory.join("received");
         std::fs::write(&path, body).expect("room");
-        Received::check(&Files::default(), &path, CLUSTER, snapshot)
+        Received::take(&Files::default(), &path, CLUSTER, snapshot)
     }
 
     #[tokio::test]
@@ -451,7 +446,7 @@ mod tests {
         }
         let path = directory.path().join("received");
         std::fs::write(&path, &body).expect("room");
-        let error = Received::check(&Files::default(), &path, CLUSTER + 1, &message(2, 3, conf_state()))
+        let error = Received::take(&Files::default(), &path, CLUSTER + 1, &message(2, 3, conf_state()))
             .expect_err("another cluster's");
         assert!(matches!(error, SnapshotError::Contradicts(_)), "{error}");
     }

@@ -17,7 +17,7 @@ use super::{
     sender::{Sender, Standing, Told},
     snapshot::{
         receiver::{Receiving, SnapshotError},
-        store::Room,
+        store::{Placed, Room},
     },
     writer::StreamBody,
 };
@@ -226,14 +226,17 @@ impl Transport {
         };
         let kept = async {
             match judgement {
-                Judgement::Wanted => self.save(sender, body, receiving).await,
-                Judgement::PassedOver => self.discard(sender, body, receiving).await,
+                Judgement::Wanted => self.save(sender, body, receiving).await.map(Some),
+                Judgement::PassedOver => self.discard(sender, body, receiving).await.map(|()| None),
             }
         };
-        if let Err(why) = self.until_stopped(kept).await.unwrap_or_else(|| Err("stopped".to_owned())) {
-            answering.rejected(RejectReason::Failed);
-            return Err(SnapshotError::Save(why));
-        }
+        let _placed = match self.until_stopped(kept).await.unwrap_or_else(|| Err("stopped".to_owned())) {
+            Ok(placed) => placed,
+            Err(why) => {
+                answering.rejected(RejectReason::Failed);
+                return Err(SnapshotError::Save(why));
+            }
+        };
         if judgement == Judgement::PassedOver {
             answering.processed(None);
             return Ok(());
@@ -243,7 +246,7 @@ impl Transport {
     }
 
     /// Saves a snapshot's body, where there is a place for one more.
-    async fn save<S>(&self, sender: &Sender, body: S, receiving: &mut Receiving) -> Result<(), String>
+    async fn save<S>(&self, sender: &Sender, body: S, receiving: &mut Receiving) -> Result<Placed, String>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
@@ -259,8 +262,9 @@ impl Transport {
             inbox.body(bytes);
             receiving.progressed(bytes);
         });
-        inbox.saved(saving.await.map_err(|error| error.to_string())?);
-        Ok(())
+        let placed = saving.await.map_err(|error| error.to_string())?;
+        inbox.saved(placed.length);
+        Ok(placed)
     }
 
     /// Reads the body of a snapshot that nobody wants, and keeps nothing of it: a sender hears no answer before its end.

@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
 };
@@ -15,6 +16,11 @@ use super::disk::{Disk, DiskFile, Opening};
 /// The file by which room is found.
 #[cfg(feature = "node")]
 const ROOM: &str = "room.tmp";
+
+/// What its owner may do with a directory, and nobody else: read, write and enter.
+const DIRECTORY_MODE: u32 = 0o700;
+/// What its owner may do with a file, and nobody else: read and write.
+const FILE_MODE: u32 = 0o600;
 
 /// Where files are. Cheap to clone: every clone is the same disk.
 #[derive(Clone, Debug, Default)]
@@ -30,15 +36,42 @@ impl Files {
         self.0.as_ref()
     }
 
-    /// Makes a directory, and those above it that are not there, so that they outlast a loss of power.
+    /// Makes a directory, and those above it that are not there, for their owner alone, so that they outlast a loss of power.
     pub(crate) fn create_directory(&self, path: &Path) -> io::Result<()> {
         let new: Vec<&Path> =
             path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !self.exists(path)).collect();
         match &self.0 {
-            None => fs::create_dir_all(path)?,
+            // One by one: a mask that takes rights from the owner as well would keep us out of the first.
+            None => new.iter().rev().try_for_each(|path| create_private_directory(path))?,
             Some(disk) => disk.create_directory(path)?,
         }
-        new.into_iter().filter_map(Path::parent).try_for_each(|parent| self.sync_directory(parent))
+        for (place, path) in path.ancestors().enumerate() {
+            let Some(parent) = path.parent() else { break };
+            let synced = self.sync_directory(parent);
+            // One that is there may have been made by a start that was killed before this. What lies further up may be out
+            // of our reach, and is somebody else's to keep.
+            if place < new.len() {
+                synced?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a file or directory to its owner alone, whatever the process's mask, or whoever made it, has left to others.
+    #[cfg(feature = "node")]
+    pub(crate) fn restrict(&self, path: &Path) -> io::Result<()> {
+        match &self.0 {
+            None => {
+                let metadata = fs::metadata(path)?;
+                let mode = if metadata.is_dir() { DIRECTORY_MODE } else { FILE_MODE };
+                if metadata.permissions().mode() & 0o777 == mode {
+                    return Ok(());
+                }
+                fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            }
+            // Nobody but the member has it.
+            Some(_) => Ok(()),
+        }
     }
 
     /// The names in a directory.
@@ -68,7 +101,9 @@ impl Files {
     /// Makes a file that is not there, to write it.
     pub(crate) fn create_new(&self, path: &Path) -> io::Result<File> {
         match &self.0 {
-            None => fs::File::create_new(path).map(File::System),
+            None => {
+                open_private(fs::OpenOptions::new().read(true).write(true).create_new(true), path).map(File::System)
+            }
             Some(disk) => disk.open(path, Opening::New).map(File::other),
         }
     }
@@ -109,7 +144,8 @@ impl Files {
     pub(crate) fn open_kept(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         match &self.0 {
             None => {
-                let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+                let mut options = fs::OpenOptions::new();
+                let file = open_private(options.read(true).write(true).create(true).truncate(false), path)?;
                 Ok(Arc::new(SystemFile(file)))
             }
             Some(disk) => disk.open(path, Opening::Kept),
@@ -152,6 +188,29 @@ impl Files {
             Some(disk) => disk.sync_directory(directory),
         }
     }
+}
+
+/// Makes a directory for its owner alone, whatever the process's mask.
+fn create_private_directory(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        // Who made it meanwhile says who may enter.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        made => made?,
+    }
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    // A mask can only take rights away.
+    if mode == DIRECTORY_MODE { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE)) }
+}
+
+/// Opens a file that is made for its owner alone, whatever the process's mask.
+fn open_private(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
+    let file = options.mode(FILE_MODE).open(path)?;
+    // A mask may have taken rights from the owner, too; one that was there may have been everybody's. A file system that
+    // knows no such rights refuses: who opens the directory says so.
+    if file.metadata()?.permissions().mode() & 0o777 != FILE_MODE {
+        let _ = file.set_permissions(fs::Permissions::from_mode(FILE_MODE));
+    }
+    Ok(file)
 }
 
 /// An open file, read or written from its beginning to its end.
@@ -290,5 +349,12 @@ mod tests {
         let files = Files::default();
         assert!(files.sync_directory(Path::new("beside us").parent().expect("an empty one")).is_ok());
         assert!(files.sync_directory(Path::new("not there")).is_err());
+    }
+
+    #[test]
+    #[cfg(all(feature = "node", target_os = "linux"))]
+    fn a_file_system_that_knows_no_owners_says_so() {
+        let refused = Files::default().restrict(Path::new("/proc/self/status"));
+        assert!(refused.is_err(), "nobody changes the mode of that, and no error was told");
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) listen: Option<String>,
     /// The process in whose mount namespace it runs.
     pub(crate) namespace: Option<u32>,
+    /// The mask that it is started with, where it is not this process's.
+    pub(crate) mask: Option<&'static str>,
     child: Option<Child>,
     starts: u32,
 }
@@ -52,6 +54,13 @@ fn about_to_run_the_binary(mut command: Command) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// The binary, which is about to be told more, started by a line of a shell.
+fn by_shell(line: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", line, "sh"]);
+    about_to_run_the_binary(command)
 }
 
 /// Why no file system can be mounted here.
@@ -100,6 +109,7 @@ impl Cluster {
             room: None,
             listen: None,
             namespace: None,
+            mask: None,
             child: None,
             starts: 0,
             name,
@@ -119,7 +129,10 @@ impl Cluster {
         member.starts += 1;
         let log = member.directory.with_extension(format!("{}.log", member.starts));
         let mut command = match (member.room, member.namespace) {
-            (None, None) => rafthttp(),
+            (None, None) => match member.mask {
+                Some(mask) => by_shell(&format!("umask {mask} && exec \"$@\"")),
+                None => rafthttp(),
+            },
             (None, Some(process)) => {
                 let mut command = Command::new("nsenter");
                 command.arg(format!("--mount=/proc/{process}/ns/mnt"));

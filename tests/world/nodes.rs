@@ -17,7 +17,7 @@ use rafthttp::{
     metrics::Direction,
     node::{Config, Error, InitialClusterState, Node, Role, Stopped},
     telemetry::EventKind,
-    world::World,
+    world::{Disk as _, World},
 };
 
 use tokio::time::Instant;
@@ -167,6 +167,21 @@ fn members_with_raft_and_store_live_on_one_thread_and_on_disks_in_memory() {
 fn what_was_acknowledged_outlasts_a_loss_of_power_everywhere_at_once() {
     simulate(|| async {
         let cluster = Cluster::new();
+        let nodes = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..50, &NAMES).await;
+        let left = cluster.disks.each_ref().map(MemoryDisk::after_a_loss_of_power);
+        cluster.lose_power(nodes, left).await;
+    });
+}
+
+#[test]
+fn a_directory_that_was_there_and_not_lasting_outlasts_a_loss_of_power() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        for (disk, name) in cluster.disks.iter().zip(NAMES) {
+            // As a start leaves it that was killed before it could sync.
+            disk.create_directory(&Path::new(DIRECTORY).join(name).join("member")).expect("an empty disk");
+        }
         let nodes = cluster.start_all().await;
         write_and_read(&cluster.memory, 0..50, &NAMES).await;
         let left = cluster.disks.each_ref().map(MemoryDisk::after_a_loss_of_power);

@@ -266,7 +266,7 @@ impl Cluster {
         let arrives = !self.cut.contains(&from) && !self.cut.contains(&message.to);
         let status = match self.running.get_mut(&message.to).filter(|_| arrives) {
             Some(member) => {
-                let received = Received::check(&Files::default(), &path, CLUSTER.0, &snapshot).expect("whole");
+                let received = Received::take(&Files::default(), &path, CLUSTER.0, &snapshot).expect("whole");
                 let _ = member.core.step_snapshot(MemberId(from), message.clone(), received);
                 SnapshotStatus::Finish
             }
@@ -909,7 +909,7 @@ fn body_of(directory: &tempfile::TempDir, message: &Message) -> Received {
     }
     let path = directory.path().join("made");
     std::fs::write(&path, snapshot::made(CLUSTER.0, metadata.index, metadata.term, &membership)).expect("room");
-    Received::check(&Files::default(), &path, CLUSTER.0, &snapshot).expect("whole")
+    Received::take(&Files::default(), &path, CLUSTER.0, &snapshot).expect("whole")
 }
 
 fn odd_message(random: &mut StdRng, to: u64, from: u64, status: &RaftStatus) -> Message {

@@ -18,6 +18,13 @@ const ROOM_BYTES: usize = 4 << 20;
 /// Its name in the directory.
 const FILE: &str = "node.redb";
 
+/// Keeps others out, where the file system can.
+fn restrict(files: &Files, path: &Path) {
+    if let Err(error) = files.restrict(path) {
+        tracing::warn!(path = %path.display(), %error, "others than this user may be able to read the data");
+    }
+}
+
 /// How many bytes the file of the store in this directory has; none: it cannot be looked at.
 pub(in crate::node) fn file_bytes(files: &Files, directory: &Path) -> Option<u64> {
     files.open(&directory.join(FILE)).and_then(|file| file.length()).ok()
@@ -35,6 +42,7 @@ impl Place {
     /// Opens the database in `directory`, which is made if it is not there.
     pub(super) fn open(files: &Files, directory: &Path) -> Result<Arc<Self>, StoreError> {
         files.create_directory(directory)?;
+        restrict(files, directory);
         let place = Self { files: files.clone(), directory: directory.to_owned(), open: ArcSwapOption::empty() };
         place.open_file()?;
         Ok(Arc::new(place))
@@ -51,6 +59,7 @@ impl Place {
 
     fn open_file(&self) -> Result<(), StoreError> {
         let database = backend::open(&self.files, &self.file())?;
+        restrict(&self.files, &self.file());
         // The database syncs what is in its file, and not that the file is there.
         self.files.sync_directory(&self.directory)?;
         self.open.store(Some(Arc::new(database)));

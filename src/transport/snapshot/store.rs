@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::world::{Files, World};
@@ -31,6 +31,17 @@ pub struct SnapshotStore {
     directory: PathBuf,
     unfinished: Arc<AtomicU64>,
     world: World,
+    /// Who has a snapshot in its place that nobody has taken yet.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A snapshot in its place. While this is there, no other one comes to the place: two may be on their way under one index,
+/// of which one may be a stranger's.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    /// How many bytes it has.
+    pub(crate) length: u64,
+    _turn: OwnedMutexGuard<()>,
 }
 
 const UNFINISHED: &str = "tmp";
@@ -68,7 +79,7 @@ impl SnapshotStore {
                 files.remove(&directory.join(name))?;
             }
         }
-        Ok(Self { directory, unfinished: Arc::default(), world })
+        Ok(Self { directory, unfinished: Arc::default(), world, turn: Arc::default() })
     }
 
     /// Where the snapshot at `index` is, from before [`Raft::process`](crate::Raft::process) is given its message
@@ -77,7 +88,8 @@ impl SnapshotStore {
         self.directory.join(format!("{index:016x}.snap.db"))
     }
 
-    /// Saves a body, synced, under its index, or nothing at all (etcd's `SaveDBFrom`). Returns its length.
+    /// Saves a body, synced, under its index, or nothing at all (etcd's `SaveDBFrom`). It is there for whoever is given its
+    /// message until what this returns is dropped.
     pub(crate) async fn save<S>(
         &self,
         index: u64,
@@ -85,7 +97,7 @@ impl SnapshotStore {
         room: Room,
         tasks: &TaskTracker,
         progress: impl FnMut(u64),
-    ) -> io::Result<u64>
+    ) -> io::Result<Placed>
     where
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
@@ -97,15 +109,16 @@ impl SnapshotStore {
             path: self.path(index),
             room,
             stage: Mutex::default(),
+            turn: self.turn.clone(),
         });
         let placing = Placing(save.clone());
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let writing = self.world.spawn_blocking(tasks.track_future(async move { save.write(receiver).await }));
         let read = batch(body, room.most, sender, progress).await;
         let written = writing.await.map_err(io::Error::other)?;
-        let length = read.and(written)?;
+        let placed = read.and(written)?;
         placing.done();
-        Ok(length)
+        Ok(placed)
     }
 }
 
@@ -162,6 +175,7 @@ struct Save {
     path: PathBuf,
     room: Room,
     stage: Mutex<Stage>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A save under way, as who asked for it has it. When this is dropped before its end, nobody will ask for the file: it
@@ -191,9 +205,12 @@ impl Save {
     }
 
     /// Writes a body to its place: all of it, or nothing.
-    async fn write(&self, batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<u64> {
+    async fn write(&self, batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<Placed> {
         let placed = match self.gather(batches).await {
-            Ok(length) => self.place().map(|()| length),
+            Ok(length) => {
+                let turn = self.turn.clone().lock_owned().await;
+                self.place().map(|()| Placed { length, _turn: turn })
+            }
             Err(error) => Err(error),
         };
         if placed.is_err() {
@@ -279,7 +296,8 @@ mod tests {
         body: impl Stream<Item = io::Result<Bytes>> + Unpin,
         most: u64,
     ) -> io::Result<u64> {
-        store.save(1, body, Room { most, ..ANY }, &TaskTracker::new(), |_| ()).await
+        let placed = store.save(1, body, Room { most, ..ANY }, &TaskTracker::new(), |_| ()).await;
+        placed.map(|placed| placed.length)
     }
 
     #[tokio::test]
@@ -288,7 +306,7 @@ mod tests {
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let (mut seen, tasks) = (0, TaskTracker::new());
         let saved = store.save(0x1f, body(&["ab", "", "cde"]), ANY, &tasks, |bytes| seen += bytes).await;
-        assert_eq!((saved.ok(), seen), (Some(5), 5));
+        assert_eq!((saved.map(|placed| placed.length).ok(), seen), (Some(5), 5));
         assert_eq!(fs::read(store.path(0x1f)).ok(), Some(b"abcde".to_vec()));
         assert_eq!(files(directory.path()), ["000000000000001f.snap.db"]);
     }
@@ -345,6 +363,7 @@ mod tests {
             path: path.clone(),
             room: ANY,
             stage: Mutex::new(Stage::Placed),
+            turn: Arc::default(),
         })));
         assert!(!path.exists());
     }
@@ -369,7 +388,25 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
             assert_eq!(files(directory.path()), Vec::<String>::new());
         }
-        assert_eq!(saved(Room { told: Some(2), ..ANY }).await.ok(), Some(2));
+        assert_eq!(saved(Room { told: Some(2), ..ANY }).await.map(|placed| placed.length).ok(), Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_does_not_take_the_place_of_one_of_its_index_that_nobody_has_taken_yet() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        let save = |text| {
+            let store = store.clone();
+            async move { store.save(1, body(&[text]), ANY, &TaskTracker::new(), |_| ()).await }
+        };
+        let first = save("first").await.expect("it is saved");
+        let second = tokio::spawn(save("second"));
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert_eq!(fs::read(store.path(1)).ok(), Some(b"first".to_vec()));
+        drop(first);
+        let _second = second.await.expect("it ends well").expect("it is saved");
+        assert_eq!(fs::read(store.path(1)).ok(), Some(b"second".to_vec()));
+        assert_eq!(files(directory.path()), ["0000000000000001.snap.db"]);
     }
 
     #[test]
