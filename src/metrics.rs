@@ -15,6 +15,8 @@ mod families;
 mod family;
 mod format;
 mod gathered;
+#[cfg(feature = "node")]
+mod histories;
 mod lines;
 mod options;
 mod raft;
@@ -26,6 +28,8 @@ pub use client_tls::client_tls_collector;
 pub use collector::Collector;
 pub use exposition::Exposition;
 pub use format::Format;
+#[cfg(feature = "node")]
+pub(crate) use histories::{HistoriesStatus, histories_collector};
 pub use options::Options;
 pub use raft::{RaftStatus, raft_collector};
 pub use store::{StoreStatus, store_collector};

@@ -9,8 +9,8 @@
 //!
 //! In reading order: `start` puts the parts together, `birth` says who the member is, `initial_cluster` who
 //! the first are, `force` makes it the only one, `listeners` is where it is reached;
-//! `task` is the thread that owns raft, `ready` what it does in a turn; `guard` and [`raft_rs`](crate::raft_rs) stand
-//! between the wire and raft, `inlet` and `snapshot` bring in what peers send; `storage` keeps, `state` and `members`
+//! `task` is the thread that owns raft, `ready` what it does in a turn; `guard`, `history` and [`raft_rs`](crate::raft_rs)
+//! stand between the wire and raft, `inlet` and `snapshot` bring in what peers send; `storage` keeps, `state` and `members`
 //! apply; `reconfiguration` says which change of them is taken; `proposals` and `reads` are who waits; `client` is what clients see, `join` how a member finds its cluster, `hearsay` whom it has as a peer before its log says so.
 
 mod birth;
@@ -20,6 +20,7 @@ mod error;
 mod force;
 mod guard;
 mod hearsay;
+mod history;
 mod incarnations;
 mod initial_cluster;
 mod inlet;

@@ -209,6 +209,13 @@ pub fn entry_to_raftpb(entry: eraftpb::Entry) -> Result<raftpb::Entry, ConvertEr
     Ok(raftpb::Entry { r#type: kind as i32, term: entry.term, index: entry.index, data })
 }
 
+/// Whether an entry that came has the content of one of ours; index and term are the caller's to compare.
+#[cfg(feature = "node")]
+pub(crate) fn is_same_entry(ours: &eraftpb::Entry, theirs: &raftpb::Entry) -> bool {
+    entry_from_raftpb(theirs.clone())
+        .is_ok_and(|theirs| (ours.get_entry_type(), &ours.data) == (theirs.get_entry_type(), &theirs.data))
+}
+
 fn conf_change_from_raftpb(index: u64, data: &[u8]) -> Result<Bytes, ConvertError> {
     use raftpb::ConfChangeType as From;
     let change =

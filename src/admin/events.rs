@@ -20,6 +20,7 @@
 //! | `identity_mismatch` | `taken` or `refused` |
 //! | `member_removed` | –; `peer` is who says that this member was removed |
 //! | `no_space`, `space_again` | –; `peer` is the member whose quota it is, this one or another |
+//! | `two_histories` | –; `peer` is whose history is another, `detail` says where |
 //! | `suspended`, `resumed` | –; `detail` says why, and from where on |
 //! | `leader_changed`, `role_changed` | –; the role. `peer` is who leads, `null` while nobody does |
 

@@ -11,12 +11,12 @@
 //! All messages and proposals that came during one turn share the next, and its sync. `intake` checks what peers send,
 //! `proposing` what is proposed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use tokio::time::Instant;
 
-use self::{answers::Answers, halt::Halt};
+use self::{answers::Answers, following::Following, halt::Halt};
 use super::{
     hearsay::Hearsay,
     members::{ConfRefusal, Membership, PeerChange},
@@ -31,25 +31,27 @@ use super::{
 use crate::{
     id::{ClusterId, Impostor, MemberId},
     raft_rs::{self, ConvertError},
-    transport::{
-        raft::{RejectionKind, SnapshotStatus},
-        snapshot::SnapshotBody,
-    },
+    telemetry::Repeats,
+    transport::{raft::SnapshotStatus, snapshot::SnapshotBody},
     wire::raftpb::{Entry, Message, MessageType},
     world::World,
 };
 
 mod answers;
+mod following;
 mod halt;
+mod histories;
 mod intake;
 mod logger;
 mod meeting;
+mod not_taken;
 mod proposing;
 mod publishing;
 mod quota;
 mod retention;
 mod suspension;
 
+pub(super) use not_taken::{CAUSES, NotTaken};
 pub(super) use quota::CLEARED_AT_PER_CENT;
 pub(super) use retention::Retention;
 
@@ -100,23 +102,6 @@ pub(super) enum Flow {
     Removed,
     /// The others do not hear this member.
     Refused(Impostor),
-}
-
-/// Why raft did not take a message.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotTaken {
-    pub(super) kind: RejectionKind,
-    pub(super) why: String,
-}
-
-impl NotTaken {
-    fn refused(why: &impl ToString) -> Self {
-        Self { kind: RejectionKind::Refused, why: why.to_string() }
-    }
-
-    fn failed(why: &impl ToString) -> Self {
-        Self { kind: RejectionKind::Failed, why: why.to_string() }
-    }
 }
 
 /// What a [`Core`] is told once.
@@ -175,6 +160,13 @@ pub(super) struct Core {
     leader_commit: u64,
     leader_words: u64,
     answers: Answers,
+    following: Following,
+    /// Members that have more than we, their leader, have.
+    contradicting: BTreeMap<MemberId, String>,
+    /// Of messages that members send on their streams and raft does not take.
+    refusals: Repeats,
+    /// When something last happened.
+    now: Instant,
     halt: Halt,
     /// Its disk cannot be written: see `suspension`.
     suspended: bool,
@@ -208,6 +200,10 @@ impl Core {
             leader_commit: 0,
             leader_words: 0,
             answers: Answers::default(),
+            following: Following::default(),
+            contradicting: BTreeMap::new(),
+            refusals: Repeats::default(),
+            now: Instant::now(),
             halt: Halt::Not,
             suspended: false,
             asked_of_space: None,
@@ -233,6 +229,7 @@ impl Core {
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
+        self.now = now;
         if self.takes_part() {
             self.draw_election_timeout();
             self.raw.tick();
@@ -301,6 +298,7 @@ impl Core {
 
     /// Writes, sends and applies all that came of what was stepped.
     pub(super) fn turn(&mut self, now: Instant) -> Result<Flow, CoreError> {
+        self.now = now;
         if self.suspended {
             return Ok(Flow::Continue);
         }

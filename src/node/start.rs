@@ -14,7 +14,7 @@ use super::{
     inlet::Inlet,
     listeners::{Bound, Listeners},
     members::{Membership, PeerChange},
-    ready::{Core, CoreError, Outbox, Outgoing, Retention, Settings},
+    ready::{CAUSES, Core, CoreError, Outbox, Outgoing, Retention, Settings},
     request::RequestIds,
     status::{RaftStatus, Shared},
     storage::{self, Identity, Store},
@@ -103,7 +103,7 @@ impl Node {
     }
 
     /// Its health checks: `running` and `takes_part` say whether raft works here, `leader` and `caught_up` whether it
-    /// can serve; `peers` remarks on those that are not heard.
+    /// can serve; `one_history` whether what it has is what the others have; `peers` remarks on those that are not heard.
     pub fn health(&self) -> HealthSource {
         let (shared, end) = (self.inner.shared.clone(), self.inner.end.clone());
         let transport = self.inner.transport.clone();
@@ -347,6 +347,8 @@ fn register(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
     }
     let raft = shared.clone();
     config.registry.register(metrics::raft_collector(move || raft.status().metrics()))?;
+    let histories = shared.clone();
+    config.registry.register(metrics::histories_collector(&CAUSES, move || histories.histories()))?;
     let (store, files, directory) = (shared.clone(), config.world.files().clone(), config.data_dir.join(DIRECTORY));
     let quota = config.quota_backend_bytes;
     let source = move || store.store_metrics(storage::file_bytes(&files, &directory), quota);

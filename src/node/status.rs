@@ -6,22 +6,21 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{incarnations::Known, members::Membership};
 use crate::{
     admin::{self, About, Check, RaftView},
     id::{ClusterId, Incarnation, MemberId},
+    ledger::Tally,
     metrics,
     telemetry::Events,
 };
-
-/// Entries that a member may be behind its leader and still be called caught up.
-const CAUGHT_UP: u64 = 5000;
 
 /// The role of a member in its term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -91,6 +90,15 @@ pub struct RaftStatus {
     /// Why it takes no part any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub halted: Option<String>,
+    /// What of this member's history another member contradicts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub two_histories: Option<String>,
+    /// When it last followed its leader, or led.
+    #[serde(skip)]
+    pub(super) followed: Option<Instant>,
+    /// For how long that counts: an election passes in less.
+    #[serde(skip)]
+    pub(super) patience: Duration,
     /// Why it takes no part for now: its disk cannot be written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
@@ -98,17 +106,23 @@ pub struct RaftStatus {
 
 impl RaftStatus {
     /// Whether the member takes part, and whether it can serve.
-    pub(super) fn checks(&self) -> [Check; 3] {
+    pub(super) fn checks(&self) -> [Check; 4] {
         let has_leader = self.leader.0 != 0;
         let behind = self.leader_commit.saturating_sub(self.applied);
-        // Who has applied nothing has not even learnt who the members are.
-        let caught_up = has_leader && self.applied > 0 && behind <= CAUGHT_UP;
+        let since = self.followed.map(|followed| followed.elapsed());
+        let caught_up = since.is_some_and(|since| since <= self.patience);
+        let not_followed = match since {
+            Some(since) => format!("has not followed its leader for {:.1} s", since.as_secs_f64()),
+            None => "has not followed a leader yet".to_owned(),
+        };
+        let histories = self.two_histories.as_deref();
         let why_not = self.halted.as_deref().or(self.suspended.as_deref());
         let check = |name, ok: bool, why: &str| if ok { Check::ok(name) } else { Check::failed(name, why) };
         [
             check("takes_part", why_not.is_none(), why_not.unwrap_or_default()),
             check("leader", has_leader, "no leader"),
-            check("caught_up", caught_up, &format!("{behind} entries behind the leader")),
+            check("caught_up", caught_up, &format!("{not_followed}, {behind} entries behind")),
+            check("one_history", histories.is_none(), histories.unwrap_or_default()),
         ]
     }
 
@@ -150,6 +164,8 @@ pub(super) struct Shared {
     leader: watch::Sender<MemberId>,
     events: Events,
     nobody_vouches: AtomicBool,
+    /// Messages that raft did not take, by cause.
+    refused: Mutex<Tally<&'static str>>,
 }
 
 impl Shared {
@@ -163,6 +179,7 @@ impl Shared {
             leader,
             events,
             nobody_vouches: AtomicBool::new(false),
+            refused: Mutex::default(),
         })
     }
 
@@ -221,6 +238,22 @@ impl Shared {
         Known { met: self.met.load().get(&id).copied(), directory: self.membership.load().directory(id) }
     }
 
+    /// Raft did not take a message, for this cause.
+    pub(super) fn refused(&self, cause: &'static str) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).add(cause, 1);
+    }
+
+    /// Another member's history is not this one's.
+    pub(super) fn two_histories(&self, with: MemberId, words: &str) {
+        self.events.two_histories(with, words);
+    }
+
+    /// As the metrics show both.
+    pub(super) fn histories(&self) -> metrics::HistoriesStatus {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        metrics::HistoriesStatus { two: self.status().two_histories.is_some(), refused }
+    }
+
     /// Whether no member that this one knows answered when it was asked just now about a sender that it does not know.
     pub(super) fn nobody_vouches(&self) -> bool {
         self.nobody_vouches.load(Ordering::Relaxed)
@@ -241,22 +274,29 @@ mod tests {
     use super::*;
 
     fn healthy() -> RaftStatus {
-        RaftStatus { leader: MemberId(2), applied: 10, leader_commit: 10, ..RaftStatus::default() }
+        let (followed, patience) = (Some(Instant::now()), Duration::from_secs(3));
+        RaftStatus { leader: MemberId(2), applied: 10, leader_commit: 10, followed, patience, ..RaftStatus::default() }
     }
 
-    #[test]
-    fn the_checks_say_what_is_wrong() {
+    #[tokio::test(start_paused = true)]
+    async fn the_checks_say_what_is_wrong() {
+        let long_ago = healthy();
         let failures =
             |status: RaftStatus| status.checks().into_iter().filter_map(|check| check.failure).collect::<Vec<_>>();
         assert_eq!(failures(healthy()), Vec::<String>::new());
-        let behind = RaftStatus { leader_commit: 6000, ..healthy() };
-        assert_eq!(failures(behind), ["5990 entries behind the leader"]);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        let behind = RaftStatus { leader_commit: 6000, ..long_ago };
+        assert_eq!(failures(behind), ["has not followed its leader for 4.0 s, 5990 entries behind"]);
+        let two = RaftStatus { two_histories: Some("two histories: …".into()), ..healthy() };
+        assert_eq!(failures(two), ["two histories: …"]);
         let halted = RaftStatus { halted: Some("lost data".into()), ..healthy() };
         assert_eq!(failures(halted), ["lost data"]);
         let suspended = RaftStatus { suspended: Some("no room".into()), ..healthy() };
         assert_eq!(failures(suspended), ["no room"]);
-        assert_eq!(failures(RaftStatus { leader: MemberId(0), ..healthy() })[0], "no leader");
-        assert_eq!(failures(RaftStatus { applied: 0, leader_commit: 0, ..healthy() }).len(), 1);
+        let electing = RaftStatus { leader: MemberId(0), ..healthy() };
+        assert_eq!(failures(electing), ["no leader"], "it is caught up all the same");
+        let new = RaftStatus { followed: None, ..healthy() };
+        assert_eq!(failures(new), ["has not followed a leader yet, 0 entries behind"]);
     }
 
     #[test]

@@ -299,7 +299,7 @@ impl Task {
                         return Ok(Flow::Removed);
                     }
                     let kind = message.r#type;
-                    if let Err(NotTaken { kind: whose, why }) = self.core.step(from, source, message) {
+                    if let Err(NotTaken { kind: whose, why, .. }) = self.core.step(from, source, message) {
                         tracing::debug!(peer = %from, kind, why, "message not taken");
                         rejected.push(Rejection { position, kind: whose, why });
                     }
@@ -335,7 +335,7 @@ impl Task {
     }
 }
 
-fn rejection(NotTaken { kind, why }: NotTaken) -> Rejection {
+fn rejection(NotTaken { kind, why, .. }: NotTaken) -> Rejection {
     Rejection { position: 0, kind, why }
 }
 

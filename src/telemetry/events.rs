@@ -71,6 +71,8 @@ pub enum EventKind {
     LeaderChanged,
     /// This member's role is another: the reason says which.
     RoleChanged,
+    /// What another member has contradicts what this one has.
+    TwoHistories,
     /// This member takes no part, since its disk cannot be written.
     Suspended,
     /// Its disk can be written again, and it takes part.

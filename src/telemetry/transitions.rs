@@ -309,6 +309,13 @@ impl Events {
         self.record(Event::about(EventKind::SpaceAgain, of).detail(format!("{data_bytes} bytes")));
     }
 
+    /// What another member has contradicts what this one has.
+    pub(crate) fn two_histories(&self, with: MemberId, words: &str) {
+        // Always a line, however often its peer changed of late.
+        tracing::error!(peer = %with, "{words}");
+        self.record(Event::about(EventKind::TwoHistories, with).detail(words));
+    }
+
     /// This member takes no part until its disk can be written.
     pub(crate) fn suspended(&self, why: &str) {
         if let Some(member) = self.line(None) {

@@ -32,7 +32,7 @@ use crate::{
         attempt::{Attempt, Reached},
         drain,
         peer::Peer,
-        raft::{Source, Unheard},
+        raft::Source,
     },
     wire::{
         FrameError, headers,
@@ -221,9 +221,7 @@ impl Reader {
             Ok(resets) => Ok((resets, source)),
             Err(unheard) => {
                 let why = format!("its incarnation is not heard: {unheard}");
-                let is_impostor = matches!(unheard, Unheard::Refused(_));
-                let result = if is_impostor { AttemptResult::Impostor } else { AttemptResult::Refused };
-                Err(Refusal { result, why })
+                Err(Refusal { result: AttemptResult::Impostor, why })
             }
         }
     }

@@ -5,6 +5,7 @@ import http.client
 import http.server
 import json
 import threading
+import time
 import urllib.parse
 
 
@@ -48,10 +49,13 @@ class _Server:
 
 
 class FakePeer(_Server):
-    """Answers probes, with a clock that is `clock` seconds ahead; refuses everything else, by its `version` or as a stranger."""
+    """Answers probes, with a clock that is `clock` seconds ahead; refuses everything else, by its `version` or as a stranger.
+
+    `tells` maps members to what they are told when they dial for a stream of messages: the cluster, and the message.
+    """
 
     def __init__(self, lab, clock, version):
-        self.clock, self.version, port = clock, version, lab.port()
+        self.clock, self.version, self.tells, port = clock, version, {}, lab.port()
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(lab, port)
         self.listen()
@@ -60,6 +64,9 @@ class FakePeer(_Server):
         if handler.path == "/raft/probing":
             now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=self.clock)
             return _reply(handler, 200, json.dumps({"OK": True, "Now": now.isoformat()}))
+        told = self.tells.get(handler.headers.get("X-Server-From")) if handler.path.startswith("/raft/stream/message") else None
+        if told:
+            return _stream(handler, *told)
         if self.version == "incompatible":
             return _reply(handler, 412, "incompatible version\n")
         return _reply(handler, 404, "error sender not found\n")
@@ -89,10 +96,30 @@ def _reply(handler, status, body, kind="text/plain; charset=utf-8"):
     handler.wfile.write(body.encode())
 
 
+def _stream(handler, cluster, message):
+    """A stream of one message, which then says nothing for a while."""
+    handler.send_response(200)
+    for name, value in (("X-Server-Version", "3.6.0"), ("X-Etcd-Cluster-ID", cluster), ("Connection", "close")):
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.close_connection = True
+    handler.wfile.write(len(message).to_bytes(8, "big") + message)
+    handler.wfile.flush()
+    time.sleep(2)
+
+
+def append_after(to, sender, term, index):
+    """An append without entries that follows entry `index` of `term`."""
+    return _message(((1, 3), (2, int(to, 16)), (3, int(sender, 16)), (4, term), (5, term), (6, index)))
+
+
+def _message(fields):
+    return b"".join(bytes([number << 3]) + _varint(value) for number, value in fields)
+
+
 def post_message(url, cluster, to, sender):
     """Posts, as `sender`, an append that raft must refuse: one that follows an entry of no term."""
-    message = b"".join(bytes([number << 3]) + _varint(value) for number, value in (
-        (1, 3), (2, int(to, 16)), (3, int(sender, 16)), (4, 1), (5, 0), (6, 5)))  # type, to, from, term, logTerm, index
+    message = _message(((1, 3), (2, int(to, 16)), (3, int(sender, 16)), (4, 1), (5, 0), (6, 5)))  # type, to, from, term, logTerm, index
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=5)
     try:
         connection.request("POST", "/raft", body=message, headers={

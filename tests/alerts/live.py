@@ -6,8 +6,8 @@ a webhook, and run side by side, a few at a time.
 
 import concurrent.futures
 import errno
+import json
 import pathlib
-import shutil
 import subprocess
 import threading
 import time
@@ -16,7 +16,7 @@ import urllib.error
 from lab import Alertmanager, Certificates, Cluster, Lab, Load, NotHere, Prometheus, Watcher, Webhook, targets_of, until
 
 from . import rules
-from .fakes import Collector, FakePeer, post_message
+from .fakes import Collector, FakePeer, append_after, post_message
 
 # A failure is visible within interval + time-out (1 s ± 10 %, 0.7 s). On top of that, what it takes to be scheduled and to
 # scrape on a machine of two cores, by itself and beside a dozen other members.
@@ -402,6 +402,47 @@ class Store(Scenario):
             return refused.code
 
 
+class Histories(Scenario):
+    """A member that contradicts what a follower has committed, as one whose disk was put back would."""
+
+    def build(self):
+        self.fake = FakePeer(self.lab, clock=0.0, version="right")
+        return Cluster(self.lab, 3, token=self.name, prefix=f"{self.name}-")
+
+    def run(self, _tier):
+        self.ready()
+        leader, victim = self.cluster.leader(), self.cluster.follower()
+        leader.put("key", "acknowledged")
+        body = json.dumps({"peerURLs": [self.fake.url], "isLearner": True}).encode()
+        until("the false one is a member", lambda: self._taken(leader, body), 90)
+        ids = until("its peers", lambda: {url: peer["id"] for peer in victim.peers()["peers"] for url in peer["urls"]}, 90)
+        fake = until("the false one is a peer", lambda: ids.get(self.fake.url) or next(
+            (peer["id"] for peer in victim.peers()["peers"] if self.fake.url in peer["urls"]), None), 90)
+        until("the write is there", lambda: victim.status()["commit"] >= leader.status()["applied"] > 0, 90)
+        status = victim.status()
+        told = append_after(status["id"], fake, status["term"] + 5, status["commit"])
+        self.fake.tells[status["id"]] = (status["cluster"], told)
+        self.delivered("RafthttpTwoHistories", instance=victim.target)
+        ready = unready(victim)
+        self.report.check(f"{self.name}: /readyz says so in words", f"two histories: in what leader {fake} sends" in ready, ready)
+        leader.put("key", "of the two others")
+
+        mended = time.time()
+        # It says that it has no leader, so not all agree who leads.
+        until("it is removed", lambda: self._taken(leader, None, "DELETE", f"/members/{status['id']}"), 90)
+        victim.kill()
+        self.resolved("RafthttpTwoHistories", mended, instance=victim.target)
+
+    @staticmethod
+    def _taken(leader, body, method="POST", path="/members"):
+        try:
+            leader.ask(method, path, body)
+            return True
+        except urllib.error.HTTPError as refused:
+            assert refused.code in (409, 503, 504), refused
+            return False
+
+
 class Process(Scenario):
     """A certificate that ends soon, and a trace collector that is away."""
 
@@ -431,38 +472,6 @@ class Process(Scenario):
             self.resolved("RafthttpTraceExportFailing", back)
 
 
-class Restored(Scenario):
-    """A member that is started on a backup of before its last start; then it is removed, as its last words say."""
-
-    def build(self):
-        return Cluster(self.lab, 3, token=self.name, prefix=f"{self.name}-")
-
-    def run(self, _tier):
-        self.ready()
-        node = self.cluster.follower()
-        others, gone = [other for other in self.cluster if other is not node], node.id
-        data, backup = (self.lab.path(f"{node.name}.{what}") for what in ("data", "backup"))
-        node.stop()
-        shutil.copytree(data, backup)
-        node.start()
-        for other in others:
-            until(f"{other.name} has met its second start", lambda other=other: "-2-" in incarnation(other, gone).get("told", ""), 180)
-        node.kill()
-        shutil.rmtree(data)
-        shutil.copytree(backup, data)
-        node.start()
-        for other in others:
-            self.delivered("RafthttpMemberRefused", instance=other.target, peer=gone)
-        until("it ends", lambda: not node.process.runs(), 60)
-        status = node.stop()
-        self.report.check(f"{self.name}: the member ends with a status of its own", status == 4, status)
-
-        removed = time.time()
-        until("it is removed", lambda: removes(others[0], gone), 90)
-        for other in others:
-            self.resolved("RafthttpMemberRefused", removed, instance=other.target, peer=gone)
-
-
 SCENARIOS = {
     "frozen": (Frozen, ("test", "all")),
     "links": (Links, ("all",)),
@@ -470,8 +479,8 @@ SCENARIOS = {
     "snapshots": (Snapshots, ("all",)),
     "foreign": (Foreign, ("all",)),
     "store": (Store, ("all",)),
+    "histories": (Histories, ("all",)),
     "process": (Process, ("all",)),
-    "restored": (Restored, ("all",)),
 }
 
 
@@ -518,6 +527,15 @@ def fill(path):
             assert full.errno == errno.ENOSPC, full
 
 
+def unready(node):
+    """What a member's /readyz says that is not ready."""
+    try:
+        node.ask("GET", "/readyz?verbose", of=node.metrics)
+    except urllib.error.HTTPError as refused:
+        return refused.read().decode()
+    return "it is ready"
+
+
 class Every:
     """Does something again and again, in a thread, until it is closed."""
 
@@ -542,19 +560,6 @@ def every(seconds, times):
     for number in range(times):
         yield number
         time.sleep(seconds)
-
-
-def incarnation(node, peer):
-    """What a member knows of a peer's incarnation."""
-    return next((found["incarnation"] for found in node.peers()["peers"] if found["id"] == peer), {})
-
-
-def removes(node, member):
-    try:
-        node.ask("DELETE", f"/members/{member}")
-    except OSError:
-        return False
-    return True
 
 
 def unconfirmed(scrape, peer):

@@ -2,7 +2,7 @@
 //! would be a lie. For good: what is lost is lost after a restart, too.
 
 use super::{Core, CoreError};
-use crate::id::MemberId;
+use crate::{id::MemberId, node::history::TWO_HISTORIES};
 
 /// Whether a member takes no part any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,7 @@ impl Core {
         self.shared.update(|status| {
             status.leader = MemberId(0);
             status.halted = Some(why.to_owned());
+            status.two_histories = why.starts_with(TWO_HISTORIES).then(|| why.to_owned());
         });
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     id::MemberId,
     node::{
         guard::{self, Refusal, Sender},
+        history,
         snapshot::Received,
     },
     raft_rs,
@@ -13,20 +14,26 @@ use crate::{
 };
 
 impl Core {
-    /// Gives raft a message that came from `peer`, if it is one that raft can take.
-    pub(in crate::node) fn step(
-        &mut self,
-        peer: MemberId,
-        source: Source,
-        mut message: Message,
-    ) -> Result<(), NotTaken> {
+    /// Gives raft a message that came from `peer`, if it is one that raft can take. If not, it is counted by its cause.
+    pub(in crate::node) fn step(&mut self, peer: MemberId, source: Source, message: Message) -> Result<(), NotTaken> {
+        let kind = message.r#type;
+        let stepped = self.try_step(peer, source, message);
+        if let Err(not_taken) = &stepped {
+            self.note_not_taken(peer, source, kind, not_taken);
+        }
+        stepped
+    }
+
+    fn try_step(&mut self, peer: MemberId, source: Source, mut message: Message) -> Result<(), NotTaken> {
         let kind = message.r#type;
         if kind == MessageType::MsgSnap as i32 {
-            return Err(NotTaken::refused(&"a snapshot comes with its body"));
+            return Err(NotTaken::refused("without_body", &"a snapshot comes with its body"));
         }
         let sender = Sender { peer, source, nobody_vouches: self.shared.nobody_vouches() };
         self.check(sender, &message)?;
         guard::without_removals(sender, &mut message);
+        let append = (kind == MessageType::MsgApp as i32).then(|| self.continues(&message));
+        let word = append.is_some() || kind == MessageType::MsgHeartbeat as i32;
         if kind == MessageType::MsgApp as i32 && message.term >= self.raw.raft.term {
             self.leader_commit = message.commit;
             self.leader_words += 1;
@@ -35,23 +42,29 @@ impl Core {
             self.answers.note(self.raw.raft.term, peer, &message);
         }
         let message = if kind == MessageType::MsgProp as i32 { self.admit(message)? } else { message };
-        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
-        self.raw.step(message).map_err(|error| match error {
-            raft::Error::StepPeerNotFound => NotTaken::refused(&"it answers, and is no member"),
-            raft::Error::ProposalDropped => NotTaken::failed(&"the proposal was dropped: no leader, or it is busy"),
-            other => NotTaken::failed(&other),
+        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;
+        let stepped = self.raw.step(message);
+        if word && stepped.is_ok() {
+            self.heard(peer, append);
+        }
+        stepped.map_err(|error| match error {
+            raft::Error::StepPeerNotFound => NotTaken::refused("not_a_member", &"it answers, and is no member"),
+            raft::Error::ProposalDropped => {
+                NotTaken::failed("dropped", &"the proposal was dropped: no leader, or it is busy")
+            }
+            other => NotTaken::failed("raft", &other),
         })
     }
 
     /// Judges a snapshot by its envelope. What raft would pass over it is given at once: it answers the sender where
     /// there is an answer.
     pub(in crate::node) fn judge_snapshot(&mut self, peer: MemberId, message: Message) -> Result<Judgement, NotTaken> {
-        self.check(Sender { peer, source: Source::Anyone, nobody_vouches: false }, &message)?;
+        self.check_snapshot(peer, &message)?;
         if guard::would_install(&self.raw.raft, &message) {
             return Ok(Judgement::Wanted);
         }
-        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
-        self.raw.step(message).map_err(|error| NotTaken::failed(&error))?;
+        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;
+        self.raw.step(message).map_err(|error| NotTaken::failed("raft", &error))?;
         Ok(Judgement::PassedOver)
     }
 
@@ -62,34 +75,50 @@ impl Core {
         message: Message,
         body: Received,
     ) -> Result<(), NotTaken> {
-        // A snapshot comes by a request, always.
-        self.check(Sender { peer, source: Source::Anyone, nobody_vouches: false }, &message)?;
-        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused(&error))?;
+        self.check_snapshot(peer, &message)?;
+        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;
         self.received.push(body);
-        self.raw.step(message).map_err(|error| NotTaken::failed(&error))
+        self.raw.step(message).map_err(|error| NotTaken::failed("raft", &error))
+    }
+
+    /// A snapshot comes by a request, always.
+    fn check_snapshot(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
+        let source = Source::Anyone;
+        let checked = self.check(Sender { peer, source, nobody_vouches: false }, message);
+        checked.inspect_err(|not_taken| self.note_not_taken(peer, source, message.r#type, not_taken))
     }
 
     fn check(&mut self, sender: Sender, message: &Message) -> Result<(), NotTaken> {
         if self.suspended {
-            return Err(NotTaken::failed(&"this member takes no part while its disk cannot be written"));
+            return Err(NotTaken::failed("suspended", &"this member takes no part while its disk cannot be written"));
         }
         if self.is_halted() {
-            return Err(NotTaken::refused(&"this member takes no part any more"));
+            return Err(NotTaken::refused("halted", &"this member takes no part any more"));
         }
         // etcd's `EtcdServer.Process`, which looks at the sender that the message names.
         if let Some(removed) =
             [sender.peer, MemberId(message.from)].into_iter().find(|id| self.membership.is_removed(*id))
         {
-            return Err(NotTaken::refused(&Refusal::Removed(removed)));
+            return Err(NotTaken::from(&Refusal::Removed(removed)));
         }
-        let refusal = match guard::check(&self.raw.raft, sender, message, self.settings.max_request_bytes) {
-            Ok(()) => return Ok(()),
-            Err(refusal) => refusal,
+        let checked = guard::check(&self.raw.raft, sender, message, self.settings.max_request_bytes);
+        // Entries are read again for who is believed alone.
+        let checked = match sender.source {
+            Source::Member => checked.and_then(|()| history::check_entries(&self.raw.raft, message)),
+            Source::Anyone => checked,
         };
-        if let Refusal::LostData { .. } = refusal {
-            self.halt(&refusal.to_string());
+        if sender.source == Source::Member {
+            self.note_beyond_ours(sender.peer, message);
         }
-        Err(NotTaken::refused(&refusal))
+        let Err(refusal) = checked else { return Ok(()) };
+        match refusal {
+            Refusal::LostData { .. } => self.halt(&refusal.to_string()),
+            Refusal::Contradicts(_) | Refusal::Differs(_) if sender.source == Source::Member => {
+                self.contradicted(sender.peer, message.term, &refusal);
+            }
+            _ => {}
+        }
+        Err(NotTaken::from(&refusal))
     }
 
     /// Whether raft must write before it is given this message: a leader is elected only with all its log on the

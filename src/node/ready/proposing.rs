@@ -42,7 +42,7 @@ impl Core {
 
     fn admitted(&self, entry: Entry) -> Result<Entry, NotTaken> {
         let change: ConfChange =
-            prost::Message::decode(entry.data.as_ref()).map_err(|error| NotTaken::refused(&error))?;
+            prost::Message::decode(entry.data.as_ref()).map_err(|error| NotTaken::refused("proposal", &error))?;
         let Err(why) = self.check_conf_change(&change) else { return Ok(entry) };
         let command = Command::Refusal { conf_change: change.id, why };
         Ok(Entry { data: Request { id: self.ids.next(), command }.encode(), ..Entry::default() })

@@ -12,7 +12,9 @@ use crate::{
 
 impl Core {
     /// Tells of the state of raft.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
+        self.look_at_following();
+        let two_histories = self.two_histories();
         let (raft, store) = (&self.raw.raft, self.raw.store());
         let (first_index, last_index) = store.first_and_last_index();
         let leader_commit = self.leader_commit.max(raft.raft_log.committed);
@@ -30,6 +32,9 @@ impl Core {
                 last_index,
                 last_term: raft.raft_log.last_term(),
                 leader_commit,
+                followed: self.following.since,
+                patience: self.settings.election_timeout * 3,
+                two_histories,
                 proposals_pending: self.proposals.pending() as u64,
                 proposals_failed: self.proposals.failed,
                 ..std::mem::take(status)

@@ -25,7 +25,7 @@ use crate::{
         status::{RaftStatus, Role},
         storage::Identity,
     },
-    telemetry::Events,
+    telemetry::{EventKind, Events},
     transport::raft::Source,
     wire::raftpb::{ConfChange, ConfChangeType, ConfState, Snapshot, SnapshotMetadata},
     world::Files,
@@ -138,10 +138,14 @@ impl Cluster {
     }
 
     fn start(&mut self, id: u64) {
+        self.start_with(id, &Events::default());
+    }
+
+    fn start_with(&mut self, id: u64, events: &Events) {
         let store = Store::open(&Files::default(), &self.path(id), 2).expect("a store that opens");
         let ids = RequestIds::new(id, store.boot(&World::default()).expect("room").boot);
         let sent = Sent::default();
-        let shared = Shared::new(RaftStatus::default(), store.membership().expect("kept"), Events::default());
+        let shared = Shared::new(RaftStatus::default(), store.membership().expect("kept"), events.clone());
         let settings = Settings {
             member: MemberId(id),
             cluster: CLUSTER,
@@ -408,7 +412,7 @@ fn history(seed: u64) -> Vec<String> {
         }
         cluster.tick();
         told.push(format!("{:?}", cluster.flying));
-        told.extend((1..=3).map(|id| format!("{:?}", cluster.status(id))));
+        told.extend((1..=3).map(|id| format!("{:?}", RaftStatus { followed: None, ..cluster.status(id) })));
     }
     told
 }
@@ -844,6 +848,140 @@ fn a_new_cluster_is_forced_of_a_learner_that_has_halted_and_was_about_to_be_remo
     cluster.until("it leads", |cluster| cluster.leader() == Some(2));
     assert_eq!(cluster.value(2, "k"), Some(b"v".to_vec()));
     assert!(!cluster.status(2).is_learner);
+}
+
+/// Three members, of which two that had all that was written lose power, and one of them its disk, as a third comes back
+/// that knew nothing of it. `late`: whether that one was there for a moment. Gives who kept everything, and who leads
+/// the others.
+fn two_histories(seed: u64, late: bool) -> (Cluster, u64, u64) {
+    let mut cluster = Cluster::new(3, seed);
+    if late {
+        cluster.until("a leader", |cluster| cluster.leader().is_some());
+        cluster.settle();
+    } else {
+        cluster.crash(3);
+    }
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    let kept = cluster.leader().expect("there is one");
+    let away = if late { (1..=3).find(|id| *id != kept).expect("three") } else { 3 };
+    if late {
+        cluster.crash(away);
+    }
+    let wiped = (1..=3).find(|id| ![kept, away].contains(id)).expect("three");
+    for round in 0..20 {
+        let answer = cluster.put(kept, &format!("k{round}"), "acknowledged");
+        assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+    }
+    cluster.settle();
+    cluster.crash(kept);
+    cluster.crash(wiped);
+    std::fs::remove_dir_all(cluster.path(wiped)).expect("it is there");
+    cluster.bootstrap(wiped, 3);
+    cluster.start(wiped);
+    cluster.start(away);
+    cluster.until("a leader of the two", |cluster| cluster.leader().is_some());
+    let leader = cluster.leader().expect("there is one");
+    let answer = cluster.put(leader, "k0", "another");
+    assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }), "what was acknowledged is gone");
+    (cluster, kept, leader)
+}
+
+#[test]
+fn two_histories_are_said_on_both_sides() {
+    let mut seen = Vec::new();
+    for seed in 30..36 {
+        let (mut cluster, kept, leader) = two_histories(seed, seed % 2 == 0);
+        let events = Events::default();
+        cluster.start_with(kept, &events);
+        let (before, after) = (cluster.status(kept).term, cluster.status(leader).term);
+        cluster.until("it says so", |cluster| cluster.status(kept).halted.is_some());
+        let status = cluster.status(kept);
+        let words = status.two_histories.clone().expect("that is why");
+        assert!(words.starts_with("two histories: ") && words.contains(&MemberId(leader).to_string()), "{words}");
+        let failing: Vec<_> =
+            status.checks().into_iter().filter(|check| check.failure.is_some()).map(|check| check.name).collect();
+        assert_eq!(failing, ["takes_part", "leader", "caught_up", "one_history"]);
+        let event = events.after(0).into_iter().find(|event| event.kind == EventKind::TwoHistories);
+        assert_eq!(event.and_then(|event| event.peer), Some(MemberId(leader)));
+        assert!(cluster.running[&kept].shared.histories().two);
+        let cause = if before == after { "differs" } else { "contradicts_committed" };
+        assert_eq!(cluster.running[&kept].shared.histories().refused.of(cause), 1, "{words}");
+        let theirs = cluster.status(leader).two_histories.expect("the leader sees that it lacks what was committed");
+        assert!(theirs.contains(&MemberId(kept).to_string()), "{theirs}");
+        assert_eq!(cluster.status(leader).halted, None, "one member alone does not end it");
+        // It keeps what it has, and says the same when it is started again.
+        assert_eq!(cluster.value(kept, "k0"), Some(b"acknowledged".to_vec()));
+        let (waiter, mut read) = oneshot::channel();
+        cluster.running.get_mut(&kept).expect("it stays up").core.read(waiter);
+        cluster.tick();
+        assert!(read.try_recv().is_err(), "nor does it serve it as what all have");
+        cluster.crash(kept);
+        cluster.start(kept);
+        assert_eq!(cluster.status(kept).two_histories, Some(words));
+        // Once it is removed, the others have one history.
+        let removed = cluster.change(leader, ConfChangeType::ConfChangeRemoveNode, &record(kept));
+        assert_eq!(cluster.answer(removed), Ok(Outcome::Membership));
+        cluster.tick();
+        assert_eq!(cluster.status(leader).two_histories, None);
+        seen.push(cause);
+    }
+    assert!(seen.contains(&"differs") && seen.contains(&"contradicts_committed"), "{seen:?}");
+}
+
+/// Whoever reaches the port can post in a leader's name.
+#[test]
+fn what_is_posted_and_contradicts_is_refused_and_counted_and_halts_nobody() {
+    let mut cluster = Cluster::new(3, 37);
+    let answer = cluster.put(1, "k", "v");
+    cluster.answer(answer).expect("written");
+    cluster.settle();
+    let leader = cluster.leader().expect("it is settled");
+    let follower = if leader == 1 { 2 } else { 1 };
+    let status = cluster.status(follower);
+    let contradicting = Message {
+        r#type: MessageType::MsgApp as i32,
+        from: leader,
+        to: follower,
+        term: status.term + 1,
+        log_term: status.term + 1,
+        index: status.commit,
+        ..Message::default()
+    };
+    let member = cluster.running.get_mut(&follower).expect("it runs");
+    assert!(member.core.step(MemberId(leader), Source::Anyone, contradicting).is_err());
+    assert_eq!(member.shared.histories().refused.of("contradicts_committed"), 1);
+    for _ in 0..40 {
+        cluster.tick();
+        assert!(cluster.status(follower).followed.is_some_and(|followed| cluster.now - followed <= TICK));
+    }
+    let status = cluster.status(follower);
+    assert_eq!((status.halted, status.two_histories), (None, None));
+}
+
+#[test]
+fn an_election_does_not_make_a_member_that_is_caught_up_one_that_is_not() {
+    for seed in 40..46 {
+        let mut cluster = Cluster::new(3, seed);
+        cluster.settle();
+        let gone = cluster.leader().expect("it is settled");
+        cluster.crash(gone);
+        for _ in 0..100 {
+            cluster.tick();
+            for id in cluster.running.keys() {
+                let status = cluster.status(*id);
+                let since = cluster.now - status.followed.expect("it had followed");
+                assert!(since <= status.patience, "seed {seed}: {since:?}");
+            }
+        }
+        let left = *cluster.running.keys().next().expect("two are left");
+        cluster.crash(left);
+        let alone = *cluster.running.keys().next().expect("one is left");
+        for _ in 0..60 {
+            cluster.tick();
+        }
+        let status = cluster.status(alone);
+        assert!(cluster.now - status.followed.expect("it had") > status.patience, "alone, it follows nobody");
+    }
 }
 
 /// Messages as an enemy, or a broken peer, would make them: near to what is right, and wrong in every way.

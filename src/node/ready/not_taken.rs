@@ -1,0 +1,73 @@
+//! Why raft does not take what comes: each message that it does not take has a cause that is counted.
+
+use crate::{node::guard::Refusal, transport::raft::RejectionKind};
+
+/// Why raft did not take a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::node) struct NotTaken {
+    pub(in crate::node) kind: RejectionKind,
+    /// One of [`CAUSES`].
+    pub(super) cause: &'static str,
+    pub(in crate::node) why: String,
+}
+
+/// Why raft does not take messages, as the metrics name it.
+pub(in crate::node) static CAUSES: [&str; 24] = [
+    "not_for_us",
+    "not_from_peer",
+    "type",
+    "term",
+    "entry",
+    "contradicts_committed",
+    "differs",
+    "commit",
+    "acknowledges",
+    "proposal",
+    "read_index",
+    "context",
+    "not_leader",
+    "snapshot",
+    "removed_member",
+    "removal",
+    "lost_data",
+    "halted",
+    "suspended",
+    "without_body",
+    "unreadable",
+    "not_a_member",
+    "dropped",
+    "raft",
+];
+
+impl NotTaken {
+    pub(super) fn refused(cause: &'static str, why: &impl ToString) -> Self {
+        Self { kind: RejectionKind::Refused, cause, why: why.to_string() }
+    }
+
+    pub(super) fn failed(cause: &'static str, why: &impl ToString) -> Self {
+        Self { kind: RejectionKind::Failed, cause, why: why.to_string() }
+    }
+}
+
+impl From<&Refusal> for NotTaken {
+    fn from(refusal: &Refusal) -> Self {
+        Self::refused(refusal.cause(), refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_one_name() {
+        let mut names = CAUSES.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CAUSES.len());
+        for refusal in [Refusal::Removal, Refusal::Reads, Refusal::Differs(1), Refusal::LostData { commit: 2, last: 1 }]
+        {
+            assert!(CAUSES.contains(&NotTaken::from(&refusal).cause), "{refusal}");
+        }
+    }
+}
