@@ -23,6 +23,7 @@ mod binding;
 mod body;
 mod connections;
 mod guard;
+mod head;
 mod linger;
 mod listener;
 mod members;

@@ -28,6 +28,7 @@ use crate::{
     ledger::Direction,
     server::{
         connections::{Connection, ConnectionLimits, Connections, Seat},
+        head,
         linger::Lingering,
         metrics::{ConnectionMetrics, Shed},
         names::ClientNames,
@@ -221,8 +222,14 @@ impl Port {
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let mut request: Request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(connection.clone());
+            let refused = head::refuse(&request);
             let answer = self.server.app.clone().call(request);
-            async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+            async {
+                Ok::<_, Infallible>(match refused {
+                    Some(refusal) => refusal,
+                    None => answer.await.unwrap_or_else(|never| match never {}),
+                })
+            }
         });
         let mut serving = pin!(self.http.serve_connection(TokioIo::new(Lingering::new(io)), service));
         if let Some(outcome) = stop.run_until_cancelled(serving.as_mut()).await {

@@ -38,6 +38,20 @@ pub enum When {
     GoSince(u32),
 }
 
+impl Difference {
+    /// Both refuse it; ours without saying why.
+    fn silent(when: When) -> Self {
+        let reason = "hyper refuses a head that it cannot read without a word";
+        Self { when, parts: &["body", "content-type"], reason }
+    }
+
+    /// Ours refuses what etcd takes.
+    fn stricter(when: When) -> Self {
+        let parts = &["status", "body", "connection", "content-type", "x-etcd-cluster-id"];
+        Self { when, parts, reason: "no member sends it, and servers disagree about what it means: refused" }
+    }
+}
+
 impl When {
     pub fn holds(self, names: &Names) -> bool {
         match self {
@@ -408,6 +422,7 @@ impl Table<'_> {
             parts: &["status", "body", "connection", "content-type", "x-etcd-cluster-id"],
             reason: "a head has a bound of 64 KiB; etcd takes a megabyte",
         });
+        self.heads(&stale);
         let long = format!("{LEGAL}Content-Length: 600000000\r\n");
         self.case("a body of 600 MB that does not come", self.request("POST", "/raft", &long))
             .paced(Pace::Ending(0))
@@ -416,6 +431,113 @@ impl Table<'_> {
                 parts: &["status", "body"],
                 reason: "a message has a bound of 512 MiB, and one that says it is longer is not read",
             });
+    }
+
+    /// Heads that one server takes and another does not.
+    fn heads(&mut self, stale: &[u8]) {
+        for (what, request) in [
+            ("no host", "GET /members HTTP/1.1\r\n\r\n"),
+            ("no host, and an absolute URI", "GET http://member/members HTTP/1.1\r\n\r\n"),
+            ("an empty host", "GET /members HTTP/1.1\r\nHost:\r\n\r\n"),
+            ("two hosts", "GET /members HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+            ("a host twice", "GET /members HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+            ("a host with a space", "GET /members HTTP/1.1\r\nHost: a b\r\n\r\n"),
+            ("a host with a slash", "GET /members HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+            ("an escape that is none", "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("half an escape", "GET /members% HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("another expectation", "GET /members HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n"),
+            ("a method in lower case", "get /members HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("lines that end in a line feed", "GET /members HTTP/1.1\nHost: a\n\n"),
+        ] {
+            self.case(what, self.filled(request));
+        }
+        for (what, request) in [
+            ("a space before a colon", "GET /members HTTP/1.1\r\nHost : a\r\n\r\n"),
+            ("a header without a colon", "GET /members HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n"),
+            ("two spaces", "GET  /members HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("HTTP/0.9", "GET /members\r\n\r\n"),
+        ] {
+            self.case(what, self.filled(request)).wants(Difference::silent(When::Always));
+        }
+        self.case("HTTP/2.0", self.filled("GET /members HTTP/2.0\r\nHost: a\r\n\r\n"))
+            .wants(Difference { parts: &["status", "body", "content-type"], ..Difference::silent(When::Always) });
+        self.case("a header without a name", self.filled("GET /members HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n"))
+            .wants(Difference::silent(When::Etcd(&[5, 6, 7])))
+            .wants(Difference::stricter(When::Etcd(&[4])));
+        for (what, request) in [
+            ("HTTP/1.2", "GET /members HTTP/1.2\r\nHost: a\r\n\r\n"),
+            ("a header that is folded", "GET /members HTTP/1.1\r\nHost: a\r\nX-A: b\r\n c\r\n\r\n"),
+        ] {
+            self.case(what, self.filled(request)).wants(Difference::stricter(When::Always));
+        }
+        self.case("a fragment", self.filled("GET /members#a HTTP/1.1\r\nHost: a\r\n\r\n")).wants(Difference {
+            when: When::Always,
+            parts: &["status", "body", "content-type", "x-content-type-options", "x-etcd-cluster-id"],
+            reason: "hyper drops a fragment, which no client sends, and what is left of the path says what is asked; \
+                     to Go it is part of the path",
+        });
+        self.lengths(stale);
+    }
+
+    fn lengths(&mut self, stale: &[u8]) {
+        let length = stale.len();
+        let post = |headers: &str| {
+            let mut request = self.request("POST", "/raft", &format!("{LEGAL}{headers}"));
+            request.extend_from_slice(stale);
+            request
+        };
+        let twice = post(&format!("Content-Length: {length}\r\nContent-Length: {length}\r\n"));
+        let codings = [
+            ("two codings", post("Transfer-Encoding: gzip, chunked\r\n")),
+            ("chunks twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n")),
+        ];
+        let unknown = post("Transfer-Encoding: gzip\r\n");
+        let silent = [
+            ("two lengths", post(&format!("Content-Length: {length}\r\nContent-Length: 1\r\n"))),
+            ("a list of lengths", post(&format!("Content-Length: {length}, {length}\r\n"))),
+            ("a length with a sign", post(&format!("Content-Length: +{length}\r\n"))),
+            ("a length that is none", post("Content-Length: ten\r\n")),
+            ("a negative length", post("Content-Length: -1\r\n")),
+        ];
+        self.case("a length twice", twice);
+        for (what, request) in codings {
+            self.case(what, request);
+        }
+        self.case("a coding that nobody knows", unknown)
+            .wants(Difference { parts: &["status", "body", "content-type"], ..Difference::silent(When::Always) });
+        for (what, request) in silent {
+            self.case(what, request).wants(Difference::silent(When::Always));
+        }
+        self.chunks();
+    }
+
+    fn chunks(&mut self) {
+        let chunks = |body: &str, headers: &str| {
+            let head = self.request("POST", "/raft", &format!("{LEGAL}Transfer-Encoding: chunked\r\n{headers}"));
+            [&head, body.as_bytes()].concat()
+        };
+        let and_a_length = chunks("0\r\n\r\n", "Content-Length: 5\r\n");
+        let of_no_size = chunks("\r\n\r\n", "");
+        let same = [
+            ("a chunk of a size that is none", chunks("zz\r\n\r\n", "")),
+            ("a chunk without its end", chunks("1\r\nab\r\n0\r\n\r\n", "")),
+            ("a chunk with an extension", chunks("0;a=b\r\n\r\n", "")),
+            ("trailers", chunks("0\r\nX-A: b\r\n\r\n", "Trailer: X-A\r\n")),
+            ("a size of 2^64", chunks("10000000000000000\r\n\r\n", "")),
+        ];
+        self.case("chunks and a length", and_a_length).wants(Difference {
+            when: When::Etcd(&[4]),
+            parts: &["connection"],
+            reason: "who says both may be about to smuggle: the connection ends, as a newer Go does",
+        });
+        self.case("a chunk of no size", of_no_size).wants(Difference {
+            when: When::Etcd(&[4]),
+            parts: &["status", "body", "connection", "content-type", "x-content-type-options"],
+            reason: "an older Go takes no size for 0",
+        });
+        for (what, request) in same {
+            self.case(what, request);
+        }
     }
 
     fn slow(&mut self) {
