@@ -5,7 +5,7 @@ mod encode;
 mod error;
 mod fields;
 pub mod frames;
-mod gather;
+pub(crate) mod gather;
 pub mod headers;
 mod limits;
 pub mod message;

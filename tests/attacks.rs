@@ -13,7 +13,11 @@ use http::{Method, StatusCode};
 use rafthttp::wire::raftpb::{
     ConfChange, ConfChangeType, ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::timeout,
+};
 
 #[path = "cluster/http_client.rs"]
 mod http_client;
@@ -265,6 +269,75 @@ async fn ten_thousand_invented_senders_leave_little_memory_and_no_series() {
     assert!(after.0.0 <= before.0.0 + 8, "{before:?} -> {after:?}");
     assert!(after.1 <= before.1 + INVENTED_BYTES, "{before:?} -> {after:?}");
     assert_serves(&cluster).await;
+}
+
+/// Answers whoever asks for a stream of this kind with these bytes, once, and everyone else with 404.
+fn write_once(listener: TcpListener, kind: &'static str, cluster: String, bytes: Vec<u8>) {
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        let mut bytes = Some(bytes);
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {}
+            let is_asked = String::from_utf8_lossy(&head).starts_with(&format!("GET /raft/stream/{kind}/"));
+            let Some(bytes) = bytes.take_if(|_| is_asked) else {
+                let refusal = b"HTTP/1.1 404 Not Found\r\nX-Server-Version: 3.6.0\r\nContent-Length: 0\r\n\r\n";
+                let _ = stream.write_all(refusal).await;
+                continue;
+            };
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nX-Server-Version: 3.6.0\r\nX-Etcd-Cluster-ID: {cluster}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            );
+            for piece in [head.as_bytes(), format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"] {
+                stream.write_all(piece).await.expect("it reads");
+            }
+            kept.push(stream);
+        }
+    });
+}
+
+/// What a frame of 200 MiB may cost: once its own length, and a quarter.
+const FRAME: usize = 200 << 20;
+
+/// On a stream of each kind, and by POST. It is for another member, so that raft keeps nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_costs_little_more_than_its_bytes() {
+    for way in ["message", "msgapp", "a POST"] {
+        let mut cluster = Cluster::new(2, &[]);
+        let listener = TcpListener::bind(cluster.members[1].peer.trim_start_matches("http://")).await;
+        let listener = listener.expect("the port is free");
+        cluster.start(0);
+        cluster.until("it answers", Duration::from_secs(10), async |cluster: &Cluster| cluster.status(0).await).await;
+        let target = Target::of(&cluster, 0).await;
+        let known = async |cluster: &Cluster| {
+            let peers = ledger::Scrape::of(cluster, 0).await?.peers();
+            peers.into_iter().find(|peer| peer != "other")
+        };
+        let peer = cluster.until("it knows the other one", Duration::from_secs(10), known).await;
+        let other = u64::from_str_radix(&peer, 16).expect("hexadecimal");
+        let (before, _) = cluster.resident(0);
+        let entry = Entry { term: 1, index: 1, data: vec![7; FRAME].into(), ..Entry::default() };
+        let append = target.message(MessageType::MsgApp, other, 1);
+        let frame = Message { to: STRANGER, entries: vec![entry], ..append }.encode_to_vec();
+        let length = (frame.len() as u64).to_be_bytes();
+        if way == "a POST" {
+            let headers = format!("Content-Length: {}\r\n", frame.len());
+            let (status, said) = target.ask("POST /raft", other, &headers, &frame).await;
+            assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{said}");
+        } else {
+            let kind: &[u8] = if way == "msgapp" { &[2] } else { &[] };
+            write_once(listener, way, target.cluster.clone(), [kind, &length, &frame].concat());
+            until("it is refused", async || {
+                let scrape = ledger::Scrape::of(&cluster, 0).await?;
+                let labels = [("peer", peer.as_str()), ("reason", "refused")];
+                (scrape.sum("rafthttp_messages_rejected_total", &labels) == 1.0).then_some(())
+            })
+            .await;
+        }
+        let cost = cluster.resident(0).1 - before;
+        println!("{way}: {} MiB", cost >> 20);
+        assert!(cost <= FRAME as u64 * 5 / 4, "{way}: {} MiB", cost >> 20);
+    }
 }
 
 /// It hears of them by POST, and takes what a member must have said only when one that it knows vouches for the sender.

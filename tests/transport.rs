@@ -15,6 +15,7 @@ use rafthttp::{
     world::World,
 };
 use support::{TestMember, append, connected, heartbeat, lock, pair, proposal, until};
+use tokio::io::AsyncWriteExt as _;
 
 #[tokio::test]
 async fn appends_go_by_their_own_stream_and_all_else_by_the_other() {
@@ -254,6 +255,52 @@ async fn who_is_no_member_cannot_say_that_a_member_was_removed() {
         assert!(lock(&one.raft.critical).is_empty());
         serving.abort();
     }
+}
+
+/// Announces an answer to whatever is asked, without end.
+async fn only_announces() -> (PeerUrl, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound")).parse().expect("a URL");
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let announced = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+                while stream.write_all(&announced).await.is_ok() {}
+            });
+        }
+    });
+    (url, serving)
+}
+
+#[tokio::test]
+async fn an_endless_run_of_informational_answers_costs_a_connection_and_delays_nobody() {
+    let (url, serving) = only_announces().await;
+    let one = TestMember::start(1).await;
+    one.transport.add_peer(MemberId(2), vec![url]).expect("a peer");
+    let body = SnapshotBody::from_stream(futures_util::stream::iter([Ok("data".into())]), Some(4));
+    let kind = MessageType::MsgSnap as i32;
+    let snapshot = Message { r#type: kind, snapshot: Some(Snapshot::default()), ..heartbeat(1, 2, 1) };
+    one.transport.send_snapshot(snapshot, body);
+    let mut slowest = Duration::ZERO;
+    until("streams, a message and a snapshot were given up", || {
+        one.transport.send(vec![heartbeat(1, 2, 1)]);
+        let peers = one.transport.peers();
+        let refused = |channel| peers[0].link.attempts.of((channel, AttemptResult::Refused)) > 0;
+        let given_up = |of| peers[0].outgoing.dropped.iter().any(|((_, channel, _), _)| channel == of);
+        refused(Channel::MsgApp)
+            && refused(Channel::Message)
+            && given_up(Channel::Pipeline)
+            && given_up(Channel::Snapshot)
+    })
+    .await;
+    let (_, why) = one.transport.peers()[0].link.last_error.clone().expect("it failed");
+    for _ in 0..20 {
+        let begun = std::time::Instant::now();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        slowest = slowest.max(begun.elapsed());
+    }
+    assert!(slowest < Duration::from_millis(300), "on the one thread there is: {slowest:?}; {why}");
+    serving.abort();
 }
 
 /// A stranger chooses the URL at which we answer him.

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use crate::dial::io::{IoStatus, PeerIo};
+use crate::dial::io::{ANSWER_HEAD, IoStatus, PeerIo};
 
 /// The body of a request: nothing, bytes, or a stream.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -88,4 +88,33 @@ where
         }
     })
     .await
+}
+
+/// Why no answer came, of a request that went out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    /// The connection broke, or what came is not HTTP.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// The head of the answer, with the informational ones before it, has no end within its bound.
+    #[error("the head of its answer is longer than {ANSWER_HEAD} bytes")]
+    Head,
+}
+
+/// [`drive`], to the head of an answer: no more than [`ANSWER_HEAD`] is read for it.
+pub(crate) async fn drive_to_head<D, F, T>(driver: &mut D, io: &IoStatus, answer: F) -> Result<T, NoAnswer>
+where
+    D: FusedFuture + Unpin,
+    F: Future<Output = hyper::Result<T>>,
+{
+    io.await_head();
+    let mut answer = pin!(drive(driver, answer));
+    let outcome = poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(outcome.map_err(NoAnswer::Broken)),
+        Poll::Pending if io.is_head_too_long() => Poll::Ready(Err(NoAnswer::Head)),
+        Poll::Pending => Poll::Pending,
+    });
+    let outcome = outcome.await;
+    io.head_is_there();
+    outcome
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    dial::{resolver::LookupError, urls::PeerUrl},
+    dial::{io::ANSWER_HEAD, resolver::LookupError, urls::PeerUrl},
     ledger::{AttemptResult, ProbeResult},
     tls::{HandshakeError, HandshakeReason},
 };
@@ -112,6 +112,9 @@ pub(crate) enum PostError {
     /// The peer took it and did not answer.
     #[error("no answer within {ANSWER_TIMEOUT:?}")]
     NoAnswer,
+    /// The head of the answer has no end.
+    #[error("no answer: its head is longer than {ANSWER_HEAD} bytes")]
+    Head,
     /// The connection broke.
     #[error("no answer: {}", innermost(.0))]
     Broken(hyper::Error),

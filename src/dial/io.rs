@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -21,6 +21,11 @@ use crate::{tls::VerifiedStream, world::Socket};
 
 /// How long a write may be without progress: etcd's `DefaultConnWriteTimeout`.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest head of an answer, the informational answers before it included.
+pub(crate) const ANSWER_HEAD: usize = 64 << 10;
+/// No head is waited for.
+const NO_HEAD: usize = usize::MAX;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,9 @@ pub(crate) struct IoStatus {
     write_deadline_millis: AtomicU64,
     written: AtomicU64,
     last_write_millis: AtomicU64,
+    /// While the head of an answer is waited for: how many bytes may still be read.
+    head_left: AtomicUsize,
+    is_head_too_long: AtomicBool,
 }
 
 impl IoStatus {
@@ -54,6 +62,8 @@ impl IoStatus {
             write_deadline_millis: AtomicU64::new(0),
             written: AtomicU64::new(0),
             last_write_millis: AtomicU64::new(0),
+            head_left: AtomicUsize::new(NO_HEAD),
+            is_head_too_long: AtomicBool::new(false),
         };
         status.set_write_deadline(write_deadline);
         Arc::new(status)
@@ -68,6 +78,23 @@ impl IoStatus {
             4 => Some(End::Unverified),
             _ => None,
         }
+    }
+
+    /// The head of an answer is waited for, until [`Self::head_is_there`]: no more than [`ANSWER_HEAD`] is read meanwhile.
+    /// hyper passes over informational answers for as long as there are any.
+    pub(crate) fn await_head(&self) {
+        self.is_head_too_long.store(false, Relaxed);
+        self.head_left.store(ANSWER_HEAD, Relaxed);
+    }
+
+    /// What is read from now on is no head's.
+    pub(crate) fn head_is_there(&self) {
+        self.head_left.store(NO_HEAD, Relaxed);
+    }
+
+    /// Whether more would have had to be read to get to the end of a head.
+    pub(crate) fn is_head_too_long(&self) -> bool {
+        self.is_head_too_long.load(Relaxed)
     }
 
     /// Sets the write deadline, from the next write on that has to wait.
@@ -277,9 +304,16 @@ impl<T> PeerIo<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+impl<T: AsyncRead + AsyncWrite + Unpin> PeerIo<T> {
+    fn status(&self) -> &IoStatus {
+        match self {
+            Self::Plain(io) => io.status(),
+            Self::Tls(io) => io.get_ref().status(),
+        }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buffer),
             Self::Tls(io) => {
                 let (room, before) = (buffer.remaining(), buffer.filled().len());
@@ -292,6 +326,33 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {
                 status.note_read(&outcome, room, buffer.filled().len() - before);
                 Poll::Ready(outcome)
             }
+        }
+    }
+
+    /// Reads of a head what is left of its bound. Whoever waits for it looks whether it is too long, in the same turn: so
+    /// nobody is woken here.
+    fn poll_head(&mut self, left: usize, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let room = left.min(buffer.remaining());
+        if room == 0 && buffer.remaining() > 0 {
+            self.status().is_head_too_long.store(true, Relaxed);
+            return Poll::Pending;
+        }
+        let mut head = ReadBuf::new(buffer.initialize_unfilled_to(room));
+        ready!(self.poll_bytes(cx, &mut head))?;
+        let read = head.filled().len();
+        buffer.advance(read);
+        // What is there by now is no head's any more, if somebody has said so.
+        let _ = self.status().head_left.compare_exchange(left, left - read, Relaxed, Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerIo<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match this.status().head_left.load(Relaxed) {
+            NO_HEAD => this.poll_bytes(cx, buffer),
+            left => this.poll_head(left, cx, buffer),
         }
     }
 }

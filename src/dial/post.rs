@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::dial::{
-    connection::{Body, Connection, drive},
+    connection::{Body, Connection, NoAnswer, drive, drive_to_head},
     failure::{ANSWER_TIMEOUT, PostError},
     io::End,
 };
@@ -31,8 +31,8 @@ pub(super) async fn exchange(connection: &mut Connection, request: Request<Body>
     let Connection { sender, driver, io, .. } = connection;
     let begin = Instant::now();
     let answer = async {
-        let response = sender.send_request(request).await?;
-        read_answer(response).await
+        let response = drive_to_head(driver, io, sender.send_request(request)).await?;
+        Ok(drive(driver, read_answer(response)).await?)
     };
     let patience = async {
         loop {
@@ -45,9 +45,10 @@ pub(super) async fn exchange(connection: &mut Connection, request: Request<Body>
     };
     tokio::select! {
         biased;
-        outcome = drive(driver, answer) => outcome.map_err(|error| match io.end() {
-            Some(End::Stalled) => PostError::Stalled,
-            _ => PostError::Broken(error),
+        outcome = answer => outcome.map_err(|error| match (io.end(), error) {
+            (Some(End::Stalled), _) => PostError::Stalled,
+            (_, NoAnswer::Broken(error)) => PostError::Broken(error),
+            (_, NoAnswer::Head) => PostError::Head,
         }),
         () = patience => Err(PostError::NoAnswer),
     }

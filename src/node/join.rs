@@ -24,7 +24,7 @@ use super::{
 use crate::{
     dial::{
         client::Client,
-        connection::{drive, empty, full},
+        connection::{Connection, drive, drive_to_head, empty, full},
         urls::PeerUrl,
     },
     id::{ClusterId, MemberId},
@@ -83,13 +83,11 @@ impl Asker {
             let mut connection = self.client.dial(url).await.map_err(|error| error.to_string())?;
             let body = body.map_or_else(empty, |body| full(body.into()));
             let request = self.client.request(method, url, path).body(body).map_err(|error| error.to_string())?;
-            let answer = connection.sender.send_request(request);
-            let exchange = async {
-                let (head, body) = answer.await.map_err(|error| error.to_string())?.into_parts();
-                let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
-                Ok::<_, String>((head, body.to_bytes()))
-            };
-            drive(&mut connection.driver, exchange).await
+            let Connection { sender, driver, io, .. } = &mut connection;
+            let answer = drive_to_head(driver, io, sender.send_request(request)).await;
+            let (head, body) = answer.map_err(|error| error.to_string())?.into_parts();
+            let body = drive(driver, Limited::new(body, ANSWER_BYTES).collect()).await;
+            Ok((head, body.map_err(|error| error.to_string())?.to_bytes()))
         };
         timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }

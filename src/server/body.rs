@@ -19,7 +19,10 @@ use tokio::{
 
 use crate::{
     transport::sender::Standing,
-    wire::raftpb::{Entry, Message},
+    wire::{
+        gather::make_room,
+        raftpb::{Entry, Message},
+    },
 };
 
 /// How long a body may go without a byte: etcd's `DefaultConnReadTimeout`.
@@ -28,8 +31,6 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The slowest body, in bytes per second, that does not run out of patience. One that drips is no peer's.
 const SLOWEST: u64 = 1 << 10;
-/// How far a buffer may be ahead of the bytes received.
-const STEP: usize = 1 << 20;
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
@@ -112,7 +113,8 @@ impl BodyReader {
             if (whole.len() + piece.len()) as u64 > limit {
                 return Err(ReadError::TooLarge);
             }
-            reserve(&mut whole, piece.len(), announced);
+            // One that says nothing of its length may have all that it is allowed.
+            make_room(&mut whole, piece.len(), announced.unwrap_or(usize::try_from(limit).unwrap_or(usize::MAX)));
             whole.extend_from_slice(&piece);
             match self.next().await.transpose()? {
                 Some(next) => piece = next,
@@ -138,15 +140,6 @@ impl BodyReader {
             self.deadline.as_mut().reset(now + READ_DEADLINE);
         }
         self.deadline.as_mut().poll(context).map(|()| ReadError::Stalled)
-    }
-}
-
-/// Makes room for a piece and, when it must grow, for what is announced beyond it, a step at most.
-fn reserve(whole: &mut Vec<u8>, piece: usize, announced: Option<usize>) {
-    let needed = whole.len() + piece;
-    if needed > whole.capacity() {
-        let ahead = announced.map_or(piece, |length| length.saturating_sub(needed));
-        whole.reserve_exact(piece + ahead.min(STEP));
     }
 }
 
@@ -283,20 +276,6 @@ mod tests {
         assert!(matches!(unannounced, Err(ReadError::TooLarge)));
         let within = dripping(b"01234", Duration::ZERO, 2).whole(10, &mut budget()).await;
         assert_eq!(within.unwrap(), "0123401234");
-    }
-
-    #[test]
-    fn what_is_announced_is_trusted_for_one_step() {
-        let mut whole = Vec::new();
-        reserve(&mut whole, 10, Some(512 << 20));
-        assert!(whole.capacity() <= 10 + STEP, "{}", whole.capacity());
-        whole.resize(whole.capacity(), 0);
-        let full = whole.len();
-        reserve(&mut whole, 1, Some(512 << 20));
-        assert!(whole.capacity() <= full + 1 + STEP, "{}", whole.capacity());
-        let mut exact = Vec::new();
-        reserve(&mut exact, 10, Some(1000));
-        assert_eq!(exact.capacity(), 1000);
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     dial::{
-        connection::{Connection, drive, empty},
+        connection::{Connection, NoAnswer, drive, drive_to_head, empty},
         failure::{DialError, innermost},
         io::{End, IoStatus},
         urls::PeerUrl,
@@ -190,13 +190,16 @@ impl Reader {
         let mut driver: Driver = Box::pin(driver.fuse());
         let answer = {
             let answer = pin!(sender.send_request(request));
-            timeout(READ_DEADLINE, drive(&mut driver, answer)).await
+            timeout(READ_DEADLINE, drive_to_head(&mut driver, &io, answer)).await
         };
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
+            Ok(Err(NoAnswer::Broken(error))) => {
                 let (result, why) = shared.client.first_request_failed(&error);
                 return Err(Refusal { result, why });
+            }
+            Ok(Err(error @ NoAnswer::Head)) => {
+                return Err(Refusal { result: AttemptResult::Refused, why: error.to_string() });
             }
             Err(_) => {
                 let why = format!("no answer within {READ_DEADLINE:?}");

@@ -7,8 +7,25 @@ use crate::wire::{
     payload::{Arena, Payloads},
 };
 
-/// Never more than this is allocated ahead of the bytes received, whatever length a peer announces.
+/// Never more than this is written to ahead of the bytes received, whatever length a peer announces.
 const AHEAD: usize = 1 << 20;
+/// Once so large a part of what is announced is there, there is room made for the rest: a buffer that grows is copied,
+/// and while it is copied it is there twice.
+const BELIEVED: usize = 8;
+
+/// Makes room for the next `arriving` bytes in a buffer for `length` in all. What is made beyond them is address space: a
+/// page costs memory once it is written to.
+pub(crate) fn make_room(buffer: &mut Vec<u8>, arriving: usize, length: usize) {
+    if buffer.capacity() - buffer.len() >= arriving {
+        return;
+    }
+    let missing = length.saturating_sub(buffer.len()).max(arriving);
+    // Where address space is counted as memory is, there may be none.
+    if buffer.len() >= length / BELIEVED && buffer.try_reserve_exact(missing).is_ok() {
+        return;
+    }
+    buffer.reserve_exact(missing.min(arriving + AHEAD.max(buffer.len())));
+}
 
 /// Takes numbers and parts of a known length off the front of a stream, and knows where in it it stands. A part that
 /// has arrived as a whole is decoded where it lies; the pieces of one that has not are gathered.
@@ -95,11 +112,8 @@ impl Gather {
             if input.is_empty() {
                 return None;
             }
-            if self.partial.len() == self.partial.capacity() {
-                self.partial.reserve_exact(missing.min(input.len() + AHEAD));
-            }
-            let room = self.partial.capacity() - self.partial.len();
-            let taken = missing.min(room).min(input.len());
+            let taken = missing.min(input.len());
+            make_room(&mut self.partial, taken, length);
             self.partial.extend_from_slice(&input[..taken]);
             input.advance(taken);
         }
@@ -119,7 +133,40 @@ mod tests {
             received += input.len();
             assert!(gather.part(&mut input, 1 << 40, |_, _| Ok(())).expect("no error yet").is_none());
             assert!(input.is_empty());
-            assert!(gather.partial.capacity() <= received + AHEAD);
+            assert!(gather.partial.capacity() <= 2 * received + AHEAD);
+        }
+    }
+
+    #[test]
+    fn what_is_announced_is_believed_once_a_part_of_it_is_there() {
+        let mut whole = Vec::new();
+        make_room(&mut whole, 10, 512 << 20);
+        assert!(whole.capacity() <= 10 + AHEAD, "{}", whole.capacity());
+        whole.resize(whole.capacity(), 0);
+        let full = whole.len();
+        make_room(&mut whole, 1, 512 << 20);
+        assert!(whole.capacity() <= 2 * full + 1, "{}", whole.capacity());
+        let mut exact = Vec::new();
+        make_room(&mut exact, 10, 1000);
+        assert_eq!(exact.capacity(), 1000);
+        let mut beyond = vec![0; 1000];
+        make_room(&mut beyond, 10, 1000);
+        assert!(beyond.capacity() >= 1010);
+    }
+
+    #[test]
+    fn a_large_part_is_copied_while_it_is_small() {
+        let (length, piece) = (64 << 20, Bytes::from(vec![7; 256 << 10]));
+        let (mut gather, mut place) = (Gather::default(), std::ptr::null::<u8>());
+        for sent in (0..length).step_by(piece.len()) {
+            let part = gather.part(&mut piece.clone(), length, |bytes, _| Ok(bytes.len())).expect("no error");
+            assert_eq!(part, (sent + piece.len() == length).then_some(length));
+            // Before it was full, it was at most twice as long as the part that counts.
+            if sent > 2 * length / BELIEVED + AHEAD && part.is_none() {
+                let now = gather.partial.as_ptr();
+                assert!(place.is_null() || place == now, "it was moved when there were {sent} bytes");
+                place = now;
+            }
         }
     }
 

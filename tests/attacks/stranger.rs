@@ -17,7 +17,7 @@ pub(crate) const STRANGER: u64 = 0x5747_a06e;
 pub(crate) struct Target {
     authority: String,
     pub(crate) id: u64,
-    cluster: String,
+    pub(crate) cluster: String,
 }
 
 impl Target {

@@ -270,7 +270,7 @@ async fn an_answers_head_without_end_is_refused() {
     };
     let client = client();
     let (answer, ()) = tokio::join!(post(&client, &at), serving);
-    assert!(matches!(answer, Err(PostError::Broken(_))), "{answer:?}");
+    assert!(matches!(answer, Err(PostError::Head)), "{answer:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -425,4 +425,47 @@ async fn a_peer_that_is_silent_in_the_handshake_costs_ten_seconds() {
         .expect("nobody answers");
     assert_eq!(begin.elapsed().as_secs(), 10);
     assert_eq!(error.attempt_result(), AttemptResult::Timeout);
+}
+
+/// The answer that goes before any, again and again, until nobody reads any more. Says how many bytes were taken.
+async fn informs_without_end(listener: TcpListener) -> usize {
+    let (mut stream, _) = listener.accept().await.expect("it is dialled");
+    read_head(&mut stream).await;
+    let informs = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+    let mut taken = 0;
+    while stream.write_all(&informs).await.is_ok() {
+        taken += informs.len();
+    }
+    taken
+}
+
+#[tokio::test]
+async fn an_answer_that_is_only_announced_is_given_up() {
+    let (listener, at) = listen().await;
+    let informing = tokio::spawn(informs_without_end(listener));
+    let begun = Instant::now();
+    let error = post(&client(), &at).await.expect_err("there is no answer");
+    assert!(matches!(error, PostError::Head), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    // What was not read lies in the sockets' buffers.
+    assert!(informing.await.expect("it ends") < 16 << 20);
+}
+
+#[tokio::test]
+async fn a_few_informational_answers_are_passed_over() {
+    let (listener, at) = listen().await;
+    let answering = async {
+        let (mut stream, _) = listener.accept().await.expect("it is dialled");
+        read_head(&mut stream).await;
+        let long = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(30_000));
+        let answer = [&b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100)[..], long.as_bytes()].concat();
+        stream.write_all(&answer).await.expect("it listens");
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n").await.expect("it listens");
+        stream.write_all(&[b'a'; 200_000]).await.expect("it listens");
+        stream
+    };
+    let client = client();
+    let (answer, _stream) = tokio::join!(post(&client, &at), answering);
+    let answer = answer.expect("it was answered");
+    assert_eq!((answer.status, answer.text.len()), (StatusCode::OK, 64 << 10));
 }

@@ -1,12 +1,14 @@
 //! Sends one snapshot by `POST /raft/snapshot`: the envelope, then the body (etcd: `snapshotSender`).
 
 use std::{
+    future::poll_fn,
     io,
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -20,7 +22,7 @@ use tokio::time::{Instant, interval};
 use super::SnapshotBody;
 use crate::{
     dial::{
-        connection::{Body, Connection},
+        connection::{Body, Connection, NoAnswer},
         io::IoStatus,
         post::Answer,
         urls::PeerUrl,
@@ -156,8 +158,10 @@ async fn exchange(
 ) -> Result<Answer, String> {
     let Connection { mut sender, driver, io, .. } = connection;
     io.set_write_deadline(PATIENCE);
+    io.await_head();
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        io.head_is_there();
         let (head, body) = answer.into_parts();
         let text = Limited::new(body, ANSWER_BYTES).collect().await;
         let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).trim().to_owned()).unwrap_or_default();
@@ -174,6 +178,10 @@ async fn exchange(
             Ok(()) => answer.await,
             Err(error) => Err(error.to_string()),
         },
+        // Looked at after each turn of the driver, which finds it out.
+        () = poll_fn(|_| if io.is_head_too_long() { Poll::Ready(()) } else { Poll::Pending }) => {
+            Err(NoAnswer::Head.to_string())
+        }
         why = given_up => Err(why),
     }
 }
