@@ -164,7 +164,7 @@ def streams(made):
         lines(402, "Streams lost, by reason", "eof (the other end closed), error, timeout (nothing read for 5 s), stalled (nothing written for 5 s), frame (unreadable), certificate (the peer's no longer verifies), replaced (by a newer one), stopped (by this member).",
               "cps", [query(f"sum by (instance, direction, reason) ({appeared('rafthttp_stream_losses_total', '[[P]]')})", "{{instance}} {{direction}} {{reason}}")],
               empty="no stream was lost", stack=True),
-        lines(403, "Dials that failed, by how", "unreachable, tls, timeout, not_found (the peer does not know this member), removed, cluster_id_mismatch, incompatible_version, to_mismatch (another member answers), refused.",
+        lines(403, "Dials that failed, by how", "unreachable, tls, timeout, not_found (the peer does not know this member), removed, cluster_id_mismatch, incompatible_version, to_mismatch (another member answers), incarnation_refused (it does not hear this member), impostor (it is not the member that was met), refused.",
               "cps", [query('sum by (instance, result) (rate(rafthttp_stream_attempts_total{[[P]], result!="ok"}[$__rate_interval]))', "{{instance}} {{result}}")],
               empty="no peers", stack=True),
         lines(404, "Silence", "How long ago a frame last came from a peer, link heartbeats included. A stream that is quiet for 5 s is given up.",

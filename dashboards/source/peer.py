@@ -143,7 +143,7 @@ def streams(made):
         lines(403, "Lost, by reason", "eof, error, timeout, stalled, frame, certificate, replaced, stopped.", "cps",
               [query(f"sum by (instance, channel, direction, reason) ({appeared('rafthttp_stream_losses_total', '[[P]]')})", "{{instance}} {{channel}} {{direction}} {{reason}}")],
               empty="no stream was lost", stack=True),
-        lines(404, "Dials of it, by how they ended", "ok, unreachable, tls, timeout, not_found, removed, cluster_id_mismatch, incompatible_version, to_mismatch, refused.", "cps",
+        lines(404, "Dials of it, by how they ended", "ok, unreachable, tls, timeout, not_found, removed, cluster_id_mismatch, incompatible_version, to_mismatch, incarnation_refused (it does not hear this member), impostor (it is not the member that was met), refused.", "cps",
               [query("sum by (instance, result) (rate(rafthttp_stream_attempts_total{[[P]]}[$__rate_interval])) > 0", "{{instance}} {{result}}")],
               empty="it was not dialled", stack=True),
         lines(405, "Frames that could not be read", "What it sent and nobody could read, by kind.", "cps",

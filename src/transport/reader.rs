@@ -32,7 +32,7 @@ use crate::{
         attempt::{Attempt, Reached},
         drain,
         peer::Peer,
-        raft::Source,
+        raft::{Source, Unheard},
     },
     wire::{
         FrameError, headers,
@@ -224,7 +224,9 @@ impl Reader {
             Ok(resets) => Ok((resets, source)),
             Err(unheard) => {
                 let why = format!("its incarnation is not heard: {unheard}");
-                Err(Refusal { result: AttemptResult::Impostor, why })
+                let is_impostor = matches!(unheard, Unheard::Refused(_));
+                let result = if is_impostor { AttemptResult::Impostor } else { AttemptResult::Refused };
+                Err(Refusal { result, why })
             }
         }
     }

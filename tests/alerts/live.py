@@ -8,6 +8,7 @@ import concurrent.futures
 import errno
 import json
 import pathlib
+import shutil
 import subprocess
 import threading
 import time
@@ -472,6 +473,38 @@ class Process(Scenario):
             self.resolved("RafthttpTraceExportFailing", back)
 
 
+class Restored(Scenario):
+    """A member that is started on a backup of before its last start; then it is removed, as its last words say."""
+
+    def build(self):
+        return Cluster(self.lab, 3, token=self.name, prefix=f"{self.name}-")
+
+    def run(self, _tier):
+        self.ready()
+        node = self.cluster.follower()
+        others, gone = [other for other in self.cluster if other is not node], node.id
+        data, backup = (self.lab.path(f"{node.name}.{what}") for what in ("data", "backup"))
+        node.stop()
+        shutil.copytree(data, backup)
+        node.start()
+        for other in others:
+            until(f"{other.name} has met its second start", lambda other=other: "-2-" in incarnation(other, gone).get("told", ""), 180)
+        node.kill()
+        shutil.rmtree(data)
+        shutil.copytree(backup, data)
+        node.start()
+        for other in others:
+            self.delivered("RafthttpMemberRefused", instance=other.target, peer=gone)
+        until("it ends", lambda: not node.process.runs(), 60)
+        status = node.stop()
+        self.report.check(f"{self.name}: the member ends with a status of its own", status == 4, status)
+
+        removed = time.time()
+        until("it is removed", lambda: removes(others[0], gone), 90)
+        for other in others:
+            self.resolved("RafthttpMemberRefused", removed, instance=other.target, peer=gone)
+
+
 SCENARIOS = {
     "frozen": (Frozen, ("test", "all")),
     "links": (Links, ("all",)),
@@ -481,6 +514,7 @@ SCENARIOS = {
     "store": (Store, ("all",)),
     "histories": (Histories, ("all",)),
     "process": (Process, ("all",)),
+    "restored": (Restored, ("all",)),
 }
 
 
@@ -560,6 +594,19 @@ def every(seconds, times):
     for number in range(times):
         yield number
         time.sleep(seconds)
+
+
+def incarnation(node, peer):
+    """What a member knows of a peer's incarnation."""
+    return next((found["incarnation"] for found in node.peers()["peers"] if found["id"] == peer), {})
+
+
+def removes(node, member):
+    try:
+        node.ask("DELETE", f"/members/{member}")
+    except OSError:
+        return False
+    return True
 
 
 def unconfirmed(scrape, peer):

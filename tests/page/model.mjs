@@ -58,6 +58,14 @@ await check("what is not known is not reachable, and what is late is in doubt", 
   assert.equal(symbol({ last_probe: at(-10) }, null), "ok", "nothing is late where nothing probes");
 });
 
+await check("who is refused is bad news, whether it can be reached or not", () => {
+  const refused = { incarnation: { state: "refused" } };
+  const word = (more) => verdict(peer("a", more), probe, now).word;
+  assert.deepEqual([word(refused), word({ ...refused, reachable: false })], ["refused", "refused"]);
+  assert.equal(word({ incarnation: { state: "met" } }), "reachable");
+  assert.deepEqual(ordered([peer("1"), peer("2", refused)], probe, now, new Map()).map(({ id }) => id), ["2", "1"]);
+});
+
 await check("the worst peers come first, then by name", () => {
   const down = { streams: [{ up: false }] };
   const peers = [peer("10"), peer("2"), peer("3", down), peer("4", { reachable: null }), peer("5", { reachable: false })];

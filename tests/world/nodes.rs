@@ -24,6 +24,8 @@ use tokio::time::Instant;
 
 use super::{Memory, disk::MemoryDisk, simulate, until};
 
+mod incarnations;
+
 const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Where members keep what they must not forget, on disks of their own. The system has no such directory.
 const DIRECTORY: &str = "/rafthttp-in-memory";

@@ -68,6 +68,8 @@ export function verdict(peer, probe, now) {
   const late = Boolean(probe) && quiet > interval * LATE;
   // A probe that ought to have ended long ago: its outcome is old, whatever it was.
   const old = Boolean(probe) && quiet > interval * LATE + timeout + interval;
+  // Whoever answers there is not the member that was met: that it can be reached is the lesser news.
+  if (peer.incarnation?.state === "refused") return { symbol: "bad", word: "refused", quiet, late, old };
   if (peer.reachable === false) return { symbol: "bad", word: "unreachable", quiet, late, old };
   if (peer.reachable !== true) return { symbol: "unknown", word: "unknown", quiet, late, old };
   if (old) return { symbol: "unknown", word: "not probed", quiet, late, old };

@@ -67,13 +67,15 @@ function matches(peer, wanted) {
 
 function summary(peers, { probe }, { at, live }) {
   if (peers.length === 0) return "";
-  const symbols = peers.map((peer) => verdict(peer, probe, at).symbol);
-  const having = (symbol) => symbols.filter((other) => other === symbol).length;
+  const verdicts = peers.map((peer) => verdict(peer, probe, at));
+  const having = (wanted) => verdicts.filter(({ symbol, word }) => symbol === wanted && word !== "refused").length;
+  const refused = verdicts.filter(({ word }) => word === "refused").length;
   const [bad, unknown] = [having("bad"), having("unknown")];
   const was = live ? "" : "as last heard: ";
   const ledgers = peers.flatMap(({ outgoing, incoming }) => [outgoing, incoming]).filter(Boolean);
   const off = ledgers.filter(({ balanced }) => balanced === false).length;
-  const parts = [`${was}${count(peers.length - bad - unknown)} of ${several(peers.length, "peer")} reachable`];
+  const parts = [`${was}${count(peers.length - bad - unknown - refused)} of ${several(peers.length, "peer")} reachable`];
+  if (refused > 0) parts.push(`${count(refused)} refused`);
   if (bad > 0) parts.push(`${count(bad)} unreachable`);
   if (unknown > 0) parts.push(`${count(unknown)} unknown`);
   if (ledgers.length > 0) parts.push(off > 0 ? `${several(off, "ledger")} off balance` : "ledger balanced");
@@ -245,7 +247,18 @@ function linkFacts(peer, { now }) {
     ["probes", listed(peer.probes)],
     ["appends, p50", span(peer.append_round_trip_p50_seconds ?? NaN)],
     ["appends, p99", span(peer.append_round_trip_p99_seconds ?? NaN)],
+    ["incarnation", incarnationWords(peer.incarnation)],
   ];
+}
+
+// Which start of the peer is heard.
+function incarnationWords(incarnation) {
+  switch (incarnation?.state) {
+    case "met": return incarnation.told;
+    case "unchecked": return "cannot be checked: it does not tell";
+    case "refused": return `refused: ${incarnation.why} (${incarnation.told}). Remove the member, and add it anew`;
+    default: return NONE;
+  }
 }
 
 function streamFacts(peer, { now }) {
