@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod backend;
+mod compaction;
 mod data;
 mod database;
 mod earlier;

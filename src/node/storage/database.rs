@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use redb::Database;
 
-use super::{StoreError, backend};
+use super::{StoreError, backend, compaction};
 use crate::world::Files;
 
 /// What must have room before a store whose disk was full is opened again: a whole append and what the store itself writes
@@ -44,7 +44,9 @@ impl Place {
         files.create_directory(directory)?;
         restrict(files, directory);
         let place = Self { files: files.clone(), directory: directory.to_owned(), open: ArcSwapOption::empty() };
-        place.open_file()?;
+        place.open_file(|database, bytes| {
+            compaction::compact(database, bytes, compaction::LEAST_GAIN_BYTES).map(drop)
+        })?;
         Ok(Arc::new(place))
     }
 
@@ -57,8 +59,16 @@ impl Place {
         (&self.files, self.directory.join("log"))
     }
 
-    fn open_file(&self) -> Result<(), StoreError> {
-        let database = backend::open(&self.files, &self.file())?;
+    /// Opens the file, and does this with it before anybody else has it; if that cannot be done, it is left.
+    fn open_file(&self, first: impl FnOnce(&mut Database, u64) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let mut database = backend::open(&self.files, &self.file())?;
+        let bytes = file_bytes(&self.files, &self.directory).unwrap_or(0);
+        if let Err(error) = first(&mut database, bytes) {
+            tracing::warn!(%error, "the data are not compacted");
+            // It takes nothing any more after a failure of the disk.
+            drop(database);
+            database = backend::open(&self.files, &self.file())?;
+        }
         restrict(&self.files, &self.file());
         // The database syncs what is in its file, and not that the file is there.
         self.files.sync_directory(&self.directory)?;
@@ -86,6 +96,7 @@ impl Place {
         self.files.forget(&self.file())?;
         let (files, log) = self.log();
         files.names(&log)?.iter().try_for_each(|name| files.forget(&log.join(name)))?;
-        self.open_file()
+        // Not compacted: its member is waited for.
+        self.open_file(|_, _| Ok(()))
     }
 }
