@@ -229,6 +229,10 @@ def raft(made):
                  {0: ("writes", GOOD), 1: ("no space", WARN), 2: ("suspended", BAD), 3: ("suspended", BAD)}, empty="no member runs raft"),
         lines(609, "File", "Bytes of the file with keys and values; the log has files of its own.", "bytes",
               [query("sum by (instance) (rafthttp_store_file_bytes{[[M]]})", "{{instance}}")], empty="no member runs raft"),
+        lines(610, "Log", "Bytes of the entries in the log, and what a leader keeps at most for members that are behind. Snapshots that came too late: their receivers start over.", "bytes",
+              [query("sum by (instance) (rafthttp_store_log_bytes{[[M]]})", "{{instance}} log"),
+               query("max by (cluster) (rafthttp_store_log_limit_bytes{[[M]]})", "at most"),
+               query("sum by (instance) (increase(rafthttp_store_snapshots_overtaken_total{[[M]]}[$__rate_interval]))", "{{instance}} snapshots too late")], empty="no member runs raft"),
     )
 
 

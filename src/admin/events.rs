@@ -19,6 +19,7 @@
 //! | `tls_connections_closed` | the `reason` of `rafthttp_tls_connections_closed_total` |
 //! | `identity_mismatch` | `taken` or `refused` |
 //! | `member_removed` | –; `peer` is who says that this member was removed |
+//! | `snapshot_overtaken` | –; `peer` starts over with another snapshot, since the log was cut behind the last one |
 //! | `no_space`, `space_again` | –; `peer` is the member whose quota it is, this one or another |
 //! | `two_histories` | –; `peer` is whose history is another, `detail` says where |
 //! | `suspended`, `resumed` | –; `detail` says why, and from where on |

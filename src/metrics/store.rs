@@ -20,36 +20,62 @@ pub struct StoreStatus {
     pub no_space: bool,
     /// Whether this member takes no part, since its disk cannot be written.
     pub suspended: bool,
+    /// Bytes of the entries in the log.
+    pub log_bytes: u64,
+    /// Bytes of entries that a leader keeps at most for members that are behind.
+    pub log_limit_bytes: u64,
+    /// Snapshots that this member has sent as a leader, and that were behind its log's first entry when they arrived.
+    pub snapshots_overtaken: u64,
 }
 
 type Field = fn(&StoreStatus) -> Option<u64>;
 
-static FAMILIES: [(&str, &str, Field); 5] = [
-    ("rafthttp_store_data_bytes", "Bytes of all keys and values.", |store| Some(store.data_bytes)),
-    ("rafthttp_store_file_bytes", "Bytes of the file with keys and values; the log has files of its own.", |store| {
-        store.file_bytes
-    }),
+static FAMILIES: [(&str, &str, Kind, Field); 8] = [
+    ("rafthttp_store_data_bytes", "Bytes of all keys and values.", Kind::Gauge, |store| Some(store.data_bytes)),
+    (
+        "rafthttp_store_file_bytes",
+        "Bytes of the file with keys and values; the log has files of its own.",
+        Kind::Gauge,
+        |store| store.file_bytes,
+    ),
     (
         "rafthttp_store_quota_bytes",
         "Bytes of keys and values from which on the cluster refuses puts. Absent without a quota.",
+        Kind::Gauge,
         |store| store.quota_bytes,
     ),
     (
         "rafthttp_store_no_space",
         "Whether the cluster refuses puts, since the data are over a member's quota. 1 is refusal, 0 is not.",
+        Kind::Gauge,
         |store| Some(store.no_space.into()),
     ),
     (
         "rafthttp_store_suspended",
         "Whether this member takes no part, since its disk cannot be written. 1 if so, 0 otherwise.",
+        Kind::Gauge,
         |store| Some(store.suspended.into()),
+    ),
+    ("rafthttp_store_log_bytes", "Bytes of the entries in the log.", Kind::Gauge, |store| Some(store.log_bytes)),
+    (
+        "rafthttp_store_log_limit_bytes",
+        "Bytes of entries that a leader keeps at most for members that are behind.",
+        Kind::Gauge,
+        |store| Some(store.log_limit_bytes),
+    ),
+    (
+        "rafthttp_store_snapshots_overtaken_total",
+        "Snapshots sent by this member as a leader that were behind its log's first entry when they had arrived: their \
+         receivers start over.",
+        Kind::Counter,
+        |store| Some(store.snapshots_overtaken),
     ),
 ];
 
-/// A collector of the five `rafthttp_store_…` gauges for a `prometheus::Registry`; reads the state from `source` once a
+/// A collector of the eight `rafthttp_store_…` families for a `prometheus::Registry`; reads the state from `source` once a
 /// scrape.
 pub fn store_collector(source: impl Fn() -> StoreStatus + Send + Sync + 'static) -> Box<dyn Collector> {
-    let descriptions = FAMILIES.iter().map(|(name, help, _)| describe(name, help, &[])).collect();
+    let descriptions = FAMILIES.iter().map(|(name, help, ..)| describe(name, help, &[])).collect();
     Box::new(StoreCollector { source: Box::new(source), descriptions })
 }
 
@@ -65,8 +91,8 @@ impl Collector for StoreCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let status = (self.source)();
-        let told = FAMILIES.iter().filter_map(|(name, help, field)| Some((name, help, field(&status)?)));
-        told.map(|(name, help, value)| single(name, help, Kind::Gauge, value)).collect()
+        let told = FAMILIES.iter().filter_map(|(name, help, kind, field)| Some((name, help, kind, field(&status)?)));
+        told.map(|(name, help, kind, value)| single(name, help, *kind, value)).collect()
     }
 }
 
@@ -80,8 +106,9 @@ mod tests {
             let families = store_collector(move || status).collect();
             families.iter().map(|family| family.name().to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(names(StoreStatus { file_bytes: Some(1), quota_bytes: Some(1), ..StoreStatus::default() }).len(), 5);
+        assert_eq!(names(StoreStatus { file_bytes: Some(1), quota_bytes: Some(1), ..StoreStatus::default() }).len(), 8);
         let without = names(StoreStatus::default());
-        assert_eq!(without, ["rafthttp_store_data_bytes", "rafthttp_store_no_space", "rafthttp_store_suspended"]);
+        assert!(!without.iter().any(|name| name.contains("file") || name.contains("quota")), "{without:?}");
+        assert_eq!(without.len(), 6);
     }
 }

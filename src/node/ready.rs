@@ -387,7 +387,10 @@ impl Core {
         match self.raw.store().take_outgoing(message.to, index) {
             Some(outgoing) => {
                 tracing::info!(to = %MemberId(message.to), index, term, "sending a snapshot");
-                self.handed.add(message.to, index);
+                let (first, _) = self.raw.store().first_and_last_index();
+                if self.handed.add(message.to, index, first) {
+                    self.shared.events().snapshot_overtaken(MemberId(message.to), self.settings.retention.max_bytes);
+                }
                 let body = snapshot::body(outgoing, self.settings.cluster.0, term, &self.settings.world);
                 (self.outbox)(Outgoing::Snapshot(Box::new(message), body));
             }

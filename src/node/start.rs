@@ -327,11 +327,7 @@ fn settings(config: &Config, member: MemberId, cluster: ClusterId, hearsay: Hear
         cluster,
         election_ticks: config.election_ticks(),
         election_timeout: config.election_timeout,
-        retention: Retention {
-            snapshot_count: config.snapshot_count,
-            bytes: config.log_retention_bytes,
-            max_bytes: config.log_retention_max_bytes.max(config.log_retention_bytes),
-        },
+        retention: retention(config),
         max_request_bytes: config.max_request_bytes,
         strict_reconfig_check: config.strict_reconfig_check,
         hearsay,
@@ -350,9 +346,17 @@ fn register(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
     let histories = shared.clone();
     config.registry.register(metrics::histories_collector(&CAUSES, move || histories.histories()))?;
     let (store, files, directory) = (shared.clone(), config.world.files().clone(), config.data_dir.join(DIRECTORY));
-    let quota = config.quota_backend_bytes;
-    let source = move || store.store_metrics(storage::file_bytes(&files, &directory), quota);
+    let (quota, retention) = (config.quota_backend_bytes, retention(config));
+    let source = move || store.store_metrics(storage::file_bytes(&files, &directory), quota, retention.max_bytes);
     Ok(config.registry.register(metrics::store_collector(source))?)
+}
+
+fn retention(config: &Config) -> Retention {
+    Retention {
+        snapshot_count: config.snapshot_count,
+        bytes: config.log_retention_bytes,
+        max_bytes: config.log_retention_max_bytes.max(config.log_retention_bytes),
+    }
 }
 
 /// Where raft's turns put what leaves them.

@@ -83,6 +83,11 @@ pub struct RaftStatus {
     pub leader_commit: u64,
     /// How often another leader was seen.
     pub leader_changes_seen: u64,
+    /// Bytes of the entries that it has.
+    pub log_bytes: u64,
+    /// Snapshots that it has sent, and that were behind its log's first entry when they had arrived.
+    #[serde(skip)]
+    pub snapshots_overtaken: u64,
     /// Proposals of its clients without an outcome yet.
     pub proposals_pending: u64,
     /// Proposals of its clients that ended without an outcome.
@@ -203,7 +208,12 @@ impl Shared {
     }
 
     /// As the metrics of its store show it.
-    pub(super) fn store_metrics(&self, file_bytes: Option<u64>, quota_bytes: Option<u64>) -> metrics::StoreStatus {
+    pub(super) fn store_metrics(
+        &self,
+        file_bytes: Option<u64>,
+        quota_bytes: Option<u64>,
+        log_limit_bytes: u64,
+    ) -> metrics::StoreStatus {
         let status = self.status();
         metrics::StoreStatus {
             data_bytes: status.data_bytes,
@@ -211,6 +221,9 @@ impl Shared {
             quota_bytes,
             no_space: !self.membership.load().over_quota().is_empty(),
             suspended: status.suspended.is_some(),
+            log_bytes: status.log_bytes,
+            log_limit_bytes,
+            snapshots_overtaken: status.snapshots_overtaken,
         }
     }
 

@@ -81,6 +81,8 @@ pub enum EventKind {
     NoSpace,
     /// They no longer are, or the member went.
     SpaceAgain,
+    /// A member needs another snapshot: the log was cut behind the one that it was sent.
+    SnapshotOvertaken,
 }
 
 impl EventKind {

@@ -301,6 +301,18 @@ impl Events {
         self.record(Event::about(EventKind::NoSpace, of).detail(detail));
     }
 
+    /// A member needs another snapshot: more was written while the last one was on its way than the log keeps for it.
+    pub(crate) fn snapshot_overtaken(&self, peer: MemberId, log_limit_bytes: u64) {
+        if let Some(member) = self.line(Some(peer)) {
+            tracing::warn!(
+                %member, %peer, log_limit_bytes,
+                "the member starts over with another snapshot: more was written than --log-retention-max-bytes keeps for it"
+            );
+        }
+        let detail = format!("more was written than --log-retention-max-bytes keeps, {log_limit_bytes} bytes");
+        self.record(Event::about(EventKind::SnapshotOvertaken, peer).detail(detail));
+    }
+
     /// They no longer are, or the member went.
     pub(crate) fn space_again(&self, of: MemberId, data_bytes: u64) {
         if let Some(member) = self.line(None) {

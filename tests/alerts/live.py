@@ -316,6 +316,31 @@ class Snapshots(Scenario):
             until("enough for a snapshot", lambda: load.written >= 300, 240)
 
 
+class Overtaken(Scenario):
+    """A follower whose snapshots take longer than the log waits."""
+
+    def build(self):
+        keep_nothing = ["--snapshot-count", "20", "--log-retention-bytes", "0", "--log-retention-max-bytes", "0"]
+        return Cluster(self.lab, 3, relays=True, token=self.name, prefix=f"{self.name}-", extra=keep_nothing)
+
+    def run(self, _tier):
+        self.ready()
+        self.cluster.leader()
+        follower = self.cluster.follower()
+        others = [node for node in self.cluster if node is not follower]
+        follower.kill()
+        with Load(others, rate=200) as load:
+            until("enough for a snapshot", lambda: load.written >= 300, 240)
+            follower.relay.delay(1.0, is_snapshot)
+            follower.start()
+            self.delivered("RafthttpSnapshotOvertaken", instance=self.cluster.leader().target)
+        healed = time.time()
+        follower.relay.heal()
+        leader = self.cluster.leader()
+        until("the follower has caught up", lambda: follower.status()["applied"] >= leader.status()["commit"] - 5, 180)
+        self.resolved("RafthttpSnapshotOvertaken", healed, instance=leader.target)
+
+
 class Foreign(Scenario):
     """One peer of another cluster, and a false one: of another version, with a wrong clock, whose messages make no sense."""
 
@@ -513,6 +538,7 @@ SCENARIOS = {
     "foreign": (Foreign, ("all",)),
     "store": (Store, ("all",)),
     "histories": (Histories, ("all",)),
+    "overtaken": (Overtaken, ("all",)),
     "process": (Process, ("all",)),
     "restored": (Restored, ("all",)),
 }

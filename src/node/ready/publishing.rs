@@ -35,6 +35,8 @@ impl Core {
                 followed: self.following.since,
                 patience: self.settings.election_timeout * 3,
                 two_histories,
+                log_bytes: store.bytes_up_to(last_index),
+                snapshots_overtaken: self.handed.overtaken(),
                 proposals_pending: self.proposals.pending() as u64,
                 proposals_failed: self.proposals.failed,
                 ..std::mem::take(status)

@@ -31,9 +31,13 @@ pub(in crate::node) struct Retention {
     pub(in crate::node) max_bytes: u64,
 }
 
-/// The snapshots that were sent to followers which have not caught up with them yet.
+/// The snapshots that were sent to followers which have not taken an entry behind them yet.
 #[derive(Debug, Default)]
-pub(super) struct Handed(HashMap<u64, Snapshot>);
+pub(super) struct Handed {
+    snapshots: HashMap<u64, Snapshot>,
+    /// How many were followed by another one, since the log had been cut behind them.
+    overtaken: u64,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Snapshot {
@@ -43,9 +47,18 @@ struct Snapshot {
 }
 
 impl Handed {
-    /// A snapshot as of this index is sent to a follower.
-    pub(super) fn add(&mut self, to: u64, index: u64) {
-        self.0.insert(to, Snapshot { index, heard: None });
+    /// A snapshot as of this index is sent to a follower; the log begins with `first`. Whether it is sent since the log has
+    /// been cut behind the last one.
+    pub(super) fn add(&mut self, to: u64, index: u64, first: u64) -> bool {
+        let before = self.snapshots.insert(to, Snapshot { index, heard: None });
+        let is_overtaken = before.is_some_and(|before| before.index + 1 < first);
+        self.overtaken += u64::from(is_overtaken);
+        is_overtaken
+    }
+
+    /// How many snapshots were behind the log's first entry when they had arrived.
+    pub(super) fn overtaken(&self) -> u64 {
+        self.overtaken
     }
 }
 
@@ -72,12 +85,12 @@ impl Core {
     /// After which entry the log is needed by the follower that is the farthest behind; none where nobody needs it.
     fn needed_by_followers(&mut self, now: Instant) -> Option<u64> {
         if self.raw.raft.state != StateRole::Leader {
-            self.handed.0.clear();
+            self.handed.snapshots.clear();
             return None;
         }
-        let (own, progress, handed) = (self.settings.member.0, self.raw.raft.prs(), &mut self.handed.0);
+        let (own, progress, handed) = (self.settings.member.0, self.raw.raft.prs(), &mut self.handed.snapshots);
         handed.retain(|id, snapshot| {
-            let Some(one) = progress.get(*id).filter(|one| one.matched < snapshot.index) else { return false };
+            let Some(one) = progress.get(*id).filter(|one| one.matched <= snapshot.index) else { return false };
             if one.recent_active || one.state == ProgressState::Snapshot {
                 snapshot.heard = Some(now);
             }

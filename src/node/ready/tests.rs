@@ -540,6 +540,8 @@ fn snapshots_of_a_joiner_under_load(max_bytes: u64, change_of_leader: bool) -> u
             break;
         }
     }
+    let overtaken: u64 = (1..=3).map(|id| cluster.status(id).snapshots_overtaken).sum();
+    assert_eq!(overtaken > 1, cluster.snapshots > 3, "{overtaken} of {}", cluster.snapshots);
     cluster.snapshots
 }
 
