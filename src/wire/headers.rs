@@ -10,7 +10,7 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const X_RAFTHTTP_STREAM: HeaderName = HeaderName::from_static("x-rafthttp-stream");
 /// Bytes of a snapshot without its envelope, where known; on snapshot requests. Ours: etcd ignores it.
 pub const X_RAFTHTTP_LENGTH: HeaderName = HeaderName::from_static("x-rafthttp-length");
-/// The start of the local member, as [`Incarnation`](crate::Incarnation) prints; on every request, and on every answer under
+/// The start of the local member, as [`Incarnation`] prints; on every request, and on every answer under
 /// [`RAFT`]. Ours: etcd ignores it.
 pub const X_RAFTHTTP_INCARNATION: HeaderName = HeaderName::from_static("x-rafthttp-incarnation");
 /// ID of the local member; on every request.
