@@ -137,6 +137,8 @@ impl Connections {
 
     /// Takes in a new connection, at the cost of older ones where there is no room. None: those have not yet gone.
     pub(super) fn seat(&self, address: IpAddr) -> Option<Seat> {
+        // An IPv4 address in IPv6's form is the same.
+        let address = address.to_canonical();
         let mut state = self.state();
         if state.leaving >= LEAVING {
             self.metrics.shed(Shed::Busy);
@@ -392,6 +394,18 @@ mod tests {
         let strangers: Vec<Seat> = (2..4).map(|last| seat(&connections, last)).collect();
         assert_eq!(seats.iter().map(stays).collect::<Vec<_>>(), [false, true, true]);
         assert!(strangers.iter().all(stays));
+    }
+
+    #[test]
+    fn an_address_is_the_same_in_both_of_its_forms() {
+        let connections = connections(16, 2, 8);
+        let forms = ["10.0.0.1", "::ffff:10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"];
+        let seats = forms.map(|form| {
+            let seat = connections.seat(form.parse().expect("an address")).expect("none is leaving");
+            seat.greeted();
+            seat
+        });
+        assert_eq!(seats.each_ref().map(stays), [false, true, true, true]);
     }
 
     #[test]

@@ -235,6 +235,22 @@ async fn a_name_that_is_not_there_fails_in_one_line() {
 }
 
 #[tokio::test]
+async fn a_stranger_has_no_name_looked_up_while_many_are() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let resolver = asking(silent.local_addr().expect("it is bound"), &[]);
+    let names: Vec<String> = (0..MOST_FOR_STRANGERS).map(|number| format!("n{number}.test")).collect();
+    // Who asks gives up, and the look-ups go on.
+    let asked = futures_util::future::join_all(names.iter().map(|name| resolver.lookup_for_a_stranger(name))).await;
+    assert!(asked.iter().all(|outcome| matches!(outcome, Err(LookupError::Timeout { .. }))), "{asked:?}");
+    let begin = Instant::now();
+    let error = resolver.lookup_for_a_stranger("one.more").await.expect_err("there are enough");
+    assert!(error.to_string().contains("many names are looked up already"), "{error}");
+    assert!(begin.elapsed() < Duration::from_millis(100), "{:?}", begin.elapsed());
+    resolver.close();
+    resolver.closed().await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_silent_costs_the_time_out_and_no_more() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let resolver = asking(silent.local_addr().expect("it is bound"), &["a", "b", "c"]);
