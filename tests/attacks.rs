@@ -77,6 +77,26 @@ async fn two_posts_of_a_stranger_halt_nobody_and_disturb_a_term_at_most() {
     assert_eq!(cluster.local(0, "before").await.as_deref(), Some("v"));
 }
 
+/// Each member in a term that is further from those of the others than elections lead: when the stranger is gone they meet
+/// in the highest, and one that joins meets them there.
+#[tokio::test(flavor = "multi_thread")]
+async fn terms_that_a_stranger_has_driven_far_apart_meet_when_he_is_gone() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.start_all();
+    cluster.put(0, "before", "v").await;
+    let leap = 1 << 20;
+    for (member, leaps) in [(0, 4), (1, 8)] {
+        let target = Target::of(&cluster, member).await;
+        let from = term(&cluster, member).await;
+        for step in 1..=leaps {
+            let heartbeat = target.message(MessageType::MsgHeartbeat, STRANGER, from + step * leap);
+            assert_eq!(target.post(&heartbeat, "").await, StatusCode::NO_CONTENT);
+        }
+    }
+    assert_serves(&cluster).await;
+    assert!(term(&cluster, 0).await > 8 * leap);
+}
+
 /// A member's name is no proof either: whoever can reach the port can use it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_posted_in_a_members_name_halts_nobody() {

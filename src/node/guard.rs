@@ -18,8 +18,9 @@ use crate::{
 
 /// Terms and indexes beyond this are nobody's: raft-rs adds to both without looking.
 const MAX_NUMBER: u64 = u64::MAX / 4;
-/// A term that is this much ahead of ours is not one that elections led to.
-const MAX_TERM_LEAP: u64 = 1 << 32;
+/// A term that is this much ahead of ours is not one that elections led to. Whoever reaches the peer port may repeat it: it
+/// takes him 2^42 requests to the end of all terms.
+const MAX_TERM_LEAP: u64 = 1 << 20;
 /// A context: of a read index etcd's has 8 bytes, ours 24, and it goes to every member with the next heartbeat; of a
 /// campaign it has 16.
 const MAX_READ_CONTEXT: usize = 256;
@@ -122,7 +123,7 @@ pub(super) fn check<S: Storage>(
     if message.context.len() > MAX_READ_CONTEXT {
         return Err(Refusal::Context(message.context.len()));
     }
-    check_term(raft, message, kind)?;
+    check_term(raft, sender.source, message, kind)?;
     check_membership(sender, message, kind)?;
     match kind {
         MessageType::MsgProp => check_proposal(message, max_request_bytes),
@@ -166,8 +167,14 @@ fn check_origin(peer: MemberId, message: &Message, kind: MessageType) -> Result<
 
 /// Term 0 makes a message a local one, whose answer has no term: "term should be set when sending". A term on a
 /// forwarded proposal: "term should not be set when sending".
-fn check_term<S: Storage>(raft: &Raft<S>, message: &Message, kind: MessageType) -> Result<(), Refusal> {
-    let highest = raft.term.saturating_add(MAX_TERM_LEAP).min(MAX_NUMBER);
+///
+/// A member is believed in whatever term it is: a stranger may have driven it there, step by step, and it comes back only
+/// when the others follow; one that joins begins far behind them all.
+fn check_term<S: Storage>(raft: &Raft<S>, source: Source, message: &Message, kind: MessageType) -> Result<(), Refusal> {
+    let highest = match source {
+        Source::Member => MAX_NUMBER,
+        Source::Anyone => raft.term.saturating_add(MAX_TERM_LEAP).min(MAX_NUMBER),
+    };
     let fits = match kind {
         MessageType::MsgProp | MessageType::MsgReadIndex => message.term == 0,
         MessageType::MsgTransferLeader => message.term <= highest,
@@ -461,6 +468,8 @@ mod tests {
             assert_eq!(with(kind, 4), Ok(()), "{kind:?}");
             assert_eq!(with(kind, u64::MAX), Err(Refusal::Term(u64::MAX)), "{kind:?}");
         }
+        let far = Message { term: raw.raft.term + MAX_TERM_LEAP + 1, ..message(MessageType::MsgHeartbeat) };
+        assert_eq!((posted(&raw, &far), asked(&raw, &far)), (Err(Refusal::Term(far.term)), Ok(())));
         assert_eq!(with(MessageType::MsgReadIndex, 3), Err(Refusal::Term(3)));
         assert_eq!(with(MessageType::MsgProp, 3), Err(Refusal::Term(3)));
     }
