@@ -182,7 +182,8 @@ impl Store {
         if is_outdated {
             self.wal.reset(truncated, &[], &self.hard_state)?;
         }
-        self.check()
+        self.check()?;
+        self.wal.remove_dropped()
     }
 
     /// What raft takes for granted, and panics without.

@@ -17,7 +17,7 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    /// Where there is no member yet, whatever is in the log is what an interrupted start has left.
+    /// Where there is no member yet, all that can be in the log is the beginning that an interrupted start has left.
     pub(super) fn new(truncated: (u64, u64), is_member: bool) -> Self {
         let log = Log::new(truncated.0, truncated.1);
         Self { truncated, log, hard_state: None, is_outdated: false, is_member }
@@ -26,7 +26,10 @@ impl Recovery {
     /// Takes the next record.
     pub(super) fn add(&mut self, record: Record) -> Result<(), StoreError> {
         if !self.is_member {
-            return Ok(());
+            // Who becomes a member here writes over the log. A member's is all that is left of what it acknowledged.
+            let is_beginning = record.reset == Some((0, 0));
+            let lost = "a member's log is there, and node.redb, which says whose, is not: expected both, or none";
+            return if is_beginning { Ok(()) } else { Err(damaged(lost)) };
         }
         if let Some((index, term)) = record.reset {
             if index > self.truncated.0 || index == self.truncated.0 && term != self.truncated.1 {

@@ -300,6 +300,60 @@ fn a_store_whose_log_is_in_the_database_is_taken_over() {
     }
 }
 
+/// What the files of a log have, by name.
+fn log_of(directory: &Path) -> BTreeMap<std::ffi::OsString, Vec<u8>> {
+    let files = std::fs::read_dir(directory.join("log")).expect("a directory").map(|entry| entry.expect("a file"));
+    files.map(|file| (file.file_name(), std::fs::read(file.path()).expect("a file"))).collect()
+}
+
+#[test]
+fn a_log_whose_database_is_lost_is_not_written_over() {
+    let directory = tempfile::tempdir().expect("a directory");
+    drop(store(directory.path(), 3));
+    let before = log_of(directory.path());
+    let database = directory.path().join("node.redb");
+    for lost in [true, false] {
+        if lost {
+            std::fs::remove_file(&database).expect("it is there");
+        } else {
+            std::fs::write(&database, []).expect("room");
+        }
+        let opened = Store::open(&Files::default(), directory.path(), 2).map(drop);
+        assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+        assert_eq!(log_of(directory.path()), before);
+    }
+}
+
+#[test]
+fn a_start_that_was_interrupted_before_there_was_a_member_is_begun_anew() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for _ in 0..2 {
+        let mut begun = Store::open(&Files::default(), directory.path(), 2).expect("there is no member yet");
+        // The log is written first.
+        begun.wal.reset((0, 0), &[entry(1, 1)], &hard_state(1, 0, 1)).expect("room");
+    }
+    let store = reopened(store(directory.path(), 3), directory.path());
+    assert_eq!(terms(&store), [(1, 1), (2, 1), (3, 1)]);
+}
+
+/// A segment in the middle is lost: what is before it may be all that is left of what was acknowledged.
+#[test]
+fn a_log_of_which_a_part_is_lost_keeps_the_rest() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path(), 1);
+    for index in 2..=5 {
+        let data = vec![b'x'; 16 << 20].into();
+        store.save(vec![Entry { index, term: 1, data, ..Default::default() }], None, true).expect("room");
+    }
+    drop(store);
+    let segments = log_of(directory.path());
+    std::fs::remove_file(directory.path().join("log").join(segments.keys().nth(2).expect("some")))
+        .expect("it is there");
+    let opened = Store::open(&Files::default(), directory.path(), 2).map(drop);
+    assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+    assert_eq!(log_of(directory.path()).len(), segments.len() - 1);
+}
+
 #[test]
 fn each_start_has_its_number() {
     let directory = tempfile::tempdir().expect("a directory");

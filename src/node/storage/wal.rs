@@ -44,6 +44,8 @@ pub(super) struct Wal {
     /// By index. What lies behind a place may have been replaced since; the term of an entry says so.
     places: VecDeque<Place>,
     buffer: Vec<u8>,
+    /// Segments that are there and no part of the log.
+    dropped: Vec<u64>,
     /// A write or a sync failed: what the last segment ends with is not known.
     has_failed: bool,
 }
@@ -82,27 +84,38 @@ impl Wal {
             segments: VecDeque::new(),
             places: VecDeque::new(),
             buffer: Vec::new(),
+            dropped: Vec::new(),
             has_failed: false,
         };
         let sequences = wal.sequences()?;
         for sequence in &sequences {
             wal.recover(*sequence, Some(sequence) == sequences.last(), &mut each)?;
         }
+        if wal.segments.is_empty() && !wal.dropped.is_empty() {
+            return Err(damaged("log: a segment is missing"));
+        }
         Ok(wal)
     }
 
     /// The segments that are there. Where one is missing, those before it were dropped, and the power went before all of
-    /// them had left the disk; an entry that is needed and missing is found by whoever takes the records.
-    fn sequences(&self) -> Result<Vec<u64>, StoreError> {
+    /// them had left the disk; an entry that is needed and missing is found by whoever takes the records. They stay until
+    /// [`Self::remove_dropped`]: a missing one may be found again.
+    fn sequences(&mut self) -> Result<Vec<u64>, StoreError> {
         let names = self.files.names(&self.directory)?;
         let mut sequences: Vec<u64> = names.iter().filter_map(|name| segment::sequence(name)).collect();
         sequences.sort_unstable();
         let follows = |at: &usize| sequences[*at] == sequences[*at - 1] + 1;
         let first = (1..sequences.len()).rev().find(|at| !follows(at)).unwrap_or(0);
-        for dropped in sequences.drain(..first) {
-            self.files.remove(&self.path(dropped))?;
-        }
+        self.dropped = sequences.drain(..first).collect();
         Ok(sequences)
+    }
+
+    /// Removes segments that were dropped before the log was opened: what was read without them is whole.
+    pub(super) fn remove_dropped(&mut self) -> Result<(), StoreError> {
+        for sequence in std::mem::take(&mut self.dropped) {
+            self.files.remove(&self.path(sequence))?;
+        }
+        Ok(())
     }
 
     /// Reads a segment.

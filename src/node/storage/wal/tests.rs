@@ -75,9 +75,19 @@ fn segments_that_were_dropped_in_part_are_dropped() {
     }
     drop(wal);
     std::fs::remove_file(directory.path().join(segment::name(2))).expect("it is there");
-    let (wal, found) = opened(directory.path()).expect("it opens");
+    let (mut wal, found) = opened(directory.path()).expect("it opens");
     assert_eq!((indexes(&found), wal.segments.len()), (vec![4, 5], 2));
+    wal.remove_dropped().expect("they are there");
     assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 2);
+}
+
+#[test]
+fn a_segment_of_nobodys_takes_no_other_with_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    written(directory.path(), &[10, 10]);
+    std::fs::write(directory.path().join(segment::name(u64::MAX)), []).expect("room");
+    assert!(matches!(opened(directory.path()), Err(StoreError::Damaged(_))));
+    assert_eq!(indexes(&opened(directory.path()).expect("it opens").1), [1, 2]);
 }
 
 #[test]
