@@ -224,6 +224,22 @@ fn events(node: &Node, kinds: [EventKind; 2]) -> Vec<EventKind> {
     events.after(0).into_iter().map(|event| event.kind).filter(|kind| kinds.contains(kind)).collect()
 }
 
+/// The disk fills up while the store is made: nothing is left of that which a start with room could not go on from.
+#[test]
+fn a_member_whose_first_start_finds_a_full_disk_starts_when_there_is_room() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let alone = || Config { initial_cluster: vec![("a".to_owned(), peer_url("a"))], ..config(&memory, &disk, "a") };
+        let full = disk.clone();
+        disk.before_a_sync(move || full.fill());
+        assert!(matches!(Node::start(alone()).await, Err(Error::Store { .. })));
+        disk.make_room();
+        let node = Node::start(alone()).await.expect("there is room");
+        until("it leads", || node.raft_status().role == Role::Leader).await;
+        node.stop().await;
+    });
+}
+
 #[test]
 fn a_member_whose_disk_is_full_takes_no_part_and_goes_on_when_there_is_room() {
     // One of them leads.

@@ -10,8 +10,27 @@ use crate::world::{DiskFile, Files, Opening};
 /// Memory for pages of the store.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Opens the database of this path, or makes it. On the system's disk, redb has the file to itself.
+/// Opens the database of this path, or makes it.
 pub(super) fn open(files: &Files, path: &Path) -> Result<Database, StoreError> {
+    if !files.exists(path) || files.open(path)?.length()? == 0 {
+        make(files, path)?;
+    }
+    open_file(files, path)
+}
+
+/// Makes the database under another name, until it is whole: redb marks a file as its own last, and takes none that was
+/// begun and that the disk had no room for.
+fn make(files: &Files, path: &Path) -> Result<(), StoreError> {
+    let unfinished = path.with_extension("unfinished");
+    if files.exists(&unfinished) {
+        files.remove(&unfinished)?;
+    }
+    drop(open_file(files, &unfinished)?);
+    Ok(files.rename(&unfinished, path)?)
+}
+
+/// On the system's disk, redb has the file to itself.
+fn open_file(files: &Files, path: &Path) -> Result<Database, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     let database = match files.disk() {
