@@ -57,7 +57,10 @@ impl Target {
             let headers = format!("Content-Length: {}\r\nX-PeerURLs: {urls}\r\n", body.len());
             let head = self.head("POST /raft", sender, &headers).replace("Connection: close\r\n", "");
             stream.write_all(&[head.as_bytes(), &body].concat()).await.expect("it reads");
-            read_answer(&mut stream).await;
+            // Whoever comes while the member is busy is told so, and let go.
+            if read_answer(&mut stream).await.contains("connection: close") {
+                stream = TcpStream::connect(&self.authority).await.expect("it listens");
+            }
         }
     }
 
@@ -89,15 +92,15 @@ impl Target {
     }
 }
 
-/// Reads one answer of a connection that stays open.
-async fn read_answer(stream: &mut TcpStream) {
+/// Reads one answer of a connection that may stay open: its head, in lower case.
+async fn read_answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
             if body.len() >= length.unwrap_or(0) {
-                return;
+                return head.to_owned();
             }
         }
         assert!(stream.read_buf(&mut answer).await.expect("it answers") > 0, "it closed the connection: {text}");
