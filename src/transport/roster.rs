@@ -122,7 +122,8 @@ impl Transport {
             return Ok(());
         }
         let mut remotes: Vec<_> = self.inner.known.load().remotes.values().cloned().collect();
-        remotes.sort_by_key(|remote| std::cmp::Reverse(remote.silent_for()));
+        // Each is asked once: they are heard meanwhile, and an order that changes under a sort ends it by a panic.
+        remotes.sort_by_cached_key(|remote| std::cmp::Reverse(remote.silent_for()));
         // A member that goes on asking is not the one that has been silent for longest.
         let surplus = (remotes.len() + 1).saturating_sub(self.inner.shared.limits.remotes.max(1));
         remotes.truncate(surplus);
