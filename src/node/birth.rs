@@ -92,7 +92,7 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
             let undecided = undecided()?;
             let found = join::find_out(config, &members, member, birth.cluster).await;
             undecided.stop().await;
-            found
+            found?
         }
     };
     let (identity, birth) = match found {

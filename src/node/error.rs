@@ -71,6 +71,19 @@ pub enum Error {
         /// Where nothing is.
         directory: String,
     },
+    /// The member that this one would be runs elsewhere, at our own peer URLs.
+    #[error(
+        "member {member} runs at {url}: expected no other process at --initial-advertise-peer-urls while data directory \
+         {directory} is empty"
+    )]
+    Runs {
+        /// Who runs.
+        member: MemberId,
+        /// Where it answers.
+        url: String,
+        /// Where nothing is.
+        directory: String,
+    },
     /// A new cluster is to be forced of nothing.
     #[error(
         "--force-new-cluster: data directory {directory} has no data of a cluster: expected that of the member that is left"
@@ -139,6 +152,11 @@ impl Error {
     /// The member at `by` knows that this member, which has no data, was started as `member`.
     pub(super) fn bootstrapped(config: &Config, member: MemberId, by: &PeerUrl) -> Self {
         Self::Bootstrapped { member, by: by.to_string(), directory: config.data_dir.display().to_string() }
+    }
+
+    /// The member that this one, which has no data, would be answers at `url`.
+    pub(super) fn runs(config: &Config, member: MemberId, url: &PeerUrl) -> Self {
+        Self::Runs { member, url: url.to_string(), directory: config.data_dir.display().to_string() }
     }
 
     /// The store in `directory` cannot be used.

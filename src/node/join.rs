@@ -144,10 +144,14 @@ fn read_members(head: &response::Parts, body: &[u8]) -> Result<(ClusterId, Vec<M
     if head.status != StatusCode::OK {
         return Err(format!("answered {}", head.status));
     }
-    let cluster = head.headers.get(X_ETCD_CLUSTER_ID).and_then(|value| value.to_str().ok());
-    let cluster = cluster.and_then(|text| text.parse().ok()).ok_or("told no cluster ID")?;
+    let cluster = cluster_of(head).ok_or("told no cluster ID")?;
     let members = serde_json::from_slice(body).map_err(|error| format!("told no list of members: {error}"))?;
     Ok((cluster, members))
+}
+
+/// The cluster of who answers, if it tells one.
+fn cluster_of(head: &response::Parts) -> Option<ClusterId> {
+    head.headers.get(X_ETCD_CLUSTER_ID)?.to_str().ok()?.parse().ok()
 }
 
 /// Asks the members at the others' URLs, again and again, until one tells a membership that this member is in.

@@ -15,18 +15,22 @@
 //! under its old ID: it would have forgotten its vote, and what it acknowledged. A member was started when it has told its
 //! client URLs, which who joins so does before it asks for a vote. Who is silent may be the one that heard them; and who
 //! waited for all could not take the place of a member that is gone.
+//!
+//! Before it takes an ID, or removes it, it asks at its own peer URLs. Where another process answers there as that
+//! member, the member has not lost its disk: this start ends.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Method;
 use serde::Deserialize;
 
-use super::{Joined, Seeker, find, ours, read_members, undecided};
+use super::{Joined, Seeker, cluster_of, find, ours, read_members, undecided};
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
     node::{
         config::{Config, InitialMember},
+        error::Error,
         members::MemberRecord,
     },
     wire::headers::MEMBERS,
@@ -71,21 +75,43 @@ enum Verdict {
     Wait(String),
 }
 
+impl Verdict {
+    /// The listed ID that is to be taken, or to be removed.
+    fn claims(&self, birth: Birth) -> Option<MemberId> {
+        match self {
+            Self::Done(Found::New) => Some(birth.member),
+            Self::Done(Found::Existing(joined)) | Self::Confirm(joined, ..) => Some(joined.member),
+            Self::Remove(id, _) => Some(*id),
+            Self::Add(_) | Self::Wait(_) => None,
+        }
+    }
+}
+
 /// Asks the others, again and again, until one thing is left to do. `members` are those of the initial cluster, `member`
 /// and `cluster` who we are if it is made.
+///
+/// # Errors
+/// When the member that this one would be, or would remove, runs at our own peer URLs.
 pub(in crate::node) async fn find_out(
     config: &Config,
     members: &[InitialMember],
     member: MemberId,
     cluster: ClusterId,
-) -> Found {
+) -> Result<Found, Error> {
     let birth = Birth { member, cluster };
     let mut seeker = Seeker::new(config);
     let others = || members.iter().filter(|member| member.name != config.name);
     loop {
         let heard =
             join_all(others().map(async |member| (member.name.as_str(), seeker.listen(&member.urls).await))).await;
-        let done = match judge(seeker.own, birth, &heard) {
+        let verdict = judge(seeker.own, birth, &heard);
+        if let Some(id) = verdict.claims(birth)
+            && let Some(url) = seeker.finds_running(id, cluster_heard(&heard).unwrap_or(cluster)).await
+        {
+            seeker.stop().await;
+            return Err(Error::runs(config, id, url));
+        }
+        let done = match verdict {
             Verdict::Done(found) => Ok(Some(found)),
             Verdict::Add(through) => seeker.add(&config.name, &through).await.map(|()| None),
             Verdict::Remove(id, through) => seeker.remove(id, &through).await.map(|()| None),
@@ -99,7 +125,7 @@ pub(in crate::node) async fn find_out(
         match done {
             Ok(Some(found)) => {
                 seeker.stop().await;
-                return found;
+                return Ok(found);
             }
             Ok(None) => {}
             Err(why) => seeker.pause(why).await,
@@ -136,6 +162,19 @@ impl Seeker<'_> {
             }
         }
         Heard::Nothing(why)
+    }
+
+    /// The URL of ours at which this member of this cluster answers. We do not: who is undecided tells no cluster ID. Who
+    /// has just joined tells no list yet; and a list without the member is that of an earlier one, which was removed.
+    async fn finds_running(&self, id: MemberId, cluster: ClusterId) -> Option<&PeerUrl> {
+        let ask = async |url| (url, self.asker.exchange(Method::GET, url, MEMBERS, None).await);
+        let answers = join_all(self.own.iter().map(ask)).await;
+        answers.into_iter().find_map(|(url, answer)| {
+            let (head, body) = answer.ok()?;
+            let is_it = cluster_of(&head) == Some(cluster)
+                && read_members(&head, &body).map_or(true, |(_, members)| members.iter().any(|told| told.id == id.0));
+            is_it.then_some(url)
+        })
     }
 
     async fn add(&self, name: &str, through: &[PeerUrl]) -> Result<(), String> {
@@ -182,6 +221,14 @@ impl Seeker<'_> {
         }
         Err(why)
     }
+}
+
+/// The cluster of the first that is in one.
+fn cluster_heard(heard: &[(&str, Heard)]) -> Option<ClusterId> {
+    heard.iter().find_map(|(_, heard)| match heard {
+        Heard::Cluster(cluster, _) => Some(*cluster),
+        Heard::Undecided(_) | Heard::Nothing(_) => None,
+    })
 }
 
 /// What is left to do, as the table above has it.
