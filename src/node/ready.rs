@@ -386,7 +386,7 @@ impl Core {
         let (index, term) = metadata.map_or((0, 0), |metadata| (metadata.index, metadata.term));
         match self.raw.store().take_outgoing(message.to, index) {
             Some(outgoing) => {
-                tracing::info!(to = %MemberId(message.to), index, term, "sending a snapshot");
+                tracing::debug!(to = %MemberId(message.to), index, term, "sending a snapshot");
                 let (first, _) = self.raw.store().first_and_last_index();
                 if self.handed.add(message.to, index, first) {
                     self.shared.events().snapshot_overtaken(MemberId(message.to), self.settings.retention.max_bytes);

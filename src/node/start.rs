@@ -112,7 +112,7 @@ impl Node {
             let running = failure.map_or_else(|| Check::ok("running"), |why| Check::failed("running", why));
             // That a peer is refused makes nobody unfit: its own process ends.
             let peers = Check::ok("peers").remark(remark_on(&transport.peers()));
-            let ready = std::iter::once(running.clone()).chain(shared.status().checks()).chain([peers]).collect();
+            let ready = std::iter::once(running.clone()).chain(shared.checks()).chain([peers]).collect();
             Health { live: vec![running], ready }
         })
     }

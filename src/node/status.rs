@@ -49,6 +49,13 @@ impl Role {
     }
 }
 
+/// A snapshot that a leader has sent, and without which our log cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Needed {
+    pub(super) from: MemberId,
+    pub(super) index: u64,
+}
+
 /// The state of a member's raft, as of its last turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RaftStatus {
@@ -101,6 +108,9 @@ pub struct RaftStatus {
     /// When it last followed its leader, or led.
     #[serde(skip)]
     pub(super) followed: Option<Instant>,
+    /// The snapshot that it needs to follow it, and has not taken.
+    #[serde(skip)]
+    pub(super) needed: Option<Needed>,
     /// For how long that counts: an election passes in less.
     #[serde(skip)]
     pub(super) patience: Duration,
@@ -110,8 +120,9 @@ pub struct RaftStatus {
 }
 
 impl RaftStatus {
-    /// Whether the member takes part, and whether it can serve.
-    pub(super) fn checks(&self) -> [Check; 4] {
+    /// Whether the member takes part, and whether it can serve. `not_taken` says why the last snapshot was not taken that
+    /// the member came with, if there was one.
+    pub(super) fn checks(&self, not_taken: impl FnOnce(MemberId) -> Option<String>) -> [Check; 4] {
         let has_leader = self.leader.0 != 0;
         let behind = self.leader_commit.saturating_sub(self.applied);
         let since = self.followed.map(|followed| followed.elapsed());
@@ -120,13 +131,20 @@ impl RaftStatus {
             Some(since) => format!("has not followed its leader for {:.1} s", since.as_secs_f64()),
             None => "has not followed a leader yet".to_owned(),
         };
+        let lacks = match self.needed.filter(|_| !caught_up) {
+            Some(Needed { from, index }) => {
+                let why = not_taken(from).map(|why| format!(": {why}")).unwrap_or_default();
+                format!("needs the snapshot at index {index} that {from} sends, and has not taken it{why}")
+            }
+            None => format!("{behind} entries behind"),
+        };
         let histories = self.two_histories.as_deref();
         let why_not = self.halted.as_deref().or(self.suspended.as_deref());
         let check = |name, ok: bool, why: &str| if ok { Check::ok(name) } else { Check::failed(name, why) };
         [
             check("takes_part", why_not.is_none(), why_not.unwrap_or_default()),
             check("leader", has_leader, "no leader"),
-            check("caught_up", caught_up, &format!("{not_followed}, {behind} entries behind")),
+            check("caught_up", caught_up, &format!("{not_followed}, {lacks}")),
             check("one_history", histories.is_none(), histories.unwrap_or_default()),
         ]
     }
@@ -227,6 +245,11 @@ impl Shared {
         }
     }
 
+    /// [`RaftStatus::checks`], with what is known of snapshots that were not taken.
+    pub(super) fn checks(&self) -> [Check; 4] {
+        self.status().checks(|from| self.events.snapshot_not_taken(from))
+    }
+
     pub(super) fn events(&self) -> &Events {
         &self.events
     }
@@ -294,8 +317,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_checks_say_what_is_wrong() {
         let long_ago = healthy();
-        let failures =
-            |status: RaftStatus| status.checks().into_iter().filter_map(|check| check.failure).collect::<Vec<_>>();
+        let failures = |status: RaftStatus| {
+            status.checks(|_| None).into_iter().filter_map(|check| check.failure).collect::<Vec<_>>()
+        };
         assert_eq!(failures(healthy()), Vec::<String>::new());
         tokio::time::advance(Duration::from_secs(4)).await;
         let behind = RaftStatus { leader_commit: 6000, ..long_ago };
@@ -308,6 +332,15 @@ mod tests {
         assert_eq!(failures(suspended), ["no room"]);
         let electing = RaftStatus { leader: MemberId(0), ..healthy() };
         assert_eq!(failures(electing), ["no leader"], "it is caught up all the same");
+        let needed = Some(Needed { from: MemberId(2), index: 87 });
+        let needs = RaftStatus { followed: None, needed, ..healthy() };
+        let words =
+            needs.checks(|from| Some(format!("{from} is too long"))).into_iter().find_map(|check| check.failure);
+        let expected =
+            "has not followed a leader yet, needs the snapshot at index 87 that 2 sends, and has not taken it";
+        assert_eq!(words, Some(format!("{expected}: 2 is too long")));
+        assert_eq!(failures(needs), [expected]);
+        assert_eq!(failures(RaftStatus { needed, ..healthy() }), Vec::<String>::new(), "it may be on its way");
         let new = RaftStatus { followed: None, ..healthy() };
         assert_eq!(failures(new), ["has not followed a leader yet, 0 entries behind"]);
     }

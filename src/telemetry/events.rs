@@ -158,15 +158,18 @@ pub struct Events(Arc<Mutex<Ring>>);
 #[derive(Clone, Debug)]
 pub(crate) struct WeakEvents(Weak<Mutex<Ring>>);
 
-/// What a line about a peer is of. Streams that flap must not silence what is told once of the peer itself.
+/// What a line about a peer is of. Streams that flap, and snapshots that fail, must not silence what is told once of the
+/// peer itself; nor snapshots that begin, again and again, why they fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Topic {
     Member,
     Streams,
+    Snapshots,
+    FailedSnapshots,
 }
 
 impl Topic {
-    const ALL: [Self; 2] = [Self::Member, Self::Streams];
+    const ALL: [Self; 4] = [Self::Member, Self::Streams, Self::Snapshots, Self::FailedSnapshots];
 }
 
 #[derive(Debug, Default)]
@@ -209,6 +212,20 @@ impl Events {
     /// The same for a line about a stream of the peer's.
     pub(super) fn stream_line(&self, peer: MemberId) -> Option<MemberId> {
         self.line_on(Some(peer), Topic::Streams)
+    }
+
+    /// The same for a line about a snapshot of the peer's.
+    pub(super) fn snapshot_line(&self, peer: Option<MemberId>, failed: bool) -> Option<MemberId> {
+        self.line_on(peer, if failed { Topic::FailedSnapshots } else { Topic::Snapshots })
+    }
+
+    /// Why the last snapshot of this peer's that has ended was not taken, if it was not.
+    pub(crate) fn snapshot_not_taken(&self, peer: MemberId) -> Option<String> {
+        let ring = self.lock();
+        let last = ring.events.iter().rev().find(|event| {
+            event.kind == EventKind::SnapshotEnded && event.peer == Some(peer) && event.direction == Some(Direction::In)
+        });
+        last.filter(|event| event.reason == Some("failed")).and_then(|event| event.detail.clone())
     }
 
     fn line_on(&self, peer: Option<MemberId>, topic: Topic) -> Option<MemberId> {
@@ -269,6 +286,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::telemetry::SnapshotPoint;
 
     fn kinds(events: &Events) -> Vec<(u64, EventKind)> {
         events.after(0).into_iter().map(|event| (event.id, event.kind)).collect()
@@ -282,6 +300,28 @@ mod tests {
         assert_eq!(events.withheld(Some(peer)), 1);
         events.forget(peer);
         assert!(events.stream_line(peer).is_some() && events.withheld(Some(peer)) == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn why_a_snapshot_fails_is_told_again_and_again_though_each_begins_and_it_alone_is_withheld() {
+        let (events, peer) = (Events::default(), MemberId(2));
+        let withheld = |topic| events.lock().lines.get(&(Some(peer), topic)).map_or(0, Damper::withheld);
+        let mut told = 0;
+        for _ in 0..600 {
+            events.snapshot_started(Some(peer), Direction::In, SnapshotPoint { index: 1, term: 1 });
+            let before = withheld(Topic::FailedSnapshots);
+            events.snapshot_ended(Some(peer), Direction::In, 0, Duration::ZERO, Some("no room"));
+            told += u64::from(withheld(Topic::FailedSnapshots) == before);
+            tokio::time::advance(Duration::from_millis(200)).await;
+        }
+        assert!((60..100).contains(&told), "{told} of two minutes");
+        assert_eq!(withheld(Topic::Member), 0);
+        assert_eq!(events.snapshot_not_taken(peer).as_deref(), Some("no room"));
+        events.snapshot_ended(Some(peer), Direction::Out, 0, Duration::ZERO, Some("not ours"));
+        events.snapshot_ended(Some(MemberId(3)), Direction::In, 0, Duration::ZERO, Some("not its"));
+        assert_eq!(events.snapshot_not_taken(peer).as_deref(), Some("no room"));
+        events.snapshot_ended(Some(peer), Direction::In, 9, Duration::ZERO, None);
+        assert_eq!(events.snapshot_not_taken(peer), None);
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl Events {
     /// One that comes from a stranger (none) is no event: anyone can send it.
     pub(crate) fn snapshot_started(&self, peer: Option<MemberId>, direction: Direction, point: SnapshotPoint) {
         let SnapshotPoint { index, term } = point;
-        if let Some(member) = self.line(peer) {
+        if let Some(member) = self.snapshot_line(peer, false) {
             let (peer, way) = (peer.map(field::display), direction.label());
             tracing::info!(%member, peer, direction = way, index, term, "snapshot started");
         }
@@ -213,7 +213,7 @@ impl Events {
         took: Duration,
         failure: Option<&str>,
     ) {
-        if let Some(member) = self.line(peer) {
+        if let Some(member) = self.snapshot_line(peer, failure.is_some()) {
             let (peer, direction, seconds) = (peer.map(field::display), direction.label(), took.as_secs_f64());
             match failure {
                 None => tracing::info!(%member, peer, direction, bytes, seconds, "snapshot ended"),

@@ -409,9 +409,47 @@ fn a_snapshot_leaves_the_disk_its_headroom() {
         let told = |node: &Node| node.transport().peers().iter().filter_map(|peer| peer.link.last_error.clone()).next();
         let why = [&a, &b].into_iter().filter_map(told).find(|(_, why)| why.contains("failed to save KV snapshot"));
         assert!(why.is_some_and(|(_, why)| why.contains(&format!("is to keep {headroom}"))), "its sender is told");
+        // Its leader's heartbeats go on all the while, and it is within the entries that one may lack.
+        for _ in 0..100 {
+            let failure = caught_up(&c).expect("it lacks what it cannot take");
+            assert!(failure.starts_with("has not followed a leader yet"), "{failure}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let failure = caught_up(&c).expect("it still lacks it");
+        assert!(failure.contains("needs the snapshot at index ") && !failure.contains('\n'), "{failure}");
+        assert!(failure.contains(&format!("is to keep {headroom} beside ")), "{failure}");
         cluster.disks[2].set_capacity(cluster.disks[2].used() + headroom + (1 << 20));
         until("it has caught up", || c.raft_status().applied >= a.raft_status().applied).await;
+        until("it says so", || caught_up(&c).is_none()).await;
         cluster.stop([a, b, c]).await;
+    });
+}
+
+/// Why a member is not caught up, as `/readyz?verbose` says it; none when it is.
+fn caught_up(node: &Node) -> Option<String> {
+    let check = node.health()().ready.into_iter().find(|check| check.name == "caught_up");
+    check.expect("a member has it").failure
+}
+
+#[test]
+fn a_member_that_comes_back_while_nobody_writes_is_soon_caught_up() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let [a, b, c] = cluster.start_all().await;
+        write_and_read(&cluster.memory, 0..30, &NAMES).await;
+        let mut nodes = [a, b, c];
+        // A stream that breaks has the leader probe with an append; the longer it is away, the less is left of that.
+        for away in [0, 3, 60] {
+            let back = nodes.iter().position(|node| node.raft_status().role != Role::Leader).expect("two follow");
+            nodes[back].stop().await;
+            tokio::time::sleep(Duration::from_secs(away)).await;
+            nodes[back] = cluster.start(back).await;
+            assert!(caught_up(&nodes[back]).is_some(), "it has heard nobody yet");
+            let begun = Instant::now();
+            until("it is caught up", || caught_up(&nodes[back]).is_none()).await;
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        }
+        cluster.stop(nodes).await;
     });
 }
 

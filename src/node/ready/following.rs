@@ -1,24 +1,39 @@
-//! Whether this member follows its leader: hears it, and takes what it sends.
+//! Whether this member follows its leader: hears it, and has what it has.
+//!
+//! Heartbeats alone do not tell: a leader that waits for a snapshot to arrive sends nothing else, and one whose cluster is
+//! idle neither. So it is told by an append that continues our log, or by a read that this member asks for: who may answer
+//! it has applied all that the leader had committed.
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    time::Instant,
+};
 
-/// Words of a leader after which one that sends no append has none to send: what is missing is sent at the answer to the
-/// first.
-const SETTLED: u32 = 2;
+use crate::node::{reads::Waiter, status::Needed};
+
+/// A read that was asked for.
+#[derive(Debug)]
+struct Asked {
+    answer: oneshot::Receiver<()>,
+    /// Whether nothing made us doubt since.
+    holds: bool,
+}
 
 /// What is known of that.
 #[derive(Debug, Default)]
 pub(super) struct Following {
     /// Whom it is about: leader and term.
     of: (u64, u64),
-    /// Appends and heartbeats that raft took, and the last one.
-    words: u32,
+    /// When raft last took an append or a heartbeat.
     last: Option<Instant>,
-    /// Whether an append of this leader continued our log.
-    continued: bool,
-    /// Whether one was not taken, since the last that was.
+    /// Whether our log has been found to be the leader's, and nothing made us doubt since.
+    settled: bool,
+    asked: Option<Asked>,
+    /// What the leader has sent since.
+    pub(super) needed: Option<Needed>,
+    /// Whether an append was not taken, since the last that was.
     refused: bool,
     /// When this member last followed.
     pub(super) since: Option<Instant>,
@@ -30,11 +45,12 @@ impl Following {
         if self.of != (leader, term) {
             *self = Self { of: (leader, term), since: self.since, ..Self::default() };
         }
-        self.words = self.words.saturating_add(1);
         self.last = Some(now);
         if let Some(continues) = append {
-            self.continued |= continues;
             self.refused = !continues;
+            if continues {
+                self.settle();
+            }
         }
     }
 
@@ -43,60 +59,151 @@ impl Following {
         self.refused = true;
     }
 
-    /// Notes that it follows now, if it does; `behind` says whether it lacks too much of what is committed.
-    pub(super) fn look(&mut self, leader: u64, term: u64, behind: bool, patience: Duration, now: Instant) {
+    /// Its leader has sent a snapshot that our log needs. Anyone may have sent it in the leader's name: a read tells.
+    pub(super) fn needs(&mut self, needed: Needed) {
+        self.needed = Some(needed);
+        self.doubt();
+    }
+
+    /// Notes that it follows now, if it does; `behind` says whether it lacks too much of what is committed. Some: a read
+    /// is to be asked for, that tells.
+    pub(super) fn look(
+        &mut self,
+        leader: u64,
+        term: u64,
+        behind: bool,
+        patience: Duration,
+        now: Instant,
+    ) -> Option<Waiter> {
         let of_it = leader != 0 && self.of == (leader, term);
         let hears = self.last.is_some_and(|last| now.saturating_duration_since(last) <= patience);
-        if of_it && hears && !behind && !self.refused && (self.continued || self.words >= SETTLED) {
+        if !hears {
+            self.doubt();
+        }
+        // An answer to what was asked before a doubt tells of then, not of what comes.
+        let answered = self.answered();
+        if answered == Some(true) {
+            self.settle();
+        }
+        if of_it && hears && !behind && !self.refused && (self.settled || answered.is_some()) {
             self.since = Some(now);
         }
+        (of_it && hears && !self.settled && self.asked.is_none()).then(|| self.ask())
     }
 
     /// It leads.
     pub(super) fn leads(&mut self, now: Instant) {
-        self.since = Some(now);
+        *self = Self { since: Some(now), ..Self::default() };
+    }
+
+    fn settle(&mut self) {
+        (self.settled, self.asked, self.needed) = (true, None, None);
+    }
+
+    /// What was asked is waited for all the same: doubts that come often must not keep every answer away.
+    fn doubt(&mut self) {
+        self.settled = false;
+        if let Some(asked) = &mut self.asked {
+            asked.holds = false;
+        }
+    }
+
+    fn ask(&mut self) -> Waiter {
+        let (waiter, answer) = oneshot::channel();
+        self.asked = Some(Asked { answer, holds: true });
+        waiter
+    }
+
+    /// Some: what was asked is answered; whether it still holds.
+    fn answered(&mut self) -> Option<bool> {
+        let asked = self.asked.as_mut()?;
+        let (answer, holds) = (asked.answer.try_recv(), asked.holds);
+        if answer != Err(TryRecvError::Empty) {
+            self.asked = None;
+        }
+        answer.is_ok().then_some(holds)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::MemberId;
 
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    fn follows(following: &mut Following, leader: u64, behind: bool, now: Instant) -> bool {
+    fn follows(following: &mut Following, leader: u64, behind: bool, now: Instant) -> (bool, Option<Waiter>) {
         following.since = None;
-        following.look(leader, 5, behind, PATIENCE, now);
-        following.since.is_some()
+        let asks = following.look(leader, 5, behind, PATIENCE, now);
+        (following.since.is_some(), asks)
     }
 
     #[test]
     fn who_hears_its_leader_and_takes_what_it_sends_follows() {
         let (start, mut following) = (Instant::now(), Following::default());
-        assert!(!follows(&mut following, 2, false, start), "it has heard nothing");
-        following.heard(2, 5, None, start);
-        assert!(!follows(&mut following, 2, false, start), "what it lacks comes after the first heartbeat");
-        following.heard(2, 5, None, start);
-        assert!(follows(&mut following, 2, false, start));
-        assert!(!follows(&mut following, 2, true, start), "it is too far behind");
-        assert!(!follows(&mut following, 3, false, start), "that was another leader");
-        assert!(!follows(&mut following, 0, false, start));
-        assert!(!follows(&mut following, 2, false, start + 2 * PATIENCE), "it is silent");
+        assert!(!follows(&mut following, 2, false, start).0, "it has heard nothing");
+        following.heard(2, 5, Some(true), start);
+        assert!(follows(&mut following, 2, false, start).0);
+        assert!(!follows(&mut following, 2, true, start).0, "it is too far behind");
+        assert!(!follows(&mut following, 3, false, start).0, "that was another leader");
+        assert!(!follows(&mut following, 0, false, start).0);
+        assert!(!follows(&mut following, 2, false, start + 2 * PATIENCE).0, "it is silent");
+        following.heard(2, 5, None, start + 2 * PATIENCE);
+        assert!(!follows(&mut following, 2, false, start + 2 * PATIENCE).0, "it may have been cut off");
     }
 
     #[test]
     fn heartbeats_alone_do_not_help_where_appends_are_not_taken() {
         let (start, mut following) = (Instant::now(), Following::default());
         following.heard(2, 5, Some(true), start);
-        assert!(follows(&mut following, 2, false, start));
+        assert!(follows(&mut following, 2, false, start).0);
         following.refused();
         for _ in 0..10 {
             following.heard(2, 5, None, start);
         }
-        assert!(!follows(&mut following, 2, false, start));
+        assert!(!follows(&mut following, 2, false, start).0);
         following.heard(2, 5, Some(false), start);
-        assert!(!follows(&mut following, 2, false, start), "nor where they do not continue the log");
+        assert!(!follows(&mut following, 2, false, start).0, "nor where they do not continue the log");
         following.heard(2, 5, Some(true), start);
-        assert!(follows(&mut following, 2, false, start));
+        assert!(follows(&mut following, 2, false, start).0);
+    }
+
+    #[test]
+    fn where_only_heartbeats_come_a_read_tells() {
+        let (now, mut following) = (Instant::now(), Following::default());
+        for _ in 0..10 {
+            following.heard(2, 5, None, now);
+        }
+        let (so, asks) = follows(&mut following, 2, false, now);
+        assert!(!so, "a leader that waits for a snapshot sends no more");
+        let waiter = asks.expect("it asks");
+        assert!(follows(&mut following, 2, false, now).1.is_none(), "once");
+        waiter.send(()).expect("it waits");
+        assert!(follows(&mut following, 2, false, now).0);
+        let (so, asks) = follows(&mut following, 2, false, now);
+        assert!(so && asks.is_none(), "it goes on");
+    }
+
+    #[test]
+    fn who_needs_a_snapshot_does_not_follow_until_a_read_or_an_append_tells() {
+        let (now, mut following, needed) =
+            (Instant::now(), Following::default(), Needed { from: MemberId(2), index: 9 });
+        following.heard(2, 5, Some(true), now);
+        following.needs(needed);
+        following.heard(2, 5, None, now);
+        let (so, asks) = follows(&mut following, 2, false, now);
+        assert!(!so && following.needed == Some(needed));
+        // Strangers may send one a moment, in the leader's name.
+        following.needs(needed);
+        asks.expect("it asks").send(()).expect("it waits");
+        let (so, asks) = follows(&mut following, 2, false, now);
+        assert!(so, "it had all when it asked");
+        let (still, _) = follows(&mut following, 2, false, now);
+        assert!(!still && following.needed.is_some(), "that tells nothing of what came since");
+        drop(asks);
+        let (_, asks) = follows(&mut following, 2, false, now);
+        assert!(asks.is_some(), "a read that nobody will answer is asked for again");
+        following.heard(2, 5, Some(true), now);
+        assert!(follows(&mut following, 2, false, now).0 && following.needed.is_none());
     }
 }

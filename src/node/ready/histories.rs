@@ -11,6 +11,7 @@ use crate::{
     node::{
         guard::Refusal,
         history::{self, TWO_HISTORIES},
+        status::Needed,
     },
     transport::raft::Source,
     wire::raftpb::{Message, MessageType},
@@ -89,6 +90,18 @@ impl Core {
         // Who has applied nothing has not even learnt who the members are.
         let behind = applied == 0 || self.leader_commit.saturating_sub(applied) > CAUGHT_UP;
         let (leader, term) = (raft.leader_id, raft.term);
-        self.following.look(leader, term, behind, self.settings.election_timeout, self.now);
+        let asks = self.following.look(leader, term, behind, self.settings.election_timeout, self.now);
+        if let Some(waiter) = asks {
+            self.read(waiter);
+        }
+    }
+
+    /// A snapshot came that our log needs.
+    pub(super) fn needs_snapshot(&mut self, from: MemberId, message: &Message) {
+        let raft = &self.raw.raft;
+        let index = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()).map(|one| one.index);
+        if let (Some(index), true) = (index, raft.leader_id == from.0) {
+            self.following.needs(Needed { from, index });
+        }
     }
 }

@@ -61,6 +61,7 @@ impl Core {
     pub(in crate::node) fn judge_snapshot(&mut self, peer: MemberId, message: Message) -> Result<Judgement, NotTaken> {
         self.check_snapshot(peer, &message)?;
         if guard::would_install(&self.raw.raft, &message) {
+            self.needs_snapshot(peer, &message);
             return Ok(Judgement::Wanted);
         }
         let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;

@@ -33,6 +33,7 @@ impl Core {
                 last_term: raft.raft_log.last_term(),
                 leader_commit,
                 followed: self.following.since,
+                needed: self.following.needed,
                 patience: self.settings.election_timeout * 3,
                 two_histories,
                 log_bytes: store.bytes_up_to(last_index),
