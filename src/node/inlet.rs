@@ -91,6 +91,11 @@ impl Raft for Inlet {
         self.shared.membership.load().members()
     }
 
+    fn has_met(&self, id: MemberId) -> bool {
+        let known = self.shared.known(id);
+        known.met.is_some() || known.directory.is_some()
+    }
+
     fn critical(&self, error: Critical) {
         match error {
             Critical::MemberRemoved { .. } => {

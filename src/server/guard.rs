@@ -321,7 +321,7 @@ pub(super) fn tell_incarnation(transport: &Transport, response: &mut Response) {
     }
 }
 
-/// The value of a header that tells an ID or a version.
+/// The value of a header that tells IDs or a version.
 pub(super) fn printed(value: impl std::fmt::Display) -> HeaderValue {
-    HeaderValue::try_from(value.to_string()).expect("an ID or a version prints as letters, digits and dots")
+    HeaderValue::try_from(value.to_string()).expect("IDs and versions print as letters, digits, dots and commas")
 }

@@ -16,7 +16,7 @@ use crate::{
         Transport,
         raft::{Member, Members},
     },
-    wire::headers::APPLICATION_JSON,
+    wire::headers::{APPLICATION_JSON, X_RAFTHTTP_MET},
 };
 
 /// etcd's `membership.Member` as JSON: the ID is decimal, what is empty is left out.
@@ -48,7 +48,13 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 fn list(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
     guard::check_method(request, &Method::GET)?;
     let members = transport.raft().members().ok_or(Refusal::PageNotFound)?;
-    Ok(([(header::CONTENT_TYPE, APPLICATION_JSON)], body(&members)).into_response())
+    let mut response = ([(header::CONTENT_TYPE, APPLICATION_JSON)], body(&members)).into_response();
+    let met = members.0.iter().map(|member| member.id).filter(|id| transport.raft().has_met(*id));
+    let met: Vec<String> = met.map(|id| id.to_string()).collect();
+    if !met.is_empty() {
+        response.headers_mut().insert(X_RAFTHTTP_MET, guard::printed(met.join(",")));
+    }
+    Ok(response)
 }
 
 /// Sorted by ID, with a newline, as Go's JSON encoder ends.

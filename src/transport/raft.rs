@@ -54,6 +54,12 @@ pub trait Raft: Send + Sync + 'static {
         None
     }
 
+    /// Whether a start of the member is known, so that one from an empty data directory would not be heard. `GET /members`
+    /// tells it, for who finds its cluster by itself. Default: none is.
+    fn has_met(&self, _id: MemberId) -> bool {
+        false
+    }
+
     /// An error after which this member cannot go on (etcd's `ErrorC`). Reported once.
     fn critical(&self, error: Critical);
 }

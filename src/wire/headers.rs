@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use crate::id::{Incarnation, IncarnationError};
+use crate::id::{Incarnation, IncarnationError, MemberId};
 
 /// W3C trace context; on requests that are traced. etcd ignores it.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -13,6 +13,8 @@ pub const X_RAFTHTTP_LENGTH: HeaderName = HeaderName::from_static("x-rafthttp-le
 /// The start of the local member, as [`Incarnation`] prints; on every request, and on every answer under
 /// [`RAFT`]. Ours: etcd ignores it.
 pub const X_RAFTHTTP_INCARNATION: HeaderName = HeaderName::from_static("x-rafthttp-incarnation");
+/// IDs, joined with `,`, of the members of which a start is known; on answers to `GET /members`. Ours: etcd ignores it.
+pub const X_RAFTHTTP_MET: HeaderName = HeaderName::from_static("x-rafthttp-met");
 /// ID of the local member; on every request.
 pub const X_SERVER_FROM: HeaderName = HeaderName::from_static("x-server-from");
 /// Version of the local server; on every request, and on every answer under [`RAFT_STREAM`].
@@ -86,6 +88,12 @@ pub const WRONG_MESSAGE_TYPE: &str = "wrong raft message type";
 pub const SAVING_SNAPSHOT: &str = "failed to save KV snapshot";
 /// 500: the application did not take a snapshot; the error follows in parentheses.
 pub const PROCESSING_SNAPSHOT: &str = "failed to process raft message";
+
+/// The members of which the sender of a head knows a start, as far as it tells. What is no ID is passed over.
+pub fn met(head: &HeaderMap) -> impl Iterator<Item = MemberId> {
+    let told = head.get(X_RAFTHTTP_MET).and_then(|told| told.to_str().ok()).unwrap_or_default();
+    told.split(',').filter_map(|id| id.parse().ok())
+}
 
 /// What a head tells as its sender's incarnation, if it does.
 ///

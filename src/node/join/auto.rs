@@ -9,11 +9,12 @@
 //! | a cluster in which we are, and have never been started, and everybody was heard | we join it |
 //! | the same, and somebody was not heard | we ask for the members as a quorum has them, and join, or are removed, as it says |
 //! | a cluster in which we are not | we are added as a learner, and join |
-//! | a cluster in which we were started: our disk is another one | that member is removed, and we are added as a learner |
+//! | a cluster in which we were started or met, from another disk | that member is removed, and we are added as a learner |
 //!
 //! Nobody makes a cluster while one of the others is silent, since it may have one. Who lost its disk never comes back
 //! under its old ID: it would have forgotten its vote, and what it acknowledged. A member was started when it has told its
-//! client URLs, which who joins so does before it asks for a vote. Who is silent may be the one that heard them; and who
+//! client URLs, which who joins so does before it asks for a vote. It was met when another one knows its incarnation: no
+//! start from an empty directory is heard under its ID any more. Who is silent may be the one that heard them; and who
 //! waited for all could not take the place of a member that is gone.
 //!
 //! Before it takes an ID, or removes it, it asks at its own peer URLs. Where another process answers there as that
@@ -33,7 +34,7 @@ use crate::{
         error::Error,
         members::MemberRecord,
     },
-    wire::headers::MEMBERS,
+    wire::headers::{MEMBERS, met},
 };
 
 /// What there is to do for a member without data.
@@ -55,8 +56,8 @@ struct Birth {
 /// What one of the others said.
 #[derive(Clone, Debug)]
 enum Heard {
-    /// The cluster that it is in.
-    Cluster(ClusterId, Vec<MemberRecord>),
+    /// The cluster that it is in, and of which members it knows a start.
+    Cluster(ClusterId, Vec<MemberRecord>, Vec<MemberId>),
     /// It does not know yet either, and would make this one.
     Undecided(ClusterId),
     /// Nothing that helps.
@@ -155,7 +156,7 @@ impl Seeker<'_> {
             match self.asker.exchange(Method::GET, url, MEMBERS, None).await {
                 Ok((head, _)) if let Some(cluster) = undecided::read(&head) => return Heard::Undecided(cluster),
                 Ok((head, body)) => match read_members(&head, &body) {
-                    Ok((cluster, members)) => return Heard::Cluster(cluster, members),
+                    Ok((cluster, members)) => return Heard::Cluster(cluster, members, met(&head.headers).collect()),
                     Err(error) => why = format!("{url}: {error}"),
                 },
                 Err(error) => why = format!("{url}: {error}"),
@@ -226,7 +227,7 @@ impl Seeker<'_> {
 /// The cluster of the first that is in one.
 fn cluster_heard(heard: &[(&str, Heard)]) -> Option<ClusterId> {
     heard.iter().find_map(|(_, heard)| match heard {
-        Heard::Cluster(cluster, _) => Some(*cluster),
+        Heard::Cluster(cluster, ..) => Some(*cluster),
         Heard::Undecided(_) | Heard::Nothing(_) => None,
     })
 }
@@ -235,7 +236,7 @@ fn cluster_heard(heard: &[(&str, Heard)]) -> Option<ClusterId> {
 fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
     let clusters = || {
         heard.iter().filter_map(|(name, heard)| match heard {
-            Heard::Cluster(cluster, members) => Some((*name, *cluster, members)),
+            Heard::Cluster(cluster, members, _) => Some((*name, *cluster, members)),
             Heard::Undecided(_) | Heard::Nothing(_) => None,
         })
     };
@@ -259,7 +260,8 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
         return Verdict::Wait(format!("{first} is in cluster {cluster}, {name} in {other}"));
     }
     let records = || clusters().filter_map(|(_, _, members)| ours(own, members));
-    if let Some(before) = records().find(|record| !record.client_urls.is_empty()) {
+    let is_met = |id| heard.iter().any(|(_, heard)| matches!(heard, Heard::Cluster(_, _, met) if met.contains(&id)));
+    if let Some(before) = records().find(|record| !record.client_urls.is_empty() || is_met(MemberId(record.id))) {
         return Verdict::Remove(MemberId(before.id), client_urls(own, members));
     }
     match records().next() {
@@ -308,7 +310,12 @@ mod tests {
     }
 
     fn cluster(id: u64, members: &[MemberRecord]) -> Heard {
-        Heard::Cluster(ClusterId(id), members.to_vec())
+        Heard::Cluster(ClusterId(id), members.to_vec(), Vec::new())
+    }
+
+    /// The same, from who knows a start of a member.
+    fn knows(id: u64, members: &[MemberRecord], met: u64) -> Heard {
+        Heard::Cluster(ClusterId(id), members.to_vec(), vec![MemberId(met)])
     }
 
     fn verdict(heard: &[Heard]) -> Verdict {
@@ -380,6 +387,23 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn who_was_met_and_has_told_nothing_is_removed_before_it_comes_back() {
+        let born = [record(1, 1, true), record(2, 2, true), record(3, 3, false)];
+        let added = [record(1, 1, true), record(2, 2, true), record(33, 3, false)];
+        for (members, cluster_id, id) in [(born, 9, 3), (added, 7, 33)] {
+            let stranger = cluster(cluster_id, &members);
+            for other in [stranger.clone(), silent()] {
+                match verdict(&[knows(cluster_id, &members, id), other]) {
+                    Verdict::Remove(removed, through) => assert_eq!((removed.0, through.len()), (id, 2)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            let found = verdict(&[knows(cluster_id, &members, 2), stranger]);
+            assert!(matches!(found, Verdict::Done(_)), "another one was met: {found:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Members that find out by themselves who they are (`--initial-cluster-state auto`), where their ID has been somebody's.
 
+use rafthttp::{MemberId, PeerIncarnation};
 use tokio::time::timeout;
 
 use super::*;
@@ -21,6 +22,11 @@ fn finds_out(cluster: &Cluster, place: usize, starts: u64, client_urls: usize) -
         advertise_client_urls: (0..client_urls).map(|_| format!("http://{}:2379", NAMES[place])).collect(),
         ..started(cluster, place, &MemoryDisk::default(), starts)
     }
+}
+
+fn has_met(node: &Node, other: MemberId) -> bool {
+    let peers = node.transport().peers();
+    peers.iter().any(|peer| peer.id == other && matches!(peer.incarnation, PeerIncarnation::Met(_)))
 }
 
 /// Waits until a member lists a client URL.
@@ -74,4 +80,29 @@ fn who_finds_its_member_running_ends_and_removes_nobody() {
             cluster.stop(nodes).await;
         });
     }
+}
+
+/// First of a member that is listed since the birth of its cluster, and then of a learner.
+#[test]
+fn who_was_met_and_lost_its_disk_before_it_told_its_client_urls_comes_back_as_another_member() {
+    simulate(|| async {
+        let cluster = Cluster::new();
+        let (a, b) = (cluster.start(0).await, cluster.start(1).await);
+        lists(&cluster.memory, "a", "http://b:2379").await;
+        lists(&cluster.memory, "b", "http://a:2379").await;
+        let mut before = Vec::new();
+        for (starts, client_urls) in [(1, TOO_MANY), (2, TOO_MANY), (3, 1)] {
+            let c = Node::start(finds_out(&cluster, 2, starts, client_urls)).await.expect("a member");
+            let id = c.raft_status().id;
+            assert!(!before.contains(&id), "start {starts}: {id} was met from another disk");
+            before.push(id);
+            until("it is met", || has_met(&a, id) || has_met(&b, id)).await;
+            if client_urls == 1 {
+                lists(&cluster.memory, "a", "http://c:2379").await;
+                write_and_read(&cluster.memory, 0..5, &NAMES).await;
+            }
+            c.stop().await;
+        }
+        cluster.stop([a, b]).await;
+    });
 }
