@@ -220,6 +220,7 @@ impl Events {
     }
 
     /// Why the last snapshot of this peer's that has ended was not taken, if it was not.
+    #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node alone says what it lacks"))]
     pub(crate) fn snapshot_not_taken(&self, peer: MemberId) -> Option<String> {
         let ring = self.lock();
         let last = ring.events.iter().rev().find(|event| {
