@@ -20,6 +20,7 @@ mod histories;
 mod lines;
 mod options;
 mod raft;
+mod singles;
 mod store;
 mod tls;
 mod traces;

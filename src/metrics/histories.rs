@@ -8,7 +8,7 @@ use prometheus::{
 use super::{
     collector::{Metrics, describe},
     family::{Kind, Samples},
-    raft::single,
+    singles::single,
 };
 use crate::ledger::Tally;
 

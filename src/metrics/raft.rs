@@ -1,13 +1,10 @@
 //! What a node that runs raft says about it, under etcd's names.
 
-use prometheus::{
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
+use prometheus::core::Collector;
 
 use super::{
-    collector::{Metrics, describe},
-    family::{Kind, Samples},
+    family::Kind,
+    singles::{Single, singles_collector},
 };
 
 /// The state of a node's raft.
@@ -29,10 +26,8 @@ pub struct RaftStatus {
     pub proposals_failed: u64,
 }
 
-type Field = fn(&RaftStatus) -> u64;
-
 /// Names, help and types as in etcd's `etcdserver/metrics.go`, where committed and applied are gauges.
-static FAMILIES: &[(&str, &str, Kind, Field)] = &[
+static FAMILIES: &[Single<RaftStatus, u64>] = &[
     ("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", Kind::Gauge, |raft| {
         u64::from(raft.has_leader)
     }),
@@ -62,32 +57,5 @@ static FAMILIES: &[(&str, &str, Kind, Field)] = &[
 /// A collector of the seven `etcd_server_…` series for a `prometheus::Registry`; reads the state from `source` once a
 /// scrape.
 pub fn raft_collector(source: impl Fn() -> RaftStatus + Send + Sync + 'static) -> Box<dyn Collector> {
-    let descriptions = FAMILIES.iter().map(|(name, help, ..)| describe(name, help, &[])).collect();
-    Box::new(RaftCollector { source: Box::new(source), descriptions })
-}
-
-struct RaftCollector {
-    source: Box<dyn Fn() -> RaftStatus + Send + Sync>,
-    descriptions: Vec<Desc>,
-}
-
-impl Collector for RaftCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let status = (self.source)();
-        FAMILIES.iter().map(|(name, help, kind, field)| single(name, help, *kind, field(&status))).collect()
-    }
-}
-
-/// A family of one sample without labels.
-pub(super) fn single(name: &str, help: &str, kind: Kind, value: u64) -> MetricFamily {
-    let mut metrics = Metrics::single(kind);
-    match kind {
-        Kind::Counter => metrics.count(&[], value),
-        Kind::Gauge | Kind::Histogram => metrics.gauge(&[], value as f64),
-    }
-    metrics.into_family(name, help)
+    singles_collector(FAMILIES, source)
 }

@@ -1,11 +1,11 @@
 //! What a node says about its store.
 
-use prometheus::{
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
+use prometheus::core::Collector;
 
-use super::{collector::describe, family::Kind, raft::single};
+use super::{
+    family::Kind,
+    singles::{Single, singles_collector},
+};
 
 /// The state of a node's store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,9 +28,7 @@ pub struct StoreStatus {
     pub snapshots_overtaken: u64,
 }
 
-type Field = fn(&StoreStatus) -> Option<u64>;
-
-static FAMILIES: [(&str, &str, Kind, Field); 8] = [
+static FAMILIES: &[Single<StoreStatus, Option<u64>>] = &[
     ("rafthttp_store_data_bytes", "Bytes of all keys and values.", Kind::Gauge, |store| Some(store.data_bytes)),
     (
         "rafthttp_store_file_bytes",
@@ -75,25 +73,7 @@ static FAMILIES: [(&str, &str, Kind, Field); 8] = [
 /// A collector of the eight `rafthttp_store_…` families for a `prometheus::Registry`; reads the state from `source` once a
 /// scrape.
 pub fn store_collector(source: impl Fn() -> StoreStatus + Send + Sync + 'static) -> Box<dyn Collector> {
-    let descriptions = FAMILIES.iter().map(|(name, help, ..)| describe(name, help, &[])).collect();
-    Box::new(StoreCollector { source: Box::new(source), descriptions })
-}
-
-struct StoreCollector {
-    source: Box<dyn Fn() -> StoreStatus + Send + Sync>,
-    descriptions: Vec<Desc>,
-}
-
-impl Collector for StoreCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let status = (self.source)();
-        let told = FAMILIES.iter().filter_map(|(name, help, kind, field)| Some((name, help, kind, field(&status)?)));
-        told.map(|(name, help, kind, value)| single(name, help, *kind, value)).collect()
-    }
+    singles_collector(FAMILIES, source)
 }
 
 #[cfg(test)]

@@ -1,16 +1,14 @@
 //! What became of the spans that were to be exported.
 
-use prometheus::{
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
+use prometheus::core::Collector;
 
-use super::{collector::describe, family::Kind, raft::single};
+use super::{
+    family::Kind,
+    singles::{Single, singles_collector},
+};
 use crate::ledger::TraceExportStatus;
 
-type Field = fn(&TraceExportStatus) -> u64;
-
-static FAMILIES: &[(&str, &str, Kind, Field)] = &[
+static FAMILIES: &[Single<TraceExportStatus, u64>] = &[
     ("rafthttp_trace_spans_exported_total", "Spans that the trace collector took.", Kind::Counter, |status| {
         status.exported
     }),
@@ -37,22 +35,5 @@ static FAMILIES: &[(&str, &str, Kind, Field)] = &[
 /// A collector of the four `rafthttp_trace_…` series for a `prometheus::Registry`; reads the state from `source` once
 /// a scrape.
 pub fn trace_collector(source: impl Fn() -> TraceExportStatus + Send + Sync + 'static) -> Box<dyn Collector> {
-    let descriptions = FAMILIES.iter().map(|(name, help, ..)| describe(name, help, &[])).collect();
-    Box::new(TraceCollector { source: Box::new(source), descriptions })
-}
-
-struct TraceCollector {
-    source: Box<dyn Fn() -> TraceExportStatus + Send + Sync>,
-    descriptions: Vec<Desc>,
-}
-
-impl Collector for TraceCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let status = (self.source)();
-        FAMILIES.iter().map(|(name, help, kind, field)| single(name, help, *kind, field(&status))).collect()
-    }
+    singles_collector(FAMILIES, source)
 }
