@@ -272,8 +272,7 @@ impl Store {
             }
             met::forget(write, &effect.gone)?;
             let mut data = write.open_table(DATA)?;
-            let before = meta.get(DATA_BYTES)?.and_then(|guard| guard.value().try_into().ok().map(u64::from_be_bytes));
-            let mut held = before.unwrap_or(0);
+            let mut held = self.data_bytes;
             let found: Result<_, redb::Error> =
                 effect.writes.iter().map(|one| one.perform(&mut data, &mut held)).collect();
             meta.insert(DATA_BYTES, held.to_be_bytes().as_slice())?;
