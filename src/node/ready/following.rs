@@ -6,12 +6,21 @@
 
 use std::time::Duration;
 
+use raft::StateRole;
 use tokio::{
     sync::oneshot::{self, error::TryRecvError},
     time::Instant,
 };
 
-use crate::node::{reads::Waiter, status::Needed};
+use super::Core;
+use crate::{
+    id::MemberId,
+    node::{reads::Waiter, status::Needed},
+    wire::raftpb::Message,
+};
+
+/// Entries that a member may be behind its leader and still be called caught up.
+const CAUGHT_UP: u64 = 5000;
 
 /// A read that was asked for.
 #[derive(Debug)]
@@ -125,10 +134,49 @@ impl Following {
     }
 }
 
+impl Core {
+    /// Whether raft will take an append for one that continues our log.
+    pub(super) fn continues(&self, message: &Message) -> bool {
+        let log = &self.raw.raft.raft_log;
+        message.index < log.committed || log.match_term(message.index, message.log_term)
+    }
+
+    /// Raft took an append or a heartbeat.
+    pub(super) fn heard(&mut self, from: MemberId, append: Option<bool>) {
+        let raft = &self.raw.raft;
+        if raft.leader_id == from.0 && raft.state == StateRole::Follower {
+            self.following.heard(from.0, raft.term, append, self.now);
+        }
+    }
+
+    /// Whether this member follows its leader, now.
+    pub(super) fn look_at_following(&mut self) {
+        let (raft, applied) = (&self.raw.raft, self.raw.store().applied());
+        if raft.state == StateRole::Leader {
+            return self.following.leads(self.now);
+        }
+        // Who has applied nothing has not even learnt who the members are.
+        let behind = applied == 0 || self.leader_commit.saturating_sub(applied) > CAUGHT_UP;
+        let (leader, term) = (raft.leader_id, raft.term);
+        let asks = self.following.look(leader, term, behind, self.settings.election_timeout, self.now);
+        if let Some(waiter) = asks {
+            self.read(waiter);
+        }
+    }
+
+    /// A snapshot came that our log needs.
+    pub(super) fn needs_snapshot(&mut self, from: MemberId, message: &Message) {
+        let raft = &self.raw.raft;
+        let index = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()).map(|one| one.index);
+        if let (Some(index), true) = (index, raft.leader_id == from.0) {
+            self.following.needs(Needed { from, index });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::MemberId;
 
     const PATIENCE: Duration = Duration::from_secs(1);
 

@@ -18,10 +18,7 @@ impl Core {
     pub(in crate::node) fn step(&mut self, peer: MemberId, source: Source, message: Message) -> Result<(), NotTaken> {
         let kind = message.r#type;
         let stepped = self.try_step(peer, source, message);
-        if let Err(not_taken) = &stepped {
-            self.note_not_taken(peer, source, kind, not_taken);
-        }
-        stepped
+        self.counted(peer, source, kind, stepped)
     }
 
     fn try_step(&mut self, peer: MemberId, source: Source, mut message: Message) -> Result<(), NotTaken> {
@@ -42,12 +39,17 @@ impl Core {
             self.answers.note(self.raw.raft.term, peer, &message);
         }
         let message = if kind == MessageType::MsgProp as i32 { self.admit(message)? } else { message };
-        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;
-        let stepped = self.raw.step(message);
-        if word && stepped.is_ok() {
+        let given = self.give(message);
+        if word && given.is_ok() {
             self.heard(peer, append);
         }
-        stepped.map_err(|error| match error {
+        given
+    }
+
+    /// Gives raft a message that was found good.
+    fn give(&mut self, message: Message) -> Result<(), NotTaken> {
+        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;
+        self.raw.step(message).map_err(|error| match error {
             raft::Error::StepPeerNotFound => NotTaken::refused("not_a_member", &"it answers, and is no member"),
             raft::Error::ProposalDropped => {
                 NotTaken::failed("dropped", &"the proposal was dropped: no leader, or it is busy")
@@ -59,14 +61,17 @@ impl Core {
     /// Judges a snapshot by its envelope. What raft would pass over it is given at once: it answers the sender where
     /// there is an answer.
     pub(in crate::node) fn judge_snapshot(&mut self, peer: MemberId, message: Message) -> Result<Judgement, NotTaken> {
+        let (kind, judged) = (message.r#type, self.try_judge(peer, message));
+        self.counted(peer, Source::Anyone, kind, judged)
+    }
+
+    fn try_judge(&mut self, peer: MemberId, message: Message) -> Result<Judgement, NotTaken> {
         self.check_snapshot(peer, &message)?;
         if guard::would_install(&self.raw.raft, &message) {
             self.needs_snapshot(peer, &message);
             return Ok(Judgement::Wanted);
         }
-        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;
-        self.raw.step(message).map_err(|error| NotTaken::failed("raft", &error))?;
-        Ok(Judgement::PassedOver)
+        self.give(message).map(|()| Judgement::PassedOver)
     }
 
     /// Gives raft a snapshot whose body was received and found whole.
@@ -76,17 +81,17 @@ impl Core {
         message: Message,
         body: Received,
     ) -> Result<(), NotTaken> {
-        self.check_snapshot(peer, &message)?;
-        let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;
-        self.received.push(body);
-        self.raw.step(message).map_err(|error| NotTaken::failed("raft", &error))
+        let kind = message.r#type;
+        let stepped = self.check_snapshot(peer, &message).and_then(|()| {
+            self.received.push(body);
+            self.give(message)
+        });
+        self.counted(peer, Source::Anyone, kind, stepped)
     }
 
     /// A snapshot comes by a request, always.
     fn check_snapshot(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
-        let source = Source::Anyone;
-        let checked = self.check(Sender { peer, source, nobody_vouches: false }, message);
-        checked.inspect_err(|not_taken| self.note_not_taken(peer, source, message.r#type, not_taken))
+        self.check(Sender { peer, source: Source::Anyone, nobody_vouches: false }, message)
     }
 
     fn check(&mut self, sender: Sender, message: &Message) -> Result<(), NotTaken> {

@@ -1,6 +1,12 @@
 //! Why raft does not take what comes: each message that it does not take has a cause that is counted.
 
-use crate::{node::guard::Refusal, transport::raft::RejectionKind};
+use super::Core;
+use crate::{
+    id::MemberId,
+    node::guard::Refusal,
+    transport::raft::{RejectionKind, Source},
+    wire::raftpb::MessageType,
+};
 
 /// Why raft did not take a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +58,35 @@ impl NotTaken {
 impl From<&Refusal> for NotTaken {
     fn from(refusal: &Refusal) -> Self {
         Self::refused(refusal.cause(), refusal)
+    }
+}
+
+impl Core {
+    /// What came of a message. Where raft did not take it, it is counted by its cause.
+    pub(super) fn counted<T>(
+        &mut self,
+        peer: MemberId,
+        source: Source,
+        kind: i32,
+        outcome: Result<T, NotTaken>,
+    ) -> Result<T, NotTaken> {
+        outcome.inspect_err(|not_taken| self.note(peer, source, kind, not_taken))
+    }
+
+    /// What a member sends on its streams and is not taken is told, too.
+    fn note(&mut self, peer: MemberId, source: Source, kind: i32, not_taken: &NotTaken) {
+        let NotTaken { cause, why, .. } = not_taken;
+        self.shared.refused(cause);
+        if source != Source::Member {
+            return;
+        }
+        if kind == MessageType::MsgApp as i32 && peer.0 == self.raw.raft.leader_id {
+            self.following.refused();
+        }
+        if let Some(times) = self.refusals.note() {
+            let kind = MessageType::try_from(kind).map_or("unknown", |kind| kind.as_str_name());
+            tracing::warn!(%peer, kind, cause, why, times, "messages of a member are not taken");
+        }
     }
 }
 
