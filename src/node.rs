@@ -7,11 +7,13 @@
 //!                                          storage (redb, log)
 //! ```
 //!
-//! In reading order: `start` puts the parts together, `birth` says who the member is, `initial_cluster` who
-//! the first are, `force` makes it the only one, `listeners` is where it is reached;
-//! `task` is the thread that owns raft, `ready` what it does in a turn; `guard`, `history` and [`raft_rs`](crate::raft_rs)
-//! stand between the wire and raft, `inlet` and `snapshot` bring in what peers send; `storage` keeps, `state` and `members`
-//! apply; `reconfiguration` says which change of them is taken; `proposals` and `reads` are who waits; `client` is what clients see, `join` how a member finds its cluster, `hearsay` whom it has as a peer before its log says so.
+//! In reading order: `start` puts the parts together; `birth` says who the member is, `initial_cluster` who the first are,
+//! `join` how a member finds its cluster, `force` how it becomes the only one, `listeners` where it is reached; `task` is
+//! the thread that owns raft, `ready` what it does in a turn; `guard`, `history`, `incarnations` and
+//! [`raft_rs`](crate::raft_rs) stand between the wire and raft, `inlet` and `snapshot` bring in what peers send, `hearsay`
+//! and `vouching` know the peers of which the log says nothing yet; `storage` keeps, `state` and `members` apply;
+//! `reconfiguration` says which change of the members is taken; `proposals` and `reads` are who waits, `client` is what
+//! clients see.
 
 mod birth;
 mod client;

@@ -36,7 +36,7 @@ mod relay;
 mod tier;
 
 use history::History;
-use process::{Cluster, cannot_mount};
+use process::{Cluster, cannot_mount, copy};
 use relay::Relay;
 
 /// Members that are killed, cut off and so on. Each has all others as its way back.
@@ -353,19 +353,6 @@ impl Chaos {
                 done.contains(&status).then_some(())
             })
             .await;
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("it is there") {
-        let entry = entry.expect("it is there");
-        let to = to.join(entry.file_name());
-        if entry.file_type().expect("it has one").is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).expect("room");
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Members that come back as another than they were: from an empty disk, a restored backup, a clone. Nobody hears them,
 //! they end and say why, and what was acknowledged is there when who has it returns.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use rafthttp::wire::raftpb::MessageType;
@@ -20,7 +20,7 @@ mod process;
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod stranger;
 
-use process::Cluster;
+use process::{Cluster, copy};
 use stranger::{STRANGER, Target};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -78,19 +78,6 @@ async fn incarnations(cluster: &Cluster, member: usize) -> Option<Vec<serde_json
         incarnation
     };
     Some(peers["peers"].as_array()?.iter().map(of).collect())
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("it is there") {
-        let entry = entry.expect("it is there");
-        let to = to.join(entry.file_name());
-        if entry.file_type().expect("it has one").is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).expect("room");
-        }
-    }
 }
 
 fn wipe(cluster: &Cluster, member: usize) {

@@ -73,6 +73,21 @@ pub(crate) fn cannot_mount() -> Option<String> {
     }
 }
 
+/// Copies a directory, such as a member's disk.
+#[allow(dead_code, reason = "each test binary uses its part")]
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it is there");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("it has one").is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("room");
+        }
+    }
+}
+
 /// A cluster of processes.
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,

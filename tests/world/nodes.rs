@@ -128,6 +128,18 @@ async fn write_and_read(memory: &Memory, numbers: std::ops::Range<u32>, running:
     }
 }
 
+/// Three members, of which the third is away. The log was cut several times since: it comes back by a snapshot, which a
+/// store saves.
+async fn third_behind() -> (Cluster, [Node; 2]) {
+    let cluster = Cluster::new();
+    let [a, b, c] = cluster.start_all().await;
+    write_and_read(&cluster.memory, 0..30, &NAMES).await;
+    c.stop().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    write_and_read(&cluster.memory, 30..90, &["a", "b"]).await;
+    (cluster, [a, b])
+}
+
 /// The names of this process's threads.
 fn threads() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
@@ -138,13 +150,7 @@ fn threads() -> Vec<String> {
 #[test]
 fn members_with_raft_and_store_live_on_one_thread_and_on_disks_in_memory() {
     simulate(|| async {
-        let cluster = Cluster::new();
-        let [a, b, c] = cluster.start_all().await;
-        write_and_read(&cluster.memory, 0..30, &NAMES).await;
-        // While one is away, the log is cut several times: it comes back by a snapshot, which a store saves.
-        c.stop().await;
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        write_and_read(&cluster.memory, 30..90, &["a", "b"]).await;
+        let (cluster, [a, b]) = third_behind().await;
         let c = cluster.start(2).await;
         until("it has caught up", || c.raft_status().applied >= a.raft_status().applied).await;
         let read = ask(&cluster.memory, "c", Method::GET, "/kv/89", "").await;
@@ -391,12 +397,7 @@ fn what_a_failed_sync_left_behind_is_not_taken_for_written() {
 #[test]
 fn a_snapshot_leaves_the_disk_its_headroom() {
     simulate(|| async {
-        let cluster = Cluster::new();
-        let [a, b, c] = cluster.start_all().await;
-        write_and_read(&cluster.memory, 0..30, &NAMES).await;
-        c.stop().await;
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        write_and_read(&cluster.memory, 30..90, &["a", "b"]).await;
+        let (cluster, [a, b]) = third_behind().await;
         // There is room for the log, not for a snapshot beside the headroom.
         let headroom = Limits::default().snapshot_headroom;
         cluster.disks[2].set_capacity(cluster.disks[2].used() + headroom);

@@ -730,17 +730,22 @@ fn with_a_disk_that_lost_data(seed: u64) -> (Cluster, u64, u64) {
     (cluster, victim, leader)
 }
 
-#[test]
-fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
-    let (mut cluster, victim, leader) = with_a_disk_that_lost_data(10);
-    let [takes_part, ..] = cluster.status(victim).checks(|_| None);
-    assert!(takes_part.failure.is_some_and(|why| why.contains("shorter than what was committed")));
+/// A member that has halted neither votes nor proposes.
+fn assert_takes_no_part(cluster: &mut Cluster, victim: u64, leader: u64) {
     let member = cluster.running.get_mut(&victim).expect("it stays up");
     let vote =
         Message { r#type: 5, to: victim, from: leader, term: 99, index: 999, log_term: 98, ..Message::default() };
     assert!(member.core.step(MemberId(leader), Source::Member, vote).is_err());
     let answer = cluster.put(victim, "k", "v");
     assert_eq!(cluster.answer(answer), Err(ProposeError::Halted));
+}
+
+#[test]
+fn a_member_whose_disk_lost_data_neither_votes_nor_acknowledges_and_says_so() {
+    let (mut cluster, victim, leader) = with_a_disk_that_lost_data(10);
+    let [takes_part, ..] = cluster.status(victim).checks(|_| None);
+    assert!(takes_part.failure.is_some_and(|why| why.contains("shorter than what was committed")));
+    assert_takes_no_part(&mut cluster, victim, leader);
 }
 
 #[test]
@@ -756,12 +761,7 @@ fn a_halt_outlives_restarts_and_needs_nobody_who_says_so_again() {
         for _ in 0..50 {
             cluster.tick();
         }
-        let member = cluster.running.get_mut(&victim).expect("it stays up");
-        let vote =
-            Message { r#type: 5, to: victim, from: leader, term: 99, index: 999, log_term: 98, ..Message::default() };
-        assert!(member.core.step(MemberId(leader), Source::Member, vote).is_err());
-        let answer = cluster.put(victim, "k", "v");
-        assert_eq!(cluster.answer(answer), Err(ProposeError::Halted));
+        assert_takes_no_part(&mut cluster, victim, leader);
     }
     assert_eq!(cluster.status(victim).term, term, "it has not stood for election");
 }
