@@ -24,14 +24,19 @@
 //!
 //! # Three walks
 //!
-//! - *A message out*: [`Transport::send`] finds the peer; `transport/outbox` picks the channel, encodes the message into
-//!   the stream's buffer (`wire/stream`), or drops and counts it; `transport/writer` hands the buffer to the HTTP
-//!   connection that polls it, link heartbeats in between. No stream: `transport/pipeline`, by `dial/client`.
-//! - *A message in*: `transport/reader` dials by `dial/client`, decodes (`wire/stream`) and gives batches to
-//!   `transport/inbox`, which `transport/drain` empties into [`Raft::process`]. By POST: `server/guard` checks and finds the
-//!   sender, `server/pipeline` reads, and the answer waits for the same.
-//! - *A probe to a metric*: `transport/prober` asks by `dial/client` and notes what it measured in the peer's `Link`;
-//!   [`Transport::status`] reads all of a peer in one go; `metrics` gives it names; `admin` serves it.
+//! - *A message out*: the application calls [`Transport::send`] (in the node, `node/ready` does, and `raft_rs` converts).
+//!   The peer's `transport/outbox` picks the channel and encodes the message into the stream's buffer (`wire/stream`), or
+//!   drops and counts it. `transport/writer` is the body with which `server/stream` answered the peer: it hands the buffer
+//!   to the HTTP connection that polls it, with link heartbeats in between. Without a stream, `transport/pipeline` posts
+//!   the message through `dial/client`.
+//! - *A message in*: `transport/reader` dials through `dial/client`, decodes (`wire/stream`) and puts batches into
+//!   `transport/inbox`; `transport/drain` hands them to [`Raft::process`]. For a POST, `server/guard` checks the request
+//!   and finds the sender, `server/pipeline` reads the body into the same inbox, and the answer waits for the application.
+//!   For a snapshot, `server/snapshot` first reads only the envelope and asks [`Raft::judge_snapshot`] whether it wants the
+//!   body.
+//! - *A probe to a metric*: `transport/prober` asks by `transport/probe`, which knows no peer (`watch` uses it too), on a
+//!   connection of `dial/client`. It records the result in the peer's `Link`. [`Transport::status`] reads all of a peer at
+//!   once, `metrics` gives the numbers their names, and `admin` serves them.
 //!
 //! # Modules, in reading order
 //!
