@@ -3,6 +3,8 @@
 use std::{
     fs::File,
     io::{self, Read},
+    os::unix::fs::FileExt as _,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::world::World;
+use crate::world::{DiskFile, World};
 
 pub(crate) mod receiver;
 pub(crate) mod sender;
@@ -22,47 +24,143 @@ const BLOCK: usize = 256 << 10;
 const BLOCKS_AHEAD: usize = 4;
 
 /// The data of a snapshot on its way out.
+///
+/// What comes from a file, or [again](Self::from_streams), can be read a second time: a member of ours that takes
+/// snapshots is then sent only what it does not have yet after its connection broke, and finds out by a checksum whether
+/// what it has is what was sent.
 pub struct SnapshotBody {
     source: Source,
     /// How many there will be, where it is known.
     pub(crate) length: Option<u64>,
-    /// The thread that reads them, where one does. It ends soon after the stream is dropped.
+    /// xxh3-128 of all its bytes, where it is known.
+    pub(crate) checksum: Option<u128>,
+    /// What it is known by, where whoever sends it has named it.
+    pub(crate) name: Option<u128>,
+    /// The threads that read it, where some do. They end soon after the streams are dropped.
     pub(crate) reading: TaskTracker,
 }
 
 /// Where a body comes from. An error cuts the connection, so that the receiver cannot take a part for the whole.
 enum Source {
+    Once(Bytestream),
+    /// From any offset, as often as it is asked for.
+    Again(Arc<dyn Fn(u64) -> Bytestream + Send + Sync>),
+}
+
+/// Bytes, one after the other.
+enum Bytestream {
     Pieces(BoxStream<'static, io::Result<Bytes>>),
     Reader(Box<dyn Read + Send>),
 }
 
 impl SnapshotBody {
-    /// Bytes that come in pieces.
+    /// Bytes that come in pieces, once.
     pub fn from_stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static, length: Option<u64>) -> Self {
-        Self { source: Source::Pieces(stream.boxed()), length, reading: TaskTracker::new() }
+        Self::new(Source::Once(Bytestream::Pieces(stream.boxed())), length)
     }
 
-    /// What a blocking reader gives, read on a thread of its own. A transport that stops waits for the read that is under
-    /// way.
+    /// Bytes that come in pieces, from any offset: `open` is asked for those from there to the end. They are the same each
+    /// time, and `length` in all.
+    pub fn from_streams<S>(open: impl Fn(u64) -> S + Send + Sync + 'static, length: u64) -> Self
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let open = move |offset| Bytestream::Pieces(open(offset).boxed());
+        Self::new(Source::Again(Arc::new(open)), Some(length))
+    }
+
+    /// What a blocking reader gives, once, read on a thread of its own. A transport that stops waits for the read that is
+    /// under way.
     pub fn from_reader(reader: impl Read + Send + 'static, length: Option<u64>) -> Self {
-        Self { source: Source::Reader(Box::new(reader)), length, reading: TaskTracker::new() }
+        Self::new(Source::Once(Bytestream::Reader(Box::new(reader))), length)
     }
 
-    /// The bytes of a file, from where it stands to its end.
+    /// The bytes of a file, from where it stands to its end, as often as they are asked for. It must not change until its
+    /// snapshot has ended.
     ///
     /// # Errors
     /// When the file's length cannot be read.
     pub fn from_file(mut file: File) -> io::Result<Self> {
-        let length = file.metadata()?.len().saturating_sub(io::Seek::stream_position(&mut file)?);
-        Ok(Self::from_reader(file, Some(length)))
+        let (from, end) = (io::Seek::stream_position(&mut file)?, file.metadata()?.len());
+        Ok(Self::from_places(move |place, into| file.read_at(into, place), from, end.max(from)))
+    }
+
+    /// [`Self::from_file`] for all of a file of the world's disk.
+    ///
+    /// # Errors
+    /// When the file's length cannot be read.
+    #[allow(dead_code, reason = "for members that keep what they send")]
+    pub(crate) fn from_kept(file: Arc<dyn DiskFile>) -> io::Result<Self> {
+        let end = file.len()?;
+        Ok(Self::from_places(move |place, into| file.read_at(place, into), 0, end))
+    }
+
+    fn from_places<R>(read: R, from: u64, end: u64) -> Self
+    where
+        R: Fn(u64, &mut [u8]) -> io::Result<usize> + Send + Sync + 'static,
+    {
+        let read = Arc::new(read);
+        let open = move |offset: u64| {
+            let place = from.saturating_add(offset).min(end);
+            Bytestream::Reader(Box::new(Places { read: read.clone(), place, end }))
+        };
+        Self::new(Source::Again(Arc::new(open)), Some(end - from))
+    }
+
+    fn new(source: Source, length: Option<u64>) -> Self {
+        Self { source, length, checksum: None, name: None, reading: TaskTracker::new() }
+    }
+
+    /// Tells the xxh3-128 (seed 0) of all its bytes, by which a member of ours finds out whether it has received them.
+    /// Default: it is made, by one more pass over what can be read again, before a byte is sent. It protects from what
+    /// turns bits over on the way, not from who means to.
+    #[must_use]
+    pub fn with_checksum(mut self, checksum: u128) -> Self {
+        self.checksum = Some(checksum);
+        self
+    }
+
+    /// Names it. What a member of ours has of a snapshot by this name, and of this length and checksum, it is not sent
+    /// again, in whichever of our calls that was. The same name stands for the same bytes. Default: another one each time.
+    #[must_use]
+    pub fn with_name(mut self, name: u128) -> Self {
+        self.name = Some(name);
+        self
     }
 
     /// The bytes, in pieces.
     pub(crate) fn into_stream(self, world: &World) -> BoxStream<'static, io::Result<Bytes>> {
-        match self.source {
-            Source::Pieces(pieces) => pieces,
-            Source::Reader(reader) => blocks(reader, self.reading, world.clone()),
+        let bytes = match self.source {
+            Source::Once(bytes) => bytes,
+            Source::Again(open) => open(0),
+        };
+        bytes.pieces(self.reading, world)
+    }
+}
+
+impl Bytestream {
+    fn pieces(self, reading: TaskTracker, world: &World) -> BoxStream<'static, io::Result<Bytes>> {
+        match self {
+            Self::Pieces(pieces) => pieces,
+            Self::Reader(reader) => blocks(reader, reading, world.clone()),
         }
+    }
+}
+
+/// Reads what has places, from one of them to the end.
+struct Places<R> {
+    read: Arc<R>,
+    place: u64,
+    end: u64,
+}
+
+impl<R: Fn(u64, &mut [u8]) -> io::Result<usize>> Read for Places<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.place).unwrap_or(usize::MAX);
+        let room = into.len().min(left);
+        let read = (self.read)(self.place, &mut into[..room])?;
+        self.place += read as u64;
+        Ok(read)
     }
 }
 
@@ -148,6 +246,32 @@ mod tests {
             assert_eq!(body.length, Some(data.len() as u64));
             let read: Vec<Bytes> = body.into_stream(&world).map(|block| block.expect("a block")).collect().await;
             assert_eq!(read.concat(), data);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_files_bytes_can_be_had_again_from_any_offset_whoever_else_reads_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("data");
+        let data: Vec<u8> = (0..=250).cycle().take(BLOCK * 2 + 5).collect();
+        fs::write(&path, &data).expect("a file");
+        let world = World::default();
+        let mut opened = File::open(&path).expect("a file");
+        io::Seek::seek(&mut opened, io::SeekFrom::Start(3)).expect("it has a fourth byte");
+        let kept = world.files().open_kept(&path).expect("a file");
+        let bodies = [
+            (SnapshotBody::from_file(opened).expect("a body"), 3),
+            (SnapshotBody::from_kept(kept).expect("a body"), 0),
+        ];
+        for (body, from) in bodies {
+            let whole = data.get(from..).expect("it is longer");
+            assert_eq!(body.length, Some(whole.len() as u64));
+            let Source::Again(open) = &body.source else { panic!("it can be read once only") };
+            for offset in [0, 1, BLOCK, whole.len() - 1, whole.len(), whole.len() + 1] {
+                let pieces = open(offset as u64).pieces(TaskTracker::new(), &world);
+                let read: Vec<Bytes> = pieces.map(|block| block.expect("a block")).collect().await;
+                assert_eq!(read.concat(), whole.get(offset..).unwrap_or_default(), "from {offset}");
+            }
         }
     }
 }

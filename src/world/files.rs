@@ -1,12 +1,10 @@
 //! Files, on the system's disk or on another.
 
-#[cfg(feature = "node")]
-use std::os::unix::fs::FileExt;
 use std::{
     ffi::OsString,
     fs,
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
 };
@@ -140,7 +138,6 @@ impl Files {
     }
 
     /// Opens a file to read and write anywhere in it. It is made where it is not there.
-    #[cfg(feature = "node")]
     pub(crate) fn open_kept(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         match &self.0 {
             None => {
@@ -262,11 +259,9 @@ impl File {
 }
 
 /// A file of the system's disk.
-#[cfg(feature = "node")]
 #[derive(Debug)]
 struct SystemFile(fs::File);
 
-#[cfg(feature = "node")]
 impl DiskFile for SystemFile {
     fn len(&self) -> io::Result<u64> {
         self.0.metadata().map(|metadata| metadata.len())
