@@ -14,6 +14,7 @@ mod payload;
 pub mod probing;
 pub mod raftpb;
 pub mod reply;
+pub mod resumption;
 pub mod stream;
 pub mod version;
 

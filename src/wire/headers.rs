@@ -10,6 +10,15 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const X_RAFTHTTP_STREAM: HeaderName = HeaderName::from_static("x-rafthttp-stream");
 /// Bytes of a snapshot without its envelope, where known; on snapshot requests. Ours: etcd ignores it.
 pub const X_RAFTHTTP_LENGTH: HeaderName = HeaderName::from_static("x-rafthttp-length");
+/// That this member resumes snapshots; on answers to stream requests of ours. This and the next three:
+/// [`resumption`](super::resumption).
+pub const X_RAFTHTTP_RESUMES: HeaderName = HeaderName::from_static("x-rafthttp-resumes");
+/// What a snapshot is known by; on snapshot requests to who resumes them.
+pub const X_RAFTHTTP_SNAPSHOT: HeaderName = HeaderName::from_static("x-rafthttp-snapshot");
+/// The xxh3-128 of a snapshot's bytes without its envelope; on the same.
+pub const X_RAFTHTTP_CHECKSUM: HeaderName = HeaderName::from_static("x-rafthttp-checksum");
+/// How many bytes of a snapshot come before those of the body; on the same. On their answers: how many are there.
+pub const X_RAFTHTTP_OFFSET: HeaderName = HeaderName::from_static("x-rafthttp-offset");
 /// The start of the local member, as [`Incarnation`] prints; on every request, and on every answer under
 /// [`RAFT`]. Ours: etcd ignores it.
 pub const X_RAFTHTTP_INCARNATION: HeaderName = HeaderName::from_static("x-rafthttp-incarnation");
@@ -86,6 +95,12 @@ pub const DECODING_ENVELOPE: &str = "failed to decode raft message";
 pub const WRONG_MESSAGE_TYPE: &str = "wrong raft message type";
 /// 500: a snapshot could not be saved; the error follows in parentheses.
 pub const SAVING_SNAPSHOT: &str = "failed to save KV snapshot";
+/// 400: the headers that name a snapshot are not what they should be; the error follows in parentheses. Ours.
+pub const INVALID_RESUMPTION: &str = "invalid snapshot headers";
+/// 409: the receiver has another number of a snapshot's bytes than the sender takes for granted. Ours.
+pub const OTHER_OFFSET: &str = "the body does not begin where the snapshot broke off";
+/// 422: what was received of a snapshot is not what was sent; the error follows in parentheses. Ours.
+pub const CHECKSUM_MISMATCH: &str = "snapshot checksum mismatch";
 /// 500: the application did not take a snapshot; the error follows in parentheses.
 pub const PROCESSING_SNAPSHOT: &str = "failed to process raft message";
 
