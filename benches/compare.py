@@ -322,7 +322,7 @@ def table(wanted, idle_peers):
     if idle:
         show = lambda who: (f"{median(idle, who, lambda run: run['rss']) / MIB:.0f} MiB, "
                             f"{median(idle, who, lambda run: run['cpu'] / 10):.3f} cores")
-        lines.append(f"| {idle_peers} peers that nobody answers for | {len(idle)} | {show('etcd')} | {show('ours')} | – | – | "
+        lines.append(f"| {idle_peers} peers that do not answer | {len(idle)} | {show('etcd')} | {show('ours')} | – | – | "
                      f"{highest(idle, 'ours', 'rss_peak')} | – |")
     return "\n".join(lines)
 

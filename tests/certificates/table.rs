@@ -25,8 +25,8 @@ struct Taken {
     etcd: Option<bool>,
 }
 
-const SMALL: &str = "aws-lc-rs takes RSA from 2048 bits on; 1024 are within reach of who wants them broken";
-const P_224: &str = "aws-lc-rs has no P-224, nor has TLS 1.3";
+const SMALL: &str = "aws-lc-rs accepts RSA keys of 2048 bits or more; 1024-bit keys are within an attacker's reach";
+const P_224: &str = "neither aws-lc-rs nor TLS 1.3 has P-224";
 const URIS: &str = "webpki cannot check constraints on URIs, and refuses what it cannot check";
 /// Why we do not take what etcd takes, by what stands in the row.
 const WHY: [(&str, &str); 7] = [
