@@ -1,4 +1,4 @@
-//! The identity of members and clusters, derived and written as etcd does.
+//! The identity of members and clusters, derived and written as in etcd.
 
 use std::{
     fmt,
@@ -14,21 +14,22 @@ pub(crate) mod trace;
 
 pub use incarnation::{DirectoryId, Impostor, Incarnation, IncarnationError, Succession};
 
-/// The ID of a member of a cluster. Prints as etcd prints it: lower-case hexadecimal, no prefix, no padding.
+/// The ID of a member of a cluster. It prints as in etcd: lower-case hexadecimal, without prefix or padding.
 ///
-/// Zero is no member: raft's "nobody".
+/// Zero is no member: it is raft's "nobody".
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId(pub u64);
 
-/// The ID of a cluster. Prints as [`MemberId`] does.
+/// The ID of a cluster. It prints as [`MemberId`] does.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(pub u64);
 
 impl MemberId {
-    /// The ID of a member from its peer URLs and the initial cluster token (etcd's `membership.computeMemberID`).
+    /// Derives the ID of a member from its peer URLs and the initial cluster token (etcd's
+    /// `membership.computeMemberID`).
     ///
-    /// A bootstrap member has no time; one that is added later takes the second in which it is added, so that a URL
-    /// that was removed and is added again gets another ID.
+    /// `added` is `None` for a bootstrap member. For a member that is added later, it is the second in which it is
+    /// added, so that a URL that was removed and is added again gets another ID.
     pub fn derive<U: AsRef<str>>(peer_urls: &[U], token: &str, added: Option<SystemTime>) -> Self {
         let mut urls: Vec<&str> = peer_urls.iter().map(AsRef::as_ref).collect();
         urls.sort_unstable();
@@ -46,7 +47,7 @@ impl MemberId {
 }
 
 impl ClusterId {
-    /// The ID of a cluster from those of its bootstrap members (etcd's `RaftCluster.genID`).
+    /// Derives the ID of a cluster from the IDs of its bootstrap members (etcd's `RaftCluster.genID`).
     pub fn derive(members: &[MemberId]) -> Self {
         let mut sorted = members.to_vec();
         sorted.sort_unstable();
@@ -87,7 +88,7 @@ impl fmt::Debug for ClusterId {
     }
 }
 
-/// Base 16; upper case and padding are taken (etcd's `types.IDFromString`).
+/// Parses base 16. Upper case and padding are accepted (etcd's `types.IDFromString`).
 impl FromStr for MemberId {
     type Err = ParseIntError;
 
@@ -96,7 +97,7 @@ impl FromStr for MemberId {
     }
 }
 
-/// From the text that it prints as.
+/// Parses the text that the ID prints as.
 impl<'de> serde::Deserialize<'de> for MemberId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;

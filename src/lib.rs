@@ -1,8 +1,8 @@
-//! etcd's raft network transport in Rust. A member that sends and hears through it speaks to members of etcd 3.4 to 3.7
-//! as one of theirs. What it says of itself adds up: every message ends in exactly one place, and the metrics show where.
+//! etcd's raft network transport in Rust. A member that uses it speaks to members of etcd 3.4 to 3.7 as one of them.
+//! Its counts add up: every message ends in exactly one place, and the metrics show which.
 //!
-//! **The receiver dials.** To hear B, A opens `GET /raft/stream/…` on B, and B answers without end. An accepted stream is
-//! our way out, a dialled one our way in.
+//! **The receiver dials.** To hear member B, member A opens `GET /raft/stream/…` on B, and B answers without end. A
+//! member therefore sends on the streams that it accepted, and receives on the streams that it dialled.
 //!
 //! ```text
 //!                          this member                                              another member
@@ -19,8 +19,9 @@
 //!  Link ◀─ Prober: a task per peer, GET /raft/probing on a warm connection ───────▶ server::probing
 //! ```
 //!
-//! A peer has three locks and nothing shared beyond them: `Outbox` (its queues out and their ledger),
-//! `Inbox` (its queues in and theirs) and `Link` (how the link does). So the laws of the ledger hold whenever it is read.
+//! A peer has three locks and shares nothing else: `Outbox` (its send queues and their ledger), `Inbox` (its receive
+//! queues and their ledger) and `Link` (the state of the link). Each ledger is behind the same lock as the queues that
+//! it counts, so the laws of the ledger hold at every moment.
 //!
 //! # Three walks
 //!
@@ -40,11 +41,12 @@
 //!
 //! # Modules, in reading order
 //!
-//! [`wire`] bytes to messages, without I/O · [`id`] who is who · `ledger` what is counted · `dial` connections to peers ·
-//! `transport` peers and their tasks · [`server`] what a member answers · `watch` members seen from outside · [`tls`]
-//! certificates · [`metrics`] the names of what is counted · [`telemetry`] what is traced · [`admin`] where it is shown ·
-//! `raft_rs` etcd's messages and raft-rs's · `node` a replicated key-value store on raft-rs, over all of this · `world` the
-//! one seam to the clock, to chance, to the network, to the disk and to threads.
+//! [`wire`] bytes to messages, without I/O · [`id`] the IDs of members and clusters · `ledger` the counts · `dial`
+//! connections to peers · `transport` peers and their tasks · [`server`] the answers of a member · `watch` members seen
+//! from outside · [`tls`] certificates · [`metrics`] the names of the counts · [`telemetry`] traces and logs ·
+//! [`admin`] the admin listener: metrics, page, health · `raft_rs` etcd's messages and raft-rs's · `node` a replicated
+//! key-value store on raft-rs, over all of this · `world` the one way to the clock, random numbers, the network, the
+//! disk and threads.
 //!
 //! # Features
 //!

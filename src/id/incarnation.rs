@@ -1,48 +1,48 @@
-//! One start of a member, told apart from every other start of it and of any copy of its disk.
+//! An incarnation is one start of a member. It is told apart from every other start and from any copy of the disk.
 
 use std::{fmt, str::FromStr};
 
 use super::parse_hex;
 
-/// The ID of a data directory: a random number that is written when the directory is made, and goes where its bytes go.
-/// Prints as lower-case hexadecimal.
+/// The ID of a data directory: a random number, written when the directory is made. A copy of the directory has the
+/// same ID. It prints as lower-case hexadecimal.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DirectoryId(pub u64);
 
-/// One start of a member, as `X-Rafthttp-Incarnation` tells it: `<directory>-<boot>-<nonce>`, the boot decimal, the others
-/// lower-case hexadecimal. etcd has nothing like it.
+/// One start of a member, as the header `X-Rafthttp-Incarnation` carries it: `<directory>-<boot>-<nonce>`. The boot is
+/// decimal, the others are lower-case hexadecimal. etcd has nothing like it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation {
-    /// The data directory that it was started from.
+    /// The data directory that the member was started from.
     pub directory: DirectoryId,
-    /// How often a member was started from it, this time included. Synced before it is told, so that not even a loss of
-    /// power repeats one.
+    /// How often a member was started from this directory, including this time. The count is synced before it is sent
+    /// to anyone, so that not even a loss of power repeats one.
     pub boot: u64,
-    /// A random number of this start: two copies of a directory count on from the same boot.
+    /// A random number of this start. It tells apart two copies of a directory, which count on from the same boot.
     pub nonce: u64,
 }
 
-/// What an incarnation is to the newest one that was met of the same member.
+/// How an incarnation relates to the newest incarnation that was met of the same member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Succession {
-    /// The same.
+    /// The same incarnation.
     Same,
     /// A later start from the same directory.
     Later,
-    /// One that cannot follow it.
+    /// An incarnation that cannot follow the one that was met.
     Impossible(Impostor),
 }
 
-/// Why an incarnation cannot follow one that was met: what it remembers is not what the member has promised.
+/// Why an incarnation cannot follow one that was met: its disk does not hold what the member has promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Impostor {
-    /// The member's data directory was another one: its disk is lost, or was wiped.
+    /// The member was started from another data directory: its disk is lost, or was wiped.
     #[error("another data directory than the one that was met")]
     Directory,
-    /// The directory was started more often: this is an older copy of it, or an older start.
+    /// The directory has been started more often than this incarnation says: it is an older copy, or an older start.
     #[error("an older copy of the data directory than the one that was met")]
     Boot,
-    /// The directory was started as often, by somebody else: there are two copies of it.
+    /// The directory was started equally often with another nonce: there are two copies of it.
     #[error("another copy of the data directory than the one that was met")]
     Nonce,
 }
@@ -51,7 +51,7 @@ impl Impostor {
     /// Every reason.
     pub const ALL: [Self; 3] = [Self::Directory, Self::Boot, Self::Nonce];
 
-    /// As metrics and `/api/peers` name it.
+    /// The name in metrics and `/api/peers`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Directory => "directory",
@@ -62,7 +62,7 @@ impl Impostor {
 }
 
 impl Incarnation {
-    /// What this is to `met`, the newest incarnation that was met of the same member.
+    /// Compares this incarnation with `met`, the newest one that was met of the same member.
     pub fn after(&self, met: &Self) -> Succession {
         if self.directory != met.directory {
             Succession::Impossible(Impostor::Directory)
@@ -78,7 +78,7 @@ impl Incarnation {
     }
 }
 
-/// A text that is no incarnation.
+/// The text is no incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an incarnation: expected directory-boot-nonce")]
 pub struct IncarnationError;

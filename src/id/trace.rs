@@ -1,4 +1,4 @@
-//! The identity of traces and spans, as W3C Trace Context has it.
+//! The IDs of traces and spans, as in W3C Trace Context.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub struct TraceId(pub u128);
 
 impl TraceId {
-    /// The ID that the sending span of this trace has: the xxh3-64 of the trace ID's 16 bytes, big-endian. So the
-    /// receiver can name its parent without being told.
+    /// The ID of the span that sends the message of this trace: the xxh3-64 of the trace ID's 16 bytes, big-endian.
+    /// Because it is derived, the receiver can name its parent span although the message does not carry the ID.
     pub fn send_span_id(self) -> SpanId {
         SpanId(xxh3_64(&self.0.to_be_bytes()))
     }
@@ -44,7 +44,7 @@ impl fmt::Debug for SpanId {
     }
 }
 
-/// A span's place: its trace and its own ID.
+/// The place of a span: its trace and its own ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// The trace.
