@@ -1,15 +1,15 @@
-//! What is counted for each peer. A leaf: anyone may use it, and it knows nothing of who does.
+//! The counts for each peer. A leaf module: every other module may use it, and it uses none of them.
 //!
-//! The counters are plain numbers in three small structs, one behind each of a peer's three locks: what goes out
-//! ([`Outgoing`]), what comes in ([`Incoming`]), and how the link does ([`Link`]). They are read together, so the
+//! The counters are plain numbers in three small structs, one behind each of a peer's three locks: messages out
+//! ([`Outgoing`]), messages in ([`Incoming`]), and the state of the link ([`Link`]). Each is read in one go, so the
 //! ledger's laws hold in every scrape:
 //!
 //! - offered = sent + dropped + queued
 //! - received = processed + rejected + waiting
 //!
-//! Behind the locks they are [`Live`]: what happens is told by a verb (`offered`, `sent`, `dropped`), and no counter can
-//! be touched from outside this module. What is read is a copy, plain numbers with public fields. A test that needs a
-//! ledger of its own begins with the default of the copy and sets what it wants.
+//! Behind the locks, the structs are wrapped in [`Live`]: other modules report events by its methods (`offered`,
+//! `sent`, `dropped`), and cannot touch a counter. A reader gets a copy: plain numbers with public fields. A test that
+//! needs a ledger of its own starts from the copy's default and sets the fields that it wants.
 
 mod channel;
 mod exemplar;

@@ -1,15 +1,15 @@
-//! The ways between two members, and which way along them.
+//! The channels between two members, and their directions.
 
 use crate::wire::stream::StreamKind;
 
-/// A way between two members: the label `channel`.
+/// A channel between two members: the label `channel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Channel {
     /// The stream of compact appends (`/raft/stream/msgapp`).
     MsgApp,
-    /// The stream of everything else (`/raft/stream/message`).
+    /// The stream of all other messages (`/raft/stream/message`).
     Message,
     /// `POST /raft`.
     Pipeline,
@@ -31,7 +31,7 @@ impl Channel {
         }
     }
 
-    /// The kind of stream that it is; none: it is requests.
+    /// The kind of stream, or `None` for the channels that are made of requests.
     pub const fn stream(self) -> Option<StreamKind> {
         match self {
             Self::MsgApp => Some(StreamKind::MsgApp),
@@ -42,7 +42,7 @@ impl Channel {
 }
 
 impl StreamKind {
-    /// The channel that a stream of this kind is.
+    /// The channel of a stream of this kind.
     pub const fn channel(self) -> Channel {
         match self {
             Self::MsgApp => Channel::MsgApp,
@@ -51,7 +51,7 @@ impl StreamKind {
     }
 }
 
-/// Which way: the label `direction`.
+/// The direction of a channel: the label `direction`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "lowercase")]
@@ -63,7 +63,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both, in the order of the arrays that are indexed by it.
+    /// Both directions, in the order of the arrays that are indexed by them.
     pub const ALL: [Self; 2] = [Self::In, Self::Out];
 
     /// The value of the label.

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use super::Exemplar;
 
-/// A histogram of seconds. Takes no memory for its buckets before its first observation.
+/// A histogram of seconds. It allocates no memory for its buckets before the first observation.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
     counts: Vec<u64>,
     sum: f64,
     count: u64,
-    /// One for each bucket that has one, with the bucket's place; beyond the last edge is a bucket too.
+    /// At most one exemplar per bucket, with the place of the bucket. The place after the last edge is a bucket too.
     exemplars: Vec<(usize, Exemplar)>,
 }
 
-/// With the buckets of [`Histogram::BOUNDS`].
+/// A histogram with the buckets of [`Histogram::BOUNDS`].
 impl Default for Histogram {
     fn default() -> Self {
         Self { bounds: &Self::BOUNDS, counts: Vec::new(), sum: 0.0, count: 0, exemplars: Vec::new() }
@@ -23,19 +23,20 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Upper edges of the buckets, in seconds: from 100 µs, doubling, up to 26 s, with an edge at 0.15 s, where etcd's
-    /// documentation draws the line for a peer's round trip. Holds every edge of etcd's round trip histogram.
+    /// Upper edges of the buckets, in seconds: from 100 µs, doubling, up to 26 s. There is one more edge at 0.15 s, the
+    /// limit that etcd's documentation gives for a peer's round trip. All edges of etcd's round trip histogram are
+    /// among them.
     pub const BOUNDS: [f64; 20] = [
         0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024, 0.15, 0.2048, 0.4096,
         0.8192, 1.6384, 3.2768, 6.5536, 13.1072, 26.2144,
     ];
 
-    /// The edges for snapshots, in seconds: from 12.5 ms, doubling, up to 14 min. Holds every edge of etcd's snapshot
-    /// histograms.
+    /// The edges for snapshots, in seconds: from 12.5 ms, doubling, up to 14 min. All edges of etcd's snapshot
+    /// histograms are among them.
     pub const SNAPSHOT_BOUNDS: [f64; 17] =
         [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 819.2];
 
-    /// One with the buckets of [`Self::SNAPSHOT_BOUNDS`].
+    /// A histogram with the buckets of [`Self::SNAPSHOT_BOUNDS`].
     pub fn for_snapshots() -> Self {
         Self { bounds: &Self::SNAPSHOT_BOUNDS, ..Self::default() }
     }
@@ -46,7 +47,7 @@ impl Histogram {
             self.counts = vec![0; self.bounds.len()];
         }
         let seconds = time.as_secs_f64();
-        // Beyond the last edge, an observation is in the count alone.
+        // An observation above the last edge is in the count alone.
         if let Some(count) = self.counts.get_mut(bucket(self.bounds, seconds)) {
             *count += n;
         }
@@ -59,8 +60,8 @@ impl Histogram {
         self.observe_many(time, 1);
     }
 
-    /// Names the trace of an observation that was added. It takes the place of its bucket's exemplar before, so that no
-    /// more are kept than there are buckets.
+    /// Stores the trace of an observation that was added. It replaces the exemplar of its bucket, so there are never
+    /// more exemplars than buckets.
     pub fn exemplify(&mut self, exemplar: Exemplar) {
         let bucket = bucket(self.bounds, exemplar.seconds);
         match self.exemplars.iter_mut().find(|(of, _)| *of == bucket) {
@@ -69,7 +70,7 @@ impl Histogram {
         }
     }
 
-    /// The newest exemplar of each bucket that has one, in no order.
+    /// The newest exemplar of each bucket that has one, in no particular order.
     pub fn exemplars(&self) -> impl Iterator<Item = &Exemplar> {
         self.exemplars.iter().map(|(_, exemplar)| exemplar)
     }
@@ -79,7 +80,7 @@ impl Histogram {
         self.count
     }
 
-    /// Their sum, in seconds.
+    /// The sum of the observations, in seconds.
     pub fn sum(&self) -> f64 {
         self.sum
     }
@@ -93,8 +94,8 @@ impl Histogram {
         })
     }
 
-    /// The upper edge of the bucket that holds the given quantile (0 to 1), in seconds. None without observations, and
-    /// for one above the last edge.
+    /// The upper edge of the bucket that holds the given quantile (0 to 1), in seconds. `None` if there are no
+    /// observations, or if the quantile is above the last edge.
     pub fn quantile(&self, quantile: f64) -> Option<f64> {
         #[expect(clippy::cast_possible_truncation, reason = "a rank is whole, and the cast saturates")]
         let rank = (quantile * self.count as f64).ceil().max(1.0) as u64;
@@ -102,7 +103,7 @@ impl Histogram {
     }
 }
 
-/// The place of the bucket that an observation is in.
+/// The place of the bucket that an observation belongs to.
 fn bucket(bounds: &[f64], seconds: f64) -> usize {
     bounds.iter().position(|bound| seconds <= *bound).unwrap_or(bounds.len())
 }

@@ -1,4 +1,4 @@
-//! What comes from a peer.
+//! Messages from a peer.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,20 +8,20 @@ use super::{
 };
 use crate::wire::{message::LINK_HEARTBEAT_SIZE, stream::StreamKind};
 
-/// What came from a peer: a copy of the ledger that lies behind the lock of its receive queues.
+/// Counts of the messages from a peer: a copy of the ledger behind the lock of the receive queues.
 #[derive(Clone, Debug, Default)]
 pub struct Incoming {
-    /// Decoded from the wire, by channel and type.
+    /// Messages decoded from the wire, by channel and type.
     pub received: PerChannel<PerKind<u64>>,
-    /// Received, not yet taken or refused. Measured when the copy is made.
+    /// Messages received, and not yet processed or rejected. Measured when the copy is made.
     pub waiting: u64,
-    /// Taken by the application, by type.
+    /// Messages that the application took, by type.
     pub processed: PerKind<u64>,
-    /// Not taken, by type and reason.
+    /// Messages that the application did not take, by type and reason.
     pub rejected: Tally<(MessageKind, RejectReason)>,
-    /// What the peer sent that could not be read, by channel and kind.
+    /// Frames and requests that could not be read, by channel and kind of error.
     pub frame_errors: Tally<(Channel, &'static str)>,
-    /// The time that the application took for a batch.
+    /// How long the application took for a batch.
     pub process_seconds: Histogram,
     /// Bytes of frames, link heartbeats included, by channel.
     pub bytes: PerChannel<u64>,
@@ -33,7 +33,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Whether the second law holds.
+    /// Whether the second law of the ledger holds.
     pub fn balances(&self) -> bool {
         let ended = self.processed.total() + self.rejected.total() + self.waiting;
         self.received.total() == ended
@@ -48,7 +48,7 @@ impl Live<Incoming> {
         self.0.etcd_bytes += size;
     }
 
-    /// The application took messages of these kinds, and this long for all of them.
+    /// The application took messages of these kinds. `took` is the time for all of them together.
     #[inline]
     pub(crate) fn processed(&mut self, kinds: impl IntoIterator<Item = MessageKind>, took: Duration) {
         let mut some = false;
@@ -61,29 +61,29 @@ impl Live<Incoming> {
         }
     }
 
-    /// A message that was taken is traced: the exemplar of the time that its batch was told to take.
+    /// A processed message is traced: stores the exemplar of the time that was observed for its batch.
     pub(crate) fn processed_in_trace(&mut self, exemplar: Exemplar) {
         self.0.process_seconds.exemplify(exemplar);
     }
 
-    /// A message was not taken.
+    /// A message was rejected.
     #[inline]
     pub(crate) fn rejected(&mut self, kind: MessageKind, reason: RejectReason) {
         self.0.rejected.add((kind, reason), 1);
     }
 
-    /// What the peer sent could not be read; `kind` says how.
+    /// A frame or request could not be read. `kind` says why.
     pub(crate) fn unreadable(&mut self, channel: Channel, kind: &'static str) {
         self.0.frame_errors.add((channel, kind), 1);
     }
 
-    /// Bytes of a request were read, whatever comes of it.
+    /// Bytes of a request were read, whether or not the request succeeds.
     #[inline]
     pub(crate) fn read_bytes(&mut self, channel: Channel, bytes: u64) {
         self.0.bytes[channel] += bytes;
     }
 
-    /// Bytes of frames were read from a stream, so many link heartbeats among them.
+    /// Bytes of frames were read from a stream, with this many link heartbeats among them.
     #[inline]
     pub(crate) fn read_frames(&mut self, stream: StreamKind, bytes: u64, heartbeats: u64, now: SystemTime) {
         self.read_bytes(stream.channel(), bytes);
@@ -91,7 +91,7 @@ impl Live<Incoming> {
         self.0.last_frame[stream] = Some(now);
     }
 
-    /// A snapshot's body of this many bytes was saved whole.
+    /// A snapshot's body of this many bytes was saved completely.
     pub(crate) fn saved(&mut self, bytes: u64) {
         self.0.etcd_bytes += bytes;
     }
@@ -105,7 +105,7 @@ impl Live<Incoming> {
         rejections
     }
 
-    /// A copy, with what waits, which is measured where it lies.
+    /// A copy. `waiting` is measured by the queues that hold the messages.
     pub(crate) fn copy(&self, waiting: u64) -> Incoming {
         Incoming { waiting, ..self.0.clone() }
     }

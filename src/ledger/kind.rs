@@ -1,13 +1,13 @@
-//! The types of messages that are told apart.
+//! The types of messages.
 
 use crate::wire::raftpb::MessageType;
 
-/// The type of a message, as it is counted: one of those that raftpb knows, or any other.
+/// The type of a message, as it is counted: one of raftpb's types, or any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageKind(u8);
 
 impl MessageKind {
-    /// Every kind: etcd's 24, and one for those that it does not know.
+    /// Every kind: etcd's 24, and one for all unknown types.
     pub const ALL: [Self; 25] = {
         let mut all = [Self(0); 25];
         let mut place = 0;
@@ -17,7 +17,7 @@ impl MessageKind {
         }
         all
     };
-    /// Whatever raftpb does not know.
+    /// Any type that raftpb does not know.
     pub const OTHER: Self = Self::ALL[Self::ALL.len() - 1];
 
     /// The kind of a message's `type`.

@@ -1,4 +1,4 @@
-//! How the link to a peer does.
+//! The state of the link to a peer.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,38 +11,38 @@ use crate::{
     wire::{probing::Sight, stream::StreamKind},
 };
 
-/// How the link to a peer did: probes, streams, snapshots; everything that is not counted per message. A copy of what is
-/// kept.
+/// The state of the link to a peer: probes, streams, snapshots; everything that is not counted per message. A copy of
+/// the live counts.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
-    /// Whether the last probe succeeded; none before the first.
+    /// Whether the last probe succeeded. `None` before the first probe.
     pub reachable: Option<bool>,
     /// Probes by result.
     pub probes: Tally<ProbeResult>,
-    /// Round trips of the successful ones on a warm connection.
+    /// Round trips of the successful probes on a warm connection.
     pub probe_seconds: Histogram,
-    /// The last of them.
+    /// The newest of these round trips.
     pub round_trip: Option<Duration>,
-    /// The last ones, failures among them.
+    /// The results of the last probes, including failures.
     pub round_trips: RoundTrips,
     /// When the newest probe ended.
     pub last_probe: Option<SystemTime>,
-    /// How the peer reaches its own peers, as it said when it was last asked, and when that was. None: it was not
+    /// How the peer reaches its own peers, as it said when it was last asked, and when that was. `None` if it was not
     /// asked yet, could not be asked the last time, or does not say.
     pub view: Option<(SystemTime, Vec<Sight>)>,
-    /// Times of the probes' dials by phase.
+    /// How long the dials of the probes took, by phase.
     pub dial_seconds: PerPhase<Histogram>,
-    /// The peer's clock minus ours, in seconds, while it is known.
+    /// The peer's clock minus ours, in seconds. `None` while it is not known.
     pub clock_offset: Option<f64>,
     /// Whether a stream is open, by stream channel (`MsgApp`, `Message`) and direction (`In`, `Out`).
     pub stream_up: PerStream<PerDirection<bool>>,
     /// Dials of streams by channel and result.
     pub attempts: Tally<(Channel, AttemptResult)>,
-    /// Ends of open streams.
+    /// Ends of open streams, by channel, direction and reason.
     pub losses: Tally<(Channel, Direction, LossReason)>,
-    /// Since when the peer is active (etcd's `ActiveSince`).
+    /// When the peer became active (etcd's `ActiveSince`). `None` while it is inactive.
     pub active_since: Option<SystemTime>,
-    /// How often it went from active to inactive: etcd's `disconnected_peers_total`.
+    /// How often the peer went from active to inactive: etcd's `disconnected_peers_total`.
     pub disconnected: u64,
     /// etcd's `peer_sent_failures_total`.
     pub sent_failures: u64,
@@ -50,12 +50,12 @@ pub struct Link {
     pub received_failures: u64,
     /// Snapshots by direction (`In`, `Out`).
     pub snapshots: PerDirection<Snapshots>,
-    /// The last error, and when.
+    /// The last error, and when it happened.
     pub last_error: Option<(SystemTime, String)>,
 }
 
 impl Link {
-    /// How the peer is reached, as others are told.
+    /// How the peer is reached, as this member tells others.
     pub(crate) fn sight(&self, id: MemberId) -> Sight {
         let age = self.last_probe.map(|ended| ended.elapsed().unwrap_or_default().as_secs_f64());
         let round_trip = self.round_trip.map(|time| time.as_secs_f64());
@@ -64,12 +64,12 @@ impl Link {
 }
 
 impl Live<Link> {
-    /// A stream that we read was dialled.
+    /// An incoming stream was dialled.
     pub(crate) fn attempted(&mut self, stream: StreamKind, result: AttemptResult) {
         self.0.attempts.add((stream.channel(), result), 1);
     }
 
-    /// A stream that we read is open. Of those that we write, the outbox knows: see [`Self::copy`].
+    /// An incoming stream is open. The outbox knows of the outgoing streams: see [`Self::copy`].
     pub(crate) fn stream_opened(&mut self, stream: StreamKind) {
         self.0.stream_up[stream][Direction::In] = true;
     }
@@ -79,7 +79,7 @@ impl Live<Link> {
         self.0.losses.add((stream.channel(), direction, reason), 1);
         match direction {
             Direction::In => self.0.stream_up[stream][Direction::In] = false,
-            // A newer one may have taken its place by now.
+            // A newer stream may have taken its place by now.
             Direction::Out => {
                 let failed = matches!(reason, LossReason::Error | LossReason::Stalled);
                 self.0.sent_failures += u64::from(failed);
@@ -87,24 +87,24 @@ impl Live<Link> {
         }
     }
 
-    /// So many messages were not sent: etcd counts them by peer alone.
+    /// This many messages were not sent. etcd counts them by peer alone.
     pub(crate) fn send_failed(&mut self, messages: u64) {
         self.0.sent_failures += messages;
     }
 
-    /// So many messages were not received: etcd counts them by peer alone.
+    /// This many messages were not received. etcd counts them by peer alone.
     pub(crate) fn receive_failed(&mut self, messages: u64) {
         self.0.received_failures += messages;
     }
 
-    /// A stream or POST succeeded. Says whether the peer was inactive.
+    /// A stream or POST succeeded. Returns whether the peer was inactive before.
     pub(crate) fn succeeded(&mut self, now: SystemTime) -> bool {
         let became = self.0.active_since.is_none();
         self.0.active_since.get_or_insert(now);
         became
     }
 
-    /// A stream or POST failed. Says whether the peer was active.
+    /// A stream or POST failed. Returns whether the peer was active before.
     pub(crate) fn failed(&mut self, why: &str, now: SystemTime) -> bool {
         self.noted(why.to_owned(), now);
         let became = self.0.active_since.take().is_some();
@@ -112,7 +112,7 @@ impl Live<Link> {
         became
     }
 
-    /// Something is wrong with the peer that is no failure of a stream, POST or probe.
+    /// Something is wrong with the peer, but no stream, POST or probe failed.
     pub(crate) fn noted(&mut self, error: String, now: SystemTime) {
         self.0.last_error = Some((now, error));
     }
@@ -123,7 +123,7 @@ impl Live<Link> {
         self.noted(why, now);
     }
 
-    /// A snapshot begins; so long is its body, where that is known.
+    /// A snapshot begins. `length` is the length of its body, if known.
     pub(crate) fn snapshot_started(&mut self, direction: Direction, length: Option<u64>) {
         self.0.snapshots[direction].begin(length);
     }
@@ -133,8 +133,8 @@ impl Live<Link> {
         self.0.snapshots[direction].progressed(bytes);
     }
 
-    /// A snapshot that began with this length, and of which so many bytes passed, has ended: well in so much time, or
-    /// badly.
+    /// A snapshot ended. `length` is the length that it began with, and `bytes` is how much of its body has passed.
+    /// `took` is the duration if it succeeded, and `None` if it failed.
     pub(crate) fn snapshot_ended(
         &mut self,
         direction: Direction,
@@ -150,21 +150,21 @@ impl Live<Link> {
         }
     }
 
-    /// A part of a probe's dial has ended well.
+    /// A phase of a probe's dial has succeeded.
     pub(crate) fn dialled(&mut self, phase: DialPhase, took: Duration) {
         self.0.dial_seconds[phase].observe(took);
     }
 
-    /// A probe succeeded: how long its round trip took, and the peer's clock minus ours in seconds. Says whether the
-    /// peer was reachable before; none before the first probe.
+    /// A probe succeeded with this round trip. `clock_offset` is the peer's clock minus ours, in seconds. Returns
+    /// whether the peer was reachable before, or `None` if this is the first probe.
     pub(crate) fn probe_succeeded(&mut self, round_trip: Duration, clock_offset: f64, now: SystemTime) -> Option<bool> {
         self.0.probe_seconds.observe(round_trip);
         self.0.clock_offset = Some(clock_offset);
         self.probed(ProbeResult::Ok, Some(round_trip), now)
     }
 
-    /// A probe failed: what the one before measured holds no longer. Says whether the peer was reachable before; none
-    /// before the first probe.
+    /// A probe failed, so the measurements of the probe before it no longer hold. Returns whether the peer was
+    /// reachable before, or `None` if this is the first probe.
     pub(crate) fn probe_failed(&mut self, result: ProbeResult, why: &str, now: SystemTime) -> Option<bool> {
         self.0.clock_offset = None;
         self.noted(why.to_owned(), now);
@@ -179,12 +179,12 @@ impl Live<Link> {
         self.0.reachable.replace(round_trip.is_some())
     }
 
-    /// How the peer reaches its own peers, as it said just now; none: it did not.
+    /// How the peer reaches its own peers, as it said just now. `None` if it did not say.
     pub(crate) fn told(&mut self, view: Option<Vec<Sight>>, now: SystemTime) {
         self.0.view = view.map(|view| (now, view));
     }
 
-    /// A copy, with the streams that we write and that are open now.
+    /// A copy. `open` says which outgoing streams are open now.
     pub(crate) fn copy(&self, open: PerStream<bool>) -> Link {
         let mut link = self.0.clone();
         for (stream, open) in open.iter() {

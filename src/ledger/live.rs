@@ -1,12 +1,12 @@
-//! A ledger that is being kept.
+//! A ledger that is being written.
 
-/// A ledger that is being kept, behind the lock of what it describes: it is written by its verbs alone, which are its
-/// methods, and read as the plain numbers that a copy has.
+/// A ledger that is being written, behind the lock of the queues that it counts. It is written only by its methods, one
+/// per event, and read as a copy of plain numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Live<T>(pub(super) T);
 
 impl<T> Live<T> {
-    /// What it says now.
+    /// The current numbers.
     #[inline]
     pub(crate) fn read(&self) -> &T {
         &self.0

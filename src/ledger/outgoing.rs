@@ -1,4 +1,4 @@
-//! What goes to a peer.
+//! Messages to a peer.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,56 +7,56 @@ use super::{
 };
 use crate::wire::{message::LINK_HEARTBEAT_SIZE, stream::StreamKind};
 
-/// What went to a peer: a copy of the ledger that lies behind the lock of its queues.
+/// Counts of the messages to a peer: a copy of the ledger behind the lock of the send queues.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
-    /// Handed to `send` or `send_snapshot`, by type.
+    /// Messages handed to `send` or `send_snapshot`, by type.
     pub offered: PerKind<u64>,
-    /// Given to a connection, or answered with success; by channel and type.
+    /// Messages given to a stream's connection, or answered with success, by channel and type.
     pub sent: PerChannel<PerKind<u64>>,
-    /// Given up, by type, channel and reason.
+    /// Messages given up, by type, channel and reason.
     pub dropped: Tally<(MessageKind, Channel, DropReason)>,
-    /// Not yet ended, by channel. Measured when the copy is made.
+    /// Messages neither sent nor dropped yet, by channel. Measured when the copy is made.
     pub queued: PerChannel<u64>,
-    /// From `send` to written, by channel.
+    /// The time from `send` until the message is written, by channel.
     pub queue_seconds: PerChannel<Histogram>,
     /// Bytes of frames, link heartbeats included, by channel (`Snapshot`: envelope and body).
     pub bytes: PerChannel<u64>,
     /// Protobuf size of the whole messages, link heartbeats included, and the bodies of snapshots that were delivered:
     /// etcd's `peer_sent_bytes_total`.
     pub etcd_bytes: u64,
-    /// Messages written to the peer's streams before the newest probe and not known to be read, by stream channel
-    /// (`MsgApp`, `Message`). None: the peer has not said what it has read on them.
+    /// Messages that were written to the peer's streams before the newest probe, and that the peer has not confirmed as
+    /// read, by stream channel (`MsgApp`, `Message`). `None` if the peer does not say what it has read on them.
     pub unconfirmed: PerStream<Option<u64>>,
-    /// Messages written to streams that ended, and never read; by stream channel.
+    /// Messages that were written to streams that have ended, and that the peer never read, by stream channel.
     pub lost: PerStream<u64>,
-    /// From appends that were sent to the answers that cover them.
+    /// The time from sending an append to the answer that covers it.
     pub append_round_trip: Histogram,
     /// When a frame last went out, on the two stream channels.
     pub last_frame: PerStream<Option<SystemTime>>,
 }
 
 impl Outgoing {
-    /// The sum of a ledger's side: sent + dropped + queued. The first law says that it is the sum of `offered`.
+    /// sent + dropped + queued. The first law of the ledger says that this is the sum of `offered`.
     pub fn accounted(&self) -> u64 {
         self.sent.total() + self.dropped.total() + self.queued.total()
     }
 
-    /// Whether the first law holds.
+    /// Whether the first law of the ledger holds.
     pub fn balances(&self) -> bool {
         self.offered.total() == self.accounted()
     }
 }
 
 impl Live<Outgoing> {
-    /// A message was handed over.
+    /// A message was handed to `send` or `send_snapshot`.
     #[inline]
     pub(crate) fn offered(&mut self, kind: MessageKind) {
         self.0.offered[kind] += 1;
     }
 
-    /// So many messages of a kind were given to a connection, or answered with success, this long after they had been
-    /// handed over. `size` is their protobuf size; a snapshot's includes its body.
+    /// Messages of one kind were given to a connection, or answered with success, this long after they had been handed
+    /// over. `size` is their protobuf size; for a snapshot it includes the body.
     #[inline]
     pub(crate) fn sent(&mut self, channel: Channel, kind: MessageKind, messages: u64, size: u64, took: Duration) {
         self.0.sent[channel][kind] += messages;
@@ -64,18 +64,18 @@ impl Live<Outgoing> {
         self.0.queue_seconds[channel].observe_many(took, messages);
     }
 
-    /// A message that was sent is traced: the exemplar of the time that it was told to take.
+    /// A sent message is traced: stores the exemplar of the time that was observed for it.
     pub(crate) fn sent_in_trace(&mut self, channel: Channel, exemplar: Exemplar) {
         self.0.queue_seconds[channel].exemplify(exemplar);
     }
 
-    /// So many messages of a kind were given up.
+    /// This many messages of a kind were given up.
     #[inline]
     pub(crate) fn dropped(&mut self, channel: Channel, kind: MessageKind, reason: DropReason, messages: u64) {
         self.0.dropped.add((kind, channel, reason), messages);
     }
 
-    /// Bytes of a request went out, whatever came of it.
+    /// Bytes of a request went out, whether or not the request succeeded.
     #[inline]
     pub(crate) fn wrote(&mut self, channel: Channel, bytes: u64) {
         self.0.bytes[channel] += bytes;
@@ -88,7 +88,7 @@ impl Live<Outgoing> {
         self.0.last_frame[stream] = Some(now);
     }
 
-    /// A link heartbeat goes out. It is no message of raft's: it is counted nowhere but in the bytes.
+    /// A link heartbeat goes out. It is not a raft message, so it is counted only in the bytes.
     #[inline]
     pub(crate) fn heartbeat(&mut self) {
         self.0.etcd_bytes += LINK_HEARTBEAT_SIZE;
@@ -100,7 +100,7 @@ impl Live<Outgoing> {
         self.0.append_round_trip.observe(took);
     }
 
-    /// An append that the peer has answered is traced: the exemplar of the time that it was told to take.
+    /// An answered append is traced: stores the exemplar of the time that was observed for it.
     pub(crate) fn acknowledged_in_trace(&mut self, exemplar: Exemplar) {
         self.0.append_round_trip.exemplify(exemplar);
     }
@@ -114,7 +114,8 @@ impl Live<Outgoing> {
         drops
     }
 
-    /// A copy, with what is measured where it lies: what is queued, and what is known of what was written and not read.
+    /// A copy. The arguments are measured by the parts that hold the messages: what is queued, and what was written but
+    /// not read.
     pub(crate) fn copy(
         &self,
         queued: PerChannel<u64>,

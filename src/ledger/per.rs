@@ -9,12 +9,12 @@ use std::{
 use super::{Channel, DialPhase, Direction, DropReason, MessageKind, RejectReason};
 use crate::wire::stream::StreamKind;
 
-/// A key of few variants, each of which has a place of its own in an array.
+/// A key with few variants, each of which has a fixed place in an array.
 pub trait Key: Copy + 'static {
     /// Every key, in the order of their places.
     const ALL: &'static [Self];
 
-    /// Its place in [`Self::ALL`].
+    /// The place of this key in [`Self::ALL`].
     fn place(self) -> usize;
 }
 
@@ -34,13 +34,13 @@ pub type PerDirection<T> = Per<Direction, T, { Direction::ALL.len() }>;
 pub type PerKind<T> = Per<MessageKind, T, { MessageKind::ALL.len() }>;
 /// A value for each part of a dial.
 pub type PerPhase<T> = Per<DialPhase, T, { DialPhase::ALL.len() }>;
-/// A value for each reason to give a message up.
+/// A value for each reason to drop a message.
 pub type PerDropReason<T> = Per<DropReason, T, { DropReason::ALL.len() }>;
-/// A value for each reason to reject one.
+/// A value for each reason to reject a message.
 pub type PerRejectReason<T> = Per<RejectReason, T, { RejectReason::ALL.len() }>;
 
 impl<K: Key, T, const N: usize> Per<K, T, N> {
-    /// Each key's value as `value` makes it.
+    /// Calls `value` for each key and keeps the results.
     pub fn new(mut value: impl FnMut(K) -> T) -> Self {
         const { assert!(K::ALL.len() == N, "there is a value for each key and no other") };
         Self { values: array::from_fn(|place| value(K::ALL[place])), key: PhantomData }
@@ -56,12 +56,12 @@ impl<K: Key, T, const N: usize> Per<K, T, N> {
         self.values.each_ref().into_iter()
     }
 
-    /// The values, to be changed.
+    /// Mutable references to the values.
     pub fn values_mut(&mut self) -> array::IntoIter<&mut T, N> {
         self.values.each_mut().into_iter()
     }
 
-    /// What `of` makes of each value.
+    /// Applies `of` to each value.
     pub fn map<U>(&self, mut of: impl FnMut(&T) -> U) -> Per<K, U, N> {
         Per::new(|key| of(&self[key]))
     }
@@ -132,7 +132,8 @@ impl<K, T: fmt::Debug, const N: usize> fmt::Debug for Per<K, T, N> {
     }
 }
 
-// A variant that is added makes the `match` below fail to compile until it has a place; a test holds `ALL` to the variants.
+// A new variant makes the `match` below fail to compile until it has a place. A test checks that `ALL` holds every
+// variant.
 
 impl Key for Channel {
     const ALL: &'static [Self] = &Channel::ALL;
@@ -256,7 +257,7 @@ mod tests {
         each_key_has_its_place::<MessageKind>();
     }
 
-    /// Takes down the names of an enum's variants, as its derived implementation tells them.
+    /// Collects the names of an enum's variants from its derived `Deserialize`.
     struct Names(&'static [&'static str]);
 
     impl<'de> Deserializer<'de> for &mut Names {

@@ -1,25 +1,26 @@
-//! How a thing ended: closed sets of results and reasons, with the words by which metrics, traces and events name them.
+//! How things ended: closed sets of results and reasons, with their names in metrics, traces and events.
 
-/// Why a message was given up before it left.
+/// Why a message was given up before it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
-    /// The channel's queue had its bound of messages or bytes.
+    /// The channel's queue was at its limit of messages or bytes.
     QueueFull,
-    /// The stream it was queued on ended.
+    /// The stream that the message was queued on ended.
     StreamLost,
-    /// The request failed before an answer, or was answered with an error of the server.
+    /// The request failed before an answer, or the server answered with an error.
     PostFailed,
     /// The peer answered that it does not take the message.
     Refused,
-    /// It exceeds what the peer would read.
+    /// The message is larger than the peer would read.
     TooLarge,
     /// The peer is paused or cut (a test hook).
     Paused,
     /// The peer was removed.
     PeerRemoved,
-    /// It was queued for a remote, which the membership has confirmed: it is offered to the peer.
+    /// The message was queued for a remote that the membership has confirmed since. It is offered to the new peer
+    /// instead.
     Promoted,
     /// The transport stopped.
     Stopped,
@@ -55,18 +56,18 @@ impl DropReason {
     }
 }
 
-/// Why a message that arrived was not taken by the application.
+/// Why a received message was not taken by the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
-    /// The receive queue had its bound of messages or bytes.
+    /// The receive queue was at its limit of messages or bytes.
     QueueFull,
     /// The peer is paused or cut (a test hook).
     Paused,
-    /// The application does not take it.
+    /// The application does not take the message.
     Refused,
-    /// The application failed on it, or a snapshot's body could not be read or saved.
+    /// The application failed to process the message, or a snapshot's body could not be read or saved.
     Failed,
     /// The transport stopped, or the peer was removed, before the application took it.
     Stopped,
@@ -88,20 +89,20 @@ impl RejectReason {
     }
 }
 
-/// What became of a dial of a stream.
+/// The result of dialling a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptResult {
     /// Answered with 200: the stream is open.
     Ok,
-    /// No connection, or it broke before the answer.
+    /// The connection failed, or broke before the answer.
     Unreachable,
     /// The TLS handshake failed.
     Tls,
-    /// No answer in time.
+    /// There was no answer in time.
     Timeout,
-    /// 404: the peer does not know us (yet).
+    /// 404: the peer does not know this member (yet).
     NotFound,
     /// 410: this member was removed from the cluster.
     Removed,
@@ -113,7 +114,7 @@ pub enum AttemptResult {
     ToMismatch,
     /// 409: this member was started from another data directory than before, or from an old copy.
     IncarnationRefused,
-    /// The peer was, and is not heard.
+    /// The peer itself was refused as an impostor, and is not heard.
     Impostor,
     /// Any other answer.
     Refused,
@@ -167,13 +168,13 @@ pub enum LossReason {
     Timeout,
     /// No byte could be written for the write deadline (5 s).
     Stalled,
-    /// A frame that could not be read.
+    /// A frame could not be read.
     Frame,
     /// The peer's certificate no longer verifies.
     Certificate,
     /// A newer stream from the same peer took its place.
     Replaced,
-    /// We ended it: the transport stopped, the peer was removed or is dialled anew.
+    /// This member ended the stream: the transport stopped, or the peer was removed or is dialled again.
     Stopped,
 }
 
@@ -192,7 +193,7 @@ impl LossReason {
         }
     }
 
-    /// Whether something went wrong, rather than that one end had no more use for the stream.
+    /// Whether something went wrong, as opposed to one end having no more use for the stream.
     pub const fn is_failure(self) -> bool {
         match self {
             Self::Error | Self::Timeout | Self::Stalled | Self::Frame | Self::Certificate => true,
@@ -206,19 +207,19 @@ impl LossReason {
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeResult {
-    /// 200 with a body that says so.
+    /// 200, with the body of a probe's answer.
     Ok,
-    /// No answer within the time-out.
+    /// There was no answer within the timeout.
     Timeout,
-    /// No connection, or it broke.
+    /// The connection failed, or broke.
     Connect,
     /// The TLS handshake failed.
     Tls,
-    /// The name did not resolve.
+    /// The name could not be resolved.
     Dns,
-    /// Answered with another status.
+    /// The answer had another status.
     Status,
-    /// Answered with what is not a probe's answer: another body, or no HTTP at all.
+    /// The answer was not a probe's answer: another body, or no HTTP at all.
     Body,
 }
 
@@ -240,14 +241,14 @@ impl ProbeResult {
     }
 }
 
-/// A part of a dial that is timed.
+/// A phase of a dial that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum DialPhase {
-    /// The name's look-up.
+    /// Looking up the name.
     Dns,
-    /// The TCP connection.
+    /// Opening the TCP connection.
     Connect,
     /// The TLS handshake.
     Tls,

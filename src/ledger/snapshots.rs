@@ -1,39 +1,39 @@
-//! How snapshots do.
+//! Counts of snapshots.
 
 use std::time::Duration;
 
 use super::Histogram;
 
-/// How the snapshots of one direction do.
+/// Counts of the snapshots in one direction.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
-    /// Ended well.
+    /// Snapshots that succeeded.
     pub ok: u64,
-    /// Ended badly.
+    /// Snapshots that failed.
     pub failed: u64,
-    /// Under way.
+    /// Snapshots under way.
     pub in_flight: u64,
-    /// Bytes of bodies.
+    /// Bytes of bodies that have passed.
     pub bytes: u64,
-    /// How long those that ended well took.
+    /// How long the successful snapshots took.
     pub seconds: Histogram,
-    /// Bytes that the bodies of those under way have in all, where that is known.
+    /// The total body length of the snapshots under way whose length is known, in bytes.
     pub promised: u64,
-    /// Bytes of these that have passed.
+    /// How many of the `promised` bytes have passed.
     pub passed: u64,
-    /// So many of those under way are of unknown length.
+    /// How many of the snapshots under way have an unknown length.
     pub unmeasured: u64,
 }
 
 impl Snapshots {
-    /// How far those under way are, 0 to 1. None: there is none, or one of unknown length.
+    /// The progress of the snapshots under way, 0 to 1. `None` if there is none, or if one has an unknown length.
     pub fn progress(&self) -> Option<f64> {
         let known = self.in_flight > 0 && self.unmeasured == 0 && self.passed <= self.promised;
-        // One without a byte has nothing left to pass.
+        // An empty body has nothing left to pass.
         known.then(|| if self.promised == 0 { 1.0 } else { self.passed as f64 / self.promised as f64 })
     }
 
-    /// One begins; so long is its body.
+    /// A snapshot begins. `length` is the length of its body, if known.
     pub(super) fn begin(&mut self, length: Option<u64>) {
         self.in_flight += 1;
         match length {
@@ -48,7 +48,8 @@ impl Snapshots {
         self.passed += bytes;
     }
 
-    /// One that began with this length, and of which so many bytes passed, has ended; well in so much time, or badly.
+    /// A snapshot ended. `length` is the length that it began with, and `bytes` is how much of its body has passed.
+    /// `took` is the duration if it succeeded, and `None` if it failed.
     pub(super) fn end(&mut self, length: Option<u64>, bytes: u64, took: Option<Duration>) {
         self.in_flight -= 1;
         self.passed -= bytes;

@@ -1,6 +1,7 @@
 //! Counts by a key.
 
-/// Counts by a key of few values, most of which never occur: a list that is searched, nothing until the first count.
+/// Counts by a key with few values, most of which never occur. It is a list that is searched, and allocates nothing
+/// until the first count.
 #[derive(Clone, Debug)]
 pub struct Tally<K>(Vec<(K, u64)>);
 
