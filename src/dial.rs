@@ -1,9 +1,9 @@
-//! Dialling: from a peer's URL to a connection that requests go over. It knows no peer, so that the transport, the
-//! server, the watch and a node that joins all stand on it.
+//! Dialling: from a peer's URL to a connection that carries requests. The module knows no peer, because the transport,
+//! the server, the watch and a joining node all use it.
 //!
-//! `urls` where · `resolver` names to addresses · `io` the socket, its deadline and how it ended · `client` dials and
-//! posts · `connection` what was dialled · `pool` connections that wait for the next POST · `post` one exchange ·
-//! `failure` why not · `identity` who asks.
+//! `urls` peer URLs · `resolver` names to addresses · `io` the socket, its deadline and how it ended · `client` dials
+//! and posts · `connection` a dialled connection · `pool` connections that wait for the next POST · `post` one exchange
+//! · `failure` why a dial or a POST failed · `identity` the headers that say who asks.
 
 pub(crate) mod client;
 pub(crate) mod connection;

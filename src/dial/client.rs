@@ -1,4 +1,4 @@
-//! Connections to peers: dialled for whoever owns them, and a small pool of them for POSTs.
+//! Connections to peers: dialled on behalf of their owner, and a small pool of them for POSTs.
 
 use std::{
     error::Error,
@@ -34,14 +34,14 @@ use crate::{
     world::{self, Socket, World},
 };
 
-/// What hyper may read ahead of who takes it, and gather before it writes; also the bound of an answer's head. A
-/// connection starts with 8 KiB and grows only while reads fill what there is, so that idle ones cost little and a
+/// How much hyper may read ahead of its consumer, and gather before it writes; also the limit of an answer's head. A
+/// connection starts with 8 KiB and grows only while reads fill the buffer, so that idle connections cost little and a
 /// stream of large messages takes few reads.
 const READ_BUFFER: usize = 512 << 10;
-/// Room for a `GET`, and for its answer after it.
+/// Room for a `GET`, and later for its answer.
 const REQUEST_BYTES: usize = 1024;
 
-/// Dials peers, and posts to them over connections that it keeps for a while. One per transport.
+/// Dials peers, and posts to them over connections that it keeps for a while. There is one per transport.
 pub(crate) struct Client {
     headers: HeaderMap,
     tls: Option<Tls>,
@@ -54,12 +54,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client that speaks as `identity`. `dial_timeout` bounds the connecting, over all addresses of a name.
+    /// A client that sends the headers of `identity`. `dial_timeout` limits the time to connect, over all addresses of
+    /// a name.
     pub(crate) fn new(identity: &Identity, tls: Option<Tls>, dial_timeout: Duration, world: &World) -> Self {
         Self::with(headers_of(identity), tls, dial_timeout, world)
     }
 
-    /// A client that is nobody's: its requests do not say who asks.
+    /// A client whose requests do not say who asks.
     pub(crate) fn anonymous(tls: Option<Tls>, dial_timeout: Duration, world: &World) -> Self {
         Self::with(HeaderMap::new(), tls, dial_timeout, world)
     }
@@ -77,17 +78,17 @@ impl Client {
         }
     }
 
-    /// Where it dials.
+    /// The world that it dials in.
     pub(crate) fn world(&self) -> &World {
         &self.world
     }
 
-    /// Opens a connection for requests: look-up (1 s), TCP (the dial time-out), TLS (10 s).
+    /// Opens a connection for requests. The limits are 1 s for the look-up, the dial timeout for TCP, and 10 s for TLS.
     pub(crate) async fn dial(&self, url: &PeerUrl) -> Result<Connection, DialError> {
         self.dial_at(url, None).await
     }
 
-    /// The same, at no other address than `only`, if there is one.
+    /// As [`Self::dial`], but at no other address than `only`, if it is given.
     async fn dial_at(&self, url: &PeerUrl, only: Option<IpAddr>) -> Result<Connection, DialError> {
         let (stream, Dialled { remote, .. }, io) = Box::pin(self.connect_and_secure(url, only)).await?;
         let mut http = http1::Builder::new();
@@ -97,9 +98,9 @@ impl Client {
         Ok(Connection { sender, driver: driver.fuse(), remote, io })
     }
 
-    /// The same, and nothing is spoken on it yet.
+    /// As [`Self::dial`], but without HTTP: nothing is spoken on the connection yet.
     pub(crate) async fn open(&self, url: &PeerUrl) -> Result<(PeerIo, Dialled, Arc<IoStatus>), DialError> {
-        // Boxed: whoever waits in a dial waits long, and the future of a handshake is large.
+        // Boxed, because a dial can wait long, and the future of a handshake is large.
         Box::pin(self.connect_and_secure(url, None)).await
     }
 
@@ -165,7 +166,8 @@ impl Client {
         let deadline = Instant::now() + self.dial_timeout;
         let mut last = None;
         for (tried, address) in addresses.iter().copied().enumerate() {
-            // As Go's dialer: an address that is silent may take its share of the time, not that of the others.
+            // As in Go's dialer, a silent address may use up its own share of the time, but not that of the other
+            // addresses.
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
             last = Some(match timeout(share, self.world.connect(address)).await {
@@ -181,7 +183,8 @@ impl Client {
         Err(last.unwrap_or_else(|| DialError::Connect { address, error: io::ErrorKind::NotFound.into() }))
     }
 
-    /// A request with the headers that every request to a peer carries. Add a body, and what its endpoint asks for.
+    /// A request with the headers that every request to a peer carries. The caller adds a body and what its endpoint
+    /// asks for.
     pub(crate) fn request(&self, method: Method, url: &PeerUrl, path: &str) -> http::request::Builder {
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, url.authority());
         if let Some(headers) = request.headers_mut() {
@@ -190,7 +193,7 @@ impl Client {
         request
     }
 
-    /// A `GET` with the same headers, as it is written to the connection.
+    /// A `GET` with the same headers, as the bytes that are written to the connection.
     pub(crate) fn get(&self, url: &PeerUrl, path: &str, traceparent: Option<&HeaderValue>) -> Vec<u8> {
         let mut request = Vec::with_capacity(REQUEST_BYTES);
         for part in ["GET ", path, " HTTP/1.1\r\nhost: ", url.authority(), "\r\n"] {
@@ -206,10 +209,10 @@ impl Client {
         request
     }
 
-    /// Posts `body` and waits for the answer, at most 10 s after the last byte of the request was written. Over a
-    /// connection that was kept, a request of which no byte was written is tried once more over a new one. Where the
-    /// message is traced, its `traceparent` goes with it, and its span learns where it went. Where there is one, `only` is
-    /// the one address that the URL may lead to.
+    /// Posts `body` and waits for the answer, at most 10 s after the last byte of the request was written. If no byte
+    /// could be written to a pooled connection, the request is tried once more over a new one. If the message is
+    /// traced, the request carries its `traceparent`, and its span learns the address that it went to. If `only` is
+    /// given, the URL may lead to no other address.
     pub(crate) async fn post(
         &self,
         url: &PeerUrl,
@@ -258,8 +261,8 @@ impl Client {
         Ok(answer)
     }
 
-    /// What became of a dial whose first request was not answered, and why. With TLS 1.3 a client learns only here that
-    /// its certificate was refused: then this counts the handshake as failed.
+    /// The result of a dial whose first request was not answered, and the reason. With TLS 1.3, a client learns only
+    /// now that its certificate was refused: this then counts the handshake as failed.
     pub(crate) fn first_request_failed(&self, error: &(dyn Error + 'static)) -> (AttemptResult, String) {
         match (rustls_error(error), &self.tls) {
             (Some(broken), Some(tls)) => {
@@ -271,8 +274,8 @@ impl Client {
         }
     }
 
-    /// Why a connection over TLS may have ended before its first answer, without a word: see [`Tls::refused_names`].
-    /// Counts it as a handshake that failed.
+    /// Why a TLS connection may have ended before its first answer, without an alert: see [`Tls::refused_names`].
+    /// Counts it as a failed handshake.
     pub(crate) fn refused_in_silence(&self, Dialled { remote, local, phases }: Dialled) -> Option<String> {
         let tls = self.tls.as_ref().filter(|_| phases.tls.is_some())?;
         let why = tls.refused_names(local?.ip())?;
@@ -284,7 +287,7 @@ impl Client {
         if !is_idle(&mut connection) {
             return;
         }
-        // Once the pool is closed, it takes nothing.
+        // A closed pool takes nothing.
         if self.pool.put(url.as_str(), connection) {
             let (pool, stop) = (Arc::downgrade(&self.pool), self.stop.clone());
             self.tasks.spawn(async move {
@@ -303,8 +306,8 @@ impl Client {
         }
     }
 
-    /// Closes what is kept and waits until no task is left. A later POST dials and keeps nothing; names that only a
-    /// server knows are not looked up any more.
+    /// Closes the pool and waits until no task is left. A later POST dials and keeps no connection. Names that only a
+    /// DNS server knows are not looked up any more.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -321,7 +324,7 @@ impl Drop for Client {
     }
 }
 
-/// The headers that every request carries, written once.
+/// The headers that every request carries, built once.
 fn headers_of(identity: &Identity) -> HeaderMap {
     let urls: Vec<&str> = identity.urls.iter().map(PeerUrl::as_str).collect();
     let fields = [
@@ -333,7 +336,7 @@ fn headers_of(identity: &Identity) -> HeaderMap {
         (headers::X_RAFTHTTP_INCARNATION, identity.incarnation.map_or_else(String::new, |told| told.to_string())),
     ];
     let written = fields.into_iter().filter(|(_, value)| !value.is_empty());
-    // A URL that no header can carry is not told.
+    // A URL that does not fit into a header is left out.
     written.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
 }
 
@@ -346,7 +349,8 @@ async fn secure(
     if tls.client().is_none() {
         return Err(DialError::NoTls(url.clone()));
     }
-    // An address is verified without its zone, and one of IPv4 as such, however it is written.
+    // The certificate is verified for an address without its zone, and for an IPv4 address as such, however it is
+    // written.
     let name = url.address().map_or_else(|| url.host().to_owned(), |address| address.to_string());
     tls.connect(&name, stream).await.map_err(|error| DialError::Tls { address, error })
 }

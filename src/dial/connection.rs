@@ -1,4 +1,4 @@
-//! A connection to a peer, which its owner drives: no task runs it.
+//! A connection to a peer. Its owner polls it: no task runs it.
 
 use std::{
     future::{Future, poll_fn},
@@ -20,8 +20,8 @@ use crate::dial::io::{ANSWER_HEAD, IoStatus, PeerIo};
 
 /// The body of a request: nothing, bytes, or a stream.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
-/// What moves a connection: to be polled by its owner, beside whatever it waits for. Fused: once the connection has
-/// ended, it is never ready again.
+/// The future that moves a connection. Its owner polls it, beside whatever the owner waits for. It is fused: once the
+/// connection has ended, it is never ready again.
 pub(crate) type Driver = Fuse<http1::Connection<TokioIo<PeerIo>, Body>>;
 
 /// A body without bytes.
@@ -29,47 +29,48 @@ pub(crate) fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body of bytes that are all there.
+/// A body of these bytes.
 pub(crate) fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A connection that its owner drives: no task runs it.
+/// A connection that its owner polls: no task runs it.
 pub(crate) struct Connection {
-    /// Where requests go in.
+    /// Takes the requests.
     pub(crate) sender: http1::SendRequest<Body>,
-    /// Must be polled for anything to move; ends when the connection does.
+    /// Must be polled for anything to move. It ends when the connection does.
     pub(crate) driver: Driver,
     /// The address that answered.
     pub(crate) remote: SocketAddr,
-    /// How it ends, and how far the writing got.
+    /// How the connection ended, and how much was written to it.
     pub(crate) io: Arc<IoStatus>,
 }
 
-/// How a connection came about.
+/// How a connection was opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialled {
     /// The address that answered.
     pub(crate) remote: SocketAddr,
-    /// Our own.
+    /// Our own address.
     pub(crate) local: Option<SocketAddr>,
-    /// What opening it took.
+    /// How long opening it took.
     pub(crate) phases: DialPhases,
 }
 
-/// The times of a dial.
+/// The durations of a dial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DialPhases {
-    /// The look-up; none for an IP address.
+    /// The look-up. `None` for an IP address.
     pub(crate) dns: Option<Duration>,
-    /// TCP, addresses that failed included.
+    /// TCP, including addresses that failed.
     pub(crate) connect: Duration,
-    /// The handshake; none for `http`.
+    /// The TLS handshake. `None` for `http`.
     pub(crate) tls: Option<Duration>,
 }
 
-/// Polls a connection's driver beside a future that needs it. What the connection has read just now is taken in the same
-/// turn; what it read before it ended, too: an answer may have come with the close.
+/// Polls a connection's driver beside a future that needs it. The future gets in the same turn what the connection has
+/// just read. It also gets what the connection read before it ended, because an answer may have come together with the
+/// close.
 pub(crate) async fn drive<D, F>(driver: &mut D, future: F) -> F::Output
 where
     D: FusedFuture + Unpin,
@@ -90,18 +91,18 @@ where
     .await
 }
 
-/// Why no answer came, of a request that went out.
+/// Why a request that went out got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke, or the answer is not HTTP.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
-    /// The head of the answer, with the informational ones before it, has no end within its bound.
+    /// The head of the answer, with the informational answers before it, is longer than its limit.
     #[error("the head of its answer is longer than {ANSWER_HEAD} bytes")]
     Head,
 }
 
-/// [`drive`], to the head of an answer: no more than [`ANSWER_HEAD`] is read for it.
+/// As [`drive`], until the head of an answer. At most [`ANSWER_HEAD`] is read for it.
 pub(crate) async fn drive_to_head<D, F, T>(driver: &mut D, io: &IoStatus, answer: F) -> Result<T, NoAnswer>
 where
     D: FusedFuture + Unpin,

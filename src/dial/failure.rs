@@ -1,4 +1,4 @@
-//! Why a peer could not be dialled, or a POST has no answer; and how each is counted.
+//! Why a dial failed, or a POST got no answer, and how each failure is counted.
 
 use std::{
     error::Error,
@@ -13,16 +13,16 @@ use crate::{
     tls::{HandshakeError, HandshakeReason},
 };
 
-/// How long a POST waits for its answer once its body is out.
+/// How long a POST waits for its answer once its body is written.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a peer could not be dialled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
-    /// The name has no address.
+    /// The name could not be resolved.
     #[error(transparent)]
     Dns(#[from] LookupError),
-    /// No address took the connection; the last one's reason.
+    /// No address accepted the connection. This is the reason of the last one.
     #[error("connect to {address}: {error}")]
     Connect {
         /// The address.
@@ -30,31 +30,31 @@ pub(crate) enum DialError {
         /// The socket's error.
         error: io::Error,
     },
-    /// No connection within the time-out, over all addresses.
+    /// No connection within the timeout, over all addresses.
     #[error("connect to {address}: no answer within {after:?}")]
     Timeout {
-        /// The address that was tried when time ran out.
+        /// The address that was being tried when the time ran out.
         address: SocketAddr,
-        /// The time that it had: with several addresses, its share of the time-out.
+        /// How much time that address had: with several addresses, its share of the timeout.
         after: Duration,
     },
-    /// The host is not at the address that told of it.
+    /// The URL was reported by a request from another address than its host has.
     #[error("{url} is not dialled: its host is not at {only}, where the one who told of it asked from")]
     Elsewhere {
-        /// What was told.
+        /// The reported URL.
         url: PeerUrl,
-        /// Where the request came from that told it.
+        /// The address that the request came from.
         only: IpAddr,
     },
-    /// No TLS with this peer.
+    /// The TLS handshake with this peer failed.
     #[error("TLS with {address}: {error}")]
     Tls {
         /// The address.
         address: SocketAddr,
-        /// What went wrong.
+        /// Why it failed.
         error: HandshakeError,
     },
-    /// `https`, and we have nothing to verify the peer by.
+    /// The URL is `https`, and there is no trusted CA to verify the peer by.
     #[error("{0} needs TLS: no trusted CA is configured to verify it by")]
     NoTls(PeerUrl),
     /// The HTTP connection could not be set up.
@@ -68,7 +68,7 @@ pub(crate) enum DialError {
 }
 
 impl DialError {
-    /// As the attempt of a stream counts it.
+    /// The result under which the dial of a stream is counted.
     pub(crate) fn attempt_result(&self) -> AttemptResult {
         match self {
             Self::Dns(_) | Self::Connect { .. } | Self::Elsewhere { .. } | Self::Http { .. } => {
@@ -80,7 +80,7 @@ impl DialError {
         }
     }
 
-    /// As a probe counts it.
+    /// The result under which a probe is counted.
     pub(crate) fn probe_result(&self) -> ProbeResult {
         match self {
             Self::Dns(_) => ProbeResult::Dns,
@@ -92,27 +92,27 @@ impl DialError {
     }
 }
 
-/// Why a POST has no answer.
+/// Why a POST got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PostError {
-    /// No connection.
+    /// The dial failed.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// The request cannot be written down: a URL that is no header value.
+    /// The request cannot be built: the URL does not fit into a header.
     #[error("request to {url}: {error}")]
     Request {
-        /// Where it should go.
+        /// The URL of the request.
         url: PeerUrl,
-        /// What is wrong with it.
+        /// Why it cannot be built.
         error: http::Error,
     },
     /// The peer stopped reading.
     #[error("the peer took no byte within the write deadline")]
     Stalled,
-    /// The peer took it and did not answer.
+    /// The peer took the request and did not answer.
     #[error("no answer within {ANSWER_TIMEOUT:?}")]
     NoAnswer,
-    /// The head of the answer has no end.
+    /// The head of the answer is too long.
     #[error("no answer: its head is longer than {ANSWER_HEAD} bytes")]
     Head,
     /// The connection broke.
@@ -120,7 +120,7 @@ pub(crate) enum PostError {
     Broken(hyper::Error),
 }
 
-/// The last cause of an error: hyper's own text says only in which step it happened.
+/// The last cause of an error. hyper's own text says only in which step it happened.
 pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Who asks: what every request to a peer says of this member.
+//! What every request to a peer says about this member.
 
 use crate::{
     dial::urls::PeerUrl,
@@ -6,17 +6,17 @@ use crate::{
     wire::version::Version,
 };
 
-/// Who we are towards our peers.
+/// The identity of this member towards its peers.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// This member.
     pub member: MemberId,
     /// Its cluster.
     pub cluster: ClusterId,
-    /// Its own peer URLs, told in `X-PeerURLs`.
+    /// Its own peer URLs, sent in `X-PeerURLs`.
     pub urls: Vec<PeerUrl>,
-    /// Which start of the member this is, told in `X-Rafthttp-Incarnation`; none: not told.
+    /// Which start of the member this is, sent in `X-Rafthttp-Incarnation`. `None`: not sent.
     pub incarnation: Option<Incarnation>,
-    /// The etcd version that it speaks as; 3.6.0 unless told otherwise, and never this crate's own.
+    /// The etcd version that it claims to be: 3.6.0 by default, and never the version of this crate.
     pub server_version: Version,
 }

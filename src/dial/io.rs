@@ -19,12 +19,12 @@ use tokio::{
 
 use crate::{tls::VerifiedStream, world::Socket};
 
-/// How long a write may be without progress: etcd's `DefaultConnWriteTimeout`.
+/// How long a write may make no progress: etcd's `DefaultConnWriteTimeout`.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The longest head of an answer, the informational answers before it included.
+/// The longest head of an answer, including the informational answers before it.
 pub(crate) const ANSWER_HEAD: usize = 64 << 10;
-/// No head is waited for.
+/// No head is expected.
 const NO_HEAD: usize = usize::MAX;
 
 /// How a connection ended.
@@ -32,15 +32,15 @@ const NO_HEAD: usize = usize::MAX;
 pub(crate) enum End {
     /// No byte could be written for the write deadline.
     Stalled,
-    /// It broke: a reset, an alert, any error of the socket.
+    /// The connection broke: a reset, an alert, any error of the socket.
     Broken,
-    /// The other end closed it. Whether a body had come to its end before is hyper's to say.
+    /// The other end closed it. hyper knows whether the body was complete by then.
     Eof,
-    /// We ended it, since the peer's certificate no longer verifies.
+    /// This member ended it, because the peer's certificate no longer verifies.
     Unverified,
 }
 
-/// What others may know and say about a connection that hyper owns.
+/// The state of a connection that hyper owns, shared with others.
 #[derive(Debug)]
 pub(crate) struct IoStatus {
     born: Instant,
@@ -48,13 +48,13 @@ pub(crate) struct IoStatus {
     write_deadline_millis: AtomicU64,
     written: AtomicU64,
     last_write_millis: AtomicU64,
-    /// While the head of an answer is waited for: how many bytes may still be read.
+    /// How many bytes may still be read while the head of an answer is expected.
     head_left: AtomicUsize,
     is_head_too_long: AtomicBool,
 }
 
 impl IoStatus {
-    /// A connection that has just begun, with a write deadline.
+    /// The state of a connection that has just begun, with this write deadline.
     pub(crate) fn new(write_deadline: Duration) -> Arc<Self> {
         let status = Self {
             born: Instant::now(),
@@ -69,7 +69,7 @@ impl IoStatus {
         Arc::new(status)
     }
 
-    /// How the connection ended; the first cause counts. None while it has not, or when we ended it.
+    /// How the connection ended; the first cause counts. `None` while it is open, or when this member closed it.
     pub(crate) fn end(&self) -> Option<End> {
         match self.end.load(Relaxed) {
             1 => Some(End::Stalled),
@@ -80,34 +80,34 @@ impl IoStatus {
         }
     }
 
-    /// The head of an answer is waited for, until [`Self::head_is_there`]: no more than [`ANSWER_HEAD`] is read meanwhile.
-    /// hyper passes over informational answers for as long as there are any.
+    /// The head of an answer is expected, until [`Self::head_is_there`]: at most [`ANSWER_HEAD`] is read meanwhile. The
+    /// limit is needed because hyper skips any number of informational answers.
     pub(crate) fn await_head(&self) {
         self.is_head_too_long.store(false, Relaxed);
         self.head_left.store(ANSWER_HEAD, Relaxed);
     }
 
-    /// What is read from now on is no head's.
+    /// The head has been read: the bytes that follow do not count as a head.
     pub(crate) fn head_is_there(&self) {
         self.head_left.store(NO_HEAD, Relaxed);
     }
 
-    /// Whether more would have had to be read to get to the end of a head.
+    /// Whether the head reached its limit before its end.
     pub(crate) fn is_head_too_long(&self) -> bool {
         self.is_head_too_long.load(Relaxed)
     }
 
-    /// Sets the write deadline, from the next write on that has to wait.
+    /// Sets the write deadline. It holds from the next write that has to wait.
     pub(crate) fn set_write_deadline(&self, deadline: Duration) {
         self.write_deadline_millis.store(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// Bytes given to the socket so far, TLS and heads included.
+    /// Bytes given to the socket so far, including TLS and heads.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Relaxed)
     }
 
-    /// When the socket last took bytes; the beginning, if it never did.
+    /// When the socket last took bytes, or when the connection began if it never did.
     pub(crate) fn last_write(&self) -> Instant {
         self.born + Duration::from_millis(self.last_write_millis.load(Relaxed))
     }
@@ -129,7 +129,7 @@ impl IoStatus {
             End::Eof => 3,
             End::Unverified => 4,
         };
-        // Only the first cause counts; what follows from it is no news.
+        // Only the first cause counts. Later ones follow from it.
         let _ = self.end.compare_exchange(0, value, Relaxed, Relaxed);
     }
 
@@ -144,20 +144,20 @@ impl IoStatus {
 }
 
 /// A socket whose writes fail with [`io::ErrorKind::TimedOut`] when nothing could be written for the write deadline.
-/// Reads have no deadline here: a stream is silent the other way for as long as it lives.
+/// Reads have no deadline here, because a stream carries data in one direction only.
 #[derive(Debug)]
 pub(crate) struct DeadlineIo<T> {
     inner: T,
     status: Arc<IoStatus>,
-    /// Set, and known to the timer, only while a write waits. Boxed once, at the first write that has to.
+    /// Armed only while a write waits. Boxed once, at the first write that has to wait.
     patience: Option<Pin<Box<Option<Sleep>>>>,
     ahead: Ahead,
 }
 
-/// As many of the first bytes as a record of TLS has before its content, which tell it from a request in the clear.
+/// A TLS record has this many bytes before its content. They tell it from a request in plain text.
 pub(crate) const FIRST_BYTES: usize = 5;
 
-/// First bytes that were looked at, and that who reads next has still to get.
+/// The first bytes, which were read ahead and which the next read has to return.
 #[derive(Debug, Default)]
 struct Ahead {
     bytes: [u8; FIRST_BYTES],
@@ -178,12 +178,12 @@ impl Ahead {
 }
 
 impl<T> DeadlineIo<T> {
-    /// Watches over a socket.
+    /// Wraps a socket.
     pub(crate) fn new(inner: T, status: Arc<IoStatus>) -> Self {
         Self { inner, status, patience: None, ahead: Ahead::default() }
     }
 
-    /// What it tells others.
+    /// The shared state.
     pub(crate) fn status(&self) -> &Arc<IoStatus> {
         &self.status
     }
@@ -227,8 +227,8 @@ impl<T> DeadlineIo<T> {
 }
 
 impl<T: AsyncRead + Unpin> DeadlineIo<T> {
-    /// The first bytes, before anybody has read: all of them, or fewer where the other end closed. Who reads next gets
-    /// them, too.
+    /// The first bytes of the connection, before anything else reads it. They are fewer than [`FIRST_BYTES`] if the
+    /// other end closed. The next read returns them too.
     pub(crate) async fn first_bytes(&mut self) -> io::Result<&[u8]> {
         while usize::from(self.ahead.filled) < FIRST_BYTES {
             let read = self.inner.read(&mut self.ahead.bytes[usize::from(self.ahead.filled)..]).await?;
@@ -284,8 +284,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for DeadlineIo<T> {
     }
 }
 
-/// A connection between two members, in the clear or by TLS, dialled or accepted. The deadline lies below TLS, so that
-/// progress is what the socket took.
+/// A connection between two members, plain or TLS, dialled or accepted. The deadline lies below TLS, so that progress
+/// means bytes that the socket took.
 #[derive(Debug)]
 pub(crate) enum PeerIo<T = Socket> {
     /// `http`.
@@ -295,7 +295,7 @@ pub(crate) enum PeerIo<T = Socket> {
 }
 
 impl<T> PeerIo<T> {
-    /// The certificate that the peer has shown.
+    /// The certificate that the peer presented.
     pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {
             Self::Plain(_) => None,
@@ -322,15 +322,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> PeerIo<T> {
                 if io.is_over() {
                     status.note_end(End::Unverified);
                 }
-                // A close by `close_notify` or an alert is seen here and not below.
+                // Only this layer sees an end by `close_notify` or an alert.
                 status.note_read(&outcome, room, buffer.filled().len() - before);
                 Poll::Ready(outcome)
             }
         }
     }
 
-    /// Reads of a head what is left of its bound. Whoever waits for it looks whether it is too long, in the same turn: so
-    /// nobody is woken here.
+    /// Reads a head up to what is left of its limit. The task that waits for the head checks in the same turn whether
+    /// it is too long, so nobody needs to be woken here.
     fn poll_head(&mut self, left: usize, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = left.min(buffer.remaining());
         if room == 0 && buffer.remaining() > 0 {
@@ -341,7 +341,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> PeerIo<T> {
         ready!(self.poll_bytes(cx, &mut head))?;
         let read = head.filled().len();
         buffer.advance(read);
-        // What is there by now is no head's any more, if somebody has said so.
+        // If `head_is_there` was called meanwhile, these bytes no longer belong to a head.
         let _ = self.status().head_left.compare_exchange(left, left - read, Relaxed, Relaxed);
         Poll::Ready(Ok(()))
     }

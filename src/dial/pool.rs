@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use crate::dial::connection::Connection;
 
-/// How long a connection is kept without a request; etcd closes it after 5 s.
+/// How long a connection is kept without a request. etcd closes it after 5 s.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How many connections to a host are kept without a request: as many as a pipeline has workers.
+/// How many connections to a host are kept without a request. A pipeline has as many workers.
 const IDLE_PER_HOST: usize = 4;
 
-/// Whether another request may follow on a connection: it is open, and nothing of the last one is under way.
+/// Whether another request may follow on a connection: it is open, and nothing of the last request is under way.
 pub(super) fn is_idle(connection: &mut Connection) -> bool {
     let cx = &mut Context::from_waker(Waker::noop());
     !connection.driver.is_terminated()
@@ -26,7 +26,7 @@ pub(super) fn is_idle(connection: &mut Connection) -> bool {
         && matches!(connection.sender.poll_ready(cx), Poll::Ready(Ok(())))
 }
 
-/// Connections that wait for the next request, by URL. Nothing of a host is kept that has none.
+/// Connections that wait for the next request, by URL. A host without connections has no entry.
 #[derive(Default)]
 pub(super) struct Pool(pub(super) Mutex<Idle>);
 
@@ -55,7 +55,7 @@ impl Pool {
         found
     }
 
-    /// Keeps a connection, unless the pool is closed. True when somebody has to start sweeping.
+    /// Keeps a connection, unless the pool is closed. Returns true if the caller has to start sweeping.
     pub(super) fn put(&self, url: &str, connection: Connection) -> bool {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.closed {
@@ -69,8 +69,8 @@ impl Pool {
         !std::mem::replace(&mut idle.swept, true)
     }
 
-    /// Closes what waited too long. When to come again; none when nothing is left, and the next to put something starts
-    /// the sweeping anew.
+    /// Closes connections that waited too long. Returns when to sweep again, or `None` when nothing is left: the next
+    /// `put` then starts the sweeping anew.
     pub(super) fn sweep(&self) -> Option<Duration> {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         idle.hosts.retain(|_, kept| {
@@ -82,7 +82,7 @@ impl Pool {
         oldest.map(|since| IDLE_TIMEOUT.saturating_sub(since.elapsed()))
     }
 
-    /// Closes what is kept, and what somebody is about to put.
+    /// Closes the pool: the connections in it, and those that are put later.
     pub(super) fn close(&self) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         idle.closed = true;

@@ -12,7 +12,7 @@ use crate::dial::{
     io::End,
 };
 
-/// How much of an answer's text is read.
+/// How much of an answer's text is read, in bytes.
 pub(super) const ANSWER_TEXT: usize = 64 << 10;
 
 /// The answer to a POST.

@@ -1,10 +1,11 @@
-//! Names to addresses, each look-up bounded in time and shared by those who ask for the same name at the same time.
+//! Names to addresses. Each look-up is limited in time, and shared by all callers that ask for the same name at the
+//! same time.
 //!
-//! `getaddrinfo` cannot be cancelled, and a thousand dead names would hold every blocking thread; so the hosts file is
-//! read here and the rest is asked of the servers of `resolv.conf`, with its search domains and `ndots`.
+//! `getaddrinfo` cannot be cancelled, and a thousand dead names would occupy every blocking thread. So this module
+//! reads the hosts file itself, and asks the servers of `resolv.conf`, with its search domains and `ndots`.
 //!
-//! Who asks waits briefly. The look-up goes on without him, so that a slow server's answer is there for who asks next:
-//! otherwise a name whose answer takes longer than anybody waits would never be found.
+//! A caller waits briefly. The look-up goes on without the caller, so that the next caller finds a slow server's
+//! answer. Otherwise a name whose answer takes longer than any caller waits would never be found.
 
 use std::{
     collections::HashMap,
@@ -31,40 +32,40 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::world::{Network, World};
 
-/// How long who asks waits, all search domains and repetitions included.
+/// How long a caller waits, including all search domains and repetitions.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait for a server before asking again, so that one lost datagram does not fail the look-up.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(400);
-/// The same where nothing came in that time: a server that is slow, not one that lost the question (glibc's time-out).
+/// The same once nothing came in that time: the server is slow, rather than the datagram lost (glibc's timeout).
 const PATIENT_QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a look-up goes on in total (glibc's two attempts).
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the answer is kept that came when nobody could wait for it any more: some intervals of a prober.
+/// How long an answer is kept that came after all callers had stopped waiting: a few intervals of a prober.
 const LATE_KEPT: Duration = Duration::from_secs(5);
 
-/// With so many look-ups under way, there is none for strangers.
+/// When this many look-ups are under way, none is started for strangers.
 const MOST_FOR_STRANGERS: usize = 32;
 
 /// Why no name is looked up after the end.
 const STOPPED: &str = "this member has stopped";
 
-/// Why a name has no address.
+/// Why a name could not be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LookupError {
-    /// No answer within the time-out.
+    /// There was no answer within the timeout.
     #[error("look-up of {name} timed out after {after:?}")]
     Timeout {
         /// The name.
         name: Arc<str>,
-        /// The time-out.
+        /// The timeout.
         after: Duration,
     },
-    /// Anything else: no such name, no server, no `resolv.conf`.
+    /// Any other failure: no such name, no server, no `resolv.conf`.
     #[error("look-up of {name} failed: {why}")]
     Failed {
         /// The name.
         name: Arc<str>,
-        /// In one line.
+        /// The reason, in one line.
         why: Arc<str>,
     },
 }
@@ -72,7 +73,7 @@ pub(crate) enum LookupError {
 type Outcome = Result<Arc<[IpAddr]>, LookupError>;
 type Lookup = BoxFuture<'static, Outcome>;
 
-/// Resolves names; keeps no answer that came in time.
+/// Resolves names. It keeps no answer that came in time.
 pub(crate) struct Resolver {
     system: Arc<System>,
     under_way: Arc<Mutex<HashMap<Arc<str>, WeakShared<Lookup>>>>,
@@ -81,13 +82,13 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// Reads nothing before the first name.
+    /// Reads no file before the first look-up.
     pub(crate) fn new(world: &World) -> Self {
         let network = world.network().cloned();
         Self::of(System { network, ..System::of_files("/etc/hosts".into(), "/etc/resolv.conf".into(), LOOKUP_TIMEOUT) })
     }
 
-    /// As [`Self::new`], of other files and with another time-out.
+    /// As [`Self::new`], with other files and another timeout.
     #[cfg(test)]
     pub(crate) fn with_files(hosts: PathBuf, resolv_conf: PathBuf, timeout: Duration) -> Self {
         Self::of(System::of_files(hosts, resolv_conf, timeout))
@@ -98,7 +99,7 @@ impl Resolver {
         Self { system, under_way: Arc::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }
 
-    /// The addresses of a name, in the order in which to try them; never none.
+    /// The addresses of a name, in the order in which to try them. There is at least one.
     pub(crate) async fn lookup(&self, name: &str) -> Outcome {
         if let Some(known) = self.system.known(name) {
             return Ok(known);
@@ -107,8 +108,8 @@ impl Resolver {
         timeout(after, self.join(name)).await.unwrap_or_else(|_| Err(LookupError::Timeout { name: name.into(), after }))
     }
 
-    /// [`Self::lookup`] of a name that a stranger told. Refused while many look-ups are under way: whoever tells a new name
-    /// with each request must not have us hold one for each.
+    /// As [`Self::lookup`], for a name that a stranger sent. It is refused while many look-ups are under way, because a
+    /// stranger that sends a new name with each request must not make this member hold a look-up for each.
     pub(crate) async fn lookup_for_a_stranger(&self, name: &str) -> Outcome {
         let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).len();
         if under_way >= MOST_FOR_STRANGERS {
@@ -118,8 +119,8 @@ impl Resolver {
         self.lookup(name).await
     }
 
-    /// The names of an address, as the hosts file has them, or else the servers (Go's `LookupAddr`). Who asks says how long
-    /// it waits.
+    /// The names of an address, from the hosts file or else from the servers (Go's `LookupAddr`). The caller limits how
+    /// long it waits.
     pub(crate) async fn names_of(&self, address: IpAddr) -> Result<Vec<String>, LookupError> {
         let stopped = self.stop.cancelled();
         tokio::select! {
@@ -129,8 +130,8 @@ impl Resolver {
         }
     }
 
-    /// Ends the look-ups, and closes what connects to the servers, with the tasks that wait for their answers. From then
-    /// on the hosts file alone is asked.
+    /// Ends the look-ups, closes the connections to the servers, and ends the tasks that wait for their answers. From
+    /// then on only the hosts file is used.
     pub(crate) fn close(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -144,7 +145,7 @@ impl Resolver {
 
     fn join(&self, name: &str) -> Shared<Lookup> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that asks servers which are not those any more may wait for them for as long as it goes on.
+        // A look-up that asks servers which `resolv.conf` no longer names may wait for them until its patience ends.
         if let Some(lookup) = under_way.get(name).and_then(WeakShared::upgrade)
             && !self.system.asks_others_now()
         {
@@ -156,7 +157,7 @@ impl Resolver {
         let lookup = async move {
             let outcome = system.lookup(&key).await;
             if outcome.is_err() || begin.elapsed() < system.timeout {
-                // The next one to ask looks it up again.
+                // The next caller looks the name up again.
                 entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             }
             outcome
@@ -184,18 +185,18 @@ impl Drop for Resolver {
     }
 }
 
-/// What the machine knows of names.
+/// The machine's sources of names.
 struct System {
     hosts: PathBuf,
     resolv_conf: PathBuf,
     timeout: Duration,
-    /// Knows all names in place of files and servers.
+    /// Resolves all names in place of files and servers.
     network: Option<Arc<dyn Network>>,
-    /// Made for the first name that the hosts file does not have.
+    /// Made for the first name that is not in the hosts file.
     dns: Mutex<Dns>,
 }
 
-/// What asks the servers.
+/// The client of the DNS servers.
 #[derive(Default)]
 enum Dns {
     #[default]
@@ -222,7 +223,7 @@ impl System {
         Self { hosts, resolv_conf, timeout, network: None, dns: Mutex::default() }
     }
 
-    /// What no server needs to be asked for.
+    /// The addresses that are known without asking a server.
     fn known(&self, name: &str) -> Option<Arc<[IpAddr]>> {
         if self.network.is_some() {
             return None;
@@ -269,8 +270,8 @@ impl System {
         if matches!(*dns, Dns::Closed) { Err(STOPPED.to_owned()) } else { Ok(()) }
     }
 
-    /// The servers that `resolv.conf` names now: it is read each time, as the hosts file is, since a network that comes or
-    /// a VPN changes it under a process that runs. While it cannot be read or used, those that it last named.
+    /// The servers that `resolv.conf` names now. It is read each time, like the hosts file, because a new network or a
+    /// VPN changes it while the process runs. While it cannot be read or used, the servers that it named last are used.
     fn servers(&self) -> Result<Servers, String> {
         let mut dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.resolv_conf.display();
@@ -298,7 +299,7 @@ impl System {
         }
     }
 
-    /// Whether `resolv.conf` has changed since the servers were made of it.
+    /// Whether `resolv.conf` has changed since the servers were read from it.
     fn asks_others_now(&self) -> bool {
         let dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
         match &*dns {
@@ -321,7 +322,7 @@ impl Servers {
         Ok(Self { quick, patient })
     }
 
-    /// The first answer there is, be it that there is no such name.
+    /// The first answer that arrives. It may say that there is no such name.
     async fn lookup(&self, name: &str) -> Result<LookupIp, NetError> {
         let patient = async {
             sleep(QUERY_TIMEOUT).await;
@@ -333,7 +334,7 @@ impl Servers {
         }
     }
 
-    /// The names of an address; the first answer there is.
+    /// The names of an address, from the first answer that arrives.
     async fn names_of(&self, address: IpAddr) -> Result<Vec<String>, NetError> {
         let quick = async {
             loop {
@@ -362,8 +363,8 @@ impl Servers {
         loop {
             let begin = Instant::now();
             match timeout(LOOKUP_TIMEOUT, self.quick.lookup_ip(name)).await {
-                // A failure that took longer may be of a silent server, whatever it says: with search domains, the answer
-                // for the last name hides that there was none for the one before.
+                // A failure that took longer may hide a silent server, whatever it says: with search domains, the
+                // answer for the last name hides that there was none for the name before.
                 Ok(answer) if answer.is_ok() || begin.elapsed() < QUERY_TIMEOUT => return answer,
                 _ => {}
             }
@@ -371,7 +372,7 @@ impl Servers {
     }
 }
 
-/// Whether a look-up failed since nobody answered.
+/// Whether a look-up failed because nobody answered.
 fn is_silence(error: &NetError) -> bool {
     !matches!(error, NetError::Dns(_))
 }
@@ -389,12 +390,12 @@ fn build(
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    // An answer that was cut short is asked for again by TCP.
+    // A truncated answer is asked for again by TCP.
     options.try_tcp_on_error = true;
     builder.build()
 }
 
-/// RFC 6761, 6.3: `localhost` and what lies below it are this machine, whatever a server says.
+/// RFC 6761, 6.3: `localhost` and the names below it are this machine, whatever a server says.
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
@@ -415,7 +416,7 @@ fn names_in_hosts_file(path: &Path, address: IpAddr) -> Vec<String> {
     lines.flatten().collect()
 }
 
-/// Read each time: containers' files change under them.
+/// The file is read each time, because a container's hosts file changes while it runs.
 fn text_of_hosts(path: &Path) -> String {
     match std::fs::read(path) {
         Ok(text) => String::from_utf8_lossy(&text).into_owned(),
@@ -447,7 +448,7 @@ fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
     addresses
 }
 
-/// What a server said, in an operator's words and in one line.
+/// A server's error, in one line and in words for an operator.
 fn words(error: &NetError) -> String {
     let code = match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,

@@ -1,4 +1,4 @@
-//! Peer URLs, and which of them to dial.
+//! Peer URLs, and the choice of the one to dial.
 
 use std::{
     fmt,
@@ -11,9 +11,10 @@ mod authority;
 
 use authority::{Authority, Unusable, address_of};
 
-/// The URL of a peer listener: a scheme (`http` or `https`), a host and a port, nothing more.
+/// The URL of a peer listener: a scheme (`http` or `https`), a host and a port, and nothing else.
 ///
-/// Two texts that etcd takes for the same URL are the same here: it is kept as Go writes it, which IDs are hashed over.
+/// Two texts that etcd takes for the same URL are equal here: the URL is kept as Go writes it, because IDs are hashed
+/// over that text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerUrl {
     text: String,
@@ -26,29 +27,29 @@ pub struct PeerUrl {
 /// Why a text is not a peer URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerUrlError {
-    /// Not a URL at all.
+    /// It is no URL.
     #[error("{0:?} is not a URL: expected http://HOST:PORT or https://HOST:PORT")]
     Unparsable(String),
-    /// A scheme that peers do not speak.
+    /// The scheme is neither `http` nor `https`.
     #[error("{0:?}: scheme must be http or https")]
     Scheme(String),
-    /// No host or no port.
+    /// It has no host or no port.
     #[error("{0:?} has no host:port: expected http://HOST:PORT")]
     Port(String),
-    /// A host that cannot be looked up or dialled.
+    /// The host cannot be looked up or dialled.
     #[error("the host of {0:?} cannot be used: {1}")]
     Host(String, &'static str),
-    /// Something after the port.
+    /// Something follows the port, or there are credentials.
     #[error("{0:?} must not have a path, a query, a fragment or credentials")]
     Path(String),
-    /// A list without a URL.
+    /// The list has no URL.
     #[error("no URL given")]
     Empty,
 }
 
-/// Of the URLs that a request tells, so many are looked at: a member has one or two.
+/// How many of the URLs in a request are looked at. A member has one or two.
 const TOLD: usize = 16;
-/// The longest URL: a name has 253 characters at most.
+/// The longest URL, in bytes. A name has at most 253 characters.
 const LONGEST: usize = 512;
 
 impl PeerUrl {
@@ -57,17 +58,19 @@ impl PeerUrl {
         self.tls
     }
 
-    /// The host: a name in ASCII, or an IP address, of IPv6 without brackets and with its zone (`fe80::1%eth0`).
+    /// The host: a name in ASCII, or an IP address. An IPv6 address has no brackets and keeps its zone
+    /// (`fe80::1%eth0`).
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The host's address, if it is no name: without its zone, and of IPv4 even where it is written as one of IPv6.
+    /// The address, if the host is not a name. It has no zone, and an IPv4 address that is written as IPv6 is an IPv4
+    /// address.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         address_of(&self.host)
     }
 
-    /// Whether the host is an address that holds only on one interface, which is named.
+    /// Whether the host is an address with a zone, which is valid only on that interface.
     pub(crate) fn has_zone(&self) -> bool {
         self.host.contains('%')
     }
@@ -77,32 +80,33 @@ impl PeerUrl {
         self.port
     }
 
-    /// The URL as Go writes it: the scheme in lower case, the host as it was written, what is not ASCII in it escaped.
+    /// The URL as Go writes it: the scheme in lower case, the host as it was given, with bytes that are not ASCII
+    /// escaped.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// `host:port` as an HTTP `Host` header has it: no zone, and a name in ASCII.
+    /// `host:port` for an HTTP `Host` header: no zone, and a name in ASCII.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Those of `X-PeerURLs` that can be dialled, of the first few: a head has room for thousands. A Unix socket is a legal peer URL of etcd's, and of another machine's
-    /// no use to us.
+    /// The URLs of `X-PeerURLs` that can be dialled, among the first few: a head has room for thousands. A Unix socket
+    /// is a legal peer URL in etcd, but is useless from another machine.
     pub(crate) fn told(text: &str) -> Result<Vec<Self>, PeerUrlError> {
         let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty() && !is_socket(url));
         let urls: Vec<Self> = urls.take(TOLD).map(str::parse).collect::<Result<_, _>>()?;
         if urls.is_empty() { Err(PeerUrlError::Empty) } else { Ok(urls) }
     }
 
-    /// Reads a URL to listen on: as [`str::parse`], and port 0, which takes any free one.
+    /// Parses a URL to listen on. It is parsed as by [`str::parse`], but port 0 is allowed, which means any free port.
     ///
     /// # Errors
     /// As [`str::parse`].
     pub fn listening(text: &str) -> Result<Self, PeerUrlError> {
         let text = text.trim();
         let own = || text.to_owned();
-        // No header can carry them, and Go takes them for no URL.
+        // No header can carry these characters, and Go does not accept them in a URL.
         if text.chars().any(|char| char.is_ascii_control() || char == ' ') {
             return Err(PeerUrlError::Unparsable(own()));
         }
@@ -130,7 +134,7 @@ impl PeerUrl {
         Ok(Self { text: format!("{scheme}://{written}"), tls, authority: header, host, port })
     }
 
-    /// Reads a list of URLs with commas between them, as `--initial-advertise-peer-urls` has it.
+    /// Parses a list of URLs with commas between them, as in `--initial-advertise-peer-urls`.
     pub fn list(text: &str) -> Result<Vec<Self>, PeerUrlError> {
         let urls: Vec<Self> =
             text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
@@ -138,7 +142,7 @@ impl PeerUrl {
     }
 }
 
-/// Whether it is a Unix socket, which is a legal peer URL of etcd's.
+/// Whether the URL is a Unix socket, which is a legal peer URL in etcd.
 fn is_socket(url: &str) -> bool {
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     ["unix", "unixs"].iter().any(|socket| scheme.eq_ignore_ascii_case(socket))
@@ -165,8 +169,9 @@ impl fmt::Display for PeerUrl {
 impl FromStr for PeerUrl {
     type Err = PeerUrlError;
 
-    /// As etcd's `types.NewURLs`: a scheme, `host:port`, no path. Of what etcd takes, that is refused which nobody can be
-    /// reached by: credentials, a query, a fragment, a socket of Unix, a host that is no name, no port, and port 0.
+    /// As etcd's `types.NewURLs`: a scheme, `host:port`, no path. Of the URLs that etcd accepts, this refuses those by
+    /// which nobody can be reached: with credentials, a query, a fragment, a Unix socket, a host that is no name, no
+    /// port, or port 0.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url = Self::listening(text)?;
         if url.port == 0 { Err(PeerUrlError::Port(text.trim().to_owned())) } else { Ok(url) }
@@ -179,7 +184,7 @@ impl serde::Serialize for PeerUrl {
     }
 }
 
-/// Which of a peer's URLs is dialled: one until it fails, then the next (etcd's `urlPicker`).
+/// Chooses which of a peer's URLs is dialled: one until it fails, then the next (etcd's `urlPicker`).
 pub(crate) struct UrlPicker {
     state: Mutex<Picked>,
 }
@@ -190,7 +195,7 @@ struct Picked {
 }
 
 impl UrlPicker {
-    /// Starts with the first of `urls`, of which there is at least one.
+    /// Starts with the first of `urls`, which must not be empty.
     pub(crate) fn new(urls: Vec<PeerUrl>) -> Self {
         Self { state: Mutex::new(Picked { urls, picked: 0 }) }
     }
@@ -210,7 +215,8 @@ impl UrlPicker {
         state.urls[state.picked].clone()
     }
 
-    /// Moves on to the next URL, if `url` is still the one: of several tasks that failed on it, one moves on.
+    /// Moves on to the next URL, if `url` is still the current one. So it moves on once when several tasks fail on the
+    /// same URL.
     pub(crate) fn unreachable(&self, url: &PeerUrl) {
         let mut state = self.lock();
         if state.urls[state.picked] == *url {
@@ -223,12 +229,12 @@ impl UrlPicker {
         self.lock().urls.contains(url)
     }
 
-    /// Whether there is none: of a member that is only watched.
+    /// Whether there are no URLs. This is so for a member that is only watched.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().urls.is_empty()
     }
 
-    /// All of them.
+    /// All URLs.
     pub(crate) fn all(&self) -> Vec<PeerUrl> {
         self.lock().urls.clone()
     }
@@ -280,7 +286,7 @@ mod tests {
         assert!(PeerUrl::listening("http://a:0").is_ok(), "any free port");
     }
 
-    /// What Go writes for what it read: IDs are hashed over it.
+    /// The text that Go writes for the URL that it read. IDs are hashed over it.
     #[test]
     fn a_url_is_kept_as_go_writes_it() {
         for (text, written) in [

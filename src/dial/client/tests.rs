@@ -193,7 +193,7 @@ async fn a_request_that_was_written_is_not_sent_twice() {
         read_head(&mut stream).await;
         stream.read_exact(&mut [0; 4]).await.expect("a body");
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("it listens");
-        // The second is taken, and lost.
+        // The second request is read, and lost.
         read_head(&mut stream).await;
         drop(stream);
         let _ = listener.accept().await;
@@ -308,7 +308,7 @@ async fn a_port_where_nobody_listens_is_unreachable() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_host_that_drops_what_it_gets_costs_the_dial_timeout() {
-    // A listener whose backlog is full drops what comes, as a host does that is gone.
+    // A listener whose backlog is full drops new connections, as a host does that is gone.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     socket.bind(&any.into()).and_then(|()| socket.listen(0)).expect("a port");
@@ -395,7 +395,7 @@ async fn a_peer_of_another_authority_fails_by_tls_and_is_counted() {
 async fn a_peer_that_refuses_our_certificate_fails_by_tls() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let (_server_files, server) = member(&theirs, &theirs);
-    // We trust the peer; it does not trust us, and with TLS 1.3 says so after our handshake.
+    // We trust the peer. The peer does not trust us, and with TLS 1.3 it says so after our handshake.
     let (_files, tls) = member(&ours, &theirs);
     let (at, _) = echo(Some(server)).await;
     let error = post(&Client::new(&identity(), Some(tls), DIAL_TIMEOUT, &World::default()), &at)
@@ -427,7 +427,7 @@ async fn a_peer_that_is_silent_in_the_handshake_costs_ten_seconds() {
     assert_eq!(error.attempt_result(), AttemptResult::Timeout);
 }
 
-/// The answer that goes before any, again and again, until nobody reads any more. Says how many bytes were taken.
+/// Sends informational answers again and again, until nobody reads any more. Returns how many bytes were taken.
 async fn informs_without_end(listener: TcpListener) -> usize {
     let (mut stream, _) = listener.accept().await.expect("it is dialled");
     read_head(&mut stream).await;
@@ -447,7 +447,7 @@ async fn an_answer_that_is_only_announced_is_given_up() {
     let error = post(&client(), &at).await.expect_err("there is no answer");
     assert!(matches!(error, PostError::Head), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    // What was not read lies in the sockets' buffers.
+    // The bytes that were not read are in the sockets' buffers.
     assert!(informing.await.expect("it ends") < 16 << 20);
 }
 

@@ -27,7 +27,7 @@ async fn server(known: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     slow_server(known, Duration::ZERO).await
 }
 
-/// One that takes so long for each answer, however many it is asked at a time.
+/// A server that takes `late` for each answer, however many questions it gets at a time.
 async fn slow_server(known: &'static str, late: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a port"));
     let address = socket.local_addr().expect("it is bound");
@@ -93,7 +93,7 @@ async fn the_names_of_an_address_are_the_hosts_files_or_else_the_servers() {
     assert_eq!(resolver.names_of(address(3)).await, Ok(vec!["n1.test".into(), "n1".into(), "again".into()]));
     assert!(resolver.names_of(address(5)).await.is_err(), "there is no server");
     let resolver = asking(reverse_server().await, &[]);
-    // Of loopback no server is asked.
+    // No server is asked about loopback addresses.
     let far = IpAddr::from([10, 0, 0, 5]);
     assert_eq!(resolver.names_of(far).await, Ok(vec!["member.test.".to_owned()]));
     resolver.close();
@@ -101,13 +101,13 @@ async fn the_names_of_an_address_are_the_hosts_files_or_else_the_servers() {
 }
 
 impl Resolver {
-    /// One that asks the server at this address.
+    /// A resolver that asks the server at this address.
     pub(crate) fn asking(server: SocketAddr) -> Self {
         asking(server, &[])
     }
 }
 
-/// A resolver that asks the server at this address; resolv.conf cannot name a port.
+/// A resolver that asks the server at this address, because resolv.conf cannot name a port.
 fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
     let mut udp = ConnectionConfig::udp();
     udp.port = server.port();
@@ -179,7 +179,7 @@ async fn who_asks_after_resolv_conf_has_changed_waits_for_no_old_server() {
     let error = resolver.lookup("n1").await.expect_err("nobody answers");
     assert!(matches!(error, LookupError::Timeout { .. }), "{error}");
     assert!(!resolver.under_way.lock().expect("nobody panicked").is_empty(), "it goes on");
-    // Who asks next sees the change; as the file cannot name a port, its servers are put there.
+    // The next look-up sees the change. The file cannot name a port, so the servers are put there directly.
     std::fs::write(&path, "nameserver 127.0.0.2\n").expect("the directory is ours");
     let asked = resolver.join("n1");
     now(std::fs::read(&path).expect("it was written"), open(&new));
@@ -239,7 +239,7 @@ async fn a_stranger_has_no_name_looked_up_while_many_are() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let resolver = asking(silent.local_addr().expect("it is bound"), &[]);
     let names: Vec<String> = (0..MOST_FOR_STRANGERS).map(|number| format!("n{number}.test")).collect();
-    // Who asks gives up, and the look-ups go on.
+    // The callers give up, and the look-ups go on.
     let asked = futures_util::future::join_all(names.iter().map(|name| resolver.lookup_for_a_stranger(name))).await;
     assert!(asked.iter().all(|outcome| matches!(outcome, Err(LookupError::Timeout { .. }))), "{asked:?}");
     let begin = Instant::now();

@@ -1,25 +1,25 @@
-//! Host and port of a URL, read and written as Go does (`net/url`): IDs are hashed over what it writes.
+//! Host and port of a URL, parsed and written as Go does (`net/url`), because IDs are hashed over the written text.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Host and port of a URL.
 pub(super) struct Authority {
-    /// As Go's `URL.String` writes it: bytes that are not ASCII are escaped, the rest stays as it was written.
+    /// The text that Go's `URL.String` writes: bytes that are not ASCII are escaped, the rest stays as it was given.
     pub(super) written: String,
-    /// As a `Host` header has it: a name in ASCII, and no zone (Go's `cleanHost`).
+    /// The text for a `Host` header: a name in ASCII, and no zone (Go's `cleanHost`).
     pub(super) header: String,
-    /// A name in ASCII, or an address, of IPv6 without brackets and with its zone: `fe80::1%eth0`.
+    /// A name in ASCII, or an address. An IPv6 address has no brackets and keeps its zone: `fe80::1%eth0`.
     pub(super) host: String,
-    /// 0 where it is written so.
+    /// The port; 0 is allowed here.
     pub(super) port: u16,
 }
 
 /// Why a text is not `host:port`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
-    /// The host is missing, or the port is: it is no number to 65535.
+    /// The host or the port is missing, or the port is no number up to 65535.
     Missing,
-    /// The host is none that can be looked up or dialled, for this reason.
+    /// The host cannot be looked up or dialled, for this reason.
     Host(&'static str),
 }
 
@@ -51,7 +51,7 @@ struct Host {
 }
 
 impl Host {
-    /// What stands between brackets: an address of IPv6, and a zone after `%25` (RFC 6874).
+    /// Parses the text between brackets: an IPv6 address, and a zone after `%25` (RFC 6874).
     fn literal(text: &str) -> Result<Self, Unusable> {
         let (address, zone) = match text.split_once("%25") {
             Some((address, zone)) => (address, Some(unescape(zone, is_of_zone).ok_or(ZONE)?)),
@@ -64,7 +64,7 @@ impl Host {
         let header = format!("[{address}]");
         match zone {
             None => Ok(Self { written: header.clone(), header, host: address.to_owned() }),
-            // etcd writes others so that it cannot read them again.
+            // etcd writes other zones in a form that it cannot parse again.
             Some(zone) if zone.is_empty() || !zone.is_ascii() => Err(ZONE),
             Some(zone) => {
                 let written = format!("[{address}%25{}]", escape(&zone));
@@ -89,16 +89,16 @@ impl Host {
     }
 }
 
-/// The address that a host of a URL is, if it is no name. One of IPv4 that is written as one of IPv6 (`::ffff:10.0.0.1`)
-/// is the former, as for Go.
+/// The address, if the host of a URL is not a name. An IPv4 address that is written as IPv6 (`::ffff:10.0.0.1`) is an
+/// IPv4 address, as in Go.
 pub(super) fn address_of(host: &str) -> Option<IpAddr> {
     let (address, _) = host.split_once('%').unwrap_or((host, ""));
     let address = address.parse::<Ipv6Addr>().map(IpAddr::V6).or_else(|_| host.parse::<Ipv4Addr>().map(IpAddr::V4));
     address.ok().map(|address| address.to_canonical())
 }
 
-/// The text with each `%XX` as the byte that it stands for. None where one is cut short or stands for a byte that must not
-/// be escaped (`may_be`), where a byte stands as it is that must not, and where the whole is no UTF-8 then.
+/// The text with each `%XX` replaced by the byte that it stands for. `None` if an escape is cut short or stands for a
+/// byte that must not be escaped (`may_be`), if a byte is not escaped that must be, or if the result is no UTF-8.
 fn unescape(text: &str, may_be: fn(u8) -> bool) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {
@@ -122,7 +122,7 @@ fn unescape(text: &str, may_be: fn(u8) -> bool) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The text as Go writes it in a host: the bytes of a name and of its punctuation as they are, all others as `%XX`.
+/// The text as Go writes it in a host: the bytes of a name and its punctuation unchanged, all others as `%XX`.
 fn escape(text: &str) -> String {
     let mut written = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -135,12 +135,12 @@ fn escape(text: &str) -> String {
     written
 }
 
-/// What Go leaves as it is in a host: letters, digits, and the punctuation of RFC 3986.
+/// Whether Go leaves a byte unchanged in a host: letters, digits, and the punctuation of RFC 3986.
 fn is_of_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!\"$&'()*+,-.:;<=>[]_~".contains(&byte)
 }
 
-/// What may be escaped in a zone, for Go: what could stand there as it is, `%`, a space, and nothing else.
+/// Whether Go allows a byte to be escaped in a zone: any byte that may also stand there unescaped, `%`, and a space.
 fn is_of_zone(byte: u8) -> bool {
     is_of_host(byte) || [b' ', b'%'].contains(&byte)
 }
