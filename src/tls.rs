@@ -1,4 +1,5 @@
-//! TLS between peers: certificates that are read again when their files change, and names that peers must bear.
+//! TLS between peers: certificates that are read again when their files change, and the names that peers' certificates
+//! must have.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -49,26 +50,26 @@ use certificate::{Certificate, Purpose};
 pub use config::{TlsClientConfig, TlsConfig};
 pub(crate) use failure::rustls_error;
 pub use failure::{HandshakeError, HandshakeReason, TlsError};
-use open::{Lease, Open, Role, Seen};
+use open::{Lease, Open, Seen, VerifiedAs};
 use parts::{InUse, Source};
 use state::State;
 pub use status::{CertificatePart, Reloads, TlsStatus};
 pub use stream::VerifiedStream;
 
-/// How long a handshake that we began may take.
+/// How long a handshake on a dialled connection may take.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the files are looked at, at most.
+/// The files are checked for changes at most this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// So many certificates are verified again before others may do something.
+/// After verifying this many certificates, the task yields to others.
 const VERIFIED_AT_ONCE: usize = 32;
-/// How often a refusal of who dials us is told of again.
+/// How often the refusal of one client is logged again.
 const REFUSALS_EVERY: Duration = Duration::from_secs(3600);
-/// So many of them are remembered, and told of, within that time: a stranger has many addresses.
+/// At most this many refusals are remembered and logged within that time, because a stranger can have many addresses.
 const REFUSALS: usize = 64;
-/// So many IDs and certificates that did not go together are told of.
+/// At most this many pairs of ID and certificate that do not belong together are logged.
 const MISMATCHES: usize = 256;
 
-/// The certificates of a member, as they are now. Cheap to clone: every clone is the same.
+/// The certificates of a member, kept current. Cheap to clone: all clones share one state.
 #[derive(Clone, Debug)]
 pub struct Tls {
     inner: Arc<Inner>,
@@ -81,31 +82,34 @@ struct Inner {
     open: Open,
     failures: Mutex<Tally<(Direction, HandshakeReason)>>,
     closed: Mutex<Tally<(Direction, HandshakeReason)>>,
-    /// Of whoever verifies the open connections.
+    /// Held while the open connections are verified.
     verifying: tokio::sync::Mutex<()>,
-    /// Who is told of a reload.
+    /// The event lists that a reload is written to.
     told: Mutex<Vec<WeakEvents>>,
-    /// Whose refusals were told of, by address and reason, and when.
+    /// The refusals that were logged, by address and reason, and when.
     refused: Mutex<HashMap<(IpAddr, HandshakeReason), Instant>>,
-    /// Requests that were from another than they said, by what they asked for.
+    /// Requests whose certificate was not for the member that they claimed to be from, by kind of request.
     mismatches: Mutex<Tally<&'static str>>,
-    /// Of which ID and certificate was told.
+    /// The pairs of ID and certificate that were logged.
     mismatches_told: Mutex<HashSet<(MemberId, u64)>>,
 }
 
 impl Tls {
-    /// Reads the files. Fails when a file cannot be read or parsed, or when the key is not the certificate's.
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A file cannot be read or parsed, or the key does not belong to the certificate.
     pub fn load(config: TlsConfig) -> Result<Self, TlsError> {
         Self::of(Source::Member(config))
     }
 
-    /// [`Self::load`], of who is dialled and does not dial: a port for clients. Its certificate need not be one for clients,
-    /// and it offers HTTP/1.1 alone.
+    /// As [`Self::load`], for a port for clients, where this process accepts connections and does not dial. The
+    /// certificate need not allow client authentication, and the port offers HTTP/1.1 alone.
     pub fn load_server(config: TlsConfig) -> Result<Self, TlsError> {
         Self::of(Source::Server(config))
     }
 
-    /// [`Self::load`], of who dials and is not dialled.
+    /// As [`Self::load`], for a process that dials and does not accept connections.
     pub fn load_client(config: TlsClientConfig) -> Result<Self, TlsError> {
         Self::of(Source::Client(config))
     }
@@ -119,17 +123,19 @@ impl Tls {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// For dialling; none without a trusted CA. Looks first, at most once a second, whether the files changed.
+    /// The configuration for dialling. `None` without a trusted CA. Checks first, at most once a second, whether the
+    /// files changed.
     pub fn client(&self) -> Option<Arc<ClientConfig>> {
         self.in_use().client.clone()
     }
 
-    /// For accepting; none for who only dials. Looks first, at most once a second, whether the files changed.
+    /// The configuration for accepting. `None` for a process that only dials. Checks first, at most once a second,
+    /// whether the files changed.
     pub fn server(&self) -> Option<Arc<ServerConfig>> {
         self.in_use().server.clone()
     }
 
-    /// When the chain in use ends, as [`TlsStatus::certificate_expiry`] has it; none for who shows none.
+    /// When the chain in use ends, as in [`TlsStatus::certificate_expiry`]. `None` if no certificate is presented.
     pub fn expiry(&self) -> Option<SystemTime> {
         self.in_use().first_to_end().map(|shown| shown.ends.earliest())
     }
@@ -139,7 +145,7 @@ impl Tls {
         self.current().reloads
     }
 
-    /// The handshakes that failed, by direction and reason.
+    /// The failed handshakes, by direction and reason.
     pub fn handshake_failures(&self) -> Tally<(Direction, HandshakeReason)> {
         lock(&self.inner.failures).clone()
     }
@@ -149,7 +155,7 @@ impl Tls {
         lock(&self.inner.closed).clone()
     }
 
-    /// All that `/metrics` shows of it.
+    /// Everything that `/metrics` shows about TLS.
     pub(crate) fn status(&self) -> TlsStatus {
         let (in_use, reloads, revocation) = {
             let current = self.current();
@@ -168,7 +174,7 @@ impl Tls {
         }
     }
 
-    /// Speaks TLS with who dialled us; one that takes longer than `within` has failed.
+    /// Performs the handshake on an accepted connection. It fails if it takes longer than `within`.
     pub async fn accept<T>(&self, stream: T, within: Duration) -> Result<VerifiedStream<T>, HandshakeError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -178,12 +184,12 @@ impl Tls {
             let server = begun.server.clone().ok_or_else(HandshakeError::no_certificate)?;
             let accepting = async move { TlsAcceptor::from(server).accept(stream).await };
             let accepted = self.within(Direction::In, within, accepting).await?;
-            self.opened(accepted.into(), Role::DiallingUs, &begun)
+            self.opened(accepted.into(), VerifiedAs::Client, &begun)
         };
         handshake.await.inspect_err(|error| self.note_failure(Direction::In, error.reason()))
     }
 
-    /// Speaks TLS with whom we dialled at this host; within 10 s.
+    /// Performs the handshake on a connection that was dialled to this host. It fails if it takes longer than 10 s.
     pub(crate) async fn connect<T>(&self, host: &str, stream: T) -> Result<VerifiedStream<T>, HandshakeError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -195,22 +201,27 @@ impl Tls {
             let dialled = name.clone();
             let dialling = async move { TlsConnector::from(client).connect(dialled, stream).await };
             let connected = self.within(Direction::Out, HANDSHAKE_TIMEOUT, dialling).await?;
-            self.opened(connected.into(), Role::Dialled(name), &begun)
+            self.opened(connected.into(), VerifiedAs::Server(name), &begun)
         };
         handshake.await.inspect_err(|error| self.note_failure(Direction::Out, error.reason()))
     }
 
-    /// A handshake that began with these certificates has ended well. In a session that was resumed, the peer's
-    /// certificate was not looked at, and with other certificates meanwhile it was by the old ones: then it is verified
-    /// here.
-    fn opened<T>(&self, io: TlsStream<T>, role: Role, begun: &Arc<InUse>) -> Result<VerifiedStream<T>, HandshakeError> {
+    /// A handshake that began with the certificates `begun` has succeeded. Two cases have to be verified again here. A
+    /// resumed session does not verify the peer's certificate. A handshake during which our certificates changed has
+    /// verified it against the old ones.
+    fn opened<T>(
+        &self,
+        io: TlsStream<T>,
+        verified_as: VerifiedAs,
+        begun: &Arc<InUse>,
+    ) -> Result<VerifiedStream<T>, HandshakeError> {
         let session = io.get_ref().1;
         let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) else {
             return Ok(VerifiedStream::new(io, None));
         };
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-        // In the list before we look: a change after the look finds it there.
-        let seen = Seen { chain: chain.to_vec(), role };
+        // The lease is added before the check, so that `watch` finds it if a change comes after the check.
+        let seen = Seen { chain: chain.to_vec(), verified_as };
         let due = begun.next_end(&seen);
         let lease = self.inner.open.add(seen, due);
         let now = self.in_use();
@@ -221,8 +232,8 @@ impl Tls {
         Ok(VerifiedStream::new(io, Some(lease)))
     }
 
-    /// Looks once a second whether files changed or certificates expired, and closes the connections whose peer's
-    /// certificate no longer verifies. Goes on until it is dropped; whoever opens connections has one run, and several do
+    /// Checks once a second whether files changed or certificates expired, and closes the connections whose peer's
+    /// certificate no longer verifies. It runs until it is dropped. Everyone who opens connections runs one; several do
     /// no harm.
     pub(crate) async fn watch(self) {
         loop {
@@ -232,7 +243,7 @@ impl Tls {
     }
 
     async fn close_unverified(&self) {
-        // A transport, its server and others who share the certificates all watch: one at a time is enough.
+        // A transport, its server and others share the certificates and all watch. One at a time is enough.
         let Ok(_alone) = self.inner.verifying.try_lock() else { return };
         let (in_use, generation, changed) = {
             let current = self.current();
@@ -257,7 +268,8 @@ impl Tls {
         state.verified = state.verified.max(generation);
     }
 
-    /// Ends these and counts them: whoever sees one end finds it counted.
+    /// Ends these leases and counts them. They are counted under the lock, so that everyone who sees one end also sees
+    /// it counted.
     fn close(&self, leases: &[Arc<Lease>], seen: &Seen, error: &HandshakeError) -> u64 {
         let why: Arc<str> = error.to_string().into();
         let mut counted = lock(&self.inner.closed);
@@ -281,13 +293,13 @@ impl Tls {
         }
     }
 
-    /// Whether a request is refused whose certificate is not of the member that it says it is from.
+    /// Whether a request is refused if its certificate is not for the member that it claims to be from.
     pub(crate) fn binds_members(&self) -> bool {
         matches!(&self.inner.config, Source::Member(config) if config.bind_members)
     }
 
-    /// Counts such a request, whether it is refused or not; true for the first with this certificate and ID, which is to be
-    /// told of.
+    /// Counts a request whose certificate is not for the member that it claims to be from, whether or not it is
+    /// refused. Returns true for the first one with this certificate and ID, which the caller logs.
     pub(crate) fn mismatched(
         &self,
         request: &'static str,
@@ -300,18 +312,18 @@ impl Tls {
         told.len() < MISMATCHES && told.insert(key)
     }
 
-    /// Counts a request of which nothing shows whom it is from.
+    /// Counts a request whose sender nothing confirms.
     pub(crate) fn note_mismatch(&self, request: &'static str) {
         lock(&self.inner.mismatches).add(request, 1);
     }
 
-    /// Requests whose certificate was not of the member that they said they were from, by what they asked for: `stream`,
+    /// Requests whose certificate was not for the member that they claimed to be from, by kind of request: `stream`,
     /// `pipeline`, `snapshot`, `probing`.
     pub fn identity_mismatches(&self) -> Tally<&'static str> {
         lock(&self.inner.mismatches).clone()
     }
 
-    /// Whether those who dial us are held against the addresses that they come from.
+    /// Whether clients' certificates are checked against the addresses that they come from.
     pub(crate) fn checks_client_names(&self) -> bool {
         matches!(&self.inner.config, Source::Member(config) if !config.skip_client_san_verification)
     }
@@ -330,7 +342,8 @@ impl Tls {
         })
     }
 
-    /// What the other side means by an alert about the certificate that we showed; none where it is about another thing.
+    /// What an alert of the other side means for the certificate that we presented. `None` if the alert is about
+    /// something else.
     pub(crate) fn refused_ours(&self, direction: Direction, error: &(dyn Error + 'static)) -> Option<String> {
         let alert = failure::about_our_certificate(error)?;
         let purpose = match direction {
@@ -346,7 +359,7 @@ impl Tls {
         Some(format!("the other side refuses our certificate, {} (alert {alert}){why}", shown.file.display()))
     }
 
-    /// Warns when who dials this member at this URL will refuse its certificate for its names.
+    /// Warns if members that dial this URL will refuse this member's certificate because of its names.
     pub(crate) fn warn_of_names(&self, url: &str, host: &str) {
         let in_use = self.in_use();
         let Some(shown) = in_use.shown(Purpose::Server) else { return };
@@ -356,15 +369,15 @@ impl Tls {
         }
     }
 
-    /// Writes reloads to this list, too.
+    /// Adds an event list that reloads are written to.
     pub(crate) fn tell(&self, events: &Events) {
         let mut told = lock(&self.inner.told);
         told.retain(|events| events.upgrade().is_some());
         told.push(events.downgrade());
     }
 
-    /// Says why a connection that `address` began was refused over a certificate, theirs or ours. They dial again and
-    /// again: each address and reason has one line an hour.
+    /// Logs why a connection from `address` was refused because of a certificate, theirs or ours. Such clients dial
+    /// again and again, so each address and reason gets one line an hour.
     pub(crate) fn tell_refusal(&self, address: IpAddr, error: &HandshakeError) {
         let key = (address, error.reason());
         if !error.reason().is_of_certificates() {
@@ -388,10 +401,9 @@ impl Tls {
         lock(&self.inner.failures).add((direction, reason), 1);
     }
 
-    /// Why etcd may have closed a connection from `address` right after the handshake: its listener does so when our
-    /// certificate has alternative names and none of them is the address that we come from (its
-    /// `checkCertSAN` of `tlsListener`). None when
-    /// that cannot be it. Names are not resolved here, and count as not ours.
+    /// Why etcd may have closed a connection from `address` right after the handshake. Its listener does so if our
+    /// certificate has alternative names and none of them is the address that we come from (`checkCertSAN` of its
+    /// `tlsListener`). `None` if that cannot be the reason. Names are not resolved here, and do not count as ours.
     pub(crate) fn refused_names(&self, address: IpAddr) -> Option<String> {
         let Hosts { addresses, names } = self.in_use().shown(Purpose::Client)?.hosts.clone();
         if (addresses.is_empty() && names.is_empty()) || addresses.contains(&address.to_canonical()) {

@@ -1,7 +1,7 @@
-//! Verifying a chain: by the trusted CAs, for a purpose, at a time.
+//! Verification of a chain: against the trusted CAs, for a purpose, at a time.
 //!
-//! The path from a leaf to a CA is webpki's to find and to verify. On top of it stands what Go's `x509.Verify` does and
-//! webpki leaves out, so that a member and etcd come to the same end:
+//! webpki finds and verifies the path from a leaf to a CA. This module adds what Go's `x509.Verify` does and webpki
+//! leaves out, so that a member and etcd reach the same result:
 //!
 //! | | webpki | here, as Go |
 //! |---|---|---|
@@ -26,30 +26,30 @@ use super::{
     leaf::Leaf,
 };
 
-/// What a peer shows: its own certificate, and what leads to a CA.
+/// What a peer presents: its own certificate, and those that lead to a CA.
 #[derive(Clone, Copy)]
 pub(super) struct Chain<'a> {
     pub(super) leaf: &'a CertificateDer<'a>,
     pub(super) others: &'a [CertificateDer<'a>],
 }
 
-/// When the certificates by which a leaf is believed end.
+/// When the certificates of a chain end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ends {
     pub(super) leaf: SystemTime,
-    /// The earliest of the intermediate ones; none without any.
+    /// The earliest end of the intermediate certificates. `None` if there are none.
     pub(super) intermediate: Option<SystemTime>,
-    /// The CA's; none when the chain leads to none of the trusted.
+    /// The end of the CA. `None` if the chain leads to no trusted CA.
     pub(super) authority: Option<SystemTime>,
 }
 
 impl Ends {
-    /// The earliest.
+    /// The earliest of the three.
     pub(super) fn earliest(&self) -> SystemTime {
         self.parts().map(|(_, end)| end).fold(self.leaf, SystemTime::min)
     }
 
-    /// Each.
+    /// The end of each part.
     pub(super) fn parts(&self) -> impl Iterator<Item = (CertificatePart, SystemTime)> {
         let parts = [
             (CertificatePart::Leaf, Some(self.leaf)),
@@ -60,16 +60,16 @@ impl Ends {
     }
 }
 
-/// The CAs that are trusted.
+/// The trusted CAs.
 pub(super) struct Authorities {
-    /// Each has its anchor at the same place.
+    /// Each certificate has its trust anchor at the same index.
     certificates: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Authorities {
-    /// Fails with the place of the certificate that cannot be read.
+    /// Fails with the index of the certificate that cannot be read.
     pub(super) fn new(
         certificates: Vec<CertificateDer<'static>>,
         algorithms: WebPkiSupportedAlgorithms,
@@ -83,12 +83,12 @@ impl Authorities {
         Ok(Self { certificates, anchors, algorithms })
     }
 
-    /// Their names, for those who have to choose which certificate they show.
+    /// The names of the CAs, for clients that have to choose which certificate to present.
     pub(super) fn subjects(&self) -> Vec<DistinguishedName> {
         self.anchors.iter().map(|anchor| DistinguishedName::in_sequence(&anchor.subject)).collect()
     }
 
-    /// Their certificates.
+    /// The certificates of the CAs.
     pub(super) fn certificates(&self) -> impl Iterator<Item = Certificate<'_>> {
         self.certificates.iter().filter_map(|certificate| Certificate::read(certificate))
     }
@@ -97,12 +97,13 @@ impl Authorities {
         &self.algorithms
     }
 
-    /// Whether a chain leads to one of them.
+    /// Whether a chain leads to one of the CAs.
     pub(super) fn verify(&self, chain: Chain<'_>, purpose: Purpose, now: UnixTime) -> Result<(), webpki::Error> {
         self.search(chain, purpose, now, &|_| Ok(()))
     }
 
-    /// When the chain ends. With several paths to a CA, as while a CA is renewed: of the path that lasts longest.
+    /// When the chain ends. If there are several paths to a CA, as while a CA is renewed, the path that lasts longest
+    /// counts.
     pub(super) fn ends(&self, chain: Chain<'_>, now: SystemTime) -> Option<Ends> {
         let leaf = Certificate::read(chain.leaf)?;
         let found = RefCell::new(Vec::new());
@@ -111,7 +112,7 @@ impl Authorities {
             let intermediate = between.map(|certificate| certificate.not_after).min();
             found.borrow_mut().push(Ends { leaf: leaf.not_after, intermediate, authority: Some(authority.not_after) });
         };
-        // What has ended leads nowhere now, but has when it was made.
+        // An expired chain does not verify now, but it did when its leaf was issued.
         for time in [now, leaf.not_before] {
             let collect = |path: Path<'_>| {
                 note(&path.intermediates, &path.authority);
@@ -150,7 +151,7 @@ impl Authorities {
         Ok(())
     }
 
-    /// What webpki does not look at.
+    /// The checks that webpki leaves out.
     fn check_path<'a>(
         &'a self,
         path: &'a VerifiedPath<'_>,
@@ -180,7 +181,7 @@ struct Path<'a> {
     authority: Certificate<'a>,
 }
 
-/// Times and usages of a CA's certificate.
+/// Checks the times and usages of a CA's certificate.
 fn check(authority: &Certificate<'_>, purpose: Purpose, now: UnixTime) -> Result<(), webpki::Error> {
     let (not_before, not_after) = (unix_time(authority.not_before), unix_time(authority.not_after));
     if now < not_before {
@@ -192,7 +193,8 @@ fn check(authority: &Certificate<'_>, purpose: Purpose, now: UnixTime) -> Result
     if authority.allows(purpose) { Ok(()) } else { Err(lacking(purpose, Vec::new())) }
 }
 
-/// Extended key usages as Go has them (`x509.checkChainForKeyUsage`): *any* is any, and none at all too.
+/// Extended key usages as in Go (`x509.checkChainForKeyUsage`): *any* allows every usage, and so does a certificate
+/// without this extension.
 #[derive(Clone, Copy)]
 struct For(Purpose);
 
@@ -219,7 +221,7 @@ fn lacking(purpose: Purpose, present: Vec<Vec<usize>>) -> webpki::Error {
     webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present })
 }
 
-/// What is before 1970 is 1970.
+/// Times before 1970 become 1970.
 pub(super) fn unix_time(time: SystemTime) -> UnixTime {
     UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }

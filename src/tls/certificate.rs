@@ -1,4 +1,4 @@
-//! The fields of an X.509 certificate that rustls does not tell: DER, read and never trusted.
+//! The fields of an X.509 certificate that rustls does not expose: DER, which is parsed and never trusted.
 //!
 //! ```text
 //! Certificate    SEQUENCE { tbs, algorithm, signature }
@@ -42,14 +42,14 @@ pub(super) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 pub(super) const POLICIES: &[u8] = &[0x55, 0x1d, 0x20];
 /// 2.5.29.37
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
-/// `keyCertSign`, in the first byte of a key usage.
+/// The bit `keyCertSign`, in the first byte of a key usage.
 const SIGNS_CERTIFICATES: u8 = 0x04;
 
 /// 2.5.29.37.0
 pub(super) const ANY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
-/// 1.3.6.1.5.5.7.3, which most usages are below.
+/// 1.3.6.1.5.5.7.3, the prefix of most usages.
 const USAGES: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3];
-/// Names of signatures that certificates bear, as OpenSSL prints them.
+/// The signature algorithms that occur in certificates, named as OpenSSL prints them.
 const SIGNATURES: [(&[u8], &str); 9] = [
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4], "md5WithRSAEncryption"),
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5], "sha1WithRSAEncryption"),
@@ -62,15 +62,15 @@ const SIGNATURES: [(&[u8], &str); 9] = [
     (&[0x2b, 0x65, 0x71], "ED448"),
 ];
 
-/// A name of a peer's certificate is shown up to so many characters: it may be anything.
+/// The longest name of a peer's certificate that is shown, in characters: it may contain anything.
 const SHOWN: usize = 64;
 
-/// What a certificate is shown for: its extended key usage must allow it, or say nothing at all.
+/// The purpose that a certificate is presented for. Its extended key usage must allow it, or be absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// By who is dialled.
+    /// It is presented by the dialled side.
     Server,
-    /// By who dials.
+    /// It is presented by the dialling side.
     Client,
 }
 
@@ -93,48 +93,48 @@ impl Purpose {
         }
     }
 
-    /// Whether a usage that a certificate names allows this: itself, or any.
+    /// Whether a usage in a certificate allows this purpose: the purpose itself, or *any*.
     pub(super) fn is_allowed_by(self, usage: &[u8]) -> bool {
         usage == self.oid() || usage == ANY_USAGE
     }
 }
 
-/// What a certificate says of itself.
+/// The contents of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Certificate<'a> {
-    /// 1, 2 or 3.
+    /// The version: 1, 2 or 3.
     pub(crate) version: u8,
-    /// Its serial number, as DER has an integer.
+    /// The serial number, as the bytes of a DER integer.
     pub(super) serial: &'a [u8],
-    /// The name of who signed it: the content of a `SEQUENCE`.
+    /// The issuer's name: the content of a `SEQUENCE`.
     pub(super) issuer: &'a [u8],
-    /// From when it is valid.
+    /// The start of its validity.
     pub(crate) not_before: SystemTime,
-    /// Until when it is valid.
+    /// The end of its validity.
     pub(crate) not_after: SystemTime,
-    /// Its name: the content of a `SEQUENCE`.
+    /// The subject's name: the content of a `SEQUENCE`.
     pub(super) subject: &'a [u8],
-    /// The last common name of its subject, as Go has it.
+    /// The last common name of the subject, as in Go.
     pub(crate) common_name: Option<&'a [u8]>,
-    /// What key it is of.
+    /// The kind of its public key.
     pub(super) key: KeyKind<'a>,
-    /// That key: the content of a `SEQUENCE`.
+    /// The public key: the content of a `SEQUENCE`.
     pub(super) key_info: &'a [u8],
-    /// The algorithm that it is signed with: the content of a `SEQUENCE`.
+    /// The signature algorithm: the content of a `SEQUENCE`.
     pub(super) signature: &'a [u8],
-    /// Whether its basic constraints say that it is a CA's; none without them.
+    /// Whether its basic constraints say that it is a CA. `None` without basic constraints.
     authority: Option<bool>,
-    /// How many intermediate certificates there may be below it.
+    /// How many intermediate certificates may follow below it.
     pub(super) path_length: Option<usize>,
-    /// Whether its key usage allows it to sign certificates; none without one.
+    /// Whether its key usage allows it to sign certificates. `None` without a key usage.
     may_sign: Option<bool>,
-    /// The content of its extended key usage.
+    /// The content of the extended key usage.
     usages: Option<&'a [u8]>,
-    /// The content of its subject alternative names.
+    /// The content of the subject alternative names.
     names: Option<&'a [u8]>,
 }
 
-/// The hosts that a certificate is for, by its subject alternative names.
+/// The hosts that a certificate is valid for, by its subject alternative names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hosts {
     pub(crate) addresses: Vec<IpAddr>,
@@ -142,7 +142,7 @@ pub(crate) struct Hosts {
 }
 
 impl<'a> Certificate<'a> {
-    /// Reads a certificate; none when it is not one.
+    /// Parses a certificate. `None` if it is not one.
     pub(crate) fn read(der: &'a [u8]) -> Option<Self> {
         let (certificate, _) = expect(SEQUENCE, der)?;
         let (tbs, _) = expect(SEQUENCE, certificate)?;
@@ -180,7 +180,7 @@ impl<'a> Certificate<'a> {
         })
     }
 
-    /// The hosts that it is for.
+    /// The hosts that it is valid for.
     pub(crate) fn hosts(&self) -> Hosts {
         let mut hosts = Hosts::default();
         let names = self.names.and_then(|names| expect(SEQUENCE, names)).map_or(&[][..], |(names, _)| names);
@@ -194,36 +194,36 @@ impl<'a> Certificate<'a> {
         hosts
     }
 
-    /// Whether it is a CA's.
+    /// Whether it is a CA's certificate.
     pub(super) fn is_authority(&self) -> bool {
         self.authority == Some(true)
     }
 
-    /// Whether what it has signed may be believed, as Go has it (`x509.Certificate.CheckSignatureFrom`): of version 3
-    /// only with `CA:TRUE`, and never with a key usage that lacks `keyCertSign`.
+    /// Whether it may sign other certificates, as in Go (`x509.Certificate.CheckSignatureFrom`): version 3 only with
+    /// `CA:TRUE`, and never with a key usage that lacks `keyCertSign`.
     pub(super) fn signs_certificates(&self) -> bool {
         let is_authority = self.authority.unwrap_or(self.version < 3);
         is_authority && self.may_sign != Some(false)
     }
 
-    /// Whether its extended key usage allows this: one that says nothing does.
+    /// Whether its extended key usage allows this purpose. A certificate without that extension allows all.
     pub(super) fn allows(&self, purpose: Purpose) -> bool {
         self.usages.is_none_or(|usages| elements(usages).any(|(_, usage)| purpose.is_allowed_by(usage)))
     }
 
-    /// Its extended key usages, by name.
+    /// The names of its extended key usages.
     pub(super) fn usages(&self) -> String {
         let usages: Vec<String> =
             elements(self.usages.unwrap_or_default()).map(|(_, usage)| usage_name(usage)).collect();
         if usages.is_empty() { "none".to_owned() } else { usages.join(", ") }
     }
 
-    /// Who signed it, by common name.
+    /// The issuer's common name.
     pub(super) fn issuer_name(&self) -> String {
         common_name(self.issuer).map_or_else(|| "an issuer without a common name".to_owned(), quoted)
     }
 
-    /// The algorithm that it is signed with, by name.
+    /// The name of its signature algorithm.
     pub(super) fn signature_name(&self) -> String {
         let oid = expect(OBJECT_IDENTIFIER, self.signature).map_or(&[][..], |(oid, _)| oid);
         let known = SIGNATURES.iter().find(|(known, _)| *known == oid);
@@ -231,8 +231,8 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// By its common name, or else by its alternative names, or else by its serial number: in words that hold whatever a
-/// stranger wrote into it.
+/// Names the certificate by its common name, or else by its alternative names, or else by its serial number. The text
+/// is safe to print, whatever a stranger wrote into the certificate.
 impl fmt::Display for Certificate<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(name) = self.common_name {
@@ -301,13 +301,13 @@ fn extension<'a>(rest: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Whether an extension is of this name.
+/// Whether an extension has this object identifier.
 pub(super) fn is_extension(extension: &[u8], wanted: &[u8]) -> bool {
     let fields = expect(SEQUENCE, extension).map_or(&[][..], |(fields, _)| fields);
     expect(OBJECT_IDENTIFIER, fields).is_some_and(|(name, _)| name == wanted)
 }
 
-/// Whether who does not know an extension has to refuse the certificate.
+/// Whether an implementation that does not know the extension has to refuse the certificate.
 pub(super) fn is_critical(extension: &[u8]) -> bool {
     let fields = expect(SEQUENCE, extension).map_or(&[][..], |(fields, _)| fields);
     elements(fields).any(|(tag, value)| tag == BOOLEAN && value != [0])
@@ -316,11 +316,11 @@ pub(super) fn is_critical(extension: &[u8]) -> bool {
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let address = four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok();
-    // Go's `IP.Equal` takes `::ffff:10.0.0.1` for 10.0.0.1.
+    // Go's `IP.Equal` treats `::ffff:10.0.0.1` and 10.0.0.1 as equal.
     address.map(|address| address.to_canonical())
 }
 
-/// Of the fields of basic constraints.
+/// Reads `cA` from the fields of basic constraints.
 fn is_authority(fields: &[u8]) -> bool {
     expect(BOOLEAN, fields).is_some_and(|(value, _)| value != [0])
 }
@@ -336,7 +336,7 @@ fn signs_certificates(key_usage: &[u8]) -> bool {
     bits.is_some_and(|bits| bits & SIGNS_CERTIFICATES != 0)
 }
 
-/// Whether an element is a time.
+/// Whether an element with this tag is a time.
 pub(super) fn is_time(tag: u8) -> bool {
     matches!(tag, UTC_TIME | GENERALIZED_TIME)
 }
@@ -357,7 +357,7 @@ pub(super) fn read_time(tag: u8, text: &[u8]) -> Option<SystemTime> {
     let date = Date::from_calendar_date(i32::try_from(year).ok()?, month, part(2)?).ok()?;
     let time = Time::from_hms(part(4)?, part(6)?, part(8)?).ok()?;
     let seconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
-    // What ended before 1970 has ended.
+    // A time before 1970 is treated as 1970: it has passed either way.
     UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 

@@ -1,50 +1,52 @@
-//! Where certificates are, and what those of others must say.
+//! The files of certificates, and the rules for the certificates of others.
 
 use std::path::PathBuf;
 
-/// Where a member's certificates are, and what its peers' must say: etcd's `--peer-*` flags.
+/// The certificate files of a member, and the rules for its peers' certificates: etcd's `--peer-*` flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The certificate, PEM, the leaf first and then what leads to the CA. Used as a server's and as a client's, as
-    /// etcd does: its extended key usage must allow both, or any.
+    /// The certificate, PEM, the leaf first and then the certificates that lead to the CA. As in etcd, it is presented
+    /// both when accepting and when dialling: its extended key usage must allow both, or any.
     pub cert_file: PathBuf,
     /// Its private key, PEM: PKCS#8, PKCS#1 or SEC 1; RSA, P-256, P-384, P-521 or Ed25519.
     pub key_file: PathBuf,
-    /// The CAs by which peers are verified. Default: none; then peers are served without a certificate of theirs, and
-    /// none can be dialled, since there is nothing to verify it by (etcd would take the system's CAs, whose
-    /// certificates anyone can get).
+    /// The CAs that peers are verified against. Default: none. Peers are then served without a certificate of theirs,
+    /// and none can be dialled, because there is nothing to verify it against. (etcd would take the system's CAs, from
+    /// which anyone can get a certificate.)
     pub trusted_ca_file: Option<PathBuf>,
-    /// Whether those who dial us must show a certificate. Needs a trusted CA, and with one it is so even when false.
+    /// Whether members that dial this one must present a certificate. It needs a trusted CA. With a trusted CA, a
+    /// certificate is required even if this is false.
     pub client_cert_auth: bool,
-    /// The common names that peers may bear. Default: none, any will do.
+    /// The common names that peers may have. Default: none, which allows any.
     pub allowed_common_names: Vec<String>,
-    /// The host names of which a peer's certificate must be valid for one. Default: none, any will do.
+    /// The host names of which a peer's certificate must be valid for at least one. Default: none, which allows any.
     pub allowed_hostnames: Vec<String>,
-    /// The certificate to show to those whom we dial, PEM, where it is another than to those who dial us. Default: none,
-    /// the same is shown to both.
+    /// The certificate, PEM, to present when dialling, if it differs from the one to present when accepting. Default:
+    /// none, the same certificate is presented in both cases.
     pub client_cert_file: Option<PathBuf>,
-    /// Its private key, PEM; beside it.
+    /// The private key of `client_cert_file`, PEM. Both must be set together.
     pub client_key_file: Option<PathBuf>,
-    /// The certificates that were revoked, PEM or DER: whoever shows one of these serial numbers in its chain is refused.
-    /// Needs a trusted CA. Default: none.
+    /// The revoked certificates, PEM or DER. A peer is refused if one of these serial numbers is in its chain. It needs
+    /// a trusted CA. Default: none.
     pub crl_file: Option<PathBuf>,
-    /// Whether a member that dials us may come from an address that its certificate is not for. Default: no, as at etcd: a
-    /// certificate with alternative names must be for the address, directly or by look-ups of names.
+    /// Whether a member may dial this one from an address that its certificate is not valid for. Default: false, as in
+    /// etcd: a certificate with alternative names must be valid for the address, directly or by looking up its names.
     pub skip_client_san_verification: bool,
-    /// Whether a request is refused whose certificate is not for the member that it says it is from. Default: no, it is
-    /// counted and told of.
+    /// Whether a request is refused if its certificate is not for the member that it claims to be from. Default: false,
+    /// the request is counted and logged.
     pub bind_members: bool,
 }
 
-/// Where the certificates are of who only dials: etcdctl's `--cacert`, `--cert`, `--key`, `--insecure-skip-tls-verify`.
+/// The certificate files of a client that only dials: etcdctl's `--cacert`, `--cert`, `--key`,
+/// `--insecure-skip-tls-verify`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsClientConfig {
-    /// The certificate to show, PEM. Default: none.
+    /// The certificate to present, PEM. Default: none.
     pub cert_file: Option<PathBuf>,
-    /// Its private key, PEM; beside a certificate.
+    /// The private key of the certificate, PEM. Both must be set together.
     pub key_file: Option<PathBuf>,
-    /// The CAs by which members are verified. Default: none, which needs `insecure_skip_verify`.
+    /// The CAs that members are verified against. Default: none, which needs `insecure_skip_verify`.
     pub trusted_ca_file: Option<PathBuf>,
-    /// Whether whoever answers is taken for who was dialled. Default: no.
+    /// Whether the certificate of the dialled member is not verified. Default: false.
     pub insecure_skip_verify: bool,
 }

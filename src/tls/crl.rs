@@ -1,4 +1,4 @@
-//! Lists of revoked certificates: DER, or PEM with any number of them in one file.
+//! Certificate revocation lists: DER, or PEM with any number of them in one file.
 //!
 //! ```text
 //! CertificateList  SEQUENCE { tbs, algorithm, signature }
@@ -6,8 +6,8 @@
 //! revoked          SEQUENCE OF SEQUENCE { serial, date, extensions OPTIONAL }
 //! ```
 //!
-//! As etcd has it (`checkCRL` in its `listener_tls.go`), a serial number is revoked whoever issued the certificate, the
-//! list's signature is not looked at, and a certificate that no list speaks of passes.
+//! As in etcd (`checkCRL` in its `listener_tls.go`), a serial number is revoked whichever CA issued the certificate,
+//! the signature of the list is not checked, and a certificate that is on no list passes.
 
 use std::{collections::HashSet, time::SystemTime};
 
@@ -18,19 +18,19 @@ use super::{
     der::{BIT_STRING, INTEGER, SEQUENCE, element, expect},
 };
 
-/// How a block of PEM begins.
+/// The start of a PEM block.
 const PEM: &[u8] = b"-----BEGIN ";
 
-/// The serial numbers of certificates that were revoked.
+/// The serial numbers of the revoked certificates.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RevocationList {
     serials: HashSet<Box<[u8]>>,
-    /// When the first of the lists is to be replaced by a newer one; none where they do not say.
+    /// When the first of the lists has to be replaced by a newer one. `None` if the lists do not say.
     pub(super) next_update: Option<SystemTime>,
 }
 
 impl RevocationList {
-    /// Reads the text of a file; none when it is not one.
+    /// Parses the content of a file. `None` if it is not a revocation list.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         if !bytes.windows(PEM.len()).any(|window| window == PEM) {
             return Self::of([bytes]);
@@ -39,7 +39,7 @@ impl RevocationList {
         if lists.is_empty() { None } else { Self::of(lists.iter().map(AsRef::as_ref)) }
     }
 
-    /// All of these lists in one; none when one of them cannot be read.
+    /// Merges these lists. `None` if one of them cannot be parsed.
     fn of<'a>(lists: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut all = Self::default();
         for list in lists {
@@ -49,13 +49,13 @@ impl RevocationList {
         Some(all)
     }
 
-    /// Adds the serials of a list, and returns until when it is meant to be used.
+    /// Adds the serial numbers of a list, and returns its `nextUpdate`.
     fn add(&mut self, der: &[u8]) -> Option<Option<SystemTime>> {
         let (list, after) = expect(SEQUENCE, der)?;
         let (tbs, rest) = expect(SEQUENCE, list)?;
         let (_algorithm, rest) = expect(SEQUENCE, rest)?;
         expect(BIT_STRING, rest).filter(|(_, rest)| rest.is_empty() && after.is_empty())?;
-        // Version 1 has no field for it; Go takes version 2 alone, and so nobody makes others.
+        // Version 1 has no version field. Go accepts version 2 alone, so nobody makes version 1.
         let (_version, rest) = expect(INTEGER, tbs)?;
         let (_algorithm, rest) = expect(SEQUENCE, rest)?;
         let (_issuer, rest) = expect(SEQUENCE, rest)?;
@@ -75,7 +75,7 @@ impl RevocationList {
         Some(next_update)
     }
 
-    /// The first certificate of a chain that is revoked.
+    /// The first revoked certificate of a chain.
     pub(super) fn find<'a, 'b>(
         &self,
         chain: impl IntoIterator<Item = &'a CertificateDer<'b>>,
@@ -90,7 +90,7 @@ impl RevocationList {
     }
 }
 
-/// An integer without the zeros that only keep it from being negative.
+/// The integer without the leading zero that only keeps it positive.
 fn number(integer: &[u8]) -> &[u8] {
     let zeros = integer.iter().take_while(|byte| **byte == 0).count();
     &integer[zeros..]

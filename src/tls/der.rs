@@ -1,4 +1,4 @@
-//! DER, read element by element and never trusted: a tag, a length, and so many bytes of content.
+//! DER, parsed element by element and never trusted: a tag, a length, and the content of that length.
 
 pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
@@ -16,7 +16,7 @@ pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match first {
         short @ 0..=0x7f => (usize::from(*short), rest),
-        // No certificate is longer than four bytes of length can say.
+        // No certificate is longer than four bytes of length can express.
         long @ 0x81..=0x84 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
             (bytes.iter().try_fold(0_usize, |length, byte| length.checked_mul(256)?.checked_add((*byte).into()))?, rest)
@@ -33,12 +33,12 @@ pub(super) fn whole(der: &[u8]) -> Option<(&[u8], &[u8])> {
     der.split_at_checked(der.len() - rest.len())
 }
 
-/// The content of the first element, if it has this tag, and what follows it.
+/// The content of the first element and what follows it, if the element has this tag.
 pub(super) fn expect(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     element(der).and_then(|(found, content, rest)| (found == tag).then_some((content, rest)))
 }
 
-/// The elements up to the end, or up to the first that is none: tag and content.
+/// The elements, as tag and content, up to the end or up to the first that cannot be parsed.
 pub(super) fn elements(mut der: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (tag, content, rest) = element(der)?;
@@ -47,7 +47,7 @@ pub(super) fn elements(mut der: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// An element of this tag and content, with its length in the shortest form.
+/// Encodes an element with this tag and content. The length has its shortest form.
 pub(super) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     let significant: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
@@ -55,7 +55,7 @@ pub(super) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     match significant[..] {
         [] => der.push(0),
         [short @ 0..=0x7f] => der.push(short),
-        // There are at most eight of them.
+        // There are at most eight bytes.
         ref long => {
             der.push(0x80 | u8::try_from(long.len()).unwrap_or(0x7f));
             der.extend(long);
@@ -65,7 +65,7 @@ pub(super) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     der
 }
 
-/// An object identifier as people write it: `2.5.29.37`. Numbers that are longer than 64 bits are cut.
+/// An object identifier in dotted form: `2.5.29.37`. Numbers longer than 64 bits are cut off.
 pub(super) fn dotted(oid: &[u8]) -> String {
     let mut numbers = Vec::new();
     let mut number = 0_u64;

@@ -1,4 +1,4 @@
-//! What can go wrong with TLS, each in one line.
+//! TLS errors, each in one line.
 
 use std::{io, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -20,7 +20,7 @@ pub enum TlsError {
         /// What the file should hold.
         expected: &'static str,
     },
-    /// A file does not hold what it should.
+    /// A file does not contain what it should.
     #[error("{}: {why}", path.display())]
     Content {
         /// The file.
@@ -28,22 +28,22 @@ pub enum TlsError {
         /// What is wrong with it.
         why: String,
     },
-    /// The key is not the certificate's.
+    /// The key does not belong to the certificate.
     #[error("{}: holds another key ({is}) than {expected}, in {}", key.display(), cert.display())]
     Mismatch {
         /// The key's file.
         key: PathBuf,
-        /// The kind of the key in it.
+        /// The kind of the key in the file.
         is: String,
         /// The certificate's file.
         cert: PathBuf,
-        /// Whose key was expected, and of which kind.
+        /// The expected key: its owner and its kind.
         expected: String,
     },
     /// The settings contradict each other.
     #[error("{0}")]
     Config(&'static str),
-    /// The cryptography in use does not go together with what we ask of it.
+    /// The cryptography provider in use cannot do what we ask of it.
     #[error("TLS: {0}")]
     Rustls(String),
 }
@@ -53,27 +53,27 @@ pub enum TlsError {
 pub enum HandshakeReason {
     /// The client showed no certificate.
     NoCertificate,
-    /// A certificate that leads to no CA of the other side.
+    /// The certificate leads to no CA that the other side trusts.
     UnknownAuthority,
-    /// A certificate that is not valid any more, or not yet.
+    /// The certificate has expired, or is not valid yet.
     Expired,
-    /// A certificate that was revoked.
+    /// The certificate was revoked.
     Revoked,
-    /// A certificate for another name than the one dialled, or of a name that is not allowed.
+    /// The certificate is for another name than the dialled one, or its name is not allowed.
     Name,
-    /// A certificate whose extended key usage, or that of a certificate above it, is for something else: a server's
-    /// shown by who dials, or a client's by who is dialled.
+    /// The extended key usage of the certificate, or of one above it, is for something else: a server's certificate
+    /// presented by the dialling side, or a client's by the dialled side.
     Usage,
-    /// A certificate with something else that is not taken: its key, its signature, or what its CA may not sign. Also
-    /// when the other side says no more of ours than that it is bad; etcd's says so of everything but time and CA.
+    /// The certificate is refused for another reason: its key, its signature, or something that its CA may not sign.
+    /// Also if the other side only says that our certificate is bad, as etcd does for all reasons but time and CA.
     Certificate,
-    /// No common version, cipher or protocol, or not TLS at all.
+    /// No common version, cipher or protocol, or the other side does not speak TLS.
     Protocol,
-    /// Not done within 10 s.
+    /// The handshake took longer than 10 s.
     Timeout,
     /// The other side closed the connection.
     Closed,
-    /// Anything else.
+    /// Any other reason.
     Other,
 }
 
@@ -95,7 +95,7 @@ impl HandshakeReason {
         }
     }
 
-    /// Whether it is about a certificate, shown or missing.
+    /// Whether the reason concerns a certificate, presented or missing.
     pub(crate) fn is_of_certificates(self) -> bool {
         match self {
             Self::NoCertificate
@@ -109,7 +109,7 @@ impl HandshakeReason {
         }
     }
 
-    /// The class of what rustls says.
+    /// The reason for an error of rustls.
     pub(crate) fn of(error: &Error) -> Self {
         match error {
             Error::NoCertificatesPresented => Self::NoCertificate,
@@ -157,7 +157,7 @@ impl HandshakeReason {
     }
 }
 
-/// A handshake that failed.
+/// A failed handshake.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub struct HandshakeError {
@@ -166,7 +166,7 @@ pub struct HandshakeError {
 }
 
 impl HandshakeError {
-    /// Its class.
+    /// The reason, from the closed set.
     pub fn reason(&self) -> HandshakeReason {
         self.reason
     }
@@ -184,7 +184,8 @@ impl HandshakeError {
         Self { reason: HandshakeReason::UnknownAuthority, why: "there is no trusted CA to verify by".to_owned() }
     }
 
-    /// A client's certificate that is for other hosts than this address; `why` a look-up failed, if one did.
+    /// The client's certificate is not valid for the address that it comes from. `why` says why a look-up failed, if
+    /// one did.
     pub(crate) fn not_from(certificate: &CertificateDer<'_>, address: IpAddr, why: Option<&str>) -> Self {
         let certificate = Certificate::read(certificate);
         let (name, hosts) = certificate.map(|leaf| (leaf.to_string(), leaf.hosts().to_string())).unwrap_or_default();
@@ -202,12 +203,12 @@ impl HandshakeError {
 }
 
 impl HandshakeError {
-    /// Of a certificate that our verifier refused, in its words.
+    /// Our verifier refused a certificate; `words` are its explanation.
     pub(super) fn verified(error: &Error, words: Option<String>) -> Self {
         Self { reason: HandshakeReason::of(error), why: words.unwrap_or_else(|| error.to_string()) }
     }
 
-    /// With the words of our own verifier, if it refused the other side's certificate.
+    /// A handshake failed with `error`. `words` are our verifier's explanation, if it refused the peer's certificate.
     pub(super) fn of(error: io::Error, words: Option<String>) -> Self {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             let refused = words.filter(|_| !matches!(tls, Error::AlertReceived(_)));
@@ -224,7 +225,7 @@ impl HandshakeError {
     }
 }
 
-/// The alert, if an error is one by which the other side refuses the certificate that we showed, or misses one.
+/// The alert, if the error is an alert by which the other side refuses our certificate or says that it is missing.
 pub(super) fn about_our_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let Some(Error::AlertReceived(alert)) = rustls_error(error) else { return None };
     let about = matches!(
@@ -240,7 +241,7 @@ pub(super) fn about_our_certificate(error: &(dyn std::error::Error + 'static)) -
     about.then(|| format!("{alert:?}"))
 }
 
-/// rustls's error among the causes of one.
+/// rustls's error among the causes of an error.
 pub(crate) fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
     let mut next = Some(error);
     while let Some(cause) = next {

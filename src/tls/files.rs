@@ -8,12 +8,12 @@ use std::{
 
 use super::TlsError;
 
-/// What tells a file from the one that was there before: a Kubernetes secret is a link to another file when it changes.
+/// Detects that a file was replaced. A Kubernetes secret changes by becoming a link to another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamps(Vec<Option<(SystemTime, u64, u64)>>);
 
 impl Stamps {
-    /// Of files; one that is not there has none.
+    /// The stamps of these files. A missing file has none.
     fn of(files: &[PathBuf]) -> Self {
         Self(files.iter().map(|path| stamp(path).ok()).collect())
     }
@@ -28,22 +28,22 @@ fn stamp(path: &Path) -> io::Result<(SystemTime, u64, u64)> {
     Ok((file.modified()?, file.len(), inode))
 }
 
-/// Files that only mean something together. No files: it is not configured.
+/// Files that are only usable together. With no files, the part is not configured.
 pub(super) struct Part<T> {
     name: &'static str,
     pub(super) files: Vec<PathBuf>,
     read: fn(&[PathBuf]) -> Result<T, TlsError>,
     stamps: Stamps,
-    /// None: there are no files.
+    /// `None` if there are no files.
     pub(super) value: Option<T>,
 }
 
 /// A part whose files changed.
 pub(super) struct Change {
     pub(super) part: &'static str,
-    /// Its first file.
+    /// The first file of the part.
     pub(super) file: PathBuf,
-    /// Whether what was read is in use.
+    /// Whether the new content is in use.
     pub(super) outcome: Result<(), TlsError>,
 }
 
@@ -54,20 +54,20 @@ impl<T> fmt::Debug for Part<T> {
 }
 
 impl<T> Part<T> {
-    /// Reads them for the first time.
+    /// Reads the files for the first time.
     pub(super) fn load<'a>(
         name: &'static str,
         files: impl IntoIterator<Item = Option<&'a PathBuf>>,
         read: fn(&[PathBuf]) -> Result<T, TlsError>,
     ) -> Result<Self, TlsError> {
         let files: Vec<PathBuf> = files.into_iter().flatten().cloned().collect();
-        // The stamps are older than what is read, so a change in between is seen the next time.
+        // The stamps are taken before the files are read, so that a change in between is noticed the next time.
         let stamps = Stamps::of(&files);
         let value = if files.is_empty() { None } else { Some(read(&files)?) };
         Ok(Self { name, files, read, stamps, value })
     }
 
-    /// Reads the files again if one of them is another than the last time.
+    /// Reads the files again if one of them was replaced since the last time.
     pub(super) fn look(&mut self) -> Option<Change> {
         let stamps = Stamps::of(&self.files);
         if stamps == self.stamps {

@@ -1,10 +1,10 @@
-//! Kinds of keys, and which of them are taken.
+//! Kinds of keys, and which of them are supported.
 
 use std::fmt;
 
 use super::der::{BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, dotted, elements, expect};
 
-/// What is taken, in the words of a message.
+/// The supported kinds, in the words of a message.
 pub(super) const TAKEN: &str = "RSA of 2048 to 8192 bits, P-256, P-384, P-521 or Ed25519";
 
 /// 1.2.840.113549.1.1.1
@@ -13,14 +13,14 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 const ELLIPTIC_CURVE: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 /// 1.3.101.112
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
-/// What is not taken, but has a name.
+/// Kinds that are not supported, but have a name.
 const OTHERS: [(&[u8], &str); 4] = [
     (&[0x2b, 0x65, 0x71], "Ed448"),
     (&[0x2b, 0x65, 0x6e], "X25519"),
     (&[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 1], "DSA"),
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10], "RSA that is for PSS alone"),
 ];
-/// Curves with a name: the first three are taken.
+/// Named curves. The first three are supported.
 const CURVES: [(&[u8], &str); 5] = [
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7], "P-256"),
     (&[0x2b, 0x81, 0x04, 0x00, 0x22], "P-384"),
@@ -33,29 +33,29 @@ const CURVES_TAKEN: [&str; 3] = ["P-256", "P-384", "P-521"];
 /// The kind of a key, private or public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyKind<'a> {
-    /// By the bits of its modulus; 0 when that cannot be read.
+    /// RSA, with the bits of its modulus; 0 if the modulus cannot be read.
     Rsa(usize),
-    /// On a curve with a name.
+    /// A key on a named curve.
     Curve(&'static str),
-    /// Of Edwards's curve.
+    /// Ed25519.
     Ed25519,
-    /// Another kind with a name.
+    /// Another kind that has a name.
     Named(&'static str),
-    /// Any other, by its algorithm's identifier, or its curve's.
+    /// Any other kind, with the object identifier of its algorithm or of its curve.
     Other(&'a [u8]),
 }
 
 impl<'a> KeyKind<'a> {
-    /// Of a `SubjectPublicKeyInfo`'s content.
+    /// Reads the content of a `SubjectPublicKeyInfo`.
     pub(super) fn public(info: &'a [u8]) -> Option<Self> {
         let (algorithm, rest) = expect(SEQUENCE, info)?;
         let (bits, _) = expect(BIT_STRING, rest)?;
-        // The first byte says how many bits are unused.
+        // The first byte is the number of unused bits.
         let modulus = || expect(SEQUENCE, bits.get(1..)?).and_then(|(fields, _)| expect(INTEGER, fields));
         Self::of(algorithm, || modulus().map(|(modulus, _)| modulus))
     }
 
-    /// Of a private key in PKCS#8.
+    /// Reads a private key in PKCS#8.
     pub(super) fn pkcs8(der: &'a [u8]) -> Option<Self> {
         let (fields, _) = expect(SEQUENCE, der)?;
         let (_version, rest) = expect(INTEGER, fields)?;
@@ -64,12 +64,12 @@ impl<'a> KeyKind<'a> {
         Self::of(algorithm, || pkcs1_modulus(key))
     }
 
-    /// Of an RSA key in PKCS#1.
+    /// Reads an RSA key in PKCS#1.
     pub(super) fn pkcs1(der: &'a [u8]) -> Option<Self> {
         pkcs1_modulus(der).map(|modulus| Self::Rsa(bits(modulus)))
     }
 
-    /// Of a key on a curve in SEC 1; none when it does not name its curve.
+    /// Reads a key on a curve in SEC 1. `None` if it does not name its curve.
     pub(super) fn sec1(der: &'a [u8]) -> Option<Self> {
         let (fields, _) = expect(SEQUENCE, der)?;
         let (_version, rest) = expect(INTEGER, fields)?;
@@ -89,7 +89,7 @@ impl<'a> KeyKind<'a> {
         })
     }
 
-    /// Whether certificates with such a key, and signatures by it, are taken.
+    /// Whether certificates with such a key, and signatures by it, are accepted.
     pub(super) fn is_taken(self) -> bool {
         match self {
             Self::Rsa(bits) => (2048..=8192).contains(&bits),
@@ -113,7 +113,7 @@ impl fmt::Display for KeyKind<'_> {
     }
 }
 
-/// Parameters that describe a curve instead of naming it are none of ours.
+/// Explicit curve parameters, as opposed to a named curve, are not supported.
 fn curve(parameters: &[u8]) -> KeyKind<'_> {
     let oid = expect(OBJECT_IDENTIFIER, parameters).map_or(&[][..], |(oid, _)| oid);
     CURVES.iter().find(|(known, _)| *known == oid).map_or(KeyKind::Other(oid), |(_, name)| KeyKind::Curve(name))

@@ -1,9 +1,9 @@
-//! A peer's own certificate in the form that webpki reads.
+//! A peer's own certificate, rewritten into a form that webpki accepts.
 //!
-//! webpki refuses a leaf with `CA:TRUE`, one of X.509 version 1 or 2, and one whose certificate policies are critical. Go
-//! takes them, and they are in use: what `openssl req -x509` makes has `CA:TRUE`. None of it gives the leaf a right:
-//! nothing is ever signed by it here, and no policy is asked for. So webpki reads it as version 3 without these, and its
-//! signature is verified over what was signed.
+//! webpki refuses a leaf with `CA:TRUE`, a leaf of X.509 version 1 or 2, and a leaf whose certificate policies are
+//! critical. Go accepts them, and they are in use: `openssl req -x509` makes certificates with `CA:TRUE`. None of this
+//! gives the leaf a right here, because nothing is verified as signed by a leaf and no policy is asked for. So webpki
+//! reads the leaf as version 3 without these extensions, while its signature is verified over the original bytes.
 
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm};
 
@@ -15,13 +15,13 @@ use super::{
 const VERSION: u8 = 0xa0;
 const VERSION_3: [u8; 5] = [VERSION, 3, 0x02, 1, 2];
 
-/// A leaf, and how it differs from what was signed.
+/// A leaf, and how the rewritten form differs from the signed one.
 pub(super) struct Leaf<'a> {
     readable: CertificateDer<'a>,
     rewritten: Option<Rewritten<'a>>,
 }
 
-/// The part of a certificate that is signed.
+/// The signed part of a certificate, rewritten and original.
 #[derive(Clone, Copy, Debug)]
 struct Part<'a> {
     read: &'a [u8],
@@ -43,12 +43,12 @@ impl<'a> Leaf<'a> {
         }
     }
 
-    /// As webpki reads it.
+    /// The form that webpki reads.
     pub(super) fn readable(&self) -> &CertificateDer<'_> {
         &self.readable
     }
 
-    /// The algorithms, verifying the leaf's signature over what was signed.
+    /// The signature algorithms, which verify the leaf's signature over the original bytes.
     pub(super) fn algorithms<'b>(
         &'b self,
         all: &'b [&'static dyn SignatureVerificationAlgorithm],
@@ -58,7 +58,7 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// An algorithm that verifies one message in place of another.
+/// A signature algorithm that verifies the original bytes in place of the rewritten ones.
 #[derive(Debug)]
 pub(super) struct AsSigned<'a> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
@@ -80,8 +80,8 @@ impl SignatureVerificationAlgorithm for AsSigned<'_> {
     }
 }
 
-/// The certificate for webpki, its part that webpki takes for signed, and the one that is; none where webpki reads it as
-/// it is, or where it is nothing that Go reads.
+/// The rewritten certificate, its part that webpki takes for the signed one, and the original signed part. `None` if
+/// webpki accepts the certificate as it is, or if Go would not accept it either.
 fn rewrite(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8])> {
     let certificate = Certificate::read(der)?;
     let left_out = |extension: &[u8]| {
@@ -115,7 +115,7 @@ fn rewrite(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8])> {
     Some((certificate, read, signed))
 }
 
-/// The extensions without these, and whether they are all of them.
+/// The extensions without those that `left_out` selects, and whether that is all of them.
 fn without(extensions: &[u8], left_out: impl Fn(&[u8]) -> bool) -> Option<(Vec<u8>, bool)> {
     let (mut rest, _) = expect(SEQUENCE, extensions)?;
     let (mut kept, mut all) = (Vec::new(), true);

@@ -1,12 +1,12 @@
-//! Whether a certificate is for a host.
+//! Whether a certificate is valid for a host.
 
 use rustls::{Error, client::verify_server_name, server::ParsedCertificate};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::{certificate::Certificate, leaf::Leaf};
 
-/// Whether a leaf is for this host, by its alternative names alone: as webpki has it, and with a wildcard before a single
-/// label (`*.etcd`), which webpki does not take and Go does (`x509.matchHostnames`).
+/// Checks whether a leaf is valid for this host, by its alternative names alone. The rule is webpki's, with one
+/// addition: a wildcard before a single label (`*.etcd`) matches, as in Go (`x509.matchHostnames`).
 pub(super) fn verify(end_entity: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), Error> {
     let leaf = Leaf::of(end_entity);
     let parsed = ParsedCertificate::try_from(leaf.readable())?;

@@ -1,5 +1,5 @@
-//! The connections that are open, each with the certificates that its peer has shown: so that those are found whose
-//! peer's certificate no longer verifies.
+//! The open connections, each with the certificates that its peer presented. They are kept to find the connections
+//! whose peer's certificate no longer verifies.
 
 use std::{
     collections::HashMap,
@@ -13,62 +13,62 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::ledger::Direction;
 
-/// How a peer's certificate was looked at.
+/// How a peer's certificate was verified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Role {
-    /// As that of a server, for the name that we dialled.
-    Dialled(ServerName<'static>),
-    /// As that of a client.
-    DiallingUs,
+pub(super) enum VerifiedAs {
+    /// As a server's, for the name that was dialled.
+    Server(ServerName<'static>),
+    /// As a client's.
+    Client,
 }
 
-/// What a peer has shown.
+/// The certificates that a peer presented.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Seen {
-    /// The leaf first. Never empty.
+    /// The chain, the leaf first. Never empty.
     pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) role: Role,
+    pub(super) verified_as: VerifiedAs,
 }
 
 impl Seen {
     pub(super) fn direction(&self) -> Direction {
-        match self.role {
-            Role::Dialled(_) => Direction::Out,
-            Role::DiallingUs => Direction::In,
+        match self.verified_as {
+            VerifiedAs::Server(_) => Direction::Out,
+            VerifiedAs::Client => Direction::In,
         }
     }
 }
 
-/// What a connection stands on: it goes on while this is not over.
+/// The permission of a connection to go on. The connection ends when its lease is over.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) seen: Seen,
-    /// When it is to be verified again, though nothing else changed.
+    /// When the chain has to be verified again, even if nothing else changes.
     due: Mutex<Option<SystemTime>>,
     over: OnceLock<Arc<str>>,
-    /// Of whoever moves the connection.
+    /// The task that polls the connection.
     waker: AtomicWaker,
 }
 
 impl Lease {
-    /// Why the connection may not go on, once that is so.
+    /// Why the connection must end. `None` while it may go on.
     pub(super) fn over(&self) -> Option<&Arc<str>> {
         self.over.get()
     }
 
-    /// Ends it. False: it was over already.
+    /// Ends the lease. Returns false if it was over already.
     pub(super) fn end(&self, why: Arc<str>) -> bool {
         let first = self.over.set(why).is_ok();
         self.waker.wake();
         first
     }
 
-    /// Wakes this one when it is over. Ask [`Self::over`] after, not before.
+    /// Wakes this task when the lease is over. Call [`Self::over`] after this, not before.
     pub(super) fn wake_at_end(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
-    /// The certificates were verified again, and are to be at this time.
+    /// The chain was verified again, and has to be verified next at `due`.
     pub(super) fn verified(&self, due: Option<SystemTime>) {
         *self.due() = due;
     }
@@ -85,12 +85,12 @@ pub(super) struct Open(Mutex<Leases>);
 #[derive(Debug, Default)]
 struct Leases {
     all: Vec<Weak<Lease>>,
-    /// With so many, those of closed connections are cleared away.
+    /// At this number of leases, those of closed connections are removed.
     clear_at: usize,
 }
 
 impl Open {
-    /// A connection is open, whose certificates are to be verified again at this time.
+    /// A connection was opened. Its chain has to be verified again at `due`.
     pub(super) fn add(&self, seen: Seen, due: Option<SystemTime>) -> Arc<Lease> {
         let lease = Arc::new(Lease { seen, due: Mutex::new(due), over: OnceLock::new(), waker: AtomicWaker::new() });
         let mut leases = self.lock();
@@ -102,7 +102,7 @@ impl Open {
         lease
     }
 
-    /// The connections by what their peers have shown: all of them, or those that are due.
+    /// The connections, grouped by the certificates of their peers: all of them, or those that are due.
     pub(super) fn to_verify(&self, all: bool) -> HashMap<Seen, Vec<Arc<Lease>>> {
         let now = SystemTime::now();
         let mut found: HashMap<Seen, Vec<Arc<Lease>>> = HashMap::new();
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn seen(byte: u8) -> Seen {
-        Seen { chain: vec![CertificateDer::from(vec![byte])], role: Role::DiallingUs }
+        Seen { chain: vec![CertificateDer::from(vec![byte])], verified_as: VerifiedAs::Client }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The files in parts, and what rustls makes of them. Each part is read again by itself: what of it cannot be used stays
-//! as it was, and holds up no other.
+//! The files, in parts, and the rustls configurations that are made from them. Each part is read again by itself: a
+//! part that cannot be used stays as it was, and does not hold up the others.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,33 +23,34 @@ use super::{
     crl::RevocationList,
     files::{Change, Part},
     key::TAKEN,
-    open::{Role, Seen},
+    open::{Seen, VerifiedAs},
     pem, refusal,
     shown::Shown,
     verifier::{Allowed, Anyone, Clients, Rules, Servers},
 };
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
-/// Sessions that are kept to be resumed, as many as rustls keeps by default: one for each of a few hundred peers.
+/// How many TLS sessions are kept for resumption: rustls's default, enough for one for each of a few hundred peers.
 const SESSIONS: usize = 256;
 
-/// Whose files they are.
+/// The kind of process that the files belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A member's, who dials and is dialled.
+    /// A member, which dials and accepts.
     Member(TlsConfig),
-    /// Of who is dialled only.
+    /// A process that only accepts.
     Server(TlsConfig),
-    /// Of who dials only.
+    /// A process that only dials.
     Client(TlsClientConfig),
 }
 
-/// What was read of the files, each part as it is in use.
+/// The files as they were read, each part as it is in use.
 #[derive(Debug)]
 pub(super) struct Parts {
-    /// What we show; to those who dial us and, unless there is another for that, to those whom we dial.
+    /// The certificate presented when accepting. It is also presented when dialling, unless there is another one for
+    /// that.
     certificate: Part<Keyed>,
-    /// What we show to those whom we dial.
+    /// The certificate presented when dialling.
     client_certificate: Part<Keyed>,
     authorities: Part<Arc<Authorities>>,
     revoked: Part<Arc<RevocationList>>,
@@ -63,7 +64,7 @@ struct Keyed {
 }
 
 impl Source {
-    /// Reads all files. Fails at the first that cannot be used.
+    /// Reads all files. Fails at the first file that cannot be used.
     pub(super) fn load(&self) -> Result<Parts, TlsError> {
         let (shown, dialling, authorities, revoked) = match self {
             Self::Member(config) | Self::Server(config) => {
@@ -96,8 +97,8 @@ impl Source {
         })
     }
 
-    /// What rustls makes of the parts. New configurations have new session caches: no session outlives the files that it
-    /// began with.
+    /// Makes the rustls configurations from the parts. New configurations have new session caches, so no session
+    /// outlives the files that it began with.
     pub(super) fn build(&self, parts: &Parts) -> Result<InUse, TlsError> {
         match self {
             Self::Member(config) => InUse::of_member(config, parts),
@@ -130,41 +131,41 @@ impl Keyed {
 }
 
 impl Parts {
-    /// Reads again what changed.
+    /// Reads the files that changed.
     pub(super) fn look(&mut self) -> Vec<Change> {
         let changes =
             [self.certificate.look(), self.client_certificate.look(), self.authorities.look(), self.revoked.look()];
         changes.into_iter().flatten().collect()
     }
 
-    /// The list of revoked certificates, and when it is to be replaced.
+    /// The revocation list, and when it has to be replaced.
     pub(super) fn revocation(&self) -> Option<(&Path, SystemTime)> {
         Some((self.revoked.files.first()?, self.revoked.value.as_ref()?.next_update?))
     }
 
-    /// What we show to those whom we dial.
+    /// The certificate presented when dialling.
     fn dialling(&self) -> Option<&Keyed> {
         self.client_certificate.value.as_ref().or(self.certificate.value.as_ref())
     }
 
-    /// What peers' certificates are held against.
+    /// The rules that peers' certificates are verified by.
     fn rules(&self, authorities: &Arc<Authorities>, allowed: Allowed) -> Rules {
         Rules { authorities: authorities.clone(), allowed, revoked: self.revoked.value.clone() }
     }
 }
 
-/// Certificates and CAs, ready to be used both ways.
+/// Certificates and CAs, ready for use in both directions.
 #[derive(Debug)]
 pub(super) struct InUse {
-    /// None without a CA to verify by.
+    /// `None` without a CA to verify peers against.
     pub(super) client: Option<Arc<ClientConfig>>,
-    /// None for who is not dialled.
+    /// `None` for a process that only dials.
     pub(super) server: Option<Arc<ServerConfig>>,
-    /// What is shown, by what it is shown for.
+    /// The certificates that are presented, by purpose.
     shown: Vec<(Purpose, Arc<Shown>)>,
     servers: Option<Arc<dyn ServerCertVerifier>>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
-    /// When the CAs end, all those that are trusted.
+    /// When each of the trusted CAs ends.
     authorities_end: Vec<SystemTime>,
 }
 
@@ -177,7 +178,7 @@ impl InUse {
             None => return Err(TlsError::Config("a trusted CA file is needed to verify who is dialled")),
         };
         let client = Some(client(&provider, verifier.clone(), parts)?);
-        // By which CAs it is verified is the members' to say.
+        // The members decide which CAs they verify it against.
         let shown = parts.dialling().map(|keyed| keyed.shown(None, &[Purpose::Client])).transpose()?;
         let shown = shown.into_iter().map(|shown| (Purpose::Client, Arc::new(shown))).collect();
         let authorities_end = ends(parts);
@@ -201,7 +202,8 @@ impl InUse {
             }
             None => (builder.with_no_client_auth().with_cert_resolver(keyed.key.clone()), None, None, None),
         };
-        // As etcd's listener. Who offers nothing is served too; who offers only others gets the alert of RFC 7301.
+        // As in etcd's listener. A client that offers no protocol is served too. A client that offers only other
+        // protocols gets the alert of RFC 7301.
         server.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
         server.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         let (shown, server) = (shown_by_members(keyed, parts)?, Some(Arc::new(server)));
@@ -211,27 +213,28 @@ impl InUse {
     fn of_server(config: &TlsConfig, parts: &Parts) -> Result<Self, TlsError> {
         let mut in_use = Self::of_member(config, parts)?;
         in_use.client = None;
-        // The CA of clients need not be the one that clients trust.
+        // The CA that verifies clients need not be the CA that clients trust.
         let shown = parts.certificate.value.as_ref().map(|keyed| keyed.shown(None, &[Purpose::Server])).transpose()?;
         in_use.shown = shown.into_iter().map(|shown| (Purpose::Server, Arc::new(shown))).collect();
         if let Some(server) = &mut in_use.server {
-            // h2 is for etcd's peers, which offer it and speak HTTP/1.1 all the same. A client would mean it.
+            // h2 is offered for etcd's peers, which offer it and still speak HTTP/1.1. A client of this port that
+            // offers h2 would speak it.
             Arc::make_mut(server).alpn_protocols = vec![b"http/1.1".to_vec()];
         }
         Ok(in_use)
     }
 
-    /// What is shown for this.
+    /// The certificate that is presented for this purpose.
     pub(super) fn shown(&self, purpose: Purpose) -> Option<&Shown> {
         self.shown.iter().find(|(of, _)| *of == purpose).map(|(_, shown)| shown.as_ref())
     }
 
-    /// Of what is shown, what ends first.
+    /// The presented certificate that ends first.
     pub(super) fn first_to_end(&self) -> Option<&Shown> {
         self.shown.iter().map(|(_, shown)| shown.as_ref()).min_by_key(|shown| shown.ends.earliest())
     }
 
-    /// Says what others will refuse, before they do.
+    /// Warns of certificates that others will refuse.
     pub(super) fn warn(&self) {
         let mut told: Option<&Arc<Shown>> = None;
         for (_, shown) in &self.shown {
@@ -242,15 +245,15 @@ impl InUse {
         }
     }
 
-    /// Whether the certificate that a peer has shown would be taken now.
+    /// Whether the chain that a peer presented would be accepted now.
     pub(super) fn verify(&self, seen: &Seen) -> Result<(), HandshakeError> {
         let Some((end_entity, intermediates)) = seen.chain.split_first() else { return Ok(()) };
         let now = UnixTime::now();
-        let (outcome, words) = refusal::heard_now(|| match (&seen.role, &self.servers, &self.clients) {
-            (Role::Dialled(name), Some(servers), _) => {
+        let (outcome, words) = refusal::heard_now(|| match (&seen.verified_as, &self.servers, &self.clients) {
+            (VerifiedAs::Server(name), Some(servers), _) => {
                 servers.verify_server_cert(end_entity, intermediates, name, &[], now).map(drop)
             }
-            (Role::DiallingUs, _, Some(clients)) => {
+            (VerifiedAs::Client, _, Some(clients)) => {
                 clients.verify_client_cert(end_entity, intermediates, now).map(drop)
             }
             _ => Ok(()),
@@ -258,8 +261,8 @@ impl InUse {
         outcome.map_err(|error| HandshakeError::verified(&error, words))
     }
 
-    /// When the next of the certificates has ended that matter for what a peer has shown: its own, and the CAs'. The
-    /// second that a certificate names is the last in which it is valid.
+    /// When the next certificate ends that matters for the chain that a peer presented: one of its own, or a CA. A
+    /// certificate is still valid in the second of its `notAfter`.
     pub(super) fn next_end(&self, seen: &Seen) -> Option<SystemTime> {
         let now = SystemTime::now();
         let own = seen.chain.iter().filter_map(|der| Some(Certificate::read(der)?.not_after));
@@ -268,10 +271,10 @@ impl InUse {
     }
 }
 
-/// What members show: one certificate for both, or one for each.
+/// The certificates that a member presents: one for both purposes, or one for each.
 fn shown_by_members(keyed: &Keyed, parts: &Parts) -> Result<Vec<(Purpose, Arc<Shown>)>, TlsError> {
     let Some(authorities) = parts.authorities.value.as_deref() else {
-        // Nobody is dialled.
+        // Without a CA, this member dials nobody.
         return Ok(vec![(Purpose::Server, Arc::new(keyed.shown(None, &[Purpose::Server])?))]);
     };
     let Some(client) = &parts.client_certificate.value else {
@@ -316,7 +319,7 @@ fn allowed(config: &TlsConfig) -> Result<Allowed, TlsError> {
     if binds && config.trusted_ca_file.is_none() {
         return Err(TlsError::Config("allowed names can only be checked with a trusted CA file"));
     }
-    // As etcd: it is not clear whether one or both should be asked for.
+    // As in etcd: with both lists it would be unclear whether a peer has to match one of them or both.
     if !config.allowed_common_names.is_empty() && !config.allowed_hostnames.is_empty() {
         return Err(TlsError::Config("allowed common names and allowed host names exclude each other"));
     }

@@ -1,4 +1,4 @@
-//! Reading certificates and keys from files, and saying in one line what a file has that cannot be used.
+//! Reads certificates and keys from files. If a file cannot be used, the error says in one line what is in it.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -18,13 +18,13 @@ use super::{
     key::{KeyKind, TAKEN},
 };
 
-/// What a file should hold, in the words of a message.
+/// The expected content of a file, in the words of a message.
 pub(super) const CERTIFICATE: &str = "a certificate in PEM";
 pub(super) const AUTHORITIES: &str = "certificates of CAs in PEM";
 pub(super) const REVOKED: &str = "one in PEM (X509 CRL) or DER";
 const KEY: &str = "a private key in PEM that is not encrypted";
 
-/// What PEM calls it, by the end of its label, and what people do. The first that fits.
+/// PEM labels, by their end, and the names that people use. The first match counts.
 const LABELS: [(&str, &str); 12] = [
     ("ENCRYPTED PRIVATE KEY", "an encrypted private key"),
     ("OPENSSH PRIVATE KEY", "a private key in OpenSSH's own form"),
@@ -40,8 +40,8 @@ const LABELS: [(&str, &str); 12] = [
     ("CMS", "a PKCS#7 bundle"),
 ];
 
-/// A chain or a list of CAs, as `expected` says; at least one certificate. Anything else in the file is passed over, as
-/// etcd does it for chains.
+/// Reads a chain, or a list of CAs, as `expected` says: at least one certificate. Anything else in the file is ignored,
+/// as etcd does for chains.
 pub(super) fn certificates(path: &Path, expected: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(path, expected)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
@@ -49,7 +49,7 @@ pub(super) fn certificates(path: &Path, expected: &'static str) -> Result<Vec<Ce
     if certificates.is_empty() { Err(unexpected(path, &text, expected)) } else { Ok(certificates) }
 }
 
-/// The first certificate of a chain, if we can show it.
+/// The first certificate of a chain, if it can be presented.
 pub(super) fn leaf<'a>(path: &Path, chain: &'a [CertificateDer<'_>]) -> Result<Certificate<'a>, TlsError> {
     let leaf = chain.first().and_then(|leaf| Certificate::read(leaf));
     let leaf = leaf.ok_or_else(|| content(path, unreadable(0, CERTIFICATE)))?;
@@ -63,7 +63,7 @@ pub(super) fn leaf<'a>(path: &Path, chain: &'a [CertificateDer<'_>]) -> Result<C
     }
 }
 
-/// A certificate that cannot be read, by its place in the file.
+/// The message for a certificate that cannot be parsed, by its place in the file.
 pub(super) fn unreadable(place: usize, expected: &str) -> String {
     format!("certificate {} in it cannot be read: expected {expected}", place + 1)
 }
@@ -89,7 +89,7 @@ pub(super) fn certified(
     Ok(CertifiedKey::new(chain, key))
 }
 
-/// A private key, ready to sign, and its kind in words.
+/// Reads a private key, ready to sign, and returns its kind in words.
 fn key(path: &Path, provider: &CryptoProvider) -> Result<(Arc<dyn SigningKey>, String), TlsError> {
     let text = read(path, KEY)?;
     if is_encrypted(&text) {
@@ -115,7 +115,7 @@ struct Kind {
     is_taken: bool,
 }
 
-/// The key in the form that it has, whatever its label says: Go does not believe labels either.
+/// Classifies the key by its content, whatever its label says. Go ignores the label too.
 fn classified(key: PrivateKeyDer<'static>) -> (PrivateKeyDer<'static>, Option<Kind>) {
     let der = key.secret_der().to_vec();
     let of = |kind: KeyKind<'_>| Kind { name: kind.to_string(), is_taken: kind.is_taken() };
@@ -130,7 +130,7 @@ fn classified(key: PrivateKeyDer<'static>) -> (PrivateKeyDer<'static>, Option<Ki
     }
 }
 
-/// PKCS#8's way, and the older one of OpenSSL, which has a header for it.
+/// Whether a key is encrypted: in the PKCS#8 form, or in OpenSSL's older form, which has a header for it.
 fn is_encrypted(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     let mut lines = text.lines().skip_while(|line| label(line).is_none_or(|label| !label.ends_with("PRIVATE KEY")));
@@ -160,13 +160,13 @@ pub(super) fn content(path: &Path, why: String) -> TlsError {
     TlsError::Content { path: path.to_owned(), why }
 }
 
-/// What is in a file, in words: its PEM, or else what it is instead.
+/// Describes the content of a file: its PEM blocks, or what it is instead.
 fn what_is(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let name = |label: &str| LABELS.iter().find(|(end, _)| label.ends_with(end)).map(|(_, name)| *name);
     let mut labels = text.lines().filter_map(label).peekable();
     if labels.peek().is_some() {
-        // Parameters often stand before their key.
+        // Parameters often precede their key.
         let known = labels.clone().filter_map(name).max_by_key(|name| !name.starts_with("the parameters"));
         return match (known, labels.next()) {
             (None, Some(other)) => {

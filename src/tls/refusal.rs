@@ -1,7 +1,7 @@
 //! Why a certificate is refused, in words that name the certificate.
 //!
-//! A verifier can only return rustls's error, which decides the alert that the other side gets and names no certificate.
-//! So it tells the words to the handshake within which it is called.
+//! A verifier can only return rustls's error, which decides the alert that the other side gets and does not name the
+//! certificate. So the verifier passes the words to the handshake that calls it.
 
 use std::{cell::RefCell, sync::Arc, time::SystemTime};
 
@@ -14,14 +14,14 @@ use super::{
     key,
 };
 
-/// So many CAs are named where a chain leads to none of them.
+/// At most this many CAs are named when a chain leads to none of them.
 const NAMED: usize = 3;
 
 tokio::task_local! {
     static WORDS: RefCell<Option<String>>;
 }
 
-/// The outcome of a handshake, and what a verifier told within it.
+/// Runs a handshake, and returns its result with the words that a verifier passed to it.
 pub(super) async fn heard<F: Future>(handshake: F) -> (F::Output, Option<String>) {
     let within = async {
         let outcome = handshake.await;
@@ -30,18 +30,18 @@ pub(super) async fn heard<F: Future>(handshake: F) -> (F::Output, Option<String>
     WORDS.scope(RefCell::default(), within).await
 }
 
-/// The same of what is verified without a handshake.
+/// As [`heard`], for a verification outside of a handshake.
 pub(super) fn heard_now<R>(verify: impl FnOnce() -> R) -> (R, Option<String>) {
     WORDS.sync_scope(RefCell::default(), || (verify(), WORDS.with(RefCell::take)))
 }
 
-/// Tells it to the handshake within which this is called, if it is within one.
+/// Passes the words to the handshake that runs this verifier, if there is one.
 pub(super) fn tell(words: String) {
-    // Outside of a handshake nobody asks for words.
+    // Outside of a handshake nobody needs the words.
     let _ = WORDS.try_with(|told| told.replace(Some(words)));
 }
 
-/// Whether a chain leads to one of these CAs, as rustls asks; what is wrong with it is told.
+/// Verifies that a chain leads to one of these CAs, for rustls. Passes on the words if it does not.
 pub(super) fn verify(
     authorities: &Authorities,
     chain: Chain<'_>,
@@ -54,7 +54,7 @@ pub(super) fn verify(
     })
 }
 
-/// As rustls says it, for the sake of the alert.
+/// The rustls error for this webpki error. It decides the alert.
 fn as_rustls(error: webpki::Error) -> Error {
     use webpki::Error as E;
     let certificate = match error {
@@ -69,13 +69,13 @@ fn as_rustls(error: webpki::Error) -> Error {
     certificate.into()
 }
 
-/// Which certificate lacks what.
+/// Says what is wrong, and with which certificate.
 pub(super) fn words(error: &webpki::Error, chain: Chain<'_>, authorities: &Authorities, purpose: Purpose) -> String {
     let Some(leaf) = Certificate::read(chain.leaf) else { return "the certificate cannot be read".to_owned() };
     Refused { leaf, chain, authorities, purpose }.words(error)
 }
 
-/// What is wrong with a certificate that is for other hosts.
+/// The words for a certificate that is valid for other hosts.
 pub(super) fn not_for(leaf: &Certificate<'_>, name: &ServerName<'_>) -> String {
     let (hosts, name) = (leaf.hosts().to_string(), name.to_str());
     if hosts.is_empty() {
@@ -85,7 +85,7 @@ pub(super) fn not_for(leaf: &Certificate<'_>, name: &ServerName<'_>) -> String {
     }
 }
 
-/// What is wrong with a certificate whose usage does not allow what it is shown for.
+/// The words for a certificate whose usage does not allow the purpose that it is presented for.
 pub(super) fn lacks(leaf: &Certificate<'_>, purpose: Purpose) -> String {
     lacking(&format!("the certificate {leaf}"), leaf, purpose)
 }
@@ -152,7 +152,7 @@ impl Refused<'_> {
         }
     }
 
-    /// The leaf, what was sent with it, and the trusted CAs, in this order.
+    /// The leaf, the other certificates of the chain, and the trusted CAs, in this order.
     fn all(&self) -> impl Iterator<Item = (&'static str, Certificate<'_>)> {
         let others = self.chain.others.iter().filter_map(|der| Certificate::read(der));
         let others = others.map(|other| ("the intermediate certificate", other));
@@ -192,7 +192,8 @@ impl Refused<'_> {
         format!("the certificate {leaf}, signed by {}, leads to none of the trusted CAs: {named}", leaf.issuer_name())
     }
 
-    /// A signature that does not verify: for its issuer's key, if we do not take that, or because it is another's.
+    /// The words for a signature that does not verify: its issuer's key is not supported, or it was made by another
+    /// key.
     fn badly_signed(&self) -> String {
         for (what, found) in self.all() {
             let issuers = self.all().filter(|(_, issuer)| issuer.subject == found.issuer).map(|(_, issuer)| issuer);

@@ -1,4 +1,4 @@
-//! A certificate that we show: when it ends, and who will refuse it.
+//! A certificate that this process presents: when it ends, and who will refuse it.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,22 +14,23 @@ use super::{
     names, pem, refusal,
 };
 
-/// The certificate that we show.
+/// A certificate that this process presents.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     /// Its file.
     pub(super) file: PathBuf,
-    /// When it ends, and what leads to its CA.
+    /// When its chain ends.
     pub(super) ends: Ends,
-    /// The hosts that it is for.
+    /// The hosts that it is valid for.
     pub(super) hosts: Hosts,
     leaf: CertificateDer<'static>,
-    /// Why others will refuse it, by what it is shown for.
+    /// Why others will refuse it, by purpose.
     pub(super) refused: Vec<(Purpose, String)>,
 }
 
 impl Shown {
-    /// Looks at a chain as others will who trust the same CAs; without any, at what it says of itself.
+    /// Checks a chain as others will who trust the same CAs. Without a CA, checks only what the certificate says about
+    /// itself.
     pub(super) fn of(
         file: &Path,
         chain: &[CertificateDer<'static>],
@@ -54,14 +55,15 @@ impl Shown {
         Ok(Self { file: file.to_owned(), ends, hosts: leaf.hosts(), leaf: chain[0].clone(), refused })
     }
 
-    /// Why who dials us at this host will refuse it; none if they will not for its names.
+    /// Why a client that dials this host will refuse the certificate. `None` if it will not refuse it because of its
+    /// names.
     pub(super) fn not_for(&self, host: &str) -> Option<String> {
         let name = ServerName::try_from(host).ok()?;
         let leaf = Certificate::read(&self.leaf)?;
         names::verify(&self.leaf, &name).err().map(|_| refusal::not_for(&leaf, &name))
     }
 
-    /// Says what others will refuse, before they do.
+    /// Warns of a certificate that others will refuse.
     pub(super) fn warn(&self) {
         let file = self.file.display();
         match &self.refused[..] {

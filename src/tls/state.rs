@@ -1,4 +1,4 @@
-//! What was read of the files, and when.
+//! The state of the certificate files: their content, and when they were last checked.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -12,23 +12,23 @@ use super::{
 };
 use crate::telemetry::{self, WeakEvents};
 
-/// The certificates as they are.
+/// The certificates in use.
 #[derive(Debug)]
 pub(super) struct State {
     parts: Parts,
     pub(super) in_use: Arc<InUse>,
-    /// How often [`Self::in_use`] became another.
+    /// How often [`Self::in_use`] was replaced.
     pub(super) generation: u64,
-    /// The last of these by which all open connections were verified.
+    /// The newest generation that all open connections were verified against.
     pub(super) verified: u64,
     pub(super) looked: Instant,
     pub(super) reloads: Reloads,
-    /// The list of revoked certificates whose end was told.
+    /// The end of the revocation list that was last warned about.
     told_stale: Option<SystemTime>,
 }
 
 impl State {
-    /// Reads all files. Fails at the first that cannot be used.
+    /// Reads all files. Fails at the first file that cannot be used.
     pub(super) fn load(config: &Source) -> Result<Self, TlsError> {
         let parts = config.load()?;
         let in_use = Arc::new(config.build(&parts)?);
@@ -40,12 +40,13 @@ impl State {
         Ok(state)
     }
 
-    /// When the list of revoked certificates is to be replaced by a newer one.
+    /// When the revocation list has to be replaced by a newer one.
     pub(super) fn revocation_end(&self) -> Option<SystemTime> {
         self.parts.revocation().map(|(_, next)| next)
     }
 
-    /// Reads again what changed: one line for each change, none for what is broken and stays as it is.
+    /// Reads the files that changed. Logs one line for each change. A file that is broken and has not changed since
+    /// gets no line.
     pub(super) fn look(&mut self, config: &Source, told: &[WeakEvents]) {
         self.looked = Instant::now();
         let mut changes = self.parts.look();
@@ -80,7 +81,7 @@ impl State {
         self.tell_stale();
     }
 
-    /// Warns once of a list of revoked certificates that should have been replaced by now.
+    /// Warns once for each revocation list that should have been replaced by now.
     fn tell_stale(&mut self) {
         let Some((file, next)) = self.parts.revocation() else { return };
         if next <= SystemTime::now() && self.told_stale != Some(next) {

@@ -1,50 +1,51 @@
-//! How certificates and handshakes do.
+//! The state of certificates and handshakes, for metrics.
 
 use std::time::SystemTime;
 
 use crate::ledger::{Direction, Tally};
 
-/// How often the files changed, and what came of it.
+/// How often the files changed, and with which result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reloads {
-    /// What was read is in use.
+    /// The new content is in use.
     pub ok: u64,
-    /// A part could not be used, and what was read of it before stays.
+    /// A part could not be used, so its old content stays in use.
     pub failed: u64,
 }
 
-/// How the certificates and handshakes of a member do.
+/// The state of the certificates and handshakes of a member.
 #[derive(Clone, Debug, Default)]
 pub struct TlsStatus {
-    /// When the chain that we show ends: the earliest of its certificates and of the CA under which it verifies. Of
-    /// several such CAs, as while one is renewed, the one that lasts longest. None where no certificate is shown.
+    /// When the chain that this member presents ends: the earliest end of its certificates and of the CA that it
+    /// verifies against. If several CAs fit, as while one is renewed, the one that lasts longest counts. `None` if no
+    /// certificate is presented.
     pub certificate_expiry: Option<SystemTime>,
-    /// When each part of it ends; of several intermediate certificates, the earliest.
+    /// When each part of the chain ends. Of several intermediate certificates, the earliest counts.
     pub certificate_parts: Vec<(CertificatePart, SystemTime)>,
-    /// How often changed files were read again and taken.
+    /// How often changed files were read again and used.
     pub reloads_ok: u64,
-    /// How often they were not taken: unreadable, not a certificate, or not a pair.
+    /// How often changed files were not used: unreadable, no certificate, or a key that does not belong to it.
     pub reloads_failed: u64,
-    /// Handshakes that failed: `In` for those that we accepted, `Out` for those that we dialled. The reason is from a
-    /// closed set, never what the other end said.
+    /// Failed handshakes: `In` for accepted connections, `Out` for dialled ones. The reason is from a closed set, and
+    /// never a text of the other side.
     pub handshake_failures: Tally<(Direction, &'static str)>,
-    /// Open connections that we closed because the peer's certificate no longer verified: `In` for those that we
-    /// accepted, `Out` for those that we dialled.
+    /// Open connections that were closed because the peer's certificate no longer verified: `In` for accepted
+    /// connections, `Out` for dialled ones.
     pub connections_closed: Tally<(Direction, &'static str)>,
-    /// When the list of revoked certificates is to be replaced by a newer one.
+    /// When the revocation list has to be replaced by a newer one.
     pub revocation_next_update: Option<SystemTime>,
-    /// Requests whose certificate was not of the member that they said they were from, by what they asked for.
+    /// Requests whose certificate was not for the member that they claimed to be from, by kind of request.
     pub identity_mismatches: Tally<&'static str>,
 }
 
-/// A part of the chain that we show: the label `part`.
+/// A part of the chain that this member presents: the label `part`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CertificatePart {
-    /// Our own certificate.
+    /// This member's own certificate.
     Leaf,
-    /// Those between it and the CA.
+    /// The certificates between the leaf and the CA.
     Intermediate,
-    /// The CA in the trusted file to which it leads.
+    /// The CA of the trusted file that the chain leads to.
     Authority,
 }
 

@@ -1,4 +1,4 @@
-//! A connection by TLS, which ends when its peer's certificate no longer verifies.
+//! A TLS connection, which ends when its peer's certificate no longer verifies.
 
 use std::{
     io::{self, IoSlice},
@@ -13,16 +13,16 @@ use tokio_rustls::TlsStream;
 
 use super::open::Lease;
 
-/// Why a connection was ended by us: the text of its error.
+/// Why this member ended a connection: the text of its error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the peer's certificate no longer verifies: {0}")]
 pub(crate) struct NoLongerVerified(Arc<str>);
 
-/// A connection by TLS, dialled or accepted. Reads and writes fail once the peer's certificate no longer verifies.
+/// A TLS connection, dialled or accepted. Reads and writes fail once the peer's certificate no longer verifies.
 #[derive(Debug)]
 pub struct VerifiedStream<T> {
     io: TlsStream<T>,
-    /// None: the peer has shown no certificate.
+    /// `None` if the peer presented no certificate.
     lease: Option<Arc<Lease>>,
 }
 
@@ -31,22 +31,22 @@ impl<T> VerifiedStream<T> {
         Self { io, lease }
     }
 
-    /// What lies below.
+    /// The underlying connection.
     pub(crate) fn get_ref(&self) -> &T {
         self.io.get_ref().0
     }
 
-    /// The certificate that the peer has shown.
+    /// The certificate that the peer presented.
     pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.lease.as_ref().and_then(|lease| lease.seen.chain.first())
     }
 
-    /// Whether we ended it.
+    /// Whether this member ended it.
     pub(crate) fn is_over(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.over().is_some())
     }
 
-    /// Ready with an error once the lease is over; until then, whoever asks is woken by that.
+    /// Returns an error once the lease is over. Until then, the end of the lease wakes this task.
     fn check<R>(&self, cx: &Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         let Some(lease) = &self.lease else { return outcome };
         if outcome.is_pending() {
@@ -102,7 +102,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for VerifiedStream<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The peer is told that nothing more comes, whatever its certificate.
+        // The peer gets a proper close, whatever its certificate.
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

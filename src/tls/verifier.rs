@@ -1,4 +1,4 @@
-//! Verifying peers: by their CA, and by the names that they are allowed.
+//! Verification of peers: against the CAs, and by the names that are allowed.
 
 use std::{fmt, sync::Arc};
 
@@ -19,18 +19,18 @@ use super::{
     names, refusal,
 };
 
-/// A certificate that its CA vouches for and that bears none of the allowed names (etcd's `VerifyPeerCertificate`).
+/// The CA vouches for the certificate, but none of its names is allowed (etcd's `VerifyPeerCertificate`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAllowed {
-    /// Its common name is another.
+    /// Its common name is not allowed.
     #[error("bears none of the allowed common names")]
     CommonName,
-    /// It is valid for none of the hosts.
+    /// It is valid for none of the allowed hosts.
     #[error("is valid for none of the allowed host names")]
     Hostname,
 }
 
-/// The names that peers may bear.
+/// The names that peers' certificates may have.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Allowed {
     pub(crate) common_names: Vec<String>,
@@ -60,7 +60,7 @@ fn refused(end_entity: &CertificateDer<'_>, why: NotAllowed) -> Error {
     CertificateError::Other(OtherError(Arc::new(why))).into()
 }
 
-/// The signature of a handshake, by the key of a leaf that webpki may not read as it is.
+/// Verifies the signature of a handshake, by the key of a leaf that webpki may not accept as it is.
 fn signed(
     message: &[u8],
     leaf: &CertificateDer<'_>,
@@ -83,7 +83,7 @@ type VerifySignature = fn(
     &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error>;
 
-/// What peers' certificates are held against.
+/// The rules that peers' certificates are verified by.
 pub(super) struct Rules {
     pub(super) authorities: Arc<Authorities>,
     pub(super) allowed: Allowed,
@@ -91,8 +91,8 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Whether no certificate of the chain was revoked. etcd looks at those of clients alone; a server's that was revoked
-    /// is no more to be believed.
+    /// Refuses a chain with a revoked certificate. etcd checks only clients' certificates. This also checks servers',
+    /// because a revoked certificate deserves no more trust there.
     fn check_revoked(&self, chain: Chain<'_>) -> Result<(), Error> {
         let all = std::iter::once(chain.leaf).chain(chain.others);
         let Some(revoked) = self.revoked.as_ref().and_then(|list| list.find(all)) else { return Ok(()) };
@@ -104,7 +104,7 @@ impl Rules {
     }
 }
 
-/// Verifies those whom we dial.
+/// Verifies the members that are dialled.
 pub(crate) struct Servers(pub(super) Rules);
 
 impl fmt::Debug for Servers {
@@ -157,8 +157,8 @@ impl ServerCertVerifier for Servers {
     }
 }
 
-/// Takes whoever answers for who was dialled (`--insecure-skip-tls-verify`). That they hold the key of the certificate
-/// that they show is verified all the same.
+/// Accepts any certificate of a dialled member (`--insecure-skip-tls-verify`). It still verifies that the member holds
+/// the key of the certificate that it presents.
 #[derive(Debug)]
 pub(crate) struct Anyone(pub(crate) WebPkiSupportedAlgorithms);
 
@@ -197,10 +197,10 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-/// Verifies those who dial us.
+/// Verifies the members that dial this one.
 pub(crate) struct Clients {
     rules: Rules,
-    /// The names of the CAs: who has several certificates chooses by them.
+    /// The names of the CAs. A client with several certificates chooses by them.
     hints: Vec<DistinguishedName>,
 }
 
