@@ -1,9 +1,9 @@
-//! What is traced, and how both ends of a message meet in one trace with no byte added to the wire.
+//! Traces and logs, and how both ends of a message meet in one trace without an added byte on the wire.
 //!
-//! The library makes `tracing` spans and nothing else; the feature `otlp` exports them (`telemetry/otlp`, the one
-//! module that names OpenTelemetry). Whether a message is traced is decided from its own fields ([`Sampler`]) before a
-//! span is made, alike on both ends. Spans carry the IDs that they must have as fields; the exporter takes them from
-//! there.
+//! The library makes `tracing` spans and nothing else. The feature `otlp` exports them (`telemetry/otlp` is the only
+//! module that names OpenTelemetry). The message's own fields decide whether it is traced ([`Sampler`]), before a span
+//! is made, and with the same result on both ends. Spans carry the IDs that they must have as fields, from which the
+//! exporter takes them.
 
 use std::net::SocketAddr;
 
@@ -37,10 +37,10 @@ pub use sampler::Sampler;
 
 pub use crate::id::trace::{SpanId, TraceContext, TraceId};
 
-/// Target of the spans around single messages: `raft.send` and `raft.receive`.
+/// The target of the spans of single messages: `raft.send` and `raft.receive`.
 pub const MESSAGE_TARGET: &str = "rafthttp::message";
 
-/// Target of the spans around rare events: dials, streams that come and go, snapshots, failed probes, TLS reloads.
+/// The target of the spans of rare events: dials, streams that open and end, snapshots, failed probes, TLS reloads.
 pub const EVENT_TARGET: &str = "rafthttp::event";
 
 impl TraceId {
@@ -70,7 +70,7 @@ impl TraceContext {
     }
 }
 
-/// Without `fmt`: a thousand probes a second carry one each.
+/// Written without `fmt`, because a thousand probes a second carry one each.
 fn hex(mut value: u128, digits: &mut [u8]) {
     for digit in digits.iter_mut().rev() {
         *digit = b"0123456789abcdef"[(value & 0xf) as usize];
@@ -81,8 +81,8 @@ fn hex(mut value: u128, digits: &mut [u8]) {
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The other end of its connection, where that is known.
+    /// The address of the other end of the connection, if known.
     pub address: Option<SocketAddr>,
-    /// The span that it was made in, where it names one that is kept.
+    /// The span that the request was made in, if the request names a span that is sampled.
     pub span: Option<TraceContext>,
 }

@@ -1,15 +1,16 @@
-//! A bound on the log lines about one peer: whoever flaps ten times a second must not fill a disk.
+//! A limit on the log lines about one peer: a peer that flaps ten times a second must not fill the disk.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lines that may come at once: a peer's restart takes about a dozen.
+/// Lines that may come in one burst. The restart of a peer takes about a dozen.
 const BURST: u32 = 48;
-/// How long it takes to earn one more.
+/// How long it takes until one more line is allowed.
 const EARN: Duration = Duration::from_secs(5);
 
-/// Lets a line through for each transition, until there were too many of late; then counts what it withholds.
+/// Lets one line through per transition, until there were too many recently. Then it counts the lines that it
+/// withholds.
 #[derive(Debug)]
 pub(super) struct Damper {
     room: u32,
@@ -39,13 +40,13 @@ impl Damper {
         admitted
     }
 
-    /// Whether it has earned back all that it spent, so that a new one would admit as much.
+    /// Whether it has recovered all of its burst, so that a new damper would allow the same.
     pub(super) fn is_rested(&self) -> bool {
         let missing = u64::from(BURST - self.room);
         self.earned.elapsed().as_secs() / EARN.as_secs() >= missing
     }
 
-    /// How many lines were withheld in all.
+    /// How many lines were withheld in total.
     pub(super) fn withheld(&self) -> u64 {
         self.withheld
     }

@@ -1,4 +1,4 @@
-//! The spans of rare events: always made, whatever the ratio of traced messages.
+//! The spans of rare events. They are always made, whatever the ratio of traced messages.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use crate::{
     world::World,
 };
 
-/// The span of something rare that takes time, from its creation to its drop.
+/// The span of a rare event that takes time, from its creation to its drop.
 #[derive(Debug)]
 pub struct EventSpan {
     span: Span,
@@ -25,37 +25,37 @@ pub struct EventSpan {
 }
 
 impl EventSpan {
-    /// Says that it failed: `reason` from a closed set (the label of an [`crate::ledger::AttemptResult`], …),
-    /// `detail` in words. Call it once.
+    /// Records that the event failed. `reason` is from a closed set (such as the label of an
+    /// [`crate::ledger::AttemptResult`]), `detail` is free text. Call it once.
     pub fn failed(&self, reason: &'static str, detail: impl fmt::Display) {
         self.span.record("otel.status_code", "ERROR");
         self.span.record("error.type", reason);
         self.span.record("error.message", field::display(detail));
     }
 
-    /// Says where the other end of its connection is. Call it once.
+    /// Records the address of the other end of the connection. Call it once.
     pub fn address(&self, address: SocketAddr) {
         record_address(&self.span, address);
     }
 
-    /// Where it is among the others.
+    /// The trace and ID of the span.
     pub fn context(&self) -> TraceContext {
         self.context
     }
 
-    /// The header `traceparent` for the request that it is about. None when nobody looks at spans.
+    /// The header `traceparent` for the request that the span is about. `None` if no subscriber takes spans.
     pub fn traceparent(&self) -> Option<HeaderValue> {
         (!self.span.is_disabled()).then(|| self.context.traceparent(true))
     }
 }
 
-/// The two attributes by which OpenTelemetry's conventions name the other end of a connection.
+/// Records the two attributes by which OpenTelemetry's conventions name the other end of a connection.
 pub(super) fn record_address(span: &Span, address: SocketAddr) {
     span.record("network.peer.address", field::display(address.ip().to_canonical()));
     span.record("network.peer.port", i64::from(address.port()));
 }
 
-/// The dial of a stream: made before it, dropped when it is answered or has failed.
+/// The span of dialling a stream. Make it before the dial, and drop it when the dial is answered or has failed.
 pub fn dial_span(world: &World, peer: MemberId, channel: Channel, url: &str) -> EventSpan {
     let context = TraceContext::random(world);
     let span = tracing::span!(
@@ -78,7 +78,7 @@ pub fn dial_span(world: &World, peer: MemberId, channel: Channel, url: &str) -> 
     EventSpan { span, context }
 }
 
-/// The last entry of which a snapshot holds the effect: what a snapshot is known by.
+/// The last entry whose effect a snapshot contains. It identifies the snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotPoint {
     /// The entry's index.
@@ -88,16 +88,16 @@ pub struct SnapshotPoint {
 }
 
 impl SnapshotPoint {
-    /// Of the snapshot that a message carries; zeros where it carries none, or does not say.
+    /// The point of the snapshot that a message carries. Zeros if the message carries none, or does not say.
     pub fn of(message: &Message) -> Self {
         let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
         metadata.map_or_else(Self::default, |metadata| Self { index: metadata.index, term: metadata.term })
     }
 }
 
-/// A snapshot on its way to or from a peer: made when it begins, dropped when it has ended. It is in `trace`, that of
-/// its message, so that both ends meet there; on the receiving side the span that the request names is its parent, or,
-/// of another trace, a link.
+/// The span of a snapshot on its way to or from a peer. Make it when the transfer begins, and drop it when the transfer
+/// has ended. The span is in `trace`, the trace of the snapshot's message, so that both ends meet there. On the
+/// receiving side, the span that the request names becomes the parent, or, if it is in another trace, a link.
 pub fn snapshot_span(
     world: &World,
     peer: MemberId,
@@ -138,8 +138,9 @@ pub fn snapshot_span(
     span
 }
 
-/// Notes that a stream is open: `Out` for one that a peer asked for, `In` for one that we dialled. It belongs to the
-/// dial: the span that the request named, or our own. Says where it is, for [`stream_lost`].
+/// Records that a stream is open: `Out` for one that a peer asked for, `In` for one that this member dialled. The span
+/// belongs to the dial: its parent is the span that the request named, or the one of this member's dial. Returns its
+/// place, for [`stream_lost`].
 pub fn stream_attached(
     world: &World,
     peer: MemberId,
@@ -172,8 +173,8 @@ pub fn stream_attached(
     context
 }
 
-/// Notes that an open stream ended. It may have been open for days: a trace of its own, linked to where it was
-/// `attached`.
+/// Records that an open stream ended. The stream may have been open for days, so the span is in a trace of its own,
+/// linked to the place where the stream was `attached`.
 pub fn stream_lost(
     peer: MemberId,
     channel: Channel,
@@ -197,7 +198,7 @@ pub fn stream_lost(
     );
 }
 
-/// Notes that the certificate files were read again: what was wrong with them, or nothing.
+/// Records that the certificate files were read again. `error` says what was wrong with them, if anything.
 pub fn tls_reloaded(error: Option<&dyn fmt::Display>) {
     tracing::span!(
         target: EVENT_TARGET,
@@ -210,7 +211,8 @@ pub fn tls_reloaded(error: Option<&dyn fmt::Display>) {
     );
 }
 
-/// Notes that a peer probed us, where its request names a span that it keeps: probes are many.
+/// Records that a peer probed this member, if its request names a span that is sampled. Not all probes are recorded,
+/// because they are many.
 pub fn probed(world: &World, peer: MemberId, origin: &Origin) {
     let Some(asker) = origin.span else { return };
     let span = tracing::span!(
@@ -231,8 +233,8 @@ pub fn probed(world: &World, peer: MemberId, origin: &Origin) {
     }
 }
 
-/// The trace of a probe. Probes are many, failed ones are rare: the span is made only when one has failed, as if it had
-/// been there from the start.
+/// The trace of a probe. Probes are many and failed ones are rare, so the span is made only when a probe has failed,
+/// with the start that it would have had.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeTrace {
     context: TraceContext,
@@ -245,7 +247,7 @@ impl ProbeTrace {
         Self { context: TraceContext::random(world), started: world.now() }
     }
 
-    /// The header `traceparent` for the probe. Not marked as sampled, since that is not known yet.
+    /// The header `traceparent` for the probe. It is not marked as sampled, because that is not known yet.
     pub fn traceparent(&self) -> HeaderValue {
         self.context.traceparent(false)
     }

@@ -1,4 +1,5 @@
-//! The last transitions of a member: who came, who went, what opened, what was lost. The source of `/api/events`.
+//! The last transitions of a member: peers added and removed, streams opened and lost, and so on. The source of
+//! `/api/events`.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,75 +14,76 @@ use crate::{
     world::World,
 };
 
-/// So many events are kept.
+/// How many events are kept.
 const KEPT: usize = 256;
-/// Of these, so many about remotes at most: whoever invents members must not wash away what happened to the real ones.
+/// How many of them may be about remotes. A stranger that invents members must not push out the events of the real
+/// ones.
 const KEPT_OF_REMOTES: usize = 32;
-/// So many dampers of log lines are held before those that have earned everything back are let go: what is told of a
-/// member after it was forgotten would stay for ever.
+/// At this number of dampers, those that have recovered their burst are removed. Otherwise, a damper that was made for
+/// a member after it was forgotten would stay for ever.
 const DAMPERS: usize = 128;
-/// So many bytes of words are kept with an event: they may be what another member said.
+/// The longest detail of an event, in bytes. The text may come from another member.
 const DETAIL_BYTES: usize = 240;
 
-/// What happened: a closed set. The names in `/api/events` are these in snake case.
+/// What happened: a closed set. `/api/events` has these names in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// A member was added as a peer.
     PeerAdded,
-    /// A peer has other URLs.
+    /// The URLs of a peer changed.
     PeerUpdated,
     /// A peer was removed.
     PeerRemoved,
-    /// A member that is no peer asked us for something, and is remembered.
+    /// A member that is no peer sent a request, and is remembered as a remote.
     RemoteAdded,
-    /// Such a member was forgotten.
+    /// A remote was forgotten.
     RemoteRemoved,
-    /// A probe of a peer succeeded; the last one had not.
+    /// A probe of a peer succeeded after one that failed, or was the first.
     PeerReachable,
-    /// A probe of a peer failed; the last one had not.
+    /// A probe of a peer failed after one that succeeded, or was the first.
     PeerUnreachable,
-    /// etcd's notion: a stream or request succeeded, after one that failed.
+    /// A stream or request of a peer succeeded after one that failed (etcd's notion of active).
     PeerActive,
-    /// etcd's notion: a stream or request failed, after one that succeeded.
+    /// A stream or request of a peer failed after one that succeeded (etcd's notion of inactive).
     PeerInactive,
     /// A stream is open.
     StreamAttached,
     /// An open stream ended.
     StreamLost,
-    /// A snapshot is on its way.
+    /// The transfer of a snapshot began.
     SnapshotStarted,
-    /// It is not any more: its reason is `ok` or `failed`.
+    /// The transfer of a snapshot ended: the reason is `ok` or `failed`.
     SnapshotEnded,
     /// Changed certificate files were read again: the reason is `ok` or `failed`.
     TlsReloaded,
-    /// Open connections were closed, since the peer's certificate no longer verifies.
+    /// Open connections were closed, because the peer's certificate no longer verifies.
     TlsConnectionsClosed,
-    /// A request said that it is from a member that its certificate is not of: the reason is `taken` or `refused`.
+    /// A request claimed to be from a member that its certificate is not for: the reason is `taken` or `refused`.
     IdentityMismatch,
     /// A peer says that this member was removed from the cluster.
     MemberRemoved,
-    /// A peer came back from another data directory, or from an old copy, and is not heard: the reason says which.
+    /// A peer came back from another data directory, or from an old copy, and is not heard. The reason says which.
     IncarnationRefused,
-    /// It is heard again.
+    /// A peer that was refused is heard again.
     IncarnationHeard,
-    /// A peer says so of this member.
+    /// A peer refuses this member in this way.
     MemberRefused,
-    /// Another member leads, or none.
+    /// The leader changed, or there is none now.
     LeaderChanged,
-    /// This member's role is another: the reason says which.
+    /// The role of this member changed: the reason is the new role.
     RoleChanged,
-    /// What another member has contradicts what this one has.
+    /// The history of another member contradicts that of this member.
     TwoHistories,
-    /// This member takes no part, since its disk cannot be written.
+    /// This member takes no part, because its disk cannot be written.
     Suspended,
-    /// Its disk can be written again, and it takes part.
+    /// The disk of this member can be written again, and the member takes part.
     Resumed,
-    /// A member's data are over its quota: the cluster refuses puts.
+    /// The data of a member exceed its quota: the cluster refuses puts.
     NoSpace,
-    /// They no longer are, or the member went.
+    /// The data no longer exceed the quota, or the member was removed.
     SpaceAgain,
-    /// A member needs another snapshot: the log was cut behind the one that it was sent.
+    /// A member needs another snapshot, because the log was compacted past the one that it was sent.
     SnapshotOvertaken,
 }
 
@@ -94,27 +96,27 @@ impl EventKind {
 /// One transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Grows by one with each event of a member, and is never used again.
+    /// Grows by one with each event of a member, and is never reused.
     pub id: u64,
     /// When it happened, by this member's clock.
     pub time: SystemTime,
     /// What happened.
     pub kind: EventKind,
-    /// Whom it is about, if it is about another member.
+    /// The other member that it is about, if any.
     pub peer: Option<MemberId>,
-    /// The channel, of a stream.
+    /// The channel, if it is about a stream.
     pub channel: Option<Channel>,
-    /// The direction, of a stream or snapshot.
+    /// The direction, if it is about a stream or a snapshot.
     pub direction: Option<Direction>,
-    /// Why, or how it ended: from a closed set for each kind.
+    /// The reason or result, from a closed set for each kind.
     pub reason: Option<&'static str>,
-    /// More, in words.
+    /// More details, as text.
     pub detail: Option<String>,
 }
 
 impl Event {
     pub(crate) fn new(kind: EventKind) -> Self {
-        // Number and time are given when it is recorded.
+        // The number and the time are set when the event is recorded.
         Self {
             id: 0,
             time: SystemTime::UNIX_EPOCH,
@@ -150,16 +152,17 @@ impl Event {
     }
 }
 
-/// The last 256 events. Cheap to clone: every clone is the same list.
+/// The last 256 events. Cheap to clone: all clones share one list.
 #[derive(Clone, Debug, Default)]
 pub struct Events(Arc<Mutex<Ring>>);
 
-/// A list of events that may be gone.
+/// A weak reference to a list of events.
 #[derive(Clone, Debug)]
 pub(crate) struct WeakEvents(Weak<Mutex<Ring>>);
 
-/// What a line about a peer is of. Streams that flap, and snapshots that fail, must not silence what is told once of the
-/// peer itself; nor snapshots that begin, again and again, why they fail.
+/// The topics of the lines about a peer; each has its own limit. Streams that flap and snapshots that fail must not
+/// suppress the lines about the peer itself. Snapshots that begin again and again must not suppress the reason why they
+/// fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Topic {
     Member,
@@ -176,16 +179,16 @@ impl Topic {
 struct Ring {
     events: VecDeque<Event>,
     recorded: u64,
-    /// The member whose events they are.
+    /// The member that records the events.
     member: MemberId,
-    /// Where it lives.
+    /// The world of that member.
     world: World,
-    /// Bounds the log lines about each peer, and about all others together.
+    /// Limits the log lines about each peer, and about all others together.
     lines: HashMap<(Option<MemberId>, Topic), Damper>,
 }
 
 impl Events {
-    /// Those with an ID above `id`, oldest first; with 0, all that are kept.
+    /// The events with an ID above `id`, oldest first. With 0, all that are kept.
     pub fn after(&self, id: u64) -> Vec<Event> {
         self.lock().events.iter().filter(|event| event.id > id).cloned().collect()
     }
@@ -198,28 +201,29 @@ impl Events {
         ring.events.push_back(event);
     }
 
-    /// Says whose events they are, and where that member lives: several may speak in one process.
+    /// Sets the member that records the events, and its world. Several members may run in one process.
     pub(crate) fn speak_as(&self, member: MemberId, world: &World) {
         let mut ring = self.lock();
         (ring.member, ring.world) = (member, world.clone());
     }
 
-    /// Who speaks, if one more line about this peer may be written; about none: about whoever is no peer.
+    /// Returns the recording member if one more line about this peer may be written. `None` as the peer means everyone
+    /// who is no peer.
     pub(super) fn line(&self, peer: Option<MemberId>) -> Option<MemberId> {
         self.line_on(peer, Topic::Member)
     }
 
-    /// The same for a line about a stream of the peer's.
+    /// As [`Self::line`], for a line about a stream of the peer.
     pub(super) fn stream_line(&self, peer: MemberId) -> Option<MemberId> {
         self.line_on(Some(peer), Topic::Streams)
     }
 
-    /// The same for a line about a snapshot of the peer's.
+    /// As [`Self::line`], for a line about a snapshot of the peer.
     pub(super) fn snapshot_line(&self, peer: Option<MemberId>, failed: bool) -> Option<MemberId> {
         self.line_on(peer, if failed { Topic::FailedSnapshots } else { Topic::Snapshots })
     }
 
-    /// Why the last snapshot of this peer's that has ended was not taken, if it was not.
+    /// Why the last received snapshot of this peer failed, if it did.
     #[cfg_attr(not(feature = "node"), allow(dead_code, reason = "a node alone says what it lacks"))]
     pub(crate) fn snapshot_not_taken(&self, peer: MemberId) -> Option<String> {
         let ring = self.lock();
@@ -238,13 +242,13 @@ impl Events {
         ring.lines.entry(key).or_default().admits().then_some(member)
     }
 
-    /// How many lines about it were not written.
+    /// How many lines about this peer were withheld.
     pub(crate) fn withheld(&self, peer: Option<MemberId>) -> u64 {
         let ring = self.lock();
         Topic::ALL.iter().filter_map(|topic| ring.lines.get(&(peer, *topic))).map(Damper::withheld).sum()
     }
 
-    /// It is no peer any more.
+    /// Removes the dampers of a member that is no peer any more.
     pub(super) fn forget(&self, peer: MemberId) {
         let mut ring = self.lock();
         for topic in Topic::ALL {

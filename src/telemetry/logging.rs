@@ -1,4 +1,4 @@
-//! Where log lines and spans go: set up once, at the start of the program.
+//! Sets up log lines and spans, once, at the start of the program.
 
 use std::{
     io::{self, IsTerminal},
@@ -10,13 +10,13 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 use super::otlp::{Export, ExportError};
 use crate::ledger::TraceExportStatus;
 
-/// How log lines look. They go to standard error.
+/// The format of log lines. They go to standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Human on a terminal, JSON otherwise.
     #[default]
     Auto,
-    /// For people.
+    /// A format for people.
     Human,
     /// One JSON object a line: `timestamp`, `level`, `target`, `message`, and the event's own fields.
     Json,
@@ -25,18 +25,18 @@ pub enum LogFormat {
 /// Why logging or tracing could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The filter cannot be read.
+    /// The filter cannot be parsed.
     #[error("log filter {filter:?}: {source}")]
     Filter {
-        /// The filter as it was given.
+        /// The given filter.
         filter: String,
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// The variables `OTEL_EXPORTER_OTLP_…` do not make an exporter.
+    /// The variables `OTEL_EXPORTER_OTLP_…` are not usable.
     #[error("trace export: {0}")]
     Export(#[from] ExportError),
-    /// The program has set up logging before.
+    /// The program has set up logging already.
     #[error("logging is set up already")]
     Again,
 }
@@ -47,9 +47,9 @@ pub struct Telemetry {
     export: Option<Export>,
 }
 
-/// Sets up logging, and the export of spans where `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) names a
-/// collector. `filter` is in the syntax of `RUST_LOG`, which counts where it is none; `info` where that is not set
-/// either. The filter is about log lines alone, not about exported spans. Needs a tokio runtime.
+/// Sets up logging, and the export of spans if `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) names a
+/// collector. `filter` has the syntax of `RUST_LOG`. Without it, `RUST_LOG` counts, and without that, `info`. The
+/// filter applies to log lines only, not to exported spans. Needs a tokio runtime.
 pub fn init(format: LogFormat, filter: Option<&str>) -> Result<Telemetry, InitError> {
     let filter = log_filter(filter)?;
     let human = match format {
@@ -80,14 +80,14 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<Telemetry, InitEr
 }
 
 impl Telemetry {
-    /// Reads what became of the spans, for [`trace_collector`](crate::metrics::trace_collector); none where none are
-    /// exported.
+    /// A function that reads the counts of spans, for [`trace_collector`](crate::metrics::trace_collector). `None` if
+    /// no spans are exported.
     pub fn export_status(&self) -> Option<impl Fn() -> TraceExportStatus + Send + Sync + 'static + use<>> {
         self.export.as_ref().map(Export::status)
     }
 
-    /// Exports the spans that wait, for as long as the collector takes them and at most half of the time that is `left`
-    /// to the process.
+    /// Exports the waiting spans, for as long as the collector takes them, and for at most half of the time that is
+    /// `left` to the process.
     pub async fn shutdown(self, left: Duration) {
         if let Some(export) = self.export {
             export.shutdown(left).await;

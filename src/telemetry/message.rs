@@ -1,4 +1,4 @@
-//! The spans around a traced message.
+//! The spans of traced messages.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,8 @@ use crate::{
     world::World,
 };
 
-/// A traced message's span, from its creation to its drop. One pointer wide, to be kept beside what is queued.
+/// The span of a traced message, from its creation to its drop. It is one pointer wide, because it is kept in the
+/// queues.
 #[derive(Debug)]
 pub struct MessageSpan(Box<Inner>);
 
@@ -23,17 +24,17 @@ struct Inner {
     context: TraceContext,
 }
 
-/// The span of a message on its way out (`raft.send`): made at `send`, dropped when the message is written or given
+/// The span of sending a message (`raft.send`). It is made at `send`, and dropped when the message is written or given
 /// up. `size` is the message's encoded length in bytes.
 pub fn send_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan {
     let context = TraceContext { trace, span: trace.send_span_id() };
     open("raft.send", "producer", "send", Place { context, parent: None, link: None }, message, size)
 }
 
-/// The span of a message on its way in (`raft.receive`): made when the message is decoded, dropped when the
-/// application has taken it or it is rejected. Its parent is the sender's span. `origin` is where it came from: a span
-/// that its request names and that is not the sender's by the rule becomes a link, since the rule is what both ends agree
-/// on.
+/// The span of receiving a message (`raft.receive`). It is made when the message is decoded, and dropped when the
+/// application has taken or rejected the message. Its parent is the sender's span. `origin` is where the message came
+/// from. If its request names another span than the derived one of the sender, that span becomes a link, because both
+/// ends agree on the derived one only.
 pub fn receive_span(world: &World, trace: TraceId, message: &Message, size: usize, origin: &Origin) -> MessageSpan {
     let sender = TraceContext { trace, span: trace.send_span_id() };
     let place = Place {
@@ -49,35 +50,36 @@ pub fn receive_span(world: &World, trace: TraceId, message: &Message, size: usiz
 }
 
 impl MessageSpan {
-    /// Says on which channel the message goes. Call it once.
+    /// Records the channel of the message. Call it once.
     pub fn channel(&self, channel: Channel) {
         self.0.span.record("messaging.destination.name", channel.label());
     }
 
-    /// Says where the other end of the connection is that carries the message. Call it once.
+    /// Records the address of the other end of the connection. Call it once.
     pub fn address(&self, address: SocketAddr) {
         record_address(&self.0.span, address);
     }
 
-    /// Says that the message did not get there, and why: the label of a [`crate::ledger::DropReason`] or
-    /// [`crate::ledger::RejectReason`]. Call it once; the span still ends when it is dropped.
+    /// Records that the message was not delivered, and why: the label of a [`crate::ledger::DropReason`] or
+    /// [`crate::ledger::RejectReason`]. Call it once. The span still ends when it is dropped.
     pub fn failed(&self, reason: &'static str) {
         self.0.span.record("otel.status_code", "ERROR");
         self.0.span.record("error.type", reason);
     }
 
-    /// The message's place in its trace. None when nobody looks at spans: there is no such trace to be found then.
+    /// The trace and ID of the span. `None` if no subscriber takes spans, because then there is no such trace to be
+    /// found.
     pub(crate) fn context(&self) -> Option<TraceContext> {
         (!self.0.span.is_disabled()).then_some(self.0.context)
     }
 
-    /// The header `traceparent` for a request that carries the message. None when nobody looks at spans.
+    /// The header `traceparent` for a request that carries the message. `None` if no subscriber takes spans.
     pub fn traceparent(&self) -> Option<HeaderValue> {
         self.context().map(|context| context.traceparent(true))
     }
 }
 
-/// Where a message's span is to be.
+/// The place of a message's span.
 struct Place {
     context: TraceContext,
     parent: Option<SpanId>,
@@ -92,7 +94,7 @@ fn open(
     message: &Message,
     size: usize,
 ) -> MessageSpan {
-    // Integers are i64 because that is what OpenTelemetry has; tracing would turn a u64 into text.
+    // Integers are i64 because OpenTelemetry has only those. tracing would turn a u64 into text.
     let span = tracing::span!(
         target: MESSAGE_TARGET,
         parent: None,

@@ -1,9 +1,10 @@
-//! Export of spans by OTLP. Only this module names OpenTelemetry's crates.
+//! The export of spans by OTLP. Only this module names OpenTelemetry's crates.
 //!
-//! The spans of the library carry their place as fields: `trace_id`, `span_id`, `parent_id`, `link` (another span, as
-//! `traceparent` writes it), `start_unix_nano`. The tracer here takes them off and builds the OpenTelemetry span exactly
-//! there. Only our own two targets are exported, so the exporter's own connections are not. What waits for the collector
-//! is bounded; what it does not take is counted and given up, so a slow or dead collector costs nothing else.
+//! The library's spans carry their place as fields: `trace_id`, `span_id`, `parent_id`, `link` (another span, in the
+//! form of `traceparent`), `start_unix_nano`. The tracer here removes these fields and builds the OpenTelemetry span at
+//! exactly that place. Only the library's two targets are exported, so the exporter's own connections are not. The
+//! queue for the collector is bounded. Spans that the collector does not take are counted and dropped, so a slow or
+//! dead collector costs nothing else.
 
 use std::{
     env,
@@ -40,25 +41,25 @@ use account::Account;
 use placed::{PlacedIds, PlacedTracer};
 use processor::{BoundedProcessor, CountedExporter};
 pub use settings::BadVariable;
-use settings::{Queue, Reader, Settings};
+use settings::{Queue, Settings, VariableReader};
 
-/// Room in the processor's own queue for its messages that are no spans.
+/// Extra room in the processor's own queue for its messages that are not spans.
 const QUEUE_SPARE: usize = 16;
-/// How long the end waits for a collector that takes nothing.
+/// How long the shutdown waits for a collector that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why spans cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// A variable that cannot be used.
+    /// A variable is not usable.
     #[error(transparent)]
     Variable(#[from] BadVariable),
-    /// The variables do not make an exporter.
+    /// The settings do not make an exporter.
     #[error(transparent)]
     Exporter(#[from] ExporterBuildError),
 }
 
-/// An exporter of spans, from its start to its [`shutdown`](Self::shutdown).
+/// An exporter of spans, from its creation to its [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Export {
     provider: SdkTracerProvider,
@@ -67,19 +68,19 @@ pub struct Export {
 }
 
 impl Export {
-    /// An exporter as the standard variables say (`OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`, `OTEL_SERVICE_NAME`,
-    /// `OTEL_RESOURCE_ATTRIBUTES`). None where no endpoint is named and `OTEL_TRACES_EXPORTER` does not ask for one, or
-    /// where that says `none`, or `OTEL_SDK_DISABLED` says `true`. What is passed over is added to `warnings`, to be
-    /// logged once there is a log. Needs a tokio runtime.
+    /// An exporter configured by the standard variables (`OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`, `OTEL_SERVICE_NAME`,
+    /// `OTEL_RESOURCE_ATTRIBUTES`). `None` if no endpoint is named and `OTEL_TRACES_EXPORTER` does not ask for an
+    /// export, if that says `none`, or if `OTEL_SDK_DISABLED` is `true`. Ignored values are added to `warnings`, for
+    /// the caller to log once logging is set up. Needs a tokio runtime.
     pub fn from_env(warnings: &mut Vec<String>) -> Result<Option<Self>, ExportError> {
-        let mut reader = Reader::new(|name: &str| env::var(name).ok());
+        let mut reader = VariableReader::new(|name: &str| env::var(name).ok());
         let settings = reader.read();
         warnings.append(&mut reader.warnings);
         settings?.map(|settings| Self::of(&settings)).transpose()
     }
 
     fn of(settings: &Settings) -> Result<Self, ExportError> {
-        // As it is shown to others: without credentials.
+        // The endpoint as it is shown to others: without credentials.
         let (scheme, path) = (settings.endpoint.scheme(), settings.endpoint.path());
         let host = &settings.endpoint[url::Position::BeforeHost..url::Position::AfterPort];
         let to = Some((format!("{scheme}://{host}{path}"), settings.protocol.label()));
@@ -106,19 +107,19 @@ impl Export {
         Self { provider, account, to: None }
     }
 
-    /// Says in the log where spans go.
+    /// Logs where spans go.
     pub(super) fn announce(&self) {
         if let Some((endpoint, protocol)) = &self.to {
             tracing::info!(endpoint, protocol, "spans are exported");
         }
     }
 
-    /// The layer that turns our spans, and only ours, into OpenTelemetry's.
+    /// The layer that turns the library's spans, and no others, into OpenTelemetry's.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        // Location, threads and inactivity would double what a span costs.
+        // Location, threads and inactivity would double the cost of a span.
         tracing_opentelemetry::layer()
             .with_tracer(PlacedTracer(self.provider.tracer("rafthttp")))
             .with_location(false)
@@ -133,19 +134,19 @@ impl Export {
             )
     }
 
-    /// Reads what became of the spans; to be given to [`trace_collector`](crate::metrics::trace_collector).
+    /// A function that reads the counts of spans, for [`trace_collector`](crate::metrics::trace_collector).
     pub fn status(&self) -> impl Fn() -> TraceExportStatus + Send + Sync + 'static + use<> {
         let account = self.account.clone();
         move || account.status()
     }
 
-    /// Exports what waits: for as long as the collector takes it, two seconds beyond the last batch that it took, and at
-    /// most half of the time that is left to the process.
+    /// Exports the waiting spans, for as long as the collector takes them: until two seconds after the last batch that
+    /// it took, and for at most half of the time that is left to the process.
     pub async fn shutdown(self, left: Duration) {
         let (done, ended) = oneshot::channel();
         let Self { provider, account, .. } = self;
-        // It blocks until the collector has answered. A thread of its own, since the runtime would wait for its own
-        // blocking threads at the end, and nobody waits for this one.
+        // The flush blocks until the collector has answered. It gets a thread of its own: at the end, the runtime would
+        // wait for one of its own blocking threads, and nobody waits for this one.
         let flush = std::thread::Builder::new().name("trace-flush".into()).spawn(move || {
             drop(provider.shutdown());
             let _ = done.send(());

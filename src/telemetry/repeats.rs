@@ -1,4 +1,4 @@
-//! What happens again and again is told at once, and then summed up, more and more rarely while it goes on.
+//! Log lines about repeated things: the first comes at once, and then sums come less and less often while it goes on.
 
 use std::{
     future,
@@ -8,13 +8,13 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// The shortest time between two lines about the same.
+/// The shortest time between two lines about the same thing.
 pub(crate) const SOONEST: Duration = Duration::from_secs(1);
-/// The longest.
+/// The longest time between two lines about the same thing.
 const RAREST: Duration = Duration::from_secs(60);
 
-/// When the next line about something that goes on may come: after a second, two, four, up to a minute; after a second
-/// again when there was nothing for as long.
+/// Decides when the next line about a continuing thing may come: after one second, two, four, and so on, up to a
+/// minute. It starts again at one second after a pause of that length.
 #[derive(Debug)]
 pub(crate) struct Pace {
     next: Option<Instant>,
@@ -28,7 +28,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Whether it is time for a line; `news`: whether there is something to say.
+    /// Whether it is time for a line. `news` says whether there is anything to report.
     pub(crate) fn is_due(&mut self, news: bool, now: Instant) -> bool {
         if self.next.is_some_and(|next| now < next) {
             return false;
@@ -43,7 +43,7 @@ impl Pace {
     }
 }
 
-/// Counts something that would be a line of the log each time, and says when it is one.
+/// Counts something that could be a log line each time, and says when to write one.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats(Mutex<State>);
 
@@ -54,18 +54,19 @@ struct State {
 }
 
 impl Repeats {
-    /// It happened. Some: it is time for a line, about this many times.
+    /// Counts one occurrence. Returns `Some` if it is time for a line, with the number of occurrences to report.
     pub(crate) fn note(&self) -> Option<u64> {
         let (mut state, now) = (self.lock(), Instant::now());
         if state.untold == 0 {
-            // Where nothing was withheld, nothing went on.
+            // If nothing was withheld, it was quiet in between.
             state.pace.is_due(false, now);
         }
         state.untold += 1;
         state.pace.is_due(true, now).then(|| std::mem::take(&mut state.untold))
     }
 
-    /// Waits until what was withheld is to be told, and says how often it was; for ever while there is nothing.
+    /// Waits until the withheld occurrences have to be reported, and returns their number. Waits for ever while there
+    /// are none.
     pub(crate) async fn due(&self) -> u64 {
         let next = {
             let state = self.lock();
@@ -91,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    /// How many lines `seconds` of the same make.
+    /// How many lines come out of `seconds` of repetitions.
     fn lines(pace: &mut Pace, from: Instant, seconds: u64) -> usize {
         (0..seconds).filter(|second| pace.is_due(true, from + Duration::from_secs(*second))).count()
     }
@@ -100,7 +101,7 @@ mod tests {
     fn what_goes_on_is_told_more_and_more_rarely() {
         let (mut pace, start) = (Pace::default(), Instant::now());
         assert_eq!(lines(&mut pace, start, 1), 1, "the first within a second");
-        // After 1, 3, 7, 15, 31 and 63 s, then each minute.
+        // Lines come after 1, 3, 7, 15, 31 and 63 s, and then each minute.
         assert_eq!(lines(&mut pace, start, 60), 5);
         assert_eq!(lines(&mut pace, start + Duration::from_secs(60), 3600), 60);
     }

@@ -8,17 +8,17 @@ use crate::{
     wire::raftpb::{Message, MessageType},
 };
 
-/// Of the trace ID, these bits decide.
+/// The bits of the trace ID that decide whether a message is traced.
 const SAMPLED_BITS: u64 = (1 << 63) - 1;
 
 /// Decides which messages are traced, and gives them their trace IDs.
 ///
-/// Both come from the message alone, so that its sender and its receiver agree without a word. The trace ID is the
-/// xxh3-128 (seed 0) of seven big-endian `u64`: cluster, from, to, type, term, index, index of the last entry (0
-/// without entries). `MsgProp`, `MsgReadIndex`, `MsgReadIndexResp`, `MsgHeartbeat` and `MsgHeartbeatResp`, whose other
-/// fields do not tell them apart, are followed by the xxh3-64 of `context` and that of the first entry's data (of
-/// nothing without entries), big-endian too. A message is traced when the low 63 bits of its trace ID are below
-/// ratio × 2⁶³.
+/// Both decisions depend on the message alone, so its sender and its receiver agree without communication. The trace ID
+/// is the xxh3-128 (seed 0) of seven big-endian `u64`: cluster, from, to, type, term, index, and the index of the last
+/// entry (0 without entries). For `MsgProp`, `MsgReadIndex`, `MsgReadIndexResp`, `MsgHeartbeat` and `MsgHeartbeatResp`,
+/// these fields are not unique, so two more hashes follow, big-endian too: the xxh3-64 of `context`, and the xxh3-64 of
+/// the first entry's data (of nothing without entries). A message is traced if the low 63 bits of its trace ID are
+/// below ratio × 2⁶³.
 ///
 /// A test vector:
 ///
@@ -39,7 +39,7 @@ const SAMPLED_BITS: u64 = (1 << 63) - 1;
 /// assert_eq!(trace.to_string(), "e5c18f3ded68a23ebc73f1d69373ce51");
 /// assert_eq!(trace.send_span_id().to_string(), "8d5d5f40aa82cdb1");
 ///
-/// // A proposal is told apart by its data.
+/// // The data of a proposal are part of its trace ID.
 /// message.r#type = MessageType::MsgProp as i32;
 /// assert_eq!(sampler.sample(&message).unwrap().to_string(), "317a71fd62f1fee7c1c6e8404b2b703f");
 /// ```
@@ -51,20 +51,20 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler for the messages of `cluster`. `ratio` is the share of them that is traced: 0 none, and no hash is
-    /// made; 1 all. What is outside is brought inside; not-a-number is 0.
+    /// A sampler for the messages of `cluster`. `ratio` is the share of messages that are traced, from 0 to 1. With 0,
+    /// no hash is computed. Values outside of the range are clamped; not-a-number is 0.
     pub fn new(ratio: f64, cluster: ClusterId) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and makes not-a-number 0")]
         let threshold = (ratio.clamp(0.0, 1.0) * (SAMPLED_BITS as f64 + 1.0)) as u64;
         Self { threshold, cluster, heartbeats: false }
     }
 
-    /// Whether raft's heartbeats and their answers are traced too. Default: no, they are only counted.
+    /// Whether raft's heartbeats and their answers are traced too. Default: false, they are only counted.
     pub fn heartbeats(self, traced: bool) -> Self {
         Self { heartbeats: traced, ..self }
     }
 
-    /// The message's trace ID if it is traced.
+    /// The message's trace ID, if the message is traced.
     #[inline]
     pub fn sample(&self, message: &Message) -> Option<TraceId> {
         if self.threshold == 0 {
@@ -80,10 +80,10 @@ impl Sampler {
         (low_bits < u128::from(self.threshold)).then_some(trace)
     }
 
-    /// The trace of a message, whether it is traced or not.
+    /// The message's trace ID, whether or not the message is traced.
     pub fn trace_id(&self, message: &Message) -> TraceId {
         let last_index = message.entries.last().map_or(0, |entry| entry.index);
-        // An enum is 32 bits on the wire; a negative one, which no raft sends, is still the same on both ends.
+        // An enum has 32 bits on the wire. A negative value, which no raft sends, still gives the same ID on both ends.
         let kind = i64::from(message.r#type) as u64;
         let head = [self.cluster.0, message.from, message.to, kind, message.term, message.index, last_index];
         let mut bytes = [0; 9 * 8];
@@ -141,7 +141,7 @@ mod tests {
     fn the_ratio_is_the_share_of_messages() {
         for (ratio, expected) in [(0.5, 50_000.0), (0.1, 10_000.0), (0.001, 100.0)] {
             let found = sampled(&Sampler::new(ratio, CLUSTER)) as f64;
-            // Five standard deviations; the hash is fixed, so this passes always or never.
+            // The tolerance is five standard deviations. The hash is fixed, so this passes always or never.
             let tolerance = 5.0 * f64::sqrt(100_000.0 * ratio * (1.0 - ratio));
             assert!((found - expected).abs() < tolerance, "{ratio}: {found}");
         }

@@ -1,4 +1,4 @@
-//! The header `traceparent` of a request that came in (W3C Trace Context).
+//! The header `traceparent` of a received request (W3C Trace Context).
 
 use http::HeaderMap;
 
@@ -7,12 +7,12 @@ use crate::wire::headers::TRACEPARENT;
 
 /// `00-`, 32 digits, `-`, 16 digits, `-`, 2 digits.
 const LENGTH: usize = 55;
-/// Of the flags: the asker keeps its span.
+/// The flag that says that the caller records its span.
 const SAMPLED: u8 = 1;
 
 impl TraceContext {
-    /// The span that a request names as its own. None when it names none, or not in the words of the standard, or more
-    /// than one, or one that nobody keeps.
+    /// The span that a request names as its own. `None` if there is no such header, if it is malformed, if there are
+    /// several, or if the caller does not record the span.
     pub fn of_request(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         match (values.next(), values.next()) {
@@ -29,7 +29,7 @@ fn parse(text: &[u8]) -> Option<TraceContext> {
     let rest_is_legal = match digits(version)? {
         0 => rest.is_empty(),
         0xff => false,
-        // A later version may say more, after a hyphen.
+        // A later version may have more fields, after a hyphen.
         _ => rest.first().is_none_or(|byte| *byte == b'-'),
     };
     let (trace, span) = (TraceId(digits(trace)?), SpanId(u64::try_from(digits(span)?).ok()?));
@@ -37,7 +37,7 @@ fn parse(text: &[u8]) -> Option<TraceContext> {
     (hyphens && rest_is_legal && kept && trace.0 != 0 && span.0 != 0).then_some(TraceContext { trace, span })
 }
 
-/// Lower-case hexadecimal digits, 32 at most.
+/// Parses up to 32 lower-case hexadecimal digits.
 fn digits(text: &[u8]) -> Option<u128> {
     text.iter().try_fold(0, |value: u128, byte| {
         let digit = match byte {

@@ -1,4 +1,4 @@
-//! What is said when something changes: one call for each transition, which writes the line of the log and the event.
+//! One call for each transition, which writes the log line and records the event.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use crate::{
     ledger::{AttemptResult, Channel, Direction, DropReason, LossReason, ProbeResult},
 };
 
-/// Peers and remotes that come and go.
+/// Peers and remotes that are added and removed.
 impl Events {
     pub(crate) fn peer_added(&self, peer: MemberId, urls: &[impl AsRef<str> + fmt::Debug]) {
         if let Some(member) = self.line(Some(peer)) {
@@ -56,15 +56,15 @@ impl Events {
         self.record(Event::about(EventKind::RemoteRemoved, peer).detail(why));
     }
 
-    /// This member was removed, says a peer.
+    /// A peer says that this member was removed.
     pub(crate) fn member_removed(&self, by: MemberId) {
         self.record(Event::about(EventKind::MemberRemoved, by).detail("this member was removed from the cluster"));
     }
 }
 
-/// Which start of a member is heard.
+/// Incarnations: which start of a member is heard.
 impl Events {
-    /// A peer came back as another than the member that was met, and is not heard.
+    /// A peer came back as another incarnation, which is not heard.
     pub(crate) fn incarnation_refused(&self, peer: MemberId, told: Incarnation, why: Impostor) {
         if let Some(member) = self.line(Some(peer)) {
             tracing::error!(%member, %peer, %told, %why, "the peer is not the member that was met: it is not heard until it is removed and added anew");
@@ -73,7 +73,7 @@ impl Events {
         self.record(refused.detail(format!("it told {told}: {why}")));
     }
 
-    /// It is the member that was met again.
+    /// A refused peer is again the member that was met.
     pub(crate) fn incarnation_heard(&self, peer: MemberId) {
         if let Some(member) = self.line(Some(peer)) {
             tracing::info!(%member, %peer, "the peer is the member that was met again: it is heard");
@@ -81,16 +81,16 @@ impl Events {
         self.record(Event::about(EventKind::IncarnationHeard, peer));
     }
 
-    /// This start of this member is refused, says a peer.
+    /// A peer says that it refuses this start of this member.
     pub(crate) fn incarnation_refused_by(&self, by: MemberId, why: Impostor) {
         let refused = Event::about(EventKind::MemberRefused, by).reason(why.label());
         self.record(refused.detail(format!("this member was started from {why}")));
     }
 }
 
-/// How a peer is reached.
+/// The reachability of a peer.
 impl Events {
-    /// A probe succeeded. `first`: none had ended before.
+    /// A probe succeeded. `first` says that it is the first probe that ended.
     pub(crate) fn peer_reachable(&self, peer: MemberId, first: bool) {
         if first {
             tracing::debug!(%peer, "peer reachable");
@@ -121,7 +121,8 @@ impl Events {
         self.record(Event::about(EventKind::PeerInactive, peer).detail(why));
     }
 
-    /// The peer's clock differs from ours by more than it should, or no longer. No event: it is a gauge.
+    /// The peer's clock differs from ours by more than it should, or no longer does. There is no event, because there
+    /// is a gauge.
     pub(crate) fn clock(&self, peer: MemberId, offset_seconds: f64, differs: bool) {
         let Some(member) = self.line(Some(peer)) else { return };
         if differs {
@@ -134,8 +135,8 @@ impl Events {
 
 /// Streams and snapshots.
 impl Events {
-    /// A stream is open: one that we dialled (`In`), or one that the peer asked for (`Out`); `replaced`: in place of one
-    /// that was open.
+    /// A stream is open: one that this member dialled (`In`), or one that the peer asked for (`Out`). `replaced` says
+    /// that it took the place of an open one.
     pub(crate) fn stream_opened(
         &self,
         peer: MemberId,
@@ -151,7 +152,7 @@ impl Events {
         self.record(Event::about(EventKind::StreamAttached, peer).stream(channel, direction));
     }
 
-    /// A dial gave no stream, in another way than the last. No event: nothing changed.
+    /// A dial gave no stream, for another reason than the last dial. There is no event, because no stream changed.
     pub(crate) fn stream_refused(&self, peer: MemberId, channel: Channel, url: &str, result: AttemptResult, why: &str) {
         if let Some(member) = self.stream_line(peer) {
             tracing::warn!(%member, %peer, channel = channel.label(), direction = Direction::In.label(), url,
@@ -184,7 +185,7 @@ impl Events {
         });
     }
 
-    /// A snapshot could not be begun. No event: it was never under way.
+    /// A snapshot could not be started. There is no event, because it was never under way.
     pub(crate) fn snapshot_refused(&self, peer: MemberId, reason: DropReason) {
         if let Some(member) = self.stream_line(peer) {
             tracing::warn!(%member, %peer, direction = Direction::Out.label(), reason = reason.label(),
@@ -192,7 +193,8 @@ impl Events {
         }
     }
 
-    /// One that comes from a stranger (none) is no event: anyone can send it.
+    /// The transfer of a snapshot began. If it comes from a stranger (`None`), there is no event, because anyone can
+    /// send it.
     pub(crate) fn snapshot_started(&self, peer: Option<MemberId>, direction: Direction, point: SnapshotPoint) {
         let SnapshotPoint { index, term } = point;
         if let Some(member) = self.snapshot_line(peer, false) {
@@ -229,9 +231,9 @@ impl Events {
     }
 }
 
-/// This member itself.
+/// Events of this member itself.
 impl Events {
-    /// What was wrong with the certificate files that were read again, or nothing.
+    /// The certificate files were read again. `error` says what was wrong with them, if anything.
     pub(crate) fn tls_reloaded(&self, error: Option<&str>) {
         let reloaded = Event::new(EventKind::TlsReloaded);
         self.record(match error {
@@ -240,14 +242,15 @@ impl Events {
         });
     }
 
-    /// Who dialled us has no certificate that we take, or does not take ours. No event: anyone can make it so.
+    /// A client's certificate is not accepted, or the client does not accept ours. There is no event, because anyone
+    /// can cause it.
     pub(crate) fn handshake_refused(&self, address: IpAddr, reason: &'static str, why: &str) {
         if let Some(member) = self.line(None) {
             tracing::warn!(%member, %address, reason, why, "TLS connection refused");
         }
     }
 
-    /// A request said that it is from a member that its certificate is not of; `peer`: that member, if it is one of ours.
+    /// A request claimed to be from a member that its certificate is not for. `peer` is that member, if it is a peer.
     pub(crate) fn identity_mismatch(
         &self,
         peer: Option<MemberId>,
@@ -266,7 +269,7 @@ impl Events {
         self.record(mismatch.reason(reason).detail(format!("claimed {claimed}, by the certificate {certificate}")));
     }
 
-    /// Connections were closed, since the certificate with which the peer opened them no longer verifies.
+    /// Connections were closed, because the certificate that the peer opened them with no longer verifies.
     pub(crate) fn tls_connections_closed(
         &self,
         direction: Direction,
@@ -279,10 +282,10 @@ impl Events {
     }
 }
 
-/// Its raft.
+/// Events of this member's raft.
 #[cfg(feature = "node")]
 impl Events {
-    /// Who leads now; none while nobody does.
+    /// The leader changed. `None` while there is none.
     pub(crate) fn leader_changed(&self, leader: Option<MemberId>, term: u64) {
         let changed = Event { peer: leader, ..Event::new(EventKind::LeaderChanged) };
         self.record(changed.detail(format!("term {term}")));
@@ -292,7 +295,7 @@ impl Events {
         self.record(Event::new(EventKind::RoleChanged).reason(role).detail(format!("term {term}")));
     }
 
-    /// A member's data are over its quota, and the cluster refuses puts.
+    /// The data of a member exceed its quota, and the cluster refuses puts.
     pub(crate) fn no_space(&self, of: MemberId, data_bytes: u64, quota_bytes: u64) {
         if let Some(member) = self.line(None) {
             tracing::warn!(%member, %of, data_bytes, quota_bytes, "no space: puts are refused");
@@ -301,7 +304,8 @@ impl Events {
         self.record(Event::about(EventKind::NoSpace, of).detail(detail));
     }
 
-    /// A member needs another snapshot: more was written while the last one was on its way than the log keeps for it.
+    /// A member needs another snapshot: while the last one was on its way, more was written than the log keeps for the
+    /// member.
     pub(crate) fn snapshot_overtaken(&self, peer: MemberId, log_limit_bytes: u64) {
         if let Some(member) = self.line(Some(peer)) {
             tracing::warn!(
@@ -313,7 +317,7 @@ impl Events {
         self.record(Event::about(EventKind::SnapshotOvertaken, peer).detail(detail));
     }
 
-    /// They no longer are, or the member went.
+    /// The data of a member no longer exceed its quota, or the member was removed.
     pub(crate) fn space_again(&self, of: MemberId, data_bytes: u64) {
         if let Some(member) = self.line(None) {
             tracing::info!(%member, %of, data_bytes, "space again");
@@ -321,9 +325,9 @@ impl Events {
         self.record(Event::about(EventKind::SpaceAgain, of).detail(format!("{data_bytes} bytes")));
     }
 
-    /// What another member has contradicts what this one has.
+    /// The history of another member contradicts that of this member.
     pub(crate) fn two_histories(&self, with: MemberId, words: &str) {
-        // Always a line, however often its peer changed of late.
+        // This is always logged, however many lines there were about the peer recently.
         tracing::error!(peer = %with, "{words}");
         self.record(Event::about(EventKind::TwoHistories, with).detail(words));
     }
@@ -336,7 +340,7 @@ impl Events {
         self.record(Event::new(EventKind::Suspended).detail(why));
     }
 
-    /// It takes part again, from this applied entry on.
+    /// This member takes part again, from this applied entry on.
     pub(crate) fn resumed(&self, applied: u64) {
         if let Some(member) = self.line(None) {
             tracing::info!(%member, applied, "the disk can be written: taking part again");

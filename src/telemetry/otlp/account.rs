@@ -1,4 +1,4 @@
-//! What becomes of the spans that are to be exported: each ends as exported or dropped, or waits.
+//! The account of the spans that are to be exported: each is exported, dropped, or waiting.
 
 use std::{
     fmt,
@@ -8,10 +8,10 @@ use std::{
 
 use crate::ledger::TraceExportStatus;
 
-/// Between two log lines about exports that fail, whether or not some came through in between.
+/// The time between two log lines about failing exports, whether or not some succeeded in between.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The count of all spans, behind one lock: their sum holds whenever it is read.
+/// The counts of all spans, behind one lock, so that their sum is right whenever they are read.
 #[derive(Debug)]
 pub(super) struct Account {
     room: u64,
@@ -22,14 +22,14 @@ pub(super) struct Account {
 struct State {
     status: TraceExportStatus,
     closed: bool,
-    /// Whether the log told that exports fail, and not yet that they do no more.
+    /// Whether the log says that exports fail, and not yet that they succeed again.
     failing: bool,
-    /// When the log last told that they fail.
+    /// When the log last said that exports fail.
     told: Option<Instant>,
 }
 
 impl Account {
-    /// An account of which `room` spans may wait, those on their way included.
+    /// An account with room for `room` waiting spans, including those on their way.
     pub(super) fn new(room: usize) -> Self {
         Self { room: room as u64, state: Mutex::default() }
     }
@@ -42,7 +42,7 @@ impl Account {
         self.lock().status
     }
 
-    /// Whether one more span may wait. If not, it is dropped.
+    /// Whether one more span may wait. If not, the span is dropped.
     pub(super) fn admit(&self) -> bool {
         let mut state = self.lock();
         let admitted = !state.closed && state.status.waiting < self.room;
@@ -54,7 +54,7 @@ impl Account {
         admitted
     }
 
-    /// The collector took these.
+    /// The collector took this many spans.
     pub(super) fn exported(&self, spans: u64) {
         let again = {
             let mut state = self.lock();
@@ -69,7 +69,7 @@ impl Account {
         }
     }
 
-    /// These are given up. The log tells of it when it begins, and once a minute while it goes on.
+    /// This many spans are dropped. Logs it when it begins, and once a minute while it goes on.
     pub(super) fn failed(&self, spans: u64, error: &dyn fmt::Display) {
         let status = {
             let mut state = self.lock();
@@ -88,7 +88,7 @@ impl Account {
         tracing::warn!(why = %error, failures, dropped, "spans cannot be exported");
     }
 
-    /// Nothing is exported any more: what waits is dropped. Says how much.
+    /// Ends the account: the waiting spans are dropped. Returns how many.
     pub(super) fn close(&self) -> u64 {
         let mut state = self.lock();
         state.closed = true;
@@ -111,7 +111,7 @@ mod tests {
         account.failed(4, &"refused");
         assert_eq!(account.status(), TraceExportStatus { exported: 3, dropped: 9, waiting: 3, failures: 1 });
         assert_eq!(account.close(), 3);
-        // An export that was under way comes back.
+        // The result of an export that was under way arrives.
         account.exported(3);
         assert!(!account.admit());
         assert_eq!(account.status(), TraceExportStatus { exported: 3, dropped: 13, waiting: 0, failures: 1 });

@@ -1,4 +1,4 @@
-//! The exporter of the settings: its protocol, and its TLS.
+//! The exporter for the settings: its protocol, and its TLS.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{
     settings::{BadVariable, File, Files, Protocol, Settings},
 };
 
-/// An exporter that speaks as the settings say.
+/// An exporter for these settings.
 pub(super) fn of(settings: &Settings) -> Result<SpanExporter, ExportError> {
     let builder = SpanExporter::builder();
     let (endpoint, secure) = (settings.endpoint.to_string(), settings.endpoint.scheme() == "https");
@@ -27,7 +27,7 @@ pub(super) fn of(settings: &Settings) -> Result<SpanExporter, ExportError> {
                 builder = builder.with_compression(Compression::Gzip);
             }
             if secure {
-                // Read once more here, for an error that names the file.
+                // The files are read here once more, for an error that names the file.
                 tls(settings)?;
                 builder = builder.with_tls_config(tls_of_grpc(&settings.files)?);
             }
@@ -48,7 +48,8 @@ pub(super) fn of(settings: &Settings) -> Result<SpanExporter, ExportError> {
     })
 }
 
-/// TLS to a collector: the CAs that are named, else the system's; our certificate, if one is named.
+/// The TLS configuration for a collector: the configured CAs, or else the system's, and a client certificate if one is
+/// configured.
 fn tls(settings: &Settings) -> Result<ClientConfig, BadVariable> {
     let unusable = |why: String| BadVariable {
         variable: settings.endpoint_variable.to_owned(),
@@ -88,7 +89,7 @@ fn certificates(file: &File) -> Result<Vec<CertificateDer<'static>>, BadVariable
     }
 }
 
-/// The same, as tonic wants it.
+/// The same configuration for tonic.
 fn tls_of_grpc(files: &Files) -> Result<ClientTlsConfig, BadVariable> {
     let tls = match &files.authority {
         Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(file.read()?)),

@@ -1,4 +1,4 @@
-//! Spans at the place that their fields name: trace, ID, parent, link and start.
+//! Builds spans at the place that their fields name: trace, ID, parent, link and start.
 
 use std::{
     cell::Cell,
@@ -39,7 +39,7 @@ impl Tracer for PlacedTracer {
     }
 }
 
-/// Where a span is to be.
+/// The place of a span.
 #[derive(Default)]
 struct Place {
     trace: Option<TraceId>,
@@ -49,13 +49,13 @@ struct Place {
     start: Option<SystemTime>,
 }
 
-/// A span of another process, or one that is not built here.
+/// The context of a span of another process, or of one that is not built here.
 pub(super) fn elsewhere(trace: TraceId, span: SpanId) -> SpanContext {
     SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default())
 }
 
 impl Place {
-    /// Takes the fields that say it off the span's attributes.
+    /// Removes the fields that name the place from the span's attributes, and returns the place.
     fn take(builder: &mut SpanBuilder) -> Self {
         let mut place = Self::default();
         if let Some(attributes) = &mut builder.attributes {
@@ -64,7 +64,7 @@ impl Place {
         place
     }
 
-    /// Whether the attribute says where the span is to be.
+    /// Sets the part of the place that the attribute names. Returns whether it names one.
     fn set(&mut self, KeyValue { key, value, .. }: &KeyValue) -> bool {
         match (key.as_str(), value) {
             ("trace_id", Value::String(text)) => self.trace = TraceId::from_hex(text.as_str()).ok(),
@@ -81,14 +81,14 @@ impl Place {
     }
 }
 
-/// Reads a place as `TraceContext` prints it.
+/// Parses a place in the form that `TraceContext` prints.
 fn linked(text: &str) -> Option<SpanContext> {
     let (trace, span) = text.split_once('-')?;
     Some(elsewhere(TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?))
 }
 
 thread_local! {
-    /// The IDs of the span that this thread is building. The SDK takes IDs from its generator only.
+    /// The IDs of the span that this thread is building. The SDK takes IDs only from its generator.
     static NEXT_IDS: Cell<Option<(TraceId, SpanId)>> = const { Cell::new(None) };
 }
 

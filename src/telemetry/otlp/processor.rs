@@ -1,4 +1,4 @@
-//! What stands before the exporter: it bounds what waits, and counts what becomes of it.
+//! The stage before the exporter: it limits how many spans wait, and counts what becomes of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use opentelemetry_sdk::{
 
 use super::account::Account;
 
-/// A batch processor that never holds more than the account has room for, and counts what it turns away.
+/// A batch processor that never holds more spans than the account has room for, and counts the spans that it turns
+/// away.
 #[derive(Debug)]
 pub(super) struct BoundedProcessor {
     pub(super) batches: BatchSpanProcessor<runtime::Tokio>,
@@ -75,7 +76,7 @@ impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
     }
 }
 
-/// A batch on its way. The processor drops an export that takes too long; that is a failure too.
+/// A batch on its way. The processor drops an export that takes too long; `Drop` counts that as a failure too.
 struct Pending<'a> {
     spans: u64,
     account: &'a Account,

@@ -1,4 +1,4 @@
-//! How spans are exported.
+//! The settings of the export.
 
 use std::{fmt, fs, path::PathBuf, time::Duration};
 
@@ -8,9 +8,9 @@ mod queue;
 mod reader;
 
 pub(super) use queue::Queue;
-pub(super) use reader::Reader;
+pub(super) use reader::VariableReader;
 
-/// A variable that leaves nothing to go on.
+/// A variable whose value makes an export impossible.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value '{value}' for {variable}: {expected}")]
 pub struct BadVariable {
@@ -19,7 +19,7 @@ pub struct BadVariable {
     pub(super) expected: String,
 }
 
-/// How a collector is spoken to.
+/// The protocol to the collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// OTLP over gRPC.
@@ -29,7 +29,7 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    /// As the variable writes it.
+    /// The value of the variable for this protocol.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
@@ -38,11 +38,11 @@ impl Protocol {
     }
 }
 
-/// Where spans go, and how.
+/// Where spans are exported to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) endpoint: Url,
-    /// The variable that named it, for what is said about it.
+    /// The variable that named the endpoint, for messages about it.
     pub(super) endpoint_variable: &'static str,
     pub(super) protocol: Protocol,
     pub(super) gzip: bool,
@@ -54,9 +54,9 @@ pub(super) struct Settings {
 /// The files for a collector that speaks TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Files {
-    /// The CAs by which it is verified; none: the system's.
+    /// The CAs that the collector is verified against. `None`: the system's.
     pub(super) authority: Option<File>,
-    /// The certificate that it is shown, and its key.
+    /// The certificate that is presented to the collector, and its key.
     pub(super) client: Option<(File, File)>,
 }
 
@@ -68,13 +68,13 @@ pub(super) struct File {
 }
 
 impl File {
-    /// What is wrong with it.
+    /// An error about this file.
     pub(super) fn bad(&self, why: impl fmt::Display) -> BadVariable {
         let value = self.path.display().to_string();
         BadVariable { variable: self.variable.to_owned(), value, expected: why.to_string() }
     }
 
-    /// Its bytes.
+    /// The content of the file.
     pub(super) fn read(&self) -> Result<Vec<u8>, BadVariable> {
         fs::read(&self.path).map_err(|error| self.bad(error))
     }

@@ -29,7 +29,7 @@ use crate::{
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(10);
 
-/// The other end of a connection, as an IPv6 socket has an IPv4 peer.
+/// The other end of a connection, in the form that an IPv6 socket gives to an IPv4 address.
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped()), 2380);
 
 /// A collector in memory.
@@ -56,7 +56,7 @@ impl SpanExporter for Bad {
     }
 }
 
-/// What `spans` makes, as it was exported.
+/// Runs `spans`, and returns the exported spans.
 async fn exported(spans: impl FnOnce()) -> Vec<SpanData> {
     let kept = Kept::default();
     let export = Export::new(kept.clone(), Queue::default());
@@ -310,7 +310,7 @@ async fn a_collector_that_never_answers_holds_a_bounded_queue_and_not_the_end() 
     assert!(started.elapsed() < LONG);
 }
 
-/// Over the wire, as an operator's collector sees it.
+/// Over the network, as an operator's collector sees it.
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_reach_a_collector_over_grpc() {
     let mut collector = FakeCollectorServer::start().await.expect("loopback has a free port");

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-/// Spans that wait for their export, at most: two members' worth of ten thousand traced messages. The specification's
-/// 2048 are gone in a few milliseconds of a busy raft.
+/// The most spans that wait for their export: enough for two members with ten thousand traced messages. A busy raft
+/// uses up the specification's 2048 in a few milliseconds.
 pub(super) const QUEUE_SPANS: usize = 32 << 10;
-/// What `OTEL_BSP_MAX_QUEUE_SIZE` may be at most; a span takes about a kilobyte.
+/// The largest `OTEL_BSP_MAX_QUEUE_SIZE`. A span takes about a kilobyte.
 pub(super) const MOST_QUEUE_SPANS: usize = 128 << 10;
-/// Spans in one request, at most; a collector takes four megabytes by default.
+/// The most spans in one request. A collector takes four megabytes by default.
 pub(super) const BATCH_SPANS: usize = 512;
-/// How long a batch waits to be filled.
+/// How long a batch waits for more spans.
 pub(super) const SCHEDULE_DELAY: Duration = Duration::from_secs(5);
-/// How long the export of a batch may take, retries included.
+/// How long the export of a batch may take, including retries.
 pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What waits, and how it is sent.
+/// The size of the queue and of its batches, and their times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::telemetry::otlp) struct Queue {
     pub(in crate::telemetry::otlp) spans: usize,

@@ -1,7 +1,7 @@
-//! The standard variables: read once, checked, and what is wrong with them in words.
+//! Reads the standard variables once, checks them, and says in words what is wrong with them.
 //!
-//! A number, a switch or a name that cannot be read is passed over with a warning, as OpenTelemetry's specification asks;
-//! what leaves nothing to go on (no address, no certificate in the file) is an error.
+//! A number, a switch or a name that cannot be parsed is ignored with a warning, as OpenTelemetry's specification asks.
+//! A value that makes the export impossible (a bad address, a file without a certificate) is an error.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -19,19 +19,19 @@ const DEFAULT_HTTP: &str = "http://localhost:4318";
 const DEFAULT_GRPC: &str = "http://localhost:4317";
 const TRACES_PATH: &str = "v1/traces";
 
-/// What the variables say, and what of it was passed over.
-pub(in crate::telemetry::otlp) struct Reader<F> {
+/// Reads the variables, and collects warnings about those that are ignored.
+pub(in crate::telemetry::otlp) struct VariableReader<F> {
     variable: F,
     pub(in crate::telemetry::otlp) warnings: Vec<String>,
 }
 
-impl<F: Fn(&str) -> Option<String>> Reader<F> {
-    /// A reader of variables; one that is empty is one that is not there.
+impl<F: Fn(&str) -> Option<String>> VariableReader<F> {
+    /// A reader of these variables. An empty variable counts as not set.
     pub(in crate::telemetry::otlp) fn new(variable: F) -> Self {
         Self { variable, warnings: Vec::new() }
     }
 
-    /// How to export; none when nothing is to be exported.
+    /// The settings of the export. `None` if nothing is to be exported.
     pub(in crate::telemetry::otlp) fn read(&mut self) -> Result<Option<Settings>, BadVariable> {
         let named = self.first(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]);
         let asked = self.is_asked_for();
@@ -67,7 +67,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         self.warnings.push(format!("{name}={value:?} is passed over: expected {expected}"));
     }
 
-    /// Whether `OTEL_TRACES_EXPORTER` asks for an export, forbids it, or leaves it to the endpoint.
+    /// Whether `OTEL_TRACES_EXPORTER` asks for an export or forbids it. `None` if it leaves that to the endpoint.
     fn is_asked_for(&mut self) -> Option<bool> {
         let name = "OTEL_TRACES_EXPORTER";
         let value = self.get(name)?;
@@ -115,7 +115,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             value: value.clone(),
             expected: "expected http://HOST:PORT or https://HOST:PORT".to_owned(),
         };
-        // gRPC's own form has no scheme.
+        // gRPC's own form of an address has no scheme.
         let text = match (value.contains("://"), protocol) {
             (true, _) => value.clone(),
             (false, Protocol::Grpc) => format!("{}://{value}", if insecure { "http" } else { "https" }),
@@ -132,8 +132,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         Ok((variable, url))
     }
 
-    /// The exporter reads them itself; what it would pass over without a word is said here. Never a value: they are
-    /// secrets.
+    /// Checks the headers, which the exporter reads itself, and warns of those that it would ignore silently. A warning
+    /// never contains a value, because the values are secrets.
     fn check_headers(&mut self) {
         let named = self.first(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"]);
         let Some((name, value)) = named else { return };
@@ -208,15 +208,16 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
 mod tests {
     use super::*;
 
-    /// What variables such as `NAME=VALUE NAME=VALUE` make.
+    /// The result of reading variables given as `NAME=VALUE NAME=VALUE`, and the warnings.
     fn read(variables: &str) -> (Result<Option<Settings>, BadVariable>, Vec<String>) {
         let set: Vec<(String, String)> = variables
             .split(' ')
             .filter_map(|variable| variable.split_once('='))
             .map(|(name, value)| (format!("OTEL_{name}"), value.to_owned()))
             .collect();
-        let mut reader =
-            Reader::new(|name: &str| set.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()));
+        let mut reader = VariableReader::new(|name: &str| {
+            set.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        });
         let settings = reader.read();
         (settings, reader.warnings)
     }
