@@ -1,4 +1,4 @@
-//! The names under which `/metrics` shows what the ledger of each peer counts, and the ledger's types.
+//! The metrics of `/metrics`: the names under which the counts of each peer's ledger are shown, and the ledger's types.
 
 pub use crate::ledger::{
     AttemptResult, Channel, DialPhase, Direction, DropReason, Exemplar, Histogram, Incoming, Key, Link, LossReason,

@@ -1,10 +1,11 @@
-//! How a transport is told to show its metrics.
+//! The settings of a transport's metrics.
 
 use super::{Collector, Options};
 use crate::transport::Builder;
 
 impl Builder {
-    /// The registry that shows the metrics. Default: none, and only [`Transport::status`](crate::Transport::status) does.
+    /// The registry that shows the metrics. Default: none; the metrics are then only in
+    /// [`Transport::status`](crate::Transport::status).
     #[must_use]
     pub fn registry(mut self, registry: &prometheus::Registry) -> Self {
         let registry = registry.clone();
@@ -13,7 +14,7 @@ impl Builder {
         self
     }
 
-    /// Whether etcd's own names are exported too. Default: true.
+    /// Whether the metrics are also exported under etcd's own names. Default: true.
     #[must_use]
     pub fn etcd_metrics(mut self, on: bool) -> Self {
         self.etcd_metrics = on;

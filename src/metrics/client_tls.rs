@@ -1,4 +1,4 @@
-//! What a node says about the TLS of its port for clients.
+//! Metrics of the TLS of a node's port for clients.
 
 use prometheus::{
     core::{Collector, Desc},
@@ -15,7 +15,7 @@ use crate::{
     tls::{Tls, TlsStatus},
 };
 
-/// Of one family: its name, help, type and labels, and its samples.
+/// A family: its name, help, type and labels, and a function that makes its samples.
 struct Family {
     name: &'static str,
     help: &'static str,
@@ -52,7 +52,8 @@ static FAMILIES: [Family; 3] = [
         kind: Kind::Counter,
         labels: &["reason"],
         of: |tls, samples| {
-            // Certificates that serve peers as well count those that we dial too: two samples of one reason.
+            // If the certificates serve peers as well, they also count handshakes that this member dialled. Those would
+            // be a second sample of the same reason.
             let accepted = tls.handshake_failures.iter().filter(|((direction, _), _)| *direction == Direction::In);
             for ((_, reason), count) in accepted {
                 samples.count(&[reason], count);
@@ -61,8 +62,8 @@ static FAMILIES: [Family; 3] = [
     },
 ];
 
-/// A collector of the three `rafthttp_client_tls_…` families for a `prometheus::Registry`, of the certificates of the
-/// ports for clients and metrics.
+/// A collector of the three `rafthttp_client_tls_…` families for a `prometheus::Registry`. They are about the
+/// certificates of the ports for clients and metrics.
 pub fn client_tls_collector(tls: &Tls) -> Box<dyn Collector> {
     let descriptions = FAMILIES.iter().map(|family| describe(family.name, family.help, family.labels)).collect();
     Box::new(ClientTlsCollector { tls: tls.clone(), descriptions })
@@ -85,7 +86,7 @@ impl Collector for ClientTlsCollector {
             of(&status, &mut metrics);
             metrics.into_family(name, help)
         };
-        // A family without a sample is none: the text format has no words for it.
+        // A family without samples is left out: the text format cannot express it.
         FAMILIES.iter().map(collect).filter(|family| !family.get_metric().is_empty()).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Our families for a `prometheus::Registry`.
+//! The library's families as a collector for a `prometheus::Registry`.
 
 use std::collections::HashMap;
 
@@ -16,10 +16,11 @@ use crate::{ledger::Histogram, transport::status::TransportStatus};
 
 /// Shows a transport in a `prometheus::Registry`.
 ///
-/// Each scrape reads the status once, so the ledger's laws hold in it. Everything of a scrape is in memory at once,
-/// some 40 KB for each peer and 30 KB more as text; with hundreds of peers, serve [`Exposition`](super::Exposition)
-/// instead, as `admin::router` does. The model of `prometheus` has no exemplars, so [`Format::encode`](super::Format::encode)
-/// shows none of what a registry gathers; `Exposition` does. A registry takes one of these: two transports in one process want two registries.
+/// Each scrape reads the status once, so the ledger's laws hold in it. All of a scrape is in memory at once: some 40 KB
+/// for each peer, and 30 KB more as text. With hundreds of peers, serve [`Exposition`](super::Exposition) instead, as
+/// `admin::router` does. The model of `prometheus` has no exemplars, so [`Format::encode`](super::Format::encode) shows
+/// none for gathered families; `Exposition` does. A registry takes one of these collectors: two transports in one
+/// process need two registries.
 pub struct Collector {
     source: Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>,
     options: Options,
@@ -27,8 +28,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector that reads the status from `source`, which holds its transport weakly: the registry may
-    /// outlive it, and then shows nothing of it.
+    /// A collector that reads the status from `source`. `source` holds its transport weakly, because the registry may
+    /// outlive it; the collector then shows nothing of the transport.
     pub fn new(source: impl Fn() -> Option<TransportStatus> + Send + Sync + 'static, options: Options) -> Self {
         let descriptions = options::all(&options).map(description).collect();
         Self { source: Box::new(source), options, descriptions }
@@ -65,7 +66,7 @@ pub(super) fn describe(name: &str, help: &str, labels: &[&str]) -> Desc {
         .expect("the names of our families and labels are valid and differ")
 }
 
-/// Gathers the samples of one family.
+/// Collects the samples of one family.
 pub(super) struct Metrics {
     labels: &'static [&'static str],
     kind: Kind,

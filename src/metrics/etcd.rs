@@ -1,7 +1,7 @@
-//! etcd's own names, so that its alerts and dashboards work unchanged: names, labels, help and buckets as in etcd's
-//! `rafthttp/metrics.go`, the same from 3.4 to 3.7.
+//! etcd's own names, so that its alerts and dashboards work unchanged. Names, labels, help and buckets are as in etcd's
+//! `rafthttp/metrics.go`, which is the same from 3.4 to 3.7.
 
-use super::family::{Family, Kind, Member, Of};
+use super::family::{Family, Kind, LabelledMember, Of};
 use crate::ledger::{Direction, Snapshots};
 
 /// etcd's `ExponentialBuckets(0.0001, 2, 16)`.
@@ -131,11 +131,11 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
 ];
 
-fn sent<'a>(member: &Member<'a>) -> &'a Snapshots {
+fn sent<'a>(member: &LabelledMember<'a>) -> &'a Snapshots {
     &member.status.link.snapshots[Direction::Out]
 }
 
-fn received<'a>(member: &Member<'a>) -> &'a Snapshots {
+fn received<'a>(member: &LabelledMember<'a>) -> &'a Snapshots {
     &member.status.link.snapshots[Direction::In]
 }
 
@@ -150,7 +150,7 @@ mod tests {
         assert!(SNAPSHOT_BOUNDS.iter().all(|edge| Histogram::SNAPSHOT_BOUNDS.contains(edge)));
     }
 
-    /// Go multiplies its way up; a literal must be the same number.
+    /// Go computes the edges by multiplication; the literals must be the same numbers.
     #[test]
     fn the_edges_are_those_that_go_computes() {
         for (bounds, start) in [(&ROUND_TRIP_BOUNDS[..], 0.0001), (&SNAPSHOT_BOUNDS[..], 0.1)] {

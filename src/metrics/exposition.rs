@@ -16,15 +16,15 @@ use crate::{
     transport::status::TransportStatus,
 };
 
-/// A piece is given away once it is this long. Large enough to be worth a write, small enough to be nothing beside a
+/// The length at which a piece is handed out, in bytes. It is large enough to be worth a write, and small compared to a
 /// status of a thousand peers, whose text is some 30 MB.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The text exposition of a transport, as an iterator over pieces.
+/// The text of a transport's metrics, as an iterator over pieces.
 ///
-/// A status is read once and written from, so that the ledger's laws hold in the text; the text never exists as a
-/// whole. `prometheus`' own way, through [`Collector`](super::Collector) and `TextEncoder`, says the same and takes
-/// some twenty times the memory; it has no room for exemplars.
+/// A status is read once and written from, so the ledger's laws hold in the text. The text is never in memory as a
+/// whole. The usual way of `prometheus`, by [`Collector`](super::Collector) and `TextEncoder`, gives the same samples,
+/// takes some twenty times the memory, and has no exemplars.
 pub struct Exposition {
     format: Format,
     status: TransportStatus,
@@ -35,14 +35,14 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// The text of this status, in [`Format::Text`].
+    /// The text of this status in [`Format::Text`].
     pub fn new(status: TransportStatus, options: &Options) -> Self {
         let mut families = Box::new(options::all(options));
         let family = families.next();
         Self { format: Format::default(), status, families, family, turn: 0, headed: false }
     }
 
-    /// The same in this format; [`Format::end`] is still to follow.
+    /// Changes the format. After the last piece, the caller adds [`Format::end`].
     #[must_use]
     pub fn format(self, format: Format) -> Self {
         Self { format, ..self }
@@ -103,7 +103,7 @@ impl Text<'_> {
         self.lines.end();
     }
 
-    /// The exemplar of the bucket between two edges, in the format that has exemplars.
+    /// The exemplar of the bucket between two edges, if the format has exemplars.
     fn exemplar<'h>(&self, histogram: &'h Histogram, above: f64, edge: f64) -> Option<&'h Exemplar> {
         let here = |exemplar: &&Exemplar| above < exemplar.seconds && exemplar.seconds <= edge;
         histogram.exemplars().find(here).filter(|_| self.lines.format == Format::OpenMetrics)

@@ -1,4 +1,4 @@
-//! Our own names: the one place where they stand.
+//! The library's own families: the one place that has their names.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use crate::{
 /// The two channels that are streams.
 const STREAMS: [Channel; 2] = [Channel::MsgApp, Channel::Message];
 
-/// The ledger, links and probes, time, the process.
+/// The families of the ledger, of links and probes, of time, and of the process.
 pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_messages_offered_total",
@@ -237,7 +237,7 @@ pub(crate) static FAMILIES: &[Family] = &[
             for (channel, kind) in of_streams.clone() {
                 samples.count(&[peer, channel.label(), kind], errors.of((channel, kind)));
             }
-            // What a stream's frames cannot be wrong in, and other channels: on first use.
+            // The errors that a stream's frames cannot have, and those of the other channels, appear on first use.
             let others = errors.iter().filter(|(key, _)| !of_streams.clone().any(|known| known == *key));
             for ((channel, kind), count) in others {
                 samples.count(&[peer, channel.label(), kind], count);
@@ -263,7 +263,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
-        // Of peers alone: a remote's URLs are what it says of itself.
+        // Only for peers: a remote's URLs are merely what it says of itself.
         name: "rafthttp_peer_info",
         help: "The peer's name and URLs.",
         kind: Kind::Gauge,
@@ -400,7 +400,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         }),
     },
     Family {
-        // What joins a row of a scrape (an address) with what others call it (an ID).
+        // Joins a row of a scrape, which has an address, with the ID that other members use.
         name: "rafthttp_member_info",
         help: "This member's ID and its cluster's.",
         kind: Kind::Gauge,
@@ -440,7 +440,7 @@ fn by_channel(peer: &str, counts: &PerChannel<u64>, samples: &mut dyn Samples) {
     }
 }
 
-/// Series with a type appear on first use.
+/// The counts that are not zero: series with a type appear on first use.
 fn used(counts: &PerKind<u64>) -> impl Iterator<Item = (MessageKind, u64)> {
     counts.iter().map(|(kind, count)| (kind, *count)).filter(|(_, count)| *count > 0)
 }

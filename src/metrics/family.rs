@@ -1,14 +1,15 @@
-//! What a family of series is: its name, its labels, and how its samples are read from a status.
+//! A family of series: its name, its labels, and how its samples are read from a status.
 
 use crate::{
     ledger::{Histogram, Incoming, Outgoing},
     transport::status::{PeerStatus, TransportStatus},
 };
 
-/// The value of `peer` for everyone who is no peer: strangers, and remotes until the membership confirms them.
+/// The value of the label `peer` for all senders that are no peers: strangers, and remotes until the membership
+/// confirms them.
 pub(crate) const STRANGERS: &str = "other";
 
-/// One family: everything under one name.
+/// One family: all series with one name.
 pub(crate) struct Family {
     pub(crate) name: &'static str,
     pub(crate) help: &'static str,
@@ -25,7 +26,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As Prometheus' text has it.
+    /// The name of the type in Prometheus' text.
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -35,37 +36,37 @@ impl Kind {
     }
 }
 
-/// Whose samples a family has. A function writes the samples of one of them.
+/// The subjects that a family has samples of. A function writes the samples of one subject.
 pub(crate) enum Of {
     /// Peers.
-    Peers(fn(&Member<'_>, &mut dyn Samples)),
-    /// Peers, and members that are watched from outside: what is probed.
-    Probed(fn(&Member<'_>, &mut dyn Samples)),
-    /// Peers, and everyone else together as one; the `&str` is the label `peer`.
+    Peers(fn(&LabelledMember<'_>, &mut dyn Samples)),
+    /// All members that are probed: peers, and members that are watched from outside.
+    Probed(fn(&LabelledMember<'_>, &mut dyn Samples)),
+    /// Peers, and all others together as one. The `&str` is the label `peer`.
     Senders(fn(&Incoming, &str, &mut dyn Samples)),
-    /// The same, of what goes to them.
+    /// As `Senders`, for messages that go out.
     Receivers(fn(&Outgoing, &str, &mut dyn Samples)),
     /// The transport itself.
     Transport(fn(&TransportStatus, &mut dyn Samples)),
 }
 
-/// A peer or a member that is watched, with the IDs as labels have them.
-pub(crate) struct Member<'a> {
+/// A peer or a watched member, with the IDs as label values.
+pub(crate) struct LabelledMember<'a> {
     pub(crate) local: &'a str,
     pub(crate) id: &'a str,
     pub(crate) status: &'a PeerStatus,
 }
 
-/// Takes samples; the values of labels come in the order of [`Family::labels`].
+/// Receives samples. The label values are in the order of [`Family::labels`].
 pub(crate) trait Samples {
     fn count(&mut self, labels: &[&str], value: u64);
     fn gauge(&mut self, labels: &[&str], value: f64);
-    /// `bounds` are the edges to show, each an edge of the histogram.
+    /// `bounds` are the edges to show. Each must be an edge of the histogram.
     fn histogram(&mut self, labels: &[&str], histogram: &Histogram, bounds: &[f64]);
 }
 
 impl Family {
-    /// How many turns [`Self::write`] has: one for each of those whose samples it has.
+    /// How many turns [`Self::write`] has: one for each subject.
     pub(crate) fn turns(&self, status: &TransportStatus) -> usize {
         match self.of {
             Of::Peers(_) | Of::Probed(_) => status.peers.len(),
@@ -74,7 +75,7 @@ impl Family {
         }
     }
 
-    /// Writes the samples of one turn.
+    /// Writes the samples of one subject.
     pub(crate) fn write(&self, status: &TransportStatus, turn: usize, samples: &mut dyn Samples) {
         if let Of::Transport(write) = &self.of {
             return write(status, samples);
@@ -92,7 +93,7 @@ impl Family {
         }
         let is_peer = peer.is_peer();
         let (local, id) = (status.local.to_string(), peer.id.to_string());
-        let member = Member { local: &local, id: &id, status: peer };
+        let member = LabelledMember { local: &local, id: &id, status: peer };
         match &self.of {
             Of::Senders(write) if is_peer => write(&peer.incoming, &id, samples),
             Of::Receivers(write) if is_peer => write(&peer.outgoing, &id, samples),

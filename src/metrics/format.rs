@@ -1,26 +1,26 @@
-//! The two formats of `/metrics`, and which of them a request asks for.
+//! The two formats of `/metrics`, and the choice between them.
 
 use http::{HeaderMap, header::ACCEPT};
 use prometheus::TEXT_FORMAT;
 
-/// A format of `/metrics`. A scrape in either stores the same series.
+/// A format of `/metrics`. A scrape stores the same series in either format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus' text, version 0.0.4.
     #[default]
     Text,
-    /// OpenMetrics 1.0. It has exemplars, and units.
+    /// OpenMetrics 1.0. It has exemplars and units.
     OpenMetrics,
 }
 
 impl Format {
-    /// The format that the header `Accept` asks for: OpenMetrics where that is named and text is not preferred, else
-    /// text. Of a request without the header, text.
+    /// The format that the header `Accept` asks for: OpenMetrics if it is named and text is not preferred, and text
+    /// otherwise. Without the header, text.
     pub fn asked_for(headers: &HeaderMap) -> Self {
         let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let ranges: Vec<Range<'_>> = values.flat_map(|value| value.split(',').map(Range)).collect();
         let open_metrics = best(&ranges, Range::is_open_metrics).unwrap_or(0.0);
-        // The most specific range that text is in says how much it is wanted.
+        // The most specific range that matches text says how much text is wanted.
         let text = best(&ranges, Range::is_text)
             .or_else(|| best(&ranges, |range| range.is("text/*")))
             .or_else(|| best(&ranges, |range| range.is("*/*")))
@@ -36,7 +36,7 @@ impl Format {
         }
     }
 
-    /// What stands behind the last family of an answer, so that half an answer is not taken for a whole one.
+    /// The text after the last family of an answer, by which a client recognizes a complete answer.
     pub const fn end(self) -> &'static str {
         match self {
             Self::Text => "",
@@ -45,13 +45,13 @@ impl Format {
     }
 }
 
-/// How much the ranges of one sort are wanted; none: there is none.
+/// The highest weight among the ranges that `wanted` selects. `None` if there is none.
 fn best<'a>(ranges: &[Range<'a>], wanted: impl Fn(&Range<'a>) -> bool) -> Option<f32> {
     ranges.iter().filter(|range| wanted(range)).map(Range::weight).reduce(f32::max)
 }
 
-/// One of the media ranges that `Accept` lists: `type/subtype;name=value;q=0.5`. What is in quotes and looks like more than
-/// one is read as that, and asks for nothing that we have.
+/// One of the media ranges in `Accept`: `type/subtype;name=value;q=0.5`. A quoted value that contains separators is
+/// split like any other, and then matches neither format.
 struct Range<'a>(&'a str);
 
 impl<'a> Range<'a> {
@@ -65,17 +65,18 @@ impl<'a> Range<'a> {
         Some(value.trim().trim_matches('"'))
     }
 
-    /// In the version that we write, or in any. How names are to be escaped may be asked for too: ours need none.
+    /// OpenMetrics in the version that is written here, or in any. The range may also ask for an escaping of names: the
+    /// names here need none.
     fn is_open_metrics(&self) -> bool {
         self.is("application/openmetrics-text") && self.parameter("version").is_none_or(|version| version == "1.0.0")
     }
 
-    /// 1.0.0 is 0.0.4 with more characters allowed in names.
+    /// Version 1.0.0 is 0.0.4 with more characters allowed in names.
     fn is_text(&self) -> bool {
         self.is("text/plain") && self.parameter("version").is_none_or(|version| ["0.0.4", "1.0.0"].contains(&version))
     }
 
-    /// How much it is wanted; what is not a number from 0 to 1 counts as 0.
+    /// The weight of the range. A value that is not a number from 0 to 1 counts as 0.
     fn weight(&self) -> f32 {
         let weight = self.parameter("q").map_or(Ok(1.0), str::parse);
         weight.ok().filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(0.0)
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn open_metrics_is_for_those_who_ask_for_it() {
         for accept in [
-            // Prometheus 2.42, 2.53 and 3; the collector of OpenTelemetry.
+            // Sent by Prometheus 2.42, 2.53 and 3, and by OpenTelemetry's collector.
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
              text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
             "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\

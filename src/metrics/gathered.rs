@@ -1,4 +1,4 @@
-//! What a `prometheus::Registry` gathers, in either format.
+//! The families of a `prometheus::Registry`, in either format.
 
 use prometheus::{
     TextEncoder,
@@ -8,8 +8,10 @@ use prometheus::{
 use super::{format::Format, lines::Lines};
 
 impl Format {
-    /// The families that a registry gathered, in this format; [`Self::end`] is still to follow. An error: a family
-    /// without a name.
+    /// The text of the families that a registry gathered, in this format. After it, the caller adds [`Self::end`].
+    ///
+    /// # Errors
+    /// A family has no name.
     pub fn encode(self, families: &[MetricFamily]) -> prometheus::Result<String> {
         if self == Self::Text {
             return TextEncoder::new().encode_to_string(families);
@@ -21,7 +23,7 @@ impl Format {
                 MetricType::GAUGE => "gauge",
                 MetricType::HISTOGRAM => "histogram",
                 MetricType::SUMMARY => "summary",
-                // Nothing of the crate makes one, and its value is not to be had from it.
+                // The crate never makes one, and offers no way to read its value.
                 MetricType::UNTYPED => continue,
             };
             let mut lines = Lines { format: self, name: family.name(), text: &mut text };

@@ -1,4 +1,4 @@
-//! What a node says about what its raft was not given, and about two histories.
+//! Metrics of the messages that a node did not give to its raft, and of contradicting histories.
 
 use prometheus::{
     core::{Collector, Desc},
@@ -17,17 +17,17 @@ const HISTORIES: (&str, &str) =
 const REFUSED: (&str, &str) =
     ("rafthttp_raft_messages_refused_total", "Messages that came and that raft was not given, or did not take.");
 
-/// What is shown.
+/// The state that is shown.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HistoriesStatus {
-    /// Whether what a leader sent, or a member acknowledged, contradicts what this member has.
+    /// Whether an entry from a leader, or an acknowledgement of a member, contradicts the log of this member.
     pub(crate) two: bool,
-    /// Messages that raft did not take, by cause.
+    /// Messages that were not given to raft, by cause.
     pub(crate) refused: Tally<&'static str>,
 }
 
-/// A collector of two families; reads the state from `source` once a scrape. `causes` are all that there are: each is
-/// shown from the start.
+/// A collector of the two families. It reads the state from `source` once per scrape. `causes` is the set of all
+/// causes: each is shown from the start.
 pub(crate) fn histories_collector(
     causes: &'static [&'static str],
     source: impl Fn() -> HistoriesStatus + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! The lines of both formats: a family's head, and its samples.
+//! The lines of both formats: the head of a family, and its samples.
 
 use std::{
     fmt::{Display, Write},
@@ -8,7 +8,7 @@ use std::{
 use super::format::Format;
 use crate::ledger::Exemplar;
 
-/// The units that a family's name may end with.
+/// The units that the name of a family may end with.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
 /// Writes the lines of one family.
@@ -19,7 +19,7 @@ pub(super) struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// What the family is. `kind` as Prometheus' text has it.
+    /// Writes the head of the family. `kind` is the type as in Prometheus' text.
     pub(super) fn head(&mut self, help: &str, kind: &'static str) {
         let name = self.name;
         if self.format == Format::Text {
@@ -38,7 +38,7 @@ impl Lines<'_> {
         }
     }
 
-    /// A sample, without the end of its line: `name_suffix{label="value",…} value`.
+    /// Writes a sample without the end of its line: `name_suffix{label="value",…} value`.
     pub(super) fn sample<'a>(
         &mut self,
         suffix: &str,
@@ -62,7 +62,7 @@ impl Lines<'_> {
         self.line(format_args!(" {value}"));
     }
 
-    /// What follows a bucket that has an exemplar.
+    /// Writes the exemplar after a bucket.
     pub(super) fn exemplar(&mut self, Exemplar { context, seconds, time }: &Exemplar) {
         let (trace, span) = (context.trace, context.span);
         self.line(format_args!(" # {{trace_id=\"{trace}\",span_id=\"{span}\"}} {seconds}"));
@@ -79,7 +79,7 @@ impl Lines<'_> {
         self.text.write_fmt(arguments).expect("a string takes what is written to it");
     }
 
-    /// An edge as the label `le` or `quantile` has it.
+    /// An edge as it is written in the label `le` or `quantile`.
     pub(super) fn edge(&self, edge: f64) -> String {
         match self.format {
             Format::Text => edge.to_string(),
@@ -88,9 +88,9 @@ impl Lines<'_> {
     }
 }
 
-/// A family's name and type in OpenMetrics, where a counter's samples end in `_total`, its name does not, and no gauge's
-/// name does. What is called otherwise, as six of etcd's families are, is `unknown` there and keeps its name, so that the
-/// series are the same in both formats.
+/// The name and type of a family in OpenMetrics. There, a counter's samples end in `_total` but its name does not, and
+/// no gauge's name ends in `_total`. A family that is named otherwise, as six of etcd's are, has the type `unknown` and
+/// keeps its name, so that the series are the same in both formats.
 fn declared<'a>(name: &'a str, kind: &'static str) -> (&'a str, &'static str) {
     match (kind, name.strip_suffix("_total")) {
         ("counter", Some(family)) => (family, kind),
@@ -99,9 +99,9 @@ fn declared<'a>(name: &'a str, kind: &'static str) -> (&'a str, &'static str) {
     }
 }
 
-/// An edge as OpenMetrics wants it ("Canonical Numbers"): as Go writes it by `%g`, and with a point if it has neither
-/// point nor exponent. Text has no point in whole numbers; Prometheus 3 takes both for the same edge, Prometheus 2 does
-/// not, so no edge of ours is whole.
+/// An edge in the form of OpenMetrics' "Canonical Numbers": as Go writes it by `%g`, with a point if it has neither
+/// point nor exponent. The text format has no point in whole numbers. Prometheus 3 takes both forms for the same edge,
+/// but Prometheus 2 does not, so no edge of this library is a whole number.
 fn canonical(edge: f64) -> String {
     if edge.is_infinite() {
         return if edge > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
@@ -117,7 +117,7 @@ fn canonical(edge: f64) -> String {
     }
 }
 
-/// Text in quotes as both formats want it: backslash, quote and line feed escaped.
+/// Escapes a quoted text for both formats: backslash, quote and line feed.
 fn escape(value: &str, text: &mut String) {
     for character in value.chars() {
         match character {
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// So that Prometheus 2, for which `1` and `1.0` are two series, stores the same of both formats.
+    /// Prometheus 2 takes `1` and `1.0` for two series. It must store the same series for both formats.
     #[test]
     fn our_edges_are_written_alike_in_both_formats() {
         for edge in Histogram::BOUNDS.iter().chain(&Histogram::SNAPSHOT_BOUNDS) {

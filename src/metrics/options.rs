@@ -1,11 +1,11 @@
-//! Which families are shown.
+//! The choice of families.
 
 use super::{etcd, families, family::Family, tls};
 
-/// What is shown.
+/// The choice of what is shown.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// etcd's own 15 names (`etcd_network_…`) beside ours. Default: yes.
+    /// Whether etcd's own 15 names (`etcd_network_…`) are shown too. Default: true.
     pub etcd: bool,
 }
 
@@ -15,7 +15,7 @@ impl Default for Options {
     }
 }
 
-/// Every family of the transport that these options show.
+/// All families of the transport that these options select.
 pub(crate) fn all(options: &Options) -> impl Iterator<Item = &'static Family> + use<> {
     let etcd = if options.etcd { etcd::FAMILIES } else { &[] };
     families::FAMILIES.iter().chain(tls::FAMILIES).chain(etcd)

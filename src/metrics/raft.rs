@@ -1,4 +1,4 @@
-//! What a node that runs raft says about it, under etcd's names.
+//! Metrics of a node's raft, under etcd's names.
 
 use prometheus::core::Collector;
 
@@ -26,7 +26,7 @@ pub struct RaftStatus {
     pub proposals_failed: u64,
 }
 
-/// Names, help and types as in etcd's `etcdserver/metrics.go`, where committed and applied are gauges.
+/// Names, help and types are as in etcd's `etcdserver/metrics.go`, where committed and applied are gauges.
 static FAMILIES: &[Single<RaftStatus, u64>] = &[
     ("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", Kind::Gauge, |raft| {
         u64::from(raft.has_leader)
@@ -54,8 +54,8 @@ static FAMILIES: &[Single<RaftStatus, u64>] = &[
     }),
 ];
 
-/// A collector of the seven `etcd_server_…` series for a `prometheus::Registry`; reads the state from `source` once a
-/// scrape.
+/// A collector of the seven `etcd_server_…` series for a `prometheus::Registry`. It reads the state from `source` once
+/// per scrape.
 pub fn raft_collector(source: impl Fn() -> RaftStatus + Send + Sync + 'static) -> Box<dyn Collector> {
     singles_collector(FAMILIES, source)
 }

@@ -1,4 +1,4 @@
-//! Families of one sample without labels, read from one status a scrape.
+//! Families of one sample without labels, read from one status per scrape.
 
 use prometheus::{
     core::{Collector, Desc},
@@ -10,10 +10,10 @@ use super::{
     family::{Kind, Samples},
 };
 
-/// A family: its name, its help, its type, and its value in a status. Where that is none, there is no sample.
+/// A family: its name, its help, its type, and its value in a status. If the value is `None`, there is no sample.
 pub(super) type Single<S, V> = (&'static str, &'static str, Kind, fn(&S) -> V);
 
-/// A collector of such families for a `prometheus::Registry`; reads the status from `source` once a scrape.
+/// A collector of such families for a `prometheus::Registry`. It reads the status from `source` once per scrape.
 pub(super) fn singles_collector<S: 'static, V: Into<Option<u64>> + 'static>(
     families: &'static [Single<S, V>],
     source: impl Fn() -> S + Send + Sync + 'static,

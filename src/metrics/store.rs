@@ -1,4 +1,4 @@
-//! What a node says about its store.
+//! Metrics of a node's store.
 
 use prometheus::core::Collector;
 
@@ -12,19 +12,19 @@ use super::{
 pub struct StoreStatus {
     /// Bytes of all keys and values.
     pub data_bytes: u64,
-    /// Bytes of the file that they are in, without the log; none: it cannot be looked at.
+    /// Size of the file that holds them, without the log, in bytes. `None` if it cannot be read.
     pub file_bytes: Option<u64>,
-    /// Bytes of keys and values from which on the cluster refuses puts; none: never.
+    /// Bytes of keys and values from which on the cluster refuses puts. `None`: there is no quota.
     pub quota_bytes: Option<u64>,
-    /// Whether the cluster refuses puts, since the data are over a member's quota.
+    /// Whether the cluster refuses puts, because the data exceed the quota of a member.
     pub no_space: bool,
-    /// Whether this member takes no part, since its disk cannot be written.
+    /// Whether this member takes no part, because its disk cannot be written.
     pub suspended: bool,
     /// Bytes of the entries in the log.
     pub log_bytes: u64,
-    /// Bytes of entries that a leader keeps at most for members that are behind.
+    /// The most bytes of entries that a leader keeps for members that are behind.
     pub log_limit_bytes: u64,
-    /// Snapshots that this member has sent as a leader, and that were behind its log's first entry when they arrived.
+    /// Snapshots that this member sent as a leader, and that were older than its log's first entry when they arrived.
     pub snapshots_overtaken: u64,
 }
 
@@ -70,8 +70,8 @@ static FAMILIES: &[Single<StoreStatus, Option<u64>>] = &[
     ),
 ];
 
-/// A collector of the eight `rafthttp_store_…` families for a `prometheus::Registry`; reads the state from `source` once a
-/// scrape.
+/// A collector of the eight `rafthttp_store_…` families for a `prometheus::Registry`. It reads the state from `source`
+/// once per scrape.
 pub fn store_collector(source: impl Fn() -> StoreStatus + Send + Sync + 'static) -> Box<dyn Collector> {
     singles_collector(FAMILIES, source)
 }

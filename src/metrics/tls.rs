@@ -1,11 +1,11 @@
-//! Our names of what certificates and handshakes do.
+//! The library's families of certificates and handshakes.
 
 use super::{
     families::unix_seconds,
     family::{Family, Kind, Of},
 };
 
-/// Certificates, handshakes, and connections that certificates ended.
+/// The families of certificates, of handshakes, and of connections that were closed because of certificates.
 pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_tls_certificate_expiry_timestamp_seconds",

@@ -1,4 +1,4 @@
-//! What became of the spans that were to be exported.
+//! Metrics of the spans that are to be exported.
 
 use prometheus::core::Collector;
 
@@ -32,8 +32,8 @@ static FAMILIES: &[Single<TraceExportStatus, u64>] = &[
     ),
 ];
 
-/// A collector of the four `rafthttp_trace_…` series for a `prometheus::Registry`; reads the state from `source` once
-/// a scrape.
+/// A collector of the four `rafthttp_trace_…` series for a `prometheus::Registry`. It reads the state from `source`
+/// once per scrape.
 pub fn trace_collector(source: impl Fn() -> TraceExportStatus + Send + Sync + 'static) -> Box<dyn Collector> {
     singles_collector(FAMILIES, source)
 }
