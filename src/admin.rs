@@ -1,4 +1,4 @@
-//! What operators look at: metrics, health, the state of every peer. A listener of its own.
+//! The endpoints for operators: metrics, health, the state of every peer. They have a listener of their own.
 //!
 //! | path | answers |
 //! |---|---|
@@ -31,31 +31,31 @@ pub use about::{About, AboutSource, RaftView, Role};
 pub use health::{Check, Health};
 pub use listener::{serve, server};
 
-/// Reads the state of a transport: `Arc::new(move || transport.status())`.
+/// Reads the status of a transport: `Arc::new(move || transport.status())`.
 pub type StatusSource = Arc<dyn Fn() -> TransportStatus + Send + Sync>;
 
-/// Runs the checks. Called once for every request for health, so it only looks at what is known already.
+/// Runs the checks. It is called once for every health request, so it must only look at what is known already.
 pub type HealthSource = Arc<dyn Fn() -> Health + Send + Sync>;
 
 /// What the admin endpoints show.
 #[derive(Clone)]
 pub struct Admin {
-    /// Everything for `/metrics` but the transport: the process, raft, the exporter of traces. A transport's
-    /// [`Collector`](crate::metrics::Collector) must not be in it as well, or its series come twice.
+    /// All metrics for `/metrics` except the transport's: the process, raft, the exporter of traces. It must not
+    /// contain a [`Collector`](crate::metrics::Collector) of the transport as well, or its series appear twice.
     pub registry: Registry,
     /// The transport, if there is one.
     pub transport: Option<StatusSource>,
     /// The last transitions, if there is a transport: [`Transport::events`](crate::Transport::events).
     pub events: Option<Events>,
-    /// What is shown of the transport.
+    /// Which families of the transport are shown.
     pub options: Options,
-    /// Who this member is: `Arc::new(About::default)` where that is nobody's business.
+    /// The identity of this member: `Arc::new(About::default)` if it should not be shown.
     pub about: AboutSource,
     /// The health checks.
     pub health: HealthSource,
 }
 
-/// The admin endpoints. Merge it into a router of one's own, or give it to [`serve`].
+/// The admin endpoints. Merge them into another router, or pass them to [`serve`].
 pub fn router(admin: Admin) -> Router {
     let mut router = health::router(admin.health.clone());
     if let Some(source) = admin.transport.clone() {

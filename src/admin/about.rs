@@ -1,4 +1,4 @@
-//! Who this member is: what its transport does not know of itself.
+//! The identity of this member: what its transport does not know.
 
 use std::sync::Arc;
 
@@ -6,15 +6,16 @@ use serde::Serialize;
 
 use crate::id::MemberId;
 
-/// Says who this member is. Called once for every request, so it only looks at what is known already.
+/// Returns the identity of this member. It is called once for every request, so it must only look at what is known
+/// already.
 pub type AboutSource = Arc<dyn Fn() -> About + Send + Sync>;
 
-/// A member, beside what its transport knows.
+/// The state of a member that its transport does not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
-    /// Its name; empty where it has none.
+    /// Its name. Empty if it has none.
     pub name: String,
-    /// Its raft; none where it runs none.
+    /// The state of its raft. `None` if it runs none.
     pub raft: Option<RaftView>,
 }
 
@@ -25,11 +26,11 @@ pub struct RaftView {
     pub role: Role,
     /// Its term.
     pub term: u64,
-    /// Whom it follows, itself where it leads; none while nobody leads.
+    /// The leader that it knows, which may be itself. `None` while there is none.
     pub leader: Option<MemberId>,
-    /// The last entry that it knows to be committed.
+    /// The index of the last entry that it knows to be committed.
     pub commit: u64,
-    /// The last entry that it has applied.
+    /// The index of the last entry that it has applied.
     pub applied: u64,
 }
 
@@ -37,13 +38,13 @@ pub struct RaftView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// It leads.
+    /// It is the leader.
     Leader,
     /// It follows a leader, or waits for one.
     Follower,
     /// It stands for election.
     Candidate,
-    /// It asks whether it would be elected.
+    /// It asks whether it would be elected, before it stands for election.
     PreCandidate,
     /// It has no vote.
     Learner,

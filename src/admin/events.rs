@@ -1,7 +1,7 @@
-//! `/api/events`: the last 256 transitions, as JSON, oldest first; `?after=ID` leaves out those up to that ID.
+//! `/api/events`: the last 256 transitions as JSON, oldest first. `?after=ID` leaves out the events up to that ID.
 //!
-//! Field names and kinds are stable; both may be added to. An `id` grows by one with each event and is never used
-//! again while the member runs: one that is below what was seen before says that the member was restarted.
+//! Field names and kinds are stable; new ones may be added. An `id` grows by one with each event and is not reused
+//! while the member runs. If an `id` is below one that was seen before, the member was restarted.
 //!
 //! ```json
 //! {"events": [{"id": 7, "time": "2026-01-01T00:00:05Z", "kind": "stream_lost", "peer": "91bc3c398fb3c146",

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/health`, as etcd and Kubernetes have them.
+//! `/livez`, `/readyz` and `/health`, as in etcd and Kubernetes.
 
 use axum::{
     Json, Router,
@@ -14,9 +14,9 @@ use super::HealthSource;
 /// The state of every check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Whether the process works. Never about peers: restarting it would not mend them.
+    /// Whether the process works. These checks are never about peers, because a restart would not help there.
     pub live: Vec<Check>,
-    /// Whether it can serve.
+    /// Whether the process can serve.
     pub ready: Vec<Check>,
 }
 
@@ -25,31 +25,31 @@ pub struct Health {
 pub struct Check {
     /// Its name: small letters and underscores.
     pub name: &'static str,
-    /// Why it fails; none when it passes.
+    /// Why it fails. `None` if it passes.
     pub failure: Option<String>,
-    /// What somebody should look at though it passes, in one line.
+    /// A remark for operators about a passing check, in one line.
     pub remark: Option<String>,
 }
 
 impl Check {
-    /// A check that passes.
+    /// A passing check.
     pub fn ok(name: &'static str) -> Self {
         Self { name, failure: None, remark: None }
     }
 
-    /// A check that fails, and why, in one line.
+    /// A failing check, and why it fails, in one line.
     pub fn failed(name: &'static str, why: impl Into<String>) -> Self {
         Self { name, failure: Some(why.into()), remark: None }
     }
 
-    /// The same check with something to look at, in one line, whether it passes or not.
+    /// Adds a remark, in one line, to a check that passes or fails.
     #[must_use]
     pub fn remark(self, what: Option<String>) -> Self {
         Self { remark: what, ..self }
     }
 }
 
-/// The check that everyone has: it says that we answer.
+/// The check that every set has. It passes whenever the process can answer.
 const PING: &str = "ping";
 
 /// etcd's answer on `/health`.
@@ -67,7 +67,7 @@ pub(super) fn router(source: HealthSource) -> Router {
         .route("/health", get(move || std::future::ready(etcd_answer(health().ready))))
 }
 
-/// The endpoint of a set of checks, and below it those of the single ones.
+/// The endpoint of a set of checks, and below it the endpoints of its single checks.
 fn checks(path: &'static str, source: impl Fn() -> Vec<Check> + Clone + Send + Sync + 'static) -> Router {
     let single = source.clone();
     let all = move |RawQuery(query): RawQuery| {
@@ -93,7 +93,7 @@ fn with_ping(checks: Vec<Check>) -> impl Iterator<Item = Check> {
     std::iter::once(Check::ok(PING)).chain(checks)
 }
 
-/// As etcd's `newHealthHandler`: the reasons always when something fails, and on request otherwise.
+/// As etcd's `newHealthHandler`: the details are shown if a check fails, and otherwise on request.
 fn answer(checks: &[Check], verbose: bool) -> Response {
     let lines: String = checks
         .iter()
@@ -111,7 +111,7 @@ fn answer(checks: &[Check], verbose: bool) -> Response {
     }
 }
 
-/// The first check that fails is the reason.
+/// The reason is the first check that fails.
 fn etcd_answer(checks: Vec<Check>) -> Response {
     match checks.into_iter().find_map(|check| check.failure) {
         None => Json(EtcdHealth { health: "true", reason: String::new() }).into_response(),

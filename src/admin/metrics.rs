@@ -1,4 +1,4 @@
-//! `/metrics`, in the format that is asked for.
+//! `/metrics`, in the requested format.
 
 use axum::{
     body::Bytes,
@@ -9,7 +9,7 @@ use axum::{
 use super::{Admin, pieces::Gate};
 use crate::metrics::{Exposition, Format};
 
-/// What the registry has, then the transport's families.
+/// The registry's families, then the transport's.
 pub(super) fn answer(admin: &Admin, gate: &Gate, headers: &HeaderMap) -> Response {
     let Admin { registry, transport, options, .. } = admin;
     let format = Format::asked_for(headers);

@@ -1,7 +1,7 @@
-//! The page at `/`: what `/api/peers` and `/api/events` say, drawn live in a browser.
+//! The page at `/`: draws `/api/peers` and `/api/events` live in a browser.
 //!
-//! Hand-written, embedded in the binary, and nothing is loaded from elsewhere. Its files name each other and the
-//! endpoints by relative paths, so that it works behind a proxy that puts a prefix before them, too.
+//! It is written by hand and embedded in the binary, and it loads nothing from elsewhere. Its files refer to each other
+//! and to the endpoints by relative paths, so that it also works behind a proxy that adds a prefix.
 
 use std::future::ready;
 
@@ -40,8 +40,8 @@ static FILES: &[File] = &[
     File { path: "/page/dom.js", content_type: JAVASCRIPT, text: include_str!("page/dom.js") },
 ];
 
-/// Peers name themselves, and what they say is shown here: nothing runs or is drawn but what these files hold, should a
-/// name ever get where it is read as HTML.
+/// The page shows names that peers give themselves. Should one of them ever be parsed as HTML, this policy still only
+/// lets these files run or be drawn.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -50,7 +50,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    // Kept, and asked after each time: an upgrade shows at the next look.
+    // The browser caches the files but revalidates each time, so that an upgrade shows at the next visit.
     (header::CACHE_CONTROL, "no-cache"),
 ];
 
@@ -70,7 +70,7 @@ fn answer(file: &'static File, tag: &str, headers: &HeaderMap) -> Response {
     }
 }
 
-/// Whether the browser has it: `If-None-Match` is a list, and proxies that compress weaken its tags.
+/// Whether the browser has this version. `If-None-Match` is a list, and proxies that compress weaken its tags.
 fn knows(headers: &HeaderMap, tag: &str) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands in quotes after `from ` or in `src=` and `href=`.
+    /// The texts in quotes after `from `, and in `src=` and `href=`.
     fn named(text: &str) -> BTreeSet<&str> {
         let after = |mark: &'static str| text.split(mark).skip(1).filter_map(|rest| rest.split('"').next());
         after("from \"").chain(after("src=\"")).chain(after("href=\"")).collect()

@@ -1,10 +1,11 @@
-//! `/api/peers`: everything about every peer, as JSON.
+//! `/api/peers`: the state of every peer, as JSON.
 //!
-//! Field names are stable; fields may be added. IDs are hexadecimal, times RFC 3339, durations seconds. What is not
-//! known is `null`. Counts that never happened are left out of maps and lists. `time` is when the status was read, by the
-//! clock that all its other times are of; `checks` are those of `/readyz`. `round_trip_history_seconds` has one entry
-//! for each of the last 180 probes, `null` for one that failed, the newest last. `view` is how the peer reaches its own
-//! peers, as it answered the newest probe, and when; `null` when that failed, or when it does not say (etcd).
+//! Field names are stable; new fields may be added. IDs are hexadecimal, times are RFC 3339, durations are in seconds.
+//! An unknown value is `null`. Maps and lists leave out counts of zero. `time` is when the status was read, by the same
+//! clock as all its other times. `checks` are those of `/readyz`. `round_trip_history_seconds` has one entry for each
+//! of the last 180 probes, the newest last, with `null` for a failed probe. `view` is how the peer reaches its own
+//! peers, as it answered the newest probe, and when. It is `null` if that probe failed, or if the peer does not say
+//! (etcd).
 //!
 //! ```json
 //! {"local": "8e9e05c52164694d", "name": "n1", "cluster": "cdf818194e3a8c32", "version": "0.1.0",
@@ -66,7 +67,7 @@ pub(super) fn answer(source: &StatusSource, about: &AboutSource, health: &Health
     })
 }
 
-/// The document, a peer at a time: the peers follow the fields of `head`.
+/// The document, one peer per piece. The peers follow the fields of `head`.
 fn pieces(mut head: Vec<u8>, status: TransportStatus) -> impl Iterator<Item = Bytes> {
     let TransportStatus { peers, strangers, others, unroutable, tls, .. } = status;
     head.pop(); // the brace that ends it

@@ -1,4 +1,4 @@
-//! Answers that are written piece by piece, as fast as their client reads.
+//! Answers that are written in pieces, as fast as the client reads.
 
 use std::{
     io,
@@ -14,13 +14,13 @@ use axum::{
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Answers of one kind under way at a time. Each holds a copy of every peer's ledger (4 KB a peer) until its client has
-/// read it, so the clients' patience must not decide how many there are.
+/// The most answers of one kind at a time. Each holds a copy of every peer's ledger (4 KB per peer) until its client
+/// has read it, so slow clients must not decide how many there are.
 const ANSWERS: usize = 3;
-/// How long an answer may take. Prometheus gives up after 10 s by itself; a client that reads drop by drop does not.
+/// How long an answer may take. Prometheus gives up after 10 s itself, but a client that reads byte by byte would not.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Lets in as many answers at a time as there is memory for.
+/// Limits how many answers are under way at a time.
 pub(super) struct Gate(Arc<Semaphore>);
 
 impl Gate {
@@ -28,7 +28,7 @@ impl Gate {
         Self(Arc::new(Semaphore::new(ANSWERS)))
     }
 
-    /// An answer of the pieces that `make` makes; 503 where there are too many already.
+    /// An answer made of the pieces that `make` returns, or 503 if too many answers are under way.
     pub(super) fn answer<P>(&self, content_type: &'static str, make: impl FnOnce() -> P) -> Response
     where
         P: Iterator<Item = Bytes> + Send + 'static,
@@ -47,7 +47,7 @@ struct Pieces<P> {
     _permit: OwnedSemaphorePermit,
 }
 
-/// An error cuts the connection, so that nobody takes half an answer for a whole one.
+/// An error cuts the connection, so that no client takes half an answer for a whole one.
 impl<P: Iterator<Item = Bytes>> Iterator for Pieces<P> {
     type Item = io::Result<Bytes>;
 

@@ -1,4 +1,4 @@
-//! The member's own fields in the JSON of `/api/peers`.
+//! The fields of the member itself in the JSON of `/api/peers`.
 
 use serde::Serialize;
 

@@ -58,7 +58,7 @@ pub(super) struct Peer<'a> {
     watched: Option<Watched>,
 }
 
-/// Which start of a peer is heard. `told` is what it says; none where it says nothing.
+/// Which incarnation of a peer is heard. `told` is the incarnation that it sends, if any.
 #[derive(Serialize)]
 struct IncarnationView {
     /// `unknown`, `unchecked`, `met` or `refused`.
@@ -418,7 +418,7 @@ fn used(counts: &PerKind<u64>) -> impl Iterator<Item = (&'static str, u64)> {
     counts.iter().filter(|(_, count)| **count > 0).map(|(kind, count)| (kind.label(), *count))
 }
 
-/// Milliseconds are enough for people, and shorter.
+/// Milliseconds are precise enough for people, and shorter.
 pub(in crate::admin) fn rfc3339(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     let time = time.replace_millisecond(time.millisecond()).unwrap_or(time);
