@@ -1,8 +1,8 @@
-//! Members watched from outside: found by `GET /members`, probed, neither written to nor heard. For who is no member of
-//! their cluster.
+//! Watches members from outside: finds them by `GET /members` and probes them, without sending or receiving raft
+//! messages. For programs that are no member of the cluster.
 //!
-//! [`Watch`] goes on until it is stopped and follows the membership; its status is the source of `/metrics` and
-//! `/api/peers`, as a transport's. [`survey`] looks once.
+//! [`Watch`] runs until it is stopped, and follows the membership. Its status is the source of `/metrics` and
+//! `/api/peers`, like that of a transport. [`survey`] looks once.
 //!
 //! ```text
 //!  seeds ─▶ follow ─ GET /members ─┐
@@ -36,18 +36,18 @@ mod watcher;
 use hub::Hub;
 pub use survey::{Survey, SurveyRow, survey};
 
-/// Whom to watch, and how.
+/// Which members to watch, and how.
 #[derive(Clone, Debug)]
 pub struct WatchConfig {
-    /// Peer URLs of which one at least answers `GET /members`. Default: none, and nobody is found.
+    /// Peer URLs, of which at least one answers `GET /members`. Default: none, and no member is found.
     pub seeds: Vec<PeerUrl>,
     /// Certificates for members on `https`. Default: none, and such members cannot be dialled.
     pub tls: Option<Tls>,
-    /// Between the starts of two probes of a member, ± 10 %. Default: 1 s.
+    /// The time between the starts of two probes of a member, ± 10 %. Default: 1 s.
     pub interval: Duration,
-    /// For each request, its dial included. Default: 700 ms.
+    /// The time limit for each request, including its dial. Default: 700 ms.
     pub timeout: Duration,
-    /// The world that the watch lives in. Default: the real one.
+    /// The world that the watch runs in. Default: the real one.
     #[doc(hidden)]
     pub world: World,
 }
@@ -64,8 +64,8 @@ impl Default for WatchConfig {
     }
 }
 
-/// A watch that is kept. Cheap to clone: every clone is the same watch, which ends when it is stopped, or when its last
-/// clone is dropped.
+/// A running watch. Cheap to clone: all clones are one watch, which ends when it is stopped, or when its last clone is
+/// dropped.
 #[derive(Clone)]
 pub struct Watch {
     hub: Arc<Hub>,
@@ -73,7 +73,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch, on the tokio runtime that this is called in.
+    /// Starts to watch, on the current tokio runtime.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -83,7 +83,7 @@ impl Watch {
         Self { _ends: Arc::new(hub.stop.clone().drop_guard()), hub }
     }
 
-    /// The state of every member, as a transport tells that of its peers: `local` is 0, and every peer is
+    /// The state of every member, in the form of a transport's status: `local` is 0, and every peer is
     /// [watched](crate::Watched).
     pub fn status(&self) -> TransportStatus {
         self.hub.status()
@@ -94,7 +94,7 @@ impl Watch {
         &self.hub.events
     }
 
-    /// One check, `members`: whether a seed has told who the members are.
+    /// One check, `members`: whether a seed has answered who the members are.
     pub fn health(&self) -> Health {
         let members = match self.hub.cluster() {
             Some(_) => Check::ok("members"),
@@ -103,7 +103,7 @@ impl Watch {
         Health { live: Vec::new(), ready: vec![members] }
     }
 
-    /// Ends every connection and every task; returns when none is left.
+    /// Ends every connection and every task, and returns when none is left.
     pub async fn stop(&self) {
         self.hub.stop.cancel();
         self.hub.client.stop().await;

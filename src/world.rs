@@ -1,8 +1,9 @@
-//! What comes from outside of this process: the time of day, chance, the network, files, and threads.
+//! Everything that comes from outside of this process: the time of day, random numbers, the network, files, and
+//! threads.
 //!
-//! A [`World`] is handed to a transport or node when it is built, and goes from there to all of its parts. Nothing takes
-//! them from anywhere else, so that a simulation can give each member a world of its own that a seed decides. The real
-//! one is the default.
+//! A [`World`] is passed to a transport or node when it is built, and from there to all of its parts. No part takes
+//! these from anywhere else, so that a simulation can give each member a world of its own that is determined by a seed.
+//! The default is the real one.
 
 use std::{
     io,
@@ -34,34 +35,35 @@ use random::Random;
 pub(crate) use socket::Socket;
 use threads::Threads;
 
-/// Where a member lives. Cheap to clone: every clone is the same world.
+/// The world of a member. Cheap to clone: all clones are one world.
 #[derive(Clone, Debug, Default)]
 pub struct World(Arc<Parts>);
 
-/// Each part is real unless it was replaced.
+/// Each part is the real one unless it was replaced.
 #[derive(Clone, Debug, Default)]
 struct Parts {
     clock: Clock,
     random: Random,
-    /// None: the system's.
+    /// `None`: the system's.
     network: Option<Arc<dyn Network>>,
     files: Files,
     threads: Threads,
 }
 
-/// The longest that anything waits, whatever it is told: clocks that are so far ahead are still clocks, and so are multiples
-/// of it.
+/// The longest wait, whatever the settings say. A clock can be advanced by this much, and by a multiple of it, without
+/// overflow.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl World {
-    /// The same world with another time of day. It may jump, as real ones do; how long something takes is measured by
-    /// tokio's clock, which a paused runtime moves. `now` is called for every frame, under locks, and must not block.
+    /// The same world with another clock for the time of day. The time may jump, as real clocks do. Durations are
+    /// measured by tokio's clock, which a paused runtime moves. `now` is called for every frame, under locks, and must
+    /// not block.
     #[must_use]
     pub fn with_clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.changed(|parts| parts.clock = Clock::Told(Arc::new(now)))
     }
 
-    /// The same world with chance that `seed` decides: asked for the same in the same order, it says the same.
+    /// The same world with random numbers from this seed. The same calls in the same order give the same numbers.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         self.changed(|parts| parts.random = Random::seeded(seed))
@@ -73,14 +75,14 @@ impl World {
         self.changed(|parts| parts.network = Some(network))
     }
 
-    /// The same world with another disk, for all that a member keeps.
+    /// The same world with another disk, for all files of the member.
     #[must_use]
     pub fn with_disk(self, disk: Arc<dyn Disk>) -> Self {
         self.changed(|parts| parts.files = Files::on(disk))
     }
 
-    /// The same world without threads: what waits for the disk does so where it is asked for, so that one thread decides
-    /// what comes after what.
+    /// The same world without extra threads: work that waits for the disk runs in place, so that everything happens in
+    /// one order, on one thread.
     #[must_use]
     pub fn with_one_thread(self) -> Self {
         self.changed(|parts| parts.threads = Threads::One)
@@ -97,17 +99,17 @@ impl World {
         self.0.clock.now()
     }
 
-    /// Any number, each as likely as any other.
+    /// A uniformly random number.
     pub(crate) fn number(&self) -> u64 {
         self.0.random.number()
     }
 
-    /// From 0 to 1, without 1, each as likely as any other.
+    /// A uniformly random number from 0 (included) to 1 (excluded).
     pub(crate) fn fraction(&self) -> f64 {
         self.0.random.fraction()
     }
 
-    /// The network, where it is not the system's.
+    /// The network, if it is not the system's.
     pub(crate) fn network(&self) -> Option<&Arc<dyn Network>> {
         self.0.network.as_ref()
     }
@@ -120,8 +122,8 @@ impl World {
         }
     }
 
-    /// Takes a port for each host and port, of which one may stand for several: those that mean the same socket are one.
-    /// An error comes with the place of its host.
+    /// Listens for each host and port. Hosts and ports that mean the same socket share one. An error comes with the
+    /// index of its host.
     pub(crate) async fn take_ports(
         &self,
         wanted: &[(&str, u16)],
@@ -138,17 +140,18 @@ impl World {
         Ok(taken)
     }
 
-    /// Where files are.
+    /// The files of the member.
     pub(crate) fn files(&self) -> &Files {
         &self.0.files
     }
 
-    /// Runs work that waits for the disk, and returns what came of it. An error: it panicked, or the runtime ends.
+    /// Runs work that waits for the disk, and returns its result. It is an error if the work panicked, or if the
+    /// runtime ends.
     pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         self.0.threads.run(work).await
     }
 
-    /// Runs a future that waits for the disk whenever it is polled. It goes on when the handle is dropped.
+    /// Runs a future that waits for the disk whenever it is polled. The future goes on when the handle is dropped.
     pub(crate) fn spawn_blocking<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -156,7 +159,7 @@ impl World {
         self.0.threads.spawn(work)
     }
 
-    /// Runs such a future that goes on for long, on a thread of its own.
+    /// Runs such a future, if it is long-lived, on a thread of its own.
     pub(crate) fn dedicate(&self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         self.0.threads.dedicate(name, work)
     }

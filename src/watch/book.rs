@@ -1,5 +1,5 @@
-//! Which list of members is believed. A member that is cut off from its cluster, or was removed without hearing of it,
-//! goes on telling an old one; so the members that answer vote, each for the list that it tells.
+//! Decides which list of members is believed. A member that is cut off from its cluster, or was removed without hearing
+//! of it, still answers with an old list. So the answering members vote, each for the list that it answers with.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::members::List;
 use crate::id::{ClusterId, MemberId};
 
-/// Lists and who tells them.
+/// The lists, and the members that answered with them.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    /// The cluster that is watched: that of the first answer.
+    /// The watched cluster: the cluster of the first answer.
     pub(super) cluster: Option<ClusterId>,
     believed: Option<Arc<List>>,
     votes: HashMap<MemberId, Vote>,
@@ -24,7 +24,7 @@ struct Vote {
 }
 
 impl Book {
-    /// A voter tells this list. Some when another list is believed from now on.
+    /// A voter answered with this list. Returns the newly believed list, if that changed.
     pub(super) fn vote(
         &mut self,
         voter: MemberId,
@@ -37,29 +37,30 @@ impl Book {
         self.elect()
     }
 
-    /// A voter does not answer any more, or for another cluster.
+    /// A voter does not answer any more, or answers for another cluster. Returns the newly believed list, if that
+    /// changed.
     pub(super) fn withdraw(&mut self, voter: MemberId) -> Option<Arc<List>> {
         self.votes.remove(&voter)?;
         self.elect()
     }
 
-    /// A voter is no member any more.
+    /// A voter was removed from the membership.
     pub(super) fn forget(&mut self, voter: MemberId) {
         self.votes.remove(&voter);
     }
 
-    /// Whether anybody's vote counts.
+    /// Whether any vote counts.
     pub(super) fn is_told(&self) -> bool {
         !self.votes.is_empty()
     }
 
-    /// Votes older than `fresh` count no longer.
+    /// Removes the votes that are older than `fresh`.
     pub(super) fn expire(&mut self, now: Instant, fresh: Duration) {
         self.votes.retain(|_, vote| now.saturating_duration_since(vote.at) <= fresh);
     }
 
-    /// The list with the most votes, if it is another than before. Of several, the one that is believed; where that is
-    /// none of them, the one with the lowest digest: always the same.
+    /// The list with the most votes, if it differs from the believed one. In a tie, the believed list wins; if it is
+    /// not among the tied ones, the list with the lowest digest wins, so that the result is always the same.
     fn elect(&mut self) -> Option<Arc<List>> {
         let mut counts: HashMap<u64, (usize, &Arc<List>)> = HashMap::new();
         for Vote { list, .. } in self.votes.values() {

@@ -1,4 +1,4 @@
-//! What all watchers share: the client, the book of members, and the targets that follow from it.
+//! The state that all watchers share: the client, the book of members, and the targets that follow from it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,16 +20,17 @@ use crate::{
     world::{LONGEST, World},
 };
 
-/// Up to so many members are asked in each interval who the members are. etcd's own advice is seven at the most.
+/// Up to this many members are asked for their members in each interval. etcd itself recommends at most seven members.
 const ASKED_EACH_TIME: u32 = 10;
-/// Of more, so many in a second: their lists are long, and some fifteen are heard while a vote counts.
+/// With more members, this many are asked per second. Their lists are long, and some fifteen answers arrive while a
+/// vote counts.
 const MEMBERS_PER_SECOND: u32 = 4;
-/// Probes start on a beat: at a thousand members, ten share each waking of the process, which costs more than a probe.
-/// More would be seen in their round trips; these ten are asked within some 100 µs.
+/// Probes start on a common beat. At a thousand members, ten probes share one wake-up of the process, which costs more
+/// than a probe. More probes per beat would show in the round trips; these ten are sent within some 100 µs.
 const BEAT: Duration = Duration::from_millis(10);
-/// Members tell the same list again and again, and rarely more than one.
+/// How many parsed lists are kept. Members answer with the same list again and again, and rarely with more than one.
 const READ_LISTS: usize = 4;
-/// The seed's vote in the book: no member has this ID.
+/// The seeds' vote in the book. No member has this ID.
 pub(super) const SEED: MemberId = MemberId(0);
 
 pub(super) struct Hub {
@@ -51,7 +52,7 @@ struct State {
     book: Book,
     targets: BTreeMap<MemberId, Arc<Target>>,
     stopped: bool,
-    /// The lists that were read last, by the hash of their text.
+    /// The lists that were parsed last, by the hash of their text.
     read: VecDeque<(u128, Arc<List>)>,
 }
 
@@ -60,7 +61,7 @@ impl Hub {
         let WatchConfig { seeds, tls, interval, timeout, world } = config;
         let (interval, timeout) = (interval.min(LONGEST), timeout.min(LONGEST));
         let events = Events::default();
-        // Who watches is no member.
+        // The watcher is no member.
         events.speak_as(MemberId::default(), &world);
         if let Some(tls) = &tls {
             tls.tell(&events);
@@ -96,24 +97,24 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The cluster that is watched; none until a seed has told.
+    /// The watched cluster. `None` until a seed has answered.
     pub(super) fn cluster(&self) -> Option<ClusterId> {
         self.state().book.cluster
     }
 
-    /// The same, as answers are held against it.
+    /// The watched cluster, for checking answers.
     pub(super) fn wanted(&self) -> Wanted {
         Wanted { cluster: self.cluster(), role: "watched" }
     }
 
-    /// The first beat at or after a time.
+    /// The first beat at or after this time.
     pub(super) fn beat(&self, at: Instant) -> Instant {
         let beat = BEAT.as_micros();
         let since = at.saturating_duration_since(self.begun).as_micros().div_ceil(beat) * beat;
         self.begun + Duration::from_micros(u64::try_from(since).unwrap_or(u64::MAX))
     }
 
-    /// Over how long first probes are spread.
+    /// The time over which the first probes of new targets are spread.
     pub(super) fn spread(&self) -> Duration {
         let targets = u32::try_from(self.state().targets.len()).unwrap_or(u32::MAX);
         Duration::from_millis(10).saturating_mul(targets).min(self.interval)
@@ -133,12 +134,12 @@ impl Hub {
         (self.interval * 3 + self.timeout).max(Duration::from_secs(3))
     }
 
-    /// A member of the cluster told who its members are. The targets that follow from it and are not watched yet.
+    /// A member of the cluster answered who its members are. Returns the new targets, which are not watched yet.
     pub(super) fn told(&self, by: MemberId, cluster: ClusterId, body: &Bytes) -> Result<Vec<Arc<Target>>, Fault> {
         let list = self.read(body)?;
         let mut state = self.state();
         if by != SEED && !state.targets.contains_key(&by) {
-            // It was removed while it answered.
+            // The member was removed while it answered.
             return Ok(Vec::new());
         }
         state.book.cluster.get_or_insert(cluster);
@@ -146,7 +147,7 @@ impl Hub {
         Ok(elected.map(|list| self.adopt(&mut state, &list)).unwrap_or_default())
     }
 
-    /// The list of a body; those that were read of late are not read again.
+    /// The list in a body. A list that was parsed recently is not parsed again.
     fn read(&self, body: &Bytes) -> Result<Arc<List>, Fault> {
         let hash = xxhash_rust::xxh3::xxh3_128(body);
         let known = self.state().read.iter().find(|(known, _)| *known == hash).map(|(_, list)| list.clone());
@@ -162,7 +163,7 @@ impl Hub {
         Ok(list)
     }
 
-    /// A member does not answer, or not as one of the cluster. The targets that follow from it and are not watched yet.
+    /// A member does not answer, or answers for another cluster. Returns the new targets, which are not watched yet.
     #[must_use]
     pub(super) fn silent(&self, member: MemberId) -> Vec<Arc<Target>> {
         let mut state = self.state();
@@ -170,24 +171,24 @@ impl Hub {
         elected.map(|list| self.adopt(&mut state, &list)).unwrap_or_default()
     }
 
-    /// Votes that are too old count no longer.
+    /// Removes the votes that are too old.
     pub(super) fn expire_votes(&self) {
         self.state().book.expire(Instant::now(), self.fresh());
     }
 
-    /// Whether seeds have to be asked: no member has told a list of late.
+    /// Whether the seeds have to be asked, because no member has answered with a list recently.
     pub(super) fn needs_seeds(&self) -> bool {
         !self.state().book.is_told()
     }
 
-    /// Ends every watcher, and lets none begin.
+    /// Stops every watcher, and lets none start.
     pub(super) fn stop_watchers(&self) {
         let mut state = self.state();
         state.stopped = true;
         state.targets.values().for_each(|target| target.stop());
     }
 
-    /// Makes the targets those of a list; the new ones.
+    /// Makes the targets those of the list, and returns the new ones.
     fn adopt(&self, state: &mut State, list: &List) -> Vec<Arc<Target>> {
         if state.stopped {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! The list of members that `GET /members` answers, read within bounds: whoever answers may be anyone.
+//! The list of members that `GET /members` answers. It is parsed within limits, because the answering side may be
+//! anyone.
 
 use std::{collections::HashSet, hash::Hasher, sync::Arc};
 
@@ -8,37 +9,37 @@ use xxhash_rust::xxh3::Xxh3;
 use super::fault::Fault;
 use crate::{dial::urls::PeerUrl, id::MemberId};
 
-/// Members in an answer. More than any etcd cluster can have by two orders.
+/// The most members in an answer: a hundred times more than any etcd cluster can have.
 const MEMBERS: usize = 10_000;
-/// URLs of a member.
+/// The most URLs of a member.
 const URLS: usize = 16;
-/// Bytes of a name.
+/// The longest name, in bytes.
 const NAME_BYTES: usize = 256;
 
-/// A member, as a member tells of it.
+/// A member in such a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) id: MemberId,
-    /// Empty until it was first started.
+    /// Empty until the member was first started.
     pub(super) name: String,
     pub(super) is_learner: bool,
-    /// Those that can be dialled.
+    /// Its peer URLs that can be dialled.
     pub(super) urls: Vec<PeerUrl>,
 }
 
 /// Members, sorted by ID.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct List {
-    /// The same for the same members, whoever tells of them.
+    /// Equal for equal members, whichever member answered.
     pub(super) digest: u64,
     pub(super) members: Vec<Listed>,
 }
 
 impl List {
-    /// Reads etcd's list; decimal IDs, `peerURLs`, `name` and `isLearner` where they are set.
+    /// Parses etcd's list: decimal IDs, and `peerURLs`, `name` and `isLearner` if they are set.
     pub(super) fn parse(body: &[u8]) -> Result<Arc<Self>, Fault> {
         #[derive(Deserialize)]
-        struct Member {
+        struct Entry {
             id: u64,
             #[serde(default)]
             name: String,
@@ -47,13 +48,13 @@ impl List {
             #[serde(rename = "peerURLs", default)]
             urls: Option<Vec<String>>,
         }
-        let members: Vec<Member> = serde_json::from_slice(body).map_err(|error| Fault::NoList(error.to_string()))?;
+        let members: Vec<Entry> = serde_json::from_slice(body).map_err(|error| Fault::NoList(error.to_string()))?;
         if members.is_empty() || members.len() > MEMBERS {
             return Err(Fault::Members { told: members.len(), most: MEMBERS });
         }
         let mut seen = HashSet::new();
         let mut listed = Vec::with_capacity(members.len());
-        for Member { id, name, is_learner, urls } in members {
+        for Entry { id, name, is_learner, urls } in members {
             let (id, urls) = (MemberId(id), urls.unwrap_or_default());
             if id.0 == 0 || !seen.insert(id) {
                 return Err(Fault::Twice(id));
@@ -61,7 +62,7 @@ impl List {
             if name.len() > NAME_BYTES || urls.len() > URLS {
                 return Err(Fault::TooMuch { member: id, urls: URLS, name: NAME_BYTES });
             }
-            // A Unix socket is a legal peer URL, and of another machine's no use to us.
+            // A Unix socket is a legal peer URL, but is useless from another machine.
             let urls = urls.iter().filter_map(|url| url.parse().ok()).collect();
             listed.push(Listed { id, name, is_learner, urls });
         }

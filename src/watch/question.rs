@@ -1,4 +1,5 @@
-//! What a member is asked beside the probe: who the members are, of which cluster it is, and which version runs.
+//! The questions to a member beside the probe: who the members are, which cluster it belongs to, and which version it
+//! runs.
 
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use crate::{
     wire::{headers, reply::Reply, version::Version},
 };
 
-/// Bytes of the answer to `GET /members`: ten thousand members with two URLs each.
+/// The longest answer to `GET /members`, in bytes: ten thousand members with two URLs each.
 const MEMBERS_BYTES: usize = 4 << 20;
-/// Bytes of the answer to `GET /version`.
+/// The longest answer to `GET /version`, in bytes.
 const VERSION_BYTES: usize = 4096;
 
-/// Who is asked, over which connection, and for how long.
+/// A question: the member, the connection, and the time limit.
 pub(super) struct Question<'a> {
     pub(super) probe: &'a mut Probe,
     pub(super) client: &'a Client,
@@ -30,38 +31,38 @@ pub(super) struct Question<'a> {
     pub(super) timeout: Duration,
 }
 
-/// A list of members, and the cluster whose they are.
+/// A list of members, and the cluster that they belong to.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) cluster: ClusterId,
-    /// Not read yet.
+    /// The list, not parsed yet.
     pub(super) body: Bytes,
 }
 
-/// The cluster that a member is to be of.
+/// The cluster that a member should belong to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    /// None until somebody told: then any is right.
+    /// `None` until a member has answered: then any cluster is right.
     pub(super) cluster: Option<ClusterId>,
-    /// What that cluster is to us, for what is told of a foreign one.
+    /// What that cluster is to us, for messages about another one.
     pub(super) role: &'static str,
 }
 
-/// The versions that `GET /version` tells: the server's, and the cluster's once it has agreed on one.
+/// The versions that `GET /version` answers: the server's, and the cluster's once the cluster has agreed on one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Versions {
     pub(super) server: Version,
     pub(super) cluster: Option<Version>,
 }
 
-/// Asks a seed `GET /members`, over a connection of its own.
+/// Asks a seed `GET /members`, over a separate connection.
 pub(super) async fn ask_seed(client: &Client, seed: &PeerUrl, timeout: Duration) -> Result<Told, Fault> {
     let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
     Question { probe: &mut probe, client, urls: &urls, timeout }.members().await
 }
 
 impl Question<'_> {
-    /// `GET /members`.
+    /// Asks `GET /members`.
     pub(super) async fn members(self) -> Result<Told, Fault> {
         let reply = self.get(headers::MEMBERS, MEMBERS_BYTES).await?;
         match reply.status {
@@ -73,7 +74,7 @@ impl Question<'_> {
         Ok(Told { cluster, body: reply.body })
     }
 
-    /// `GET /version`.
+    /// Asks `GET /version`.
     pub(super) async fn versions(self) -> Result<Versions, Fault> {
         #[derive(Deserialize)]
         struct Text {
@@ -99,7 +100,7 @@ impl Question<'_> {
 }
 
 impl Wanted {
-    /// Whether an answer for `cluster` is one of ours.
+    /// Checks that an answer is from the wanted cluster.
     pub(super) fn check(self, cluster: ClusterId) -> Result<(), Fault> {
         match self.cluster {
             Some(wanted) if wanted != cluster => Err(Fault::Foreign { cluster, wanted, role: self.role }),

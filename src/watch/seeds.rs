@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{dial::urls::PeerUrl, telemetry::Repeats};
 
-/// Asks the seeds who the members are, until one tells; and again when no member that is known does any more. Ends the
+/// Asks the seeds who the members are until one answers, and again when no known member answers any more. Stops the
 /// watchers when it is stopped.
 pub(super) async fn follow(hub: Weak<Hub>, stop: CancellationToken) {
     let mut said = BTreeMap::new();
@@ -38,16 +38,16 @@ pub(super) async fn follow(hub: Weak<Hub>, stop: CancellationToken) {
     }
 }
 
-/// What was said of a seed.
+/// What was logged about a seed.
 #[derive(Default)]
 struct Said {
     fault: Option<Fault>,
-    /// Faults may take turns; what is withheld is told when it still holds later.
+    /// Limits the lines when two faults alternate. A withheld fault is logged later if it still holds.
     changes: Repeats,
 }
 
-/// All at once; the first of them, as they were given, that answers for the cluster is believed. What is wrong with one
-/// is logged when it changes.
+/// Asks all seeds at once. The first one, in the given order, that answers for the cluster is believed. A fault of a
+/// seed is logged when it changes.
 async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Said>) {
     let answers = join_all(hub.seeds.iter().map(|seed| ask_seed(&hub.client, seed, hub.timeout))).await;
     let mut found = false;

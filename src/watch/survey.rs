@@ -1,4 +1,4 @@
-//! One look at a cluster: every URL of every member, asked once.
+//! One look at a cluster: asks every URL of every member once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,57 +20,57 @@ use crate::{
     wire::version::Version,
 };
 
-/// So many URLs are asked at a time.
+/// How many URLs are asked at a time.
 const AT_ONCE: usize = 256;
 
-/// What one look found.
+/// The result of one look.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// The cluster of the first seed that told its members; none when none did.
+    /// The cluster of the first seed that answered with its members. `None` if none did.
     pub cluster: Option<ClusterId>,
-    /// A row for each URL of each member, by member; then one for each seed that answers for another cluster. When no
-    /// seed told its members, one for each seed.
+    /// One row for each URL of each member, ordered by member, then one for each seed that answers for another cluster.
+    /// If no seed answered with its members, one row for each seed.
     pub rows: Vec<SurveyRow>,
-    /// What was wrong with each seed that told nothing usable.
+    /// The seeds without a usable answer, and what was wrong.
     pub seeds: Vec<(PeerUrl, String)>,
 }
 
-/// What one URL answered.
+/// The answers of one URL.
 #[derive(Clone, Debug, Default)]
 pub struct SurveyRow {
-    /// Whose it is; none of a seed that is no member's.
+    /// The member that the URL belongs to. `None` for a seed that belongs to no member.
     pub member: Option<MemberId>,
-    /// The member's name; empty until it was first started.
+    /// The member's name. Empty until the member was first started.
     pub name: String,
     /// Whether the member is a learner.
     pub is_learner: bool,
-    /// The URL; none when the member has none that can be dialled.
+    /// The URL. `None` if the member has none that can be dialled.
     pub url: Option<PeerUrl>,
-    /// Whether it answered a probe.
+    /// Whether the URL answered a probe.
     pub is_reachable: bool,
-    /// The round trip, on a connection that had been used before.
+    /// The round trip on a warm connection.
     pub round_trip: Option<Duration>,
-    /// Its clock minus ours, in seconds.
+    /// The clock of the member minus ours, in seconds.
     pub clock_offset: Option<f64>,
-    /// The version of its server.
+    /// The version of the member's server.
     pub version: Option<Version>,
-    /// The cluster that it answers for.
+    /// The cluster that the member answered for.
     pub cluster: Option<ClusterId>,
-    /// What went wrong, in one line.
+    /// The error, in one line.
     pub error: Option<String>,
 }
 
 impl SurveyRow {
-    /// More than this, in seconds, and a clock is off: where etcd warns.
+    /// A clock is off if it differs by more than this, in seconds. etcd warns at the same difference.
     pub const CLOCK_OFF: f64 = 1.0;
 
-    /// Whether the URL is reachable, in the cluster, and its clock within a second of ours.
+    /// Whether the URL is reachable and in the cluster, and its clock within a second of ours.
     pub fn is_well(&self, cluster: Option<ClusterId>) -> bool {
         let is_foreign = self.cluster.is_some() && self.cluster != cluster;
         self.is_reachable && !is_foreign && !self.is_clock_off()
     }
 
-    /// Whether its clock is more than a second off.
+    /// Whether the clock is off by more than a second.
     pub fn is_clock_off(&self) -> bool {
         self.clock_offset.is_some_and(|offset| offset.abs() > Self::CLOCK_OFF)
     }
@@ -83,8 +83,8 @@ impl Survey {
     }
 }
 
-/// Looks at the cluster of the first seed that tells its members. Takes four times the time-out at most, for up to 256
-/// URLs.
+/// Looks at the cluster of the first seed that answers with its members. It takes at most four times the timeout, for
+/// up to 256 URLs.
 pub async fn survey(config: WatchConfig) -> Survey {
     let client = Client::anonymous(config.tls, config.timeout, &config.world);
     let surveyor = Surveyor { client, timeout: config.timeout };
@@ -120,7 +120,7 @@ impl Surveyor {
         let rows = stream::iter(asked).map(|row| Box::pin(self.ask(row, cluster)));
         survey.rows = rows.buffered(AT_ONCE).collect().await;
         if survey.cluster.is_none() {
-            // That a seed answers a probe is no use while it does not tell who the members are.
+            // A seed that answers a probe is not well if it does not say who the members are.
             for (row, (_, why)) in survey.rows.iter_mut().zip(&survey.seeds) {
                 row.error = Some(why.clone());
             }
@@ -133,8 +133,8 @@ impl Surveyor {
         Ok((told.cluster, List::parse(&told.body)?))
     }
 
-    /// Asks one URL everything. The first probe says whether it is there, the last one, on a connection that is warm by
-    /// then, how far.
+    /// Asks one URL everything. The first probe tells whether it is reachable. The last one, on the connection that is
+    /// warm by then, measures the round trip.
     async fn ask(&self, mut row: SurveyRow, watched: Option<ClusterId>) -> SurveyRow {
         let Some(url) = row.url.clone() else {
             row.error = Some("no URL of it can be dialled".to_owned());
@@ -170,7 +170,7 @@ impl Surveyor {
 }
 
 impl SurveyRow {
-    /// Notes how a probe ended; whether it went well.
+    /// Notes the result of a probe, and returns whether it succeeded.
     fn note(&mut self, outcome: Outcome) -> bool {
         match outcome.result {
             Ok(measured) => {
@@ -225,7 +225,7 @@ mod tests {
         for offset in [Some(0.0), Some(1.0), Some(-1.0), None] {
             assert!(row(true, offset, ours).is_well(ours), "{offset:?}");
         }
-        // It answered a probe, and did not say of which cluster it is.
+        // It answered a probe, but did not say which cluster it belongs to.
         assert!(row(true, Some(0.0), None).is_well(ours));
         for (row, what) in [
             (row(false, None, ours), "silent"),

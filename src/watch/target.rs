@@ -1,4 +1,4 @@
-//! One member that is watched: what is known of it.
+//! One watched member: what is known about it.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -15,7 +15,7 @@ use crate::{
     transport::status::{PeerRole, PeerStatus, Watched},
 };
 
-/// A member that is watched. Its watcher writes, whoever asks reads.
+/// A watched member. Its watcher writes the state, and anyone may read it.
 pub(super) struct Target {
     pub(super) id: MemberId,
     pub(super) urls: UrlPicker,
@@ -29,11 +29,11 @@ enum Watching {
     #[default]
     NotYet,
     By(AbortHandle),
-    /// Never again.
+    /// Stopped for good.
     Over,
 }
 
-/// What is known of a member.
+/// What is known about a member.
 #[derive(Default)]
 pub(super) struct Known {
     name: String,
@@ -53,7 +53,7 @@ impl Target {
         target
     }
 
-    /// This task watches it; not for long, if it was to stop before the task began.
+    /// Sets the task that watches the member. If the target was already stopped, the task is aborted.
     pub(super) fn watched_by(&self, watcher: AbortHandle) {
         let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
         match *watching {
@@ -62,8 +62,8 @@ impl Target {
         }
     }
 
-    /// Ends its watcher. It has nothing to bring to an end, and is dropped where it waits: a token would be looked at
-    /// twice for every probe.
+    /// Stops the watcher. It is aborted where it waits, because it has nothing to finish; a cancellation token would be
+    /// polled twice for every probe.
     pub(super) fn stop(&self) {
         let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
         if let Watching::By(watcher) = std::mem::replace(&mut *watching, Watching::Over) {
@@ -71,7 +71,7 @@ impl Target {
         }
     }
 
-    /// Takes over what the members say of it; whether its URLs are others than before.
+    /// Takes over the member's entry in the list. Returns whether its URLs changed.
     pub(super) fn update(&self, listed: &Listed) -> bool {
         self.describe(listed);
         let moved = self.urls.all() != listed.urls;
@@ -112,7 +112,7 @@ impl Target {
 }
 
 impl Known {
-    /// The member answers for this cluster, which is another than the one that is watched or not.
+    /// The member answered for this cluster. `is_foreign` says whether it is another than the watched one.
     pub(super) fn note_cluster(&mut self, cluster: ClusterId, is_foreign: bool) {
         (self.told.cluster, self.told.is_foreign) = (Some(cluster), Some(is_foreign));
     }
@@ -122,18 +122,18 @@ impl Known {
         (self.told.version, self.told.cluster_version) = (Some(server), cluster);
     }
 
-    /// What the member said of its cluster holds no longer.
+    /// Forgets the cluster that the member answered for.
     pub(super) fn forget_cluster(&mut self) {
         (self.told.cluster, self.told.is_foreign) = (None, None);
     }
 
-    /// There is nothing to ask: Unix sockets, or none at all.
+    /// The member has no URL that can be dialled: only Unix sockets, or none.
     pub(super) fn note_no_url(&mut self, now: SystemTime) {
         self.note_silence();
         self.link.unreachable("no URL of it can be dialled".to_owned(), now);
     }
 
-    /// The member does not answer: nothing that it said holds any longer.
+    /// The member does not answer, so nothing that it said holds any longer.
     pub(super) fn note_silence(&mut self) {
         self.forget_cluster();
         (self.told.version, self.told.cluster_version) = (None, None);

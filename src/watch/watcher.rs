@@ -1,4 +1,4 @@
-//! The task of one member: it probes, and asks now and then who the members are and which version runs.
+//! The task that watches one member: it probes, and sometimes asks who the members are and which version runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,27 +16,27 @@ use crate::{
     transport::probe::{Probe, clock::Clock},
 };
 
-/// A version changes with a restart, which costs the connection and is asked about at once; that of the cluster changes
-/// once all members have theirs.
+/// How often the version is asked for. A version changes with a restart, which breaks the connection and leads to a
+/// question at once. The cluster's version changes once all members have the new one.
 const VERSION_EVERY: Duration = Duration::from_secs(10);
 
-/// Watches one member, one request in flight.
+/// Watches one member, with one request in flight.
 pub(super) struct Watcher {
     hub: Arc<Hub>,
     target: Arc<Target>,
     probe: Probe,
     clock: Clock,
     begun: Instant,
-    /// Its place, from 0 to 1, in the turn of those who are asked for their members.
+    /// Its place, from 0 to 1, in the order in which members are asked for their members.
     place: f64,
     members_asked: Option<Instant>,
     version_asked: Option<Instant>,
-    /// How often it began to answer for another cluster: behind one address, members of two may take turns.
+    /// How often the member began to answer for another cluster. Two members may share one address in turn.
     foreign: Repeats,
 }
 
 impl Watcher {
-    /// Watches each of these from now on.
+    /// Starts to watch these targets.
     pub(super) fn start_all(hub: &Arc<Hub>, targets: Vec<Arc<Target>>) {
         for target in targets {
             let watcher = hub.tasks.spawn(Self::new(hub.clone(), target.clone()).run());
@@ -114,7 +114,7 @@ impl Watcher {
         dialled || self.version_asked.is_none_or(|asked| asked.elapsed() >= every)
     }
 
-    /// Where there are so many members that not all are asked in each interval, they come in turn, from a random place.
+    /// If there are too many members to ask all of them in each interval, they take turns, from a random start.
     fn are_members_due(&self) -> bool {
         let every = self.hub.members_every();
         if every <= self.hub.interval {
@@ -152,7 +152,7 @@ impl Watcher {
         Self::start_all(&self.hub, new);
     }
 
-    /// Holds the member's cluster against the one that is watched, and tells of a foreign one when it is news.
+    /// Compares the member's cluster with the watched one, and logs a foreign one when it is new.
     fn is_of_the_cluster(&self, cluster: ClusterId) -> bool {
         let wanted = self.hub.wanted();
         let Some(watched) = wanted.cluster else { return true };
@@ -173,7 +173,7 @@ impl Watcher {
         checked.is_ok()
     }
 
-    /// Asks for something beside the probe, in what is left until the next one.
+    /// A question beside the probe, within the time that is left until the next probe.
     fn question(&mut self, next: Instant) -> Question<'_> {
         let timeout = self.hub.timeout.min(next.saturating_duration_since(Instant::now()));
         let Self { hub, target, probe, .. } = self;

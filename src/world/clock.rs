@@ -1,14 +1,14 @@
-//! The time of day. How long something takes is another question: tokio's clock answers that.
+//! The time of day. Durations are measured by tokio's clock instead.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-/// Says what time of day it is.
+/// The source of the time of day.
 #[derive(Clone, Default)]
 pub(super) enum Clock {
     /// The system's clock.
     #[default]
     Real,
-    /// Whatever this says.
+    /// The time that this function returns.
     Told(Arc<dyn Fn() -> SystemTime + Send + Sync>),
 }
 

@@ -1,120 +1,122 @@
-//! A disk in place of the system's.
+//! A disk that replaces the system's.
 
 use std::{ffi::OsString, fmt::Debug, io, path::Path, sync::Arc};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// To be read. It must be there.
+    /// For reading. The file must exist.
     Read,
-    /// To be written and read. It is made, and must not be there yet.
+    /// For reading and writing. The file is created, and must not exist.
     New,
-    /// To be written and read. It is made where it is not there.
+    /// For reading and writing. The file is created if it does not exist.
     Kept,
 }
 
-/// What a member may ask of a disk that is not the system's. Paths are those of its config. A call returns when it is
-/// done, and may not wait for time that a paused clock moves.
+/// The operations of a disk that is not the system's. Paths are those of the member's config. A call returns when it is
+/// done, and must not wait for time that a paused clock moves.
 ///
-/// What is lost when the power goes is the disk's to say. A member takes for lasting what a file had when it was last
-/// synced, and a name that was made, changed or removed once its directory was.
+/// The disk decides what is lost when the power fails. A member relies on two things: the content of a file when it was
+/// last synced, and a name that was created, changed or removed before its directory was last synced.
 pub trait Disk: Debug + Send + Sync {
-    /// Makes a directory, and those above it that are not there.
+    /// Creates a directory, and the missing ones above it.
     ///
     /// # Errors
-    /// As the system's: the disk is full or read-only, or a file has the name.
+    /// As for the system's: the disk is full or read-only, or a file has the name.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
     /// The names in a directory.
     ///
     /// # Errors
-    /// When it is not there, or cannot be read.
+    /// The directory does not exist, or cannot be read.
     fn names(&self, directory: &Path) -> io::Result<Vec<OsString>>;
 
-    /// Whether there is a file or a directory.
+    /// Whether a file or a directory with this path exists.
     fn exists(&self, path: &Path) -> bool;
 
     /// Opens a file.
     ///
     /// # Errors
-    /// As the system's: it is not there, or it is there and should be new; its directory is not there; the disk is full.
+    /// As for the system's: the file does not exist, or exists and should be new; its directory does not exist; the
+    /// disk is full.
     fn open(&self, path: &Path, opening: Opening) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Gives a file another name, in the place of what has it. Who has either open keeps it.
+    /// Renames a file. It replaces the file that has the new name. Both stay usable for those who have them open.
     ///
     /// # Errors
-    /// When it is not there.
+    /// The file does not exist.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Takes a file's name away. Who has it open keeps it.
+    /// Removes the name of a file. The file stays usable for those who have it open.
     ///
     /// # Errors
-    /// When it is not there.
+    /// The file does not exist.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// How many bytes more a directory's file system has room for.
+    /// The free space of a directory's file system, in bytes.
     ///
     /// # Errors
-    /// When it is not there, or the disk fails.
+    /// The directory does not exist, or the disk fails.
     fn free(&self, directory: &Path) -> io::Result<u64>;
 
-    /// Makes the names in a directory lasting.
+    /// Makes the names in a directory durable.
     ///
     /// # Errors
-    /// When it is not there, or the disk fails.
+    /// The directory does not exist, or the disk fails.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
 }
 
-/// A file of such a disk, open until it is dropped.
+/// A file on such a disk, open until it is dropped.
 #[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait DiskFile: Debug + Send + Sync {
-    /// How many bytes it has.
+    /// The length of the file, in bytes.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// The disk fails.
     fn len(&self) -> io::Result<u64>;
 
-    /// Reads what is at an offset, and returns how many bytes that were: fewer than there is room for where the file
-    /// ends, none behind its end.
+    /// Reads at an offset, and returns the number of bytes read: fewer than there is room for at the end of the file,
+    /// and none beyond it.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// The disk fails.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes all of it at an offset. Between the end so far and the offset there are zeros.
+    /// Writes all bytes at an offset. A gap after the old end is filled with zeros.
     ///
     /// # Errors
-    /// When the disk is full or fails. How much of it was written is not known then.
+    /// The disk is full or fails. It is then unknown how much was written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Cuts it off, or lengthens it by zeros.
+    /// Truncates the file, or extends it by zeros.
     ///
     /// # Errors
-    /// When the disk is full or fails.
+    /// The disk is full or fails.
     fn set_len(&self, length: u64) -> io::Result<()>;
 
-    /// Makes lasting what it has and how long it is.
+    /// Makes the content and the length of the file durable.
     ///
     /// # Errors
-    /// When the disk fails. What of it is lasting is not known then, and a later one that succeeds says nothing of it:
-    /// reads may go on showing what the disk never got, until [`Self::forget`].
+    /// The disk fails. It is then unknown what is durable, and a later sync that succeeds does not change that: until
+    /// [`Self::forget`], reads may show bytes that the disk never got.
     fn sync(&self) -> io::Result<()>;
 
-    /// Forgets what only memory has of it, since the disk did not take it: what is read from now on is what the disk has.
+    /// Drops what only memory holds of the file because the disk did not take it. Later reads show what is on the disk.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// The disk fails.
     fn forget(&self) -> io::Result<()>;
 
-    /// Takes it for this opening alone, until [`Self::unlock`] or until it is dropped. False: another has it.
+    /// Locks the file for this opening, until [`Self::unlock`] or until it is dropped. Returns false if another opening
+    /// holds the lock.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// The disk fails.
     fn try_lock(&self) -> io::Result<bool>;
 
-    /// Gives it back to others.
+    /// Releases the lock.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// The disk fails.
     fn unlock(&self) -> io::Result<()>;
 }

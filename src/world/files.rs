@@ -11,16 +11,16 @@ use std::{
 
 use super::disk::{Disk, DiskFile, Opening};
 
-/// The file by which room is found.
+/// The name of the file by which free space is tested.
 #[cfg(feature = "node")]
 const ROOM: &str = "room.tmp";
 
-/// What its owner may do with a directory, and nobody else: read, write and enter.
+/// The mode of directories: only the owner may read, write and enter.
 const DIRECTORY_MODE: u32 = 0o700;
-/// What its owner may do with a file, and nobody else: read and write.
+/// The mode of files: only the owner may read and write.
 const FILE_MODE: u32 = 0o600;
 
-/// Where files are. Cheap to clone: every clone is the same disk.
+/// The files of a member. Cheap to clone: all clones use one disk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files(Option<Arc<dyn Disk>>);
 
@@ -29,25 +29,25 @@ impl Files {
         Self(Some(disk))
     }
 
-    /// The disk, where it is not the system's.
+    /// The disk, if it is not the system's.
     pub(crate) fn disk(&self) -> Option<&Arc<dyn Disk>> {
         self.0.as_ref()
     }
 
-    /// Makes a directory, and those above it that are not there, for their owner alone, so that they outlast a loss of power.
+    /// Creates a directory and the missing ones above it, for their owner alone, and makes them durable.
     pub(crate) fn create_directory(&self, path: &Path) -> io::Result<()> {
         let new: Vec<&Path> =
             path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !self.exists(path)).collect();
         match &self.0 {
-            // One by one: a mask that takes rights from the owner as well would keep us out of the first.
+            // One by one, because a mask that also takes rights from the owner would keep us out of the first.
             None => new.iter().rev().try_for_each(|path| create_private_directory(path))?,
             Some(disk) => disk.create_directory(path)?,
         }
         for (place, path) in path.ancestors().enumerate() {
             let Some(parent) = path.parent() else { break };
             let synced = self.sync_directory(parent);
-            // One that is there may have been made by a start that was killed before this. What lies further up may be out
-            // of our reach, and is somebody else's to keep.
+            // A directory that exists may have been made by a start that was killed before this sync. Directories
+            // further up may be out of reach, and are not this member's to sync.
             if place < new.len() {
                 synced?;
             }
@@ -55,7 +55,7 @@ impl Files {
         Ok(())
     }
 
-    /// Leaves a file or directory to its owner alone, whatever the process's mask, or whoever made it, has left to others.
+    /// Restricts a file or directory to its owner, whatever rights the umask or its creator has given to others.
     #[cfg(feature = "node")]
     pub(crate) fn restrict(&self, path: &Path) -> io::Result<()> {
         match &self.0 {
@@ -67,7 +67,7 @@ impl Files {
                 }
                 fs::set_permissions(path, fs::Permissions::from_mode(mode))
             }
-            // Nobody but the member has it.
+            // Only the member has access to it.
             Some(_) => Ok(()),
         }
     }
@@ -80,7 +80,7 @@ impl Files {
         }
     }
 
-    /// Whether there is a file or a directory.
+    /// Whether a file or directory with this path exists.
     pub(crate) fn exists(&self, path: &Path) -> bool {
         match &self.0 {
             None => path.exists(),
@@ -88,7 +88,7 @@ impl Files {
         }
     }
 
-    /// Opens a file that is there, to read it.
+    /// Opens an existing file for reading.
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
         match &self.0 {
             None => fs::File::open(path).map(File::System),
@@ -96,7 +96,7 @@ impl Files {
         }
     }
 
-    /// Makes a file that is not there, to write it.
+    /// Creates a new file for writing.
     pub(crate) fn create_new(&self, path: &Path) -> io::Result<File> {
         match &self.0 {
             None => {
@@ -106,8 +106,8 @@ impl Files {
         }
     }
 
-    /// Whether there is room for so many bytes in a directory: they are written there, synced, and removed. A quota shows
-    /// in nothing else, nor does what a file system keeps back.
+    /// Checks that a directory has room for this many bytes: they are written there, synced, and removed. Nothing else
+    /// takes account of a quota, or of the space that a file system reserves.
     #[cfg(feature = "node")]
     pub(crate) fn find_room(&self, directory: &Path, bytes: usize) -> io::Result<()> {
         static BLOCK: [u8; 64 << 10] = [0xa5; 64 << 10];
@@ -127,8 +127,8 @@ impl Files {
         found.and(removed)
     }
 
-    /// Reads a file from the disk again, whatever the system remembers of it: after a sync that failed, Linux goes on
-    /// showing what the disk never got, and takes it for written.
+    /// Drops the system's cache of a file, so that it is read from the disk again. After a failed sync, Linux goes on
+    /// showing bytes that the disk never got, and takes them for written.
     #[cfg(feature = "node")]
     pub(crate) fn forget(&self, path: &Path) -> io::Result<()> {
         match &self.0 {
@@ -137,7 +137,7 @@ impl Files {
         }
     }
 
-    /// Opens a file to read and write anywhere in it. It is made where it is not there.
+    /// Opens a file for reading and writing anywhere in it. It is created if it does not exist.
     pub(crate) fn open_kept(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         match &self.0 {
             None => {
@@ -149,7 +149,7 @@ impl Files {
         }
     }
 
-    /// Gives a file another name, in the place of what has it.
+    /// Renames a file. It replaces the file that has the new name.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         match &self.0 {
             None => fs::rename(from, to),
@@ -157,7 +157,7 @@ impl Files {
         }
     }
 
-    /// Takes a file away.
+    /// Removes a file.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         match &self.0 {
             None => fs::remove_file(path),
@@ -165,8 +165,8 @@ impl Files {
         }
     }
 
-    /// How many bytes more a directory's file system has room for, as far as we may write. One that does not say how large
-    /// it is has room without end.
+    /// The free space of a directory's file system that this process may use, in bytes. A file system that does not say
+    /// how large it is counts as unlimited.
     pub(crate) fn free(&self, directory: &Path) -> io::Result<u64> {
         let Some(disk) = &self.0 else {
             let system = rustix::fs::statvfs(directory)?;
@@ -176,9 +176,9 @@ impl Files {
         disk.free(directory)
     }
 
-    /// Makes the names in a directory lasting.
+    /// Makes the names in a directory durable.
     pub(crate) fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        // What a relative path of one name lies in.
+        // The parent of a relative path with one component is the current directory.
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         match &self.0 {
             None => fs::File::open(directory)?.sync_all(),
@@ -187,10 +187,10 @@ impl Files {
     }
 }
 
-/// Makes a directory for its owner alone, whatever the process's mask.
+/// Creates a directory for its owner alone, whatever the umask.
 fn create_private_directory(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
-        // Who made it meanwhile says who may enter.
+        // If somebody else created it meanwhile, they decide who may enter.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
         made => made?,
     }
@@ -199,27 +199,27 @@ fn create_private_directory(path: &Path) -> io::Result<()> {
     if mode == DIRECTORY_MODE { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE)) }
 }
 
-/// Opens a file that is made for its owner alone, whatever the process's mask.
+/// Opens a file and restricts it to its owner, whatever the umask.
 fn open_private(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
     let file = options.mode(FILE_MODE).open(path)?;
-    // A mask may have taken rights from the owner, too; one that was there may have been everybody's. A file system that
-    // knows no such rights refuses: who opens the directory says so.
+    // The mask may have taken rights from the owner, too, and an existing file may have been open to everybody. A file
+    // system without such rights refuses the change. The check when the directory is opened reports that.
     if file.metadata()?.permissions().mode() & 0o777 != FILE_MODE {
         let _ = file.set_permissions(fs::Permissions::from_mode(FILE_MODE));
     }
     Ok(file)
 }
 
-/// An open file, read or written from its beginning to its end.
+/// An open file, read or written from beginning to end.
 #[derive(Debug)]
 pub(crate) enum File {
-    /// The system's.
+    /// A file of the system's disk.
     System(fs::File),
-    /// Another disk's.
+    /// A file of another disk.
     Other {
         /// The file.
         file: Arc<dyn DiskFile>,
-        /// Where the next byte is read or written.
+        /// The offset of the next byte to read or write.
         position: u64,
     },
 }
@@ -229,7 +229,7 @@ impl File {
         Self::Other { file, position: 0 }
     }
 
-    /// How many bytes it has.
+    /// The length of the file, in bytes.
     pub(crate) fn length(&self) -> io::Result<u64> {
         match self {
             Self::System(file) => file.metadata().map(|metadata| metadata.len()),
@@ -237,7 +237,8 @@ impl File {
         }
     }
 
-    /// The same file from its beginning, whatever has its name by now. Only the newest of them may be read.
+    /// The same file from its beginning, even if it was renamed or replaced. Only the newest of these handles may be
+    /// read.
     pub(crate) fn rewound(&self) -> io::Result<Self> {
         match self {
             Self::System(file) => {
@@ -249,7 +250,7 @@ impl File {
         }
     }
 
-    /// Makes lasting what it has.
+    /// Makes the content of the file durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         match self {
             Self::System(file) => file.sync_all(),

@@ -1,4 +1,4 @@
-//! A port that is listened on, of the system or of another network.
+//! A listening port, of the system or of another network.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use super::{network::Listen, ports::canonical, socket::Socket};
 
-/// A port that is taken and that nobody serves yet. Whoever dials it waits.
+/// A listening port that is not served yet. Clients that dial it wait.
 #[derive(Debug)]
 pub(crate) enum Port {
     /// The system's.
@@ -20,7 +20,7 @@ pub(crate) enum Port {
 }
 
 impl Port {
-    /// Where it can be reached.
+    /// The address that it can be reached at.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
@@ -28,7 +28,7 @@ impl Port {
         }
     }
 
-    /// Another that holds the same port.
+    /// Another handle of the same port.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
@@ -36,7 +36,7 @@ impl Port {
         })
     }
 
-    /// Makes it one to be served on this runtime.
+    /// Prepares it to be served on this runtime.
     pub(crate) fn listen(self) -> io::Result<Listener> {
         Ok(match self {
             Self::Tcp(listener) => {
@@ -59,7 +59,7 @@ enum Kind {
 }
 
 impl Listener {
-    /// The next connection, and who dialled it: by IPv4 from an address of IPv4, whatever the socket is.
+    /// The next connection, and the address of its client. An IPv4 client has an IPv4 address, whatever the socket.
     pub(crate) async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         let (socket, from) = match &self.0 {
             Kind::Tcp(listener) => listener.accept().await.map(|(stream, from)| (Socket::Tcp(stream), from)),

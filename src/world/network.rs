@@ -1,4 +1,4 @@
-//! A network in place of the system's.
+//! A network that replaces the system's.
 
 use std::{
     fmt::Debug,
@@ -10,45 +10,45 @@ use std::{
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A connection of such a network: what is written at one end is read at the other.
+/// A connection in such a network: bytes written at one end are read at the other.
 pub trait ByteStream: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> ByteStream for T {}
 
-/// What a member may ask of a network that is not the system's. Every future may be dropped before its end.
+/// The operations of a network that is not the system's. Every future may be dropped before it completes.
 #[async_trait]
 pub trait Network: Debug + Send + Sync {
-    /// Connects to an address. Nobody waits longer than the dial time-out.
+    /// Connects to an address. The caller waits at most for the dial timeout.
     ///
     /// # Errors
-    /// As a socket's: refused, unreachable, reset.
+    /// As for a socket: refused, unreachable, reset.
     async fn connect(&self, to: SocketAddr) -> io::Result<Box<dyn ByteStream>>;
 
-    /// The addresses of a name, in the order in which to try them. Not asked for what is an address already.
+    /// The addresses of a name, in the order in which to try them. It is not called for an address.
     ///
     /// # Errors
-    /// Why there is none, in words.
+    /// Why there is no address, in words.
     async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, String>;
 
-    /// Takes a port.
+    /// Listens on a port.
     ///
     /// # Errors
-    /// As a socket's: in use, not an address of this member's.
+    /// As for a socket: in use, or not an address of this member.
     async fn listen(&self, host: &str, port: u16) -> io::Result<Arc<dyn Listen>>;
 }
 
-/// A port that is taken on such a network, until the last that has it lets it go.
+/// A listening port in such a network, until its last handle is dropped.
 #[async_trait]
 pub trait Listen: Debug + Send + Sync {
-    /// The next connection, and who dialled it.
+    /// The next connection, and the address of its client.
     ///
     /// # Errors
-    /// When none can be taken now; asked again, it may be.
+    /// No connection can be accepted now. A later call may succeed.
     async fn accept(&self) -> io::Result<(Box<dyn ByteStream>, SocketAddr)>;
 
-    /// Where it can be reached.
+    /// The address that the port can be reached at.
     ///
     /// # Errors
-    /// When it cannot be any more.
+    /// The port has no address any more.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }

@@ -1,4 +1,4 @@
-//! Ports of the system, for hosts as URLs name them: one socket for all that mean the same.
+//! The system's ports, for hosts as URLs name them: one socket for all URLs that mean the same.
 
 use std::{
     io,
@@ -7,27 +7,27 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait to be accepted: what the standard library has.
+/// The most connections that may wait to be accepted: the standard library's value.
 const BACKLOG: i32 = 128;
 
-/// What a host and a port mean.
+/// The meaning of a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// Every address of this machine, of both families: `0.0.0.0` and `[::]` alike (Go's `net.Listen`).
+    /// Every address of this machine, of both families: `0.0.0.0` and `[::]` mean the same (as in Go's `net.Listen`).
     Everywhere(u16),
-    /// The first of these that can be had.
+    /// The first of these addresses that is available.
     At(Vec<SocketAddr>),
 }
 
-/// A socket, and the places of the hosts that it is for in the list of them.
+/// A socket, and the indexes of the hosts that it serves.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) listener: TcpListener,
     pub(crate) of: Vec<usize>,
 }
 
-/// Listens for each host and port. Those that mean the same are one socket, and an address is the same as all addresses
-/// where both are there. An error comes with the place of its host.
+/// Listens for each host and port. Hosts that mean the same share a socket. An address also shares the socket of "all
+/// addresses", if both are listed. An error comes with the index of its host.
 pub(crate) fn take(wanted: &[(&str, u16)]) -> Result<Vec<Taken>, (usize, io::Error)> {
     let places = wanted.iter().enumerate().map(|(asked, (host, port))| Place::of(host, *port).map_err(|e| (asked, e)));
     let places: Vec<Place> = places.collect::<Result<_, _>>()?;
@@ -35,7 +35,7 @@ pub(crate) fn take(wanted: &[(&str, u16)]) -> Result<Vec<Taken>, (usize, io::Err
     for (asked, place) in places.iter().enumerate() {
         let everywhere = Place::Everywhere(place.port());
         let place = if places.contains(&everywhere) { everywhere } else { place.clone() };
-        // Port 0 is another one each time.
+        // Port 0 is another port each time.
         match distinct.iter_mut().find(|(known, _)| place.port() != 0 && known.is(&place)) {
             Some((_, of)) => of.push(asked),
             None => distinct.push((place, vec![asked])),
@@ -54,7 +54,7 @@ impl Place {
             Some(_) => vec![in_zone(host, port)?],
             None => (host, port).to_socket_addrs()?.map(canonical).collect(),
         };
-        // An IPv4 address comes first, as Go's `net.Listen` takes `localhost`.
+        // IPv4 addresses come first, because Go's `net.Listen` takes `localhost` so.
         addresses.sort_by_key(SocketAddr::is_ipv6);
         let everywhere = addresses.first().is_some_and(|first| first.ip().is_unspecified());
         Ok(if everywhere { Self::Everywhere(port) } else { Self::At(addresses) })
@@ -78,7 +78,7 @@ impl Place {
         match self {
             Self::At(addresses) => TcpListener::bind(addresses.as_slice()),
             Self::Everywhere(port) => match everywhere(*port) {
-                // A kernel without IPv6, or with less of it than that.
+                // The kernel has no IPv6, or no sockets for both families.
                 Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
                     TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port))
                 }
@@ -88,11 +88,11 @@ impl Place {
     }
 }
 
-/// A socket of IPv6 that connections of IPv4 come to as well.
+/// An IPv6 socket that also accepts IPv4 connections.
 fn everywhere(port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_only_v6(false)?;
-    // As the standard library: a port is free again as soon as nobody listens on it.
+    // As in the standard library: a port is free again as soon as nobody listens on it.
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
@@ -100,12 +100,13 @@ fn everywhere(port: u16) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The address of a host that holds only on one interface: `fe80::1%eth0`, `fe80::1%2`.
+/// The address of a host with a zone, such as `fe80::1%eth0` or `fe80::1%2`.
 pub(crate) fn in_zone(host: &str, port: u16) -> io::Result<SocketAddr> {
     let unknown = |why: String| io::Error::new(io::ErrorKind::NotFound, why);
     let (address, zone) = host.split_once('%').unwrap_or((host, ""));
     let address: Ipv6Addr = address.parse().map_err(|_| unknown(format!("{address:?} is no IPv6 address")))?;
-    // The system tells an interface's number only as part of a link-local address, whatever the address itself is.
+    // The system gives the number of an interface only as part of a link-local address, so a fixed one is looked up,
+    // whatever the address itself.
     let local = (format!("fe80::1%{zone}"), port).to_socket_addrs().ok().and_then(|mut found| found.next());
     match local {
         Some(SocketAddr::V6(local)) => Ok(SocketAddrV6::new(address, port, 0, local.scope_id()).into()),
@@ -113,7 +114,8 @@ pub(crate) fn in_zone(host: &str, port: u16) -> io::Result<SocketAddr> {
     }
 }
 
-/// The address itself where it is one of IPv4 in IPv6's clothes (`::ffff:10.0.0.1`), as it comes to a socket of both.
+/// The IPv4 address if this is an IPv4-mapped IPv6 address (`::ffff:10.0.0.1`), the form that a socket for both
+/// families reports. Otherwise the address itself.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         address_of_four @ IpAddr::V4(_) => SocketAddr::new(address_of_four, address.port()),
@@ -127,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// A port that is free for both families.
+    /// A port that is free in both families.
     fn free_port() -> u16 {
         everywhere(0).and_then(|listener| listener.local_addr()).expect("a kernel with IPv6").port()
     }

@@ -1,16 +1,16 @@
-//! Chance.
+//! Random numbers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-/// Where what is random comes from.
+/// The source of random numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Random {
     /// Each thread's own generator, without a lock.
     #[default]
     Real,
-    /// One sequence for all, decided by a seed.
+    /// One sequence for all threads, determined by a seed.
     Seeded(Arc<Mutex<StdRng>>),
 }
 

@@ -16,11 +16,12 @@ use tokio::{
 
 use super::{network::ByteStream, ports::canonical};
 
-/// How often TCP looks whether a silent peer is still there: etcd's, dialled (`net.Dialer.KeepAlive`) or accepted.
+/// How often TCP checks a silent peer: etcd's value, both for dialled (`net.Dialer.KeepAlive`) and accepted
+/// connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// A connection's bytes, in both directions. Which of the two it is, is known when it is made: a byte goes on without a
-/// call through a pointer where the network is the system's.
+/// A connection's bytes, in both directions. It is an enum, so that bytes on the system's network pass without a call
+/// through a pointer.
 #[derive(Debug)]
 pub(crate) enum Socket {
     /// The system's.
@@ -30,14 +31,14 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Sets what every connection between members has: no delay of small writes, and keep-alive.
+    /// Sets the options of every connection between members: no delay of small writes, and keep-alive.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         let Self::Tcp(stream) = self else { return Ok(()) };
         stream.set_nodelay(true)?;
         SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))
     }
 
-    /// Our own address, where it is known.
+    /// Our own address, if it is known.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok().map(canonical),

@@ -1,21 +1,21 @@
-//! Threads for what waits for the disk.
+//! Threads for work that waits for the disk.
 
 use std::io;
 
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// Where what blocks runs.
+/// Where blocking work runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Threads {
-    /// On threads beside those that serve connections.
+    /// On threads of its own, beside those that serve connections.
     #[default]
     Real,
-    /// Where it is asked for: there is one thread, and everything else waits.
+    /// In place: there is one thread, and everything else waits.
     One,
 }
 
 impl Threads {
-    /// Runs work that blocks, and returns what came of it.
+    /// Runs blocking work, and returns its result.
     pub(super) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         match self {
             Self::Real => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
@@ -37,7 +37,7 @@ impl Threads {
         }
     }
 
-    /// Runs a future that blocks whenever it is polled, and goes on for long, on a thread of this name.
+    /// Runs a long-lived future that blocks whenever it is polled, on a thread of this name.
     pub(super) fn dedicate(self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         match self {
             Self::Real => {
