@@ -14,8 +14,9 @@ MATRIX_STATES = {**STATES, SELF: ("·", "transparent"), NOT_SCRAPED: ("not scrap
 
 UP = {1: ("up", GOOD), 0: ("down", BAD)}
 
-EXPLAINED = """*hears*: its probe of the peer comes back and both streams from it are open. *no stream*: the probe comes back, a
-stream from it is missing. *no answer*: streams are open, the probe fails: frozen, or overloaded. *cut*: neither."""
+EXPLAINED = """*hears*: the member's probe of the peer succeeds and both streams from the peer are open. *no stream*: the probe
+succeeds, a stream from the peer is missing. *no answer*: streams are open, but the probe fails: the peer is frozen or overloaded.
+*cut*: neither."""
 
 TO_PEER = {
     "title": "This peer in depth",

@@ -1,4 +1,4 @@
-"""The parts that the dashboards are made of: queries, panels, variables, and the dashboard that lays them out.
+"""The parts of a dashboard: queries, panels, variables, and the dashboard that lays them out.
 
 In an expression, [[M]] stands for the matchers that choose members, [[C]] for those that choose a cluster whatever
 members are chosen, and [[P]] for [[M]] and the peer. What Grafana itself replaces keeps its `$`.
@@ -42,7 +42,7 @@ def quantile(q, metric, matchers, by):
 
 
 def names():
-    """1 for every member and peer, labelled with its name, or with its ID where nobody tells its name."""
+    """1 for every member and peer, labelled with its name, or with its ID if no member knows its name."""
     named_by_others = "max by (job, cluster, peer, name) (rafthttp_peer_info{[[C]]})"
     by_id = 'max by (job, cluster, peer) (clamp_min(rafthttp_peer_active{[[C]]}, 1) or label_replace(rafthttp_member_info{[[C]]}, "peer", "$1", "member", "(.*)"))'
     one_each = f"topk by (job, cluster, peer) (1, {named_by_others} or on (job, cluster, peer) {by_id})"
@@ -65,12 +65,12 @@ def query(expression, legend="", **options):
 
 
 def traced(expression, legend=""):
-    """One target that shows the exemplars of its histogram too: traced messages, each a click away from its trace."""
+    """One target that also shows the exemplars of its histogram: traced messages that link to their traces."""
     return query(expression, legend, exemplar=True)
 
 
 def now(expression, legend="", **options):
-    """One target that asks for the present alone."""
+    """One target that asks only for the current value."""
     return query(expression, legend, **{"range": False, "instant": True, **options})
 
 
@@ -89,7 +89,7 @@ def mapping(states):
 
 
 def panel(kind, number, title, about, unit, targets, *, empty, size, defaults=None, custom=None, overrides=(), **rest):
-    """What every panel has: a number that never changes, a description, a unit, and words for when there is nothing."""
+    """The parts that every panel has: a number that never changes, a description, a unit, and a text for *no data*."""
     field = {"unit": unit, "noValue": empty, **(defaults or {})}
     if custom:
         field["custom"] = custom
@@ -173,7 +173,7 @@ def timeline(number, title, about, targets, states, *, empty, size=(12, 8), link
 
 def table(number, title, about, unit, targets, *, empty, size=(12, 8), defaults=None, cell=None, overrides=(),
           transformations=(), sort=()):
-    """Rows of the present."""
+    """A table of current values."""
     for target in targets:
         target["format"] = "table"
     custom = {"align": "auto", "cellOptions": {"type": cell, "mode": "basic"} if cell else {"type": "auto"}, "filterable": False}
@@ -240,7 +240,7 @@ def variable(name, label, asks, *, about, multi=True, everything=".*", regex="")
 
 
 def datasource():
-    """The variable that every query's data source is."""
+    """The variable that every query uses as its data source."""
     return {
         "type": "datasource",
         "name": "datasource",
@@ -264,8 +264,8 @@ def members(metric):
         datasource(),
         variable("job", "Job", f"label_values({metric}, job)", about="The scrape job of the members."),
         variable("cluster", "Cluster", f'label_values({metric}{{job=~"$job"}}, cluster)', multi=False,
-                 about="The label `cluster`, where the scrape configuration sets one; All where it does not."),
-        variable("instance", "Member", f"label_values({metric}{{{CLUSTER}}}, instance)", about="Whose metrics are shown."),
+                 about="The label `cluster`, if the scrape configuration sets one; All if it does not."),
+        variable("instance", "Member", f"label_values({metric}{{{CLUSTER}}}, instance)", about="The members whose metrics are shown."),
     ]
 
 
@@ -278,14 +278,14 @@ class Dashboard:
         self.panels, self.x, self.y, self.height = [], 0, 0, 0
 
     def row(self, number, title):
-        """A heading; what follows stands under it."""
+        """A heading for the panels that follow."""
         self.y, self.x, self.height = self.y + self.height, 0, 0
         place = {"x": 0, "y": self.y, "w": 24, "h": 1}
         self.panels.append({"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []})
         self.y += 1
 
     def add(self, *panels):
-        """Panels beside each other as far as they fit."""
+        """Panels in rows, as many beside each other as fit."""
         for each in panels:
             place = each["gridPos"]
             if self.x + place["w"] > 24:
@@ -333,7 +333,7 @@ class Dashboard:
         }
 
     def annotations(self):
-        """Where a member started: what came before is another process."""
+        """The starts of members: data before a start come from another process."""
         return [
             {
                 "name": "Starts",
