@@ -31,7 +31,7 @@ use crate::{bad_flag::BadFlag, config};
 
 const EXAMPLES: &str = "\
 Examples:
-  rafthttp demo --for 20s     three members on loopback, a steady write load
+  rafthttp demo --for 20s     three members on loopback with a steady write load
   rafthttp node --name n1 --data-dir n1.data \\
     --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
     --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380
@@ -40,12 +40,12 @@ Examples:
   rafthttp bench sink --listen 127.0.0.1:9000
   rafthttp bench source --to 127.0.0.1:9000 --work append --size 128 --messages 1000000
 
-Every flag can also be an environment variable: --listen-peer-urls is RAFTHTTP_LISTEN_PEER_URLS. One that is set to
-nothing is as unset, and the flag wins over the variable.
-Durations read 250ms or 10s, sizes 64KiB or 64MiB.
+Every flag is also an environment variable: --listen-peer-urls is RAFTHTTP_LISTEN_PEER_URLS. An empty variable
+counts as unset, and a flag wins over its variable.
+Durations are written 250ms or 10s, sizes 64KiB or 64MiB.
 
-Exit status: 0 done or stopped in good order; 1 failed; 2 a flag, or its value, cannot be used;
-3 (node) this member was removed from its cluster.";
+Exit status: 0 done, or stopped in good order; 1 failed; 2 a flag or its value cannot be used;
+3 (node) this member was removed from its cluster; 4 (node) no other member hears this one.";
 
 /// etcd's raft transport in Rust, and a service around it.
 #[derive(Debug, Parser)]
@@ -54,7 +54,7 @@ pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) log: log::Flags,
 
-    /// How long a stop (SIGTERM, SIGINT) may take before the process ends anyway; a second signal ends it at once.
+    /// The longest time that a stop (SIGTERM, SIGINT) may take; a second signal ends the process at once.
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = config::duration)]
     pub(crate) grace: Duration,
 
@@ -62,12 +62,12 @@ pub(crate) struct Flags {
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run several members in this process on loopback, write to them, and say at the end where every message went.
+    /// Run several members in this process on loopback, write to them, and report at the end where every message went.
     Demo(demo::Flags),
-    /// Run one member of a replicated key-value store; flags are named as etcd's.
+    /// Run one member of a replicated key-value store; the flags have etcd's names.
     Node(Box<node::Flags>),
     /// List and change the members of a cluster of nodes.
     Member(member::Flags),

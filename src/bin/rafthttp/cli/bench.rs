@@ -16,7 +16,7 @@ use crate::{
 /// Drive load between the transports of two processes: one is the sink, the other the source.
 ///
 /// Start the sink first. Each side prints one JSON line when the source has finished, and its exit status is 1 if a
-/// message was lost. Since the receiver dials, both listen: the source tells the sink where.
+/// message was lost. Both sides listen, because the receiver dials: the source tells the sink its address.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
     #[command(subcommand)]
@@ -25,11 +25,11 @@ pub(crate) struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Side {
-    /// Receive from one source, count, acknowledge, and end when it has finished.
+    /// Receive messages from one source, count and acknowledge them, and end when the source has finished.
     Sink(SinkFlags),
-    /// Send to a sink.
+    /// Send messages to a sink.
     Source(SourceFlags),
-    /// What peers that never answer cost: memory, and processor time once it has settled.
+    /// Measure what peers that never answer cost: memory, and processor time after a settling time.
     Idle(IdleFlags),
 }
 
@@ -38,7 +38,7 @@ struct Common {
     #[command(flatten)]
     tls: PeerTls,
 
-    /// Whether the transport's metrics are in a registry, and gathered once a second as a scrape would.
+    /// Whether the transport's metrics are registered and gathered once a second, as a scrape would do.
     #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
     metrics: Switch,
 
@@ -55,12 +55,12 @@ enum Switch {
 
 #[derive(Args, Debug)]
 struct SinkFlags {
-    /// Where to listen.
+    /// The address to listen on.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9000")]
     listen: HostPort,
 
-    /// Where a snapshot is saved; a directory is made in it and removed at the end. Without it, the system's place for
-    /// temporary files.
+    /// The directory for received snapshots; a directory is made in it and removed at the end [default: the system's
+    /// directory for temporary files]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -70,23 +70,23 @@ struct SinkFlags {
 
 #[derive(Args, Debug)]
 struct SourceFlags {
-    /// The sink.
+    /// The address of the sink.
     #[arg(long, value_name = "HOST:PORT")]
     to: HostPort,
 
-    /// Where to listen for the sink's dials.
+    /// The address to listen on for the sink's dials.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: HostPort,
 
-    /// What is sent.
+    /// The kind of messages to send.
     #[arg(long, value_enum)]
     work: Work,
 
-    /// Payload of a message.
+    /// The size of a message's payload.
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = config::size)]
     size: u64,
 
-    /// Messages sent and not yet acknowledged, at most. Default 2048; ping and snapshot have one at a time.
+    /// The most messages that are sent and not yet acknowledged [default: 2048; ping and snapshot have one at a time]
     #[arg(long, value_name = "N", value_parser = config::positive)]
     window: Option<u64>,
 
@@ -100,30 +100,30 @@ struct SourceFlags {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct ExtentFlags {
-    /// How many messages; of a snapshot, how many times SIZE its one body holds.
+    /// The number of messages; for a snapshot, its one body has this many times SIZE.
     #[arg(long, value_name = "N", value_parser = config::positive)]
     messages: Option<u64>,
 
-    /// For how long, instead of how many.
+    /// How long to send, instead of a number of messages.
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     r#for: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
 struct IdleFlags {
-    /// How many peers are configured, all of them at `--to`.
+    /// The number of peers; all have the address `--to`.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = config::positive)]
     peers: u64,
 
-    /// Where nobody answers.
+    /// An address at which nothing answers.
     #[arg(long, value_name = "HOST:PORT")]
     to: HostPort,
 
-    /// How long to wait before measuring.
+    /// How long to wait before the measurement.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = config::duration)]
     settle: Duration,
 
-    /// How long to measure.
+    /// How long the measurement takes.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::duration)]
     r#for: Duration,
 

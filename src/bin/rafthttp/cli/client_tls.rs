@@ -11,19 +11,19 @@ use crate::config;
 /// Certificates towards members on https.
 #[derive(Args, Debug, Default)]
 pub(crate) struct ClientTls {
-    /// CAs of the members' certificates, PEM; read again when it changes.
+    /// CAs of the members' certificates, PEM; read again when the file changes.
     #[arg(long, global = true, value_name = "FILE")]
     cacert: Option<PathBuf>,
 
-    /// Certificate to show to members that ask for one, PEM; read again when it changes.
+    /// Certificate for members that ask for one, PEM; read again when the file changes.
     #[arg(long, global = true, value_name = "FILE")]
     cert: Option<PathBuf>,
 
-    /// Its private key, PEM; read again when it changes.
+    /// The private key of --cert, PEM; read again when the file changes.
     #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
 
-    /// Take whoever answers for the member, without looking at its certificate.
+    /// Do not verify the members' certificates: any server is accepted as the member.
     #[arg(long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     insecure_skip_tls_verify: bool,
 }

@@ -15,23 +15,23 @@ use crate::{
     demo::{Certificates, Demo},
 };
 
-/// Run several members in this process on loopback, write to them, and say at the end where every message went.
+/// Run several members in this process on loopback, write to them, and report at the end where every message went.
 ///
-/// Each member listens on free ports and keeps its data in a temporary directory, removed at the end. With certificates
-/// for 127.0.0.1 its ports speak TLS: those for peers with --peer-cert-file, those for clients and metrics with
-/// --cert-file; then --cacert, --cert and --key are what the writes are made with. The exit status is
-/// 0 when writes were committed, every member holds them, and every ledger balances.
+/// Each member listens on free ports and keeps its data in a temporary directory, which is removed at the end. With
+/// certificates for 127.0.0.1 the ports use TLS: --peer-cert-file is for the peer ports, --cert-file for the ports of
+/// clients and metrics. The writing client then uses --cacert, --cert and --key. The exit status is 0 if writes were
+/// committed, every member holds them, and every ledger balances.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// How many members.
+    /// The number of members.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
     members: u64,
 
-    /// Writes in a second, through the members in turn.
+    /// Writes per second; the members take them in turn.
     #[arg(long, value_name = "R", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     rate: u64,
 
-    /// For how long [default: until Ctrl-C]
+    /// How long the demo runs [default: until Ctrl-C]
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     r#for: Option<Duration>,
 

@@ -12,11 +12,11 @@ use super::Failure;
 #[derive(Args, Debug)]
 #[group(skip)]
 pub(crate) struct Flags {
-    /// Which events are logged, such as `debug` or `info,rafthttp::transport=trace`; without it RUST_LOG, else `info`.
+    /// The events to log, such as `debug` or `info,rafthttp::transport=trace` [default: RUST_LOG, else `info`]
     #[arg(long, global = true, value_name = "FILTER", value_parser = filter)]
     log: Option<String>,
 
-    /// How they are written, on standard error: `auto` is human on a terminal and for commands that answer and end
+    /// The format of the log on standard error: `auto` is human on a terminal and for commands that answer and end
     /// (`probe --once`, `member`), JSON otherwise.
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: Format,

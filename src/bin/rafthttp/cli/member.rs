@@ -12,10 +12,10 @@ use crate::{
     member::{Membership, shrink},
 };
 
-/// List, add, remove and promote the members of a cluster of nodes; the names are etcdctl's.
+/// List, add, remove and promote the members of a cluster of nodes; the commands have etcdctl's names.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// Client URLs of members; the first that can be reached is asked.
+    /// Client URLs of members; the command asks the first one that it can reach.
     #[arg(long, global = true, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
     endpoints: Vec<ListenUrl>,
 
@@ -28,39 +28,41 @@ pub(crate) struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Who is in the cluster.
+    /// List the members of the cluster.
     List {
-        /// How the list is written.
+        /// The format of the list.
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
-    /// Add a member, before it is started with --initial-cluster-state existing.
+    /// Add a member; do this before you start it with --initial-cluster-state existing.
     Add {
-        /// The name it will have.
+        /// The name of the new member.
         name: String,
-        /// Its peer URLs.
+        /// The peer URLs of the new member.
         #[arg(long, value_name = "URL,…", value_delimiter = ',', required = true)]
         peer_urls: Vec<PeerUrl>,
-        /// Without a vote, until it is promoted.
+        /// Add the member as a learner: it has no vote until it is promoted.
         #[arg(long)]
         learner: bool,
     },
-    /// Remove a member, for ever: its ID is never used again.
+    /// Remove a member for ever: its ID is never used again.
     Remove {
         /// Its ID or its name.
         member: String,
     },
-    /// Give a learner a vote, once it has caught up with the leader.
+    /// Make a learner a voter; it must have caught up with the leader.
     Promote {
         /// Its ID or its name.
         member: String,
     },
-    /// Remove the members named PREFIX and a number at or above N, the highest first, one at a time, and each only while
-    /// a quorum of those that remain is there. What a stateful set needs before it has fewer replicas.
+    /// Remove the members whose name is PREFIX and a number of at least N, before a stateful set gets fewer replicas.
+    ///
+    /// The highest number is removed first, one member at a time, and only while a quorum of the remaining members is
+    /// connected.
     Shrink {
-        /// What their names begin with, up to the number: "db-" for db-0, db-1…
+        /// The part of the names before the number: "db-" for db-0, db-1…
         prefix: String,
-        /// The lowest number to go; a stateful set of N replicas keeps 0 to N-1.
+        /// The lowest number to remove; a stateful set of N replicas keeps 0 to N-1.
         #[arg(long, value_name = "N", value_parser = config::positive)]
         to: u64,
         /// How long to wait for a quorum.

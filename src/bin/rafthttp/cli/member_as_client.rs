@@ -10,16 +10,17 @@ use super::{BadFlag, Failure, key_pair::key_pair, port_tls::PortTls};
 /// What a member is to the others when it is a client of theirs: where it has itself added (`auto`).
 #[derive(Args, Debug, Default)]
 pub(crate) struct MemberAsClient {
-    /// Certificate that this member shows at others' client URLs, where --initial-cluster-state auto asks to be added
-    /// [default: that of --cert-file]
+    /// Certificate that this member shows as a client of the others: --initial-cluster-state auto asks at their client
+    /// URLs to be added [default: --cert-file]
     #[arg(long, value_name = "FILE")]
     client_cert_file: Option<PathBuf>,
 
-    /// Its private key [default: that of --key-file]
+    /// The private key of --client-cert-file [default: --key-file]
     #[arg(long, value_name = "FILE")]
     client_key_file: Option<PathBuf>,
 
-    /// CAs by which others' https client URLs are verified there [default: those of --trusted-ca-file, else of
+    /// CAs by which --initial-cluster-state auto verifies the others' https client URLs [default: --trusted-ca-file,
+    /// else
     /// --peer-trusted-ca-file]
     #[arg(long, value_name = "FILE")]
     auto_trusted_ca_file: Option<PathBuf>,

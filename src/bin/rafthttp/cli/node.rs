@@ -25,103 +25,107 @@ use crate::{
 /// The largest value a client may write at all: a quarter of what a peer's queue holds.
 const MAX_REQUEST_BYTES: u64 = 16 << 20;
 
-/// Run one member of a replicated key-value store; flags are named as etcd's.
+/// Run one member of a replicated key-value store; the flags have etcd's names.
 ///
-/// With a data directory the --initial-* flags are ignored: who this member is comes from the disk. The exit status is 3
-/// when this member was removed from its cluster, 4 when it was started from another data directory than before, or from
-/// an old copy: do not start it again then, but remove it, and add it anew.
+/// If there is a data directory, the --initial-* flags are ignored, because the member's identity is on the disk. The
+/// exit status is 3 if this member was removed from its cluster. It is 4 if the member was started from another data
+/// directory than before, or from an old copy: do not start it again then, but remove it and add it anew.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// Name of this member; as in --initial-cluster.
+    /// The name of this member, as in --initial-cluster.
     #[arg(long, default_value = "default")]
     name: String,
 
-    /// Where everything is kept [default: NAME.etcd]
+    /// The directory of this member's data [default: NAME.etcd]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Where peers are listened for.
+    /// URLs to listen on for peers.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2380")]
     listen_peer_urls: Vec<PeerUrl>,
 
-    /// The peer URLs of this member, told to the others.
+    /// The peer URLs of this member that the other members use.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2380")]
     initial_advertise_peer_urls: Vec<PeerUrl>,
 
-    /// Where clients are listened for; https with --cert-file.
+    /// URLs to listen on for clients; https needs --cert-file.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2379")]
     listen_client_urls: Vec<ListenUrl>,
 
-    /// The client URLs of this member, told to the others.
+    /// The client URLs of this member that it publishes to the cluster.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://localhost:2379")]
     advertise_client_urls: Vec<ListenUrl>,
 
-    /// Where the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events are served; https with
-    /// --cert-file, as the client port, as at etcd.
+    /// URLs that serve the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events; https needs
+    /// --cert-file, like the client port and as in etcd.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:2381")]
     listen_metrics_urls: Vec<ListenUrl>,
 
-    /// Every member at the start, this one included [default: this one alone]
+    /// All members of the new cluster, including this one [default: only this one]
     #[arg(long, value_name = "NAME=URL,…")]
     initial_cluster: Option<InitialCluster>,
 
-    /// What tells clusters with the same URLs apart; the same on all members.
+    /// A token that tells clusters with the same URLs apart; it must be the same on all members.
     #[arg(long, value_name = "TOKEN", default_value = node::DEFAULT_TOKEN)]
     initial_cluster_token: String,
 
-    /// Whether the cluster is made (new), or one that runs is joined, which has added this member before (existing). With
-    /// either, a member without data that the others know to have been started ends: its disk was lost, and it has to be
-    /// removed and added anew. Or whichever it is (auto): a member without data asks the others; the cluster is made once
-    /// all of them are there and none has one; in one that runs, the member has itself added as a learner, in place of
-    /// what it was if its disk is gone, and promoted when it has caught up.
+    /// Whether this member makes a new cluster (new), joins a running cluster that has already added it (existing), or
+    /// finds out by itself (auto). With new and existing, a member without data ends if another member knows that it
+    /// was started before: its disk was lost, and it must be removed and added anew. With auto, a member without data
+    /// asks the others. They make the cluster once all of them run and none has a cluster. In a running cluster, the
+    /// member has itself added as a learner and is promoted when it has caught up; if its disk was lost, it replaces
+    /// its former self.
     #[arg(long, value_name = "STATE", value_enum, default_value_t)]
     initial_cluster_state: ClusterState,
 
-    /// For a quorum that is lost for good: make this member, with its data, a cluster of one. All others are removed, for
-    /// ever; what only they had acknowledged is lost, what this one has is kept, and the log says who and what. Refused
-    /// while enough of them answer to be a quorum with this one: stop what cannot take part. Then take the flag away and
-    /// add members anew, on empty directories. It counts once: later starts pass it over, until one was without it.
+    /// Make this member, with its data, a cluster of one; only for a quorum that is lost for good. All other members
+    /// are removed for ever. Entries that only they had acknowledged are lost, this member's entries are kept, and the
+    /// log names both. The flag is refused while enough of the others answer to form a quorum with this member: stop
+    /// those that cannot take part. Afterwards remove the flag and add members anew, on empty directories. It takes
+    /// effect once: later starts ignore it, until one was without it.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     force_new_cluster: bool,
 
-    /// Time between a leader's heartbeats; a bare number is milliseconds.
+    /// The time between a leader's heartbeats; a number without a unit is in milliseconds.
     #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = config::milliseconds)]
     heartbeat_interval: Duration,
 
-    /// How long a follower waits for its leader; a bare number is milliseconds. At least five heartbeats, at most 50 s.
+    /// How long a follower waits for its leader, from five heartbeat intervals to 50 s; a number without a unit is in
+    /// milliseconds.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::milliseconds)]
     election_timeout: Duration,
 
-    /// Applied entries after which a snapshot is made and the log is cut.
+    /// The number of applied entries after which a snapshot is made and the log is cut.
     #[arg(long, value_name = "N", default_value = "10000", value_parser = config::positive)]
     snapshot_count: u64,
 
-    /// What stays in the log when it is cut, for members that come back or lead next.
+    /// The size of the entries that stay in the log when it is cut, for members that come back and for the next leader.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = config::size)]
     log_retention_bytes: u64,
 
-    /// What a leader keeps in the log at most for a member that is being sent a snapshot, was just sent one, or is behind.
-    /// One that needs more starts over with another snapshot. At least what is written while a snapshot is on its way.
+    /// The most that a leader keeps in the log for a member that is getting a snapshot, has just got one, or is behind.
+    /// A member that needs more gets another snapshot. Set it to at least what is written while a snapshot is on its
+    /// way.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = config::size)]
     log_retention_max_bytes: u64,
 
-    /// The largest value that a client may write, at most 16MiB.
+    /// The largest value that a client may write; at most 16MiB.
     #[arg(long, value_name = "SIZE", default_value = "1.5MiB", value_parser = config::size)]
     max_request_bytes: u64,
 
-    /// Whether a change of the membership is refused that would leave no quorum of members that have been started and are
-    /// connected; the member that is asked looks at its own flag, and so does the leader.
+    /// Whether to refuse a change of the membership that would leave no quorum of started and connected members. The
+    /// member that gets the request uses its own flag, and so does the leader.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     strict_reconfig_check: bool,
 
-    /// Answer a sender that is no member yet at whatever peer URLs it tells. Without it, only at those whose host is, or
-    /// resolves to, the address that it asks from; one with a certificate of the peers' CA, and every member, at all of
-    /// theirs. For members whose addresses are translated on the way to each other.
+    /// Answer a sender that is not a member yet at any peer URL that it sends. Without this flag, only URLs count whose
+    /// host is, or resolves to, the address of the request, unless the sender has a certificate of the peers' CA.
+    /// Members are always answered at all of their URLs. Use it if addresses are translated between members.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     peer_skip_url_verification: bool,
 
-    /// Bytes of all keys and values from which on the cluster refuses puts, until they are a tenth below it; 0 is 2GiB,
-    /// below 0 is none.
+    /// The quota for the bytes of all keys and values: above it, the cluster refuses puts until the data are a tenth
+    /// below it. 0 means 2GiB, a negative number means no quota.
     #[arg(long, value_name = "SIZE", default_value = "0", allow_negative_numbers = true, value_parser = config::quota)]
     quota_backend_bytes: i64,
 
@@ -137,19 +141,19 @@ pub(crate) struct Flags {
     #[command(flatten)]
     as_client: MemberAsClient,
 
-    /// How often each peer is probed.
+    /// The time between two probes of a peer.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::duration)]
     probe_interval: Duration,
 
-    /// How long a probe may take; shorter than the interval.
+    /// The longest time that a probe may take; shorter than the interval.
     #[arg(long, value_name = "DURATION", default_value = "700ms", value_parser = config::duration)]
     probe_timeout: Duration,
 
-    /// Whether the transport's metrics are shown under etcd's own names too.
+    /// Whether the transport's metrics also appear under etcd's names.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     etcd_metrics: bool,
 
-    /// The share of messages that are traced, 0 to 1.
+    /// The share of messages that are traced, from 0 to 1.
     #[arg(long, value_name = "RATIO", default_value = "0", value_parser = config::ratio)]
     trace_ratio: f64,
 }
@@ -243,7 +247,8 @@ impl Flags {
         })
     }
 
-    /// What a flag's own value does not tell. The initial cluster is checked by the node, which knows whether it counts.
+    /// What a flag's own value does not tell. The initial cluster is checked by the node, which knows whether it
+    /// counts.
     fn check(&self) -> Result<(), BadFlag> {
         if self.name.is_empty() || self.name.contains(['=', ',']) {
             return Err(BadFlag::new("name", &self.name, "expected a name without = and ,"));

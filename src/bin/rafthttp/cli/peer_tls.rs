@@ -11,25 +11,25 @@ use crate::config;
 /// Certificates towards peers, named as etcd's flags.
 #[derive(Args, Debug, Default)]
 pub(crate) struct PeerTls {
-    /// Certificate of this member, PEM, for peers on https; read again when it changes.
+    /// Certificate of this member for peers on https, PEM; read again when the file changes.
     #[arg(long, value_name = "FILE")]
     peer_cert_file: Option<PathBuf>,
 
-    /// Its private key, PEM; read again when it changes.
+    /// The private key of --peer-cert-file, PEM; read again when the file changes.
     #[arg(long, value_name = "FILE")]
     peer_key_file: Option<PathBuf>,
 
-    /// CAs of the peers' certificates, PEM; read again when it changes. With one, every peer must show a certificate of its
-    /// own.
+    /// CAs of the peers' certificates, PEM; read again when the file changes. With this flag, every peer must show a
+    /// certificate.
     #[arg(long, value_name = "FILE")]
     peer_trusted_ca_file: Option<PathBuf>,
 
-    /// Certificate to show to the peers that this member dials, PEM, where it is another than to those that dial it; read
-    /// again when it changes.
+    /// Certificate for the peers that this member dials, PEM; read again when the file changes [default:
+    /// --peer-cert-file]
     #[arg(long, value_name = "FILE")]
     peer_client_cert_file: Option<PathBuf>,
 
-    /// Its private key, PEM; read again when it changes.
+    /// The private key of --peer-client-cert-file, PEM; read again when the file changes.
     #[arg(long, value_name = "FILE")]
     peer_client_key_file: Option<PathBuf>,
 }
@@ -37,30 +37,30 @@ pub(crate) struct PeerTls {
 /// What the peers' certificates must say, beyond their CA.
 #[derive(Args, Debug, Default)]
 pub(crate) struct PeerNames {
-    /// Require a certificate of every peer. A trusted CA does so by itself.
+    /// Require a certificate of every peer. --peer-trusted-ca-file does so by itself.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     peer_client_cert_auth: bool,
 
-    /// Common names that a peer's certificate may bear; any without it. Binds those we dial and those who dial us.
+    /// Common names that a peer's certificate may have, in both directions [default: any]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     peer_cert_allowed_cn: Vec<String>,
 
-    /// Host names of which a peer's certificate must be valid for one; any without it. Binds both directions.
+    /// Host names of which a peer's certificate must be valid for one, in both directions [default: any]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     peer_cert_allowed_hostname: Vec<String>,
 
-    /// Certificates that were revoked, PEM or DER; read again when it changes. Binds both directions. One that no list
-    /// speaks of passes.
+    /// Lists of revoked certificates (CRL), PEM or DER, for both directions; read again when the file changes. A
+    /// certificate that is on no list is accepted.
     #[arg(long, value_name = "FILE")]
     peer_crl_file: Option<PathBuf>,
 
-    /// Take a peer's certificate from whatever address it comes. Without it, one with alternative names must be for the
-    /// address, directly or by DNS.
+    /// Accept a peer's client certificate from any address. Without this flag, a certificate with alternative names
+    /// must be valid for the address of the connection, directly or by DNS.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     peer_skip_client_san_verification: bool,
 
-    /// Refuse requests whose certificate is not for a peer URL of the member that they say they are from. Without it they
-    /// are counted and told of.
+    /// Refuse a request if its certificate is not valid for a peer URL of the member that it names as its sender.
+    /// Without this flag, such requests are counted and logged.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     peer_cert_bind_members: bool,
 }

@@ -11,29 +11,29 @@ use crate::config::{self, ListenUrl};
 /// Certificates of the ports for clients and metrics on https.
 #[derive(Args, Debug, Default)]
 pub(crate) struct PortTls {
-    /// Certificate of the ports for clients and metrics on https, PEM; read again when it changes.
+    /// Certificate of the https ports for clients and metrics, PEM; read again when the file changes.
     #[arg(long, value_name = "FILE")]
     cert_file: Option<PathBuf>,
 
-    /// Its private key, PEM; read again when it changes.
+    /// The private key of --cert-file, PEM; read again when the file changes.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 
-    /// CAs of the clients' certificates, PEM; read again when it changes. With one, every client must show a certificate
-    /// of its own, as at etcd.
+    /// CAs of the clients' certificates, PEM; read again when the file changes. With this flag, every client must show
+    /// a certificate, as in etcd.
     #[arg(long, value_name = "FILE")]
     trusted_ca_file: Option<PathBuf>,
 
-    /// Require a certificate of every client. A trusted CA does so by itself; without one, the system's CAs count, as at
-    /// etcd, and certificates of those are anybody's to have.
+    /// Require a certificate of every client. --trusted-ca-file does so by itself; without it, the system's CAs count,
+    /// as in etcd, and anyone can get a certificate from those.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = config::switch())]
     client_cert_auth: bool,
 
-    /// Certificates of clients that were revoked, a list of their CA (CRL), PEM or DER; read again when it changes.
+    /// Lists of revoked client certificates (CRL), PEM or DER; read again when the file changes.
     #[arg(long, value_name = "FILE")]
     client_crl_file: Option<PathBuf>,
 
-    /// Host names of which a client's certificate must be valid for one; any without it.
+    /// Host names of which a client's certificate must be valid for one [default: any]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     client_cert_allowed_hostname: Vec<String>,
 }
@@ -68,7 +68,7 @@ impl PortTls {
     pub(crate) fn warn_of_plain(&self, flag: &'static str, urls: &[ListenUrl]) {
         for url in urls.iter().filter(|url| !url.is_tls()) {
             if self.cert_file.is_some() {
-                tracing::warn!(%url, flag, "the scheme is http while there is a certificate: it is not used for this URL");
+                tracing::warn!(%url, flag, "the scheme is http: the certificate is not used for this URL");
             }
             if self.client_cert_auth || self.trusted_ca_file.is_some() {
                 tracing::warn!(%url, flag, "the scheme is http: no client is asked for a certificate at this URL");
@@ -112,7 +112,7 @@ impl PortTls {
         };
         tracing::warn!(
             file = %found.display(),
-            "clients must show a certificate, and there is no --trusted-ca-file: any of the system's CAs will do"
+            "clients must show a certificate, but there is no --trusted-ca-file: certificates of all the system's CAs are accepted"
         );
         Ok(Some(found))
     }

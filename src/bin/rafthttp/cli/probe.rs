@@ -19,48 +19,48 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rafthttp probe --once http://10.0.0.1:2380          a table, and an exit status
+  rafthttp probe --once http://10.0.0.1:2380          a table and an exit status
   rafthttp probe http://10.0.0.1:2380,http://10.0.0.2:2380
                                                       metrics on http://127.0.0.1:9379/metrics, a page on /
   rafthttp probe --once -o json http://10.0.0.1:2380 | jq '.members[] | select(.error)'
   rafthttp probe --once https://10.0.0.1:2380 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
     --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key
-                                                      on a control plane node that kubeadm made
+                                                      on a control plane node made by kubeadm
 
-With --once the exit status is 0 when every URL of every member is reachable, in the same
-cluster, and its clock within a second of ours; else 1. Bad flags: 2.";
+With --once the exit status is 0 if every URL of every member is reachable, belongs to the same
+cluster, and has a clock within a second of ours; otherwise 1. With bad flags it is 2.";
 
-/// Watch the members of any etcd or rafthttp cluster from outside: who is reachable, how far, with what clock and version.
+/// Watch the members of any etcd or rafthttp cluster from outside: reachability, round trip, clock and version.
 ///
-/// The members are found by GET /members of the URLs that are given, and followed as they change: the URLs are only
-/// asked again when no member that is known answers. Nothing is written and no raft message is sent.
+/// `probe` finds the members by GET /members at the given URLs, and follows changes of the membership. It asks these
+/// URLs again only if no known member answers. It writes nothing and sends no raft message.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
 pub(crate) struct Flags {
-    /// Peer URLs of members (port 2380, not the clients' 2379); one that answers is enough.
+    /// Peer URLs of members (port 2380, not the client port 2379); one that answers is enough.
     #[arg(value_name = "URL", value_delimiter = ',', required = true)]
     urls: Vec<PeerUrl>,
 
-    /// Ask every URL of every member once, print what they answered, and end.
+    /// Ask every URL of every member once, print the answers, and end.
     #[arg(long)]
     once: bool,
 
-    /// How --once prints it [default: table]
+    /// The format of the output of --once [default: table]
     #[arg(long, short, value_name = "FORMAT", value_enum, requires = "once")]
     output: Option<Output>,
 
     #[command(flatten)]
     tls: ClientTls,
 
-    /// How often each member is probed.
+    /// The time between two probes of a member.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::duration)]
     interval: Duration,
 
-    /// How long a probe may take; shorter than the interval, unless --once.
+    /// The longest time that a probe may take; shorter than the interval, unless with --once.
     #[arg(long, value_name = "DURATION", default_value = "700ms", value_parser = config::duration)]
     timeout: Duration,
 
-    /// Where the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events are served; https with
+    /// URLs that serve the page (/), /metrics, /livez, /readyz, /health, /api/peers and /api/events; https needs
     /// --cert-file.
     #[arg(long, value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:9379")]
     listen_metrics_urls: Vec<ListenUrl>,

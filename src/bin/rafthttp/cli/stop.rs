@@ -9,7 +9,8 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Stops in good order at the first SIGTERM or SIGINT; ends the process at the second, or when the grace period is over.
+/// Stops in good order at the first SIGTERM or SIGINT; ends the process at the second, or when the grace period is
+/// over.
 #[derive(Debug)]
 pub(crate) struct Stop {
     token: CancellationToken,

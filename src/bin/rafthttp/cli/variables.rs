@@ -11,8 +11,8 @@ const ETCDS: &str = "ETCD_";
 /// How alike two names must be for one to be offered in place of the other, from 0 to 1 (Jaro-Winkler).
 const ALIKE: f64 = 0.85;
 
-/// Gives every flag of every command its environment variable. One that is set to nothing is as unset: compose files and
-/// charts write out variables that they have no value for. A flag that is given again is the last, as Go has it.
+/// Gives every flag of every command its environment variable. One that is set to nothing is as unset: compose files
+/// and charts write out variables that they have no value for. A flag that is given again is the last, as Go has it.
 pub(super) fn with_variables(command: Command) -> Command {
     command
         .args_override_self(true)
@@ -34,7 +34,8 @@ pub(super) fn with_variables(command: Command) -> Command {
         .mut_subcommands(with_variables)
 }
 
-/// Warns of each variable that looks like a flag of this program and is none: a name that is misspelt would pass unseen.
+/// Warns of each variable that looks like a flag of this program and is none: a name that is misspelt would pass
+/// unseen.
 pub(super) fn warn_of_unknown(command: &Command) {
     let mut known = BTreeSet::new();
     collect(command, &mut known);
@@ -97,8 +98,8 @@ fn collect(command: &Command, known: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|command| collect(command, known));
 }
 
-/// None: there is nothing to say about this variable. Otherwise it is unknown, and the known one that it is most like, if
-/// any is.
+/// None: there is nothing to say about this variable. Otherwise it is unknown, and the known one that it is most like,
+/// if any is.
 fn judge<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<Option<&'a str>> {
     if !name.starts_with(PREFIX) || known.contains(name) || is_of_a_service(name) {
         return None;
