@@ -307,7 +307,7 @@ async fn a_member_that_cannot_start_says_why_in_one_line() {
         assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
     };
-    say(&["--name", "n2"], &["is that of member", "n1", "n2"]);
+    say(&["--name", "n2"], &["belongs to member", "n1", "n2"]);
     say(&["--name", "n1", "--initial-cluster-token", "other"], &["token", "test", "other"]);
     // Other initial flags are ignored: it starts, and has what it had.
     cluster.members[0].state = "existing";

@@ -60,7 +60,7 @@ fn a_node_starts_where_every_variable_is_set_to_nothing() {
     let of_etcd: Vec<&str> = said.lines().filter(|line| line.contains("is etcd's")).collect();
     assert_eq!(of_etcd.len(), 1, "{said}");
     assert!(of_etcd[0].contains("ETCD_INITIAL_CLUSTER") && of_etcd[0].contains("RAFTHTTP_INITIAL_CLUSTER"), "{said}");
-    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("no flag")).collect();
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("not a flag")).collect();
     assert_eq!(warnings.len(), 1, "{said}");
     assert!(
         warnings[0].contains("RAFTHTTP_INITIAL_CLUSTR\"") && warnings[0].contains("RAFTHTTP_INITIAL_CLUSTER\""),

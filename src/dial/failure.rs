@@ -39,7 +39,9 @@ pub(crate) enum DialError {
         after: Duration,
     },
     /// The URL was reported by a request from another address than its host has.
-    #[error("{url} is not dialled: its host is not at {only}, where the one who told of it asked from")]
+    #[error(
+        "{url} is not dialled: its host does not have the address {only}, from which the request with this URL came"
+    )]
     Elsewhere {
         /// The reported URL.
         url: PeerUrl,

@@ -287,10 +287,12 @@ impl System {
             (Dns::Open(open), Ok(text)) if open.text != text => {
                 match Servers::of_file(&text) {
                     Ok(servers) => {
-                        tracing::info!(path = %at, "the servers for names are others now");
+                        tracing::info!(path = %at, "the name servers have changed");
                         open.servers = servers;
                     }
-                    Err(error) => tracing::warn!(path = %at, %error, "cannot be used; the servers stay who they were"),
+                    Err(error) => {
+                        tracing::warn!(path = %at, %error, "cannot be used; the old name servers stay in use")
+                    }
                 }
                 open.text = text;
                 Ok(open.servers.clone())

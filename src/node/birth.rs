@@ -65,7 +65,7 @@ fn recognise(config: &Config, identity: Identity) -> Result<Identity, Error> {
         directory = directory(),
         member = %MemberId(identity.member),
         cluster = %ClusterId(identity.cluster),
-        "this member has been started before: who it is comes from the disk, initial flags are ignored"
+        "this member was started before: its identity comes from the disk, and the initial flags are ignored"
     );
     Ok(identity)
 }

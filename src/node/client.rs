@@ -141,7 +141,7 @@ impl From<ProposeError> for Refusal {
     fn from(error: ProposeError) -> Self {
         match error {
             ProposeError::NoLeader => Self::Unavailable("there is no leader"),
-            ProposeError::Busy => Self::Unavailable("too much is on its way already"),
+            ProposeError::Busy => Self::Unavailable("too many requests are in progress"),
             ProposeError::Halted => Self::Unavailable("this member takes no part any more"),
             ProposeError::Suspended => Self::Unavailable("this member's disk cannot be written"),
             ProposeError::Unknown => Self::Unknown,
@@ -152,7 +152,7 @@ impl From<ProposeError> for Refusal {
 impl From<ConfRefusal> for Refusal {
     fn from(refusal: ConfRefusal) -> Self {
         match refusal {
-            ConfRefusal::Pending => Self::Unavailable("another change of the membership is under way"),
+            ConfRefusal::Pending => Self::Unavailable("another change of the membership is in progress"),
             ConfRefusal::Unhealthy => Self::Unavailable(
                 "etcdserver: unhealthy cluster: of the voters after this change, no quorum has been connected for 5 s",
             ),
@@ -219,7 +219,7 @@ impl Client {
         let deadline = Instant::now() + self.patience;
         let (reply, answer) = oneshot::channel();
         let place = timeout_at(deadline, self.inbox.reserve()).await;
-        let place = place.map_err(|_| Refusal::Unavailable("too much is on its way already"))?;
+        let place = place.map_err(|_| Refusal::Unavailable("too many requests are in progress"))?;
         let place = place.map_err(|_| Refusal::Unavailable("this member has stopped"))?;
         place.send(Input::Propose(Proposal { payload, reply }));
         match timeout_at(deadline, answer).await {

@@ -182,7 +182,7 @@ pub enum ConfigError {
     #[error("initial-cluster does not name this member, {0:?}")]
     NotInCluster(String),
     /// The initial cluster has other URLs for this member than it tells.
-    #[error("initial-cluster has {listed} for {name:?}, initial-advertise-peer-urls is {advertised}")]
+    #[error("initial-cluster has {listed} for {name:?}, but initial-advertise-peer-urls is {advertised}")]
     UrlsDiffer {
         /// The member.
         name: String,

@@ -31,7 +31,7 @@ pub enum Error {
         error: io::Error,
     },
     /// The data directory is a member's of etcd.
-    #[error("data directory {directory} is that of an etcd member, as its {holds} shows: expected one of its own")]
+    #[error("data directory {directory} belongs to an etcd member, as its {holds} shows: expected another directory")]
     Etcd {
         /// Where.
         directory: String,
@@ -39,7 +39,7 @@ pub enum Error {
         holds: &'static str,
     },
     /// The data directory is another member's.
-    #[error("data directory {directory} is that of member {found:?}, not of {name:?}")]
+    #[error("data directory {directory} belongs to member {found:?}, not to {name:?}")]
     AnotherMember {
         /// Where.
         directory: String,
@@ -49,7 +49,7 @@ pub enum Error {
         name: String,
     },
     /// The data directory is another cluster's.
-    #[error("data directory {directory} is of the cluster with the token {found:?}, not {token:?}")]
+    #[error("data directory {directory} belongs to the cluster with the token {found:?}, not {token:?}")]
     AnotherCluster {
         /// Where.
         directory: String,
@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// A new cluster is to be forced of nothing.
     #[error(
-        "--force-new-cluster: data directory {directory} has no data of a cluster: expected that of the member that is left"
+        "--force-new-cluster: data directory {directory} has no data of a cluster: expected that of the remaining member"
     )]
     NothingToForce {
         /// Where.
@@ -94,8 +94,8 @@ pub enum Error {
     },
     /// A new cluster is to be forced while the old one is not lost.
     #[error(
-        "--force-new-cluster: of the {voters} other voters there answer {answered}: with this member they are a quorum, and \
-         nothing is lost. Start it without the flag; to give them up all the same, stop them first"
+        "--force-new-cluster: of the {voters} other voters, {answered} answer: with this member they are a quorum, and \
+         nothing is lost. Start it without the flag; to give the others up anyway, stop them first"
     )]
     NotLost {
         /// Who answered.
@@ -127,7 +127,7 @@ pub enum Error {
         other: String,
     },
     /// An `https` URL without certificates.
-    #[error("{flag} has {url}, and there is no certificate")]
+    #[error("{flag} has {url}, but there is no certificate")]
     NoCertificate {
         /// What has it.
         flag: &'static str,

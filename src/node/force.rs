@@ -52,7 +52,7 @@ pub(super) async fn settle(config: &Config, store: &mut Store, identity: &Identi
     }
     if store.is_forced().map_err(&in_directory)? {
         tracing::warn!(
-            "--force-new-cluster is ignored: it was done, and counts again once this member was started without it"
+            "--force-new-cluster is ignored: it has taken effect already, and does so again only after a start without it"
         );
         return Ok(());
     }
@@ -157,7 +157,7 @@ impl Forced {
         if !is_quorum(answered.len()) {
             for (id, (member, why)) in lost {
                 if !answered.contains_key(&id) {
-                    tracing::warn!(member, why, "taken for lost: it does not answer as a member");
+                    tracing::warn!(member, why, "this member counts as lost: it does not answer as a member");
                 }
             }
             return Ok(());
@@ -194,9 +194,9 @@ impl Forced {
             );
         }
         if let Some(why) = halted {
-            tracing::warn!(why, "this member took no part any more, and does again: what it had lost stays lost");
+            tracing::warn!(why, "this member had halted, and takes part again: what it had lost stays lost");
         }
-        tracing::warn!("take --force-new-cluster away, and add the others anew, on empty directories");
+        tracing::warn!("remove --force-new-cluster, and add the others anew, on empty directories");
     }
 }
 

@@ -32,41 +32,41 @@ const PROPOSAL_OVERHEAD: usize = 8192;
 /// Why a message is not given to raft.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("it is for {0}")]
+    #[error("it is for member {0}")]
     NotForUs(MemberId),
-    #[error("it is from {from}, and came from {peer}")]
+    #[error("it names {from} as its sender, but came from {peer}")]
     NotFromPeer { from: MemberId, peer: MemberId },
     #[error("message type {0} does not belong on the wire")]
     Type(i32),
-    #[error("term {0} cannot be")]
+    #[error("term {0} is impossible")]
     Term(u64),
     #[error("entry {0} does not continue the message")]
     Entry(u64),
     #[error("entry {0} contradicts one that is committed")]
     Contradicts(u64),
-    #[error("entry {0} is another one than ours of the same index and term")]
+    #[error("entry {0} differs from ours with the same index and term")]
     Differs(u64),
     #[error("commit {commit} is beyond our last index {last}")]
     Commit { commit: u64, last: u64 },
-    #[error("acknowledges {index}, our last index is {last}")]
+    #[error("it acknowledges {index}, but our last index is {last}")]
     Acknowledges { index: u64, last: u64 },
     #[error("{0}")]
     Proposal(&'static str),
     #[error("{0}")]
     Request(#[from] RequestError),
-    #[error("a read index needs one entry with a context of 1 to {MAX_READ_CONTEXT} bytes")]
+    #[error("a read index must have one entry with a context of 1 to {MAX_READ_CONTEXT} bytes")]
     ReadIndex,
     #[error("too many read indexes wait already")]
     Reads,
-    #[error("a context of {0} bytes")]
+    #[error("its context is too long: {0} bytes")]
     Context(usize),
-    #[error("only the leader takes a transfer")]
+    #[error("only the leader accepts a transfer of leadership")]
     NotLeader,
     #[error("snapshot: {0}")]
     Snapshot(&'static str),
     #[error("cannot process message from removed member {0}")]
     Removed(MemberId),
-    #[error("it removes a member, and was not read on a stream of a member's")]
+    #[error("it removes a member, but did not come on a member's stream")]
     Removal,
     /// The leader knows that we had what we have not got.
     #[error("the log is shorter than what was committed: it ends at {last}, the leader knows that we had {commit}")]

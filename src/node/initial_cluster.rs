@@ -26,7 +26,7 @@ pub enum InitialClusterError {
     #[error("{0:?}: expected NAME=URL: the name is missing")]
     NoName(String),
     /// Two names that differ in the space around them. For etcd they are two members.
-    #[error("the name {0:?} is there with space around it and without: expected it written alike")]
+    #[error("the name {0:?} appears with and without spaces around it: expected one spelling")]
     Space(String),
     /// What is after the `=` is no peer URL.
     #[error("expected NAME=URL: {0}")]

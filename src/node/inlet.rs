@@ -122,7 +122,7 @@ impl Inlet {
                 self.hand_in(1, |reply| Input::Snapshot(from, Box::new(message), Box::new(body), reply)).await
             }
             Ok(Err(error)) => {
-                tracing::debug!(peer = %from, index, %error, "a snapshot was received and is not taken");
+                tracing::debug!(peer = %from, index, %error, "a received snapshot is not accepted");
                 Err(Rejected::one(error.to_string()))
             }
             Err(error) => Err(stopped(1, &error.to_string())),

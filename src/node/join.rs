@@ -144,8 +144,9 @@ fn read_members(head: &response::Parts, body: &[u8]) -> Result<(ClusterId, Vec<M
     if head.status != StatusCode::OK {
         return Err(format!("answered {}", head.status));
     }
-    let cluster = cluster_of(head).ok_or("told no cluster ID")?;
-    let members = serde_json::from_slice(body).map_err(|error| format!("told no list of members: {error}"))?;
+    let cluster = cluster_of(head).ok_or("the answer has no cluster ID")?;
+    let members =
+        serde_json::from_slice(body).map_err(|error| format!("the answer is not a list of members: {error}"))?;
     Ok((cluster, members))
 }
 

@@ -98,27 +98,27 @@ impl From<&Member> for MemberRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[repr(u8)]
 pub(crate) enum ConfRefusal {
-    #[error("another change of the membership is under way")]
+    #[error("another change of the membership is in progress")]
     Pending = 1,
-    #[error("not a change of the membership that can be read")]
+    #[error("the change of the membership cannot be read")]
     Malformed = 2,
-    #[error("the member is there already")]
+    #[error("the member already exists")]
     Exists = 3,
     #[error("no such member")]
     NotFound = 4,
     #[error("the member was removed, and its ID is not used again")]
     Removed = 5,
-    #[error("a peer URL is another member's")]
+    #[error("a peer URL belongs to another member")]
     UrlTaken = 6,
-    #[error("the member is no learner")]
+    #[error("the member is not a learner")]
     NotLearner = 7,
     #[error("the learner has not caught up with the leader yet")]
     NotReady = 8,
     #[error("the last voter cannot be removed")]
     LastVoter = 9,
-    #[error("the cluster has as many members as it may have")]
+    #[error("the cluster already has the largest number of members")]
     TooMany = 10,
-    #[error("the cluster cannot take it: raft refuses the configuration")]
+    #[error("raft refuses the new configuration of the cluster")]
     Raft = 11,
     /// etcd's words, as those of the next (`ErrNotEnoughStartedMembers`, `ErrUnhealthy`).
     #[error("etcdserver: re-configuration failed due to not enough started members")]

@@ -32,7 +32,7 @@ pub(super) enum ProposeError {
     #[error("there is no leader")]
     NoLeader,
     /// It was certainly not proposed.
-    #[error("too much is on its way already")]
+    #[error("too many requests are in progress")]
     Busy,
     /// It was certainly not proposed, since nothing is any more.
     #[error("this member takes no part any more")]

@@ -57,7 +57,7 @@ impl Applied {
         let request = match Request::decode(entry.data) {
             Ok(request) => request,
             // Every member reads the same bytes and passes over them.
-            Err(error) => return tracing::warn!(index, %error, "a committed entry is passed over"),
+            Err(error) => return tracing::warn!(index, %error, "a committed entry is ignored"),
         };
         let done = match request.command {
             Command::Put { key, value } => self.write(Write::Put(key, value)),
@@ -93,7 +93,7 @@ impl Applied {
         configure: impl FnOnce(&ConfChange) -> Result<(), ConfRefusal>,
     ) {
         let Ok(change) = ConfChange::decode(entry.data.as_ref()) else {
-            return tracing::warn!(index = entry.index, "a committed ConfChange cannot be read and is passed over");
+            return tracing::warn!(index = entry.index, "a committed ConfChange cannot be read and is ignored");
         };
         let made = membership.check(&change).and_then(|()| configure(&change)).and_then(|()| membership.apply(&change));
         let outcome = match made {

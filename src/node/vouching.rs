@@ -80,9 +80,11 @@ impl Vouching {
         match transport.add_peer(id, urls) {
             Ok(()) => {
                 self.hearsay.add(id);
-                tracing::info!(peer = %id, %by, "a leader that this member did not know is a member, as another says");
+                tracing::info!(peer = %id, %by, "another member confirms a leader that this member did not know");
             }
-            Err(error) => tracing::warn!(peer = %id, %by, %error, "a member that another names cannot be a peer"),
+            Err(error) => {
+                tracing::warn!(peer = %id, %by, %error, "a member that another member names cannot be a peer")
+            }
         }
     }
 

@@ -41,7 +41,7 @@ pub(super) enum ReadError {
     #[error("no byte of the body for {READ_DEADLINE:?}")]
     Stalled,
     /// What came was less than [`SLOWEST`].
-    #[error("the body drips: less than {SLOWEST} bytes a second")]
+    #[error("the body is too slow: less than {SLOWEST} bytes a second")]
     Slow,
     /// It ended too early.
     #[error("the body ended early")]
@@ -50,7 +50,7 @@ pub(super) enum ReadError {
     #[error("the body is longer than its limit")]
     TooLarge,
     /// Bodies on other connections hold all that there is.
-    #[error("too many bodies under way")]
+    #[error("too many request bodies are in progress")]
     Busy,
 }
 

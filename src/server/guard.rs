@@ -221,7 +221,7 @@ impl From<Unheard> for Refusal {
             Unheard::Refused(why) => Self::IncarnationRefused(why),
             Unheard::NotMet => Self::IncarnationNotMet,
             Unheard::Failed(error) => {
-                tracing::debug!(error, "whether a start of a member may be heard cannot be said");
+                tracing::debug!(error, "cannot decide whether a member's start is heard");
                 Self::Busy
             }
         }
@@ -256,7 +256,7 @@ fn check_versions(identity: &Identity, headers: &HeaderMap) -> Result<(), Refusa
     let version = |name| Version::from_header(text(headers, name)).map_err(|_| Refusal::IncompatibleVersion);
     let (server, min_cluster) = (version(&X_SERVER_VERSION)?, version(&X_MIN_CLUSTER_VERSION)?);
     compatible(identity.server_version, MIN_CLUSTER, server, min_cluster).map_err(|error| {
-        tracing::debug!(%error, "versions do not go together");
+        tracing::debug!(%error, "the versions are not compatible");
         Refusal::IncompatibleVersion
     })
 }

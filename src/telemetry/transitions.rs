@@ -262,7 +262,7 @@ impl Events {
     ) {
         if let Some(member) = self.line(peer) {
             tracing::warn!(%member, %claimed, urls = joined(urls), certificate, address = address.map(field::display),
-                refused, "a request says that it is from a member that its certificate is not of");
+                refused, "a request names a sender for which its certificate is not valid");
         }
         let mismatch = Event { peer, ..Event::new(EventKind::IdentityMismatch) };
         let reason = if refused { "refused" } else { "taken" };

@@ -335,7 +335,7 @@ fn read_authorities(path: &Path) -> Result<Arc<Authorities>, TlsError> {
     let authorities = authorities.map_err(|place| pem::content(path, pem::unreadable(place, pem::AUTHORITIES)))?;
     for authority in authorities.certificates().filter(|authority| !authority.key.is_taken()) {
         let (file, key) = (path.display(), authority.key);
-        tracing::warn!(%file, %authority, %key, "this CA's key is not taken, nor is what it signed: expected {TAKEN}");
+        tracing::warn!(%file, %authority, %key, "this CA's key is not accepted, nor are certificates that it signed: expected {TAKEN}");
     }
     Ok(Arc::new(authorities))
 }

@@ -75,7 +75,7 @@ impl State {
             let Err(error) = outcome else { continue };
             self.reloads.failed += 1;
             tracing::error!(part, file = %file.display(), %error,
-                "a TLS file changed and cannot be used: what was read before stays");
+                "a TLS file changed and cannot be used: the old one stays in use");
             tell_reloaded(told, Some(&error));
         }
         self.tell_stale();
@@ -86,7 +86,7 @@ impl State {
         let Some((file, next)) = self.parts.revocation() else { return };
         if next <= SystemTime::now() && self.told_stale != Some(next) {
             tracing::warn!(file = %file.display(), next_update = %OffsetDateTime::from(next),
-                "the list of revoked certificates is past its nextUpdate, and is used all the same");
+                "the list of revoked certificates is past its nextUpdate, and stays in use");
             self.told_stale = Some(next);
         }
     }

@@ -23,7 +23,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAllowed {
     /// Its common name is not allowed.
-    #[error("bears none of the allowed common names")]
+    #[error("has none of the allowed common names")]
     CommonName,
     /// It is valid for none of the allowed hosts.
     #[error("is valid for none of the allowed host names")]

@@ -11,31 +11,33 @@ pub(super) enum Fault {
     #[error("{path}: {why}")]
     NoAnswer { path: &'static str, why: String },
     /// The request went to a client URL.
-    #[error("/members answered 404 Not Found, as a client URL does: peer URLs are asked")]
+    #[error("/members answered 404 Not Found, as a client URL does: expected a peer URL")]
     ClientUrl,
     /// The status of the answer is not 200.
     #[error("{path} answered {status}")]
     Status { path: &'static str, status: StatusCode },
     /// The answer names no cluster.
-    #[error("/members told no cluster ID")]
+    #[error("the answer to /members has no cluster ID")]
     NoCluster,
     /// The member belongs to another cluster. `role` says what the cluster `wanted` is to us.
     #[error("answers for another cluster: {cluster}, {role} is {wanted}")]
     Foreign { cluster: ClusterId, wanted: ClusterId, role: &'static str },
     /// The list of members cannot be parsed.
-    #[error("/members told no list of members: {0}")]
+    #[error("the answer to /members is not a list of members: {0}")]
     NoList(String),
     /// The list has no members, or too many.
-    #[error("/members told of {told} members: expected 1 to {most}")]
+    #[error("the answer to /members has {told} members: expected 1 to {most}")]
     Members { told: usize, most: usize },
     /// The list contains IDs that no real list has.
-    #[error("/members told of a member {0} twice, or of nobody")]
+    #[error("the answer to /members has member {0} twice, or a member without an ID")]
     Twice(MemberId),
     /// A member in the list has more URLs or a longer name than any real member.
-    #[error("/members told of {member} with more than {urls} URLs or {name} bytes of a name")]
+    #[error(
+        "the answer to /members has member {member} with more than {urls} URLs or a name of more than {name} bytes"
+    )]
     TooMuch { member: MemberId, urls: usize, name: usize },
     /// The version cannot be parsed.
-    #[error("/version told no version")]
+    #[error("the answer to /version has no version")]
     NoVersion,
 }
 

@@ -68,7 +68,7 @@ async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Said>) {
                 if said.fault.as_ref() != Some(&fault) && said.changes.note().is_some() {
                     said.fault = Some(fault.clone());
                     let why = fault.of_a_seed();
-                    tracing::warn!(%seed, why, "the seed does not tell who the members are");
+                    tracing::warn!(%seed, why, "the seed returns no list of members");
                 }
             }
         }

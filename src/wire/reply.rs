@@ -56,7 +56,7 @@ pub enum ReplyError {
     #[error("a head of more than {HEAD_BYTES} bytes")]
     Head,
     /// It does not say clearly where it ends.
-    #[error("no telling where it ends")]
+    #[error("it does not say where it ends")]
     Length,
     /// What it is cut into is not chunks.
     #[error("bad chunk")]
@@ -65,7 +65,7 @@ pub enum ReplyError {
     #[error("more than {0} bytes")]
     TooLong(usize),
     /// The connection ended before the answer did.
-    #[error("closed before its end")]
+    #[error("the connection closed before its end")]
     Cut,
 }
 

@@ -63,7 +63,7 @@ async fn a_member_that_has_halted_takes_part_again_where_it_is_all_that_is_left(
     has(&cluster, 1, "k").await;
     cluster.put(1, "after", "v").await;
     let said = cluster.log(1);
-    let line = said.lines().find(|line| line.contains("took no part any more, and does again"));
+    let line = said.lines().find(|line| line.contains("had halted, and takes part again"));
     assert!(line.is_some_and(|line| line.contains("for this test")), "{said}");
     assert!(cluster.status(1).await.expect("it runs")["halted"].is_null());
 }

@@ -63,10 +63,10 @@ pub(crate) enum BenchError {
         why: String,
     },
     /// The other end went away.
-    #[error("the source went away before it had finished")]
+    #[error("the source ended before it had finished")]
     Abandoned,
     /// Told to stop.
-    #[error("stopped before it had finished")]
+    #[error("stopped before the work was finished")]
     Stopped,
     /// Messages are missing.
     #[error("{lost} of {messages} messages were lost")]

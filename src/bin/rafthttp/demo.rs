@@ -67,13 +67,13 @@ pub(crate) enum DemoError {
         error: rafthttp::node::Error,
     },
     /// No leader, or it takes no writes.
-    #[error("no write was taken within {} s", FIRST_WRITE.as_secs())]
+    #[error("no write was accepted within {} s", FIRST_WRITE.as_secs())]
     NoWrites,
     /// Nothing to show.
     #[error("nothing was committed")]
     NothingCommitted,
     /// A write is missing.
-    #[error("member {member} does not hold what was committed: {keys} keys differ")]
+    #[error("member {member} does not hold all committed writes: {keys} keys differ")]
     Differs {
         /// Which.
         member: String,

@@ -57,7 +57,7 @@ pub(crate) enum MemberError {
         said: String,
     },
     /// It answered something else.
-    #[error("{url} told no members: {error}")]
+    #[error("{url} returned no list of members: {error}")]
     Malformed {
         /// Who.
         url: String,

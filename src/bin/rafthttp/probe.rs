@@ -23,7 +23,7 @@ mod table;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
     /// Nobody told who the members are.
-    #[error("no URL told who the members are: {0}")]
+    #[error("no URL returned the list of members: {0}")]
     NoMembers(String),
     /// Some members are not well.
     #[error("{0}")]

@@ -186,14 +186,15 @@ impl Seeker<'_> {
     }
 
     async fn remove(&self, id: MemberId, through: &[PeerUrl]) -> Result<(), String> {
-        tracing::warn!(member = %id, "the cluster knows this member, and its disk is gone: it is removed, to be added anew");
+        tracing::warn!(member = %id, "the cluster knows this member, but its disk is empty: it is removed, to be added anew");
         self.change(Method::DELETE, &format!("/members/{id}"), None, through).await
     }
 
     /// Whether the member has told its client URLs, as a quorum knows: what a client reads of the members is linearizable.
     async fn was_started(&self, id: MemberId, through: &[PeerUrl]) -> Result<bool, String> {
         let body = self.request(Method::GET, MEMBERS, None, through).await?;
-        let list: List = serde_json::from_slice(&body).map_err(|error| format!("told no list of members: {error}"))?;
+        let list: List =
+            serde_json::from_slice(&body).map_err(|error| format!("the answer is not a list of members: {error}"))?;
         let us = list.members.into_iter().find(|listed| listed.id == id);
         us.map(|us| !us.client_urls.is_empty()).ok_or_else(|| format!("member {id} is no member any more"))
     }

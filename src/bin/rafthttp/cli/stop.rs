@@ -58,8 +58,8 @@ async fn watch(token: CancellationToken, told: Arc<OnceLock<Instant>>, grace: Du
     let _ = told.set(Instant::now());
     token.cancel();
     tokio::select! {
-        () = either(&mut terminate, &mut interrupt) => tracing::error!("told to stop twice, ends at once"),
-        () = tokio::time::sleep(grace) => tracing::error!("not stopped within the grace period, ends at once"),
+        () = either(&mut terminate, &mut interrupt) => tracing::error!("a second signal to stop: the process ends at once"),
+        () = tokio::time::sleep(grace) => tracing::error!("not stopped within the grace period: the process ends at once"),
     }
     process::exit(1)
 }

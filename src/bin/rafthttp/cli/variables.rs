@@ -46,10 +46,10 @@ pub(super) fn warn_of_unknown(command: &Command) {
                 tracing::warn!(
                     variable = name,
                     nearest,
-                    "this environment variable is no flag; the nearest that is one"
+                    "this environment variable is not a flag; `nearest` is the most similar one"
                 );
             }
-            Some(None) => tracing::warn!(variable = name, "this environment variable is no flag"),
+            Some(None) => tracing::warn!(variable = name, "this environment variable is not a flag"),
             None => {}
         }
     }
@@ -78,7 +78,7 @@ pub(super) fn warn_of_etcds(command: &Command) {
     for (name, _) in env::vars_os().filter(|(_, value)| !value.is_empty()) {
         let name = name.to_string_lossy();
         if let Some(ours) = of_etcds(&name, &known) {
-            tracing::warn!(variable = %name, ours, "this environment variable is etcd's and says nothing here");
+            tracing::warn!(variable = %name, ours, "this environment variable is etcd's and has no effect here; `ours` is its counterpart");
         }
     }
 }
