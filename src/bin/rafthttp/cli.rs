@@ -40,8 +40,8 @@ Examples:
   rafthttp bench sink --listen 127.0.0.1:9000
   rafthttp bench source --to 127.0.0.1:9000 --work append --size 128 --messages 1000000
 
-Every flag is also an environment variable: --listen-peer-urls is RAFTHTTP_LISTEN_PEER_URLS. An empty variable
-counts as unset, and a flag wins over its variable.
+Every flag is also an environment variable: --listen-peer-urls is RAFTHTTP_LISTEN_PEER_URLS.
+An empty variable counts as unset, and a flag wins over its variable.
 Durations are written 250ms or 10s, sizes 64KiB or 64MiB.
 
 Exit status: 0 done, or stopped in good order; 1 failed; 2 a flag or its value cannot be used;

@@ -55,10 +55,8 @@ enum Command {
         /// Its ID or its name.
         member: String,
     },
-    /// Remove the members whose name is PREFIX and a number of at least N, before a stateful set gets fewer replicas.
-    ///
-    /// The highest number is removed first, one member at a time, and only while a quorum of the remaining members is
-    /// connected.
+    /// Remove the members whose name is PREFIX and a number of at least N, before a stateful set gets fewer replicas: one
+    /// at a time, the highest number first, and only while a quorum of the remaining members is connected.
     Shrink {
         /// The part of the names before the number: "db-" for db-0, db-1…
         prefix: String,
