@@ -1,4 +1,4 @@
-//! The wire, without I/O: bytes in, messages out. No socket, no clock, no runtime.
+//! The wire formats, without I/O: bytes to messages and back. No socket, no clock, no runtime.
 
 mod decode;
 mod encode;

@@ -1,7 +1,8 @@
-//! Messages and entries out of protobuf, with every bound checked on the way.
+//! Decodes messages and entries from protobuf, and checks every limit on the way.
 //!
-//! Takes what prost takes: unknown fields are skipped, fields may come in any order, the last of a scalar wins, the
-//! parts of a snapshot are merged. By hand, since prost has no bounds: 40 MiB of empty entries are a gigabyte decoded.
+//! It accepts what prost accepts: unknown fields are skipped, fields may come in any order, the last value of a scalar
+//! wins, and the parts of a snapshot are merged. It is written by hand because prost has no limits: 40 MiB of empty
+//! entries would become a gigabyte.
 
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ use crate::wire::{
     raftpb::{Entry, Message, Snapshot, SnapshotMetadata},
 };
 
-/// The message that the body of a `POST /raft` is. An empty body is a message to member 0.
+/// Decodes the body of a `POST /raft`. An empty body is a message to member 0.
 pub fn decode_message(body: Bytes, limits: &FrameLimits) -> Result<Message, FrameError> {
     if body.len() as u64 > limits.message_bytes {
         let why = format!("a body of {} bytes is over the limit of {}", body.len(), limits.message_bytes);
@@ -27,7 +28,7 @@ pub fn decode_message(body: Bytes, limits: &FrameLimits) -> Result<Message, Fram
     message(&body, &mut payloads, limits)
 }
 
-/// The message that `frame` is.
+/// Decodes the message in `frame`.
 pub(crate) fn message(frame: &[u8], payloads: &mut Payloads<'_>, limits: &FrameLimits) -> Result<Message, FrameError> {
     let mut message = Message::default();
     let mut metadata_left = METADATA_BYTES;
@@ -63,7 +64,7 @@ pub(crate) fn message(frame: &[u8], payloads: &mut Payloads<'_>, limits: &FrameL
     }
 }
 
-/// The entry at `range` of `frame`.
+/// Decodes the entry at `range` of `frame`.
 pub(crate) fn entry(frame: &[u8], range: Range<usize>, payloads: &mut Payloads<'_>) -> Result<Entry, FrameError> {
     let mut entry = Entry::default();
     let mut data = 0..0;
@@ -84,7 +85,7 @@ pub(crate) fn entry(frame: &[u8], range: Range<usize>, payloads: &mut Payloads<'
     Ok(entry)
 }
 
-/// An enum's number, as etcd's generated code takes it: what is over 32 bits is cut, and no error.
+/// The number of an enum, as etcd's generated code reads it: bits above 32 are cut off, without an error.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are meant")]
 fn enumeration(value: u64) -> i32 {
@@ -128,7 +129,7 @@ fn merge_metadata(metadata: &mut SnapshotMetadata, bytes: &[u8], at: usize) -> R
         .map_err(|error| FrameError::new(FrameErrorKind::Protobuf, at as u64, format!("snapshot metadata: {error}")))
 }
 
-/// Whether another entry of this length may follow those.
+/// Whether one more entry of this length may follow those in `entries`.
 fn check_entry(entries: &[Entry], length: usize, limits: &FrameLimits) -> Result<(), FrameError> {
     if entries.len() as u64 >= limits.entries {
         let why = format!("entries over the limit of {}", limits.entries);

@@ -1,7 +1,7 @@
-//! Messages and entries as protobuf, straight into a [`FrameBuffer`]: what prost writes, save that large payloads are
-//! passed on uncopied.
+//! Encodes messages and entries as protobuf, directly into a [`FrameBuffer`]. The bytes are those that prost would
+//! write, but large payloads are not copied.
 //!
-//! Zeros are left out, as etcd 3.7 does; every supported version reads that.
+//! Zeros are left out, as in etcd 3.7. Every supported version reads that.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -11,10 +11,10 @@ use crate::wire::{
     raftpb::{Entry, Message, Snapshot},
 };
 
-/// Room for the scalars of a [`Message`], the largest: nine of a one-byte tag and at most ten bytes.
+/// Room for the scalars of a [`Message`], which has the most: nine, each with a one-byte tag and at most ten bytes.
 const SCALARS: usize = 9 * 11;
 
-/// The tag of a varint field; field numbers here are below 16.
+/// The tag of a varint field. The field numbers here are below 16.
 const fn varint(field: u8) -> u8 {
     field << 3
 }
@@ -24,7 +24,7 @@ const fn delimited(field: u8) -> u8 {
     field << 3 | 2
 }
 
-/// Scalars of one message, put together on the stack and then copied once.
+/// The scalars of one message, assembled on the stack and copied once.
 pub(crate) struct Scalars {
     bytes: [u8; SCALARS],
     length: usize,
@@ -71,7 +71,7 @@ impl Scalars {
     }
 }
 
-/// An enum on the wire: negative numbers as ten bytes, like prost and Go.
+/// An enum on the wire: negative numbers take ten bytes, as in prost and Go.
 const fn enumeration(value: i32) -> u64 {
     value as i64 as u64
 }
@@ -125,7 +125,7 @@ pub(crate) fn put_entry(before: Scalars, entry: &Entry, out: &mut FrameBuffer) {
     put_payload(&entry.data, out);
 }
 
-/// A clone is an atomic addition, so only what is shared gets one.
+/// Cloning a `Bytes` costs an atomic addition, so only a payload that is shared is cloned.
 fn put_payload(payload: &Bytes, out: &mut FrameBuffer) {
     if payload.len() < SHARE_FROM {
         out.put_slice(payload);

@@ -1,31 +1,31 @@
-//! What is wrong with a frame.
+//! Errors in frames.
 
 use std::borrow::Cow;
 
-/// A frame that cannot be read. The stream that it came on cannot be read any further.
+/// A frame cannot be read. Its stream cannot be read any further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}, at byte {offset}")]
 pub struct FrameError {
-    /// What is wrong, for a metric's label.
+    /// The kind of the error, for a metric's label.
     pub kind: FrameErrorKind,
-    /// Where in the stream or the body, in bytes from its start.
+    /// Where the error is, in bytes from the start of the stream or body.
     pub offset: u64,
-    /// What is wrong, for a person.
+    /// The error in words, for people.
     pub why: Cow<'static, str>,
 }
 
-/// The ways in which a frame can be wrong.
+/// The kinds of errors in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FrameErrorKind {
-    /// A length over its limit.
+    /// A length is over its limit.
     Length,
-    /// A number of entries over its limit, or one that carries the index over the largest.
+    /// The number of entries is over its limit, or would move the index past the largest index.
     Count,
-    /// Bytes that are not the protobuf message that should be there.
+    /// The bytes are not the expected protobuf message.
     Protobuf,
-    /// A msgappv2 frame type that does not exist.
+    /// The msgappv2 frame type does not exist.
     Type,
-    /// Entries without a term: a msgappv2 type 1 before any type 2.
+    /// There is no term for the entries: a msgappv2 type 1 before any type 2.
     Term,
     /// The stream or body ended inside a frame.
     Truncated,
@@ -53,7 +53,7 @@ impl FrameError {
         Self { kind, offset, why: why.into() }
     }
 
-    /// The same, of a part that starts at byte `base`.
+    /// The same error, with its offset moved to a part that starts at byte `base`.
     pub(crate) fn within(mut self, base: u64) -> Self {
         self.offset = self.offset.saturating_add(base);
         self

@@ -1,13 +1,13 @@
-//! The protobuf wire format: the fields of one message.
+//! The protobuf wire format: iterates over the fields of one message.
 
 use std::ops::Range;
 
 use crate::wire::error::{FrameError, FrameErrorKind};
 
-/// Groups within groups of an unknown field, as deep as prost goes along.
+/// How deep groups in an unknown field may be nested: prost's limit.
 const GROUPS: usize = 100;
 
-/// A position among the fields of a message that lies at `at..end` of a frame.
+/// A position among the fields of a message that is at `at..end` of a frame.
 pub(crate) struct Fields<'a> {
     frame: &'a [u8],
     at: usize,
@@ -18,24 +18,24 @@ pub(crate) struct Fields<'a> {
 pub(crate) enum Value {
     /// A number or a bool.
     Varint(u64),
-    /// Where bytes or an embedded message lie in the frame.
+    /// The place of bytes or of an embedded message in the frame.
     Delimited(Range<usize>),
-    /// Eight or four bytes, or a group; no field that we know is one.
+    /// Eight or four bytes, or a group. No known field has such a value.
     Other,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields at `range` of a frame. `range` has to lie in it.
+    /// The fields at `range` of a frame. `range` must be within the frame.
     pub(crate) fn new(frame: &'a [u8], range: Range<usize>) -> Self {
         Self { frame: &frame[..range.end], at: range.start }
     }
 
-    /// Where the next field starts.
+    /// The position of the next field.
     pub(crate) fn position(&self) -> usize {
         self.at
     }
 
-    /// The next field's number and value; none at the end.
+    /// The number and value of the next field. `None` at the end.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Value)>, FrameError> {
         if self.at == self.frame.len() {
@@ -114,7 +114,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Groups may lie in groups, an attacker's as deep as he likes: so no recursion, and prost's bound.
+    /// Skips a group. Groups may be nested, and an attacker's as deep as the attacker likes: so there is no recursion,
+    /// and prost's limit applies.
     fn skip_group(&mut self, number: u32) -> Result<Value, FrameError> {
         let mut open = vec![number];
         while let Some(&innermost) = open.last() {

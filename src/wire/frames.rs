@@ -1,18 +1,18 @@
-//! Where encoders write.
+//! The buffer that encoders write to.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// A payload of this length and more is passed on as it is: a `writev` of one more piece costs less than the copy.
+/// A payload of at least this length is not copied, because a `writev` with one more piece costs less than the copy.
 pub const SHARE_FROM: usize = 8 << 10;
 
-/// The open part is sealed at this length: what one write to a socket takes, and small enough that its buffer is
-/// back for reuse before the next one is full.
+/// The open part is sealed at this length. One write to a socket can take it, and it is small enough that its buffer
+/// comes back for reuse before the next one is full.
 pub const SEAL_AT: usize = 64 << 10;
 
-/// Encoded frames on their way to a connection: an open part that small pieces are copied into, and sealed pieces
-/// before it. Allocates nothing until it is written to; a stream that is popped steadily reuses one buffer.
+/// Encoded frames on their way to a connection: sealed pieces, and after them an open part that small pieces are copied
+/// into. It allocates nothing until it is written to. A stream that is popped steadily reuses one buffer.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
     open: BytesMut,
@@ -46,7 +46,7 @@ impl FrameBuffer {
         self.put_slice(&number.to_be_bytes());
     }
 
-    /// Appends a payload; one of [`SHARE_FROM`] and more is not copied.
+    /// Appends a payload. A payload of at least [`SHARE_FROM`] bytes is not copied.
     pub fn share(&mut self, payload: Bytes) {
         if payload.len() < SHARE_FROM {
             return self.put_slice(&payload);
@@ -56,12 +56,12 @@ impl FrameBuffer {
         self.push(payload);
     }
 
-    /// Bytes ever put, popped and cleared ones included.
+    /// All bytes ever put, including those that were popped or cleared.
     pub fn produced(&self) -> u64 {
         self.produced
     }
 
-    /// Where the open part begins, in bytes ever put: what ends beyond is handed over in one piece.
+    /// The start of the open part, counted in bytes ever put. Everything after it is handed over in one piece.
     pub fn sealed(&self) -> u64 {
         self.produced - self.open.len() as u64
     }

@@ -1,4 +1,4 @@
-//! Frames out of bytes that arrive in pieces.
+//! Splits bytes that arrive in pieces into frames.
 
 use bytes::{Buf, Bytes};
 
@@ -7,28 +7,28 @@ use crate::wire::{
     payload::{Arena, Payloads},
 };
 
-/// Never more than this is written to ahead of the bytes received, whatever length a peer announces.
+/// The most memory that is written to ahead of the received bytes, whatever length a peer announces.
 const AHEAD: usize = 1 << 20;
-/// Once so large a part of what is announced is there, there is room made for the rest: a buffer that grows is copied,
-/// and while it is copied it is there twice.
+/// Once one part in this many of the announced length has arrived, the buffer gets room for the rest. A buffer that
+/// grows in steps is copied, and is in memory twice while it is copied.
 const BELIEVED: usize = 8;
 
-/// Makes room for the next `arriving` bytes in a buffer for `length` in all. What is made beyond them is address space: a
-/// page costs memory once it is written to.
+/// Makes room for the next `arriving` bytes in a buffer that is to hold `length` bytes in total. The room beyond them
+/// is only address space: a page costs memory once it is written to.
 pub(crate) fn make_room(buffer: &mut Vec<u8>, arriving: usize, length: usize) {
     if buffer.capacity() - buffer.len() >= arriving {
         return;
     }
     let missing = length.saturating_sub(buffer.len()).max(arriving);
-    // Where address space is counted as memory is, there may be none.
+    // The allocation may fail on systems that count address space as memory.
     if buffer.len() >= length / BELIEVED && buffer.try_reserve_exact(missing).is_ok() {
         return;
     }
     buffer.reserve_exact(missing.min(arriving + AHEAD.max(buffer.len())));
 }
 
-/// Takes numbers and parts of a known length off the front of a stream, and knows where in it it stands. A part that
-/// has arrived as a whole is decoded where it lies; the pieces of one that has not are gathered.
+/// Takes numbers and parts of a known length off the front of a stream, and keeps its position in the stream. A part
+/// that has arrived completely is decoded in place. Otherwise its pieces are gathered first.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
     partial: Vec<u8>,
@@ -37,7 +37,7 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    /// Bytes of the stream before the next part.
+    /// The number of bytes of the stream before the next part.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
@@ -54,7 +54,7 @@ impl Gather {
         Some(byte)
     }
 
-    /// A number, 64 bit, big-endian.
+    /// Takes a number: 64 bits, big-endian.
     pub(crate) fn number(&mut self, input: &mut Bytes) -> Option<u64> {
         if self.partial.is_empty()
             && let Some(bytes) = input.first_chunk()
@@ -69,7 +69,7 @@ impl Gather {
         bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
     }
 
-    /// A part of `length` bytes, as `decode` makes it out; its errors count bytes from the part's start.
+    /// Takes a part of `length` bytes and decodes it by `decode`, whose errors count bytes from the start of the part.
     pub(crate) fn part<T>(
         &mut self,
         input: &mut Bytes,
@@ -93,7 +93,7 @@ impl Gather {
         decoded.map(Some).map_err(|error| error.within(start))
     }
 
-    /// The stream has ended; `expected` is true where another part has to follow.
+    /// The stream has ended. `expected` says whether another part had to follow.
     pub(crate) fn finish(&self, expected: bool) -> Result<(), FrameError> {
         if !expected && !self.is_inside() {
             return Ok(());
@@ -102,7 +102,7 @@ impl Gather {
         Err(FrameError::new(FrameErrorKind::Truncated, offset, "the stream ended inside a frame"))
     }
 
-    /// Gathers until there are `length` bytes.
+    /// Gathers bytes until there are `length` of them.
     fn rest(&mut self, input: &mut Bytes, length: usize) -> Option<Bytes> {
         loop {
             let missing = length.saturating_sub(self.partial.len());
@@ -161,7 +161,8 @@ mod tests {
         for sent in (0..length).step_by(piece.len()) {
             let part = gather.part(&mut piece.clone(), length, |bytes, _| Ok(bytes.len())).expect("no error");
             assert_eq!(part, (sent + piece.len() == length).then_some(length));
-            // Before it was full, it was at most twice as long as the part that counts.
+            // Until the buffer was large enough to get all of its room, it was at most twice as long as this part of
+            // the length.
             if sent > 2 * length / BELIEVED + AHEAD && part.is_none() {
                 let now = gather.partial.as_ptr();
                 assert!(place.is_null() || place == now, "it was moved when there were {sent} bytes");

@@ -21,18 +21,18 @@ use crate::wire::{
 
 pub use decode::decode_message;
 
-/// What a frame holds.
+/// The content of a frame.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "nearly every item is a message, and a box would be a malloc for each")]
 pub enum Item {
     /// A message for raft.
     Message(Message),
-    /// A link heartbeat: the writer lives. Raft never sees it.
+    /// A link heartbeat, which shows that the writer is alive. Raft never sees it.
     Heartbeat,
 }
 
 impl Item {
-    /// Appends or counts it.
+    /// Appends the message to the list, or counts the heartbeat.
     #[inline]
     pub(crate) fn put(self, messages: &mut Vec<Message>, heartbeats: &mut u64) {
         match self {
@@ -46,26 +46,26 @@ impl Item {
     }
 }
 
-/// Recognised by type, `from` and `to`, never by its bytes: those differ by version (etcd's
-/// `isLinkHeartbeatMessage`).
+/// Whether a message is the link heartbeat. It is recognized by type, `from` and `to`, never by its bytes, because
+/// those differ between versions (etcd's `isLinkHeartbeatMessage`).
 pub fn is_link_heartbeat(message: &Message) -> bool {
     message.r#type == MessageType::MsgHeartbeat as i32 && message.from == 0 && message.to == 0
 }
 
-/// The protobuf size of the whole message in bytes, whatever the frame: what etcd's byte counters count.
+/// The protobuf size of the whole message in bytes, whatever the frame. etcd's byte counters count this.
 pub fn message_size(message: &Message) -> usize {
     message.encoded_len()
 }
 
-/// About how much memory a message of this protobuf size takes: an empty entry is 2 bytes on the wire.
+/// An estimate of the memory that a message of this protobuf size takes: an empty entry is only 2 bytes on the wire.
 pub fn memory_size(message: &Message, size: usize) -> usize {
     size + size_of_val(message.entries.as_slice())
 }
 
-/// Protobuf size of the link heartbeat on the message stream: one field, its type.
+/// The protobuf size of the link heartbeat on the message stream: one field, its type.
 pub const LINK_HEARTBEAT_SIZE: u64 = 2;
 
-/// The index of the last entry, or the message's own where it has none: where the log stands after this message.
+/// The index of the last entry, or the message's own index if it has no entries: the end of the log after this message.
 pub fn last_index(message: &Message) -> u64 {
     message.entries.last().map_or(message.index, |entry| entry.index)
 }
@@ -87,12 +87,12 @@ impl MessageEncoder {
     }
 }
 
-/// Reads message frames (etcd's `messageDecoder`). After an error it is of no more use.
+/// Reads message frames (etcd's `messageDecoder`). After an error it cannot be used any more.
 #[derive(Debug)]
 pub struct MessageDecoder {
     limits: FrameLimits,
     gather: Gather,
-    /// Of the message that comes next, once it is known.
+    /// The length of the next message, once it is known.
     length: Option<usize>,
 }
 
@@ -102,7 +102,7 @@ impl MessageDecoder {
         Self { limits, gather: Gather::default(), length: None }
     }
 
-    /// The next item. None: all of `input` was taken, and more is needed. What follows an item stays in `input`.
+    /// The next item. `None` if all of `input` was taken and more is needed. Bytes after the item stay in `input`.
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Item>, FrameError> {
         let length = match self.length {
             Some(length) => length,
@@ -123,13 +123,13 @@ impl MessageDecoder {
         }))
     }
 
-    /// The stream has ended: an error if it did inside a frame.
+    /// The stream has ended. Fails if it ended inside a frame.
     pub fn finish(&self) -> Result<(), FrameError> {
         self.gather.finish(self.length.is_some())
     }
 }
 
-/// A length that a peer announces, if it is within `limit` bytes.
+/// The length that a peer announced, if it is within `limit` bytes.
 pub(crate) fn check_length(what: &str, length: u64, limit: u64, at: u64) -> Result<usize, FrameError> {
     usize::try_from(length).ok().filter(|_| length <= limit).ok_or_else(|| {
         let why = format!("a length of {length} bytes for {what} is over the limit of {limit}");

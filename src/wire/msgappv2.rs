@@ -6,7 +6,8 @@
 //! | 1 entries | entry count; for each entry its length and a `raftpb.Entry`; commit index |
 //! | 2 message | length; a `raftpb.Message` |
 //!
-//! Both sides keep a term and an index: type 2 sets them, type 1 stands on them and moves the index by its entries.
+//! Both sides keep a term and an index. Type 2 sets them. Type 1 continues from them, and moves the index by its
+//! entries.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -29,10 +30,10 @@ const LINK_HEARTBEAT: u8 = 0;
 const APP_ENTRIES: u8 = 1;
 const APP: u8 = 2;
 
-/// Entries that room is made for before they have arrived.
+/// How many entries room is made for before they have arrived.
 const ENTRIES_AHEAD: usize = 1024;
 
-/// Where the log of the stream stands.
+/// The end of the log as the stream has it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Running {
     term: u64,
@@ -45,7 +46,7 @@ impl Running {
     }
 }
 
-/// Writes msgappv2 frames (etcd's `msgAppV2Encoder`). Its state belongs to one stream: start afresh on the next.
+/// Writes msgappv2 frames (etcd's `msgAppV2Encoder`). Its state belongs to one stream: each stream needs a new encoder.
 #[derive(Debug)]
 pub struct MsgAppV2Encoder {
     local: MemberId,
@@ -79,8 +80,8 @@ impl MsgAppV2Encoder {
         out.put_u8(LINK_HEARTBEAT);
     }
 
-    /// Whether the reader can rebuild the message from its entries and commit index. etcd asks for less, and its
-    /// reader gets another message when the rest is set.
+    /// Whether the reader can rebuild the message from its entries and commit index. etcd checks less, and if other
+    /// fields are set, its reader gets another message than was sent.
     fn stands_on_running(&self, message: &Message) -> bool {
         let Running { term, index } = self.running;
         message.r#type == MessageType::MsgApp as i32
@@ -117,7 +118,7 @@ fn put_entries(message: &Message, out: &mut FrameBuffer) {
     scalars.put(out);
 }
 
-/// Reads msgappv2 frames (etcd's `msgAppV2Decoder`). After an error it is of no more use.
+/// Reads msgappv2 frames (etcd's `msgAppV2Decoder`). After an error it cannot be used any more.
 #[derive(Debug)]
 pub struct MsgAppV2Decoder {
     local: MemberId,
@@ -126,9 +127,9 @@ pub struct MsgAppV2Decoder {
     running: Running,
     gather: Gather,
     expect: Expect,
-    /// Of the type 1 frame that is being read.
+    /// The entries of the type 1 frame that is being read.
     entries: Vec<Entry>,
-    /// Bytes that this frame may still have.
+    /// How many more bytes this frame may have.
     bytes_left: u64,
 }
 
@@ -165,7 +166,7 @@ impl MsgAppV2Decoder {
         }
     }
 
-    /// The next item. None: all of `input` was taken, and more is needed. What follows an item stays in `input`.
+    /// The next item. `None` if all of `input` was taken and more is needed. Bytes after the item stay in `input`.
     #[inline]
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Item>, FrameError> {
         loop {
@@ -228,13 +229,13 @@ impl MsgAppV2Decoder {
         }
     }
 
-    /// The stream has ended: an error if it did inside a frame.
+    /// The stream has ended. Fails if it ended inside a frame.
     pub fn finish(&self) -> Result<(), FrameError> {
         self.gather.finish(!matches!(self.expect, Expect::Type))
     }
 
     fn entries_start(&mut self, at: u64) -> Result<Expect, FrameError> {
-        // Raft takes a message of term 0 for a local one. etcd's reader goes on here.
+        // Raft takes a message of term 0 for a local one, so it must not get this one. etcd's reader passes it on.
         if self.running.term == 0 {
             return Err(FrameError::new(FrameErrorKind::Term, at, "entries before any message has set the term"));
         }
@@ -262,7 +263,7 @@ impl MsgAppV2Decoder {
 
     fn entry_length(&mut self, length: u64, at: u64) -> Result<usize, FrameError> {
         let checked = check_length("an entry", length, self.limits.entry_bytes, at)?;
-        // With the length itself, so that empty entries count too.
+        // The length field counts too, so that empty entries are not free.
         self.bytes_left = self.bytes_left.checked_sub(length.saturating_add(8)).ok_or_else(|| {
             let why = format!("a msgapp frame over the limit of {} bytes", self.limits.msgapp_bytes);
             FrameError::new(FrameErrorKind::Length, at, why)
@@ -270,11 +271,11 @@ impl MsgAppV2Decoder {
         Ok(checked)
     }
 
-    /// The message that a type 1 frame stands for.
+    /// Rebuilds the message that a type 1 frame stands for.
     fn rebuild(&mut self, commit: u64) -> Message {
         let Running { term, index } = self.running;
         let entries = std::mem::take(&mut self.entries);
-        // `entries_counted` has seen that this does not overflow.
+        // `entries_counted` has checked that this does not overflow.
         self.running.index = index.saturating_add(entries.len() as u64);
         Message {
             r#type: MessageType::MsgApp as i32,

@@ -1,17 +1,17 @@
-//! What a decoded payload stands in: a slice of what was read, or a copy.
+//! The memory of a decoded payload: a slice of the read buffer, or a copy.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-/// A payload shorter than this is copied out of a buffer that holds more than itself: a connection's read buffer may
-/// be hundreds of kilobytes, and one entry kept in a log would keep all of it.
+/// A payload shorter than this is copied out of a buffer that holds more than the payload. A connection's read buffer
+/// may be hundreds of kilobytes, and one entry kept in a log would keep all of it.
 const SLICE_FROM: usize = 32 << 10;
 
-/// Small copies share blocks of this size, so that most of them cost no `malloc`; one that is kept keeps its block.
+/// Small copies share blocks of this size, so that most of them cost no `malloc`. A copy that is kept keeps its block.
 const BLOCK: usize = 16 << 10;
 
-/// A copy of this length and more is allocated for itself, so that a block holds several.
+/// A copy of at least this length gets an allocation of its own, so that a block holds several copies.
 const OWN_FROM: usize = BLOCK / 4;
 
 /// Blocks for small copies.
@@ -28,7 +28,7 @@ impl Default for Arena {
 }
 
 impl Arena {
-    /// For one body that payloads of at most `length` bytes in all are copied from.
+    /// Blocks for one body, which payloads of at most `length` bytes in total are copied from.
     pub(crate) fn for_body(length: usize) -> Self {
         Self { open: BytesMut::new(), block: length.min(BLOCK) }
     }
@@ -38,7 +38,7 @@ impl Arena {
             return Bytes::copy_from_slice(data);
         }
         if self.open.capacity() < data.len() {
-            // The same block again if nothing that was copied into it is kept.
+            // This gives the same block again if nothing that was copied into it is kept.
             self.open.reserve(self.block.max(data.len()));
         }
         self.open.extend_from_slice(data);
@@ -46,11 +46,11 @@ impl Arena {
     }
 }
 
-/// The frame that is being decoded, and how payloads are taken out of it.
+/// The frame that is being decoded, and the way payloads are taken out of it.
 pub(crate) struct Payloads<'a> {
-    /// The buffer that starts with the frame.
+    /// A buffer that starts with the frame.
     pub(crate) source: &'a Bytes,
-    /// The frame's length, where the buffer holds nothing else; zero where it does.
+    /// The length of the frame if the buffer holds nothing else, and zero otherwise.
     pub(crate) own_length: usize,
     pub(crate) arena: &'a mut Arena,
 }
@@ -61,7 +61,7 @@ impl Payloads<'_> {
         if length == 0 {
             return Bytes::new();
         }
-        // Half of a buffer may well pin the other half.
+        // A slice of at least half of the buffer may keep the other half alive.
         if length >= SLICE_FROM || length.saturating_mul(2) >= self.own_length && self.own_length != 0 {
             return self.source.slice(range);
         }

@@ -1,9 +1,9 @@
-//! The answer of `GET /raft/probing`: JSON, of which etcd (`xiang90/probing`) writes and reads two fields, `OK` and
-//! `Now`.
+//! The answer of `GET /raft/probing`. It is JSON, of which etcd (`xiang90/probing`) writes and reads two fields, `OK`
+//! and `Now`.
 //!
-//! To a member that it knows, ours answers more: what it has read on the streams that the asker writes, and how it
-//! reaches its own peers. These names are stable; who does not know them passes over them, and an answer without them
-//! is a whole one.
+//! A member that this one knows gets more: how far this member has read the streams that the other one writes, and how
+//! this member reaches its own peers. The field names are stable. A client that does not know them ignores them, and an
+//! answer without them is complete.
 //!
 //! | field | means |
 //! |---|---|
@@ -28,24 +28,25 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{id::MemberId, wire::stream::StreamKind};
 
-/// So many entries of each list are read and written: an answer is at most 64 KiB, whatever the cluster.
+/// The most entries of each list that are read and written. An answer is therefore at most 64 KiB, whatever the
+/// cluster.
 const ENTRIES: usize = 64;
 
-/// A probe's answer, from a member that says that all is well.
+/// A probe's answer in which the member says that all is well.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The member's clock when it answered.
     pub now: OffsetDateTime,
-    /// What it says to one that it knows. None of etcd, and of one that does not know us.
+    /// What it says to a member that it knows. `None` from etcd, and from a member that does not know this one.
     pub report: Option<Report>,
 }
 
-/// What a member says to another that it knows.
+/// What a member says to another one that it knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Who says it.
+    /// The member that answers.
     pub member: MemberId,
-    /// The streams that it reads from the asker.
+    /// The streams that it reads from the member that asks.
     pub streams: Vec<ReadStream>,
     /// How it reaches its peers.
     pub peers: Vec<Sight>,
@@ -56,7 +57,7 @@ pub struct Report {
 pub struct ReadStream {
     /// Its kind.
     pub kind: StreamKind,
-    /// Its name.
+    /// The ID of the stream.
     pub name: u64,
     /// Messages read, link heartbeats not counted.
     pub read: u64,
@@ -67,13 +68,13 @@ pub struct ReadStream {
 /// How one member reaches another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sight {
-    /// The other.
+    /// The other member.
     pub id: MemberId,
-    /// Whether the last probe succeeded; none before the first.
+    /// Whether the last probe succeeded. `None` before the first probe.
     pub reachable: Option<bool>,
-    /// How long it took, in seconds; none when it failed.
+    /// The round trip of the last probe, in seconds. `None` if it failed.
     pub round_trip: Option<f64>,
-    /// How long ago it ended, in seconds, when this was said.
+    /// The age of the last probe when this was said, in seconds. `None` before the first probe.
     pub age: Option<f64>,
 }
 
@@ -120,15 +121,15 @@ struct PeerEntry {
 }
 
 impl Answer {
-    /// Reads an answer; none when it is not one. What it says beyond etcd's two fields is taken as a whole or not at
-    /// all, and never makes the answer less of one.
+    /// Parses an answer. `None` if it is not one. The fields beyond etcd's two are taken as a whole or not at all;
+    /// errors in them never make the answer invalid.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let health: Health<'_> = serde_json::from_slice(body).ok().filter(|health: &Health<'_>| health.ok)?;
         let now = OffsetDateTime::parse(&health.now, &Rfc3339).ok()?;
         Some(Self { now, report: serde_json::from_slice(body).ok().and_then(Report::read) })
     }
 
-    /// The answer as it is sent, with the newline that etcd ends it with.
+    /// The answer as it is sent, with the newline that etcd adds at the end.
     pub fn encode(&self) -> String {
         let now = self.now.format(&Rfc3339).unwrap_or_default();
         let health = Health { ok: true, now: now.into() };
@@ -219,7 +220,7 @@ mod tests {
 
     #[test]
     fn no_field_is_one_that_go_would_take_for_its_own() {
-        // Go's decoder does not tell `ok` from `OK`.
+        // Go's decoder does not distinguish `ok` from `OK`.
         let answer = Answer { now: OffsetDateTime::UNIX_EPOCH, report: Some(report()) };
         let document: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(&answer.encode()).expect("an object");

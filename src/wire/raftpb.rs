@@ -1,4 +1,4 @@
-//! The messages of raft as etcd writes them: `proto/raftpb.proto`, generated at build time.
+//! Raft's messages in etcd's format: `proto/raftpb.proto`, generated at build time.
 
 #![allow(
     missing_docs,

@@ -1,7 +1,8 @@
-//! The answer to a small HTTP/1.1 request, read from the bytes of a connection as they come. For who asks one thing after
-//! another on a connection of its own, and has to know where an answer ends and whether the next may follow it.
+//! Parses the answer to a small HTTP/1.1 request, from the bytes of a connection as they come. It is for a client that
+//! sends one request after another on a connection of its own, and that has to know where an answer ends and whether
+//! another request may follow.
 //!
-//! The syntax is httparse's. Beyond it:
+//! httparse parses the syntax. The rest:
 //!
 //! | said | means |
 //! |---|---|
@@ -22,23 +23,23 @@ use httparse::{EMPTY_HEADER, Header, Status};
 use super::headers::X_ETCD_CLUSTER_ID;
 use crate::id::ClusterId;
 
-/// Bytes of a head, with those that are passed over before it. The same of trailers.
+/// The longest head, in bytes, including the skipped heads before it. The same limit holds for trailers.
 const HEAD_BYTES: usize = 8 << 10;
-/// Headers of a head.
+/// The most headers in a head.
 const HEADERS: usize = 64;
-/// Bytes of the line that a chunk begins with.
+/// The longest line before a chunk, in bytes.
 const CHUNK_LINE: usize = 256;
-/// Room that is made at first: what etcd answers to a probe is a quarter of it.
+/// The first allocation for an answer, in bytes. etcd's answer to a probe takes a quarter of it.
 const ROOM: usize = 1024;
-/// Room that is made at once at most.
+/// The largest single allocation, in bytes.
 const LARGEST_ROOM: usize = 256 << 10;
 
-/// An answer that has arrived.
+/// A complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Its status.
     pub status: StatusCode,
-    /// The cluster that it is of, if it says so: `X-Etcd-Cluster-ID`.
+    /// The cluster that it names in `X-Etcd-Cluster-ID`, if any.
     pub cluster: Option<ClusterId>,
     /// Its body.
     pub body: Bytes,
@@ -46,22 +47,22 @@ pub struct Reply {
     pub keep: bool,
 }
 
-/// Why what arrives is no answer.
+/// Why the bytes are not a valid answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// Not HTTP.
+    /// They are not HTTP.
     #[error(transparent)]
     Syntax(#[from] httparse::Error),
-    /// A head, or trailers, without end.
+    /// The head, or the trailers, exceed their limit.
     #[error("a head of more than {HEAD_BYTES} bytes")]
     Head,
-    /// It does not say clearly where it ends.
+    /// The end of the answer is ambiguous.
     #[error("it does not say where it ends")]
     Length,
-    /// What it is cut into is not chunks.
+    /// The chunks of the body are malformed.
     #[error("bad chunk")]
     Chunk,
-    /// A body of more bytes than such an answer can have.
+    /// The body is longer than such an answer can be.
     #[error("more than {0} bytes")]
     TooLong(usize),
     /// The connection ended before the answer did.
@@ -72,7 +73,7 @@ pub enum ReplyError {
 /// An answer that is arriving.
 #[derive(Debug)]
 pub struct Reading {
-    /// While the head is read: the head. Then: the body, and what has not been looked at yet.
+    /// While the head is being read: the head. After that: the body, and bytes that were not looked at yet.
     buffer: Vec<u8>,
     limit: usize,
     state: State,
@@ -80,13 +81,13 @@ pub struct Reading {
 
 #[derive(Debug)]
 enum State {
-    /// The head is read; it begins here, after those that were passed over.
+    /// The head is being read. It begins at this place, after the skipped heads.
     Head {
         at: usize,
     },
     Body {
         head: Head,
-        end: End,
+        end: BodyEnd,
     },
 }
 
@@ -97,25 +98,26 @@ struct Head {
     keep: bool,
 }
 
-/// Where a body ends.
+/// The end of a body.
 #[derive(Debug)]
-enum End {
+enum BodyEnd {
     After(usize),
     Chunked(Chunks),
     WithConnection,
 }
 
 impl Reading {
-    /// Reads an answer with a body of at most `limit` bytes. What `buffer` holds is lost, its room is used.
+    /// Reads an answer with a body of at most `limit` bytes. The content of `buffer` is discarded, and its memory is
+    /// reused.
     pub fn new(mut buffer: Vec<u8>, limit: usize) -> Self {
         buffer.clear();
         Self { buffer, limit, state: State::Head { at: 0 } }
     }
 
-    /// Where the next bytes of the connection go: there is room behind what is there already.
+    /// The buffer to read the next bytes of the connection into. It has free room at its end.
     pub fn room(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == self.buffer.len() {
-            // As much again, whatever length it says that it has.
+            // The buffer grows by its own length, whatever length the answer announces.
             self.buffer.reserve_exact(self.buffer.len().clamp(ROOM, LARGEST_ROOM));
         }
         &mut self.buffer
@@ -126,7 +128,7 @@ impl Reading {
         self.buffer.is_empty() && matches!(self.state, State::Head { .. })
     }
 
-    /// Looks at what has come; the answer, once it is whole.
+    /// Parses the bytes that have come. Returns the answer once it is complete.
     pub fn advance(&mut self) -> Result<Option<Reply>, ReplyError> {
         let limit = self.limit;
         let (head, end) = loop {
@@ -134,7 +136,7 @@ impl Reading {
                 State::Body { head, end } => break (*head, end),
                 State::Head { at } => match parse(&self.buffer[*at..], limit)? {
                     Some((length, _)) if *at + length > HEAD_BYTES => return Err(ReplyError::Head),
-                    // What follows is the answer.
+                    // The answer follows after this head.
                     Some((length, None)) => *at += length,
                     Some((length, Some((head, end)))) => {
                         self.buffer.drain(..*at + length);
@@ -146,18 +148,18 @@ impl Reading {
             }
         };
         let length = match end {
-            End::After(length) => Some(*length).filter(|length| *length <= self.buffer.len()),
-            End::Chunked(chunks) => chunks.decode(&mut self.buffer, limit)?,
-            End::WithConnection if self.buffer.len() > limit => return Err(ReplyError::TooLong(limit)),
-            End::WithConnection => None,
+            BodyEnd::After(length) => Some(*length).filter(|length| *length <= self.buffer.len()),
+            BodyEnd::Chunked(chunks) => chunks.decode(&mut self.buffer, limit)?,
+            BodyEnd::WithConnection if self.buffer.len() > limit => return Err(ReplyError::TooLong(limit)),
+            BodyEnd::WithConnection => None,
         };
         Ok(length.map(|length| self.reply(head, length)))
     }
 
-    /// The other side has closed the connection; the answer, where that is its end.
+    /// The other side has closed the connection. Returns the answer if its body ends that way.
     pub fn closed(&mut self) -> Result<Reply, ReplyError> {
         match self.state {
-            State::Body { head, end: End::WithConnection } => {
+            State::Body { head, end: BodyEnd::WithConnection } => {
                 Ok(self.reply(Head { keep: false, ..head }, self.buffer.len()))
             }
             _ => Err(ReplyError::Cut),
@@ -166,15 +168,15 @@ impl Reading {
 
     fn reply(&mut self, head: Head, length: usize) -> Reply {
         let Head { status, cluster, keep } = head;
-        // Nobody asked for what came after it.
+        // Nobody asked for the bytes after it.
         let keep = keep && self.buffer.len() == length;
         self.buffer.truncate(length);
         Reply { status, cluster, body: std::mem::take(&mut self.buffer).into(), keep }
     }
 }
 
-/// A head: how long it is, and what it says; without that, of one that is passed over. None: there is more to come.
-type Parsed = Option<(usize, Option<(Head, End)>)>;
+/// A head: its length, and its content, unless it is a head that is skipped. `None` if it is not complete.
+type Parsed = Option<(usize, Option<(Head, BodyEnd)>)>;
 
 fn parse(bytes: &[u8], limit: usize) -> Result<Parsed, ReplyError> {
     let mut headers = [EMPTY_HEADER; HEADERS];
@@ -189,19 +191,19 @@ fn parse(bytes: &[u8], limit: usize) -> Result<Parsed, ReplyError> {
     let end = match (status.as_u16(), said.chunked, said.length) {
         (_, true, Some(_)) => return Err(ReplyError::Length),
         (_, true, None) if is_old => return Err(ReplyError::Length),
-        (101 | 204 | 304, ..) => End::After(0),
-        (_, true, None) => End::Chunked(Chunks::default()),
+        (101 | 204 | 304, ..) => BodyEnd::After(0),
+        (_, true, None) => BodyEnd::Chunked(Chunks::default()),
         (_, false, Some(length)) => {
             let length = usize::try_from(length).ok().filter(|length| *length <= limit);
-            End::After(length.ok_or(ReplyError::TooLong(limit))?)
+            BodyEnd::After(length.ok_or(ReplyError::TooLong(limit))?)
         }
-        (_, false, None) => End::WithConnection,
+        (_, false, None) => BodyEnd::WithConnection,
     };
     let keep = !(said.close || is_old || status == StatusCode::SWITCHING_PROTOCOLS);
     Ok(Some((length, Some((Head { status, cluster: said.cluster, keep }, end)))))
 }
 
-/// What headers say that anyone here asks about.
+/// The headers that matter here.
 #[derive(Default)]
 struct Said {
     length: Option<u64>,
@@ -236,33 +238,33 @@ impl Said {
     }
 }
 
-/// Digits and nothing else.
+/// Parses digits and nothing else.
 fn number(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// A body in chunks, which are moved together where they lie.
+/// A body in chunks, which are moved together in place.
 #[derive(Debug, Default)]
 struct Chunks {
-    /// Bytes of the body so far, at the front of the buffer.
+    /// The length of the body so far, at the front of the buffer.
     body: usize,
     next: Next,
 }
 
-/// What comes next.
+/// The part that comes next.
 #[derive(Clone, Copy, Debug, Default)]
 enum Next {
     #[default]
     Size,
     Data(usize),
-    /// The line's end after a chunk.
+    /// The end of line after a chunk.
     LineEnd,
     Trailers,
 }
 
 impl Chunks {
-    /// Takes in what lies behind the body; its length, once it is whole.
+    /// Decodes the bytes after the body. Returns the length of the body once it is complete.
     fn decode(&mut self, buffer: &mut Vec<u8>, limit: usize) -> Result<Option<usize>, ReplyError> {
         let mut at = self.body;
         let is_whole = loop {
@@ -297,7 +299,7 @@ impl Chunks {
     }
 }
 
-/// Length of the line that a chunk begins with, and the size that it tells.
+/// The length of the line before a chunk, and the size that it names.
 fn chunk_size(bytes: &[u8]) -> Result<Option<(usize, usize)>, ReplyError> {
     // httparse takes an empty line for a size of 0.
     if !bytes.first().is_some_and(u8::is_ascii_hexdigit) {

@@ -1,4 +1,4 @@
-//! Either kind of stream.
+//! The two kinds of streams.
 
 use bytes::Bytes;
 
@@ -19,15 +19,15 @@ use crate::{
 pub enum StreamKind {
     /// `MsgApp` of a leader to its follower, as msgappv2 frames.
     MsgApp,
-    /// Everything else, as message frames.
+    /// All other messages, as message frames.
     Message,
 }
 
 impl StreamKind {
-    /// Both.
+    /// Both kinds.
     pub const ALL: [Self; 2] = [Self::MsgApp, Self::Message];
 
-    /// Its segment of the path: `/raft/stream/{segment}/{from-id}`.
+    /// The segment in the path: `/raft/stream/{segment}/{from-id}`.
     pub const fn segment(self) -> &'static str {
         match self {
             Self::MsgApp => "msgapp",
@@ -35,7 +35,7 @@ impl StreamKind {
         }
     }
 
-    /// The kind that a segment of a path names.
+    /// The kind that a segment of a path names, if any.
     pub fn from_segment(segment: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.segment() == segment)
     }
@@ -76,7 +76,7 @@ impl StreamEncoder {
     }
 }
 
-/// Reads the frames of one stream, from its start. After an error it is of no more use.
+/// Reads the frames of one stream, from its start. After an error it cannot be used any more.
 #[derive(Debug)]
 pub enum StreamDecoder {
     /// msgappv2 frames.
@@ -94,7 +94,7 @@ impl StreamDecoder {
         }
     }
 
-    /// The next item. None: all of `input` was taken, and more is needed. What follows an item stays in `input`.
+    /// The next item. `None` if all of `input` was taken and more is needed. Bytes after the item stay in `input`.
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Item>, FrameError> {
         match self {
             Self::MsgApp(decoder) => decoder.next(input),
@@ -102,17 +102,18 @@ impl StreamDecoder {
         }
     }
 
-    /// Takes everything that is whole in `input`, which is used up: appends the messages, counts the link heartbeats.
+    /// Reads all of `input`: appends the messages that are complete, and counts the link heartbeats. The decoder keeps
+    /// an incomplete frame for the next call.
     ///
     /// # Errors
-    /// Where a frame cannot be read; the messages before it are among `messages`.
+    /// A frame cannot be read. The messages before it are in `messages`.
     pub fn read(
         &mut self,
         mut input: Bytes,
         messages: &mut Vec<Message>,
         heartbeats: &mut u64,
     ) -> Result<(), FrameError> {
-        // One loop for each kind: an item is built where it is to stay.
+        // There is one loop for each kind, so that an item is built in its final place.
         match self {
             Self::MsgApp(decoder) => {
                 while let Some(item) = decoder.next(&mut input)? {
@@ -128,7 +129,7 @@ impl StreamDecoder {
         Ok(())
     }
 
-    /// The stream has ended: an error if it did inside a frame.
+    /// The stream has ended. Fails if it ended inside a frame.
     pub fn finish(&self) -> Result<(), FrameError> {
         match self {
             Self::MsgApp(decoder) => decoder.finish(),

@@ -1,39 +1,39 @@
-//! Server versions, as `X-Server-Version` and `X-Min-Cluster-Version` carry them.
+//! Server versions, as in `X-Server-Version` and `X-Min-Cluster-Version`.
 
 use std::{fmt, str::FromStr};
 
-/// The version that this crate speaks as unless told otherwise: the oldest patch of the protocol that it follows.
+/// The version that this crate claims to be by default: the oldest patch release of the protocol that it follows.
 pub const DEFAULT_SERVER: Version = Version::new(3, 6, 0);
 
-/// The oldest cluster that we join (etcd's `version.MinClusterVersion`).
+/// The oldest cluster version that we join (etcd's `version.MinClusterVersion`).
 pub const MIN_CLUSTER: Version = Version::new(3, 0, 0);
 
-/// What a header that is not there means (etcd's `rafthttp.serverVersion`).
+/// The meaning of a missing header (etcd's `rafthttp.serverVersion`).
 pub const MISSING: Version = Version::new(2, 0, 0);
 
-/// Go reads each part as a signed 64-bit number, and an etcd process dies on one that it cannot read.
+/// Go parses each part as a signed 64-bit number, and an etcd process dies on a number that it cannot parse.
 const LARGEST_PART: u64 = i64::MAX as u64;
 
-/// Version of an etcd server. It always prints as three numbers that etcd can read, whatever it is built of.
+/// The version of an etcd server. It always prints as three numbers that etcd can parse, whatever it was built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// Compared between members.
     pub major: u64,
     /// Compared between members.
     pub minor: u64,
-    /// Told, never compared.
+    /// Sent, but never compared.
     pub patch: u64,
 }
 
 impl Version {
-    /// A version from its parts.
+    /// Makes a version from its parts.
     pub const fn new(major: u64, minor: u64, patch: u64) -> Self {
         Self { major, minor, patch }
     }
 
-    /// The version that a request's or an answer's header tells; [`MISSING`] where there is none.
+    /// The version in a request's or an answer's header; [`MISSING`] if there is no header.
     ///
-    /// A pre-release and build metadata are passed over, as in etcd, which compares major and minor alone.
+    /// A pre-release and build metadata are ignored, as in etcd, which compares only major and minor.
     pub fn from_header(value: Option<&str>) -> Result<Self, VersionError> {
         let Some(text) = value.filter(|text| !text.is_empty()) else {
             return Ok(MISSING);
@@ -54,7 +54,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Exactly three decimal numbers with dots between them.
+/// Parses exactly three decimal numbers with dots between them.
 impl FromStr for Version {
     type Err = VersionError;
 
@@ -68,12 +68,12 @@ impl FromStr for Version {
 }
 
 fn parse_part(text: &str) -> Option<u64> {
-    // Rust's parser takes a plus sign.
+    // Rust's parser accepts a plus sign.
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|part| digits && *part <= LARGEST_PART)
 }
 
-/// A text that is no version.
+/// The text is no version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a version is three numbers, as 3.6.0")]
 pub struct VersionError;
@@ -81,7 +81,7 @@ pub struct VersionError;
 /// Why two members cannot talk to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Incompatible {
-    /// The remote server is older than what the local cluster allows.
+    /// The remote server is older than the local cluster allows.
     #[error("the remote server version {remote} is below the local minimum cluster version {local_min}")]
     RemoteTooLow {
         /// The remote server's version.
@@ -89,7 +89,7 @@ pub enum Incompatible {
         /// The local minimum cluster version.
         local_min: Version,
     },
-    /// The local server is older than what the remote cluster allows.
+    /// The local server is older than the remote cluster allows.
     #[error("the local server version {local} is below the remote minimum cluster version {remote_min}")]
     LocalTooLow {
         /// The local server's version.
@@ -99,7 +99,7 @@ pub enum Incompatible {
     },
 }
 
-/// Whether two members can talk to each other, by major and minor alone (etcd's `checkVersionCompatibility`).
+/// Whether two members can talk to each other. Only major and minor count (etcd's `checkVersionCompatibility`).
 pub fn compatible(
     local: Version,
     local_min: Version,

@@ -4,7 +4,7 @@ use super::*;
 
 const LIMIT: usize = 64;
 
-/// What is read of an answer that comes in these pieces, after which the connection ends.
+/// Reads an answer that comes in these pieces, after which the connection ends.
 fn read(pieces: &[&[u8]], limit: usize) -> Result<Reply, ReplyError> {
     let mut reading = Reading::new(b"GET / HTTP/1.1\r\n\r\n".to_vec(), limit);
     for piece in pieces {
@@ -16,8 +16,8 @@ fn read(pieces: &[&[u8]], limit: usize) -> Result<Reply, ReplyError> {
     reading.closed()
 }
 
-/// Status and body of an answer, the same in whatever pieces it comes; and whether another request may follow when it
-/// came at once.
+/// The status and body of an answer, which must be the same in whatever pieces it comes, and whether another request
+/// may follow if it came in one piece.
 fn whole(text: &str) -> (Result<(u16, String), ReplyError>, bool) {
     let bytes = text.as_bytes();
     let said = |outcome: Result<Reply, ReplyError>| {
@@ -144,7 +144,7 @@ fn a_body_is_bounded_however_its_length_is_told() {
     }
     let huge = "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n";
     assert_eq!(whole(huge).0, Err(ReplyError::TooLong(LIMIT)));
-    // Refused by what it says, before it comes.
+    // It is refused because of its announced length, before the body comes.
     assert_eq!(read(&[b"HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n"], LIMIT), Err(ReplyError::TooLong(LIMIT)));
 }
 
