@@ -1,6 +1,7 @@
-//! etcd's `raftpb` and raft-rs's `eraftpb`: nearly the same, and not the same. The only file that imports both.
+//! Conversions between etcd's `raftpb` and raft-rs's `eraftpb`, which are nearly the same. The only file that imports
+//! both.
 //!
-//! What differs on the wire, and is therefore translated field by field and never by bytes:
+//! These parts differ on the wire, and are therefore translated field by field and never by bytes:
 //!
 //! | | etcd `raftpb` | raft-rs `eraftpb` |
 //! |---|---|---|
@@ -9,9 +10,9 @@
 //! | `Message` 15, 16 | | commit_term, priority |
 //! | `Entry` 5, 6 | | sync_log, context |
 //!
-//! A ConfChange travels as the payload of an entry, in appends *and* in forwarded proposals; both are translated.
-//! UpdateNode, which raft-rs does not know, becomes an AddNode of node 0, which its `Changer` skips, with the real
-//! member in front of the context:
+//! A ConfChange is the payload of an entry, in appends *and* in forwarded proposals; both are translated. raft-rs does
+//! not know UpdateNode. It becomes an AddNode of node 0, which raft-rs's `Changer` skips, and the real member stands in
+//! front of the context:
 //!
 //! | bytes of `context` | content |
 //! |---|---|
@@ -26,13 +27,13 @@ use raft::eraftpb;
 
 use crate::wire::raftpb;
 
-/// What of etcd's has no counterpart in raft-rs.
+/// A part of an etcd message that has no counterpart in raft-rs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
-    /// A message type that never leaves a process, or that nobody knows.
+    /// A message type that never leaves a process, or that is unknown.
     #[error("message type {0} does not belong on the wire")]
     MessageType(i32),
-    /// An entry type that nobody knows.
+    /// An unknown entry type.
     #[error("entry {index} has the unknown type {kind}")]
     EntryType {
         /// The entry's index.
@@ -40,18 +41,18 @@ pub enum ConvertError {
         /// Its type.
         kind: i32,
     },
-    /// A ConfChangeV2: an etcd server panics on one, so none is ever taken or sent.
+    /// A ConfChangeV2. An etcd server panics on one, so none is ever accepted or sent.
     #[error("entry {0} is a ConfChangeV2, which etcd's servers do not know")]
     ConfChangeV2(u64),
-    /// A ConfChange whose bytes are not one.
+    /// A ConfChange that cannot be decoded.
     #[error("entry {index}: not a ConfChange: {why}")]
     ConfChange {
         /// The entry's index.
         index: u64,
-        /// What the decoder says.
+        /// The decoder's error.
         why: String,
     },
-    /// A ConfChange of a type that nobody knows.
+    /// A ConfChange of an unknown type.
     #[error("entry {index} has the unknown ConfChange type {kind}")]
     ConfChangeType {
         /// The entry's index.
@@ -59,13 +60,13 @@ pub enum ConvertError {
         /// Its type.
         kind: i32,
     },
-    /// A ConfChange of no member.
+    /// A ConfChange of member 0.
     #[error("entry {0} is a ConfChange of member 0")]
     NobodysConfChange(u64),
 }
 
-/// A message of etcd's as raft-rs takes it. Fields that only raft-rs has are left at zero, etcd's `vote` (3.6: only
-/// between a member and its own storage) is passed over.
+/// Converts a message of etcd's for raft-rs. Fields that only raft-rs has are left at zero. etcd's `vote` is ignored
+/// (in 3.6 it is only used between a member and its own storage).
 pub fn message_from_raftpb(message: raftpb::Message) -> Result<eraftpb::Message, ConvertError> {
     let entries: Vec<_> = message.entries.into_iter().map(entry_from_raftpb).collect::<Result<_, _>>()?;
     let mut out = eraftpb::Message {
@@ -88,10 +89,10 @@ pub fn message_from_raftpb(message: raftpb::Message) -> Result<eraftpb::Message,
     Ok(out)
 }
 
-/// A message of raft-rs's as etcd takes it. Fails only on an entry that no conversion has made.
+/// Converts a message of raft-rs's for etcd. It fails only on an entry that no conversion has made.
 pub fn message_to_raftpb(mut message: eraftpb::Message) -> Result<raftpb::Message, ConvertError> {
     use eraftpb::MessageType as T;
-    // raft-rs tells its commit index with votes, together with a term that etcd's message has no field for.
+    // raft-rs sends its commit index with votes, together with a term that etcd's message has no field for.
     let vote = matches!(
         message.msg_type,
         T::MsgRequestVote | T::MsgRequestVoteResponse | T::MsgRequestPreVote | T::MsgRequestPreVoteResponse
@@ -113,7 +114,7 @@ pub fn message_to_raftpb(mut message: eraftpb::Message) -> Result<raftpb::Messag
     })
 }
 
-/// As [`message_to_raftpb`], for all.
+/// Converts several messages, as [`message_to_raftpb`].
 pub fn messages_to_raftpb(messages: Vec<eraftpb::Message>) -> Result<Vec<raftpb::Message>, ConvertError> {
     messages.into_iter().map(message_to_raftpb).collect()
 }
@@ -176,7 +177,7 @@ fn type_to_raftpb(kind: eraftpb::MessageType) -> raftpb::MessageType {
     }
 }
 
-/// An entry of etcd's as raft-rs takes it, its ConfChange included.
+/// Converts an entry of etcd's for raft-rs, including its ConfChange.
 pub fn entry_from_raftpb(entry: raftpb::Entry) -> Result<eraftpb::Entry, ConvertError> {
     use raftpb::EntryType;
     let mut out = eraftpb::Entry::default();
@@ -196,7 +197,8 @@ pub fn entry_from_raftpb(entry: raftpb::Entry) -> Result<eraftpb::Entry, Convert
     Ok(out)
 }
 
-/// An entry of raft-rs's as etcd takes it, its ConfChange included. Fails only on one that no conversion has made.
+/// Converts an entry of raft-rs's for etcd, including its ConfChange. It fails only on an entry that no conversion has
+/// made.
 pub fn entry_to_raftpb(entry: eraftpb::Entry) -> Result<raftpb::Entry, ConvertError> {
     let (kind, data) = match entry.entry_type {
         eraftpb::EntryType::EntryNormal => (raftpb::EntryType::EntryNormal, entry.data),
@@ -209,7 +211,7 @@ pub fn entry_to_raftpb(entry: eraftpb::Entry) -> Result<raftpb::Entry, ConvertEr
     Ok(raftpb::Entry { r#type: kind as i32, term: entry.term, index: entry.index, data })
 }
 
-/// Whether an entry that came has the content of one of ours; index and term are the caller's to compare.
+/// Whether a received entry has the same content as one of ours. The caller compares index and term.
 #[cfg(feature = "node")]
 pub(crate) fn is_same_entry(ours: &eraftpb::Entry, theirs: &raftpb::Entry) -> bool {
     entry_from_raftpb(theirs.clone())
@@ -244,7 +246,7 @@ fn conf_change_from_raftpb(index: u64, data: &[u8]) -> Result<Bytes, ConvertErro
     Ok(bytes.into())
 }
 
-/// The ConfChange in raft-rs's entry at `index`, as etcd writes it: what the state machine applies.
+/// Decodes the ConfChange in raft-rs's entry at `index` into etcd's form, which the state machine applies.
 pub fn conf_change_to_raftpb(index: u64, data: &[u8]) -> Result<raftpb::ConfChange, ConvertError> {
     use eraftpb::ConfChangeType as From;
     use raftpb::ConfChangeType as To;
@@ -262,8 +264,8 @@ pub fn conf_change_to_raftpb(index: u64, data: &[u8]) -> Result<raftpb::ConfChan
     Ok(raftpb::ConfChange { id: change.id, r#type: kind as i32, node_id, context })
 }
 
-/// A ConfChange of etcd's, of a committed entry, as raft-rs applies it (`RawNode::apply_conf_change`). `None` for an update,
-/// which changes nothing that raft-rs knows, and for a type that nobody knows.
+/// Converts a ConfChange of etcd's, from a committed entry, for `RawNode::apply_conf_change`. `None` for an update,
+/// which changes nothing that raft-rs knows, and for an unknown type.
 pub fn conf_change_to_apply(change: &raftpb::ConfChange) -> Option<eraftpb::ConfChange> {
     use raftpb::ConfChangeType as From;
     let change_type = match From::try_from(change.r#type).ok()? {
@@ -310,7 +312,7 @@ fn snapshot_to_raftpb(mut snapshot: eraftpb::Snapshot) -> raftpb::Snapshot {
     raftpb::Snapshot { data: snapshot.data, metadata }
 }
 
-/// The configuration of raft as raft-rs has it.
+/// Converts the configuration of raft for raft-rs.
 pub fn conf_state_from_raftpb(state: raftpb::ConfState) -> eraftpb::ConfState {
     eraftpb::ConfState {
         voters: state.voters,
@@ -322,7 +324,7 @@ pub fn conf_state_from_raftpb(state: raftpb::ConfState) -> eraftpb::ConfState {
     }
 }
 
-/// The configuration of raft as etcd has it.
+/// Converts the configuration of raft for etcd.
 pub fn conf_state_to_raftpb(state: eraftpb::ConfState) -> raftpb::ConfState {
     raftpb::ConfState {
         voters: state.voters,

@@ -1,10 +1,12 @@
-//! The HTTP side: what a member answers on its peer URLs.
+//! The HTTP side: the answers of a member on its peer URLs.
 //!
-//! **The receiver dials**: whoever opens `GET /raft/stream/…` here wants to hear us, and the answer's endless body is
-//! our way out to it. What comes in by request are single messages (`POST /raft`), snapshots, and questions.
+//! **The receiver dials**: a member that opens `GET /raft/stream/…` here wants to hear this one, and the endless body
+//! of the answer carries our messages to it. Requests bring in single messages (`POST /raft`), snapshots, and
+//! questions.
 //!
-//! [`router`] is the handlers, [`Server`] the listener with the bounds that a port open to strangers needs. The paths,
-//! the checks and the words of every refusal are etcd's (`rafthttp/http.go`, `etcdhttp/peer.go`), in etcd's order.
+//! [`router`] has the handlers, and [`Server`] is the listener, with the limits that a port open to strangers needs.
+//! The paths, the checks, their order and the text of every refusal are etcd's (`rafthttp/http.go`,
+//! `etcdhttp/peer.go`).
 
 use axum::{
     Router,
@@ -45,22 +47,22 @@ pub use metrics::ConnectionMetrics;
 use body::Budget;
 use guard::Refusal;
 
-/// What the handlers stand on.
+/// The state that the handlers share.
 #[derive(Clone)]
 struct Endpoint {
     transport: Transport,
-    /// Bytes of bodies that are held at a time.
+    /// Limits the bytes of bodies that are in memory at a time.
     budget: Budget,
 }
 
-/// The routes of a peer URL: `/raft…`, `/version` and `/members`.
+/// Makes the routes of a peer URL: `/raft…`, `/version` and `/members`.
 ///
-/// Every other path is answered as Go's `ServeMux` does, so this belongs at the root of a listener of its own; more
-/// routes can be added to it.
+/// Every other path is answered as Go's `ServeMux` does, so the router belongs at the root of a listener of its own.
+/// More routes can be added to it.
 pub fn router(transport: &Transport) -> Router {
     let budget = Budget::new(transport.limits().message_bytes);
     let endpoint = Endpoint { transport: transport.clone(), budget };
-    // Methods are the handlers' to judge: their 405 carries etcd's words and headers.
+    // The handlers check the method, because their 405 has etcd's text and headers.
     Router::new()
         .route(RAFT, any(pipeline::answer))
         .route(RAFT_SNAPSHOT, any(snapshot::answer))
@@ -74,7 +76,7 @@ pub fn router(transport: &Transport) -> Router {
         .with_state(endpoint)
 }
 
-/// Any other path: cleaned, or 404.
+/// Answers any other path: a redirect to the clean path, or 404.
 async fn unknown(State(_): State<Endpoint>, request: Request) -> Response {
     path::redirect(&request).unwrap_or_else(|| Refusal::PageNotFound.into_response())
 }

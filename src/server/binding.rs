@@ -1,5 +1,5 @@
-//! Whether a request comes from the member that it says it is from: the certificate of its connection must be one with
-//! which that member could be dialled. etcd leaves it open: whoever has a certificate of the CA may say any ID there.
+//! Checks that a request comes from the member that it claims to be from: the certificate of its connection must be
+//! valid for dialling that member. etcd does not check this: any client with a certificate of the CA may claim any ID.
 
 use axum::http::Extensions;
 
@@ -11,7 +11,7 @@ use crate::{
     transport::Transport,
 };
 
-/// What is asked for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Stream,
@@ -31,19 +31,20 @@ impl Kind {
         }
     }
 
-    /// Whether such a request may leave open who sent it. A stream's path says it once more; etcd's prober never does.
+    /// Whether such a request may omit its sender. A stream's path names the sender again, and etcd's prober never
+    /// names it.
     const fn may_be_nobodys(self) -> bool {
         matches!(self, Self::Stream | Self::Probing)
     }
 }
 
-/// A request that is not taken, since its certificate is not of the member that it says it is from.
+/// The request was refused, because its certificate is not for the member that it claims to be from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NotItsCertificate;
 
-/// Holds `from` against the certificate: it must be for the host of one of that member's peer URLs, of the membership for a
-/// peer, and `told` by the request for anyone else. What does not fit is counted and told of; fails if it is refused
-/// too ([`bind_members`](crate::TlsConfig::bind_members)).
+/// Checks the certificate against `from`: it must be valid for the host of one of that member's peer URLs. For a peer,
+/// the URLs are those of the membership; for others, those that the request `told`. A mismatch is counted and logged.
+/// It is an error only if mismatches are refused ([`bind_members`](crate::TlsConfig::bind_members)).
 pub(super) fn check(
     transport: &Transport,
     extensions: &Extensions,
@@ -56,7 +57,7 @@ pub(super) fn check(
         return if kind.may_be_nobodys() || !tls.binds_members() { Ok(()) } else { refuse(tls, kind) };
     };
     let Some(certificate) = Connection::certificate(extensions) else {
-        // Without certificates of clients there is nothing to hold it against.
+        // Without client certificates, there is nothing to check against.
         return if tls.binds_members() { refuse(tls, kind) } else { Ok(()) };
     };
     let known = transport.urls_of(claimed);
@@ -71,7 +72,7 @@ pub(super) fn check(
     if tls.binds_members() { Err(NotItsCertificate) } else { Ok(()) }
 }
 
-/// Nobody said who it is, or nothing shows it.
+/// The request names no sender, or nothing confirms the sender.
 fn refuse(tls: &Tls, kind: Kind) -> Result<(), NotItsCertificate> {
     tls.note_mismatch(kind.label());
     Err(NotItsCertificate)

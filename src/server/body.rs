@@ -1,4 +1,4 @@
-//! Bodies of requests, read within bounds: of time, of bytes, and of what all of them together hold.
+//! Bodies of requests, read within limits: of time, of bytes, and of the memory that all bodies hold together.
 
 use std::{
     io,
@@ -25,31 +25,31 @@ use crate::{
     },
 };
 
-/// How long a body may go without a byte: etcd's `DefaultConnReadTimeout`.
+/// How long to wait for the next bytes of a body: etcd's `DefaultConnReadTimeout`.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
-/// How long we wait for a body in all, beyond what its bytes earn at [`SLOWEST`].
+/// How long to wait for a body in total, in addition to the time that its bytes earn at [`SLOWEST`].
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The slowest body, in bytes per second, that does not run out of patience. One that drips is no peer's.
+/// The slowest rate, in bytes per second, at which a body does not use up [`PATIENCE`]. No peer sends more slowly.
 const SLOWEST: u64 = 1 << 10;
-/// Why a body was not read.
+/// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke, or the body is not HTTP.
     #[error("reading the body: {0}")]
     Broken(axum::Error),
-    /// Nothing came for [`READ_DEADLINE`].
+    /// No byte came for [`READ_DEADLINE`].
     #[error("no byte of the body for {READ_DEADLINE:?}")]
     Stalled,
-    /// What came was less than [`SLOWEST`].
+    /// The body came more slowly than [`SLOWEST`].
     #[error("the body is too slow: less than {SLOWEST} bytes a second")]
     Slow,
-    /// It ended too early.
+    /// The body ended too early.
     #[error("the body ended early")]
     Truncated,
-    /// It is longer than its limit.
+    /// The body is longer than its limit.
     #[error("the body is longer than its limit")]
     TooLarge,
-    /// Bodies on other connections hold all that there is.
+    /// Bodies on other connections use up the memory limit.
     #[error("too many request bodies are in progress")]
     Busy,
 }
@@ -76,14 +76,14 @@ impl From<ReadError> for io::Error {
     }
 }
 
-/// A body in pieces, with deadlines that run only while we wait for the next one: what the application does with the
-/// last costs the sender nothing.
+/// A body in pieces. Its deadlines run only while this task waits for the next piece: the time that the application
+/// takes for a piece does not count against the sender.
 pub(super) struct BodyReader {
     body: Body,
     deadline: Pin<Box<Sleep>>,
-    /// Since when we wait for the next piece.
+    /// When the wait for the next piece began.
     waiting: Option<Instant>,
-    /// How long we waited for the others.
+    /// The total time of the earlier waits.
     waited: Duration,
     received: u64,
 }
@@ -94,9 +94,9 @@ impl BodyReader {
         Self { body, deadline, waiting: None, waited: Duration::ZERO, received: 0 }
     }
 
-    /// The whole body in one piece, of at most `limit` bytes, which `share` pays for as they come.
+    /// The whole body in one piece, of at most `limit` bytes. `share` pays for the bytes as they come.
     pub(super) async fn whole(mut self, limit: u64, share: &mut Share) -> Result<Bytes, ReadError> {
-        // The length that the head announces, where it does; trusted for no more than a step.
+        // The length in the request's head, if any. It is trusted only for one step of the allocation.
         let announced = self.body.size_hint().exact();
         if announced.is_some_and(|length| length > limit) {
             return Err(ReadError::TooLarge);
@@ -113,7 +113,7 @@ impl BodyReader {
             if (whole.len() + piece.len()) as u64 > limit {
                 return Err(ReadError::TooLarge);
             }
-            // One that says nothing of its length may have all that it is allowed.
+            // A body of unknown length may be as long as its limit.
             make_room(&mut whole, piece.len(), announced.unwrap_or(usize::try_from(limit).unwrap_or(usize::MAX)));
             whole.extend_from_slice(&piece);
             match self.next().await.transpose()? {
@@ -153,7 +153,7 @@ impl Stream for BodyReader {
                 return Poll::Ready(Some(Err(ready!(this.pending(context)))));
             };
             let Some(frame) = frame else { return Poll::Ready(None) };
-            // Trailers say nothing to us.
+            // Trailers are ignored.
             let piece = frame.map_err(ReadError::Broken)?.into_data().unwrap_or_default();
             this.ready(&piece)?;
             if !piece.is_empty() {
@@ -163,8 +163,9 @@ impl Stream for BodyReader {
     }
 }
 
-/// The bytes that bodies, and the messages that they are decoded to, may hold at a time, on all connections together.
-/// Peers do not share with remotes, since anyone can become one, nor these with strangers.
+/// Limits the bytes that bodies, and the messages decoded from them, may hold at a time, on all connections together.
+/// Peers, remotes and strangers have separate limits: anyone can become a remote, and must not use up what peers need;
+/// nor may strangers use up what remotes need.
 #[derive(Clone)]
 pub(super) struct Budget {
     peers: Arc<Semaphore>,
@@ -172,15 +173,15 @@ pub(super) struct Budget {
     strangers: Arc<Semaphore>,
 }
 
-/// The part of the largest message that strangers have together.
+/// Strangers together may hold the size of the largest message divided by this.
 const STRANGERS_PART: u64 = 8;
 
-/// What one permit pays for: a semaphore counts in `u32`.
+/// The bytes that one permit stands for, because a semaphore counts in `u32`.
 const UNIT: u64 = 1 << 10;
 
 impl Budget {
-    /// For messages of at most `message` bytes: two of the largest for peers, one for remotes, an eighth of one for
-    /// strangers.
+    /// A budget for messages of at most `message` bytes: two of the largest for peers, one for remotes, and an eighth
+    /// of one for strangers.
     pub(super) fn new(message: u64) -> Self {
         let permits = |bytes: u64| {
             let units = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX);
@@ -193,7 +194,7 @@ impl Budget {
         }
     }
 
-    /// One body's share of it, empty as yet.
+    /// A share for one body, which holds nothing yet.
     pub(super) fn share(&self, sender: Standing) -> Share {
         let pool = match sender {
             Standing::Peer => &self.peers,
@@ -208,12 +209,13 @@ impl Budget {
 pub(super) struct Share {
     pool: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
-    /// Bytes paid for and not yet used.
+    /// Bytes that are paid for and not used yet.
     spare: u64,
 }
 
 impl Share {
-    /// Pays for a message that was decoded from bytes which are paid for: an empty entry is two bytes there.
+    /// Pays for the decoded form of a message whose bytes are paid for already. The decoded form can be much larger: an
+    /// empty entry is two bytes on the wire.
     pub(super) fn take_decoded(&mut self, message: &Message) -> Result<(), ReadError> {
         self.take(size_of::<Message>() + message.entries.capacity() * size_of::<Entry>())
     }
@@ -244,7 +246,7 @@ mod tests {
         Budget::new(1 << 20).share(Standing::Peer)
     }
 
-    /// A body that sends `piece` every `interval`, and ends after `pieces` of them.
+    /// A body that sends `piece` every `interval`, and ends after `pieces` pieces.
     fn dripping(piece: &'static [u8], interval: Duration, pieces: usize) -> BodyReader {
         let pieces = stream::unfold(0, move |sent| async move {
             sleep(interval).await;

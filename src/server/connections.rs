@@ -1,15 +1,17 @@
-//! Who may hold a connection to the port, when there are more than it has room for.
+//! Limits the connections of a port, and decides which one is closed when there are too many.
 //!
-//! A connection is *nobody's* when it is accepted. When a request on it passes the guard with the `X-Server-From` of a
-//! configured peer, or is such a peer's probe, it becomes that peer's and stays so. The newest few of each peer are *kept*: never closed to make
-//! room, and not counted towards the port's bound. All others share the port, and nobody's are counted by address, too.
+//! An accepted connection is *anonymous*. It becomes a peer's when a request on it passes the guard with the
+//! `X-Server-From` of a configured peer, or is a probe of such a peer, and it stays that peer's. The newest few
+//! connections of each peer are *kept*: they are never closed to make room, and do not count towards the port's limit.
+//! All other connections share the port's limit. Anonymous ones are also counted per address.
 //!
-//! On a port for TLS a connection is *greeting* until its handshake is done. Those of one address are counted, and they are
-//! the first to make room: who has shown no certificate yet never costs one who has.
+//! On a TLS port, a connection is *greeting* until its handshake is done. Greeting connections are counted per address,
+//! and are the first to be closed: a client that has not presented a certificate yet never displaces one that has.
 //!
-//! Where a bound is reached, the oldest connection under it makes room for the newest. So whoever fills the port or an
-//! address with idle connections loses them to the next peer that dials, which then needs to send one head to be safe;
-//! and members that share an address, as on loopback, only ever share the bound for the moment before they are known.
+//! At each limit, the newest connection replaces the oldest one that counts towards it. So a client that fills the port
+//! or an address with idle connections loses them to the next peer that dials, and that peer is safe once it has sent
+//! one head. Members that share an address, as on loopback, only share its limit for the moment before they are
+//! identified.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -29,12 +31,12 @@ use crate::{
     world::canonical,
 };
 
-/// Bounds of a peer listener's connections.
+/// Limits of a peer listener's connections.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// Connections on the port, those kept for peers not counted. Default 1024. etcd has no bound.
+    /// Connections on the port, without those kept for peers. Default 1024. etcd has no limit.
     pub total: usize,
-    /// Of these, those from one address that no peer has used yet. Default 16.
+    /// Of these, the connections from one address that no peer has used yet. Default 16.
     pub per_address: usize,
     /// Connections from one address whose TLS handshake is not done. Default 16.
     pub handshakes_per_address: usize,
@@ -42,11 +44,12 @@ pub struct ConnectionLimits {
     pub per_peer: usize,
     /// Length of a request's head. Default 64 KiB.
     pub head_bytes: usize,
-    /// How long a head may take, the idle time before it included. Default 10 s; etcd's idle connections end after 5 s.
+    /// How long a head may take, including the idle time before it. Default 10 s. etcd closes idle connections after 5
+    /// s.
     pub head_timeout: Duration,
     /// How long a TLS handshake may take. Default 10 s.
     pub handshake_timeout: Duration,
-    /// How long requests under way may take to end once the server stops. Default 5 s.
+    /// How long requests under way may take once the server stops. Default 5 s.
     pub grace: Duration,
 }
 
@@ -65,7 +68,7 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Every connection of a listener, in the order in which they came.
+/// All connections of a listener, in the order in which they came.
 #[derive(Clone)]
 pub(super) struct Connections {
     limits: Arc<ConnectionLimits>,
@@ -73,27 +76,27 @@ pub(super) struct Connections {
     state: Arc<Mutex<State>>,
 }
 
-/// How many connections may be on their way out to make room: they hold a descriptor until their task has ended.
+/// How many closed connections may still be ending. Each holds a file descriptor until its task has ended.
 const LEAVING: usize = 64;
 
 #[derive(Default)]
 struct State {
     next: u64,
-    /// Told to go and not yet gone.
+    /// Connections that were told to close and have not ended yet.
     leaving: usize,
     open: BTreeMap<u64, Entry>,
-    /// Those that may be closed to make room: nobody's, and a peer's beyond what is kept for it.
+    /// Connections that may be closed to make room: the anonymous ones, and those of a peer beyond the kept ones.
     shared: BTreeSet<u64>,
-    /// Nobody's, by address.
+    /// The anonymous connections, by address.
     nobodys: ByAddress,
-    /// Those whose handshake is not done, and the same by address.
+    /// The connections whose handshake is not done, in order and by address.
     greeting: BTreeSet<u64>,
     greeting_from: ByAddress,
-    /// Kept for a peer, the oldest first.
+    /// The kept connections of each peer, the oldest first.
     kept: HashMap<MemberId, VecDeque<u64>>,
 }
 
-/// Connections, by the address that they come from.
+/// Connections by the address of their client.
 #[derive(Default)]
 struct ByAddress(HashMap<IpAddr, BTreeSet<u64>>);
 
@@ -111,7 +114,7 @@ impl ByAddress {
         }
     }
 
-    /// The oldest of an address that has as many as this.
+    /// The oldest connection of an address, if the address has at least `limit` of them.
     fn oldest_of(&self, address: IpAddr, limit: usize) -> Option<u64> {
         self.0.get(&address).filter(|same| same.len() >= limit)?.first().copied()
     }
@@ -123,7 +126,7 @@ struct Entry {
     evict: CancellationToken,
 }
 
-/// A connection's place among the others, given up when it is dropped.
+/// A connection's entry in the list, which is removed when this is dropped.
 pub(super) struct Seat {
     connections: Connections,
     number: u64,
@@ -135,9 +138,10 @@ impl Connections {
         Self { limits: Arc::new(limits), metrics, state: Arc::default() }
     }
 
-    /// Takes in a new connection, at the cost of older ones where there is no room. None: those have not yet gone.
+    /// Adds a new connection, and closes older ones if there is no room. `None` if too many closed connections have not
+    /// ended yet.
     pub(super) fn seat(&self, address: IpAddr) -> Option<Seat> {
-        // An IPv4 address in IPv6's form is the same.
+        // An IPv4-mapped IPv6 address counts as the IPv4 address.
         let address = address.to_canonical();
         let mut state = self.state();
         if state.leaving >= LEAVING {
@@ -208,7 +212,7 @@ impl Connections {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What is kept here is a count: right enough even if a thread panicked with it.
+        // The state is only counts, which are accurate enough even if a thread panicked while it held the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -235,12 +239,12 @@ impl State {
 }
 
 impl Seat {
-    /// Its handshake is done, or there is none.
+    /// The handshake is done, or there is none.
     pub(super) fn greeted(&self) {
         self.connections.greeted(self.number);
     }
 
-    /// Ends when the connection has to make room.
+    /// Completes when the connection has to be closed to make room.
     pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
     }
@@ -256,7 +260,7 @@ impl Drop for Seat {
     }
 }
 
-/// What a handler may know about the connection that its request came on.
+/// The connection that a request came on, as handlers see it.
 #[derive(Clone)]
 pub(super) struct Connection {
     connections: Connections,
@@ -277,26 +281,28 @@ impl Connection {
         Self { connections: seat.connections.clone(), number: seat.number, status, address, certificate }
     }
 
-    /// The certificate that the other end has shown. None without one, and on a listener that is not ours.
+    /// The certificate that the client presented. `None` without one, and on a listener that is not a
+    /// [`Server`](super::Server).
     pub(super) fn certificate(extensions: &Extensions) -> Option<&CertificateDer<'static>> {
         extensions.get::<Self>()?.certificate.as_deref()
     }
 
-    /// The other end. On a listener that is not ours, what axum's `ConnectInfo` says, where it is there.
+    /// The client's address. On a listener that is not a [`Server`](super::Server), it is axum's `ConnectInfo`, if
+    /// present.
     pub(super) fn address(extensions: &Extensions) -> Option<SocketAddr> {
         let ours = extensions.get::<Self>().map(|connection| connection.address);
         let told = || extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| canonical(*address));
         ours.or_else(told)
     }
 
-    /// The connection is this peer's. Nothing to do on a listener that is not ours.
+    /// The connection belongs to this peer. Does nothing on a listener that is not a [`Server`](super::Server).
     pub(super) fn identify(extensions: &Extensions, peer: MemberId) {
         if let Some(connection) = extensions.get::<Self>() {
             connection.connections.identify(connection.number, peer);
         }
     }
 
-    /// How the connection does. None on a listener that is not ours.
+    /// The state of the connection. `None` on a listener that is not a [`Server`](super::Server).
     pub(super) fn status(extensions: &Extensions) -> Option<Arc<IoStatus>> {
         extensions.get::<Self>().map(|connection| Arc::clone(&connection.status))
     }
@@ -319,14 +325,14 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    /// A connection, and whether it has been told to go.
+    /// Adds a connection, whose address ends in `last`.
     fn seat(connections: &Connections, last: u8) -> Seat {
         let seat = greeting(connections, last);
         seat.greeted();
         seat
     }
 
-    /// The same, while its handshake is not done.
+    /// Adds a connection whose handshake is not done.
     fn greeting(connections: &Connections, last: u8) -> Seat {
         connections.seat(address(last)).expect("none is leaving")
     }

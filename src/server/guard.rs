@@ -1,4 +1,4 @@
-//! The checks that come before a request is taken, and what a refusal looks like.
+//! The checks before a request is accepted, and the form of a refusal.
 
 use std::net::SocketAddr;
 
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// A request that is not taken. Status and text are etcd's, except where etcd has no bound or no answer.
+/// A refused request. Status and text are etcd's, except where etcd has no limit or no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("{METHOD_NOT_ALLOWED}")]
@@ -55,29 +55,29 @@ pub(super) enum Refusal {
     SenderNotFound,
     #[error("{TO_FIELD_MISMATCH}")]
     ToFieldMismatch,
-    /// Ours: its certificate is not one of the member that it says it is from.
+    /// Not in etcd: the request's certificate is not for the member that it claims to be from.
     #[error("certificate is not the sender's")]
     NotItsCertificate,
-    /// Ours: it is not the member that was met under its ID.
+    /// Not in etcd: the sender is not the member that was met under its ID.
     #[error("{INCARNATION_REFUSED}: {0}")]
     IncarnationRefused(Impostor),
-    /// Ours: a start of a member's that no dial of ours has met yet.
+    /// Not in etcd: the sender is a start of a member that none of our dials has met yet.
     #[error("{INCARNATION_NOT_MET}")]
     IncarnationNotMet,
-    /// Ours.
+    /// Not in etcd: the incarnation cannot be parsed.
     #[error("{INVALID_INCARNATION}")]
     InvalidIncarnation,
-    /// Ours: the transport is stopping.
+    /// Not in etcd: the transport is stopping.
     #[error("server stopped")]
     Stopped,
     #[error("{READING_MESSAGE}")]
     ReadingMessage,
     #[error("{UNMARSHALLING_MESSAGE}")]
     UnmarshallingMessage,
-    /// Ours: etcd reads a body of any length.
+    /// Not in etcd, which reads a body of any length.
     #[error("raft message too large")]
     MessageTooLarge,
-    /// Ours: etcd holds as many bodies as are sent.
+    /// Not in etcd, which holds any number of bodies.
     #[error("too many raft messages under way")]
     Busy,
     #[error("{PROCESSING_MESSAGE}")]
@@ -116,7 +116,7 @@ impl Refusal {
         }
     }
 
-    /// What the log counts it as.
+    /// The name under which the log counts it.
     fn label(&self) -> &'static str {
         match self {
             Self::IncompatibleVersion => "incompatible_version",
@@ -143,13 +143,14 @@ impl Refusal {
         }
     }
 
-    /// Whether the connection goes with the answer. etcd's `pipelineHandler` panics after a message that raft refused.
+    /// Whether the connection is closed after the answer. etcd's `pipelineHandler` panics after a message that raft
+    /// refused, which closes it.
     fn closes(&self) -> bool {
         matches!(self, Self::ProcessingMessage | Self::Stopped | Self::Busy | Self::MessageTooLarge)
     }
 }
 
-/// Go's `http.Error`: the text, a newline, and two headers.
+/// As Go's `http.Error`: the text, a newline, and two headers.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status(), format!("{self}\n")).into_response();
@@ -166,11 +167,11 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The checks of every request of a member, in etcd's order: method, versions, cluster; and then whether its certificate
-/// is the sender's.
+/// Runs the checks that every request of a member has to pass, in etcd's order: method, versions, cluster. Then checks
+/// whether its certificate is the sender's.
 ///
-/// Tells who sent it: `X-Server-From`, none when it is missing or no ID. A connection on which a configured peer passed
-/// the checks is that peer's from then on.
+/// Returns the sender, from `X-Server-From`. `None` if that is missing or no ID. If the sender is a configured peer,
+/// the connection belongs to that peer from then on.
 pub(super) fn check(
     transport: &Transport,
     request: &Request,
@@ -187,7 +188,7 @@ pub(super) fn check(
     Ok(identify(transport, request))
 }
 
-/// Whether the certificate of a request may be that of who says that he sent it.
+/// Checks whether the certificate of a request may belong to the claimed sender.
 pub(super) fn bind(
     transport: &Transport,
     request: &Request,
@@ -198,8 +199,8 @@ pub(super) fn bind(
     bound.map_err(|_| Refusal::NotItsCertificate)
 }
 
-/// [`check`], for a request that brings something: its sender is noted, and found once for all that comes of it. What it
-/// tells as its incarnation is still to be judged.
+/// As [`check`], for a request that brings something. The sender is recorded, and looked up once for everything that
+/// the request brings. The caller still has to judge the incarnation that the request sends.
 pub(super) fn admit(
     transport: &Transport,
     request: &Request,
@@ -210,7 +211,7 @@ pub(super) fn admit(
     Ok((transport.admit(from, told(request)), incarnation))
 }
 
-/// What a request tells as its sender's incarnation, if it does.
+/// The incarnation that a request sends, if any.
 pub(super) fn incarnation(request: &Request) -> Result<Option<Incarnation>, Refusal> {
     headers::incarnation(request.headers()).map_err(|_| Refusal::InvalidIncarnation)
 }
@@ -228,12 +229,13 @@ impl From<Unheard> for Refusal {
     }
 }
 
-/// Whether the sender is of this cluster. As text, as etcd compares it: a padded ID is another.
+/// Whether the sender belongs to this cluster. The IDs are compared as text, as in etcd, so a padded ID does not match.
 pub(super) fn is_same_cluster(transport: &Transport, headers: &HeaderMap) -> bool {
     text(headers, &X_ETCD_CLUSTER_ID).unwrap_or_default() == transport.identity().cluster.to_string()
 }
 
-/// Who sent a request of this cluster: `X-Server-From`. Its connection is from now on that peer's, if it is one.
+/// The sender of a request of this cluster, from `X-Server-From`. If it is a peer, the connection belongs to that peer
+/// from now on.
 pub(super) fn identify(transport: &Transport, request: &Request) -> Option<MemberId> {
     let id = server_from(request.headers());
     if let Some(peer) = id.filter(|id| transport.is_peer(*id)) {
@@ -242,12 +244,12 @@ pub(super) fn identify(transport: &Transport, request: &Request) -> Option<Membe
     id
 }
 
-/// Where a request came from: its connection, and the span that it names.
+/// The origin of a request: its connection, and the span that it names.
 pub(super) fn origin(request: &Request) -> Origin {
     Origin { address: Connection::address(request.extensions()), span: TraceContext::of_request(request.headers()) }
 }
 
-/// The first check of every path but `/raft/probing`.
+/// The first check of every path except `/raft/probing`.
 pub(super) fn check_method(request: &Request, allow: &'static Method) -> Result<(), Refusal> {
     if request.method() == allow { Ok(()) } else { Err(Refusal::MethodNotAllowed { allow: allow.as_str() }) }
 }
@@ -261,17 +263,17 @@ fn check_versions(identity: &Identity, headers: &HeaderMap) -> Result<(), Refusa
     })
 }
 
-/// `X-Server-From`, if it is there and an ID.
+/// The ID in `X-Server-From`, if it is present and valid.
 pub(super) fn server_from(headers: &HeaderMap) -> Option<MemberId> {
     text(headers, &X_SERVER_FROM)?.parse().ok()
 }
 
-/// `X-PeerURLs`, if it is there and says something.
+/// The text of `X-PeerURLs`, if it is present and not empty.
 pub(super) fn peer_urls(headers: &HeaderMap) -> Option<&str> {
     text(headers, &X_PEER_URLS).filter(|urls| !urls.is_empty())
 }
 
-/// What a request tells of its sender's URLs, and where it came from.
+/// What a request says about its sender's URLs, and the address that it came from.
 pub(super) fn told(request: &Request) -> Told<'_> {
     let extensions = request.extensions();
     Told {
@@ -281,12 +283,13 @@ pub(super) fn told(request: &Request) -> Told<'_> {
     }
 }
 
-/// A header as text. What is not ASCII reads as if it were empty: no value of ours is such, so no check passes by it.
+/// A header as text. Text that is not ASCII counts as empty. No value that we expect is empty or not ASCII, so no check
+/// passes by it.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap_or_default())
 }
 
-/// Who made a request, as far as it says.
+/// The client of a request, as far as the request says.
 pub(super) struct Asker {
     from: Option<MemberId>,
     address: Option<SocketAddr>,
@@ -298,7 +301,8 @@ impl Asker {
     }
 }
 
-/// An answer, or a refusal as one, with the cluster's ID, which all but a 405 carry. Refusals are summed up in the log.
+/// Turns a result into an answer, and adds the cluster's ID, which all answers except a 405 have. Refusals are summed
+/// up in the log.
 pub(super) fn answer(transport: &Transport, asker: &Asker, result: Result<Response, Refusal>) -> Response {
     let identity = transport.identity();
     if let Err(refusal) = &result {
@@ -314,14 +318,14 @@ pub(super) fn answer(transport: &Transport, asker: &Asker, result: Result<Respon
     response
 }
 
-/// An answer says which start of the member gives it.
+/// Adds this member's incarnation to an answer.
 pub(super) fn tell_incarnation(transport: &Transport, response: &mut Response) {
     if let Some(own) = transport.incarnation() {
         response.headers_mut().insert(X_RAFTHTTP_INCARNATION, own.clone());
     }
 }
 
-/// The value of a header that tells IDs or a version.
+/// A header value that holds IDs or a version.
 pub(super) fn printed(value: impl std::fmt::Display) -> HeaderValue {
     HeaderValue::try_from(value.to_string()).expect("IDs and versions print as letters, digits, dots and commas")
 }

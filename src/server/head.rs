@@ -1,4 +1,4 @@
-//! What is wrong with a request's head before anybody looks at what it asks: what Go's server refuses and hyper takes
+//! Checks of a request's head that come before all others: they refuse what Go's server refuses and hyper accepts
 //! (`net/http`, `readRequest` and `(*conn).serve`).
 
 use axum::{
@@ -9,19 +9,19 @@ use axum::{
 
 use crate::wire::headers::TEXT_PLAIN;
 
-/// A head that is not taken. The text of the answer is Go's, and the connection is closed after it.
+/// A refused head. The text of the answer is Go's, and the connection is closed after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum BadHead {
     #[error("400 Bad Request: missing required Host header")]
     NoHost,
     #[error("400 Bad Request: malformed Host header")]
     MalformedHost,
-    /// Two hosts, or a path that cannot be read.
+    /// Two hosts, or a path that cannot be parsed.
     #[error("400 Bad Request")]
     Unreadable,
     #[error("Unsupported transfer encoding")]
     TransferEncoding,
-    /// Go says nothing beyond the status.
+    /// Go's answer has nothing but the status.
     #[error("")]
     Expectation,
 }
@@ -49,7 +49,7 @@ impl IntoResponse for BadHead {
     }
 }
 
-/// The answer to a request whose head is not taken.
+/// The answer to a request whose head is refused. `None` if the head is good.
 pub(super) fn refuse(request: &Request) -> Option<Response> {
     check(request).err().map(IntoResponse::into_response)
 }
@@ -108,14 +108,15 @@ const fn is_of_a_host(byte: u8) -> bool {
         )
 }
 
-/// Whether each `%` is followed by two digits.
+/// Whether each `%` is followed by two hexadecimal digits.
 fn has_whole_escapes(path: &str) -> bool {
     let mut parts = path.split('%');
     parts.next();
     parts.all(|part| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Whether a body comes as it is, or in chunks and in no other way: hyper takes any list of codings that ends so.
+/// Whether a body has no transfer coding, or is chunked and nothing else. hyper accepts any list of codings that ends
+/// with chunked.
 fn is_chunked_or_nothing(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

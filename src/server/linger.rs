@@ -1,4 +1,4 @@
-//! A connection that is closed so that the last answer on it can be read.
+//! Closes a connection in such a way that the client can read the last answer on it.
 
 use std::{
     io::{self, IoSlice},
@@ -12,14 +12,15 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long we wait for the other end to close, too (Go's `rstAvoidanceDelay`).
+/// How long to wait for the client to close its side too (Go's `rstAvoidanceDelay`).
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Closing a socket that holds unread bytes resets it, and the reset destroys what the other end has not read yet: the
-/// answer that says why we do not read on. So shutting it down ends our side, then discards what still comes.
+/// Closing a socket that holds unread bytes resets it. The reset destroys what the client has not read yet, such as the
+/// answer that says why we do not read on. So a shutdown ends our side first, and then discards the bytes that still
+/// come.
 pub(super) struct Lingering<T> {
     io: T,
-    /// Since our side ended.
+    /// Runs since our side ended.
     closing: Option<Pin<Box<Sleep>>>,
 }
 
@@ -39,7 +40,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<T> {
                 this.closing.insert(Box::pin(sleep(LINGER)))
             }
         };
-        // Whoever keeps sending is polled again only as the runtime's budget for this task allows.
+        // A client that keeps sending is polled again only as the runtime's budget for this task allows.
         while closing.as_mut().poll(context).is_pending() {
             let mut space = [0; 4096];
             let mut buffer = ReadBuf::new(&mut space);

@@ -1,4 +1,4 @@
-//! The port: accepts connections, within bounds, and ends them all when it stops.
+//! The port: accepts connections within limits, and ends all of them when it stops.
 
 use std::{
     convert::Infallible,
@@ -39,17 +39,18 @@ use crate::{
     world::{Listener, Socket, World},
 };
 
-/// Headers in a head.
+/// The most headers in a head.
 const HEADERS: usize = 100;
-/// How long accepting rests after an error that is not the connection's: most of all, no descriptor left.
+/// How long accepting pauses after an error that does not concern one connection, such as having no file descriptor
+/// left.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// Serves `app` on `listener` until `stop`: [`Server`] with its defaults, without TLS.
+/// Serves `app` on `listener` until `stop`: a [`Server`] with its defaults, without TLS.
 pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
     Server::new(app).serve(listener, stop).await;
 }
 
-/// A peer listener: HTTP/1.1, with TLS or without, within [`ConnectionLimits`].
+/// A peer listener: HTTP/1.1, with or without TLS, within [`ConnectionLimits`].
 #[derive(Clone)]
 pub struct Server {
     app: Router,
@@ -60,17 +61,17 @@ pub struct Server {
     world: World,
 }
 
-/// What becomes of plain HTTP on a port for TLS.
+/// How plain HTTP on a TLS port is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plain {
     /// The connection is closed, as etcd's listener does.
     Closed,
-    /// It is answered, as Go's server does.
+    /// The request is answered, as Go's server does.
     Answered,
 }
 
 impl Server {
-    /// A server of `app`, most often [`router`](super::router)'s.
+    /// A server of `app`, which is usually [`router`](super::router)'s.
     pub fn new(app: Router) -> Self {
         Self {
             app,
@@ -82,47 +83,47 @@ impl Server {
         }
     }
 
-    /// Speaks TLS alone. Default: none at all.
+    /// Makes the port speak TLS alone. Default: no TLS.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// Answers plain HTTP on a port for TLS with 400 and `Client sent an HTTP request to an HTTPS server.`, as Go's server
-    /// does, for people who forgot the `s`. Default: the connection is closed, as at etcd's peer port.
+    /// Answers plain HTTP on a TLS port with 400 and `Client sent an HTTP request to an HTTPS server.`, as Go's server
+    /// does, for people who forgot the `s`. Default: the connection is closed, as on etcd's peer port.
     pub fn answer_plain(mut self) -> Self {
         self.plain = Plain::Answered;
         self
     }
 
-    /// Bounds of its connections. Default: [`ConnectionLimits::default`].
+    /// Sets the limits of its connections. Default: [`ConnectionLimits::default`].
     pub fn limits(mut self, limits: ConnectionLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Where its connections are counted. Default: nowhere.
+    /// Sets the metrics that count its connections. Default: none.
     pub fn metrics(mut self, metrics: &ConnectionMetrics) -> Self {
         self.metrics = metrics.clone();
         self
     }
 
-    /// The world in which names are looked up. Default: the real one.
+    /// Sets the world in which names are looked up. Default: the real one.
     #[doc(hidden)]
     pub fn world(mut self, world: &World) -> Self {
         self.world = world.clone();
         self
     }
 
-    /// Serves until `stop`; then requests under way have [`ConnectionLimits::grace`] to end. Returns when every
+    /// Serves until `stop`. Requests under way then have [`ConnectionLimits::grace`] to complete. Returns when every
     /// connection is closed.
     ///
-    /// An open stream is a request under way: stop the transport too, which ends each with a clean end of its body.
+    /// An open stream is a request under way. Stop the transport too, which ends each stream cleanly.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         self.serve_on(listener.into(), stop).await;
     }
 
-    /// [`Self::serve`] on a port of whatever network.
+    /// As [`Self::serve`], on a port of any network.
     #[doc(hidden)]
     pub async fn serve_on(self, listener: Listener, stop: CancellationToken) {
         let connections = Connections::new(self.limits.clone(), self.metrics.clone());
@@ -137,7 +138,7 @@ impl Server {
         while let Some(accepted) = stop.run_until_cancelled(failures.told_beside(listener.accept())).await {
             match accepted {
                 Ok((socket, address)) => {
-                    // Without a seat there is no task: what we drop here is closed.
+                    // Without a seat there is no task, and dropping the connection closes it.
                     let Some(seat) = connections.seat(address.ip()) else { continue };
                     if port.server.tls.is_none() {
                         seat.greeted();
@@ -162,12 +163,12 @@ impl Server {
 struct Port {
     server: Server,
     http: http1::Builder,
-    /// None: whoever dials may come from anywhere.
+    /// `None`: clients may come from any address.
     names: Option<ClientNames>,
 }
 
 impl Port {
-    /// One connection, from its first byte to its end.
+    /// Serves one connection, from its first byte to its end.
     async fn keep(&self, socket: Socket, address: SocketAddr, seat: Seat, stop: CancellationToken) {
         let serving = async {
             let status = IoStatus::new(WRITE_DEADLINE);
@@ -236,13 +237,13 @@ impl Port {
             return Ok(outcome?);
         }
         serving.as_mut().graceful_shutdown();
-        // What does not end in time is cut: its future is dropped with the connection.
+        // A connection that does not end in time is cut: its future is dropped.
         timeout(self.server.limits.grace, serving).await.unwrap_or(Ok(()))?;
         Ok(())
     }
 }
 
-/// Why a connection ended, other than well.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error(transparent)]
@@ -261,13 +262,13 @@ fn http(limits: &ConnectionLimits) -> http1::Builder {
         .header_read_timeout(limits.head_timeout)
         .max_header_size(limits.head_bytes)
         .max_headers(HEADERS)
-        // Go writes them so, and people compare traces.
+        // Go writes header names in this form, and people compare packet traces.
         .title_case_headers(true);
     http
 }
 
-/// Connections that could not be accepted, most of all because no descriptor was left: told at once, and in sums while it
-/// goes on.
+/// Errors of accepting connections, usually because no file descriptor is left. The first is logged at once, and later
+/// ones in sums while they go on.
 #[derive(Default)]
 struct AcceptFailures {
     repeats: Repeats,
@@ -276,7 +277,7 @@ struct AcceptFailures {
 
 impl AcceptFailures {
     async fn rest(&self, error: io::Error, connections: &Connections) {
-        // These are the connection's own, and say nothing about the next one.
+        // These errors concern one connection, and say nothing about the next one.
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
             return;
         }
@@ -288,7 +289,7 @@ impl AcceptFailures {
         sleep(ACCEPT_REST).await;
     }
 
-    /// Waits for `next`, and tells meanwhile of those that were withheld.
+    /// Waits for `next`, and meanwhile logs the errors that were withheld.
     async fn told_beside<T>(&self, next: impl Future<Output = T>) -> T {
         let mut next = pin!(next);
         loop {

@@ -1,4 +1,4 @@
-//! `GET /members`: who is in the cluster, for who joins it (etcd's `peerMembersHandler`).
+//! `GET /members`: the members of the cluster, for a member that joins it (etcd's `peerMembersHandler`).
 
 use axum::{
     extract::{Request, State},
@@ -19,7 +19,7 @@ use crate::{
     wire::headers::{APPLICATION_JSON, X_RAFTHTTP_MET},
 };
 
-/// etcd's `membership.Member` as JSON: the ID is decimal, what is empty is left out.
+/// etcd's `membership.Member` as JSON: the ID is decimal, and empty fields are left out.
 #[derive(serde::Serialize)]
 struct MemberJson<'a> {
     id: u64,
@@ -57,7 +57,7 @@ fn list(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
     Ok(response)
 }
 
-/// Sorted by ID, with a newline, as Go's JSON encoder ends.
+/// The list, sorted by ID, with the newline that Go's JSON encoder adds.
 fn body(members: &Members) -> String {
     let mut list: Vec<MemberJson<'_>> = members.0.iter().map(MemberJson::from).collect();
     list.sort_unstable_by_key(|member| member.id);

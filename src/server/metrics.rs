@@ -1,24 +1,24 @@
-//! What a port says about its connections.
+//! Metrics of a port's connections.
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry, core::Collector};
 
-/// The metrics of peer ports. Cheap to clone: every clone is the same, and several listeners may share them.
+/// Metrics of peer ports. Cheap to clone: all clones are the same metrics, and several listeners may share them.
 #[derive(Clone, Debug)]
 pub struct ConnectionMetrics {
     open: IntGauge,
     shed: IntCounterVec,
 }
 
-/// Why a connection was closed though nothing was wrong with it: the label `reason`.
+/// Why a connection was closed although nothing was wrong with it: the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shed {
-    /// Its address held too many.
+    /// Its address had too many connections.
     Address,
-    /// The port held too many.
+    /// The port had too many connections.
     Port,
-    /// The process had no descriptor left.
+    /// The process had no file descriptor left.
     Descriptors,
-    /// It came while too many others were still leaving.
+    /// Too many closed connections had not ended yet.
     Busy,
 }
 
@@ -36,10 +36,10 @@ impl Shed {
 }
 
 impl ConnectionMetrics {
-    /// Metrics that `registry` shows.
+    /// Metrics that are registered in `registry`.
     ///
     /// # Errors
-    /// When it already has metrics of these names.
+    /// The registry already has metrics with these names.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self::new();
         let collectors: [Box<dyn Collector>; 2] = [Box::new(metrics.open.clone()), Box::new(metrics.shed.clone())];
@@ -47,7 +47,7 @@ impl ConnectionMetrics {
         Ok(metrics)
     }
 
-    /// Metrics that nobody sees.
+    /// Metrics that are not shown anywhere.
     pub(super) fn new() -> Self {
         let open = IntGauge::new("rafthttp_connections", "Connections that are open on the peer port.");
         let shed =

@@ -1,10 +1,11 @@
-//! Whether a client's certificate is for the address that it comes from (etcd's `checkCertSAN`, `isHostInDNS`).
+//! Checks that a client's certificate is valid for the address that it comes from (etcd's `checkCertSAN`,
+//! `isHostInDNS`).
 //!
-//! A certificate without alternative names passes. One of its addresses is the client's, or the client's address leads, by
-//! reverse look-up, to one of its names (below `*.`: to any name that ends so), or one of its names leads to the address.
-//! etcd looks up one after the other and without a bound; here all of it has [`PATIENCE`], and only as much is under way at
-//! a time as [`PLACES`] and [`NAMES`] say. It comes after the CA has vouched for the certificate: a stranger has nothing
-//! looked up.
+//! A certificate without alternative names passes. Otherwise, one of three things must hold. One of its addresses is
+//! the client's. Or the reverse look-up of the client's address gives one of its names (for `*.`, any name with that
+//! suffix). Or the look-up of one of its names gives the address. etcd looks up one after the other, without a limit.
+//! Here, all look-ups together have [`PATIENCE`], and [`PLACES`] and [`NAMES`] limit how many are under way at a time.
+//! The check comes after the CA has vouched for the certificate, so no look-up is made for a stranger.
 
 use std::{
     collections::HashMap,
@@ -27,16 +28,17 @@ use crate::{
 
 /// How long the look-ups for one connection may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many connections' names are looked up at a time; others wait for their turn within their [`PATIENCE`].
+/// How many connections have names looked up at a time. Others wait for their turn, within their [`PATIENCE`].
 const PLACES: usize = 32;
-/// How many names of one certificate are looked up; what it has beyond them counts as not the client's.
+/// How many names of one certificate are looked up. Further names do not count as the client's.
 const NAMES: usize = 32;
-/// How long it is remembered that names led to an address: a member opens its connections one after the other.
+/// How long a match between names and an address is remembered, because a member opens its connections one after the
+/// other.
 const KEPT: Duration = Duration::from_secs(10);
-/// How much of that is remembered at a time.
+/// How many matches are remembered at a time.
 const ENTRIES: usize = 256;
 
-/// Looks up what clients' certificates are for.
+/// Checks clients' certificates against their addresses.
 pub(super) struct ClientNames {
     resolver: Resolver,
     places: Semaphore,
@@ -48,7 +50,7 @@ impl ClientNames {
         Self { resolver, places: Semaphore::new(PLACES), known: Mutex::default() }
     }
 
-    /// Whether a certificate may come from this address. Fails with the words of who refuses it.
+    /// Checks whether a client with this certificate may come from this address.
     pub(super) async fn check(&self, certificate: &CertificateDer<'_>, address: IpAddr) -> Result<(), HandshakeError> {
         let address = address.to_canonical();
         let Hosts { addresses, names } = &hosts_of(certificate);
@@ -77,7 +79,7 @@ impl ClientNames {
         self.resolver.closed().await;
     }
 
-    /// Fails with the last look-up that failed.
+    /// Fails with the last look-up error, if there was one.
     async fn look_up(&self, address: IpAddr, names: &[String]) -> Result<(), Option<LookupError>> {
         let _place = self.places.acquire().await.map_err(|_| None)?;
         let mut asked = FuturesUnordered::new();
@@ -113,14 +115,14 @@ impl ClientNames {
 /// One look-up.
 #[derive(Clone, Copy)]
 enum Asked<'a> {
-    /// Which names the address has.
+    /// Reverse: the names of the address.
     Reverse,
-    /// Which addresses this name has.
+    /// Forward: the addresses of this name.
     Forward(&'a str),
 }
 
 impl Asked<'_> {
-    /// Whether it leads from the names to the address, or back.
+    /// Asks, and returns whether the answer connects the names with the address.
     async fn ask(self, resolver: &Resolver, address: IpAddr, names: &[String]) -> Result<bool, LookupError> {
         match self {
             Self::Reverse => {
@@ -130,7 +132,7 @@ impl Asked<'_> {
             Self::Forward(name) => loop {
                 match resolver.lookup(name).await {
                     Ok(found) => return Ok(found.iter().any(|found| found.to_canonical() == address)),
-                    // The look-up goes on, and who asked has time.
+                    // The look-up goes on, and this caller has more time.
                     Err(LookupError::Timeout { .. }) => {}
                     Err(error) => return Err(error),
                 }
@@ -139,7 +141,7 @@ impl Asked<'_> {
     }
 }
 
-/// Whether an address's name is one of a certificate's: the same, or one that ends as the wildcard says.
+/// Whether a name of an address matches a name of a certificate: it is equal, or has the suffix of the wildcard.
 fn leads_to(name: &str, found: &str) -> bool {
     let found = found.strip_suffix('.').unwrap_or(found).to_ascii_lowercase();
     let name = name.to_ascii_lowercase();
@@ -161,7 +163,7 @@ mod tests {
         params.expect("names").self_signed(&key).expect("parameters are complete").der().clone()
     }
 
-    /// One that knows these hosts, and no server.
+    /// A check that knows these hosts, and no DNS server.
     fn names(hosts: &str) -> (tempfile::TempDir, ClientNames) {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("hosts"), hosts).expect("the directory is ours");

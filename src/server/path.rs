@@ -1,4 +1,4 @@
-//! Paths that are not clean, answered as Go's `ServeMux` answers them.
+//! Paths that are not clean, answered as by Go's `ServeMux`.
 
 use axum::{
     extract::Request,
@@ -6,10 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// The content type of a redirect, which only a person reads.
+/// The content type of a redirect, whose body is for people only.
 const TEXT_HTML: &str = "text/html; charset=utf-8";
 
-/// The answer to a path that is not clean: where the clean one is. None: it is clean.
+/// The answer to a path that is not clean: a redirect to the clean one. `None` if the path is clean.
 pub(super) fn redirect(request: &Request) -> Option<Response> {
     let path = request.uri().path();
     // `OPTIONS *` and `CONNECT host:port` have no path.
@@ -20,13 +20,14 @@ pub(super) fn redirect(request: &Request) -> Option<Response> {
     (clean != path).then(|| redirect_to(&clean, request.method(), request.uri()))
 }
 
-/// The answer to a subtree's root without its slash: where it is with one.
+/// The answer to the root of a subtree without its slash: a redirect to the path with the slash.
 pub(super) async fn add_slash(request: Request) -> Response {
     let path = format!("{}/", request.uri().path());
     redirect_to(&path, request.method(), request.uri())
 }
 
-/// Go's `http.Redirect`, 307 since Go 1.26. The path begins with a single slash, so the client stays on this host.
+/// As Go's `http.Redirect`, with 307 since Go 1.26. The path begins with a single slash, so the client stays on this
+/// host.
 fn redirect_to(path: &str, method: &Method, uri: &Uri) -> Response {
     let location = match uri.query() {
         Some(query) => format!("{path}?{query}"),
@@ -44,7 +45,7 @@ fn redirect_to(path: &str, method: &Method, uri: &Uri) -> Response {
     response
 }
 
-/// Go's `cleanPath`: no empty, `.` or `..` elements; a slash at the end stays.
+/// As Go's `cleanPath`: removes empty, `.` and `..` elements, and keeps a trailing slash.
 fn clean(path: &str) -> String {
     let mut elements: Vec<&str> = Vec::new();
     for element in path.split('/') {

@@ -1,4 +1,4 @@
-//! Who speaks plain HTTP to a port for TLS is told so, in the clear, and in Go's words. Nothing that it asks is looked at.
+//! Answers plain HTTP on a TLS port, in plain text and in Go's words. The content of the request is ignored.
 
 use std::{io, time::Duration};
 
@@ -12,18 +12,18 @@ use crate::{
     server::linger::Lingering,
 };
 
-/// What Go's server answers (`net/http`, `(*conn).serve`).
+/// The answer of Go's server (`net/http`, `(*conn).serve`).
 const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-/// How requests begin (Go's `tlsRecordHeaderLooksLikeHTTP`, and the methods that it leaves out).
+/// The first bytes of requests (Go's `tlsRecordHeaderLooksLikeHTTP`, and the methods that it leaves out).
 const BEGINNINGS: [&[u8; FIRST_BYTES]; 8] =
     [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO", b"DELET", b"PATCH", b"CONNE"];
 
-/// How a connection to a port for TLS begins.
+/// The beginning of a connection to a TLS port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// As a request in the clear.
+    /// A plain request.
     Plain,
-    /// In some other way, with so much time left for a handshake.
+    /// Anything else, with the time that is left for a handshake.
     Left(Duration),
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn opening<T: AsyncRead + Unpin>(io: &mut DeadlineIo<T>, within
     let begin = Instant::now();
     let first = match timeout(within, io.first_bytes()).await {
         Ok(first) => first?,
-        // Who says nothing is late for a handshake, too.
+        // A client that sends nothing is too late for a handshake, too.
         Err(_) => return Ok(Opening::Left(Duration::ZERO)),
     };
     match BEGINNINGS.iter().any(|beginning| first == *beginning) {
@@ -41,7 +41,7 @@ pub(super) async fn opening<T: AsyncRead + Unpin>(io: &mut DeadlineIo<T>, within
     }
 }
 
-/// Answers whatever was asked, and ends the connection so that the answer can be read.
+/// Answers any request, and ends the connection in such a way that the answer can be read.
 pub(super) async fn refuse<T: AsyncRead + AsyncWrite + Unpin>(io: DeadlineIo<T>) -> io::Result<()> {
     let mut io = Lingering::new(io);
     io.write_all(ANSWER).await?;

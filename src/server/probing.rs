@@ -1,5 +1,5 @@
-//! `/raft/probing`: whether we are there, and what time it is here (`xiang90/probing`); to a member that we know also
-//! what was read on the streams that it writes, and how we reach our peers ([the fields](crate::wire::probing)).
+//! `/raft/probing`: says that this member is there, and its time (`xiang90/probing`). A known member also gets how far
+//! its streams were read, and how this member reaches its peers ([the fields](crate::wire::probing)).
 
 use axum::{
     extract::{Request, State},
@@ -14,13 +14,13 @@ use crate::{
     wire::{headers::TEXT_PLAIN, probing::Answer},
 };
 
-/// Any method, no checks: a prober that is wrong about everything else still learns that somebody answers. A peer's
-/// probe says that the peer is there, and its connection is the peer's.
+/// Accepts any method, without checks, so that a prober that is wrong about everything else still learns that somebody
+/// answers. A peer's probe shows that the peer is there, and its connection becomes the peer's.
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
     let transport = &endpoint.transport;
     let same_cluster = guard::is_same_cluster(transport, request.headers());
     let from = guard::server_from(request.headers());
-    // Who is not the member that it says is told what a stranger is.
+    // A client that is not the member that it claims to be gets the answer for a stranger.
     let is_itself = same_cluster && guard::bind(transport, &request, from, Kind::Probing).is_ok();
     let asker = is_itself.then(|| guard::identify(transport, &request)).flatten();
     if let Some(peer) = asker.filter(|id| transport.is_peer(*id)) {

@@ -1,5 +1,5 @@
-//! `GET /raft/stream/{kind}/{from}`: the asker wants to hear us, and the answer's body is the writer (etcd's
-//! `streamHandler`).
+//! `GET /raft/stream/{kind}/{from}`: the client wants to hear this member, and the writer is the body of the answer
+//! (etcd's `streamHandler`).
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// Every answer carries our version: etcd reads it before the status, and takes a missing one for 2.0.0.
+/// Every answer has our version: etcd reads it before the status, and takes a missing one for 2.0.0.
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
     let transport = &endpoint.transport;
     let mut response = match path::redirect(&request) {
@@ -39,11 +39,11 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
         None => {
             let (asker, asked, is_for_us) =
                 (Asker::of(&request), read(transport, &request), is_for_us(transport, &request));
-            // What is awaited holds nothing of the request: its body may be anything.
+            // The request is dropped before the wait, because its body may be of any size.
             drop(request);
             let mut answer = guard::answer(transport, &asker, open(transport, asked).await);
             if !is_for_us {
-                // Who dialled another member must not take our incarnation for that one's.
+                // A client that dialled another member must not take our incarnation for that member's.
                 answer.headers_mut().remove(X_RAFTHTTP_INCARNATION);
             }
             answer
@@ -53,7 +53,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     response
 }
 
-/// A stream that a member may ask for.
+/// The stream that a member asks for.
 struct Asked {
     kind: StreamKind,
     sender: Sender,
@@ -66,7 +66,7 @@ struct Asked {
 async fn open(transport: &Transport, asked: Result<Asked, Refusal>) -> Result<Response, Refusal> {
     let Asked { kind, sender, incarnation, name, connection, origin } = asked?;
     transport.may_listen(&sender, incarnation).await?;
-    // Not there: the transport stopped, or the peer was removed since we looked.
+    // There is no body if the transport stopped, or if the peer was removed since the check.
     let body = transport.open_stream(kind, &sender, name, connection, &origin);
     Ok(Response::new(Body::new(body.ok_or(Refusal::Stopped)?)))
 }
@@ -103,7 +103,7 @@ fn is_for_us(transport: &Transport, request: &Request) -> bool {
     to == transport.identity().member.to_string()
 }
 
-/// Kind and asker, told apart as etcd does by `path.Dir` and `path.Base`.
+/// The kind and the sender, split as in etcd by `path.Dir` and `path.Base`.
 fn parse(path: &str) -> Result<(StreamKind, MemberId), Refusal> {
     let rest = path.strip_prefix(RAFT_STREAM).and_then(|rest| rest.strip_prefix('/')).ok_or(Refusal::InvalidPath)?;
     let (kind, from) = rest.rsplit_once('/').ok_or(Refusal::InvalidPath)?;

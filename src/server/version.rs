@@ -1,4 +1,5 @@
-//! `GET /version`: which etcd we speak as (etcd's `etcdhttp.versionHandler`). The leader asks every 4 s.
+//! `GET /version`: the etcd version that this member claims to be (etcd's `etcdhttp.versionHandler`). The leader asks
+//! every 4 s.
 
 use axum::{
     extract::{Request, State},
@@ -22,8 +23,8 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     }
 }
 
-/// `version.Versions` as JSON. 3.6 added the version of the data's layout on disk, which is etcd's alone: `unknown` is
-/// what etcd itself says while it has none.
+/// `version.Versions` as JSON. etcd 3.6 added the version of the data's layout on disk, which only etcd has. etcd
+/// itself says `unknown` while it has none.
 fn body(server: Version) -> String {
     let Version { major, minor, .. } = server;
     let storage = if (major, minor) >= (3, 6) { r#","storage":"unknown""# } else { "" };
