@@ -1,9 +1,10 @@
-//! Load between two transports, and what it costs.
+//! Measures the load between two transports, and its cost.
 //!
-//! The source is member 1, the sink member 2 of cluster `1000`. The source sends a plan ahead of its load and the sum
-//! after it, each in the context of a `MsgHeartbeat`, so that both sides can say the same of a run; everything else is
-//! what raft itself would send. Acknowledgements are the raft's own, one for each batch that the sink's application
-//! took: `MsgAppResp` with the last index, `MsgHeartbeatResp` with the number of the last heartbeat in `index`.
+//! The source is member 1 and the sink is member 2 of cluster `1000`. The source sends a plan before its load and the
+//! sum after it, each in the context of a `MsgHeartbeat`, so that both sides report the same about a run. All other
+//! messages are those that raft itself would send. Acknowledgements are raft's own, one for each batch that the sink's
+//! application took: `MsgAppResp` with the last index, or `MsgHeartbeatResp` with the number of the last heartbeat in
+//! `index`.
 
 use rafthttp::{ClusterId, MemberId, PeerUrlError, TransportError};
 
@@ -29,27 +30,27 @@ const SOURCE: MemberId = MemberId(1);
 const SINK: MemberId = MemberId(2);
 /// Their cluster.
 const CLUSTER: ClusterId = ClusterId(0x1000);
-/// The one term of a bench: nobody votes.
+/// The one term of a bench. There is no election.
 const TERM: u64 = 1;
 
-/// Why a bench did not end well.
+/// Why a bench failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
-    /// The listener cannot be had.
+    /// The address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
-        /// Where.
+        /// The address.
         address: String,
-        /// Why not.
+        /// The reason.
         error: std::io::Error,
     },
-    /// A directory or file cannot be had.
+    /// A directory or file cannot be used.
     #[error("cannot keep snapshots: {0}")]
     Store(#[source] std::io::Error),
-    /// The transport cannot be built, or the peer not be added.
+    /// The transport cannot be built, or the peer cannot be added.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// A `HOST:PORT` that is no peer's.
+    /// A `HOST:PORT` that cannot be a peer's.
     #[error(transparent)]
     Url(#[from] PeerUrlError),
     /// The streams to the peer did not open in time.
@@ -57,15 +58,15 @@ pub(crate) enum BenchError {
     NoStreams {
         /// The other end.
         peer: String,
-        /// How long it was waited for.
+        /// How long it was waited for, in seconds.
         seconds: u64,
-        /// The last error, after a colon.
+        /// The last error, after a colon, or nothing.
         why: String,
     },
     /// The other end went away.
     #[error("the source ended before it had finished")]
     Abandoned,
-    /// Told to stop.
+    /// The process was told to stop.
     #[error("stopped before the work was finished")]
     Stopped,
     /// Messages are missing.

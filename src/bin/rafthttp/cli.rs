@@ -1,4 +1,4 @@
-//! The command line: flags, what they refuse, and how the process ends.
+//! The command line: the flags, the errors in them, and the exit of the process.
 
 use std::{env, error::Error, process::ExitCode, time::Duration};
 
@@ -77,31 +77,31 @@ pub(crate) enum Command {
     Bench(bench::Flags),
 }
 
-/// Why a command did not end well.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// A flag that cannot be used as it is.
+    /// A flag has an unusable value.
     #[error(transparent)]
     Usage(#[from] BadFlag),
-    /// Flags that cannot be used together.
+    /// Flags contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Variables about logs and traces that cannot be used.
+    /// The variables for logs and traces have unusable values.
     #[error(transparent)]
     Telemetry(#[from] InitError),
-    /// This member is no longer one.
+    /// This member was removed from its cluster.
     #[error("{0}")]
     Removed(String),
-    /// This member is not the one that the others have met.
+    /// This member is not the one that the other members have met.
     #[error("{0}")]
     Refused(String),
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Failed(Box<dyn Error + Send + Sync>),
 }
 
 impl Failure {
-    /// A failure from any error, or from words.
+    /// A failure from any error, or from a text.
     pub(crate) fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(error.into())
     }
@@ -117,7 +117,7 @@ impl Failure {
 }
 
 impl Flags {
-    /// The flags of this process. Bad ones, `--help` and `--version` are answered here, and end it.
+    /// Parses the flags of this process. Bad flags, `--help` and `--version` are answered here and end the process.
     pub(crate) fn of_this_process() -> Self {
         let (command, words) = (command(), env::args_os());
         let words = variables::with_two_dashes(&command, words);
@@ -131,8 +131,8 @@ impl Flags {
 }
 
 impl Command {
-    /// The runtime that suits the command: `bench` takes one thread, so that two processes fit two cores, and so does
-    /// `probe`, whose thousand small tasks would only wake each other's threads.
+    /// Makes the runtime for the command. `bench` uses one thread, so that two processes fit two cores. `probe` does
+    /// too, because its thousand small tasks would only wake each other's threads.
     pub(crate) fn runtime(&self) -> Runtime {
         let mut builder = match self {
             Self::Bench(_) | Self::Probe(_) => runtime::Builder::new_current_thread(),
@@ -141,8 +141,8 @@ impl Command {
         builder.enable_all().build().expect("the system gives a process a thread and an event queue")
     }
 
-    /// Whether it answers somebody who asked and then ends: its words are read in a mail of cron or in a script's output,
-    /// and not by a collector of logs.
+    /// Whether the command answers a question and then ends. Its lines are read in a cron mail or in a script's output,
+    /// and not by a log collector.
     fn is_for_people(&self) -> bool {
         match self {
             Self::Member(_) => true,
@@ -151,7 +151,7 @@ impl Command {
         }
     }
 
-    /// Runs it until it is done or told to stop.
+    /// Runs the command until it is done or told to stop.
     pub(crate) async fn run(self, stop: &Stop, telemetry: &Telemetry) -> Result<(), Failure> {
         variables::warn_of_unknown(&command());
         if let Self::Node(_) = self {
@@ -167,8 +167,8 @@ impl Command {
     }
 }
 
-/// Says what went wrong, in one line, and what status the process ends with. Where log lines are JSON, so is this one;
-/// what is wrong with flags and variables is said to whoever typed them.
+/// Reports a failure in one line, and returns the exit status. The line is JSON if log lines are. Errors in flags and
+/// variables are always text, because a person reads them.
 pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     let Err(failure) = outcome else {
         return ExitCode::SUCCESS;
@@ -178,7 +178,7 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The command line, every flag of which is also an environment variable.
+/// The command line. Every flag is also an environment variable.
 fn command() -> clap::Command {
     variables::with_variables(Flags::command())
 }
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    /// As Go reads flags, and etcd with it: units and scripts override a flag by giving it again.
+    /// As in Go, and so in etcd: units and scripts override a flag by giving it again.
     #[test]
     fn a_flag_that_is_given_again_is_the_last() {
         assert_eq!(read("rafthttp demo --grace 3s --grace 4s").unwrap().grace, Duration::from_secs(4));

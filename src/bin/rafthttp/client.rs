@@ -1,4 +1,4 @@
-//! A client of members, at their client URLs.
+//! A client of members, which uses their client URLs.
 
 use std::{
     error::Error,
@@ -19,38 +19,38 @@ use rafthttp::Tls;
 use rustls::{AlertDescription, ClientConfig};
 use tokio::time::timeout;
 
-/// How long an answer may take. A member gives up earlier, and says then what it knows of the outcome.
+/// How long an answer may take. A member gives up earlier, and then says what it knows about the outcome.
 const ANSWER: Duration = Duration::from_secs(15);
-/// How long a connection may take.
+/// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Bytes of an answer that are read: values and lists here are short.
+/// The longest answer that is read, in bytes. Values and lists are short here.
 const ANSWER_BYTES: usize = 64 << 10;
 
 type Plain = legacy::Client<HttpConnector, Full<Bytes>>;
 type Secure = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// Talks to members over kept connections.
+/// Sends requests to members over kept connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub(crate) struct MemberClient {
     plain: Plain,
     secure: Option<Arc<SecureClient>>,
 }
 
-/// Talks to those on https, with the certificates as they are now.
+/// The client for https, with the current certificates.
 #[derive(Debug)]
 struct SecureClient {
     tls: Tls,
     made: Mutex<Option<(Arc<ClientConfig>, Secure)>>,
 }
 
-impl Client {
-    /// A client that shows and trusts what is in `tls`; without, it speaks plain HTTP alone.
+impl MemberClient {
+    /// A client with the certificates and CAs of `tls`. Without them, it speaks plain HTTP only.
     pub(crate) fn new(tls: Option<Tls>) -> Self {
         let secure = tls.map(|tls| Arc::new(SecureClient { tls, made: Mutex::default() }));
         Self { plain: legacy::Client::builder(TokioExecutor::new()).build(connector()), secure }
     }
 
-    /// One request; the status and the body of its answer.
+    /// Sends one request, and returns the status and the body of its answer.
     pub(crate) async fn ask(&self, method: Method, url: String, body: Bytes) -> Result<(StatusCode, Bytes), AskError> {
         let secure = url.starts_with("https://");
         let request = Request::builder().method(method).uri(url).body(Full::new(body));
@@ -76,7 +76,7 @@ impl Client {
 }
 
 impl SecureClient {
-    /// Made anew when the certificates changed; none where there is no CA.
+    /// The https client, which is made anew when the certificates change. `None` if there is no CA.
     fn current(&self) -> Option<Secure> {
         let config = self.tls.client()?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,10 +104,10 @@ fn connector() -> HttpConnector {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    /// Nobody was asked: another member may be.
+    /// The request was not sent, so another member can be asked instead.
     #[error("cannot be reached: {0}")]
     NotAsked(String),
-    /// It was asked; nobody knows what it did.
+    /// The request was sent, and its outcome is unknown.
     #[error("no answer: {0}")]
     NoAnswer(String),
 }
@@ -127,7 +127,7 @@ impl AskError {
     }
 }
 
-/// What the other end's alert says about our certificate, which it looks at before it reads a request.
+/// What the alert of the other side says about our certificate, which is verified before a request is read.
 fn refused(error: &(dyn Error + 'static)) -> Option<String> {
     let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
     let rustls::Error::AlertReceived(alert) = inner.downcast_ref()? else { return None };

@@ -1,4 +1,4 @@
-//! How values are written on the command line and in the environment, read once at the edge.
+//! Parses values from the command line and the environment, once, at the edge.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -6,10 +6,10 @@ use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use rafthttp::PeerUrl;
 
-/// The longest duration of a flag. Sums and multiples of it, and clocks that far ahead, are still numbers.
+/// The longest duration of a flag. A clock can be advanced by this much, and by a multiple of it, without overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Reads a duration with its unit: `250ms`, `10s`, `1h 30m`.
+/// Parses a duration with its unit: `250ms`, `10s`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|_| "expected a duration such as 250ms, 10s or 5m")?;
     bounded(duration)
@@ -19,7 +19,7 @@ fn bounded(duration: Duration) -> Result<Duration, String> {
     if duration <= LONGEST { Ok(duration) } else { Err("expected a duration of at most 3650days".to_owned()) }
 }
 
-/// Reads a duration as [`duration`] does, or a bare number of milliseconds, as etcd's flags of the same name have it.
+/// Parses a duration as [`duration`] does, or a bare number of milliseconds, as in etcd's flags of the same name.
 pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(number) => bounded(Duration::from_millis(number)),
@@ -30,7 +30,7 @@ pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a size in bytes: `128`, `64KiB`, `64MiB`.
+/// Parses a size in bytes: `128`, `64KiB`, `64MiB`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
         Ok(size) => Ok(size.as_u64()),
@@ -38,34 +38,34 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads a number of bytes as etcd's flag has it, which may be below zero, or a size as [`size`] does.
+/// Parses a number of bytes as in etcd's flag, which may be negative, or a size as [`size`] does.
 pub(crate) fn quota(text: &str) -> Result<i64, String> {
     let number = text.parse().ok();
     let sized = || size(text).ok().and_then(|size| i64::try_from(size).ok());
     number.or_else(sized).ok_or_else(|| "expected a size such as 2147483648 or 2GiB, 0 or -1".to_owned())
 }
 
-/// Reads a share, 0 to 1.
+/// Parses a ratio from 0 to 1.
 pub(crate) fn ratio(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or("expected a number from 0 to 1".to_owned())
 }
 
-/// Reads a whole number above zero.
+/// Parses a whole number above zero.
 pub(crate) fn positive(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or("expected a whole number above 0".to_owned())
 }
 
-/// Reads whether something is so: all that Go takes for a bool (`1`, `t`, `True`, …) and some words more.
+/// Parses a bool: everything that Go accepts (`1`, `t`, `True`, …), and some more words.
 pub(crate) fn switch() -> BoolishValueParser {
     BoolishValueParser::new()
 }
 
-/// `HOST:PORT` of a listener or of what it listens for; port 0 takes any free one.
+/// `HOST:PORT` of a listener, or to connect to. Port 0 means any free port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPort(String);
 
 impl HostPort {
-    /// Any free port that only this machine reaches.
+    /// Any free port on loopback.
     pub(crate) fn any_port_on_loopback() -> Self {
         Self("127.0.0.1:0".to_owned())
     }
@@ -74,7 +74,7 @@ impl HostPort {
         &self.0
     }
 
-    /// The host, an IPv6 address in brackets.
+    /// The host. An IPv6 address is in brackets.
     pub(crate) fn host(&self) -> &str {
         self.0.rsplit_once(':').map_or(&self.0, |(host, _)| host)
     }
@@ -103,13 +103,13 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// `http://HOST:PORT` or `https://HOST:PORT` of a listener for clients or metrics, or of a member's client URL; port 0
-/// takes any free one.
+/// `http://HOST:PORT` or `https://HOST:PORT` of a listener for clients or metrics, or of a member's client URL. Port 0
+/// means any free port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenUrl(PeerUrl);
 
 impl ListenUrl {
-    /// Whether it is for TLS.
+    /// Whether it is https.
     pub(crate) fn is_tls(&self) -> bool {
         self.0.is_tls()
     }

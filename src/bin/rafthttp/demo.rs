@@ -1,4 +1,4 @@
-//! A whole cluster in one process: it is written to, and says at the end where every message went.
+//! Runs a whole cluster in one process, writes to it, and reports at the end where every message went.
 
 use std::{io, time::Duration};
 
@@ -16,68 +16,68 @@ use keys::Keys;
 use ledger::Ledger;
 use load::Load;
 
-use crate::{client::Client, serving::ServingError};
+use crate::{client::MemberClient, serving::ServingError};
 
-/// How long the first write may take: an election and what goes before it.
+/// How long the first write may take: an election comes before it.
 const FIRST_WRITE: Duration = Duration::from_secs(20);
-/// How long the members may take to hold what was committed.
+/// How long the members may take until they hold everything that was committed.
 const CATCH_UP: Duration = Duration::from_secs(20);
 
-/// What is shown.
+/// The settings of a demo.
 #[derive(Clone, Debug)]
 pub(crate) struct Demo {
     /// How many members.
     pub(crate) members: u64,
-    /// Writes in a second.
+    /// Writes per second.
     pub(crate) rate: u64,
-    /// For how long; none: until told to stop.
+    /// How long to write. `None`: until told to stop.
     pub(crate) time: Option<Duration>,
-    /// Certificates, of the ports that speak TLS.
+    /// The certificates of the ports that speak TLS.
     pub(crate) certificates: Certificates,
 }
 
-/// The certificates of a demo, each of which makes a kind of port speak TLS.
+/// The certificates of a demo. Each makes one kind of port speak TLS.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Certificates {
-    /// Of the ports for peers.
+    /// For the ports for peers.
     pub(crate) peer: Option<Tls>,
-    /// Of the ports for clients and metrics.
+    /// For the ports for clients and metrics.
     pub(crate) client: Option<Tls>,
-    /// Of who writes.
+    /// For the client that writes.
     pub(crate) writer: Option<Tls>,
-    /// The same as curl's flags, a space before each.
+    /// The same as flags of curl, with a space before each.
     pub(crate) curl: String,
 }
 
-/// Why a demo did not end well.
+/// Why a demo failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoError {
-    /// No directory, no port.
+    /// A directory or a port cannot be used.
     #[error("cannot start the members: {0}")]
     Start(#[from] io::Error),
-    /// What operators look at.
+    /// The admin endpoints cannot be served.
     #[error(transparent)]
     Serving(#[from] ServingError),
     /// A member did not start.
     #[error("member {name} cannot start: {error}")]
     Member {
-        /// Which.
+        /// The member.
         name: String,
-        /// Why not.
+        /// The reason.
         error: rafthttp::node::Error,
     },
-    /// No leader, or it takes no writes.
+    /// There is no leader, or the leader takes no writes.
     #[error("no write was accepted within {} s", FIRST_WRITE.as_secs())]
     NoWrites,
-    /// Nothing to show.
+    /// No write was committed.
     #[error("nothing was committed")]
     NothingCommitted,
     /// A write is missing.
     #[error("member {member} does not hold all committed writes: {keys} keys differ")]
     Differs {
-        /// Which.
+        /// The member.
         member: String,
-        /// How many keys it has otherwise.
+        /// How many keys differ.
         keys: usize,
     },
     /// The metrics do not add up.
@@ -86,7 +86,7 @@ pub(crate) enum DemoError {
 }
 
 impl Demo {
-    /// Starts the members, writes until `stop` or the end of the time, and says what became of it.
+    /// Starts the members, writes until `stop` or the end of the time, and prints the result.
     pub(crate) async fn run(self, stop: &CancellationToken) -> Result<(), DemoError> {
         let cluster = Cluster::start(self.members, &self.certificates).await?;
         let outcome = self.show(&cluster, stop).await;
@@ -96,7 +96,7 @@ impl Demo {
 
     async fn show(&self, cluster: &Cluster, stop: &CancellationToken) -> Result<(), DemoError> {
         cluster.print(&self.certificates.curl);
-        let keys = Keys::new(Client::new(self.certificates.writer.clone()));
+        let keys = Keys::new(MemberClient::new(self.certificates.writer.clone()));
         let mut load = Load::new(keys, cluster.client_urls(), self.rate);
         let written = stop.run_until_cancelled(load.first_write(FIRST_WRITE)).await;
         match written {
@@ -113,7 +113,7 @@ impl Demo {
         self.conclude(cluster, &mut load).await
     }
 
-    /// Waits for the writes under way, looks at every member, and says what it found.
+    /// Waits for the writes under way, checks every member, and prints the result.
     async fn conclude(&self, cluster: &Cluster, load: &mut Load) -> Result<(), DemoError> {
         load.finish().await;
         println!("\n{}", load.summary());

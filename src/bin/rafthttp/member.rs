@@ -1,4 +1,4 @@
-//! The membership of a cluster of nodes, asked for and changed over a member's client URL.
+//! Reads and changes the membership of a cluster of nodes, at a member's client URL.
 
 use std::fmt::Write as _;
 
@@ -7,13 +7,13 @@ use http::{Method, StatusCode};
 use rafthttp::{MemberId, PeerUrl};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{AskError, Client};
+use crate::client::{AskError, MemberClient};
 
 mod shrink;
 
 pub(crate) use shrink::shrink;
 
-/// A member, as `GET /members` tells of it.
+/// A member, as in `GET /members`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Member {
@@ -26,45 +26,45 @@ pub(crate) struct Member {
     pub(crate) is_learner: bool,
 }
 
-/// All of them.
+/// All members.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Members {
     pub(crate) members: Vec<Member>,
 }
 
-/// Why the membership is not known, or not changed.
+/// Why the membership could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MemberError {
     /// None of the endpoints can be reached.
     #[error("no endpoint can be reached: {0}")]
     Unreachable(String),
-    /// One was asked, and did not answer: what was to be changed may be, or not.
+    /// A member was asked and did not answer, so it is unknown whether the change was made.
     #[error("{url}: {error}")]
     NoAnswer {
-        /// Whom.
+        /// The member's URL.
         url: String,
-        /// Why not.
+        /// The error.
         error: AskError,
     },
-    /// It said no.
+    /// The member refused.
     #[error("{url}: {status}: {said}")]
     Refused {
-        /// Who.
+        /// The member's URL.
         url: String,
-        /// With what.
+        /// The status.
         status: StatusCode,
-        /// In what words.
+        /// The text of its answer.
         said: String,
     },
-    /// It answered something else.
+    /// The member gave another answer.
     #[error("{url} returned no list of members: {error}")]
     Malformed {
-        /// Who.
+        /// The member's URL.
         url: String,
-        /// What is wrong with it.
+        /// The error in it.
         error: serde_json::Error,
     },
-    /// Nobody has this ID or name.
+    /// No member has this ID or name.
     #[error("no member has the ID or the name {0:?}")]
     Unknown(String),
     /// A quorum would be lost.
@@ -72,18 +72,18 @@ pub(crate) enum MemberError {
     Quorum(String),
 }
 
-/// Asks the members at some client URLs.
+/// A client for the membership, which knows some client URLs.
 pub(crate) struct Membership {
-    client: Client,
+    client: MemberClient,
     endpoints: Vec<String>,
 }
 
 impl Membership {
-    pub(crate) fn new(client: Client, endpoints: Vec<String>) -> Self {
+    pub(crate) fn new(client: MemberClient, endpoints: Vec<String>) -> Self {
         Self { client, endpoints }
     }
 
-    /// Who is in the cluster, linearizable.
+    /// The members of the cluster, linearizable.
     pub(crate) async fn list(&self) -> Result<Members, MemberError> {
         let (url, body) = self.ask(Method::GET, "/members", Bytes::new()).await?;
         serde_json::from_slice(&body).map_err(|error| MemberError::Malformed { url, error })
@@ -130,7 +130,8 @@ impl Membership {
         false
     }
 
-    /// Asks the first that can be reached; only who was not asked at all is passed over. Its URL and its answer.
+    /// Asks the first endpoint that can be reached. Only an endpoint that the request was not sent to is skipped.
+    /// Returns its URL and its answer.
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(String, Bytes), MemberError> {
         let mut why = String::new();
         for url in &self.endpoints {
@@ -149,7 +150,7 @@ impl Membership {
 }
 
 impl Members {
-    /// As people read it.
+    /// A table for people.
     pub(crate) fn table(&self) -> String {
         let name = self.members.iter().map(|member| member.name.len()).chain([4]).max().unwrap_or_default();
         let peer = self.members.iter().map(|member| member.peer_urls.join(",").len()).chain([9]).max();

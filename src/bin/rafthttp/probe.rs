@@ -1,4 +1,4 @@
-//! `probe`: what the watch finds, printed once or served.
+//! `probe`: prints the result of a survey once, or serves the watch.
 
 use std::{
     error::Error,
@@ -19,22 +19,22 @@ use crate::serving::{MetricsListener, Serving};
 
 mod table;
 
-/// What one look found that is not as it should be.
+/// Why a probe does not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
-    /// Nobody told who the members are.
+    /// No URL answered who the members are.
     #[error("no URL returned the list of members: {0}")]
     NoMembers(String),
     /// Some members are not well.
     #[error("{0}")]
     Unwell(String),
-    /// Standard output takes nothing.
+    /// Standard output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Raises the soft limit of open files to the hard one, as programs in Go do: each member is a connection, and many
-/// systems give 1024.
+/// Raises the soft limit of open files to the hard one, as Go programs do. Each member takes a connection, and many
+/// systems have a soft limit of 1024.
 pub(crate) fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -45,11 +45,11 @@ pub(crate) fn raise_open_files() {
     }
 }
 
-/// Prints a survey. An error says what is not as it should be.
+/// Prints a survey. Returns an error if a member is not well.
 pub(crate) fn report(survey: &Survey, json: bool) -> Result<(), ProbeError> {
     let text = if json { table::json(survey) } else { table::table(survey) };
     match io::stdout().write_all(text.as_bytes()) {
-        // Who reads no further knows enough.
+        // A reader that closes the pipe has read enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }
@@ -64,7 +64,7 @@ pub(crate) fn report(survey: &Survey, json: bool) -> Result<(), ProbeError> {
     if survey.is_well() { Ok(()) } else { Err(ProbeError::Unwell(table::summary(survey))) }
 }
 
-/// Watches and serves until told to stop.
+/// Watches, and serves the results until told to stop.
 pub(crate) async fn watch(
     config: WatchConfig,
     listeners: Vec<MetricsListener>,
@@ -80,7 +80,7 @@ pub(crate) async fn watch(
             registry,
             transport: Some(Arc::new(move || status.status())),
             events: Some(watch.events().clone()),
-            // etcd's own names are etcd's to say.
+            // Metrics with etcd's own names are left to etcd.
             options: Options { etcd: false },
             about: Arc::new(|| About { name: "probe".to_owned(), raft: None }),
             health: Arc::new(move || health.health()),

@@ -13,18 +13,18 @@ use rafthttp::{
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Why the admin endpoints could not be served.
+/// Why the admin endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServingError {
-    /// The listener is none that the runtime takes.
+    /// The runtime does not accept the listener.
     #[error("metrics listener: {0}")]
     Listener(#[from] io::Error),
-    /// The registry has such metrics already.
+    /// The registry already has these metrics.
     #[error("metrics of the process: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
-/// What operators see of a node.
+/// The admin endpoints of a node.
 pub(crate) fn node_admin(node: &Node, registry: prometheus::Registry, options: Options) -> Admin {
     let transport = node.transport().clone();
     Admin {
@@ -37,7 +37,7 @@ pub(crate) fn node_admin(node: &Node, registry: prometheus::Registry, options: O
     }
 }
 
-/// What operators see of a node that waits for its cluster: that it is alive, and not ready.
+/// The admin endpoints of a node that waits for its cluster: it is alive, and not ready.
 pub(crate) fn waiting_admin() -> Admin {
     let health = || Health {
         live: Vec::new(),
@@ -53,19 +53,19 @@ pub(crate) fn waiting_admin() -> Admin {
     }
 }
 
-/// A metrics listener that is bound, and what it shows if it is for TLS.
+/// A bound metrics listener, with its certificates if it is https.
 pub(crate) struct MetricsListener {
     pub(crate) listener: StdTcpListener,
     pub(crate) tls: Option<Tls>,
 }
 
 impl MetricsListener {
-    /// The same port once more, for who serves it later.
+    /// Another handle of the same port, to be served later.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { listener: self.listener.try_clone()?, tls: self.tls.clone() })
     }
 
-    /// Where it is.
+    /// The URL of the listener.
     pub(crate) fn url(&self) -> io::Result<String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         Ok(format!("{scheme}://{}", self.listener.local_addr()?))
@@ -79,7 +79,7 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Serves what operators look at, and the process's own metrics with it, on listeners that are bound already.
+    /// Serves the admin endpoints, with the process's own metrics, on bound listeners.
     pub(crate) fn start(listeners: Vec<MetricsListener>, admin: Admin) -> Result<Self, ServingError> {
         #[cfg(target_os = "linux")]
         admin.registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -98,7 +98,7 @@ impl Serving {
         Ok(Self { tasks, stop })
     }
 
-    /// Ends the listeners; returns when every connection has ended.
+    /// Ends the listeners, and returns when every connection has ended.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tasks.join_all().await;

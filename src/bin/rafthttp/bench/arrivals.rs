@@ -1,4 +1,4 @@
-//! The sink's application: counts what arrives and acknowledges it.
+//! The sink's application: counts the messages that arrive, and acknowledges them.
 
 use std::{
     io,
@@ -20,9 +20,9 @@ use super::{
     usage,
 };
 
-/// What has arrived, and who waits for the end of it.
+/// Counts the messages that arrive, and wakes the task that waits for the end.
 pub(super) struct Arrivals {
-    /// By which acknowledgements leave; set once the transport, which needs us first, is built.
+    /// Sends the acknowledgements. Set once the transport is built, because the transport needs this application first.
     transport: OnceLock<Transport>,
     store: SnapshotStore,
     count: Mutex<Count>,
@@ -34,15 +34,15 @@ pub(super) struct Arrivals {
 pub(super) struct Count {
     /// What the source announced, and when.
     pub(super) began: Option<(Outline, Moment)>,
-    /// Messages of the load; of a snapshot, pieces of the announced size.
+    /// Messages of the load. For a snapshot, pieces of the announced size.
     pub(super) messages: u64,
-    /// When the last of them was taken.
+    /// When the last message was taken.
     pub(super) last: Option<Moment>,
-    /// How many there were, by the source.
+    /// How many messages were sent, as the source says.
     pub(super) sent: Option<u64>,
 }
 
-/// A point in time and the processor time used until then.
+/// A point in time, and the processor time used until then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) at: Instant,
@@ -55,7 +55,7 @@ impl Moment {
     }
 }
 
-/// What a batch is answered with.
+/// The answer to a batch.
 #[derive(Debug, Default)]
 struct Answer {
     appends: bool,
@@ -68,12 +68,12 @@ impl Arrivals {
         Arc::new(Self { transport: OnceLock::new(), store, count: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Acknowledges by this transport from now on; only the first counts.
+    /// Sends acknowledgements by this transport from now on. Only the first call counts.
     pub(super) fn acknowledge_by(&self, transport: Transport) {
         self.transport.get_or_init(|| transport);
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub(super) fn count(&self) -> Count {
         *self.lock()
     }
@@ -87,7 +87,7 @@ impl Arrivals {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a batch of one stream, and says what it is answered with.
+    /// Counts a batch of one stream, and returns the answer to it.
     fn take(&self, batch: &[Message]) -> Answer {
         let mut answer = Answer::default();
         let mut count = self.lock();
@@ -117,8 +117,8 @@ impl Arrivals {
         answer
     }
 
-    /// Looks at a snapshot that was saved, and counts it. It goes with its directory, when the run is over: removing a
-    /// gigabyte takes a tenth of the time that saving it takes.
+    /// Checks a snapshot that was saved, and counts it. The snapshot is removed with its directory when the run is
+    /// over, because removing a gigabyte takes a tenth of the time that saving it takes.
     fn take_snapshot(&self, index: u64) -> io::Result<()> {
         let path = self.store.path(index);
         let length = std::fs::metadata(&path)?.len();

@@ -1,4 +1,4 @@
-//! One side's transport and the listener in front of it.
+//! The transport of one side, and the listener in front of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,34 +13,34 @@ use tokio_util::sync::CancellationToken;
 use super::{BenchError, CLUSTER};
 use crate::config::HostPort;
 
-/// How often the state of the streams is looked at while they open and close.
+/// How often the state of the streams is checked while they open and close.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What both sides are told.
+/// The settings of either side.
 #[derive(Debug)]
 pub(crate) struct EndpointConfig {
     pub(crate) listen: HostPort,
-    /// Certificates; with them everything is https.
+    /// The certificates. With them, everything is https.
     pub(crate) tls: Option<Tls>,
-    /// Whether the metrics are in a registry, and gathered each second.
+    /// Whether the metrics are in a registry and gathered each second.
     pub(crate) metrics: bool,
     /// The share of messages that are traced.
     pub(crate) trace_ratio: f64,
 }
 
-/// A transport that is served.
+/// A transport with its listener.
 pub(super) struct Endpoint {
     pub(super) transport: Transport,
     scheme: &'static str,
     stop: CancellationToken,
-    /// The listener, and what gathers the metrics.
+    /// The listener, and the task that gathers the metrics.
     tasks: JoinSet<()>,
 }
 
-/// How often the metrics are gathered, as a scrape would: more often than most are.
+/// How often the metrics are gathered, as by a scrape. Most scrapes are less frequent.
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 
-/// Gathers what a scrape of a member would, and lets go of it.
+/// Gathers what a scrape of a member would, and discards it.
 async fn scrape(registry: prometheus::Registry) {
     loop {
         sleep(SCRAPE_EVERY).await;
@@ -64,7 +64,7 @@ impl Endpoint {
 
         let own = format!("{scheme}://{}:{}", config.listen.host(), address.port()).parse::<PeerUrl>()?;
         let mut builder = Transport::builder(member, CLUSTER, raft).urls(vec![own]).trace_ratio(config.trace_ratio);
-        // The sink takes whoever asks first, who may listen on every address.
+        // The sink takes the first member that asks, which may listen on any address.
         builder = builder.skip_url_verification(true);
         if let Some(tls) = &config.tls {
             builder = builder.tls(tls.clone());
@@ -97,7 +97,7 @@ impl Endpoint {
         Ok(format!("{}://{address}", self.scheme).parse()?)
     }
 
-    /// Waits until `condition` holds for what is known of `peer`; false if it did not within `time`.
+    /// Waits until `condition` holds for the status of `peer`. Returns false if it does not within `time`.
     pub(super) async fn until(
         &self,
         peer: MemberId,

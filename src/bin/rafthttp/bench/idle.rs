@@ -1,4 +1,4 @@
-//! What peers that never answer cost.
+//! Measures the cost of peers that never answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,21 +15,21 @@ use super::{
 };
 use crate::config::HostPort;
 
-/// ID of the first of them.
+/// The ID of the first of these peers.
 const FIRST_PEER: u64 = 100;
 
-/// How it is measured.
+/// The settings of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Idle {
     pub(crate) peers: u64,
-    /// How long to wait before.
+    /// How long to wait before the measurement.
     pub(crate) settle: Duration,
     /// How long to measure.
     pub(crate) measure: Duration,
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct IdleReport {
     role: &'static str,
     peers: u64,
     seconds: f64,
@@ -38,7 +38,7 @@ struct Report {
     peak_rss_bytes: Option<u64>,
 }
 
-/// Configures peers that all have the URL of one that does not answer, and prints what they cost.
+/// Configures peers that all have the URL of a peer that does not answer, and prints their cost.
 pub(crate) async fn idle(
     config: EndpointConfig,
     to: &HostPort,
@@ -57,13 +57,13 @@ pub(crate) async fn idle(
     Ok(())
 }
 
-async fn measure(idle: Idle) -> Report {
+async fn measure(idle: Idle) -> IdleReport {
     sleep(idle.settle).await;
     let before = usage::processor_time();
     sleep(idle.measure).await;
     let used = usage::processor_time() - before;
     let (rss_bytes, peak_rss_bytes) = usage::resident_bytes();
-    Report {
+    IdleReport {
         role: "idle",
         peers: idle.peers,
         seconds: idle.measure.as_secs_f64(),
@@ -73,7 +73,7 @@ async fn measure(idle: Idle) -> Report {
     }
 }
 
-/// An application that nothing ever reaches.
+/// An application that never receives anything.
 struct Nobody;
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! What a source is going to send.
+//! What the source is going to send.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::bad_flag::BadFlag;
 
-/// Window of appends and messages unless told otherwise: what etcd's writers flush at once (`streamBufSize / 2`).
+/// The default window of appends and messages: as many as etcd's writers flush at once (`streamBufSize / 2`).
 const DEFAULT_WINDOW: u64 = 2048;
-/// What a message takes in a queue beside its payload, at most.
+/// The most that a message takes in a queue in addition to its payload, in bytes.
 const HEAD_BYTES: u64 = 128;
 
-/// What is sent.
+/// The kind of the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Work {
@@ -22,50 +22,51 @@ pub(crate) enum Work {
     Append,
     /// `MsgHeartbeat` with a context, on the message stream.
     Message,
-    /// `MsgHeartbeat` there, `MsgHeartbeatResp` back, one at a time, each timed.
+    /// `MsgHeartbeat` to the sink and `MsgHeartbeatResp` back, one at a time, each timed.
     Ping,
     /// One `MsgSnap` by `POST /raft/snapshot`, whose body is saved to a file and synced.
     Snapshot,
 }
 
-/// How much of it.
+/// The amount of the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// So many messages.
+    /// This many messages.
     Messages(u64),
-    /// As many as go in this time.
+    /// As many messages as fit into this time.
     Time(Duration),
 }
 
-/// A run, checked: the window fits the queues.
+/// A run that was checked: the window fits the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(super) outline: Outline,
     pub(super) extent: Extent,
 }
 
-/// What both sides say of a run.
+/// What both sides report about a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Outline {
     pub(super) work: Work,
     /// Bytes of a message's payload.
     pub(super) size: u64,
-    /// Messages sent and not yet acknowledged, at most.
+    /// The most messages that are sent and not yet acknowledged.
     pub(super) window: u64,
 }
 
-/// What the source tells the sink beside its load, as JSON in the context of a `MsgHeartbeat`.
+/// What the source tells the sink in addition to its load, as JSON in the context of a `MsgHeartbeat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Notice {
     /// The load begins.
     Begin(Outline),
-    /// It is over, and had so many messages.
+    /// The load is over, and had this many messages.
     End(u64),
 }
 
 impl Plan {
-    /// Checks a run against the queues' bounds: what exceeds them would be dropped, which is not what is measured.
+    /// Checks a run against the limits of the queues. Messages beyond them would be dropped, and that is not to be
+    /// measured.
     pub(crate) fn new(work: Work, size: u64, window: Option<u64>, extent: Extent) -> Result<Self, BadFlag> {
         let limits = Limits::default();
         let single = matches!(work, Work::Ping | Work::Snapshot);
@@ -90,7 +91,7 @@ impl Plan {
         Ok(Self { outline: Outline { work, size, window }, extent })
     }
 
-    /// The body of the snapshot in bytes.
+    /// The length of the snapshot's body, in bytes.
     pub(super) fn snapshot_bytes(&self) -> u64 {
         match self.extent {
             Extent::Messages(pieces) => self.outline.size.saturating_mul(pieces),

@@ -9,15 +9,15 @@ use super::{
     usage,
 };
 
-/// Which side speaks.
+/// The side that reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Role {
+pub(super) enum Side {
     Source,
     Sink,
 }
 
-/// What a side has seen.
+/// What a side has measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) messages: u64,
@@ -29,7 +29,7 @@ pub(super) struct Seen {
 /// One line.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    role: Role,
+    role: Side,
     work: Work,
     size: u64,
     window: u64,
@@ -52,7 +52,7 @@ pub(super) struct RoundTrips {
 }
 
 impl Report {
-    pub(super) fn new(role: Role, outline: Outline, seen: Seen, round_trips: Option<RoundTrips>) -> Self {
+    pub(super) fn new(role: Side, outline: Outline, seen: Seen, round_trips: Option<RoundTrips>) -> Self {
         let Outline { work, size, window } = outline;
         let seconds = seen.elapsed.as_secs_f64();
         let rate = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
@@ -79,7 +79,7 @@ impl Report {
 }
 
 impl RoundTrips {
-    /// The percentiles of some times, by nearest rank; none of no times.
+    /// The percentiles of these times, by nearest rank. `None` if there are no times.
     pub(super) fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
         let at = |percent: usize| {
@@ -110,7 +110,7 @@ mod tests {
         let outline = Outline { work: Work::Ping, size: 10, window: 1 };
         let second = Duration::from_secs(2);
         let seen = Seen { messages: 100, lost: 0, elapsed: second, processor: Duration::from_millis(500) };
-        let report = Report::new(Role::Source, outline, seen, RoundTrips::of(vec![Duration::from_micros(90)]));
+        let report = Report::new(Side::Source, outline, seen, RoundTrips::of(vec![Duration::from_micros(90)]));
         let value = serde_json::to_value(&report).unwrap();
         let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();

@@ -10,17 +10,17 @@ use super::{
     BenchError, SINK,
     arrivals::{Arrivals, Count},
     endpoint::{Endpoint, EndpointConfig, is_gone},
-    report::{Report, Role, Seen},
+    report::{Report, Seen, Side},
 };
 
-/// How often it is looked whether somebody has asked.
+/// How often to check whether a source has asked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a source may be silent, every stream from it closed, before it counts as gone.
+/// How long a source may be silent, with all streams from it closed, before it counts as gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the source may take to go once it has finished.
+/// How long the source may take to leave once it has finished.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Serves until one source has finished; prints what was received.
+/// Serves until one source has finished, and prints what was received.
 pub(crate) async fn sink(
     config: EndpointConfig,
     data_dir: Option<PathBuf>,
@@ -45,13 +45,13 @@ async fn serve(endpoint: &Endpoint, arrivals: &Arrivals) -> Result<Count, BenchE
             () = silence(endpoint, source) => return Err(BenchError::Abandoned),
         }
     }
-    // It leaves once it knows that we know.
+    // The source leaves once it knows that we know.
     endpoint.until(source, FAREWELL, is_gone).await;
     Ok(arrivals.count())
 }
 
-/// The transport answers a stranger's first dial with 404, as etcd does, and knows it as a remote from then on, with the
-/// URLs that it told: the first one becomes our peer.
+/// Waits for the first source, and makes it our peer. The transport answers a stranger's first dial with 404, as etcd
+/// does. From then on it knows the stranger as a remote, with the URLs that the stranger sent.
 async fn take_first_asker(endpoint: &Endpoint) -> Result<MemberId, BenchError> {
     loop {
         let remote = endpoint.transport.peers().into_iter().find(PeerStatus::is_remote);
@@ -86,6 +86,6 @@ fn report(count: &Count) -> Result<(), BenchError> {
         elapsed: last.at - began.at,
         processor: last.processor.saturating_sub(began.processor),
     };
-    Report::new(Role::Sink, outline, seen, None).print();
+    Report::new(Side::Sink, outline, seen, None).print();
     if lost == 0 { Ok(()) } else { Err(BenchError::Lost { lost, messages: sent }) }
 }

@@ -20,24 +20,24 @@ use super::{
     arrivals::Moment,
     endpoint::{Endpoint, EndpointConfig, is_connected},
     plan::{Extent, Notice, Plan, Work},
-    report::{Report, Role, RoundTrips, Seen},
+    report::{Report, RoundTrips, Seen, Side},
     window::Window,
 };
 use crate::config::HostPort;
 
 /// How long the streams may take to open.
 const OPENING: Duration = Duration::from_secs(10);
-/// How long no acknowledgement may come before what is missing counts as lost.
+/// How long to wait for an acknowledgement before the missing messages count as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Messages handed to one call of `send`, at most: what one turn of a busy raft has for a peer. Fewer when the window
-/// leaves room for fewer; never held back to fill it.
+/// The most messages in one call of `send`: as many as one turn of a busy raft has for a peer. It sends fewer when the
+/// window has room for fewer, and never waits to fill the batch.
 const SEND_BATCH: u64 = 256;
-/// Bytes of one piece of a snapshot's body, as a file is read.
+/// The length of one piece of a snapshot's body, in bytes, as a file is read.
 const PIECE: usize = 256 << 10;
 /// The index of the one snapshot.
 const SNAPSHOT_INDEX: u64 = 10;
 
-/// Sends what is planned; prints what was sent and how fast it was taken.
+/// Sends the planned load, and prints what was sent and how fast it was taken.
 pub(crate) async fn source(
     config: EndpointConfig,
     to: &HostPort,
@@ -51,7 +51,7 @@ pub(crate) async fn source(
     let ran = stop.run_until_cancelled(run(&endpoint, to, &load)).await;
     endpoint.stop().await;
     let (seen, round_trips) = ran.ok_or(BenchError::Stopped)??;
-    Report::new(Role::Source, plan.outline, seen, round_trips).print();
+    Report::new(Side::Source, plan.outline, seen, round_trips).print();
     let Seen { messages, lost, .. } = seen;
     if lost == 0 { Ok(()) } else { Err(BenchError::Lost { lost, messages }) }
 }
@@ -83,21 +83,21 @@ fn no_streams(transport: &Transport, to: &HostPort) -> BenchError {
     BenchError::NoStreams { peer: to.to_string(), seconds: OPENING.as_secs(), why: last }
 }
 
-/// What one run sends.
+/// The load of one run.
 struct Load {
     transport: Transport,
     window: Arc<Window>,
     plan: Plan,
 }
 
-/// What it came to.
+/// The result of a run.
 struct Sent {
     messages: u64,
     lost: u64,
 }
 
 impl Load {
-    /// Tells the sink, and waits until it has heard.
+    /// Sends a notice to the sink, and waits until the sink has received it.
     async fn tell(&self, notice: Notice) -> bool {
         let heard = self.window.notices() + 1;
         self.transport.send(vec![Message { context: notice.encode(), ..self.message(MessageType::MsgHeartbeat) }]);
@@ -138,7 +138,7 @@ impl Load {
         }
     }
 
-    /// One there, one back, and the time of each.
+    /// Sends one message at a time, waits for the answer, and notes the time of each.
     async fn ping(&self, times: &mut Vec<Duration>) -> Sent {
         let payload = self.payload();
         let start = Instant::now();
@@ -163,7 +163,7 @@ impl Load {
         Sent { messages: sent, lost: 0 }
     }
 
-    /// One snapshot, its body zeros. The transport's own deadlines say when it is lost.
+    /// Sends one snapshot with a body of zeros. The transport's own deadlines decide when it is lost.
     async fn snapshot(&self) -> Sent {
         let length = self.plan.snapshot_bytes();
         let messages = length / self.plan.outline.size;
@@ -187,7 +187,7 @@ impl Load {
         vec![0; size].into()
     }
 
-    /// A message of the load; `number` starts with 1.
+    /// A message of the load. `number` starts with 1.
     fn numbered(&self, number: u64, payload: &Bytes) -> Message {
         if self.plan.outline.work != Work::Append {
             let heartbeat = self.message(MessageType::MsgHeartbeat);
@@ -218,7 +218,7 @@ fn zeros(length: u64) -> SnapshotBody {
     SnapshotBody::from_stream(pieces, Some(length))
 }
 
-/// The source's application: it takes acknowledgements, and nothing else.
+/// The source's application: it takes acknowledgements and nothing else.
 struct Acknowledgements(Arc<Window>);
 
 #[async_trait]
@@ -241,7 +241,7 @@ impl Raft for Acknowledgements {
     fn report_unreachable(&self, _id: MemberId) {}
 
     fn report_snapshot(&self, _id: MemberId, status: SnapshotStatus) {
-        self.0.settle_snapshot(status);
+        self.0.snapshot_ended(status);
     }
 
     fn critical(&self, error: Critical) {

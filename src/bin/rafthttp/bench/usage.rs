@@ -1,23 +1,23 @@
-//! What this process has used of the machine.
+//! The resources that this process has used.
 
 use std::{fs, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Processor time of all threads, user and system, to the nanosecond.
+/// The processor time of all threads, user and system, to the nanosecond.
 pub(super) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
 }
 
-/// Memory in bytes that this process holds, and held at most. None where the system does not tell (no `/proc`).
+/// The memory in bytes that this process holds now, and held at most. `None` if the system does not say (no `/proc`).
 pub(super) fn resident_bytes() -> (Option<u64>, Option<u64>) {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     (kibibytes(&status, "VmRSS:"), kibibytes(&status, "VmHWM:"))
 }
 
-/// The bytes of a line such as `VmHWM:     1234 kB`.
+/// The bytes in a line such as `VmHWM: 1234 kB`.
 fn kibibytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

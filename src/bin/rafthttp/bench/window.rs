@@ -1,4 +1,4 @@
-//! What the source has sent and the sink not yet acknowledged.
+//! The messages that the source has sent and the sink has not yet acknowledged.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -8,7 +8,7 @@ use std::sync::{
 use rafthttp::SnapshotStatus;
 use tokio::sync::Notify;
 
-/// The sink's last acknowledgement, and who waits for the next.
+/// The sink's last acknowledgement, and the task that waits for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     acknowledged: AtomicU64,
@@ -18,40 +18,40 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Everything up to `number` was taken. An acknowledgement that another has overtaken changes nothing.
+    /// The sink took everything up to `number`. An acknowledgement that a later one has overtaken changes nothing.
     pub(super) fn acknowledge(&self, number: u64) {
         self.acknowledged.fetch_max(number, Ordering::AcqRel);
         self.changed.notify_one();
     }
 
-    /// The sink has heard a notice.
+    /// The sink has received a notice.
     pub(super) fn hear_notice(&self) {
         self.notices.fetch_add(1, Ordering::AcqRel);
         self.changed.notify_one();
     }
 
-    /// How many notices the sink has heard.
+    /// How many notices the sink has received.
     pub(super) fn notices(&self) -> u64 {
         self.notices.load(Ordering::Acquire)
     }
 
-    /// What became of the snapshot.
-    pub(super) fn settle_snapshot(&self, status: SnapshotStatus) {
+    /// The result of the snapshot is known.
+    pub(super) fn snapshot_ended(&self, status: SnapshotStatus) {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
         self.changed.notify_one();
     }
 
-    /// The last message that is known to have been taken; 0 for none.
+    /// The last message that the sink is known to have taken; 0 if there is none.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Acquire)
     }
 
-    /// What became of the snapshot, once it is known.
+    /// The result of the snapshot, once it is known.
     pub(super) fn snapshot(&self) -> Option<SnapshotStatus> {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next change. One that came since the last wait counts: ask for the state after it, and again.
+    /// Waits for the next change. A change since the last wait counts, so read the state after it, and wait again.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -1,4 +1,4 @@
-//! The flags of the certificates of who dials members and is not one, named as etcdctl's.
+//! The certificate flags of a client that dials members, named as etcdctl's.
 
 use std::{fmt::Display, path::PathBuf};
 
@@ -29,8 +29,8 @@ pub(crate) struct ClientTls {
 }
 
 impl ClientTls {
-    /// Reads the certificates; none when none are given and no URL needs them. `missing` says which flag has a URL that
-    /// does: with what is expected beside it.
+    /// Reads the certificates. `None` if none are given and no URL needs them. `missing` names the flag with a URL that
+    /// needs them, and what is expected beside it.
     pub(crate) fn load(
         self,
         https: Option<impl Display>,
@@ -40,7 +40,7 @@ impl ClientTls {
         config.map(Tls::load_client).transpose().map_err(Failure::failed)
     }
 
-    /// What curl takes for the same, a space before each flag.
+    /// The same settings as flags of curl, with a space before each.
     pub(crate) fn as_curl(&self) -> String {
         let mut flags = String::new();
         for (flag, file) in [("cacert", &self.cacert), ("cert", &self.cert), ("key", &self.key)] {

@@ -1,10 +1,10 @@
-//! A certificate and its private key, of two flags that are given together.
+//! A certificate and its private key, from two flags that must be given together.
 
 use std::path::PathBuf;
 
 use super::BadFlag;
 
-/// Both of them, or none. Fails where one is missing, and names it.
+/// Returns both or none. If one is missing, the error names it.
 pub(super) fn key_pair(
     certificate_flag: &'static str,
     certificate: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! Binding what the flags say.
+//! Binds the listeners of the flags.
 
 use rafthttp::{
     Tls,
@@ -13,7 +13,7 @@ pub(super) const CLIENTS: &str = "listen-client-urls";
 /// The flag of the metrics' URLs.
 pub(super) const METRICS: &str = "listen-metrics-urls";
 
-/// Binds a metrics listener for each socket that the URLs mean; `tls` is what those on https show.
+/// Binds a metrics listener for each socket that the URLs mean. `tls` has the certificates for the https ones.
 pub(super) fn listen_for_metrics(urls: &[ListenUrl], tls: Option<Tls>) -> Result<Vec<MetricsListener>, Failure> {
     let urls: Vec<_> = urls.iter().map(|url| url.as_peer_url().clone()).collect();
     let failed =

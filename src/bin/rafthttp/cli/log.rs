@@ -1,4 +1,4 @@
-//! Where logs and traces go.
+//! The flags of logs and traces.
 
 use std::io::{self, IsTerminal};
 
@@ -38,7 +38,7 @@ fn filter(text: &str) -> Result<String, String> {
 }
 
 impl Flags {
-    /// Starts logging, and the export of spans where the environment names a collector. Needs the runtime.
+    /// Starts logging, and the export of spans if the environment names a collector. Needs the runtime.
     pub(crate) fn start(&self) -> Result<Telemetry, Failure> {
         let format = match self.log_format {
             Format::Auto => LogFormat::Auto,

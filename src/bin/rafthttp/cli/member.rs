@@ -1,4 +1,4 @@
-//! `rafthttp member`: who is in a cluster of nodes, and who is to be.
+//! `rafthttp member`: lists and changes the members of a cluster of nodes.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rafthttp::PeerUrl;
 
 use super::{BadFlag, Failure, Stop, client_tls::ClientTls};
 use crate::{
-    client::Client,
+    client::MemberClient,
     config::{self, ListenUrl},
     member::{Membership, shrink},
 };
@@ -80,7 +80,8 @@ impl Flags {
     pub(crate) async fn run(self, stop: &Stop) -> Result<(), Failure> {
         let https = self.endpoints.iter().find(|url| url.is_tls());
         let tls = self.tls.load(https, |url, expected| BadFlag::new("endpoints", url, expected))?;
-        let membership = Membership::new(Client::new(tls), self.endpoints.iter().map(ListenUrl::to_string).collect());
+        let membership =
+            Membership::new(MemberClient::new(tls), self.endpoints.iter().map(ListenUrl::to_string).collect());
         let done = stop.token().run_until_cancelled(self.command.run(&membership)).await;
         done.unwrap_or_else(|| Err(Failure::failed("told to stop before it was done")))
     }

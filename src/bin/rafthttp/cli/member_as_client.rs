@@ -1,4 +1,4 @@
-//! The flags of the certificates with which a member asks the others at their client URLs.
+//! The certificate flags for the case that a member asks others at their client URLs.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub(crate) struct MemberAsClient {
 }
 
 impl MemberAsClient {
-    /// Reads the certificates; none where there is no CA to verify the others by.
+    /// Reads the certificates. `None` if there is no CA to verify the others against.
     pub(crate) fn load(self, port: &PortTls, peers_ca: Option<&PathBuf>) -> Result<Option<Tls>, Failure> {
         let config = self.config(port, peers_ca)?;
         config.map(Tls::load_client).transpose().map_err(Failure::failed)

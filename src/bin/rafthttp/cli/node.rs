@@ -22,7 +22,7 @@ use crate::{
     serving::{MetricsListener, Serving, node_admin, waiting_admin},
 };
 
-/// The largest value a client may write at all: a quarter of what a peer's queue holds.
+/// The upper limit of `--max-request-bytes`: a quarter of what a peer's queue holds.
 const MAX_REQUEST_BYTES: u64 = 16 << 20;
 
 /// Run one member of a replicated key-value store; the flags have etcd's names.
@@ -177,7 +177,8 @@ impl Flags {
             registry.register(trace_collector(exported)).map_err(Failure::failed)?;
         }
         let options = Options { etcd: config.etcd_metrics };
-        // Who joins a cluster waits for it, and says that it does; told to stop, it does not.
+        // A member that joins a cluster waits for it, and shows that on its metrics port. The wait ends when the
+        // process is told to stop.
         let copies =
             metrics.iter().map(MetricsListener::try_clone).collect::<Result<_, _>>().map_err(Failure::failed)?;
         let waiting = Serving::start(copies, waiting_admin()).map_err(Failure::failed)?;
@@ -197,7 +198,7 @@ impl Flags {
     }
 
     fn config(mut self) -> Result<Config, Failure> {
-        // As in --initial-cluster, space around a name is no part of it.
+        // As in --initial-cluster, spaces around a name do not belong to it.
         self.name = self.name.trim().to_owned();
         self.check()?;
         let listeners: [(_, &[ListenUrl]); 2] =
@@ -247,8 +248,8 @@ impl Flags {
         })
     }
 
-    /// What a flag's own value does not tell. The initial cluster is checked by the node, which knows whether it
-    /// counts.
+    /// Checks the values that depend on each other. The node checks the initial cluster, because only the node knows
+    /// whether it counts.
     fn check(&self) -> Result<(), BadFlag> {
         if self.name.is_empty() || self.name.contains(['=', ',']) {
             return Err(BadFlag::new("name", &self.name, "expected a name without = and ,"));
@@ -294,12 +295,12 @@ impl Flags {
     }
 }
 
-/// What a quota means, as at etcd (`NewBackendQuota`): 0 is the default, below is none.
+/// The meaning of a quota, as in etcd (`NewBackendQuota`): 0 is the default, and below 0 is none.
 fn quota(bytes: i64) -> Option<u64> {
     if bytes == 0 { Config::default().quota_backend_bytes } else { u64::try_from(bytes).ok() }
 }
 
-/// Why a member did not start: what the flags say together is bad usage, everything else a failure.
+/// Why a member did not start: bad usage if the flags contradict each other, and a failure otherwise.
 fn refusal(error: node::Error) -> Failure {
     match error {
         node::Error::Config(config) => Failure::Config(config),

@@ -1,4 +1,4 @@
-//! The flags of the certificates with which peers meet.
+//! The certificate flags between peers.
 
 use std::path::PathBuf;
 
@@ -71,12 +71,12 @@ impl PeerTls {
         self.peer_cert_file.is_some()
     }
 
-    /// By what peers are verified.
+    /// The CAs that peers are verified against.
     pub(crate) fn trusted_ca_file(&self) -> Option<&PathBuf> {
         self.peer_trusted_ca_file.as_ref()
     }
 
-    /// Reads the certificates; none when none are given.
+    /// Reads the certificates. `None` if none are given.
     pub(crate) fn load(self, names: PeerNames) -> Result<Option<Tls>, Failure> {
         let config = self.config(names)?;
         config.map(Tls::load).transpose().map_err(Failure::failed)
@@ -117,7 +117,7 @@ impl PeerTls {
     }
 }
 
-/// What only means something beside a certificate is not silently without effect.
+/// Refuses settings that need a certificate if there is none, because they would silently have no effect.
 fn refuse_without_certificate(files: [(&'static str, Option<PathBuf>); 2], names: PeerNames) -> Result<(), BadFlag> {
     const EXPECTED: &str = "expected --peer-cert-file and --peer-key-file beside it";
     for (flag, file) in files.into_iter().chain([("peer-crl-file", names.peer_crl_file)]) {
@@ -145,7 +145,7 @@ fn refuse_without_certificate(files: [(&'static str, Option<PathBuf>); 2], names
     Ok(())
 }
 
-/// An https URL to listen on needs a certificate; etcd refuses it too.
+/// Requires a certificate for https URLs to listen on, as etcd does.
 pub(crate) fn require_certificate(flag: &'static str, urls: &[PeerUrl], given: bool) -> Result<(), BadFlag> {
     match urls.iter().find(|url| url.is_tls() && !given) {
         Some(url) => Err(BadFlag::new(flag, url, "expected --peer-cert-file and --peer-key-file for an https URL")),

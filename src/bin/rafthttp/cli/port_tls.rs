@@ -1,4 +1,4 @@
-//! The flags of the certificates that the ports for clients and metrics show, named as etcd's.
+//! The certificate flags of the ports for clients and metrics, named as etcd's.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,8 @@ pub(crate) struct PortTls {
     client_cert_allowed_hostname: Vec<String>,
 }
 
-/// Where the system keeps the CAs that it trusts: Go's list (`crypto/x509`, `root_linux.go`), behind `SSL_CERT_FILE`.
+/// The files in which the system keeps its trusted CAs: Go's list (`crypto/x509`, `root_linux.go`), used if
+/// `SSL_CERT_FILE` is not set.
 const SYSTEM_CAS: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -49,13 +50,14 @@ const SYSTEM_CAS: [&str; 6] = [
 ];
 
 impl PortTls {
-    /// Reads the certificates; none where no URL of these flags is on https: then nothing is asked of them, as at etcd.
+    /// Reads the certificates. `None` if no URL of these flags is https: the certificate flags are then not checked, as
+    /// in etcd.
     pub(crate) fn load(&self, listeners: &[(&'static str, &[ListenUrl])]) -> Result<Option<Tls>, Failure> {
         let config = self.config(listeners)?;
         config.map(Tls::load_server).transpose().map_err(Failure::failed)
     }
 
-    /// The certificate and its key, if there are.
+    /// The certificate and its key, if given.
     pub(crate) fn pair(&self) -> (Option<&PathBuf>, Option<&PathBuf>) {
         (self.cert_file.as_ref(), self.key_file.as_ref())
     }
@@ -64,7 +66,8 @@ impl PortTls {
         self.trusted_ca_file.as_ref()
     }
 
-    /// Says which URLs are served in the clear beside certificates, and that these are not for them: etcd's warnings.
+    /// Warns of URLs that are served in plain text although there are certificates, which these URLs do not use: etcd's
+    /// warnings.
     pub(crate) fn warn_of_plain(&self, flag: &'static str, urls: &[ListenUrl]) {
         for url in urls.iter().filter(|url| !url.is_tls()) {
             if self.cert_file.is_some() {
@@ -99,7 +102,7 @@ impl PortTls {
         }))
     }
 
-    /// By what clients are verified; none: not at all.
+    /// The CAs that clients are verified against. `None`: clients are not verified.
     fn clients_ca(&self) -> Result<Option<PathBuf>, BadFlag> {
         if self.trusted_ca_file.is_some() || !self.client_cert_auth {
             return Ok(self.trusted_ca_file.clone());
@@ -118,12 +121,12 @@ impl PortTls {
     }
 }
 
-/// The first URL on https, and its flag.
+/// The first https URL, and its flag.
 fn https<'a>(listeners: &[(&'static str, &'a [ListenUrl])]) -> Option<(&'static str, &'a ListenUrl)> {
     listeners.iter().find_map(|(flag, urls)| Some((*flag, urls.iter().find(|url| url.is_tls())?)))
 }
 
-/// An https URL needs a certificate; etcd refuses it too.
+/// Requires a certificate for https URLs, as etcd does.
 fn refuse_https(listeners: &[(&'static str, &[ListenUrl])]) -> Result<(), BadFlag> {
     match https(listeners) {
         Some((flag, url)) => Err(BadFlag::new(flag, url, "expected --cert-file and --key-file for an https URL")),

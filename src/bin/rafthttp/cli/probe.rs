@@ -104,7 +104,7 @@ impl Flags {
         probe::watch(config, listeners, registry, stop.token()).await.map_err(Failure::failed)
     }
 
-    /// What a flag's own value does not tell.
+    /// Checks the values that depend on each other.
     fn check(&self) -> Result<(), BadFlag> {
         let text = |duration| humantime::format_duration(duration).to_string();
         for (flag, duration) in [("interval", self.interval), ("timeout", self.timeout)] {
@@ -120,7 +120,7 @@ impl Flags {
     }
 }
 
-/// A URL that is given twice is asked once.
+/// Removes repeated URLs, so that each is asked once.
 fn each_once(urls: Vec<PeerUrl>) -> Vec<PeerUrl> {
     let mut once = Vec::with_capacity(urls.len());
     for url in urls {

@@ -1,4 +1,4 @@
-//! How the process is told to stop.
+//! Tells the process to stop.
 
 use std::{
     process,
@@ -9,8 +9,8 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Stops in good order at the first SIGTERM or SIGINT; ends the process at the second, or when the grace period is
-/// over.
+/// Starts an orderly stop at the first SIGTERM or SIGINT. Ends the process at the second one, or when the grace period
+/// is over.
 #[derive(Debug)]
 pub(crate) struct Stop {
     token: CancellationToken,
@@ -20,23 +20,23 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// A stop that nobody has asked for.
+    /// A stop that has not been requested yet.
     pub(crate) fn new(grace: Duration) -> Self {
         Self { token: CancellationToken::new(), grace, told: Arc::default() }
     }
 
     /// Listens for signals from now on. Needs the runtime.
     pub(crate) fn on_signal(&self) {
-        // The one task that nobody waits for: it ends the process, or ends with it.
+        // Nobody waits for this task: it ends the process, or ends with it.
         tokio::spawn(watch(self.token.clone(), self.told.clone(), self.grace));
     }
 
-    /// What is left of the grace period; all of it while no signal came.
+    /// The rest of the grace period, or all of it if no signal came.
     pub(crate) fn time_left(&self) -> Duration {
         self.told.get().map_or(self.grace, |told| self.grace.saturating_sub(told.elapsed()))
     }
 
-    /// What is cancelled at the first signal.
+    /// The token that is cancelled at the first signal.
     pub(crate) fn token(&self) -> &CancellationToken {
         &self.token
     }

@@ -1,11 +1,11 @@
-//! What is said about flags that cannot be used: one line with the flag, its value and what was expected.
+//! Errors in flags, in one line: the flag, its value and what was expected.
 
 use std::{error::Error, process};
 
 use clap::error::ErrorKind;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Answers `--help` and `--version`, or says what was wrong, and ends the process.
+/// Answers `--help` and `--version`, or reports the error, and ends the process.
 pub(super) fn refuse(error: &clap::Error) -> ! {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -18,7 +18,7 @@ pub(super) fn refuse(error: &clap::Error) -> ! {
     }
 }
 
-/// The first paragraph of clap's answer, in one line: what follows is advice.
+/// The first paragraph of clap's message, in one line. The other paragraphs are advice.
 pub(super) fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let paragraph = text.split("\n\n").next().unwrap_or_default();
@@ -26,13 +26,13 @@ pub(super) fn one_line(error: &clap::Error) -> String {
     words.join(" ").replacen("error: ", "rafthttp: ", 1)
 }
 
-/// Says what failed and why, in one line.
+/// Reports what failed and why, in one line.
 pub(super) fn complain(error: &dyn Error, json: bool) {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // A transparent error repeats its source's words.
+        // A transparent error has the same text as its source.
         if !line.ends_with(&cause_text) {
             line.push_str(": ");
             line.push_str(&cause_text);
@@ -40,7 +40,7 @@ pub(super) fn complain(error: &dyn Error, json: bool) {
         source = cause.source();
     }
     if json {
-        // Whatever the filter says: it is the last line, and the reason for the status.
+        // It is written whatever the log filter, because it is the last line, and explains the exit status.
         let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
         let object = serde_json::json!({
             "timestamp": timestamp, "level": "ERROR", "message": line, "target": module_path!(),

@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, env, ffi::OsString};
 use clap::{ArgAction, Command};
 
 const PREFIX: &str = "RAFTHTTP_";
-/// What etcd's variables begin with.
+/// The prefix of etcd's variables.
 const ETCDS: &str = "ETCD_";
 
-/// How alike two names must be for one to be offered in place of the other, from 0 to 1 (Jaro-Winkler).
+/// How similar a known name must be to be suggested for an unknown one, from 0 to 1 (Jaro-Winkler).
 const ALIKE: f64 = 0.85;
 
-/// Gives every flag of every command its environment variable. One that is set to nothing is as unset: compose files
-/// and charts write out variables that they have no value for. A flag that is given again is the last, as Go has it.
+/// Gives every flag of every command its environment variable. An empty variable counts as unset, because compose files
+/// and charts write variables that they have no value for. If a flag is repeated, the last one counts, as in Go.
 pub(super) fn with_variables(command: Command) -> Command {
     command
         .args_override_self(true)
@@ -27,15 +27,15 @@ pub(super) fn with_variables(command: Command) -> Command {
             }
         })
         .mut_args(|arg| match (arg.get_long(), arg.get_action()) {
-            // A list that is given again is another list, and no longer one.
+            // A repeated list replaces the list before it, instead of extending it.
             (Some(_), ArgAction::Append) => arg.action(ArgAction::Set),
             _ => arg,
         })
         .mut_subcommands(with_variables)
 }
 
-/// Warns of each variable that looks like a flag of this program and is none: a name that is misspelt would pass
-/// unseen.
+/// Warns of each variable that has the prefix of this program and is no flag, because a misspelt name would otherwise
+/// go unnoticed.
 pub(super) fn warn_of_unknown(command: &Command) {
     let mut known = BTreeSet::new();
     collect(command, &mut known);
@@ -55,7 +55,7 @@ pub(super) fn warn_of_unknown(command: &Command) {
     }
 }
 
-/// The words of a command line with each flag in two dashes: Go takes one as well, and so does etcd.
+/// The words of a command line, with two dashes before each flag: Go, and so etcd, accepts one dash as well.
 pub(super) fn with_two_dashes(command: &Command, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut known = BTreeSet::new();
     collect(command, &mut known);
@@ -70,8 +70,8 @@ pub(super) fn with_two_dashes(command: &Command, words: impl Iterator<Item = OsS
     words.map(two).collect()
 }
 
-/// Warns of each variable that etcd would take for a flag that a member has here, too: it would make a cluster of one
-/// where its operator expects another.
+/// Warns of each etcd variable for a flag that exists here too. Its operator may expect it to work, and would get a
+/// cluster of one instead of the intended one.
 pub(super) fn warn_of_etcds(command: &Command) {
     let mut known = BTreeSet::new();
     command.get_subcommands().filter(|command| command.get_name() == "node").for_each(|node| collect(node, &mut known));
@@ -83,7 +83,7 @@ pub(super) fn warn_of_etcds(command: &Command) {
     }
 }
 
-/// Our variable for what etcd takes this one for. None: it is none of etcd's, or there is nothing like it here.
+/// The variable here for this variable of etcd's. `None` if it is not etcd's, or has no counterpart here.
 fn of_etcds<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
     let ours = format!("{PREFIX}{}", name.strip_prefix(ETCDS)?);
     known.get(&ours).map(String::as_str).filter(|ours| env::var_os(ours).is_none_or(|value| value.is_empty()))
@@ -98,8 +98,8 @@ fn collect(command: &Command, known: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|command| collect(command, known));
 }
 
-/// None: there is nothing to say about this variable. Otherwise it is unknown, and the known one that it is most like,
-/// if any is.
+/// `None` if the variable is fine. Otherwise the variable is unknown, and the inner value is the most similar known
+/// one, if any.
 fn judge<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<Option<&'a str>> {
     if !name.starts_with(PREFIX) || known.contains(name) || is_of_a_service(name) {
         return None;

@@ -13,22 +13,22 @@ use tempfile::TempDir;
 use super::{Certificates, DemoError};
 use crate::serving::{MetricsListener, Serving, node_admin};
 
-/// Members that run in this process.
+/// The members, which run in this process.
 pub(super) struct Cluster {
-    members: Vec<Member>,
-    /// Their data; removed when it is dropped.
+    members: Vec<DemoMember>,
+    /// Their data, removed when this is dropped.
     _directory: TempDir,
 }
 
-/// One of them.
-pub(super) struct Member {
+/// One member.
+pub(super) struct DemoMember {
     pub(super) name: String,
     urls: Urls,
     pub(super) node: Node,
     serving: Serving,
 }
 
-/// Where a member is reached.
+/// The addresses of a member.
 #[derive(Clone, Debug)]
 struct Urls {
     peer: PeerUrl,
@@ -36,7 +36,8 @@ struct Urls {
     metrics: String,
 }
 
-/// The ports of a member, bound before any member starts: so all of them know each other's.
+/// The ports of a member. All ports are bound before any member starts, so every member knows the addresses of the
+/// others.
 struct Ports {
     peer: TcpListener,
     client: TcpListener,
@@ -76,9 +77,10 @@ impl Cluster {
                 client_tls: certificates.client.clone(),
                 ..cluster.config(&name, &everyone, &ports.urls)
             };
-            Member::start(name, ports, config)
+            DemoMember::start(name, ports, config)
         };
-        // All at once: each asks the others, whose ports are bound already, and would wait for one that is not started.
+        // All start at once: each asks the others, whose ports are bound already, and would wait for one that is not
+        // started.
         let (mut failed, starting) = (None, named.into_iter().map(start).collect::<Vec<_>>());
         for started in join_all(starting).await {
             match started {
@@ -107,35 +109,35 @@ impl Cluster {
         }
     }
 
-    pub(super) fn members(&self) -> &[Member] {
+    pub(super) fn members(&self) -> &[DemoMember] {
         &self.members
     }
 
-    /// Name and client URL of each.
+    /// The name and client URL of each member.
     pub(super) fn clients(&self) -> impl Iterator<Item = (&str, &str)> {
         self.members.iter().map(|member| (member.name.as_str(), member.urls.client.as_str()))
     }
 
-    /// Client URL of each.
+    /// The client URL of each member.
     pub(super) fn client_urls(&self) -> Vec<String> {
         self.members.iter().map(|member| member.urls.client.clone()).collect()
     }
 
-    /// Says where to look; `flags` are what curl needs for it.
+    /// Prints the URLs. `flags` are the flags that curl needs for them.
     pub(super) fn print(&self, flags: &str) {
         println!("{:<8} {:<17} {:<24} {:<24} metrics", "member", "id", "peers", "clients");
-        for Member { name, urls, node, .. } in &self.members {
+        for DemoMember { name, urls, node, .. } in &self.members {
             let id = node.transport().identity().member.to_string();
             println!("{name:<8} {id:<17} {:<24} {:<24} {}/metrics", urls.peer.as_str(), urls.client, urls.metrics);
         }
-        if let Some(Member { urls, .. }) = self.members.first() {
+        if let Some(DemoMember { urls, .. }) = self.members.first() {
             println!("\nopen {}/", urls.metrics);
             println!("try  curl{flags} {}/api/peers", urls.metrics);
             println!("     curl{flags} -X PUT -d hello {0}/kv/greeting; curl{flags} {0}/kv/greeting", urls.client);
         }
     }
 
-    /// Stops every member; returns when all have stopped.
+    /// Stops every member, and returns when all have stopped.
     pub(super) async fn stop(self) {
         for member in &self.members {
             member.node.stop().await;
@@ -146,7 +148,7 @@ impl Cluster {
     }
 }
 
-impl Member {
+impl DemoMember {
     async fn start(name: String, ports: Ports, config: Config) -> Result<Self, DemoError> {
         let Ports { peer, client, metrics, urls } = ports;
         let registry = config.registry.clone();

@@ -1,27 +1,27 @@
-//! Keys, written and read at one member or another.
+//! Writes and reads keys at one member or another.
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use crate::client::Client;
+use crate::client::MemberClient;
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Committed and applied.
+    /// The write is committed and applied.
     Committed,
-    /// Certainly not written: no leader, or too many requests.
+    /// The write certainly did not happen: there is no leader, or there were too many requests.
     Refused,
-    /// It may or may not be written.
+    /// The write may or may not have happened.
     Unknown,
 }
 
 /// Writes and reads keys.
 #[derive(Clone, Debug)]
-pub(super) struct Keys(Client);
+pub(super) struct Keys(MemberClient);
 
 impl Keys {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: MemberClient) -> Self {
         Self(client)
     }
 
@@ -34,7 +34,7 @@ impl Keys {
         }
     }
 
-    /// The value that the member at `url` itself holds, without asking the others; none when it holds none.
+    /// The value that the member at `url` holds itself, without asking the others. `None` if it holds none.
     pub(super) async fn local_value(&self, url: &str, key: &str) -> Option<Bytes> {
         let answer = self.0.ask(Method::GET, format!("{url}/kv/{key}?consistency=local"), Bytes::new()).await;
         answer.ok().and_then(|(status, body)| (status == StatusCode::OK).then_some(body))

@@ -1,4 +1,4 @@
-//! Where the messages of all members went.
+//! The ledgers of all members.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -15,7 +15,7 @@ impl Ledger {
         Self(read.collect())
     }
 
-    /// A few words for a line of progress.
+    /// A summary for a line of progress.
     pub(super) fn line(&self) -> String {
         let sent: u64 = self.peers().map(|(_, peer)| peer.outgoing.sent.total()).sum();
         let dropped: u64 = self.peers().map(|(_, peer)| peer.outgoing.dropped.total()).sum();
@@ -23,7 +23,7 @@ impl Ledger {
         format!("{sent} messages sent, {dropped} dropped, ledger {balance}")
     }
 
-    /// One row for each member, and what was dropped or rejected by reason.
+    /// A table with one row for each member, and the messages that were dropped or rejected, by reason.
     pub(super) fn table(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -53,7 +53,7 @@ impl Ledger {
         text
     }
 
-    /// The first peer whose ledger does not add up.
+    /// The first peer whose ledger does not balance.
     pub(super) fn imbalance(&self) -> Option<String> {
         let (name, peer) = self.peers().find(|(_, peer)| !(peer.outgoing.balances() && peer.incoming.balances()))?;
         let side = if peer.outgoing.balances() { "what came from" } else { "what went to" };

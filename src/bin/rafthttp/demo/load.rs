@@ -1,4 +1,4 @@
-//! A steady load of writes, and what must be found of them.
+//! A steady load of writes, and the values that must be found afterwards.
 
 use std::{fmt, time::Duration};
 
@@ -9,25 +9,25 @@ use tokio::{
 
 use super::keys::{Keys, Outcome};
 
-/// Keys that are written in turn: enough that no key has two writes under way.
+/// How many keys are written in turn: enough that no key has two writes under way.
 const KEYS: usize = 1000;
-/// Writes under way at a time; what the rate wants beyond them is not sent later.
+/// The most writes under way. Writes that the rate would add beyond them are skipped.
 const IN_FLIGHT: usize = 256;
-/// How often writes become due.
+/// How often it checks which writes are due.
 const TICK: Duration = Duration::from_millis(5);
-/// How often progress is told.
+/// How often progress is reported.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// Pause between two tries of what does not hold yet.
+/// The pause between two checks of something that does not hold yet.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What was written, and what is to be found.
+/// A load of writes, and the state of each key.
 pub(super) struct Load {
     client: Keys,
     urls: Vec<String>,
     rate: u64,
-    /// The keys in turn.
+    /// The keys, in turn.
     keys: Vec<Key>,
-    /// Keys with a write of unknown outcome: not written again, since it could still come through.
+    /// Keys with a write of unknown outcome. They are not written again, because that write could still come through.
     retired: Vec<Key>,
     named: u64,
     issued: u64,
@@ -41,7 +41,7 @@ struct Key {
     name: String,
     /// The last write that was committed.
     committed: Option<u64>,
-    /// A later one of which nobody knows.
+    /// A later write of unknown outcome.
     unknown: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ struct Counts {
     unknown: u64,
 }
 
-/// What the last few seconds brought.
+/// What happened in the last few seconds.
 pub(super) struct Progress {
     since_start: Duration,
     committed: u64,
@@ -104,7 +104,7 @@ impl Load {
         Key::new(format!("demo-{}", self.named))
     }
 
-    /// Writes until one write has been taken; false when none was in this time.
+    /// Writes until one write was committed. Returns false if none was within this time.
     pub(super) async fn first_write(&mut self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         while self.counts.committed == 0 {
@@ -118,7 +118,7 @@ impl Load {
         true
     }
 
-    /// Writes for ever, at the rate, and tells now and then how it goes.
+    /// Writes for ever at the rate, and reports progress now and then.
     pub(super) async fn run(&mut self, mut tell: impl FnMut(Progress)) {
         let start = Instant::now();
         let mut tick = interval(TICK);
@@ -176,7 +176,7 @@ impl Load {
         });
     }
 
-    /// Notes what became of a write; the time it took if it was committed.
+    /// Records the outcome of a write, and returns how long it took if it was committed.
     fn ended(&mut self, write: Option<Write>) -> Option<Duration> {
         let Write { slot, number, outcome, time } = write?;
         match outcome {
@@ -197,7 +197,7 @@ impl Load {
         None
     }
 
-    /// How many keys the member at `url` holds otherwise than it must, once it has had time to catch up.
+    /// How many keys of the member at `url` differ from what they must be, once the member has had time to catch up.
     pub(super) async fn differing(&self, url: &str, patience: Duration) -> usize {
         let end = Instant::now() + patience;
         let mut keys: Vec<&Key> = self.written().collect();
@@ -222,7 +222,7 @@ impl Load {
         self.keys.iter().chain(&self.retired).filter(|key| key.committed.is_some())
     }
 
-    /// How many keys hold a value that was committed.
+    /// How many keys hold a committed value.
     pub(super) fn keys(&self) -> usize {
         self.written().count()
     }
@@ -232,14 +232,14 @@ impl Load {
         self.counts.committed
     }
 
-    /// What became of the writes.
+    /// A summary of the writes.
     pub(super) fn summary(&self) -> String {
         let Counts { committed, refused, unknown } = self.counts;
         format!("{committed} writes committed, {refused} refused, {unknown} with unknown outcome")
     }
 }
 
-/// How many writes are due so long after the start.
+/// How many writes are due at this time after the start.
 fn due_after(time: Duration, rate: u64) -> u64 {
     let due = time.as_micros().saturating_mul(u128::from(rate)) / 1_000_000;
     u64::try_from(due).unwrap_or(u64::MAX)
@@ -267,7 +267,7 @@ impl fmt::Display for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Client;
+    use crate::client::MemberClient;
 
     #[test]
     fn writes_become_due_at_the_rate() {
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_key_whose_write_has_an_unknown_outcome_is_not_written_again() {
-        let mut load = Load::new(Keys::new(Client::new(None)), vec!["http://127.0.0.1:1".to_owned()], 1);
+        let mut load = Load::new(Keys::new(MemberClient::new(None)), vec!["http://127.0.0.1:1".to_owned()], 1);
         let name = load.keys[3].name.clone();
         let ended = |outcome, number| Some(Write { slot: 3, number, outcome, time: Duration::ZERO });
         load.ended(ended(Outcome::Committed, 3));

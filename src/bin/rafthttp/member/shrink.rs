@@ -1,4 +1,4 @@
-//! Fewer members, one by one, and never at the price of quorum.
+//! Removes members one by one, and never at the price of quorum.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tokio::time::{Instant, sleep};
 
 use super::{Member, MemberError, Members, Membership};
 
-/// How long to wait before a quorum is looked for again, and after a removal before the next.
+/// The pause before looking for a quorum again, and between two removals.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Removes the members whose names are `prefix` and a number at or above `to`, and says so. Waits up to `patience` for each to be removable;
-/// endpoints that cannot be reached are asked again as long.
+/// Removes the members whose names are `prefix` and a number at or above `to`, and reports each. Waits up to `patience`
+/// for each to become removable. It also retries endpoints that cannot be reached for that long.
 pub(crate) async fn shrink(
     membership: &Membership,
     prefix: &str,
@@ -28,7 +28,7 @@ pub(crate) async fn shrink(
             }
             Ok(None) => return Ok(()),
             Err(error) if Instant::now() >= end => return Err(error),
-            // Once for each reason, however long it holds.
+            // Each reason is reported once, however long it holds.
             Err(error) if said == error.to_string() => {}
             Err(error) => {
                 said = error.to_string();
@@ -39,7 +39,7 @@ pub(crate) async fn shrink(
     }
 }
 
-/// Removes one. None: there is none any more.
+/// Removes one member. `None` if no member is left to remove.
 async fn step(membership: &Membership, prefix: &str, to: u64) -> Result<Option<Member>, MemberError> {
     let Members { members } = membership.list().await?;
     let Some(going) = next(&members, prefix, to) else {
@@ -60,7 +60,7 @@ async fn step(membership: &Membership, prefix: &str, to: u64) -> Result<Option<M
     Ok(Some(going.clone()))
 }
 
-/// The one with the highest number at or above `to`.
+/// The member with the highest number at or above `to`.
 fn next<'a>(members: &'a [Member], prefix: &str, to: u64) -> Option<&'a Member> {
     let number = |member: &Member| number(&member.name, prefix);
     members
@@ -69,7 +69,7 @@ fn next<'a>(members: &'a [Member], prefix: &str, to: u64) -> Option<&'a Member> 
         .max_by_key(|member| number(member))
 }
 
-/// The number behind the prefix.
+/// The number after the prefix.
 fn number(name: &str, prefix: &str) -> Option<u64> {
     name.strip_prefix(prefix)?.parse().ok()
 }

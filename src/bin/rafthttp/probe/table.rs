@@ -1,4 +1,4 @@
-//! A survey as people read it, and as programs do.
+//! Formats a survey for people and for programs.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 const HEADER: [&str; 9] =
     ["MEMBER", "NAME", "URL", "REACHABLE", "ROUND TRIP", "CLOCK OFFSET", "VERSION", "CLUSTER", "ERROR"];
 
-/// A line for each URL below a header, the columns aligned.
+/// A table with a header and one line for each URL.
 pub(super) fn table(survey: &Survey) -> String {
     let mut lines = vec![HEADER.map(str::to_owned)];
     lines.extend(survey.rows.iter().map(cells));
@@ -33,7 +33,7 @@ fn cells(row: &SurveyRow) -> [String; 9] {
         row.member.map_or_else(nothing, |member| member.to_string()),
         match row.member {
             None => nothing(),
-            // As etcdctl has it: a member has no name until it was first started.
+            // As in etcdctl: a member has no name until it was first started.
             Some(_) if row.name.is_empty() => "(unstarted)".to_owned(),
             Some(_) => printable(&row.name),
         },
@@ -47,18 +47,18 @@ fn cells(row: &SurveyRow) -> [String; 9] {
     ]
 }
 
-/// With its sign: `+1.20ms` is ahead of us.
+/// The offset with its sign: `+1.20ms` means that the other clock is ahead.
 fn offset(seconds: f64) -> String {
     let size = Duration::try_from_secs_f64(seconds.abs()).unwrap_or(Duration::MAX);
     format!("{}{size:.2?}", if seconds < 0.0 { '-' } else { '+' })
 }
 
-/// What others said, without what a terminal would act on.
+/// Text from others, without characters that a terminal would act on.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
-/// What is not as it should be, in one line.
+/// A summary of what is not well, in one line.
 pub(super) fn summary(survey: &Survey) -> String {
     let count = |is: &dyn Fn(&SurveyRow) -> bool| survey.rows.iter().filter(|row| is(row)).count();
     let foreign = |row: &SurveyRow| row.cluster.is_some() && row.cluster != survey.cluster;
@@ -72,7 +72,7 @@ pub(super) fn summary(survey: &Survey) -> String {
     format!("of {} peer URLs: {}", survey.rows.len(), said.join(", "))
 }
 
-/// One JSON object in a line; field names are stable.
+/// One JSON object in a line. Field names are stable.
 pub(super) fn json(survey: &Survey) -> String {
     #[derive(Serialize)]
     struct Document<'a> {
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(lines.len(), 4);
         for column in HEADER {
             let at = lines[0].find(column).expect(column);
-            // By characters: `µ` has two bytes.
+            // It counts characters, because `µ` has two bytes.
             let starts = |line: &str| {
                 let mut characters = line.chars().skip(at - 1);
                 characters.next().is_none_or(|before| at == 0 || before == ' ')
