@@ -1,4 +1,4 @@
-//! The transport: every peer, what goes to them and what comes from them.
+//! The transport: all peers, the messages that go to them and those that come from them.
 
 use std::{
     collections::HashMap,
@@ -63,16 +63,16 @@ use roster::{Changes, Known, Roster, close_all};
 use snapshot::{SnapshotBody, store::SnapshotStore};
 use status::{PeerStatus, TransportStatus};
 
-/// Why a transport or a peer could not be built.
+/// Why a transport or a peer could not be built or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// A list of URLs without one that can be dialled.
+    /// The list of URLs has none that can be dialled.
     #[error(transparent)]
     Url(#[from] PeerUrlError),
-    /// An ID that cannot be a peer's.
+    /// The ID cannot be a peer's.
     #[error("{0} cannot be a peer: it is zero or this member's own ID")]
     NotAPeer(MemberId),
-    /// No such peer.
+    /// There is no such peer.
     #[error("{0} is not a peer")]
     UnknownPeer(MemberId),
     /// The registry refused our metrics.
@@ -80,8 +80,8 @@ pub enum TransportError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// etcd's raft transport. Cheap to clone: every clone is the same transport, which ends when it is stopped, or when
-/// its last clone is dropped.
+/// etcd's raft transport. Cheap to clone: all clones are one transport, which ends when it is stopped, or when its last
+/// clone is dropped.
 #[derive(Clone)]
 pub struct Transport {
     inner: Arc<Inner>,
@@ -89,15 +89,15 @@ pub struct Transport {
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Read by every `send`, changed with the cluster.
+    /// Read by every `send`, and changed with the membership.
     known: ArcSwap<Roster>,
-    /// Held while `known` changes; says whether all are paused and whether the transport has stopped.
+    /// Held while `known` changes. It holds whether all peers are paused, and whether the transport has stopped.
     changes: Mutex<Changes>,
-    /// What comes from who is no peer, remotes included.
+    /// Messages from senders that are no peers, including remotes.
     strangers: Inbox,
-    /// What goes to remotes.
+    /// The queues to remotes, and their ledger.
     others: Arc<Others>,
-    /// Requests that were not taken and that the log has yet to tell of.
+    /// Refused requests that the log has not reported yet.
     refusals: Untold,
     unroutable: Mutex<Tally<&'static str>>,
     snapshots: Option<SnapshotStore>,
@@ -106,21 +106,21 @@ struct Inner {
     tls: Option<Tls>,
     started: SystemTime,
     stop: CancellationToken,
-    /// Ends the tasks of a transport that nobody stopped.
+    /// Ends the tasks of a transport that was not stopped.
     _ends: DropGuard,
 }
 
 impl Transport {
-    /// Hands messages over, each to the peer in its `to`, in order. Never blocks and never fails: what cannot be
-    /// delivered is in the ledger with its reason, and raft is told (etcd's `Transport.Send`). A `to` of 0 or of
-    /// nobody known is skipped and counted.
+    /// Sends messages, each to the peer in its `to`, in order. It never blocks and never fails: a message that cannot
+    /// be delivered is in the ledger with its reason, and raft is told (etcd's `Transport.Send`). A message whose `to`
+    /// is 0 or unknown is skipped and counted.
     ///
-    /// May be called from any thread, and from within [`Raft::process`](crate::Raft::process).
+    /// It may be called from any thread, and from within [`Raft::process`](crate::Raft::process).
     #[allow(clippy::needless_pass_by_value, reason = "etcd's shape: what is sent is handed over")]
     pub fn send(&self, messages: Vec<Message>) {
         let now = Instant::now();
         let known = self.inner.known.load();
-        // By reference: most are encoded where they lie, and a message is large to move.
+        // Messages are passed by reference: most are encoded in place, and a message is large to move.
         for same in messages.chunk_by(|one, next| one.to == next.to) {
             let to = same[0].to;
             match (known.peers.get(&MemberId(to)), known.remotes.get(&MemberId(to))) {
@@ -131,8 +131,8 @@ impl Transport {
         }
     }
 
-    /// Sends a `MsgSnap` whose data are in `body` by `POST /raft/snapshot` (etcd's `Transport.SendSnapshot`). How it
-    /// ends is told by [`Raft::report_snapshot`](crate::Raft::report_snapshot), exactly once.
+    /// Sends a `MsgSnap` whose data are in `body`, by `POST /raft/snapshot` (etcd's `Transport.SendSnapshot`). The
+    /// result is reported by [`Raft::report_snapshot`](crate::Raft::report_snapshot), exactly once.
     pub fn send_snapshot(&self, message: Message, body: SnapshotBody) {
         let to = MemberId(message.to);
         let Some(peer) = self.peer(to) else {
@@ -151,32 +151,33 @@ impl Transport {
         tasks::send_snapshot(peer, message, body, span);
     }
 
-    /// Drops everything to and from a peer while its connections stay, until [`Self::mend_peer`]: a test hook (etcd's
-    /// `Transport.CutPeer`).
+    /// Drops all messages to and from a peer, while its connections stay, until [`Self::mend_peer`]. A test hook
+    /// (etcd's `Transport.CutPeer`).
     pub fn cut_peer(&self, id: MemberId) {
         if let Some(peer) = self.peer(id) {
             peer.set_paused(true);
         }
     }
 
-    /// Ends what [`Self::cut_peer`] began.
+    /// Ends the effect of [`Self::cut_peer`].
     pub fn mend_peer(&self, id: MemberId) {
         if let Some(peer) = self.peer(id) {
             peer.set_paused(false);
         }
     }
 
-    /// [`Self::cut_peer`] for all, and for who comes later (etcd's `Transport.Pause`).
+    /// As [`Self::cut_peer`], for all peers, and for those that are added later (etcd's `Transport.Pause`).
     pub fn pause(&self) {
         self.set_paused(true);
     }
 
-    /// Ends what [`Self::pause`] and [`Self::cut_peer`] began (etcd's `Transport.Resume`).
+    /// Ends the effect of [`Self::pause`] and [`Self::cut_peer`] (etcd's `Transport.Resume`).
     pub fn resume(&self) {
         self.set_paused(false);
     }
 
-    /// Since when the peer is active: its last stream or POST went well. None while it is not (etcd's `ActiveSince`).
+    /// When the peer became active, which means that its last stream or POST succeeded. `None` while it is inactive
+    /// (etcd's `ActiveSince`).
     pub fn active_since(&self, id: MemberId) -> Option<SystemTime> {
         self.peer(id).and_then(|peer| peer.link(|link| link.read().active_since))
     }
@@ -187,7 +188,7 @@ impl Transport {
         known.peers.values().filter(|peer| peer.link(|link| link.read().active_since.is_some())).count()
     }
 
-    /// The state of every peer and remote, by ID, as `/api/peers` shows it.
+    /// The state of every peer and remote, ordered by ID, as shown in `/api/peers`.
     pub fn peers(&self) -> Vec<PeerStatus> {
         let names: HashMap<MemberId, String> = self.members().map_or_else(HashMap::new, |Members(members)| {
             members.into_iter().map(|member| (member.id, member.name)).collect()
@@ -201,7 +202,7 @@ impl Transport {
         all
     }
 
-    /// [`Self::peers`], and what belongs to no peer.
+    /// The state of every peer and remote, and what belongs to no peer.
     pub fn status(&self) -> TransportStatus {
         TransportStatus {
             local: self.inner.shared.identity.member,
@@ -217,18 +218,18 @@ impl Transport {
         }
     }
 
-    /// The last transitions, as `/api/events` shows them.
+    /// The last transitions, as shown in `/api/events`.
     pub fn events(&self) -> &Events {
         &self.inner.shared.events
     }
 
-    /// Who we are.
+    /// The identity of this member.
     pub fn identity(&self) -> &Identity {
         &self.inner.shared.identity
     }
 
-    /// Ends every stream cleanly and every task; what is queued is dropped as `stopped`. Returns when no task is left.
-    /// The ledger can still be read.
+    /// Ends every stream cleanly, and every task. Queued messages are dropped as `stopped`. Returns when no task is
+    /// left. The ledger can still be read.
     pub async fn stop(&self) {
         let known = {
             let mut changes = self.changes();
@@ -260,7 +261,7 @@ impl Transport {
         }
     }
 
-    /// Messages to nobody, or to whom we do not know. Raft waits for what became of a snapshot, and is told.
+    /// Counts messages to 0 or to an unknown member. Raft waits for the result of a snapshot, so it is told.
     fn nobody(&self, to: u64, messages: &[Message]) {
         self.unroutable(to, messages.len());
         let snapshots = messages.iter().filter(|message| message.r#type == MessageType::MsgSnap as i32);

@@ -1,5 +1,5 @@
-//! One attempt to reach a peer, and what its outcome means for the peer: whether its URL is any good, whether it may be
-//! dialled at once, whether it is active, and whether it says that we were removed.
+//! One attempt to reach a peer, and what its outcome means for the peer: whether its URL works, whether it may be
+//! dialled at once, whether it is active, and whether it says that this member was removed.
 
 use http::{HeaderMap, StatusCode};
 
@@ -12,20 +12,21 @@ use crate::{
 
 /// An attempt to open a stream, or to POST something.
 pub(super) struct Attempt {
-    /// Where it goes.
+    /// The URL.
     pub(super) url: PeerUrl,
-    /// How often the peer was found to be there before: news that come meanwhile are newer than the outcome.
+    /// How often the peer had been found reachable before the attempt. If this has grown meanwhile, that news is newer
+    /// than the outcome.
     ups: u64,
 }
 
-/// Whom an attempt reached that failed.
+/// Whether a failed attempt reached anyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
-    /// No connection came about.
+    /// No connection was made.
     Nobody,
-    /// Nobody knows: the connection broke, or no answer came.
+    /// Unknown: the connection broke, or no answer came.
     Unknown,
-    /// Somebody is there, and says no.
+    /// There was an answer, which refuses.
     Somebody,
 }
 
@@ -36,30 +37,30 @@ pub(super) struct Undelivered {
 }
 
 impl Peer {
-    /// An attempt that begins now.
+    /// Starts an attempt.
     pub(super) fn attempt(&self) -> Attempt {
         Attempt { url: self.urls.pick(), ups: self.redial.ups() }
     }
 
-    /// A stream was opened, or a POST taken.
+    /// A stream was opened, or a POST was taken.
     pub(super) fn answered(&self) {
         self.redial.answered();
         self.active();
     }
 
-    /// No stream was opened, or a POST was not taken.
+    /// A stream was not opened, or a POST was not taken.
     pub(super) fn failed(&self, attempt: &Attempt, reached: Reached, why: &str) {
         self.urls.unreachable(&attempt.url);
         match reached {
             Reached::Nobody => self.redial.down(attempt.ups),
             Reached::Unknown => {}
-            // A refusal is an answer, too: the peer need not be waited for.
+            // A refusal is an answer too: there is no need to wait for the peer.
             Reached::Somebody => self.redial.answered(),
         }
         self.inactive(why);
     }
 
-    /// A POST to this path was answered: it was taken, or refused.
+    /// A POST to this path was answered: it was taken or refused.
     pub(super) fn post_answered(&self, attempt: &Attempt, path: &str, answer: &Answer) -> Result<(), Undelivered> {
         let Answer { status, headers, text } = answer;
         if *status == StatusCode::NO_CONTENT {
@@ -71,7 +72,7 @@ impl Peer {
         Err(Undelivered { reason: DropReason::Refused, why })
     }
 
-    /// That it was taken counts when the start that says so is heard.
+    /// A POST was taken. This counts once the incarnation in the answer is accepted.
     fn post_taken(&self, attempt: &Attempt, path: &str, answer: &HeaderMap) -> Result<(), Undelivered> {
         match self.standing.judge(headers::incarnation(answer).ok().flatten()) {
             Ok(()) => {
@@ -92,8 +93,8 @@ impl Peer {
         Undelivered::failed(why)
     }
 
-    /// A probe has ended. Whether the peer is active, streams and POSTs say (etcd's `peerStatus`); that nobody is there,
-    /// who dials.
+    /// A probe has ended. It does not decide whether the peer is active: streams and POSTs do (etcd's `peerStatus`).
+    /// Nor does it decide that the peer is down: dials do.
     pub(super) fn probed(&self, Outcome { url, result, .. }: &Outcome) {
         if result.is_err() {
             self.urls.unreachable(url);
@@ -110,7 +111,7 @@ impl Undelivered {
         Self { reason: DropReason::PostFailed, why }
     }
 
-    /// The peer's tasks end.
+    /// The peer's tasks are ending.
     pub(super) fn stopped() -> Self {
         Self { reason: DropReason::Stopped, why: "stopped".to_owned() }
     }

@@ -1,4 +1,4 @@
-//! Builds a transport: what it is made of, and the tasks that belong to no peer.
+//! Builds a transport, and starts the tasks that belong to no peer.
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
@@ -23,11 +23,11 @@ use crate::{
     world::{LONGEST, World},
 };
 
-/// Where the status of a transport comes from. None: it is gone.
+/// Reads the status of a transport. `None` once the transport is gone.
 pub(crate) type Source = Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>;
 
-/// Shows a transport in a registry, with etcd's own names or without. `metrics` gives it: it stands above, and the
-/// transport does not know it.
+/// Registers a transport's metrics in a registry, with or without etcd's own names. `metrics` provides it, because that
+/// module is above the transport, which does not know it.
 pub(crate) type Registration = Box<dyn FnOnce(Source, bool) -> Result<(), prometheus::Error> + Send + Sync>;
 
 /// Builds a [`Transport`].
@@ -49,7 +49,7 @@ pub struct Builder {
 }
 
 impl Transport {
-    /// A transport for `member` of `cluster` that serves `raft`.
+    /// Starts to build a transport for `member` of `cluster`, which serves `raft`.
     pub fn builder(member: MemberId, cluster: ClusterId, raft: Arc<dyn Raft>) -> Builder {
         Builder {
             identity: Identity { member, cluster, urls: Vec::new(), incarnation: None, server_version: DEFAULT_SERVER },
@@ -71,22 +71,22 @@ impl Transport {
 }
 
 impl Builder {
-    /// Own peer URLs, told to peers in `X-PeerURLs`. Default: none.
+    /// This member's own peer URLs, which are sent to peers in `X-PeerURLs`. Default: none.
     #[must_use]
     pub fn urls(mut self, urls: Vec<PeerUrl>) -> Self {
         self.identity.urls = urls;
         self
     }
 
-    /// The etcd version that this member speaks as. Default: 3.6.0.
+    /// The etcd version that this member claims to be. Default: 3.6.0.
     #[must_use]
     pub fn server_version(mut self, version: Version) -> Self {
         self.identity.server_version = version;
         self
     }
 
-    /// Which start of the member this is: told on every request to a peer, and on every answer. Default: not told. Whom
-    /// of those who tell it this member hears, [`Raft::meet`] says.
+    /// The incarnation of this member, which is sent with every request to a peer, and every answer. Default: not sent.
+    /// For peers that send theirs, [`Raft::meet`] decides which of them are heard.
     #[must_use]
     pub fn incarnation(mut self, own: Incarnation) -> Self {
         self.identity.incarnation = Some(own);
@@ -100,21 +100,22 @@ impl Builder {
         self
     }
 
-    /// Where received snapshots are saved. Default: none, and `POST /raft/snapshot` answers 500.
+    /// The store in which received snapshots are saved. Default: none, and `POST /raft/snapshot` answers 500.
     #[must_use]
     pub fn snapshots(mut self, store: SnapshotStore) -> Self {
         self.snapshots = Some(store);
         self
     }
 
-    /// Bounds of queues and frames. Default: [`Limits::default`].
+    /// Limits of queues and frames. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How often peers are probed, and how long a probe may take. Default: 1 s and 700 ms. An interval of zero: never.
+    /// How often peers are probed, and how long a probe may take. Default: 1 s and 700 ms. An interval of zero means no
+    /// probes.
     #[must_use]
     pub fn probe(mut self, interval: Duration, timeout: Duration) -> Self {
         let (interval, timeout) = (interval.min(LONGEST), timeout.min(LONGEST));
@@ -129,38 +130,39 @@ impl Builder {
         self
     }
 
-    /// Whether the URLs that a request tells in `X-PeerURLs` are dialled wherever they lead, of a sender that is neither a
-    /// peer nor shows a certificate of the CA. Default: false, and only where the host is, or resolves to, the address that
-    /// asked; nowhere if that is not known, since a listener of another's does not say it (axum's `ConnectInfo` does).
-    /// etcd dials all of them. True is for members that reach each other by addresses that are translated on the way.
+    /// Whether the URLs in a request's `X-PeerURLs` are dialled wherever they lead, if the sender is not a peer and has
+    /// presented no certificate of the CA. Default: false. Such a URL is then dialled only if its host is, or resolves
+    /// to, the address that the request came from. It is not dialled if that address is unknown, as on a listener that
+    /// is not this crate's (axum's `ConnectInfo` provides it). etcd dials all of them. True is for members whose
+    /// addresses are translated on the way to each other.
     #[must_use]
     pub fn skip_url_verification(mut self, skips: bool) -> Self {
         self.skips_url_verification = skips;
         self
     }
 
-    /// The share of messages that are traced, 0 to 1. Default: 0, which costs nothing.
+    /// The ratio of messages that are traced, 0 to 1. Default: 0, which costs nothing.
     #[must_use]
     pub fn trace_ratio(mut self, ratio: f64) -> Self {
         self.trace_ratio = ratio;
         self
     }
 
-    /// Whether heartbeats are traced like other messages. Default: false.
+    /// Whether raft's heartbeats are traced like other messages. Default: false.
     #[must_use]
     pub fn trace_heartbeats(mut self, traced: bool) -> Self {
         self.trace_heartbeats = traced;
         self
     }
 
-    /// The list that what happens is written to, where something else writes to it as well. Default: one of its own.
+    /// The event list, if something else writes to it as well. Default: a list of its own.
     #[must_use]
     pub fn events(mut self, events: &Events) -> Self {
         self.events = events.clone();
         self
     }
 
-    /// The world that the transport lives in. Default: the real one.
+    /// The world that the transport runs in. Default: the real one.
     #[doc(hidden)]
     #[must_use]
     pub fn world(mut self, world: &World) -> Self {
@@ -168,10 +170,10 @@ impl Builder {
         self
     }
 
-    /// Builds the transport, which runs on the tokio runtime that this is called in.
+    /// Builds the transport, on the current tokio runtime.
     ///
     /// # Errors
-    /// When the registry already has metrics of these names.
+    /// The registry already has metrics with these names.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

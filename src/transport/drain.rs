@@ -1,4 +1,4 @@
-//! Empties a peer's receive queues into the application.
+//! Passes the messages in a peer's receive queues to the application.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     wire::raftpb::Message,
 };
 
-/// Hands what a stream brought to the peer's receive queues, and starts a task for each that nobody empties.
+/// Puts messages of a stream into the peer's receive queues, and starts a task for each queue that has none.
 pub(super) fn received(
     peer: &Arc<Peer>,
     channel: Channel,
@@ -28,7 +28,8 @@ pub(super) fn received(
     }
 }
 
-/// Hands a queue's batches to the application until it is empty, then ends: a peer that is silent costs no task.
+/// Passes the batches of a queue to the application until the queue is empty, and then ends, so that a silent peer
+/// costs no task.
 async fn process(peer: Arc<Peer>, queue: QueueKind) {
     while let Some(batch) = peer.inbox.next(queue) {
         let source = batch.source();
@@ -53,7 +54,7 @@ async fn process(peer: Arc<Peer>, queue: QueueKind) {
     }
 }
 
-/// Counts a batch as rejected when the task that has it is dropped before the application took it.
+/// Counts a batch as rejected if the task that holds it is dropped before the application took the batch.
 struct Abandoned<'a> {
     peer: &'a Peer,
     queue: QueueKind,

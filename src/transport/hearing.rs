@@ -1,9 +1,10 @@
-//! Whether a start of a member may be heard: the transport tells and reads incarnations, the application decides, before
-//! anything of a connection or a request counts.
+//! Decides whether a start of a member is heard. The transport sends and receives incarnations, and the application
+//! decides, before anything from a connection or a request counts.
 //!
-//! What is believed, and so kept, is what answered a dial of ours to a configured member's URL. A request proves nothing,
-//! since anyone may make it in a member's name: of a configured peer, only one of the start that a dial has met is
-//! heard. A newer start is dialled at once, and its requests wait for that.
+//! Only an answer to one of our dials, at a configured member's URL, is believed, and so kept. A request proves
+//! nothing, because anyone may send it in a member's name. So requests of a configured peer are only taken from the
+//! start that a dial has met. If a request comes from a newer start, that start is dialled at once, and the request
+//! waits for the result.
 
 use std::time::Duration;
 
@@ -17,17 +18,17 @@ use super::{
 };
 use crate::id::Incarnation;
 
-/// How long a request of a start that was not met yet waits for a dial that meets it.
+/// How long a request from a start that was not met yet waits for the dial that meets it.
 const UNTIL_MET: Duration = Duration::from_secs(1);
 
 impl Transport {
-    /// What answers tell as our incarnation; none where we have none.
+    /// The header that answers carry as our incarnation. `None` if we have none.
     pub(crate) fn incarnation(&self) -> Option<&HeaderValue> {
         self.inner.shared.incarnation.as_ref()
     }
 
-    /// Whether a stream may be given to who asks for it as this start. One that was not met yet hears us: what counts
-    /// is what it says.
+    /// Checks whether a stream may be opened for a sender with this incarnation. A start that was not met yet may
+    /// listen, because only what it says has to be believed.
     pub(crate) async fn may_listen(&self, sender: &Sender, told: Option<Incarnation>) -> Result<(), Unheard> {
         match self.ask(sender, told).await {
             Err(Unheard::NotMet) => Ok(()),
@@ -35,10 +36,11 @@ impl Transport {
         }
     }
 
-    /// Whether what a request of this start brings may be taken.
+    /// Checks whether the messages of a request with this incarnation may be taken.
     pub(crate) async fn may_speak(&self, sender: &Sender, told: Option<Incarnation>) -> Result<(), Unheard> {
         let Some(peer) = sender.peer() else {
-            // Nobody dials it, so nobody meets it: it is heard as etcd hears it, unless it is known to be another.
+            // Nobody dials this member, so nobody meets it. As in etcd, it is heard, unless it is known to be an
+            // impostor.
             return self.may_listen(sender, told).await;
         };
         let deadline = Instant::now() + UNTIL_MET;
@@ -56,7 +58,8 @@ impl Transport {
 
     async fn ask(&self, sender: &Sender, told: Option<Incarnation>) -> Result<(), Unheard> {
         let Some(told) = told else { return Ok(()) };
-        // That a peer is refused is said when it answers a dial so: its name on a request is no proof.
+        // The log reports a refused peer when the peer answers a dial in that way, because the name in a request is no
+        // proof.
         self.inner.shared.raft.meet(sender.id(), told, Source::Anyone).await
     }
 }

@@ -1,4 +1,4 @@
-//! What the server side needs: requests of members, and what they bring.
+//! What the server side needs: it admits the senders of requests, and takes what they bring.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -53,17 +53,17 @@ impl Transport {
         &self.inner.shared.limits
     }
 
-    /// Whether this is a configured peer, not a remote.
+    /// Whether this is a configured peer, as opposed to a remote.
     pub(crate) fn is_peer(&self, id: MemberId) -> bool {
         self.peer(id).is_some()
     }
 
-    /// The certificates, where there are any.
+    /// The certificates, if there are any.
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.inner.tls.as_ref()
     }
 
-    /// The URLs of a member: a configured peer's, or our own. None of anyone else.
+    /// The URLs of a configured peer, or our own. `None` for any other member.
     pub(crate) fn urls_of(&self, id: MemberId) -> Option<Vec<PeerUrl>> {
         let identity = &self.inner.shared.identity;
         if id == identity.member {
@@ -72,7 +72,8 @@ impl Transport {
         self.peer(id).map(|peer| peer.urls.all())
     }
 
-    /// Says that a request was from another than it said: none of the URLs that a member has is the certificate's.
+    /// Reports that a request claimed to be from a member that its certificate is not for: the certificate is not valid
+    /// for any URL of that member.
     pub(crate) fn mismatched(
         &self,
         claimed: MemberId,
@@ -85,8 +86,8 @@ impl Transport {
         self.events().identity_mismatch(of, claimed, urls, &name_of(certificate), address, refused);
     }
 
-    /// Notes that a member asked us, and what it said of itself: who is not known is added as a remote, when its URLs
-    /// are legal and may be dialled (etcd's `addRemoteFromRequest`). Tells who it is.
+    /// Records that a member sent a request, and what it said about itself. An unknown member is added as a remote, if
+    /// its URLs are legal and may be dialled (etcd's `addRemoteFromRequest`). Returns the sender.
     pub(crate) fn admit(&self, from: Option<MemberId>, told: Told<'_>) -> Sender {
         let Some(id) = from else { return Sender::new(None, None) };
         if let Some(known) = self.known(id) {
@@ -100,15 +101,17 @@ impl Transport {
             && let Some(Ok(urls)) = told.urls.map(PeerUrl::told)
         {
             let (urls, only) = self.may_be_dialled(urls, told);
-            // Its own ID, nobody's, or no URL: not to be added, and no reason to refuse the request.
+            // It fails for our own ID, for 0, and without a URL. The member is then not added, but its request need not
+            // be refused.
             let _ = self.add_remote_at(id, urls, only);
         }
         Sender::new(from, self.known(id))
     }
 
-    /// Those of the URLs that a request told which may be dialled, and where alone they may lead. Whoever can reach the port
-    /// tells what he likes, and must not have us knock at doors that he cannot reach himself: an address must be the one
-    /// that asked, and a name one of that address, which is seen when it is dialled.
+    /// The URLs of a request that may be dialled, and the only address that they may lead to, if it is limited. Anyone
+    /// who can reach the port can send any URL, and must not make us connect to a host that they cannot reach
+    /// themselves. So an address must be the one that the request came from, and a name must resolve to it, which is
+    /// checked at the dial.
     fn may_be_dialled(&self, urls: Vec<PeerUrl>, told: Told<'_>) -> (Vec<PeerUrl>, Option<IpAddr>) {
         if told.authenticated || self.inner.shared.skips_url_verification {
             return (urls, None);
@@ -118,7 +121,7 @@ impl Transport {
         (urls.into_iter().filter(fits).collect(), Some(asked))
     }
 
-    /// Opens a stream that this peer has asked for, and named where it is one of ours. None: it is not a peer.
+    /// Opens a stream that this peer has asked for, and named if it sent an ID. `None` if it is not a peer.
     pub(crate) fn open_stream(
         &self,
         kind: StreamKind,
@@ -130,18 +133,18 @@ impl Transport {
         StreamBody::attach(sender.peer()?.clone(), kind, name, connection, origin)
     }
 
-    /// What a peer is told when it probes us: what was read on the streams that it writes, and how we
-    /// reach our peers. None: a stranger.
+    /// The report to a peer that probes us: how far we read the streams that it writes, and how we reach our peers.
+    /// `None` for a stranger.
     pub(crate) fn report(&self, asker: MemberId) -> Option<Report> {
         let member = self.inner.shared.identity.member;
         if asker == member {
-            // By a peer's name we have reached ourselves: whoever asks must learn it.
+            // We have dialled ourselves by a peer's URL. The report says so by our own ID.
             return Some(Report { member, streams: Vec::new(), peers: Vec::new() });
         }
         let peers = &self.inner.known.load().peers;
         let streams = peers.get(&asker)?.inbox.readings();
         let mut sights: Vec<Sight> = peers.values().map(|peer| peer.link(|link| link.read().sight(peer.id))).collect();
-        // With more than an answer holds, the asker's own comes first.
+        // If there are more peers than an answer can hold, the asking peer's own entry comes first.
         sights.sort_unstable_by_key(|sight| (sight.id != asker, sight.id));
         Some(Report { member, streams, peers: sights })
     }
@@ -160,24 +163,24 @@ impl Transport {
         let inbox = sender.inbox(&self.inner.strangers);
         match inbox::Answering::begin(inbox, Channel::Pipeline, &message, bytes) {
             Ok(answering) => self.answer(sender, message, answering, origin).await,
-            // Who is cut off looks like a network that swallows.
+            // A cut peer gets the impression of a network that swallows messages.
             Err(RejectReason::Paused) => Ok(()),
             Err(_) => Err(Rejected::one("stopped")),
         }
     }
 
-    /// Notes for the log that a request was not taken.
+    /// Notes a refused request for the log.
     pub(crate) fn refused(&self, reason: &'static str, from: Option<MemberId>, address: Option<SocketAddr>) {
         self.inner.refusals.note(reason, from, address);
     }
 
-    /// Counts what could not be read from a request.
+    /// Counts a request that could not be decoded.
     pub(crate) fn undecodable(&self, sender: &Sender, channel: Channel, kind: &'static str) {
         sender.unreadable(&self.inner.strangers, channel, kind);
     }
 
-    /// Saves the body of one `POST /raft/snapshot`, hands its message over, and waits for the application. `length` is
-    /// what the sender says of the body.
+    /// Saves the body of one `POST /raft/snapshot`, passes its message on, and waits for the application. `length` is
+    /// the length of the body as the sender says.
     pub(crate) async fn receive_snapshot<S>(
         &self,
         sender: &Sender,
@@ -191,7 +194,7 @@ impl Transport {
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
         let mut receiving = Receiving::begin(sender.peer().cloned(), &message, length, &origin, self.events());
-        // The span that the request names is the snapshot's, not its message's.
+        // The span that the request names belongs to the snapshot, not to its message.
         let origin = Origin { span: None, ..origin };
         let outcome = self.save_and_process(sender, message, envelope_bytes, body, &mut receiving, origin).await;
         receiving.end(&outcome);
@@ -213,7 +216,8 @@ impl Transport {
         let inbox = sender.inbox(&self.inner.strangers);
         let mut answering = match inbox::Answering::begin(inbox, Channel::Snapshot, &message, envelope_bytes) {
             Ok(answering) => answering,
-            // Not swallowed as a message is: success would say that raft has it.
+            // Unlike a message, a snapshot is not swallowed silently, because an answer of success would say that raft
+            // has it.
             Err(reason) => return Err(SnapshotError::Process(reason.label().to_owned())),
         };
         let judged = self.until_stopped(self.raft().judge_snapshot(sender.id(), &message)).await;
@@ -245,13 +249,13 @@ impl Transport {
         outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()))
     }
 
-    /// Saves a snapshot's body, where there is a place for one more.
+    /// Saves a snapshot's body, if there is a place for one more.
     async fn save<S>(&self, sender: &Sender, body: S, receiving: &mut Receiving) -> Result<Placed, String>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
         let store = self.inner.snapshots.as_ref().ok_or("this member takes no snapshots")?;
-        // Whoever is no peer yet has a place of its own, and takes none of the peers'.
+        // Senders that are no peers yet have a place of their own, and take none of the peers' places.
         let configured = sender.standing() == Standing::Peer;
         let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
         let _place = places.try_acquire().map_err(|_| "too many snapshots at a time")?;
@@ -267,7 +271,8 @@ impl Transport {
         Ok(placed)
     }
 
-    /// Reads the body of a snapshot that nobody wants, and keeps nothing of it: a sender hears no answer before its end.
+    /// Reads the body of an unwanted snapshot and discards it, because a sender reads no answer before it has sent the
+    /// whole body.
     async fn discard<S>(&self, sender: &Sender, mut body: S, receiving: &mut Receiving) -> Result<(), String>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
@@ -286,7 +291,7 @@ impl Transport {
         Ok(())
     }
 
-    /// Hands one message over whose sender waits.
+    /// Passes on one message, whose sender waits.
     async fn answer(
         &self,
         sender: &Sender,

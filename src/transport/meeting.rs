@@ -1,4 +1,4 @@
-//! How a peer is met: what its answers to our dials tell as its incarnation, and what that means for what is open.
+//! Meeting a peer: the incarnation in its answers to our dials, and what it means for open streams.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{
     wire::{headers, stream::StreamKind},
 };
 
-/// Link heartbeats come more often: a stream on which nothing was read for so long may be that of a machine that is gone.
+/// Link heartbeats are more frequent, so a stream that was silent for this long may belong to a machine that is gone.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl Shared {
-    /// A peer refuses this start of the member: the application is told once.
+    /// A peer refuses this start of the member. The application is told once.
     pub(super) fn refused(&self, by: MemberId, why: Impostor) {
-        // As with a removal: whichever comes first ends the member.
+        // As with a removal, the first of these reports ends the member.
         if !self.removed.swap(true, Ordering::Relaxed) {
             self.events.incarnation_refused_by(by, why);
             self.raft.critical(Critical::IncarnationRefused { by, why });
@@ -30,7 +30,8 @@ impl Shared {
 }
 
 impl Peer {
-    /// Whether the start that answered a dial with a stream may be heard. Tells when the stream is to be dialled anew.
+    /// Decides whether the start that answered the dial of a stream may be heard. Returns a channel that says when the
+    /// stream has to be dialled again.
     pub(super) async fn meet(&self, answer: &HeaderMap, source: Source) -> Result<watch::Receiver<u64>, Unheard> {
         let told = headers::incarnation(answer).map_err(|error| Unheard::Failed(error.to_string()))?;
         if let Some(told) = told {
@@ -52,12 +53,13 @@ impl Peer {
                 self.reset.send_modify(|times| *times += 1);
                 self.inbox.forget();
             }
-            // After the streams of the older start were told to end, and before a newer one can be met.
+            // The subscription must come after the streams of the older start were told to end, and before a newer
+            // start can be met.
             self.reset.subscribe()
         })
     }
 
-    /// What told this is not heard.
+    /// Refuses the start with this incarnation.
     pub(super) fn refuse(&self, told: Incarnation, why: Impostor) {
         if self.standing.refuse(told, why, self.shared.world.now()) {
             self.shared.events.incarnation_refused(self.id, told, why);
@@ -66,7 +68,8 @@ impl Peer {
         }
     }
 
-    /// A start asks that no dial has met: where a stream of an older one seems open and is silent, it is dialled anew.
+    /// A request came from a start that no dial has met. If a stream of an older start seems open but is silent, it is
+    /// dialled again.
     pub(super) fn look_again(&self) {
         let is_open = self.link(|link| StreamKind::ALL.iter().any(|kind| link.read().stream_up[*kind][Direction::In]));
         if is_open && self.inbox.last_read().is_none_or(|read| read.elapsed() > SILENCE) {

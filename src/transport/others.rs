@@ -1,6 +1,6 @@
-//! What goes to remotes, members known only from their requests: a queue for each, and one ledger over all of them, behind
-//! one lock. Whoever says that he is a member is one, so what each costs is little: his queue and his URLs. What is
-//! counted of them is `other`'s, until the membership confirms one.
+//! The queues to remotes, which are members known only from their requests, and one ledger for all of them, behind one
+//! lock. Any client that claims to be a member becomes one, so each must cost little: its queue and its URLs. Their
+//! messages are counted under the peer `other`, until the membership confirms a remote.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,7 +25,7 @@ pub(super) struct Others(Mutex<State>);
 #[derive(Default)]
 struct State {
     ledger: Live<Outgoing>,
-    /// By number: a remote that comes again has another queue, while the last requests of the old one end.
+    /// The queues by number. A remote that comes again gets a new queue, while the last requests of the old one end.
     queues: HashMap<u64, Queue>,
     opened: u64,
     paused: bool,
@@ -39,11 +39,11 @@ struct Queue {
 
 impl Others {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // As in the outbox: the counters are whole after every critical section.
+        // As in the outbox, the counters are complete after every critical section.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A queue for one more remote; its number.
+    /// Opens a queue for one more remote, and returns its number.
     pub(super) fn open(&self) -> u64 {
         let mut state = self.lock();
         state.opened += 1;
@@ -52,7 +52,7 @@ impl Others {
         number
     }
 
-    /// Queues messages, in their order.
+    /// Queues messages in their order.
     pub(super) fn push(&self, queue: u64, messages: &[Message], limits: &Limits) -> Handover {
         let (mut handover, now) = (Handover::default(), Instant::now());
         let mut state = self.lock();
@@ -62,7 +62,7 @@ impl Others {
         handover
     }
 
-    /// The next message for a worker. None: there is none, and the worker ends.
+    /// The next message for a worker. `None` if there is none, and the worker ends.
     pub(super) fn next(&self, queue: u64) -> Option<Posting> {
         let mut state = self.lock();
         let posting = state.queues.get_mut(&queue)?.pipeline.next();
@@ -70,7 +70,7 @@ impl Others {
         posting
     }
 
-    /// How a posting ended: sent, or given up.
+    /// A posting has ended: sent or given up.
     pub(super) fn posted(&self, queue: u64, posting: &Posting, outcome: Result<(), DropReason>) {
         let kind = MessageKind::of(posting.message.r#type);
         let mut state = self.lock();
@@ -86,13 +86,14 @@ impl Others {
                 ledger.wrote(Channel::Pipeline, size);
                 ledger.sent(Channel::Pipeline, kind, 1, size, posting.waited());
             }
-            // A request that the end of the remote tore down is counted as what ended it.
+            // A request that was cut off by the end of the remote is counted under the reason for that end.
             Err(reason) => ledger.dropped(Channel::Pipeline, kind, torn.unwrap_or(reason), 1),
         }
         state.forget_if_idle(queue);
     }
 
-    /// Takes out what waits in a queue, dropped for this reason. What comes from now on is dropped, too.
+    /// Closes a queue and takes out the waiting messages, which are dropped for this reason. Later messages are dropped
+    /// too.
     pub(super) fn close(&self, queue: u64, reason: DropReason) -> (VecDeque<Posting>, Notices) {
         let mut notices = Notices::default();
         let mut state = self.lock();
@@ -111,17 +112,17 @@ impl Others {
         (waiting, notices)
     }
 
-    /// Drops what is handed over from now on, or no longer.
+    /// Sets whether messages are dropped from now on.
     pub(super) fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
     }
 
-    /// Whether what is handed over is dropped.
+    /// Whether messages are dropped.
     pub(super) fn is_paused(&self) -> bool {
         self.lock().paused
     }
 
-    /// A copy of the ledger, with what is queued as measured now.
+    /// A copy of the ledger, with the queued messages as they are now.
     pub(super) fn ledger(&self) -> Outgoing {
         let state = self.lock();
         let messages: usize = state.queues.values().map(|queue| queue.pipeline.messages()).sum();
@@ -157,13 +158,13 @@ impl State {
         if size as u64 > limits.message_bytes || message.entries.len() as u64 > limits.entries {
             return Err(DropReason::TooLarge);
         }
-        // All together have the bytes that one peer's queue has.
+        // All remotes together may queue as many bytes as one peer.
         let bytes: usize = self.queues.values().map(|queue| queue.pipeline.bytes()).sum();
         let is_full = pipeline.messages() >= limits.pipeline_queue || (bytes > 0 && bytes + size > limits.queue_bytes);
         if is_full { Err(DropReason::QueueFull) } else { Ok(()) }
     }
 
-    /// A closed queue is forgotten once its last worker has ended.
+    /// Removes a closed queue once its last worker has ended.
     fn forget_if_idle(&mut self, number: u64) {
         if self.queues.get(&number).is_some_and(|queue| queue.closed.is_some() && queue.pipeline.is_idle()) {
             self.queues.remove(&number);

@@ -1,4 +1,4 @@
-//! The pipeline: messages that found no stream, each by a `POST /raft` of its own (etcd: `pipeline`).
+//! The pipeline: sends each message that has no stream by a `POST /raft` of its own (etcd's `pipeline`).
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
     wire::{headers, raftpb::MessageType},
 };
 
-/// One worker: posts what is queued, until nothing is. A peer with nothing to post costs no task.
+/// A worker, which posts the queued messages until there are none. A peer without queued messages costs no task.
 pub(super) async fn work(peer: Arc<Peer>) {
     while let Some(posting) = peer.outbox.next_posting() {
         let body = Bytes::from(posting.message.encode_to_vec());
@@ -35,7 +35,7 @@ pub(super) async fn work(peer: Arc<Peer>) {
 
 async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Result<(), Undelivered> {
     if peer.redial.is_down() {
-        // Its readers and its prober dial it; one more would only add to what a dead peer costs.
+        // The readers and the prober dial the peer. One more dial would only add to the cost of a dead peer.
         return Err(Undelivered::failed("the peer is down".to_owned()));
     }
     let attempt = peer.attempt();
@@ -49,7 +49,7 @@ async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Resu
     }
 }
 
-/// A message that a worker has. Ends in the ledger exactly once, even when the worker is dropped.
+/// A message that a worker holds. It ends in the ledger exactly once, even if the worker is dropped.
 struct Underway<'a> {
     peer: &'a Arc<Peer>,
     posting: Option<Posting>,

@@ -1,5 +1,5 @@
-//! Probes of one member, one after the other over a connection that is kept warm. Knows nothing of peers: a peer's
-//! prober stands on it, and so does who watches from outside.
+//! Probes one member, one probe after the other, over a warm connection. It knows nothing of peers, because both a
+//! peer's prober and the watch use it.
 
 use std::{
     io,
@@ -34,15 +34,15 @@ mod exchange;
 
 use exchange::{Broken, Exchange};
 
-/// A probe's answer is a small JSON object; more is not read.
+/// The longest answer that is read, in bytes. A probe's answer is a small JSON object.
 const ANSWER_BYTES: usize = 64 << 10;
 
-/// How often peers are probed.
+/// How often peers are probed, and how long a probe may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProbeConfig {
-    /// Between the starts of two probes of a peer, ± 10 %. Zero: no probes.
+    /// The time between the starts of two probes of a peer, ± 10 %. Zero means no probes.
     pub(crate) interval: Duration,
-    /// For a whole probe, its dial included.
+    /// The time limit of a whole probe, including its dial.
     pub(crate) timeout: Duration,
 }
 
@@ -51,7 +51,7 @@ impl ProbeConfig {
         !self.interval.is_zero()
     }
 
-    /// Interval and time-out; none where there are no probes.
+    /// The interval and the timeout. `None` if there are no probes.
     pub(crate) fn when_on(&self) -> Option<(Duration, Duration)> {
         self.is_on().then_some((self.interval, self.timeout))
     }
@@ -63,53 +63,53 @@ impl Default for ProbeConfig {
     }
 }
 
-/// Asks one member whether it is there. Holds the connection, which moves only while a probe is under way.
+/// Probes one member. It holds the connection, which moves only while a probe is under way.
 #[derive(Default)]
 pub(crate) struct Probe {
     warm: Option<Box<Warm>>,
 }
 
-/// A connection that is kept from request to request.
+/// A connection that is kept between requests.
 struct Warm {
     url: PeerUrl,
     exchange: Exchange<PeerIo>,
     dialled: Dialled,
-    /// When the last answer was read; none before the first.
+    /// When the last answer was read. `None` before the first.
     used: Option<Instant>,
 }
 
-/// How a probe ended.
+/// The outcome of a probe.
 pub(crate) struct Outcome {
-    /// The URL that was asked.
+    /// The URL that was probed.
     pub(crate) url: PeerUrl,
-    /// What the dial took; none on a kept connection, or when no connection came of it.
+    /// How long the dial took. `None` on a kept connection, or if the dial failed.
     pub(crate) dial: Option<DialPhases>,
-    /// What was measured, or why nothing was.
-    pub(crate) result: Result<Measured, Failure>,
+    /// The measurement, or the reason for a failure.
+    pub(crate) result: Result<Measured, ProbeFailure>,
 }
 
-/// What a successful probe measured.
+/// The measurement of a successful probe.
 pub(crate) struct Measured {
-    /// From the request to the end of the answer, without the dial.
+    /// The time from the request to the end of the answer, without the dial.
     pub(crate) round_trip: Duration,
     /// Our clock when the request went out.
     asked: OffsetDateTime,
-    /// What the member said.
+    /// The member's answer.
     pub(crate) answer: Answer,
 }
 
-/// Why a probe measured nothing.
+/// Why a probe failed.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    /// How it is counted.
+pub(crate) struct ProbeFailure {
+    /// The result that it is counted under.
     pub(crate) result: ProbeResult,
-    /// In one line.
+    /// The reason, in one line.
     pub(crate) why: String,
-    /// Whether somebody answered, whatever it was.
+    /// Whether there was any answer.
     pub(crate) there: bool,
 }
 
-/// An answer that has arrived, and when.
+/// An answer that has arrived, with its times.
 struct Timed {
     reply: Reply,
     round_trip: Duration,
@@ -117,24 +117,25 @@ struct Timed {
     asked: OffsetDateTime,
 }
 
-/// Why none has.
+/// Why there is no answer.
 enum NoReply {
-    /// Closed before the first byte of an answer: of a kept connection it says nothing about the member.
-    Closed(Failure),
-    Failed(Failure),
+    /// The connection was closed before the first byte of an answer. If it was a kept connection, this says nothing
+    /// about the member.
+    Closed(ProbeFailure),
+    Failed(ProbeFailure),
 }
 
-/// What is asked.
+/// A request and its limits.
 struct Question<'a> {
     path: &'a str,
     traceparent: Option<HeaderValue>,
-    /// The most that the body of an answer may have.
+    /// The longest body of an answer.
     bytes: usize,
 }
 
 impl Probe {
-    /// Asks once, on the kept connection or on one to the URL that is picked; the dial counts towards `timeout`. The
-    /// request carries the headers of the client, and tells of its trace.
+    /// Probes once, on the kept connection or on a new one to the picked URL; the dial counts towards `timeout`. The
+    /// request has the client's headers and the probe's trace.
     pub(crate) async fn ask(
         &mut self,
         client: &Client,
@@ -147,13 +148,13 @@ impl Probe {
         let (url, dial, reply) = self.request(client, urls, timeout, question).await;
         let result = reply.and_then(Measured::read);
         if result.is_err() {
-            // Whatever went wrong on this connection, the next probe begins with a new one.
+            // After any error on this connection, the next probe begins with a new one.
             self.warm = None;
         }
         Outcome { url, dial, result }
     }
 
-    /// Asks for something else in the same way: an answer of at most `bytes`, whatever its status.
+    /// Sends another request in the same way. Its answer has at most `bytes` bytes, and may have any status.
     pub(crate) async fn get(
         &mut self,
         client: &Client,
@@ -161,7 +162,7 @@ impl Probe {
         timeout: Duration,
         path: &str,
         bytes: usize,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, ProbeFailure> {
         let question = Question { path, traceparent: None, bytes };
         Ok(self.request(client, urls, timeout, question).await.2?.reply)
     }
@@ -172,13 +173,13 @@ impl Probe {
         urls: &UrlPicker,
         timeout: Duration,
         question: Question<'_>,
-    ) -> (PeerUrl, Option<DialPhases>, Result<Timed, Failure>) {
+    ) -> (PeerUrl, Option<DialPhases>, Result<Timed, ProbeFailure>) {
         let deadline = Instant::now() + timeout;
         let kept = self.warm.take().filter(|warm| urls.has(&warm.url)).and_then(Warm::usable);
         let url = kept.as_ref().map_or_else(|| urls.pick(), |warm| warm.url.clone());
         let mut dial = None;
         let reply = timeout_at(deadline, self.exchange(kept, &url, client, &question, &mut dial)).await;
-        let reply = reply.unwrap_or_else(|_| Err(Failure::timeout(timeout)));
+        let reply = reply.unwrap_or_else(|_| Err(ProbeFailure::timeout(timeout)));
         (url, dial, reply)
     }
 
@@ -189,10 +190,10 @@ impl Probe {
         client: &Client,
         question: &Question<'_>,
         dial: &mut Option<DialPhases>,
-    ) -> Result<Timed, Failure> {
+    ) -> Result<Timed, ProbeFailure> {
         if let Some(warm) = kept {
             match warm.get(client, question).await {
-                // Not a failure of the member's yet: it may close what is idle.
+                // This is not a failure of the member yet: it may close idle connections.
                 Err(NoReply::Closed(_)) => {}
                 outcome => return self.keep(outcome),
             }
@@ -203,7 +204,7 @@ impl Probe {
         self.keep(fresh.get(client, question).await)
     }
 
-    fn keep(&mut self, outcome: Result<(Box<Warm>, Timed), NoReply>) -> Result<Timed, Failure> {
+    fn keep(&mut self, outcome: Result<(Box<Warm>, Timed), NoReply>) -> Result<Timed, ProbeFailure> {
         let (warm, timed) = outcome.map_err(NoReply::failure)?;
         self.warm = timed.reply.keep.then_some(warm);
         Ok(timed)
@@ -211,13 +212,13 @@ impl Probe {
 }
 
 impl Warm {
-    /// The connection, if it is open and so fresh that the other side will not close it just now.
+    /// The connection, if it is open, and was used so recently that the other side will not close it just now.
     fn usable(mut self: Box<Self>) -> Option<Box<Self>> {
         let fresh = self.used.is_some_and(|used| used.elapsed() < IDLE_TIMEOUT);
         (fresh && self.exchange.is_idle()).then_some(self)
     }
 
-    /// Asks, and returns with the answer. A connection that failed is gone.
+    /// Sends a request and returns the answer. After a failure, the connection is gone.
     async fn get(mut self: Box<Self>, client: &Client, question: &Question<'_>) -> Result<(Box<Self>, Timed), NoReply> {
         let request = client.get(&self.url, question.path, question.traceparent.as_ref());
         let (asked, start) = (client.world().now().into(), Instant::now());
@@ -228,13 +229,13 @@ impl Warm {
                 Ok((self, Timed { reply, round_trip: now - start, asked }))
             }
             Err(Broken::Unanswered(error)) => Err(self.unanswered(client, &error)),
-            Err(Broken::Read(error)) => Err(NoReply::Failed(Failure::broken(format!("answer not read: {error}")))),
-            Err(Broken::Reply(error)) => Err(NoReply::Failed(Failure::of(error))),
+            Err(Broken::Read(error)) => Err(NoReply::Failed(ProbeFailure::broken(format!("answer not read: {error}")))),
+            Err(Broken::Reply(error)) => Err(NoReply::Failed(ProbeFailure::of(error))),
         }
     }
 
     fn unanswered(&self, client: &Client, error: &io::Error) -> NoReply {
-        let failed = |why| NoReply::Failed(Failure { result: ProbeResult::Tls, why, there: false });
+        let failed = |why| NoReply::Failed(ProbeFailure { result: ProbeResult::Tls, why, there: false });
         let why = format!("not answered: {}", innermost(error));
         if self.used.is_none() {
             if let (AttemptResult::Tls, why) = client.first_request_failed(error) {
@@ -244,14 +245,14 @@ impl Warm {
                 return failed(why);
             }
         }
-        NoReply::Closed(Failure::broken(why))
+        NoReply::Closed(ProbeFailure::broken(why))
     }
 }
 
 impl Measured {
-    /// What a probe's reply tells, if it is one.
-    fn read(Timed { reply, round_trip, asked }: Timed) -> Result<Self, Failure> {
-        let answered = |result, why: String| Failure { result, why, there: true };
+    /// Parses a probe's answer.
+    fn read(Timed { reply, round_trip, asked }: Timed) -> Result<Self, ProbeFailure> {
+        let answered = |result, why: String| ProbeFailure { result, why, there: true };
         if reply.status != StatusCode::OK {
             return Err(answered(ProbeResult::Status, format!("probe answered {}", reply.status)));
         }
@@ -266,12 +267,12 @@ impl Measured {
     }
 }
 
-impl Failure {
+impl ProbeFailure {
     fn broken(why: String) -> Self {
         Self { result: ProbeResult::Connect, why, there: false }
     }
 
-    /// Somebody answered, and it was no answer.
+    /// There was an answer, but it is invalid.
     fn of(error: ReplyError) -> Self {
         let why = match error {
             ReplyError::Cut => return Self::broken(format!("answer not read: {error}")),
@@ -283,7 +284,7 @@ impl Failure {
         Self { result: ProbeResult::Body, why, there: true }
     }
 
-    /// Another member answered than the one that was asked.
+    /// Another member answered than the probed one.
     pub(crate) fn another(member: MemberId) -> Self {
         Self { result: ProbeResult::Body, why: format!("member {member} answered in its place"), there: true }
     }
@@ -293,27 +294,27 @@ impl Failure {
     }
 }
 
-impl From<DialError> for Failure {
+impl From<DialError> for ProbeFailure {
     fn from(error: DialError) -> Self {
         Self { result: error.probe_result(), why: error.to_string(), there: false }
     }
 }
 
 impl NoReply {
-    fn failure(self) -> Failure {
+    fn failure(self) -> ProbeFailure {
         let (Self::Closed(failure) | Self::Failed(failure)) = self;
         failure
     }
 }
 
 impl Outcome {
-    /// Who answered, if it said so.
+    /// The member that answered, if it said so.
     pub(crate) fn answered_by(&self) -> Option<MemberId> {
         self.result.as_ref().ok()?.answer.report.as_ref().map(|report| report.member)
     }
 
-    /// Notes in `link` what the probe measured, and takes out what holds no longer. Returns whether the member was
-    /// reachable before; none before the first probe. `now` is the time of day.
+    /// Records the measurements of the probe in `link`, and clears those that no longer hold. Returns whether the
+    /// member was reachable before, or `None` if this is the first probe. `now` is the time of day.
     pub(crate) fn note(&self, link: &mut Live<Link>, now: SystemTime) -> Option<bool> {
         let dial = self.dial.iter().flat_map(|DialPhases { dns, connect, tls }| {
             [(DialPhase::Dns, *dns), (DialPhase::Connect, Some(*connect)), (DialPhase::Tls, *tls)]
@@ -325,7 +326,7 @@ impl Outcome {
         }
         match &self.result {
             Ok(measured) => link.probe_succeeded(measured.round_trip, measured.clock_offset(), now),
-            Err(Failure { result, why, .. }) => link.probe_failed(*result, why, now),
+            Err(ProbeFailure { result, why, .. }) => link.probe_failed(*result, why, now),
         }
     }
 }

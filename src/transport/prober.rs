@@ -1,4 +1,5 @@
-//! The prober of a peer: is it there, how far is it, what does its clock say (etcd: `prober`, over one warm connection).
+//! A peer's prober, which finds out whether the peer is reachable, its round trip and its clock (etcd's `prober`, over
+//! one warm connection).
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -8,18 +9,18 @@ use crate::{
     telemetry::ProbeTrace,
     transport::{
         peer::Peer,
-        probe::{Failure, Probe, ProbeConfig, clock::Clock},
+        probe::{Probe, ProbeConfig, ProbeFailure, clock::Clock},
     },
 };
 
-/// So many failed probes in a row, while nothing was read either, end a peer's streams.
+/// This many failed probes in a row end a peer's streams, if nothing was read from the peer meanwhile either.
 const FAILURES_TO_RESET: usize = 3;
 
-/// Probes one peer, one probe in flight.
+/// Probes one peer, with one probe in flight.
 pub(crate) struct Prober {
     peer: Arc<Peer>,
     probe: Probe,
-    /// When the last failures in a row began, [`FAILURES_TO_RESET`] at most.
+    /// When the last failed probes in a row started, at most [`FAILURES_TO_RESET`].
     failures: VecDeque<Instant>,
     clock: Clock,
 }
@@ -50,11 +51,11 @@ impl Prober {
         let trace = ProbeTrace::start(&peer.shared.world);
         peer.outbox.probe_starts();
         let mut outcome = probe.ask(&peer.shared.client, &peer.urls, peer.shared.probe.timeout, Some(&trace)).await;
-        // Who answers at a peer's URL may be another by now: it is not the peer that is reached, and what it says of
-        // streams is of others. etcd's members do not say who they are.
+        // Another member may answer at a peer's URL by now. Then the peer itself is not reachable, and what the answer
+        // says about streams is about others. etcd's members do not say who they are.
         if let Some(other) = outcome.answered_by().filter(|member| *member != peer.id) {
             *probe = Probe::default();
-            outcome.result = Err(Failure::another(other));
+            outcome.result = Err(ProbeFailure::another(other));
         }
         let report = outcome.result.as_ref().ok().and_then(|measured| measured.answer.report.as_ref());
         peer.outbox.probe_ended(report.map(|report| report.streams.as_slice()));
@@ -77,7 +78,7 @@ impl Prober {
             Err(failure) => {
                 trace.failed(self.peer.id, outcome.url.as_str(), failure.result);
                 if before != Some(false) {
-                    let Failure { result, why, .. } = failure;
+                    let ProbeFailure { result, why, .. } = failure;
                     self.peer.shared.events.peer_unreachable(self.peer.id, *result, why);
                 }
                 self.failed(started);
@@ -85,7 +86,7 @@ impl Prober {
         }
     }
 
-    /// Ends the peer's streams after a number of failures in a row.
+    /// A probe failed. After a number of failures in a row, the peer's streams are ended.
     fn failed(&mut self, started: Instant) {
         self.failures.push_back(started);
         if let [first, .., _] = *self.failures.make_contiguous()
@@ -95,7 +96,7 @@ impl Prober {
                 self.peer.reset_streams();
                 self.failures.clear();
             } else {
-                // It is merely busy, so far.
+                // So far, the peer may merely be busy.
                 self.failures.pop_front();
             }
         }

@@ -1,4 +1,4 @@
-//! The one seam: what the transport needs from the raft that it serves, and what passes between them.
+//! The interface between the transport and the raft that it serves, and the types that pass through it.
 
 use std::fmt;
 
@@ -10,37 +10,38 @@ use crate::{
     wire::raftpb::Message,
 };
 
-/// What the transport needs from the raft that it serves: etcd's `rafthttp.Raft`, the one seam.
+/// What the transport needs from the raft that it serves: etcd's `rafthttp.Raft`.
 #[async_trait]
 pub trait Raft: Send + Sync + 'static {
-    /// Takes what arrived from `from`, in order. It may wait; proposals wait apart from the rest. From a stream come
-    /// batches, from a POST or a snapshot a batch of one whose sender gets the answer. `source` says how far `from` can
-    /// be believed.
+    /// Takes messages from `from`, in order. It may wait; proposals have a separate queue, so they do not hold up other
+    /// messages. Streams bring batches. A POST or a snapshot brings a batch of one, whose sender gets the result as its
+    /// answer. `source` says whether `from` can be believed.
     async fn process(&self, from: MemberId, source: Source, batch: Vec<Message>) -> Result<(), Rejected>;
 
-    /// Judges a snapshot by its envelope, before a byte of its body is kept: whoever reaches the port can send one, and
-    /// nothing is written to the disk for who is refused here. It should be cheap. Default: every snapshot is wanted.
+    /// Judges a snapshot by its envelope, before any of its body is kept. Anyone who can reach the port can send a
+    /// snapshot, and nothing of a refused one is written to the disk. It should be cheap. Default: every snapshot is
+    /// wanted.
     ///
     /// # Errors
-    /// When the message is not one that this member takes; its sender is answered as if [`Self::process`] had said so.
+    /// This member does not take the message. The sender gets the same answer as if [`Self::process`] had rejected it.
     async fn judge_snapshot(&self, _from: MemberId, _envelope: &Message) -> Result<Judgement, Rejected> {
         Ok(Judgement::Wanted)
     }
 
-    /// Whether a start of a member may be heard. Asked for each stream and each request of who tells its incarnation,
-    /// before anything of it counts; who does not tell is not asked about. With [`Source::Member`] a configured member's
-    /// URL has answered our dial: an incarnation that may follow the newest one that was met is then to be kept,
-    /// lastingly, before this returns. With [`Source::Anyone`] nothing is proved, and nothing to be kept. By default,
-    /// all are heard.
+    /// Decides whether a start of a member is heard. It is called for each stream and each request that carries an
+    /// incarnation, before anything of it counts. It is not called if there is no incarnation. With [`Source::Member`],
+    /// a configured member's URL has answered our dial: if the incarnation may follow the newest one that was met, it
+    /// must be stored durably before this returns. With [`Source::Anyone`], nothing is proved, and nothing may be
+    /// stored. Default: every start is heard.
     ///
     /// # Errors
-    /// When it may not be heard, and why.
+    /// The start is not heard, for this reason.
     async fn meet(&self, id: MemberId, told: Incarnation, source: Source) -> Result<(), Unheard> {
         let _ = (id, told, source);
         Ok(())
     }
 
-    /// Whether the member was removed from the cluster, ever (etcd's `IsIDRemoved`).
+    /// Whether the member was ever removed from the cluster (etcd's `IsIDRemoved`).
     fn is_removed(&self, id: MemberId) -> bool;
 
     /// A message to this member was given up (etcd's `ReportUnreachable`).
@@ -49,38 +50,41 @@ pub trait Raft: Send + Sync + 'static {
     /// A snapshot to this member was delivered or given up (etcd's `ReportSnapshot`).
     fn report_snapshot(&self, id: MemberId, status: SnapshotStatus);
 
-    /// The members of the cluster as of the last applied entry, for `GET /members`. None: answered with 404.
+    /// The members of the cluster as of the last applied entry, for `GET /members`. `None` is answered with 404.
     fn members(&self) -> Option<Members> {
         None
     }
 
-    /// Whether a start of the member is known, so that one from an empty data directory would not be heard. `GET /members`
-    /// tells it, for who finds its cluster by itself. Default: none is.
+    /// Whether a start of the member is known, so that a start from an empty data directory would not be heard. `GET
+    /// /members` reports it, for members that find their cluster by themselves. Default: false.
     fn has_met(&self, _id: MemberId) -> bool {
         false
     }
 
-    /// An error after which this member cannot go on (etcd's `ErrorC`). Reported once.
+    /// An error after which this member cannot go on (etcd's `ErrorC`). It is reported once.
     fn critical(&self, error: Critical);
 }
 
-/// How messages came, and so how far their sender's name can be believed. etcd makes no difference; without certificates
-/// whoever reaches the peer port may POST in any member's name, and nothing that ends this member may follow from that.
+/// How messages came, and so whether their sender's name can be believed. etcd does not distinguish this. Without
+/// certificates, anyone who can reach the peer port may POST in any member's name, so such messages must not lead to
+/// the end of this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// All were read on streams that we dialled to a configured member's URL, and whose answers carried our cluster's ID.
+    /// All messages came on streams that we dialled at a configured member's URL, and whose answers carried our
+    /// cluster's ID.
     Member,
-    /// At least one came by a request that was made to us, or on a stream whose answer did not name our cluster.
+    /// At least one message came by a request to us, or on a stream whose answer did not name our cluster.
     Anyone,
 }
 
-/// What is to become of a snapshot, of which the envelope was read.
+/// What to do with a snapshot whose envelope was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// Its body is saved, and [`Raft::process`] is given its message.
+    /// The body is to be saved, and then [`Raft::process`] gets the message.
     Wanted,
-    /// It is legal, and raft passes over it: it is late. Its body is read and not kept, and its sender is answered with
-    /// success, as etcd answers. [`Raft::process`] is not called: who says this has given raft what it is to have of it.
+    /// The snapshot is legal, but raft does not need it: it is late. Its body is read and discarded, and its sender is
+    /// answered with success, as in etcd. [`Raft::process`] is not called: an implementation that returns this has
+    /// already told raft what raft has to know.
     PassedOver,
 }
 
@@ -90,20 +94,20 @@ pub enum Unheard {
     /// It is not the member that was met before, and never will be.
     #[error("{0}")]
     Refused(#[from] Impostor),
-    /// It was told by a request, and no dial of ours has met it yet.
+    /// Its incarnation came by a request, and no dial of ours has met it yet.
     #[error("it was not met yet")]
     NotMet,
-    /// Whether it may be heard cannot be said, or what was met cannot be kept.
+    /// It cannot be decided whether it may be heard, or the incarnation cannot be stored.
     #[error("{0}")]
     Failed(String),
 }
 
-/// What became of a snapshot that raft handed out (etcd's `raft.SnapshotStatus`).
+/// The result of sending a snapshot (etcd's `raft.SnapshotStatus`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotStatus {
-    /// The peer took it.
+    /// The peer took the snapshot.
     Finish,
-    /// It was given up.
+    /// The snapshot was given up.
     Failure,
 }
 
@@ -121,7 +125,7 @@ pub enum Critical {
     IncarnationRefused {
         /// The peer that says so.
         by: MemberId,
-        /// What is wrong with it.
+        /// Why the peer refuses it.
         why: Impostor,
     },
 }
@@ -131,7 +135,7 @@ pub enum Critical {
 pub struct Rejected(pub Vec<Rejection>);
 
 impl Rejected {
-    /// One message, refused.
+    /// A rejection of a single message, as refused.
     pub fn one(why: impl Into<String>) -> Self {
         Self(vec![Rejection { position: 0, kind: RejectionKind::Refused, why: why.into() }])
     }
@@ -147,46 +151,46 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// One message that the application did not take.
+/// A message that the application did not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Its place in the batch.
+    /// Its index in the batch.
     pub position: usize,
-    /// Whose fault it is.
+    /// Whether the message or the application is at fault.
     pub kind: RejectionKind,
-    /// Why, in a few words; a POST's sender is told.
+    /// The reason, in a few words. The sender of a POST gets it.
     pub why: String,
 }
 
-/// Whose fault a rejection is.
+/// Whether the message or the application is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectionKind {
-    /// The message is not one that this member takes.
+    /// The message is one that this member does not take.
     Refused,
-    /// The application failed on a message that it should have taken.
+    /// The application failed to process a message that it should have taken.
     Failed,
 }
 
-/// The members of a cluster, as `GET /members` answers.
+/// The members of a cluster, as in the answer of `GET /members`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members(pub Vec<Member>);
 
 /// One member of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its ID; decimal in the JSON.
+    /// Its ID, which is decimal in the JSON.
     pub id: MemberId,
-    /// Its name; empty until it has started.
+    /// Its name. Empty until it was first started.
     pub name: String,
-    /// Where its peers reach it.
+    /// The URLs for its peers.
     pub peer_urls: Vec<PeerUrl>,
-    /// Where its clients reach it.
+    /// The URLs for its clients.
     pub client_urls: Vec<String>,
-    /// Whether it has no vote yet.
+    /// Whether it is a learner, which has no vote.
     pub is_learner: bool,
 }
 
-/// For tests: takes all that comes.
+/// For tests: accepts all messages.
 #[cfg(test)]
 pub(super) struct Taker;
 

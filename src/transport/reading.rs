@@ -1,19 +1,20 @@
-//! How far the streams of a peer were read: what the peer's probes are told, so that it learns what became of what it
-//! wrote.
+//! How far the streams of a peer were read. The answers to the peer's probes report it, so that the peer learns which
+//! of its messages arrived.
 
 use std::collections::VecDeque;
 
 use crate::wire::{probing::ReadStream, stream::StreamKind};
 
-/// So many ended streams of a kind are remembered. Each probe tells of them, so more would have to end between two.
+/// How many ended streams of a kind are remembered. Each probe reports them, so one would be missed only if more ended
+/// between two probes.
 const ENDED: usize = 16;
 
 /// What was read on the streams of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// The stream that is read, or asked for.
+    /// The stream that is being read, or asked for.
     current: Option<Count>,
-    /// The last that ended, of those on which something was read.
+    /// The last ended streams, of those on which something was read.
     ended: VecDeque<Count>,
 }
 
@@ -24,23 +25,23 @@ struct Count {
 }
 
 impl Reading {
-    /// A stream of this name is asked for. To be said *before* the request leaves: once its writer can write, no
-    /// answer to a probe may pass over it, or what is written would be taken for lost.
+    /// A stream with this ID is about to be asked for. Call this *before* the request leaves: once its writer can
+    /// write, every answer to a probe must mention the stream, or the peer would take its messages for lost.
     pub(crate) fn asked_for(&mut self, name: u64) {
         self.end();
         self.current = Some(Count { name, read: 0 });
     }
 
-    /// Messages were read on it.
+    /// Messages were read on the current stream.
     pub(crate) fn read(&mut self, messages: u64) {
         if let Some(current) = &mut self.current {
             current.read += messages;
         }
     }
 
-    /// No more will be read on it.
+    /// Nothing more will be read on the current stream.
     pub(crate) fn end(&mut self) {
-        // Of one on which nothing was read, silence says as much.
+        // If nothing was read on it, it need not be reported: an answer that does not mention the stream says the same.
         let Some(count) = self.current.take().filter(|count| count.read > 0) else { return };
         if self.ended.len() >= ENDED {
             self.ended.pop_front();
@@ -48,7 +49,7 @@ impl Reading {
         self.ended.push_back(count);
     }
 
-    /// All that is known of it, the current stream first, then the newest.
+    /// The report: the current stream first, then the ended ones, the newest first.
     pub(crate) fn report(&self, kind: StreamKind) -> impl Iterator<Item = ReadStream> + '_ {
         let of = move |Count { name, read }: Count, open| ReadStream { kind, name, read, open };
         let current = self.current.into_iter().map(move |count| of(count, true));

@@ -1,4 +1,4 @@
-//! When a peer may be dialled: at a bounded rate, with jitter, and by one of its tasks only while it is down.
+//! Decides when a peer may be dialled: at a limited rate, with jitter, and while it is down by only one of its tasks.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,43 +12,44 @@ use tokio::{
 
 use crate::world::World;
 
-/// The wait before the first redial, which doubles with each failure. etcd redials every 100 ms.
+/// The wait before the first redial. It doubles with each failure. etcd redials every 100 ms.
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// How long dialling is left to the prober at the least: it is no judge of a peer that answers, but slower than a probe
-/// may take.
+/// How long dialling is left to the prober at least. After that, others may dial again: a peer that answers more slowly
+/// than a probe may take would otherwise never be found.
 const LEFT_TO_PROBER: Duration = Duration::from_secs(10);
 
 /// A wait that doubles from [`FIRST`] to [`LONGEST`], with full jitter, so that a thousand peers that went down
 /// together are not dialled together.
 pub(crate) fn wait_after(failures: u32, world: &World) -> Duration {
     let bound = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
-    // Never quite zero: the rate stays bounded, whatever the dice say.
+    // It is never quite zero, so the rate stays limited whatever the random number.
     FIRST / 10 + bound.mul_f64(world.fraction())
 }
 
 /// The dial state of one peer, shared by its two readers, its pipeline and its prober.
 pub(crate) struct Redial {
     state: Mutex<State>,
-    /// Who holds it dials while the peer is down; the others wait for news.
+    /// The holder may dial while the peer is down. The others wait for news.
     turn: Semaphore,
     news: Notify,
-    /// A prober dials once in its interval anyway: when the wait has reached its longest, dialling is left to it.
+    /// Whether there is a prober. It dials once per interval anyway, so dialling is left to it when the wait has
+    /// reached its longest.
     probed: bool,
     world: World,
 }
 
 #[derive(Default)]
 struct State {
-    /// Dials in a row that found nobody; 0 while the peer is up.
+    /// The number of dials in a row that reached nobody; 0 while the peer is up.
     failures: u32,
-    /// Counts the times that the peer was found to be there.
+    /// How often the peer was found reachable.
     ups: u64,
 }
 
-/// The right to dial once.
+/// The permission to dial once.
 pub(crate) struct Permit<'a> {
     _turn: Option<SemaphorePermit<'a>>,
 }
@@ -62,7 +63,7 @@ impl Redial {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the peer may be dialled: at once while it is up, else by turns and after a wait.
+    /// Waits until the peer may be dialled: at once while it is up, and otherwise in turn and after a wait.
     pub(crate) async fn permit(&self) -> Permit<'_> {
         loop {
             let news = self.news.notified();
@@ -92,12 +93,12 @@ impl Redial {
         }
     }
 
-    /// Whether the last dials found nobody.
+    /// Whether the last dials reached nobody.
     pub(crate) fn is_down(&self) -> bool {
         self.lock().failures > 0
     }
 
-    /// The peer is there: it asked us, answered a probe or a dial. Ends every wait at once.
+    /// The peer is reachable: it sent a request, or answered a probe or a dial. Ends every wait at once.
     pub(crate) fn up(&self) {
         {
             let mut state = self.lock();
@@ -107,8 +108,8 @@ impl Redial {
         self.news.notify_waiters();
     }
 
-    /// Rests after a dial that gave no stream, or after a stream's end: briefly in any case, so that the rate stays
-    /// bounded, and for longer only until there is news of the peer.
+    /// Waits after a dial that gave no stream, or after the end of a stream. The wait is always at least short, so that
+    /// the rate stays limited. It is longer only until there is news of the peer.
     pub(crate) async fn rest(&self, failures: u32) {
         let news = self.news.notified();
         let wait = wait_after(failures, &self.world);
@@ -120,7 +121,8 @@ impl Redial {
         }
     }
 
-    /// A dial was answered, if only by a refusal. Ends nobody's rest: it was not the peer that came to us.
+    /// A dial was answered, perhaps by a refusal. This does not end the waits of other tasks, because the peer did not
+    /// come to us.
     pub(crate) fn answered(&self) {
         let was_down = {
             let mut state = self.lock();
@@ -132,7 +134,7 @@ impl Redial {
         }
     }
 
-    /// A dial found nobody. `since` is [`Self::ups`] as it was before the dial: news that came meanwhile are newer.
+    /// A dial reached nobody. `since` is [`Self::ups`] before the dial: if it has grown meanwhile, that news is newer.
     pub(crate) fn down(&self, since: u64) {
         let mut state = self.lock();
         if state.ups == since {
@@ -140,7 +142,7 @@ impl Redial {
         }
     }
 
-    /// How often the peer was found to be there.
+    /// How often the peer was found reachable.
     pub(crate) fn ups(&self) -> u64 {
         self.lock().ups
     }

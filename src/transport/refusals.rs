@@ -1,4 +1,4 @@
-//! Requests that were not taken, until the log has told of them.
+//! Refused requests that the log has not reported yet.
 
 use std::{
     net::SocketAddr,
@@ -7,14 +7,14 @@ use std::{
 
 use crate::{id::MemberId, ledger::Tally};
 
-/// Requests that were not taken since the last look, by reason, and who made the last of them, as far as it said.
+/// The refused requests since the last look, by reason, and the sender of the last of them, as far as the request says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refusals {
     pub(super) counts: Tally<&'static str>,
     pub(super) last: Option<(Option<MemberId>, Option<SocketAddr>)>,
 }
 
-/// The refusals that are still to be told.
+/// The refusals that the log has not reported yet.
 #[derive(Default)]
 pub(super) struct Untold(Mutex<Refusals>);
 

@@ -1,4 +1,4 @@
-//! A member known only from its requests: where it can be answered, by POST alone (etcd's `remote`).
+//! A member that is known only from its requests. It can be answered by POST alone (etcd's `remote`).
 
 use std::{
     net::IpAddr,
@@ -30,8 +30,8 @@ use crate::{
     },
 };
 
-/// A member that only its requests made known. It has no ledger of its own: what it is sent and what it sends is counted
-/// with that of everyone else who is no peer.
+/// A member that is known only from its requests. It has no ledger of its own: its messages are counted together with
+/// those of all others that are no peers.
 pub(super) struct Remote {
     pub(super) id: MemberId,
     place: Place,
@@ -40,14 +40,14 @@ pub(super) struct Remote {
     queue: u64,
     stop: CancellationToken,
     shared: Arc<Shared>,
-    /// When it last asked for something.
+    /// When its last request came.
     heard: Mutex<Instant>,
 }
 
-/// Where it can be answered.
+/// Where it can be reached.
 pub(super) struct Place {
     pub(super) urls: UrlPicker,
-    /// The one address that its URLs may lead to: the one that it asked from. None: any.
+    /// The only address that its URLs may lead to: the one that its request came from. `None` means any address.
     pub(super) only: Option<IpAddr>,
 }
 
@@ -64,7 +64,7 @@ impl Remote {
         Arc::new(Self { id, place, others, queue, stop, shared, heard })
     }
 
-    /// Queues messages, and starts who posts them.
+    /// Queues messages, and starts a worker that posts them.
     pub(super) fn send(self: &Arc<Self>, messages: &[Message]) {
         let handover = self.others.push(self.queue, messages, &self.shared.limits);
         self.give(&handover.notices);
@@ -73,30 +73,31 @@ impl Remote {
         }
     }
 
-    /// It asked for something.
+    /// A request came from it.
     pub(super) fn heard(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// How long it has been silent.
+    /// The time since its last request.
     pub(super) fn silent_for(&self) -> Duration {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Ends everything of it; what is queued is dropped for this reason.
+    /// Ends its tasks. Queued messages are dropped for this reason.
     pub(super) fn close(&self, reason: DropReason) {
         let (_, notices) = self.others.close(self.queue, reason);
         self.give(&notices);
         self.stop.cancel();
     }
 
-    /// The membership confirms it: what waits is the peer's that takes its place. What is on its way ends as it will.
+    /// The membership confirms it. Returns the waiting messages, for the peer that takes its place. Messages on their
+    /// way end as they will.
     pub(super) fn promoted(&self) -> Vec<Message> {
         let (waiting, _) = self.others.close(self.queue, DropReason::Promoted);
         waiting.into_iter().map(|posting| posting.message).collect()
     }
 
-    /// What is known of it. Its counts are not told apart from those of others.
+    /// Its status. Its counts are part of those of all others.
     pub(super) fn status(&self, name: String) -> PeerStatus {
         PeerStatus {
             id: self.id,
@@ -121,7 +122,7 @@ impl Remote {
     }
 }
 
-/// Posts what is queued, until nothing is.
+/// Posts the queued messages until there are none.
 async fn work(remote: Arc<Remote>) {
     while let Some(posting) = remote.others.next(remote.queue) {
         let body = Bytes::from(posting.message.encode_to_vec());
@@ -135,7 +136,7 @@ async fn work(remote: Arc<Remote>) {
     }
 }
 
-/// Posts one message. Whatever the answer says of this member, it is a stranger's.
+/// Posts one message. The answer comes from a stranger, so what it says about this member is ignored.
 async fn post(remote: &Remote, body: Bytes) -> Result<(), DropReason> {
     let Place { urls, only } = &remote.place;
     let (url, client) = (urls.pick(), &remote.shared.client);
@@ -152,7 +153,7 @@ async fn post(remote: &Remote, body: Bytes) -> Result<(), DropReason> {
     Err(reason)
 }
 
-/// A message that a worker has. Ends in the ledger exactly once, even when the worker is dropped.
+/// A message that a worker holds. It ends in the ledger exactly once, even if the worker is dropped.
 struct Underway<'a> {
     remote: &'a Remote,
     posting: Option<Posting>,

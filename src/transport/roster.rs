@@ -1,4 +1,4 @@
-//! Who there is: peers and remotes come, change and go.
+//! The known members: peers and remotes are added, changed and removed.
 
 use std::{
     collections::HashMap,
@@ -22,14 +22,14 @@ use crate::{
     ledger::DropReason,
 };
 
-/// Everyone whom we know, by ID.
+/// All known members, by ID.
 #[derive(Clone, Default)]
 pub(super) struct Roster {
     pub(super) peers: HashMap<MemberId, Arc<Peer>>,
     pub(super) remotes: HashMap<MemberId, Arc<Remote>>,
 }
 
-/// One of them.
+/// A known member.
 #[derive(Clone)]
 pub(super) enum Known {
     /// A configured peer.
@@ -59,7 +59,7 @@ impl Roster {
     }
 }
 
-/// What holds for all of them, whoever comes and goes.
+/// The state that applies to all of them.
 #[derive(Default)]
 pub(super) struct Changes {
     pub(super) paused: bool,
@@ -67,11 +67,11 @@ pub(super) struct Changes {
 }
 
 impl Transport {
-    /// Adds a peer and begins to dial it. Of a known peer the URLs are updated; a remote becomes a peer, which is given
-    /// what was queued for the remote (etcd's `Transport.AddPeer`).
+    /// Adds a peer and begins to dial it. If the peer is known, its URLs are updated. A remote becomes a peer, and the
+    /// peer gets the messages that were queued for the remote (etcd's `Transport.AddPeer`).
     ///
     /// # Errors
-    /// When there is no URL, or the ID is zero or this member's own.
+    /// There is no URL, or the ID is zero or this member's own.
     pub fn add_peer(&self, id: MemberId, urls: Vec<PeerUrl>) -> Result<(), TransportError> {
         self.check(id, &urls)?;
         let changes = self.changes();
@@ -87,7 +87,7 @@ impl Transport {
         self.events().peer_added(id, &urls);
         let inner = &self.inner;
         let peer = Peer::new(id, urls, inner.stop.child_token(), inner.shared.clone());
-        // Before anyone can send to the peer: what waits goes first.
+        // This comes before anyone can send to the peer, because the waiting messages go first.
         let waiting = inner.known.load().remotes.get(&id).map_or_else(Vec::new, |remote| remote.promoted());
         let workers = peer.send(&waiting, Instant::now());
         peer.set_paused(changes.paused);
@@ -100,16 +100,16 @@ impl Transport {
         Ok(())
     }
 
-    /// Adds a remote: a member that only its requests made known, reached by POST alone and forgotten some time after
-    /// its last request (etcd's `Transport.AddRemote`). Does nothing for a known peer or remote.
+    /// Adds a remote, a member that is known only from its requests. It is reached by POST alone, and forgotten some
+    /// time after its last request (etcd's `Transport.AddRemote`). Does nothing for a known peer or remote.
     ///
     /// # Errors
-    /// When there is no URL, or the ID is zero or this member's own.
+    /// There is no URL, or the ID is zero or this member's own.
     pub fn add_remote(&self, id: MemberId, urls: Vec<PeerUrl>) -> Result<(), TransportError> {
         self.add_remote_at(id, urls, None)
     }
 
-    /// [`Self::add_remote`], of one that is dialled at no other address than `only`.
+    /// As [`Self::add_remote`], but the remote is dialled at no other address than `only`.
     pub(super) fn add_remote_at(
         &self,
         id: MemberId,
@@ -122,9 +122,10 @@ impl Transport {
             return Ok(());
         }
         let mut remotes: Vec<_> = self.inner.known.load().remotes.values().cloned().collect();
-        // Each is asked once: they are heard meanwhile, and an order that changes under a sort ends it by a panic.
+        // Each key is computed once. The remotes may send requests meanwhile, and an order that changes during a sort
+        // makes it panic.
         remotes.sort_by_cached_key(|remote| std::cmp::Reverse(remote.silent_for()));
-        // A member that goes on asking is not the one that has been silent for longest.
+        // The remotes that have been silent for longest are removed, so a member that goes on asking stays.
         let surplus = (remotes.len() + 1).saturating_sub(self.inner.shared.limits.remotes.max(1));
         remotes.truncate(surplus);
         for remote in &remotes {
@@ -146,7 +147,7 @@ impl Transport {
     /// Replaces a peer's URLs (etcd's `Transport.UpdatePeer`).
     ///
     /// # Errors
-    /// When there is no URL, or no such peer.
+    /// There is no URL, or no such peer.
     pub fn update_peer(&self, id: MemberId, urls: Vec<PeerUrl>) -> Result<(), TransportError> {
         self.check(id, &urls)?;
         let peer = self.peer(id).ok_or(TransportError::UnknownPeer(id))?;
@@ -156,7 +157,8 @@ impl Transport {
         Ok(())
     }
 
-    /// Removes a peer or remote: its streams end, its queue is dropped, its series go (etcd's `Transport.RemovePeer`).
+    /// Removes a peer or remote: its streams end, its queued messages are dropped, and its series end (etcd's
+    /// `Transport.RemovePeer`).
     pub fn remove_peer(&self, id: MemberId) {
         let changes = self.changes();
         let Some(known) = self.known(id) else { return };
@@ -176,7 +178,7 @@ impl Transport {
         }
     }
 
-    /// [`Self::remove_peer`] for all of them (etcd's `Transport.RemoveAllPeers`).
+    /// As [`Self::remove_peer`], for all of them (etcd's `Transport.RemoveAllPeers`).
     pub fn remove_all_peers(&self) {
         let taken = {
             let _changes = self.changes();
@@ -199,14 +201,15 @@ impl Transport {
         if urls.is_empty() { Err(PeerUrlError::Empty.into()) } else { Ok(()) }
     }
 
-    /// Who is taken off is closed once `changes` is released: closing tells raft, which may call back.
+    /// Changes the roster. The caller closes the removed members only after it has released `changes`, because closing
+    /// tells raft, which may call back.
     fn change(&self, _changes: &Changes, change: impl FnOnce(&mut Roster)) {
         let mut roster = Roster::clone(&self.inner.known.load());
         change(&mut roster);
         self.inner.known.store(Arc::new(roster));
     }
 
-    /// Forgets the remotes that have been silent for too long.
+    /// Removes the remotes that have been silent for too long.
     fn forget_remotes(&self) {
         let age = self.inner.shared.limits.remote_age;
         let is_old = |remote: &Remote| remote.silent_for() > age;
@@ -231,7 +234,7 @@ pub(super) fn close_all(known: &[Known], reason: DropReason) {
     }
 }
 
-/// How often remotes are looked through for those that are too old.
+/// How often remotes are checked for their age.
 const AGING_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) async fn age_remotes(inner: Weak<Inner>, stop: CancellationToken) {

@@ -1,38 +1,38 @@
-//! Who sent a request.
+//! The sender of a request.
 
 use std::{net::IpAddr, sync::Arc};
 
 use super::{inbox::Inbox, peer::Peer, roster::Known};
 use crate::{id::MemberId, ledger::Channel};
 
-/// Who sent a request, looked up once, when the request has passed its checks: what is counted of it stands in one
-/// ledger, whoever comes or goes while it is read.
+/// The sender of a request. It is looked up once, when the request has passed its checks, so that everything in the
+/// request is counted in one ledger, even if the member is added or removed while it is read.
 pub(crate) struct Sender {
-    /// As the request says; none when it does not.
+    /// The ID in the request. `None` if it has none.
     id: Option<MemberId>,
-    /// A peer, or a remote; none: a stranger.
+    /// The peer or remote. `None` for a stranger.
     known: Option<Known>,
 }
 
-/// What a sender is to us.
+/// What a sender is to this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// A configured peer.
     Peer,
-    /// A member that its requests made known.
+    /// A member known only from its requests.
     Remote,
     /// Anyone else.
     Stranger,
 }
 
-/// What a request says of its sender's URLs, and what is known of where it came from.
+/// What a request says about its sender's URLs, and what is known about its origin.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Told<'a> {
-    /// `X-PeerURLs`, if it is there and says something.
+    /// The text of `X-PeerURLs`, if it is present and not empty.
     pub(crate) urls: Option<&'a str>,
-    /// The address that asked; none on a listener that does not say it.
+    /// The address that the request came from. `None` on a listener that does not provide it.
     pub(crate) address: Option<IpAddr>,
-    /// Whether its connection was opened with a certificate of the CA.
+    /// Whether the client presented a certificate of the CA.
     pub(crate) authenticated: bool,
 }
 
@@ -41,7 +41,7 @@ impl Sender {
         Self { id, known }
     }
 
-    /// What it was to us when its request came.
+    /// What the sender was to this member when its request came.
     pub(crate) fn standing(&self) -> Standing {
         match &self.known {
             Some(Known::Peer(_)) => Standing::Peer,
@@ -50,7 +50,7 @@ impl Sender {
         }
     }
 
-    /// Its ID; 0 when the request does not say it.
+    /// The sender's ID; 0 if the request has none.
     pub(super) fn id(&self) -> MemberId {
         self.id.unwrap_or_default()
     }
@@ -63,12 +63,12 @@ impl Sender {
         }
     }
 
-    /// The inbox that its messages go to: a peer's own, or that of everyone else.
+    /// The inbox for its messages: a peer's own, or the one for all others.
     pub(super) fn inbox<'a>(&'a self, strangers: &'a Inbox) -> &'a Inbox {
         self.peer().map_or(strangers, |peer| &peer.inbox)
     }
 
-    /// Counts what it sent and could not be read.
+    /// Counts something that the sender sent and that could not be read.
     pub(super) fn unreadable(&self, strangers: &Inbox, channel: Channel, kind: &'static str) {
         match self.peer() {
             Some(peer) => peer.unreadable(channel, kind),

@@ -1,4 +1,4 @@
-//! Which start of a peer is heard, and whether one was refused.
+//! Which start of a peer is heard, and whether a start was refused.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,57 +9,57 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::id::{Impostor, Incarnation, Succession};
 
-/// For so long after a newer start was met, what an older one had under way still comes in: it is dropped, and no sign
-/// that somebody runs an old copy.
+/// After a newer start was met, messages that the older start had under way may still arrive for this long. They are
+/// dropped, but are no sign that somebody runs an old copy.
 const REMAINS: Duration = Duration::from_secs(1);
 
-/// What a peer says of its start, and what we make of it.
+/// The state of a peer's incarnation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PeerIncarnation {
-    /// It has not answered a dial yet.
+    /// The peer has not answered a dial yet.
     #[default]
     Unknown,
-    /// It does not tell, as etcd's members do not: a lost or an old disk cannot be seen.
+    /// The peer sends no incarnation, as etcd's members do not. A lost or an old disk cannot be detected.
     Untold,
-    /// It is heard.
+    /// The peer is heard, with this incarnation.
     Met(Incarnation),
-    /// It is not heard: it told an incarnation that cannot follow the one that was met.
+    /// The peer is not heard, because its incarnation cannot follow the one that was met.
     Refused(Refused),
 }
 
 /// A start of a peer that is not heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// What it told.
+    /// Its incarnation.
     pub told: Incarnation,
     /// Why it cannot be the member that was met.
     pub why: Impostor,
-    /// Since when.
+    /// When it was first refused.
     pub since: SystemTime,
 }
 
-/// Of one peer: the start that is heard.
+/// Which start of one peer is heard.
 pub(super) struct Standing {
     state: Mutex<State>,
-    /// Counts the times that another start was met.
+    /// Counts how often another start was met.
     news: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The last that answered a dial and is heard, and since when.
+    /// The newest incarnation that answered a dial and is heard, and when it was met.
     met: Option<(Incarnation, Instant)>,
-    /// Whether the last answer told none.
+    /// Whether the last answer had no incarnation.
     untold: bool,
     refused: Option<Refused>,
 }
 
-/// What it means that a peer has answered a dial.
+/// What an answer to a dial means for the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Meeting {
-    /// It is another start than the last: what came from that one does not count any more.
+    /// It is another start than before. Messages of the earlier one no longer count.
     pub(super) is_another: bool,
-    /// The peer had been refused until now.
+    /// The peer was refused until now.
     pub(super) was_refused: bool,
 }
 
@@ -74,8 +74,8 @@ impl Standing {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A dial of ours was answered by this start, which is heard. `then` is called with what it means, before anyone else
-    /// can meet the peer.
+    /// A dial was answered by a start that is heard. Calls `then` with the meaning of this, before anyone else can meet
+    /// the peer.
     pub(super) fn meet<T>(&self, told: Option<Incarnation>, then: impl FnOnce(Meeting) -> T) -> T {
         let mut state = self.lock();
         let before = state.met.map(|(met, _)| met);
@@ -93,7 +93,8 @@ impl Standing {
         outcome
     }
 
-    /// A start is not heard. Says whether that is news: what a start that has just been replaced left behind is none.
+    /// A start is refused. Returns whether that is news. It is none if the start has only just been replaced, and these
+    /// are its last messages.
     pub(super) fn refuse(&self, told: Incarnation, why: Impostor, since: SystemTime) -> bool {
         let mut state = self.lock();
         let is_remains = state.met.is_some_and(|(met, at)| met != told && at.elapsed() < REMAINS);
@@ -104,7 +105,7 @@ impl Standing {
         true
     }
 
-    /// Whether something that came from this start counts, as far as the dials have shown.
+    /// Whether something from this start counts, as far as the dials have shown.
     pub(super) fn judge(&self, told: Option<Incarnation>) -> Result<(), Impostor> {
         let state = self.lock();
         let (Some(told), Some((met, _))) = (told, state.met) else { return Ok(()) };
@@ -114,7 +115,7 @@ impl Standing {
         }
     }
 
-    /// Tells when another start is met.
+    /// A channel that says when another start is met.
     pub(super) fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }

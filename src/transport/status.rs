@@ -1,4 +1,4 @@
-//! What the transport says about itself: the source of `/metrics` and `/api/peers`.
+//! The status of a transport: the source of `/metrics` and `/api/peers`.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,33 +14,33 @@ use crate::{
 /// The state of one peer or remote, read in one go.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
-    /// Who it is.
+    /// Its ID.
     pub id: MemberId,
-    /// What it is to us.
+    /// What it is to this member.
     pub role: PeerRole,
-    /// Its name, where the application knows it.
+    /// Its name, if the application knows it.
     pub name: String,
     /// Its URLs.
     pub urls: Vec<PeerUrl>,
     /// Whether it is paused or cut.
     pub paused: bool,
-    /// The ledger of what goes to it. Empty of a remote, which is counted in [`TransportStatus::others`].
+    /// The ledger of the messages to it. Empty for a remote, which is counted in [`TransportStatus::others`].
     pub outgoing: Outgoing,
-    /// The ledger of what comes from it. Empty of a remote, which is counted in [`TransportStatus::strangers`].
+    /// The ledger of the messages from it. Empty for a remote, which is counted in [`TransportStatus::strangers`].
     pub incoming: Incoming,
-    /// How the link does. Nothing is known of a remote's.
+    /// The state of the link. Empty for a remote.
     pub link: Link,
-    /// Which start of it is heard.
+    /// Which incarnation of it is heard.
     pub incarnation: PeerIncarnation,
 }
 
 impl PeerStatus {
-    /// Whether it is a configured peer: its streams are dialled, and it dials ours.
+    /// Whether it is a configured peer, so that both members dial each other's streams.
     pub fn is_peer(&self) -> bool {
         matches!(self.role, PeerRole::Peer)
     }
 
-    /// The start of it that is not heard, if there is one.
+    /// The refused start of it, if there is one.
     pub fn refused(&self) -> Option<&Refused> {
         match &self.incarnation {
             PeerIncarnation::Refused(refused) => Some(refused),
@@ -53,7 +53,7 @@ impl PeerStatus {
         matches!(self.role, PeerRole::Remote)
     }
 
-    /// What it says of itself, if it is only watched.
+    /// What it said about itself, if it is only watched.
     pub fn watched(&self) -> Option<&Watched> {
         match &self.role {
             PeerRole::Watched(watched) => Some(watched),
@@ -62,56 +62,57 @@ impl PeerStatus {
     }
 }
 
-/// What a member is to the one that tells of it.
+/// What a member is to the one that reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PeerRole {
-    /// A configured peer: written to, heard and probed.
+    /// A configured peer: messages are sent and received, and it is probed.
     #[default]
     Peer,
-    /// A member that only its requests made known: reached by POST alone, not probed.
+    /// A member known only from its requests: reached by POST alone, and not probed.
     Remote,
-    /// A member that is watched from outside its cluster: probed, neither written to nor heard.
+    /// A member that is watched from outside its cluster: it is probed, and no messages are sent or received.
     Watched(Watched),
 }
 
-/// A member that is watched from outside its cluster. What it said is there while it answers, and no longer.
+/// A member that is watched from outside its cluster. What it said is kept only while it answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
     /// The cluster that it answers for.
     pub cluster: Option<ClusterId>,
-    /// Whether that is another cluster than the one that is watched.
+    /// Whether that is another cluster than the watched one.
     pub is_foreign: Option<bool>,
     /// The version of its server.
     pub version: Option<Version>,
     /// The version that its cluster has agreed on.
     pub cluster_version: Option<Version>,
-    /// Whether it is a learner, as the members say.
+    /// Whether it is a learner, as the list of members says.
     pub is_learner: bool,
-    /// Whether it was ever started: until then it has no name.
+    /// Whether it was ever started. Until then it has no name.
     pub is_started: bool,
 }
 
 /// The state of the whole transport.
 #[derive(Clone, Debug, Default)]
 pub struct TransportStatus {
-    /// This member; 0 for who only watches.
+    /// This member; 0 for a watch.
     pub local: MemberId,
-    /// Its cluster, where it is known.
+    /// Its cluster, if known.
     pub cluster: Option<ClusterId>,
-    /// When this was read, by the clock that all its other times are of.
+    /// When this was read, by the same clock as all its other times.
     pub time: Option<SystemTime>,
-    /// When it started.
+    /// When the transport started.
     pub started: Option<SystemTime>,
-    /// How often its peers are probed, and how long a probe may take; none where they are not.
+    /// How often its peers are probed, and how long a probe may take. `None` if they are not probed.
     pub probe: Option<(Duration, Duration)>,
-    /// Peers and remotes by ID.
+    /// Peers and remotes, ordered by ID.
     pub peers: Vec<PeerStatus>,
-    /// What came from who is no peer, remotes included: the label `other`. None for who listens to nobody.
+    /// Messages from senders that are no peers, including remotes: the label `other`. `None` for a watch, which
+    /// receives none.
     pub strangers: Option<Incoming>,
-    /// What went to remotes: the label `other`. None for who writes to nobody.
+    /// Messages to remotes: the label `other`. `None` for a watch, which sends none.
     pub others: Option<Outgoing>,
-    /// Messages to nobody (`no_destination`) or to whom we do not know (`unknown_peer`).
+    /// Messages to 0 (`no_destination`) or to an unknown member (`unknown_peer`).
     pub unroutable: Tally<&'static str>,
-    /// How its certificates do; none without TLS.
+    /// The state of its certificates. `None` without TLS.
     pub tls: Option<TlsStatus>,
 }

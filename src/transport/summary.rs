@@ -1,5 +1,5 @@
-//! What happens too often for a log line each is summed up: once a second at most for each peer, and more and more
-//! rarely while it goes on.
+//! Sums up what happens too often for a log line each: at most once a second for each peer, and less and less often
+//! while it goes on.
 
 use std::{collections::HashMap, sync::Weak};
 
@@ -12,12 +12,12 @@ use crate::{
     telemetry::{Pace, SOONEST},
 };
 
-/// Messages by the reason for which they were dropped.
+/// Messages by the reason why they were dropped.
 pub(super) type Dropped = PerDropReason<u64>;
-/// Messages by the reason for which they were rejected.
+/// Messages by the reason why they were rejected.
 pub(super) type Rejections = PerRejectReason<u64>;
 
-/// Sums up until the transport is gone.
+/// Writes sums until the transport is gone.
 pub(super) async fn sum_up(inner: Weak<Inner>) {
     let mut summary = Summary::default();
     let mut tick = interval(SOONEST);
@@ -29,7 +29,7 @@ pub(super) async fn sum_up(inner: Weak<Inner>) {
     }
 }
 
-/// What was told so far.
+/// What was reported so far.
 #[derive(Default)]
 struct Summary {
     peers: HashMap<MemberId, Told>,
@@ -37,19 +37,19 @@ struct Summary {
     strangers_withheld: u64,
 }
 
-/// What was told of one peer.
+/// What was reported about one peer.
 #[derive(Default)]
 struct Told {
     pace: Pace,
     counts: Counts,
 }
 
-/// What is counted of one peer, and summed up.
+/// The counts of one peer that are summed up.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     dropped: Dropped,
     rejected: Rejections,
-    /// Lines of the log that were withheld.
+    /// Log lines that were withheld.
     withheld: u64,
 }
 
@@ -91,12 +91,12 @@ impl Told {
     }
 }
 
-/// What came since. A peer that was removed and added again counts from 0.
+/// The increase since the last report. The counts of a peer that was removed and added again start from 0.
 fn since(now: u64, before: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }
 
-/// [`since`], for each reason.
+/// As [`since`], for each reason.
 fn each_since<K: Key, const N: usize>(now: &Per<K, u64, N>, before: &Per<K, u64, N>) -> Per<K, u64, N> {
     Per::new(|reason| since(now[reason], before[reason]))
 }

@@ -1,10 +1,10 @@
-//! Starts a peer's tasks. The peer itself is state and names none of them; whoever changes it in a way that calls for a
-//! task says so by what it returns.
+//! Starts a peer's tasks. The peer itself is state and knows none of them. A method of the peer that calls for a task
+//! says so by what it returns.
 //!
-//! A peer has two readers and a prober for as long as it is one; workers of its pipeline, senders of snapshots and those
-//! who empty its receive queues (`drain`) only while there is something to do. All of them end with the peer's `stop`,
-//! and the transport waits for them. Since [`Transport::send`](super::Transport::send) is called from any thread, they
-//! are started on the transport's own runtime.
+//! A peer has two readers and a prober for as long as it is a peer. It has workers of its pipeline, senders of
+//! snapshots, and tasks that empty its receive queues (`drain`) only while there is something to do. All of them end
+//! with the peer's `stop`, and the transport waits for them. They are started on the transport's own runtime, because
+//! [`Transport::send`](super::Transport::send) may be called from any thread.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     wire::{raftpb::Message, stream::StreamKind},
 };
 
-/// Starts what keeps a peer connected: its readers and its prober.
+/// Starts the tasks that keep a peer connected: its readers and its prober.
 pub(super) fn connect(peer: &Arc<Peer>) {
     for kind in StreamKind::ALL {
         peer.spawn(Reader::new(peer.clone(), kind).run());
@@ -30,14 +30,14 @@ pub(super) fn connect(peer: &Arc<Peer>) {
     }
 }
 
-/// Starts so many workers of a peer's pipeline.
+/// Starts this many workers of a peer's pipeline.
 pub(super) fn post(peer: &Arc<Peer>, workers: usize) {
     for _ in 0..workers {
         peer.spawn(pipeline::work(peer.clone()));
     }
 }
 
-/// Starts the sender of a snapshot that the peer's outbox has taken.
+/// Starts the sender of a snapshot that the peer's outbox has accepted.
 pub(super) fn send_snapshot(peer: Arc<Peer>, message: Message, body: SnapshotBody, span: Option<MessageSpan>) {
     peer.spawn(snapshot::sender::send(peer.clone(), message, body, span));
 }

@@ -1,18 +1,20 @@
-//! When a member's clock is news.
+//! Decides when to report a member's clock.
 
-/// From what difference on the log says that clocks differ, in seconds (etcd's `rafthttp.monitorProbingStatus`).
+/// The difference from which on the log says that clocks differ, in seconds (etcd's `rafthttp.monitorProbingStatus`).
 const DIFFER: f64 = 1.0;
-/// Below which it says that they no longer do: one that hovers about the edge is no news.
+/// The difference below which the log says that they agree again. It is lower, so that a clock near the edge is not
+/// reported again and again.
 const AGREE: f64 = 0.9;
 
-/// A member's clock, as it was last found: ours or another.
+/// The state of a member's clock when it was last measured: whether it agrees with ours.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     differs: bool,
 }
 
 impl Clock {
-    /// Takes the offset that a probe measured, in seconds. Some when that is news: whether the clocks differ now.
+    /// Takes an offset that a probe measured, in seconds. Returns whether the clocks differ if that has changed, and
+    /// `None` otherwise.
     pub(crate) fn news(&mut self, offset: f64) -> Option<bool> {
         let differs = offset.abs() > if self.differs { AGREE } else { DIFFER };
         (std::mem::replace(&mut self.differs, differs) != differs).then_some(differs)

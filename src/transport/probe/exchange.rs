@@ -1,6 +1,6 @@
-//! One thing asked after another on a connection that is kept. A request is one write, its answer most often one read; no
-//! task moves the connection, nothing is registered with a timer, and between the requests it holds no buffer. A thousand
-//! members are asked each second in this way, for a twentieth of a core.
+//! Sends one request after another on a kept connection. A request is one write, and its answer usually one read. No
+//! task moves the connection, nothing is registered with a timer, and there is no buffer between the requests. In this
+//! way, a thousand members are probed each second for a twentieth of a core.
 
 use std::{
     io,
@@ -12,17 +12,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::wire::reply::{Reading, Reply, ReplyError};
 
-/// A connection on which nobody else speaks.
+/// A connection that carries nothing else.
 pub(super) struct Exchange<T>(T);
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The connection ended before the first byte of it.
+    /// The connection ended before the first byte of the answer.
     Unanswered(io::Error),
-    /// The connection broke in the midst of it.
+    /// The connection broke during the answer.
     Read(io::Error),
-    /// What came is none.
+    /// The answer is invalid.
     Reply(ReplyError),
 }
 
@@ -31,15 +31,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Exchange<T> {
         Self(io)
     }
 
-    /// Whether another request may follow: the connection is open, and nothing came unasked, which would be taken for
-    /// the answer. Costs no call of the system while nothing comes.
+    /// Whether another request may follow: the connection is open, and no unexpected bytes came, which would be taken
+    /// for the answer. It costs no system call while nothing comes.
     pub(super) fn is_idle(&mut self) -> bool {
         let (mut byte, cx) = ([0], &mut Context::from_waker(Waker::noop()));
         Pin::new(&mut self.0).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
-    /// Writes a request and reads its answer, with a body of at most `limit` bytes. After an error, and after an answer
-    /// that says so, no other request may follow; the same when this is dropped on its way.
+    /// Writes a request and reads its answer, with a body of at most `limit` bytes. No other request may follow after
+    /// an error, after an answer that says so, or if this future is dropped before its end.
     pub(super) async fn ask(&mut self, request: Vec<u8>, limit: usize) -> Result<Reply, Broken> {
         self.0.write_all(&request).await.map_err(Broken::Unanswered)?;
         self.0.flush().await.map_err(Broken::Unanswered)?;

@@ -17,29 +17,30 @@ use crate::{
     world::World,
 };
 
-/// Longer than any answer takes that comes.
+/// Longer than any of the answers takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a member does on one connection, one after the other.
+/// A step of a member on one connection.
 #[derive(Clone, Copy)]
 enum Does {
-    /// Answers a request, with its clock so many seconds ahead.
+    /// Answers a request, with its clock this many seconds ahead.
     Answer(i64),
     /// Answers a request, and the next one with it.
     AnswerTwice,
-    /// Answers a request, and somewhat later one that is not there.
+    /// Answers a request, and a little later sends another answer that nobody asked for.
     AnswerUnasked,
-    /// Answers a request and says that it closes; and does not.
+    /// Answers a request and says that it closes the connection, but does not.
     AnswerLast,
-    /// Answers half.
+    /// Sends half of an answer.
     Half,
     /// Reads a request.
     Read,
-    /// Answers a byte at a time, so slowly that there is no end to it.
+    /// Answers so slowly, byte by byte, that the answer never ends.
     Drip,
 }
 
-/// A member that does this, on each connection after the other; the heads of the requests that it read.
+/// A member that takes these steps, one connection after the other. Also returns the heads of the requests that it
+/// read.
 async fn member(connections: Vec<Vec<Does>>) -> (UrlPicker, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound")).parse().expect("a URL");
@@ -54,12 +55,12 @@ async fn member(connections: Vec<Vec<Does>>) -> (UrlPicker, Arc<Mutex<Vec<String
                 act(&mut stream, *does).await;
                 read.lock().expect("nobody panics with it").push(head);
             }
-            // It closes, but for one that says so and does not, and one that has more to say.
+            // The member closes the connection, unless the last step says so falsely or has more to send.
             if let Some(Does::AnswerLast | Does::AnswerUnasked) = deeds.last() {
                 open.push(stream);
             }
         }
-        // No other connection is taken.
+        // No other connection is accepted.
     });
     (UrlPicker::new(vec![url]), heads)
 }
@@ -75,7 +76,7 @@ async fn act(stream: &mut TcpStream, does: Does) {
         Does::AnswerTwice => answer(0, "") + &answer(1000, ""),
         Does::AnswerUnasked => {
             stream.write_all(answer(0, "").as_bytes()).await.expect("it listens");
-            // So that it comes by itself.
+            // This makes it arrive separately.
             tokio::time::sleep(Duration::from_millis(20)).await;
             answer(1000, "")
         }
@@ -103,7 +104,7 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("a head is text")
 }
 
-/// Waits until the member has read so many requests and done what it does then; their heads.
+/// Waits until the member has read this many requests and taken the steps after them. Returns their heads.
 async fn read(done: &Mutex<Vec<String>>, count: usize) -> Vec<String> {
     let begin = Instant::now();
     loop {
@@ -116,7 +117,8 @@ async fn read(done: &Mutex<Vec<String>>, count: usize) -> Vec<String> {
     }
 }
 
-/// Asks so often; of each probe the clock offset in whole seconds, or how it is counted, and whether it dialled.
+/// Probes this often. Returns for each probe the clock offset in whole seconds, or the result that it is counted under,
+/// and whether it dialled.
 async fn probes(
     (urls, done): &(UrlPicker, Arc<Mutex<Vec<String>>>),
     count: usize,
@@ -129,7 +131,7 @@ async fn probes(
         #[expect(clippy::cast_possible_truncation, reason = "whole seconds, and few")]
         let offset = outcome.result.map(|measured| measured.clock_offset().round() as i64);
         seen.push((offset.map_err(|failure| failure.result), outcome.dial.is_some()));
-        // What the member does after its answer is done, and has arrived, when the next probe starts.
+        // When the next probe starts, the member has completed the steps after its answer, and they have arrived.
         read(done, before + 1).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -144,7 +146,7 @@ async fn a_connection_is_kept_from_probe_to_probe() {
 
 #[tokio::test]
 async fn a_kept_connection_that_the_member_closes_is_no_failure_of_its() {
-    // Closed after the answer; closed when it is asked again.
+    // The connection is closed after the answer, or at the next request.
     for first in [vec![Does::Answer(0)], vec![Does::Answer(0), Does::Read]] {
         let told = member(vec![first, vec![Does::Answer(5)]]).await;
         assert_eq!(probes(&told, 2).await, [(Ok(0), true), (Ok(5), true)]);
