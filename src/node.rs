@@ -7,13 +7,13 @@
 //!                                          storage (redb, log)
 //! ```
 //!
-//! In reading order: `start` puts the parts together; `birth` says who the member is, `initial_cluster` who the first are,
-//! `join` how a member finds its cluster, `force` how it becomes the only one, `listeners` where it is reached; `task` is
-//! the thread that owns raft, `ready` what it does in a turn; `guard`, `history`, `incarnations` and
-//! [`raft_rs`](crate::raft_rs) stand between the wire and raft, `inlet` and `snapshot` bring in what peers send, `hearsay`
-//! and `vouching` know the peers of which the log says nothing yet; `storage` keeps, `state` and `members` apply;
-//! `reconfiguration` says which change of the members is taken; `proposals` and `reads` are who waits, `client` is what
-//! clients see.
+//! In reading order: `start` puts the parts together. `birth` finds or makes the member's identity, `initial_cluster`
+//! parses the first members, `join` finds a running cluster, `force` makes the member the only one, `listeners` binds
+//! its ports. `task` is the thread that owns raft, and `ready` is what it does in a turn. `guard`, `history`,
+//! `incarnations` and [`raft_rs`](crate::raft_rs) stand between the wire and raft. `inlet` and `snapshot` bring in what
+//! peers send. `hearsay` and `vouching` know the peers that the log does not name yet. `storage` keeps the data and the
+//! log; `state` and `members` apply entries. `reconfiguration` checks changes of the membership. `proposals` and
+//! `reads` hold the waiting requests, and `client` is the interface for clients.
 
 mod birth;
 mod client;

@@ -1,4 +1,4 @@
-//! Who a member is at its start: as its disk says, or as it becomes when it is made.
+//! The identity of a member at its start: from its disk, or made anew.
 
 use std::path::Path;
 
@@ -19,9 +19,9 @@ use crate::{
     world::Files,
 };
 
-/// Refuses the data directory of an etcd member, before anything is made in it: a cluster of ours inside it would start
-/// empty where its operator expects etcd's data. The log may be elsewhere (`--wal-dir`), so the database counts as well;
-/// and who names the directory `member` within it means the same data.
+/// Refuses the data directory of an etcd member, before anything is made in it. A new cluster in it would start empty,
+/// although its operator expects etcd's data. The log may be elsewhere (`--wal-dir`), so the database file alone is
+/// enough to recognize it. A path to the directory `member` inside it means the same data.
 pub(super) fn refuse_etcds(files: &Files, data_dir: &Path) -> Result<(), Error> {
     match ["member/wal", "member/snap/db", "wal", "snap/db"]
         .into_iter()
@@ -32,8 +32,8 @@ pub(super) fn refuse_etcds(files: &Files, data_dir: &Path) -> Result<(), Error> 
     }
 }
 
-/// Who the member is whose store this is. One that was never started is made, which waits for its cluster if it joins
-/// one; until then it answers at `peers` that it is undecided.
+/// The identity of the member that the store belongs to. A member that was never started gets one, and waits for its
+/// cluster if it joins one. Until then, it answers at `peers` that it is undecided.
 pub(super) async fn identify(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Identity, Error> {
     match store.identity() {
         Some(identity) => {
@@ -48,14 +48,14 @@ pub(super) async fn identify(config: &Config, store: &mut Store, peers: &[Bound]
     }
 }
 
-/// Who this member is comes from the disk; the directory must be its own.
+/// Uses the identity from the disk. The directory must belong to this member.
 fn recognise(config: &Config, identity: Identity) -> Result<Identity, Error> {
     let directory = || config.data_dir.display().to_string();
     if identity.name != config.name {
         let (found, name) = (identity.name, config.name.clone());
         return Err(Error::AnotherMember { directory: directory(), found, name });
     }
-    // The default may just mean that nobody said anything: with a data directory, nobody needs to.
+    // The default token may mean that none was given. With a data directory, none is needed.
     let token = &config.initial_cluster_token;
     if *token != identity.token && token != DEFAULT_TOKEN {
         let (found, token) = (identity.token, token.clone());
@@ -70,7 +70,7 @@ fn recognise(config: &Config, identity: Identity) -> Result<Identity, Error> {
     Ok(identity)
 }
 
-/// Makes a member that was never started.
+/// Makes the identity of a member that was never started.
 async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Identity, Error> {
     let members = config.initial_members()?;
     let (name, token) = (config.name.clone(), config.initial_cluster_token.clone());
@@ -78,7 +78,7 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
     let own = members.iter().find(|member| member.name == name).map(|member| member.urls.as_slice());
     let urls = own.unwrap_or_default();
     let member = MemberId::derive(urls, &token, None);
-    // Who asks us meanwhile has an answer at once: all members of a new cluster ask each other.
+    // Until then, the member answers at once to those who ask it: all members of a new cluster ask each other.
     let undecided = || Undecided::serve(peers, config.tls.as_ref(), birth.cluster);
     let found = match config.initial_cluster_state {
         InitialClusterState::New => {
@@ -108,8 +108,8 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
     Ok(identity)
 }
 
-/// The first entries of a cluster: a ConfChange for each member, in the order of their IDs, the same on all (etcd's
-/// `startNode`).
+/// The first entries of a cluster: a ConfChange for each member, in the order of their IDs, the same on all members
+/// (etcd's `startNode`).
 struct Birth {
     cluster: ClusterId,
     entries: Vec<Entry>,
@@ -118,7 +118,7 @@ struct Birth {
 }
 
 impl Birth {
-    /// Of a cluster that runs already, nothing: all of it comes from the leader.
+    /// Empty, for a cluster that runs already: all entries come from the leader.
     fn elsewhere(cluster: ClusterId) -> Self {
         let (conf_state, membership) = (ConfState::default(), Membership::default());
         Self { cluster, entries: Vec::new(), conf_state, membership }
@@ -146,7 +146,7 @@ impl Birth {
             let change = ConfChange { id: 0, r#type: kind, node_id: record.id, context: record.to_json() };
             let data = change.encode_to_vec().into();
             birth.entries.push(Entry { r#type: EntryType::EntryConfChange as i32, term: 1, index, data });
-            // The URLs are all different, and so are the IDs that are derived from them.
+            // This cannot fail: the URLs are all different, and so are the IDs that are derived from them.
             let _ = birth.membership.apply(&change);
         }
         birth
@@ -164,7 +164,7 @@ mod tests {
         [("a", 2380), ("b", 2381), ("c", 2382)].map(member).into()
     }
 
-    /// IDs as etcd gives them for these URLs and this token.
+    /// The IDs that etcd derives from these URLs and this token.
     #[test]
     fn every_member_is_born_with_the_same_log_and_knows_all_names() {
         let birth = Birth::of(&members(), "etcd-cluster");

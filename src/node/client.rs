@@ -1,4 +1,4 @@
-//! What clients ask of a member, over HTTP.
+//! The HTTP interface for clients.
 //!
 //! | method, path | answers |
 //! |---|---|
@@ -12,9 +12,9 @@
 //! | `POST /members/{id}/promote` | 200 |
 //! | `GET /status` | 200, JSON |
 //!
-//! Every member takes every request. Refusals say why in one line: 400, 404, 409, 413, 507 (no space); 503 with `Retry-After` only when
-//! nothing was proposed; 504 `outcome unknown` when it was, since it may still be committed, now or later. Nothing is
-//! proposed twice.
+//! Every member takes every request. A refusal says why in one line: 400, 404, 409, 413, or 507 (no space). It is 503
+//! with `Retry-After` only if nothing was proposed. It is 504 `outcome unknown` if something was proposed, because that
+//! may still be committed, now or later. Nothing is proposed twice.
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,18 +47,18 @@ use crate::{id::DirectoryId, telemetry::Repeats, transport::Transport, wire::raf
 mod keys;
 mod membership;
 
-/// Requests under way; what exceeds them was not proposed.
+/// The most requests under way. A request beyond them is refused, and was not proposed.
 const REQUESTS: usize = 4096;
-/// Bytes of values that are being written; likewise.
+/// The most bytes of values that are being written. A request beyond them is refused, too.
 const VALUE_BYTES: usize = 64 << 20;
-/// What values are counted in.
+/// The unit in which values are counted, in bytes.
 const PERMIT_BYTES: usize = 1 << 10;
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long, and how much of, a body that is too large is read, and discarded, before it is refused.
+/// The time and the amount within which a body that is too large is read and discarded, before the request is refused.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 const DISCARD_BYTES: usize = 16 << 20;
-/// The longest body that is not a value.
+/// The longest body that is not a value, in bytes.
 const JSON_BYTES: usize = 64 << 10;
 
 /// The routes of a client URL.
@@ -73,7 +73,7 @@ pub(super) fn router(client: Client) -> Router {
         .with_state(client)
 }
 
-/// Asks raft for who asks over HTTP.
+/// Passes clients' requests to raft.
 #[derive(Clone)]
 pub(super) struct Client {
     ids: RequestIds,
@@ -93,7 +93,7 @@ pub(super) struct Client {
     world: World,
 }
 
-/// Why a request is not done.
+/// Why a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("{0}")]
@@ -196,13 +196,13 @@ impl Client {
         }
     }
 
-    /// Room for one more request.
+    /// Reserves a place for one more request.
     fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let permit = self.requests.clone().try_acquire_owned();
         permit.map_err(|_| Refusal::Unavailable("too many requests are under way"))
     }
 
-    /// Whether puts are taken: no member's data are over its quota.
+    /// Checks that puts are accepted, which means that no member's data exceed its quota.
     fn has_space(&self) -> Result<(), Refusal> {
         let membership = self.shared.membership.load();
         let Some((member, quota)) = membership.over_quota().first_key_value() else { return Ok(()) };
@@ -214,7 +214,7 @@ impl Client {
         )))
     }
 
-    /// Proposes, once, and waits for the outcome.
+    /// Proposes once, and waits for the outcome.
     async fn propose(&self, payload: Payload) -> Result<Outcome, Refusal> {
         let deadline = Instant::now() + self.patience;
         let (reply, answer) = oneshot::channel();
@@ -224,7 +224,7 @@ impl Client {
         place.send(Input::Propose(Proposal { payload, reply }));
         match timeout_at(deadline, answer).await {
             Ok(Ok(outcome)) => Ok(outcome?),
-            // The raft task is gone, or too late: nobody knows how far it got.
+            // The raft task is gone or too slow, so it is unknown how far the proposal got.
             Ok(Err(_)) | Err(_) => Err(Refusal::Unknown),
         }
     }
@@ -234,7 +234,7 @@ impl Client {
         self.propose(Payload::Request(request.id, request.encode())).await
     }
 
-    /// Waits until this member has applied all that was committed when it was asked.
+    /// Waits until this member has applied everything that was committed when this was called.
     async fn catch_up(&self) -> Result<(), Refusal> {
         let (waiter, answer) = oneshot::channel();
         let asked = async {
@@ -245,11 +245,12 @@ impl Client {
         answered.ok().flatten().ok_or(Refusal::Unavailable("no leader confirmed the read"))
     }
 
-    /// Whether the cluster knows this member's name, client URLs and data directory; if not, tells it.
+    /// Tells the cluster this member's name, client URLs and data directory, unless it knows them. Returns whether it
+    /// knew them already.
     pub(super) async fn publish(&self, name: &str, client_urls: &[String], directory: DirectoryId) -> bool {
         let id = self.shared.status().id;
         let known = self.shared.membership.load();
-        // Who has not applied its own addition yet would only be told that it is nobody.
+        // A member that has not applied its own addition yet would only be refused as unknown.
         let Some(member) = known.get(id) else { return false };
         if member.name == name && member.client_urls == client_urls && known.directory(id) == Some(directory) {
             return true;
@@ -263,18 +264,19 @@ impl Client {
         matches!(self.command(Command::Attributes { member: record.to_json() }).await, Ok(Outcome::Membership))
     }
 
-    /// Whether this member has a vote; if not, asks for it. The leader gives it to who has caught up.
+    /// Asks for a vote for this member, unless it has one. Returns whether it has one. The leader grants it once the
+    /// member has caught up.
     pub(super) async fn promoted(&self) -> bool {
         let id = self.shared.status().id;
         let known = self.shared.membership.load();
         let Some(member) = known.get(id) else { return false };
         let record = MemberRecord { id: id.0, is_promote: true, ..MemberRecord::default() };
-        // Refused or unknown: what is applied here will tell.
+        // If this is refused or its outcome is unknown, the entries that are applied here will show the result.
         let asked = member.is_learner && self.change(ConfChangeType::ConfChangeAddNode, &record).await.is_ok();
         asked || !member.is_learner
     }
 
-    /// Reads a body of at most `limit` bytes, and holds room for it until it is done with.
+    /// Reads a body of at most `limit` bytes, and holds room for it until it is no longer needed.
     async fn body(
         &self,
         headers: &HeaderMap,
@@ -285,7 +287,7 @@ impl Client {
         let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let length: usize = told.unwrap_or(limit);
         if length > limit {
-            // Who is still writing when the connection closes may not read why.
+            // A client that is still writing when the connection closes may not be able to read the answer.
             let _ = timeout(DISCARD_TIMEOUT, discard(body)).await;
             return Err(too_large());
         }
@@ -316,7 +318,7 @@ fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
-/// A key as clients may use it.
+/// Checks that clients may use a key.
 fn checked_key(key: String) -> Result<Bytes, Refusal> {
     if key.len() > MAX_KEY_BYTES {
         return Err(Refusal::TooLarge(format!("the key is larger than {MAX_KEY_BYTES} bytes")));

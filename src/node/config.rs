@@ -1,4 +1,4 @@
-//! What a member is told at its start.
+//! The configuration of a member.
 
 use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
 
@@ -10,96 +10,98 @@ pub const DEFAULT_TOKEN: &str = "etcd-cluster";
 /// The longest election timeout (etcd's `maxElectionMs`).
 pub const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// How a [`Node`](super::Node) is started. The names are those of etcd's flags.
+/// The configuration of a [`Node`](super::Node). The names are those of etcd's flags.
 #[derive(Debug)]
 pub struct Config {
     /// The name of this member. Default `default`.
     pub name: String,
-    /// Where everything is kept; made if it is not there. Default `default.etcd`, as etcd's `{name}.etcd`.
+    /// The directory for all data. It is created if it does not exist. Default `default.etcd`, as etcd's `{name}.etcd`.
     pub data_dir: PathBuf,
-    /// Where peers are listened for. Default `http://localhost:2380`.
+    /// The URLs to listen on for peers. Default `http://localhost:2380`.
     pub listen_peer_urls: Vec<PeerUrl>,
-    /// Peer listeners that are bound already, in place of [`Self::listen_peer_urls`]. Default none.
+    /// Bound listeners for peers, in place of [`Self::listen_peer_urls`]. Default none.
     pub peer_listeners: Vec<TcpListener>,
-    /// The peer URLs told to the cluster. Default `http://localhost:2380`.
+    /// The peer URLs of this member, as the cluster knows them. Default `http://localhost:2380`.
     pub initial_advertise_peer_urls: Vec<PeerUrl>,
-    /// Where clients are listened for. Default `http://localhost:2379`.
+    /// The URLs to listen on for clients. Default `http://localhost:2379`.
     pub listen_client_urls: Vec<PeerUrl>,
-    /// Client listeners that are bound already, in place of [`Self::listen_client_urls`]; for TLS if a URL of
+    /// Bound listeners for clients, in place of [`Self::listen_client_urls`]. They speak TLS if a URL of
     /// [`Self::advertise_client_urls`] is `https`. Default none.
     pub client_listeners: Vec<TcpListener>,
-    /// The client URLs told to the cluster. Default `http://localhost:2379`.
+    /// The client URLs of this member, as the cluster knows them. Default `http://localhost:2379`.
     pub advertise_client_urls: Vec<String>,
-    /// Name and peer URL of every member at the start; a member with several URLs is there several times. Default
+    /// The name and peer URL of every initial member. A member with several URLs is listed several times. Default
     /// `default=http://localhost:2380`.
     pub initial_cluster: Vec<(String, PeerUrl)>,
-    /// What tells clusters with the same URLs apart. Default `etcd-cluster`.
+    /// A text that distinguishes clusters with the same URLs. Default `etcd-cluster`.
     pub initial_cluster_token: String,
-    /// Whether the cluster is made or joined. Default new.
+    /// Whether the cluster is new, or exists and is joined. Default new.
     pub initial_cluster_state: InitialClusterState,
-    /// Whether this member becomes a cluster of one, with its data: for a quorum that is lost for good. The other members are
-    /// removed. Refused while enough of them answer to be a quorum with this one; done once, until a start without it.
-    /// Default false.
+    /// Whether this member becomes a cluster of one, with its data, because the quorum is lost for good. The other
+    /// members are removed. It is refused while enough of them answer to form a quorum with this one. It is done once,
+    /// until a start without it. Default false.
     pub force_new_cluster: bool,
-    /// Time of a heartbeat, and of raft's tick. Default 100 ms.
+    /// The time between heartbeats, which is also raft's tick. Default 100 ms.
     pub heartbeat_interval: Duration,
-    /// How long a follower waits for its leader, at least; a multiple of the heartbeat. Default 1 s.
+    /// How long a follower waits for its leader at least; a multiple of the heartbeat. Default 1 s.
     pub election_timeout: Duration,
-    /// Applied entries after which the log is cut. Default 10 000, as etcd 3.6.
+    /// The number of applied entries after which the log is compacted. Default 10 000, as in etcd 3.6.
     pub snapshot_count: u64,
-    /// Bytes of entries that stay in the log when it is cut, whoever leads. Default 256 MiB.
+    /// Bytes of entries that a compaction keeps in the log, on every member. Default 256 MiB.
     pub log_retention_bytes: u64,
-    /// Bytes of entries that a leader keeps at most for followers that need them: those that are sent a snapshot, were just
-    /// sent one, or are behind and heard. One that needs more is sent another snapshot. Default 1 GiB.
+    /// The most bytes of entries that a leader keeps for followers that need them: those that are being sent a
+    /// snapshot, were just sent one, or are behind and heard. A follower that needs more is sent another snapshot.
+    /// Default 1 GiB.
     pub log_retention_max_bytes: u64,
-    /// The largest value that a client may write. Default 1.5 MiB.
+    /// The largest value that a client may write, in bytes. Default 1.5 MiB.
     pub max_request_bytes: usize,
-    /// Whether a change of the membership is refused that would leave no quorum of members that are there. The member that
-    /// is asked looks at its own setting, and so does the leader. Default true.
+    /// Whether a change of the membership is refused if it would leave no quorum of connected members. Both the member
+    /// that gets the request and the leader check it, each by its own setting. Default true.
     pub strict_reconfig_check: bool,
-    /// Bytes of all keys and values from which on the cluster refuses puts; none: never. Default 2 GiB, etcd's.
+    /// Bytes of all keys and values from which on the cluster refuses puts. `None`: no limit. Default 2 GiB, as in
+    /// etcd.
     pub quota_backend_bytes: Option<u64>,
-    /// Certificates, for `https` peer URLs. Default none.
+    /// Certificates for `https` peer URLs. Default none.
     pub tls: Option<Tls>,
-    /// Certificates, for `https` client URLs: [`Tls::load_server`]. Default none.
+    /// Certificates for `https` client URLs: [`Tls::load_server`]. Default none.
     pub client_tls: Option<Tls>,
-    /// What this member, as a client of the others, dials their `https` client URLs with: [`Tls::load_client`]. It does so
-    /// where it has itself added to its cluster ([`InitialClusterState::Auto`]). Default none.
+    /// Certificates with which this member, as a client, dials the `https` client URLs of others: [`Tls::load_client`].
+    /// It does so to have itself added to its cluster ([`InitialClusterState::Auto`]). Default none.
     pub tls_as_client: Option<Tls>,
-    /// Where metrics are shown. Default an own one.
+    /// The registry for metrics. Default a new one.
     pub registry: prometheus::Registry,
-    /// Whether etcd's own names of the transport's metrics are exported too. Default true.
+    /// Whether the transport's metrics are also exported under etcd's own names. Default true.
     pub etcd_metrics: bool,
-    /// The share of messages that are traced, 0 to 1. Default 0.
+    /// The ratio of messages that are traced, 0 to 1. Default 0.
     pub trace_ratio: f64,
     /// How often a peer is probed. Default 1 s.
     pub probe_interval: Duration,
     /// How long a probe may take. Default 700 ms.
     pub probe_timeout: Duration,
-    /// Whether what a stranger tells of its peer URLs is dialled wherever it leads: see
+    /// Whether the peer URLs that a stranger sends are dialled wherever they lead: see
     /// [`Builder::skip_url_verification`](crate::Builder::skip_url_verification). Default false.
     pub skip_peer_url_verification: bool,
-    /// Bounds of the transport.
+    /// Limits of the transport.
     pub limits: Limits,
-    /// The world that the member lives in. Default the real one.
+    /// The world that the member runs in. Default the real one.
     #[doc(hidden)]
     pub world: World,
 }
 
-/// Whether the cluster is made or joined (`--initial-cluster-state`).
+/// Whether the cluster is new, or exists and is joined (`--initial-cluster-state`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InitialClusterState {
-    /// All members of the initial cluster start a cluster of their own. One that another lists with client URLs has lost
-    /// its disk, and does not start.
+    /// All members of the initial cluster start a new cluster. If another member lists this one with client URLs, this
+    /// one has lost its disk, and does not start.
     #[default]
     New,
-    /// This member was added to a cluster that runs; it learns the IDs from the others. One that was started before has lost
-    /// its disk, and does not start.
+    /// This member was added to a running cluster, and learns the IDs from the others. If it was started before, it has
+    /// lost its disk, and does not start.
     Existing,
-    /// The member finds out: it makes the cluster together with all others of the initial cluster if nobody has one yet,
-    /// and has itself added as a learner if one runs, in place of what it was if its disk is gone. A learner that is
-    /// started so asks to be promoted. Needs members that take changes of the membership at their client URLs, as
-    /// [`Node`](super::Node)s do.
+    /// The member finds out which it is. If nobody has a cluster yet, it makes the cluster together with all other
+    /// members of the initial cluster. If a cluster runs, it has itself added as a learner, and replaces its old self
+    /// if its disk is gone. A learner that is started in this way asks to be promoted. It needs members that take
+    /// changes of the membership at their client URLs, as [`Node`](super::Node)s do.
     Auto,
 }
 
@@ -161,7 +163,7 @@ pub enum ConfigError {
     /// The heartbeat is zero.
     #[error("heartbeat-interval must be longer than 0")]
     Heartbeat,
-    /// The election timeout is too near to the heartbeat (etcd wants five times, too).
+    /// The election timeout is too close to the heartbeat. etcd also requires five times the heartbeat.
     #[error("election-timeout {election:?} must be at least five times heartbeat-interval {heartbeat:?}")]
     Election {
         /// The election timeout.
@@ -172,23 +174,23 @@ pub enum ConfigError {
     /// The election timeout is longer than etcd allows (`maxElectionMs`).
     #[error("election-timeout {0:?} must be at most 50 s")]
     ElectionTooLong(Duration),
-    /// The log would be cut all the time.
+    /// The log would be compacted all the time.
     #[error("snapshot-count must be at least 1")]
     SnapshotCount,
-    /// No peer URL to listen on, or to tell.
+    /// There is no peer URL to listen on, or to advertise.
     #[error("{0} must name at least one URL")]
     NoUrl(&'static str),
     /// The initial cluster does not name this member.
     #[error("initial-cluster does not name this member, {0:?}")]
     NotInCluster(String),
-    /// The initial cluster has other URLs for this member than it tells.
+    /// The initial cluster lists other URLs for this member than it advertises.
     #[error("initial-cluster has {listed} for {name:?}, but initial-advertise-peer-urls is {advertised}")]
     UrlsDiffer {
         /// The member.
         name: String,
-        /// What the initial cluster says.
+        /// The URLs in the initial cluster.
         listed: String,
-        /// What the member says.
+        /// The URLs that the member advertises.
         advertised: String,
     },
     /// Two members of the initial cluster have the same URL.
@@ -197,7 +199,7 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Checks what does not depend on whether the member has been started before.
+    /// Checks everything that does not depend on whether the member was started before.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.heartbeat_interval.is_zero() {
             return Err(ConfigError::Heartbeat);
@@ -218,15 +220,16 @@ impl Config {
         if self.listen_client_urls.is_empty() && self.client_listeners.is_empty() {
             return Err(ConfigError::NoUrl("listen-client-urls"));
         }
-        // Who tells none cannot be told from who was never started.
+        // A member without client URLs could not be distinguished from one that was never started.
         if self.advertise_client_urls.is_empty() {
             return Err(ConfigError::NoUrl("advertise-client-urls"));
         }
         Ok(())
     }
 
-    /// The members of the initial cluster: each name once, with its URLs, in the order of the flag. Checked as etcd's
-    /// `VerifyBootstrap` does: this member is there, with the URLs that it tells, and no URL is there twice.
+    /// The members of the initial cluster: each name once, with its URLs, in the order of the flag. The checks are
+    /// those of etcd's `VerifyBootstrap`: this member is listed, with the URLs that it advertises, and no URL is listed
+    /// twice.
     pub(crate) fn initial_members(&self) -> Result<Vec<InitialMember>, ConfigError> {
         let mut members: Vec<InitialMember> = Vec::new();
         for (place, (name, url)) in self.initial_cluster.iter().enumerate() {
@@ -243,7 +246,7 @@ impl Config {
         }
         let own = members.iter().find(|member| member.name == self.name);
         let listed = &own.ok_or_else(|| ConfigError::NotInCluster(self.name.clone()))?.urls;
-        // One that is told twice is told once (etcd's `UniqueURLs`).
+        // A repeated URL counts once (etcd's `UniqueURLs`).
         let mut told = self.initial_advertise_peer_urls.clone();
         told.sort_unstable();
         told.dedup();
@@ -258,7 +261,7 @@ impl Config {
         Ok(members)
     }
 
-    /// Ticks of an election timeout; a tick is a heartbeat.
+    /// The election timeout in ticks. A tick is a heartbeat.
     pub(crate) fn election_ticks(&self) -> usize {
         let ticks = self.election_timeout.as_nanos() / self.heartbeat_interval.as_nanos().max(1);
         usize::try_from(ticks).unwrap_or(usize::MAX / 4).clamp(2, usize::MAX / 4)
@@ -272,7 +275,7 @@ pub(crate) struct InitialMember {
     pub(crate) urls: Vec<PeerUrl>,
 }
 
-/// Whether two lists hold the same URLs, in whatever order.
+/// Whether two lists have the same URLs, in any order.
 pub(crate) fn same_urls(one: &[PeerUrl], other: &[PeerUrl]) -> bool {
     one.len() == other.len() && one.iter().all(|url| other.contains(url))
 }

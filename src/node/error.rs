@@ -17,119 +17,119 @@ pub enum Error {
     /// The store cannot be used.
     #[error("data directory {directory}: {error}")]
     Store {
-        /// Where.
+        /// The directory.
         directory: String,
-        /// Why.
+        /// The error.
         error: StoreError,
     },
-    /// Received snapshots cannot be kept.
+    /// Received snapshots cannot be stored.
     #[error("data directory {directory}: {error}")]
     Snapshots {
-        /// Where.
+        /// The directory.
         directory: String,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// The data directory is a member's of etcd.
+    /// The data directory belongs to an etcd member.
     #[error("data directory {directory} belongs to an etcd member, as its {holds} shows: expected another directory")]
     Etcd {
-        /// Where.
+        /// The directory.
         directory: String,
-        /// What in it is etcd's.
+        /// The part of it that is etcd's.
         holds: &'static str,
     },
-    /// The data directory is another member's.
+    /// The data directory belongs to another member.
     #[error("data directory {directory} belongs to member {found:?}, not to {name:?}")]
     AnotherMember {
-        /// Where.
+        /// The directory.
         directory: String,
-        /// Whose it is.
+        /// The name of its member.
         found: String,
-        /// Who we are.
+        /// The name of this member.
         name: String,
     },
-    /// The data directory is another cluster's.
+    /// The data directory belongs to another cluster.
     #[error("data directory {directory} belongs to the cluster with the token {found:?}, not {token:?}")]
     AnotherCluster {
-        /// Where.
+        /// The directory.
         directory: String,
         /// Its token.
         found: String,
-        /// Ours.
+        /// The configured token.
         token: String,
     },
-    /// The others know that this member was started, and its directory is empty (etcd's words).
+    /// The other members know that this member was started, but its directory is empty (the words are etcd's).
     #[error(
         "member {member} has already been bootstrapped, as {by} says, and data directory {directory} has none of its data: \
          remove it (rafthttp member remove) and add it anew (member add), for an ID that nobody has met"
     )]
     Bootstrapped {
-        /// Who it was.
+        /// The ID that it had.
         member: MemberId,
-        /// The URL of who knows it.
+        /// The URL of the member that knows it.
         by: String,
-        /// Where nothing is.
+        /// The empty directory.
         directory: String,
     },
-    /// The member that this one would be runs elsewhere, at our own peer URLs.
+    /// The member whose identity this one would take runs elsewhere, at this one's own peer URLs.
     #[error(
         "member {member} runs at {url}: expected no other process at --initial-advertise-peer-urls while data directory \
          {directory} is empty"
     )]
     Runs {
-        /// Who runs.
+        /// The running member.
         member: MemberId,
-        /// Where it answers.
+        /// The URL at which it answers.
         url: String,
-        /// Where nothing is.
+        /// The empty directory.
         directory: String,
     },
-    /// A new cluster is to be forced of nothing.
+    /// A new cluster is to be forced, but there is no data.
     #[error(
         "--force-new-cluster: data directory {directory} has no data of a cluster: expected that of the remaining member"
     )]
     NothingToForce {
-        /// Where.
+        /// The directory.
         directory: String,
     },
-    /// A new cluster is to be forced while the old one is not lost.
+    /// A new cluster is to be forced, but the old one is not lost.
     #[error(
         "--force-new-cluster: of the {voters} other voters, {answered} answer: with this member they are a quorum, and \
          nothing is lost. Start it without the flag; to give the others up anyway, stop them first"
     )]
     NotLost {
-        /// Who answered.
+        /// The members that answered.
         answered: String,
-        /// How many others there are.
+        /// How many other voters there are.
         voters: usize,
     },
     /// The data directory says that this member was removed.
     #[error("{}", super::Stopped::Removed)]
     Removed,
-    /// An address that cannot be listened on: in use, or not ours.
+    /// A URL cannot be listened on: its address is in use, or does not belong to this machine.
     #[error("cannot listen on {url} (--{flag}): {error}")]
     Listen {
-        /// Where.
+        /// The URL.
         url: String,
-        /// What asks for it.
+        /// The flag that has it.
         flag: &'static str,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// Two URLs that mean one socket, one with TLS and one without.
+    /// Two URLs mean the same socket, one with TLS and one without.
     #[error("{flag} has {one} and {other}, which are one socket: expected both http or both https")]
     OneSocket {
-        /// What asks for them.
+        /// The flag that has them.
         flag: &'static str,
-        /// One.
+        /// The first URL.
         one: String,
-        /// The other.
+        /// The second URL.
         other: String,
     },
-    /// An `https` URL without certificates.
+    /// An `https` URL has no certificates.
     #[error("{flag} has {url}, but there is no certificate")]
     NoCertificate {
-        /// What has it.
+        /// The flag that has it.
         flag: &'static str,
         /// The URL.
         url: String,
@@ -143,7 +143,7 @@ pub enum Error {
     /// The registry refused the metrics of raft or of the peer port.
     #[error("metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The system gives no thread.
+    /// The system refuses to start a thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 }
@@ -154,7 +154,7 @@ impl Error {
         Self::Bootstrapped { member, by: by.to_string(), directory: config.data_dir.display().to_string() }
     }
 
-    /// The member that this one, which has no data, would be answers at `url`.
+    /// The member whose identity this one, which has no data, would take answers at `url`.
     pub(super) fn runs(config: &Config, member: MemberId, url: &PeerUrl) -> Self {
         Self::Runs { member, url: url.to_string(), directory: config.data_dir.display().to_string() }
     }

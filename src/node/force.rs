@@ -1,19 +1,20 @@
-//! `--force-new-cluster`: one member that is left becomes a cluster of one, with its data. For a quorum that is lost for
-//! good, and never for one that may come back.
+//! `--force-new-cluster`: turns one remaining member into a cluster of one, with its data. It is for a quorum that is
+//! lost for good, and never for one that may come back.
 //!
-//! As etcd does it, what makes it so is in the log: a ConfChange for each member that is given up, committed by decree, in a
-//! term of its own. They are applied as all others are, so the members are removed for ever, and the cluster keeps its ID.
-//! Three things are not as in etcd:
+//! As in etcd, the change is in the log: a ConfChange for each member that is given up, declared committed, in a new
+//! term. These entries are applied like all others, so the members are removed for ever, and the cluster keeps its ID.
+//! Three things differ from etcd:
 //!
-//! - Entries that this member has, and does not know to be committed, are kept. etcd discards them; but a leader tells a
-//!   client that it is written as soon as a quorum has it, and the others hear of that with the next heartbeat. Who is left
-//!   may be the only one that has it.
-//! - It is refused while so many of the others answer that they and this member are a quorum: nothing is lost then.
-//! - It counts once. A flag that stays in a unit's file does nothing at later starts, until one was without it: the cluster
-//!   may have grown since.
+//! - Entries that this member has, and does not know to be committed, are kept. etcd discards them. But a leader
+//!   reports a write as done as soon as a quorum has it, and the followers learn that it is committed only with the
+//!   next heartbeat. The remaining member may be the only one that has it.
+//! - It is refused while enough of the others answer to form a quorum with this member: nothing is lost then.
+//! - It is done once. A flag that stays in a unit file does nothing at later starts, until a start without it: the
+//!   cluster may have grown since.
 //!
-//! The entries and the hard state are written in one transaction, what remembers it in the next. When the power goes before
-//! the first, nothing has happened; between the two, doing it again gives nobody up.
+//! The entries and the hard state are written in one transaction, and the note that it was done in the next. If the
+//! power fails before the first, nothing has happened. If it fails between the two, the repeated change finds nobody to
+//! give up.
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
@@ -35,17 +36,18 @@ use crate::{
     wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType},
 };
 
-/// How often the others are asked whether they are there, and what lies between: one may be about to start.
+/// How often the others are asked whether they are there. There is a pause between the rounds, because one may be about
+/// to start.
 const ROUNDS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
-/// Bytes of entries that are looked through at a time.
+/// Bytes of entries that are read at a time.
 const READ_BYTES: u64 = 16 << 20;
 
-/// Makes a cluster of one, if that is asked for and was not done already.
+/// Makes a cluster of one, if that is requested and was not done already.
 ///
 /// # Errors
-/// When the others are not lost, or there is nothing to make a cluster of: nothing has happened then.
-pub(super) async fn settle(config: &Config, store: &mut Store, identity: &Identity) -> Result<(), Error> {
+/// The others are not lost, or there is no data to make a cluster from. Nothing has happened then.
+pub(super) async fn if_asked(config: &Config, store: &mut Store, identity: &Identity) -> Result<(), Error> {
     let in_directory = Error::store(&config.data_dir);
     if !config.force_new_cluster {
         return store.forget_forced().map_err(&in_directory);
@@ -64,19 +66,19 @@ pub(super) async fn settle(config: &Config, store: &mut Store, identity: &Identi
     Ok(())
 }
 
-/// What is left, and what is given up.
+/// What is kept, and what is given up.
 #[derive(Debug)]
 pub(super) struct Forced {
     own: Member,
     others: Vec<Member>,
     /// The last entry that is kept.
     last: u64,
-    /// The term of the entries that make it so. One that this member has not seen: what the others have in another is not
-    /// taken for these.
+    /// The term of the new entries. This member has not seen the term before, so that entries of the other members with
+    /// another term are not mistaken for these.
     term: u64,
-    /// Entries that are kept and were not known to be committed.
+    /// The entries that are kept and were not known to be committed.
     kept: Range<u64>,
-    /// Entries that are given up: the first would remove this member.
+    /// The entries that are given up: the first of them would remove this member.
     cut: Range<u64>,
 }
 
@@ -96,7 +98,7 @@ impl Forced {
                 cut = index..end;
                 break;
             }
-            // Refused here is refused by every member.
+            // A change that is refused here is refused by every member.
             let _ = membership.apply(&change);
         }
         let nothing = || Error::NothingToForce { directory: config.data_dir.display().to_string() };
@@ -119,8 +121,8 @@ impl Forced {
         written.map_err(Error::store(&config.data_dir))
     }
 
-    /// A leader's first entry, and a ConfChange for each member that goes. A learner is promoted before: a cluster has a
-    /// voter.
+    /// A leader's first entry, and a ConfChange for each member that is removed. If this member is a learner, it is
+    /// promoted first, because a cluster needs a voter.
     fn entries(&self) -> Vec<Entry> {
         let promotion = MemberRecord { is_promote: true, ..MemberRecord::from(&self.own) };
         let promotion = self.own.is_learner.then(|| change(ConfChangeType::ConfChangeAddNode, &promotion));
@@ -130,7 +132,7 @@ impl Forced {
         entries.zip(self.last + 1..).map(|(entry, index)| Entry { term: self.term, index, ..entry }).collect()
     }
 
-    /// Asks the other voters, again and again for a while.
+    /// Asks the other voters several times, and refuses if they answer.
     async fn refuse_while_others_answer(&self, config: &Config, cluster: ClusterId) -> Result<(), Error> {
         let voters = || self.others.iter().filter(|member| !member.is_learner);
         let quorum = (voters().count() + usize::from(!self.own.is_learner)) / 2 + 1;
@@ -165,7 +167,7 @@ impl Forced {
         Err(Error::NotLost { answered: join(answered.into_values()), voters: voters().count() })
     }
 
-    /// What was given up, and what was not.
+    /// Logs what was given up and what was kept.
     fn tell(&self, halted: Option<&str>) {
         let dropped = join(self.others.iter().map(called));
         if dropped.is_empty() {
@@ -200,7 +202,7 @@ impl Forced {
     }
 }
 
-/// Changes of the membership among these entries.
+/// The changes of the membership among these entries.
 fn changes(store: &Store, entries: Range<u64>) -> raft::Result<Vec<(u64, ConfChange)>> {
     let (mut changes, mut next) = (Vec::new(), entries.start);
     while next < entries.end {
@@ -208,7 +210,7 @@ fn changes(store: &Store, entries: Range<u64>) -> raft::Result<Vec<(u64, ConfCha
         let Some(last) = read.last() else { break };
         next = last.index + 1;
         let is_change = |entry: &&raft::eraftpb::Entry| entry.entry_type == raft::eraftpb::EntryType::EntryConfChange;
-        // What cannot be read is passed over where it is applied.
+        // An entry that cannot be decoded is also skipped when it is applied.
         changes.extend(
             read.iter()
                 .filter(is_change)
@@ -227,7 +229,7 @@ fn others(membership: &Membership, own: MemberId) -> Vec<Member> {
     membership.iter().filter(|member| member.id != own).cloned().collect()
 }
 
-/// Whether one answers at a member's URLs that is of this cluster; if not, why.
+/// Checks whether a member of this cluster answers at one of a member's URLs. The error says why not.
 async fn answers(asker: &Asker, member: &Member, cluster: ClusterId) -> Result<(), String> {
     let asked = join_all(member.peer_urls.iter().map(|url| asker.members(url))).await;
     let mut silent = String::new();

@@ -1,7 +1,7 @@
-//! What comes from the network is checked before raft-rs sees it, since raft-rs panics on what it does not expect.
+//! Checks what comes from the network before raft-rs sees it, because raft-rs panics on what it does not expect.
 //!
 //! Each check names what raft-rs 0.7 would do without it. The types of entries and the payloads of ConfChanges are
-//! checked where they are translated (`raft_rs`), the body of a snapshot where it is read (`snapshot`).
+//! checked where they are converted (`raft_rs`), and the body of a snapshot where it is read (`snapshot`).
 
 use prost::Message as _;
 use raft::{Raft, StateRole, Storage};
@@ -16,17 +16,17 @@ use crate::{
     wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType, Snapshot},
 };
 
-/// Terms and indexes beyond this are nobody's: raft-rs adds to both without looking.
+/// The largest term and index that are accepted: raft-rs adds to both without checks.
 const MAX_NUMBER: u64 = u64::MAX / 4;
-/// A term that is this much ahead of ours is not one that elections led to. Whoever reaches the peer port may repeat it: it
-/// takes him 2^42 requests to the end of all terms.
+/// A term that is further ahead of ours than this did not come from elections. Anyone who can reach the peer port may
+/// repeat the leap, and would need 2^42 requests to use up all terms.
 const MAX_TERM_LEAP: u64 = 1 << 20;
-/// A context: of a read index etcd's has 8 bytes, ours 24, and it goes to every member with the next heartbeat; of a
-/// campaign it has 16.
+/// The longest context, in bytes. A read index of etcd has 8 bytes and ours has 24, and it goes to every member with
+/// the next heartbeat. A campaign has 16.
 const MAX_READ_CONTEXT: usize = 256;
-/// Read indexes that a leader has not confirmed yet, whoever asked.
+/// The most read indexes that a leader has not confirmed yet, from all members together.
 const MAX_PENDING_READS: usize = 4096;
-/// Room in a proposal beyond the largest value: key and head.
+/// The most that a proposal takes in addition to the largest value, in bytes: its key and its head.
 const PROPOSAL_OVERHEAD: usize = 8192;
 
 /// Why a message is not given to raft.
@@ -68,13 +68,13 @@ pub(super) enum Refusal {
     Removed(MemberId),
     #[error("it removes a member, but did not come on a member's stream")]
     Removal,
-    /// The leader knows that we had what we have not got.
+    /// The leader knows that this member had entries which it no longer has.
     #[error("the log is shorter than what was committed: it ends at {last}, the leader knows that we had {commit}")]
     LostData { commit: u64, last: u64 },
 }
 
 impl Refusal {
-    /// Its name among the causes for which a message is refused.
+    /// The name of the cause, for metrics.
     pub(super) fn cause(&self) -> &'static str {
         match self {
             Self::NotForUs(_) => "not_for_us",
@@ -98,12 +98,12 @@ impl Refusal {
     }
 }
 
-/// Who sent a message, and what of it is believed.
+/// The sender of a message, and how far it is believed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sender {
     pub(super) peer: MemberId,
     pub(super) source: Source,
-    /// No member that this one knows answers any more, so nobody can vouch for a sender (`vouching`).
+    /// No known member answers any more, so nobody can vouch for a sender (`vouching`).
     pub(super) nobody_vouches: bool,
 }
 
@@ -119,7 +119,7 @@ pub(super) fn check<S: Storage>(
     }
     let kind = MessageType::try_from(message.r#type).map_err(|_| Refusal::Type(message.r#type))?;
     check_origin(sender.peer, message, kind)?;
-    // Raft sends it back with its answer, which waits for a sender that may take none.
+    // Raft returns the context in its answer, and the receiver of the answer may not accept a long one.
     if message.context.len() > MAX_READ_CONTEXT {
         return Err(Refusal::Context(message.context.len()));
     }
@@ -133,7 +133,7 @@ pub(super) fn check<S: Storage>(
         MessageType::MsgHeartbeat => check_heartbeat(raft, sender.source, message),
         MessageType::MsgReadIndex => check_read_index(raft, message),
         MessageType::MsgReadIndexResp => check_read_index_response(message),
-        // A follower that passes on one with a term: "term should not be set when sending".
+        // A follower that forwards this with a term panics: "term should not be set when sending".
         MessageType::MsgTransferLeader if raft.state != StateRole::Leader => Err(Refusal::NotLeader),
         MessageType::MsgTransferLeader
         | MessageType::MsgVote
@@ -155,7 +155,7 @@ pub(super) fn check<S: Storage>(
     }
 }
 
-/// Followers forward three types unchanged; all else is from who sent it.
+/// Followers forward three types unchanged. All other messages must come from the member that sent them.
 fn check_origin(peer: MemberId, message: &Message, kind: MessageType) -> Result<(), Refusal> {
     let forwarded = matches!(kind, MessageType::MsgProp | MessageType::MsgReadIndex | MessageType::MsgTransferLeader);
     let from = MemberId(message.from);
@@ -165,11 +165,11 @@ fn check_origin(peer: MemberId, message: &Message, kind: MessageType) -> Result<
     Ok(())
 }
 
-/// Term 0 makes a message a local one, whose answer has no term: "term should be set when sending". A term on a
-/// forwarded proposal: "term should not be set when sending".
+/// A message of term 0 is a local one for raft-rs, and its answer would have no term: "term should be set when
+/// sending". A forwarded proposal must not have a term: "term should not be set when sending".
 ///
-/// A member is believed in whatever term it is: a stranger may have driven it there, step by step, and it comes back only
-/// when the others follow; one that joins begins far behind them all.
+/// A member's own term is believed, however high. A stranger may have raised it step by step, and the member comes back
+/// only when the others follow. A member that joins begins far behind the others.
 fn check_term<S: Storage>(raft: &Raft<S>, source: Source, message: &Message, kind: MessageType) -> Result<(), Refusal> {
     let highest = match source {
         Source::Member => MAX_NUMBER,
@@ -183,10 +183,10 @@ fn check_term<S: Storage>(raft: &Raft<S>, source: Source, message: &Message, kin
     if fits { Ok(()) } else { Err(Refusal::Term(message.term)) }
 }
 
-/// Whether it may change who the members are. Whoever reaches the peer port can POST in any member's name, and a removal
-/// is for good: a change is proposed over a stream alone, and a removal is read on one. Where no member that we know is
-/// left, a removal of others is taken from anyone, or a member that was away while all others were replaced could never
-/// return; our own never is.
+/// Whether a message may change the membership. Anyone who can reach the peer port can POST in any member's name, and a
+/// removal is for good. So a change may be proposed only over a stream, and a removal is read only on a stream. If no
+/// known member is left, a removal of others is accepted from anyone; otherwise, a member that was away while all
+/// others were replaced could never return. A removal of this member is still not accepted.
 fn check_membership(sender: Sender, message: &Message, kind: MessageType) -> Result<(), Refusal> {
     match (sender.source, kind) {
         (Source::Anyone, MessageType::MsgProp) if message.entries.iter().any(is_change) => {
@@ -197,8 +197,8 @@ fn check_membership(sender: Sender, message: &Message, kind: MessageType) -> Res
     }
 }
 
-/// Of an append, raft is given what comes before the first removal that is not believed. The rest is read on a stream,
-/// once a member that we know has vouched for its sender (`vouching`).
+/// Of an append, raft is given the entries before the first removal that is not believed. The rest is read on a stream,
+/// once a known member has vouched for the sender (`vouching`).
 pub(super) fn without_removals(sender: Sender, message: &mut Message) {
     if let Some(first) = first_unbelieved(sender, message) {
         message.entries.truncate(first);
@@ -213,7 +213,7 @@ fn first_unbelieved(sender: Sender, message: &Message) -> Option<usize> {
     message.entries.iter().position(|entry| removed(entry).is_some_and(|id| !believed(id)))
 }
 
-/// Whether an append tells a removal.
+/// Whether an append contains a removal.
 pub(super) fn tells_a_removal(message: &Message) -> bool {
     message.r#type == MessageType::MsgApp as i32 && message.entries.iter().any(|entry| removed(entry).is_some())
 }
@@ -222,13 +222,13 @@ fn is_change(entry: &Entry) -> bool {
     entry.r#type == EntryType::EntryConfChange as i32
 }
 
-/// Whom it removes.
+/// The member that an entry removes.
 fn removed(entry: &Entry) -> Option<u64> {
     let change = is_change(entry).then(|| ConfChange::decode(entry.data.as_ref()).ok())??;
     (change.r#type == ConfChangeType::ConfChangeRemoveNode as i32).then_some(change.node_id)
 }
 
-/// "stepped empty MsgProp"; and what our state machine could not read must not get into the log.
+/// Prevents "stepped empty MsgProp". Also, an entry that our state machine could not decode must not get into the log.
 fn check_proposal(message: &Message, max_request_bytes: usize) -> Result<(), Refusal> {
     if message.entries.is_empty() {
         return Err(Refusal::Proposal("a proposal without entries"));
@@ -244,13 +244,14 @@ fn check_proposal(message: &Message, max_request_bytes: usize) -> Result<(), Ref
     Ok(())
 }
 
-/// Entries follow each other from `index` + 1, in terms that do not fall: else "slice out of bound", or entries that
-/// are taken for known ones. An index that is not 0 with term 0 is taken for one that matches, however far ahead.
+/// Entries must follow each other from `index` + 1, in terms that do not decrease. Otherwise there is "slice out of
+/// bound", or entries are mistaken for known ones. An index other than 0 with term 0 would be taken for a match,
+/// however far ahead it is.
 fn check_append<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
     if message.index > MAX_NUMBER || (message.index == 0) != (message.log_term == 0) {
         return Err(Refusal::Entry(message.index));
     }
-    // raft-rs passes over one of an earlier term, whose leader may have had what was never committed.
+    // raft-rs ignores a message of an earlier term, whose leader may have had entries that were never committed.
     let counts = message.term >= raft.term;
     if counts {
         check_committed(raft, message.index, message.log_term)?;
@@ -271,8 +272,8 @@ fn check_append<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Ref
     Ok(())
 }
 
-/// "entry conflict with committed entry"; of the entry before an append, raft-rs says that all is well. Of what was cut
-/// off, the log knows the last term alone; raft-rs does not look at the rest either.
+/// Prevents "entry conflict with committed entry". For the entry before an append, raft-rs would report a match. For
+/// the compacted part of the log, only its last term is known; raft-rs does not check the rest either.
 fn check_committed<S: Storage>(raft: &Raft<S>, index: u64, term: u64) -> Result<(), Refusal> {
     if index > raft.raft_log.committed || index + 1 < raft.raft_log.first_index() {
         return Ok(());
@@ -283,12 +284,13 @@ fn check_committed<S: Storage>(raft: &Raft<S>, index: u64, term: u64) -> Result<
     }
 }
 
-/// "to_commit is out of range". A leader says at most what we acknowledged; if it is more than we have, then we have
-/// lost it, and must not vote or acknowledge on a log that is not what it was. That is for good, so it is believed only
-/// of a member, and of that in whatever term: what it knows of us we have told it in that term, and had on the disk.
+/// Prevents "to_commit is out of range". A leader sends at most the commit index that we acknowledged. If that is more
+/// than we have, then we have lost entries, and must not vote or acknowledge with a log that is not what it was. That
+/// is for good, so it is believed only from a member. It is believed in whatever term the message is: the member knows
+/// it because we told it in that term, when the entries were on our disk.
 fn check_heartbeat<S: Storage>(raft: &Raft<S>, source: Source, message: &Message) -> Result<(), Refusal> {
     let (commit, last) = (message.commit, raft.raft_log.last_index());
-    // raft-rs does not look into one of an earlier term.
+    // raft-rs does not look into a message of an earlier term.
     if commit <= last || message.term < raft.term {
         return Ok(());
     }
@@ -299,8 +301,8 @@ fn check_heartbeat<S: Storage>(raft: &Raft<S>, source: Source, message: &Message
     }
 }
 
-/// A leader would go on from an index that it has not got, and `hint + 1` would overflow. One of another term is not
-/// looked into: from an earlier term, it may know of entries that were never committed.
+/// A leader would continue from an index that it does not have, and `hint + 1` would overflow. An answer of another
+/// term is not checked: with an earlier term, it may be about entries that were never committed.
 fn check_append_response<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
     let (index, last) = (message.index, raft.raft_log.last_index());
     let ours = message.term == raft.term && raft.state == StateRole::Leader;
@@ -310,7 +312,7 @@ fn check_append_response<S: Storage>(raft: &Raft<S>, message: &Message) -> Resul
     Ok(())
 }
 
-/// "unable to restore config", "invalid restore".
+/// Prevents "unable to restore config" and "invalid restore".
 fn check_snapshot<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
     let metadata = message.snapshot.as_ref().and_then(|snapshot: &Snapshot| snapshot.metadata.as_ref());
     let metadata = metadata.ok_or(Refusal::Snapshot("no metadata"))?;
@@ -333,8 +335,8 @@ fn check_snapshot<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), R
     Ok(())
 }
 
-/// Whether raft would install a snapshot that passed [`check`]: not one of an earlier term, nor what the log has already,
-/// nor one without this member (raft-rs's `restore`).
+/// Whether raft would install a snapshot that passed [`check`]. It does not install one of an earlier term, one whose
+/// entries are in the log already, or one without this member (raft-rs's `restore`).
 pub(super) fn would_install<S: Storage>(raft: &Raft<S>, message: &Message) -> bool {
     let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
     let Some((metadata, state)) = metadata.and_then(|one| Some((one, one.conf_state.as_ref()?))) else { return false };
@@ -344,7 +346,7 @@ pub(super) fn would_install<S: Storage>(raft: &Raft<S>, message: &Message) -> bo
     of_now && is_new && state.voters.iter().chain(&state.learners).any(|id| *id == raft.id)
 }
 
-/// `entries[0]` of a message without entries; and an empty context is never confirmed.
+/// Prevents `entries[0]` on a message without entries. A read index with an empty context is never confirmed.
 fn check_read_index<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
     check_read_index_response(message)?;
     if raft.pending_read_count() >= MAX_PENDING_READS { Err(Refusal::Reads) } else { Ok(()) }
@@ -501,7 +503,7 @@ mod tests {
         }
         let contradicting = append(0, 0, vec![entry(1, 1), entry(2, 2)]);
         assert_eq!(asked(&raw, &contradicting), Err(Refusal::Contradicts(2)));
-        // So does the entry before an append, of which raft-rs says below the commit that all is well.
+        // The same holds for the entry before an append: below the commit index, raft-rs reports a match for any.
         for (index, term) in [(3, 3), (2, 2)] {
             assert_eq!(asked(&raw, &append(index, term, vec![])), Err(Refusal::Contradicts(index)));
         }

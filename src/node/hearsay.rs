@@ -1,6 +1,6 @@
-//! Peers that this member has by what others told it, and not by its own log: those that it was told of when it joined,
-//! and those that another member vouched for. Each is confirmed by the membership, or goes: one that was removed at once,
-//! any other when this member has applied all that its leader has committed since.
+//! Peers that this member knows from others, and not from its own log: those that it was told when it joined, and those
+//! that another member vouched for. Each is either confirmed by the membership or dropped. A removed member is dropped
+//! at once, and any other once this member has applied everything that its leader has committed since.
 
 use std::{
     collections::BTreeMap,
@@ -10,18 +10,20 @@ use std::{
 use super::members::{Membership, PeerChange};
 use crate::id::MemberId;
 
-/// They are written by whoever is told, and looked through by the raft task.
+/// The list. The tasks that learn of peers write it, and the raft task checks it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hearsay(Arc<Mutex<BTreeMap<MemberId, Option<u64>>>>);
 
 impl Hearsay {
-    /// A peer is there by hearsay. Call it after the peer was added: until then, nothing takes it away.
+    /// Adds a peer that is known by hearsay. Call this after the peer was added to the transport: only the list takes
+    /// it away again.
     pub(super) fn add(&self, id: MemberId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, None);
     }
 
-    /// What `membership` says of them: whom the transport is to drop. `heard` counts what leaders have said of what is
-    /// committed; `knows_all` is whether this member has applied all of it.
+    /// Compares the list with `membership`, and returns the peers that the transport has to drop. `heard` counts how
+    /// often leaders have announced a commit index. `knows_all` says whether this member has applied everything up to
+    /// it.
     pub(super) fn settle(&self, membership: &Membership, heard: u64, knows_all: bool) -> Vec<PeerChange> {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = Vec::new();
@@ -42,7 +44,7 @@ impl Hearsay {
 mod tests {
     use super::*;
 
-    /// Member 1 is there, 2 was removed.
+    /// A membership with member 1, in which 2 was removed.
     fn membership() -> Membership {
         let json = br#"{"members":[{"id":1,"peerURLs":["http://h:1"]}],"removed":[2]}"#;
         Membership::parse(json).expect("valid")

@@ -1,8 +1,8 @@
-//! Whether what a leader sends has the same history as what this member has.
+//! Checks whether a leader's entries have the same history as this member's.
 //!
-//! Raft promises that it has: what is committed is in the log of every later leader, and an index and a term name one
-//! entry. A disk that was lost, or put back, breaks the promise. raft-rs looks at terms alone, and not at all below what
-//! is committed: it would end the process, answer that all is well, or keep another entry than its leader, for good.
+//! Raft guarantees it: committed entries are in the log of every later leader, and an index and a term identify one
+//! entry. A disk that was lost or restored from a copy breaks the guarantee. raft-rs compares only terms, and nothing
+//! below the commit index. It would end the process, report a match, or keep another entry than its leader, for good.
 
 use raft::{GetEntriesContext, Raft, Storage};
 
@@ -12,14 +12,14 @@ use crate::{
     wire::raftpb::{Entry, Message, MessageType},
 };
 
-/// How much longer than its data an entry of ours may be, at most.
+/// The most by which an entry of ours may be longer than its data, in bytes.
 const HEAD_BYTES: u64 = 96;
 
-/// What every text about it begins with: by it, a member that is started again knows why it halted.
+/// The prefix of every text about this. By it, a restarted member recognizes why it halted.
 pub(super) const TWO_HISTORIES: &str = "two histories: ";
 
-/// Whether the entries of an append are ours, where ours have the same index and term. What is compared is no more than
-/// what the message has.
+/// Checks that the entries of an append equal ours with the same index and term. It reads no more of our log than the
+/// message has.
 pub(super) fn check_entries<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
     if message.r#type != MessageType::MsgApp as i32 || message.term < raft.term {
         return Ok(());
@@ -29,24 +29,24 @@ pub(super) fn check_entries<S: Storage>(raft: &Raft<S>, message: &Message) -> Re
     let theirs: Vec<&Entry> = theirs.collect();
     let (Some(from), Some(to)) = (theirs.first(), theirs.last()) else { return Ok(()) };
     let bytes = theirs.iter().map(|entry| entry.data.len() as u64 + HEAD_BYTES).sum::<u64>();
-    // What cannot be read cannot be compared, and is no reason to end: raft comes upon it by itself.
+    // An entry that cannot be read cannot be compared. That is no reason to end here: raft will run into it by itself.
     let context = GetEntriesContext::empty(true);
     let Ok(ours) = raft.raft_log.slice(from.index, to.index + 1, bytes, context) else { return Ok(()) };
     let mut ours = ours.iter();
     for theirs in theirs {
         match ours.next() {
-            // Where terms differ, both may be: what is not committed is overwritten.
+            // If the terms differ, both entries may be valid: an uncommitted entry is overwritten.
             Some(ours) if ours.term != theirs.term => return Ok(()),
             Some(ours) if raft_rs::is_same_entry(ours, theirs) => {}
-            // One that is missing is longer than theirs.
+            // A missing entry is longer than theirs.
             _ => return Err(Refusal::Differs(theirs.index)),
         }
     }
     Ok(())
 }
 
-/// What a member's answer in our term says, if we lead and it has more than our log: what it has committed, or
-/// acknowledges, which a leader has.
+/// The index in a member's answer in our term that is beyond our log, if we lead: it has committed or acknowledged an
+/// entry there, which a leader must have.
 pub(super) fn beyond_ours<S: Storage>(raft: &Raft<S>, message: &Message) -> Option<u64> {
     let kinds = [MessageType::MsgAppResp as i32, MessageType::MsgHeartbeatResp as i32];
     let to_us = raft.state == raft::StateRole::Leader && message.term == raft.term && kinds.contains(&message.r#type);

@@ -1,28 +1,28 @@
-//! Which starts of the other members are heard: those that can follow the newest that was met, of the directory that the
-//! cluster knows.
+//! Decides which starts of other members are heard: those that can follow the newest one that was met, from the data
+//! directory that the cluster knows.
 
 use crate::{
     id::{DirectoryId, Impostor, Incarnation, Succession},
     transport::raft::Unheard,
 };
 
-/// What a member is known by.
+/// What is known of a member's incarnations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
-    /// Its newest incarnation that this member has met.
+    /// The newest incarnation that this member has met.
     pub(super) met: Option<Incarnation>,
-    /// Its data directory, as it told the cluster. Counts for who has never met it.
+    /// The data directory that the member told the cluster. It counts for members that have never met it.
     pub(super) directory: Option<DirectoryId>,
 }
 
-/// What is to be done about an incarnation that is told.
+/// The decision about an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It was met, and is heard.
     Met,
-    /// It can be the member, and was not met yet: it is kept before it is heard.
+    /// It can be the member, and was not met yet. It has to be stored before it is heard.
     New,
-    /// It cannot be.
+    /// It cannot be the member.
     Refused(Impostor),
 }
 
@@ -41,7 +41,7 @@ impl Known {
 }
 
 impl Verdict {
-    /// What a request is told, which proves nothing.
+    /// The decision for a request, which proves nothing.
     pub(super) fn of_a_request(self) -> Result<(), Unheard> {
         match self {
             Self::Met => Ok(()),

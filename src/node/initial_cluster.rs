@@ -1,4 +1,4 @@
-//! `--initial-cluster`: who the members are when a cluster is made, and the IDs that they get.
+//! `--initial-cluster`: the members of a new cluster, and the IDs that they get.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -8,27 +8,27 @@ use crate::{
     id::{ClusterId, MemberId},
 };
 
-/// Names and peer URLs, as etcd's `--initial-cluster` has them: `n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380`. A
-/// member with several URLs is there several times.
+/// Names and peer URLs, in the form of etcd's `--initial-cluster`: `n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380`. A
+/// member with several URLs is listed several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InitialCluster(pub Vec<(String, PeerUrl)>);
 
 /// Why a text is no initial cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InitialClusterError {
-    /// Nobody is in it.
+    /// It is empty.
     #[error("expected NAME=URL, such as n1=http://10.0.0.1:2380")]
     Empty,
-    /// No `=` in one of its pairs.
+    /// One of its pairs has no `=`.
     #[error("{0:?}: expected NAME=URL, such as n1=http://10.0.0.1:2380")]
     NoUrl(String),
-    /// Nothing before the `=`.
+    /// The name before the `=` is missing.
     #[error("{0:?}: expected NAME=URL: the name is missing")]
     NoName(String),
-    /// Two names that differ in the space around them. For etcd they are two members.
+    /// Two names differ only in the spaces around them. etcd takes them for two members.
     #[error("the name {0:?} appears with and without spaces around it: expected one spelling")]
     Space(String),
-    /// What is after the `=` is no peer URL.
+    /// The text after the `=` is no peer URL.
     #[error("expected NAME=URL: {0}")]
     Url(#[from] PeerUrlError),
 }
@@ -36,7 +36,8 @@ pub enum InitialClusterError {
 impl FromStr for InitialCluster {
     type Err = InitialClusterError;
 
-    /// As etcd's `types.NewURLsMap`: what is between two commas may be nothing. Space around a name is no part of it.
+    /// Parses as etcd's `types.NewURLsMap`: there may be nothing between two commas. Spaces around a name do not belong
+    /// to it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut members: Vec<(&str, PeerUrl)> = Vec::new();
         for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
@@ -68,21 +69,21 @@ impl fmt::Display for InitialCluster {
     }
 }
 
-/// The IDs that a cluster and its first members get.
+/// The IDs of a new cluster and its first members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialIds {
-    /// The cluster's.
+    /// The ID of the cluster.
     pub cluster: ClusterId,
-    /// Each member's, by its name.
+    /// The ID of each member, by its name.
     pub members: BTreeMap<String, MemberId>,
 }
 
 impl Config {
-    /// The IDs that the initial cluster gets when it is made: those that etcd derives from the same flags. Those of a
-    /// member that was started before are in its data directory.
+    /// The IDs that the initial cluster gets when it is made, which are those that etcd derives from the same flags. A
+    /// member that was started before has them in its data directory instead.
     ///
     /// # Errors
-    /// When no cluster can be made of it, as when this member is not in it.
+    /// No cluster can be made from it, for example because this member is not in it.
     pub fn initial_ids(&self) -> Result<InitialIds, ConfigError> {
         let id = |urls: &[PeerUrl]| MemberId::derive(urls, &self.initial_cluster_token, None);
         let members = self.initial_members()?;
@@ -122,7 +123,7 @@ mod tests {
         }
     }
 
-    /// The default of etcd, and a cluster in its documentation's manner: IDs from etcd itself.
+    /// etcd's default, and a cluster as in its documentation. The IDs come from etcd itself.
     #[test]
     fn ids_are_those_that_etcd_derives() {
         let ids = Config::default().initial_ids().expect("the default makes a cluster");

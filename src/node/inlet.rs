@@ -1,4 +1,4 @@
-//! What the transport sees of raft: [`Raft`], by which everything comes in.
+//! The implementation of [`Raft`], by which everything from the transport comes in.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::{
     world::World,
 };
 
-/// The way in to raft.
+/// Passes what the transport brings to the raft task.
 pub(super) struct Inlet {
     pub(super) cluster: ClusterId,
     pub(super) inbox: mpsc::Sender<Input>,
@@ -36,7 +36,8 @@ pub(super) struct Inlet {
     pub(super) shared: Arc<Shared>,
     pub(super) snapshots: SnapshotStore,
     pub(super) end: End,
-    /// How long a proposal may wait for a leader; shorter than its sender waits for the answer.
+    /// How long a proposal may wait for a leader. It is shorter than the time for which its sender waits for the
+    /// answer.
     pub(super) patience: Duration,
     pub(super) world: World,
     pub(super) doubted: Doubted,
@@ -108,7 +109,8 @@ impl Raft for Inlet {
 }
 
 impl Inlet {
-    /// A snapshot of which the transport has saved the body: read to its end, on a thread that may wait for the disk.
+    /// Takes a snapshot whose body the transport has saved. The body is read to its end, on a thread that may wait for
+    /// the disk.
     async fn process_snapshot(&self, from: MemberId, message: Message) -> Result<(), Rejected> {
         let Some(metadata) = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()) else {
             return Err(Rejected::one("a snapshot without metadata"));
@@ -129,10 +131,10 @@ impl Inlet {
         }
     }
 
-    /// A member that has just lost its leader will most often have another within an election.
+    /// Waits for a leader: a member that has just lost its leader will usually have another one within an election.
     async fn wait_for_leader(&self) {
         let mut leader = self.shared.leader();
-        // Without one, the proposal is refused when it is stepped.
+        // Without a leader, the proposal is refused when it is stepped.
         let _ = timeout(self.patience, leader.wait_for(|leader| leader.0 != 0)).await;
     }
 

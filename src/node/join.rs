@@ -1,4 +1,4 @@
-//! A member that joins a cluster learns who it is from those who are in it (etcd's `GetClusterFromRemotePeers`).
+//! A joining member learns its identity from the members of the cluster (etcd's `GetClusterFromRemotePeers`).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -35,34 +35,34 @@ use crate::{
 
 /// How long one of them may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of an answer.
+/// The longest answer, in bytes.
 const ANSWER_BYTES: usize = 1 << 20;
 /// How long to wait before all are asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A cluster that runs, as one of its members told.
+/// A running cluster, as one of its members described it.
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) member: MemberId,
     pub(super) cluster: ClusterId,
-    /// All members, this one too.
+    /// All members, including this one.
     pub(super) members: Vec<MemberRecord>,
-    /// Whether this one was started before: it has told its client URLs.
+    /// Whether this member was started before, which means that its client URLs are known.
     started: bool,
 }
 
-/// Asks members, in nobody's name.
+/// Asks members without naming a sender.
 pub(super) struct Asker {
     client: Client,
 }
 
 impl Asker {
-    /// At peer URLs.
+    /// Asks at peer URLs.
     pub(super) fn new(config: &Config) -> Self {
         Self::with(config.tls.as_ref(), config)
     }
 
-    /// At client URLs.
+    /// Asks at client URLs.
     fn as_client(config: &Config) -> Self {
         Self::with(config.tls_as_client.as_ref(), config)
     }
@@ -71,7 +71,7 @@ impl Asker {
         Self { client: Client::anonymous(tls.cloned(), Duration::from_secs(1), &config.world) }
     }
 
-    /// One request, by a connection of its own; its answer's head and body.
+    /// Sends one request over a connection of its own, and returns the head and body of the answer.
     async fn exchange(
         &self,
         method: Method,
@@ -103,7 +103,7 @@ impl Asker {
     }
 }
 
-/// Asks the others, without being anybody yet.
+/// Asks the others while this member has no identity yet.
 struct Seeker<'a> {
     own: &'a [PeerUrl],
     asker: Asker,
@@ -129,9 +129,9 @@ impl<'a> Seeker<'a> {
         self.client.stop().await;
     }
 
-    /// Waits a little before the others are asked again. Says why, once for each reason.
+    /// Waits a little before the others are asked again. Logs the reason when it changes.
     async fn pause(&mut self, why: String) {
-        // Reasons may take turns each second; what is withheld is told when it still holds later.
+        // Two reasons may alternate each second. A withheld one is logged later if it still holds.
         if self.said.as_ref() != Some(&why) && self.changes.note().is_some() {
             tracing::warn!(why, "waiting for the cluster; the others are asked again each second");
             self.said = Some(why);
@@ -150,15 +150,16 @@ fn read_members(head: &response::Parts, body: &[u8]) -> Result<(ClusterId, Vec<M
     Ok((cluster, members))
 }
 
-/// The cluster of who answers, if it tells one.
+/// The cluster of the answering member, if it names one.
 fn cluster_of(head: &response::Parts) -> Option<ClusterId> {
     head.headers.get(X_ETCD_CLUSTER_ID)?.to_str().ok()?.parse().ok()
 }
 
-/// Asks the members at the others' URLs, again and again, until one tells a membership that this member is in.
+/// Asks the members at the others' URLs again and again, until one answers with a membership that contains this member.
 ///
 /// # Errors
-/// When one of them tells that it was started before: one that is behind the others may not know.
+/// A member says that this one was started before. One such answer is enough, because a member that is behind may not
+/// know.
 pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
     let mut seeker = Seeker::new(config);
     let others: BTreeSet<&PeerUrl> =
@@ -184,7 +185,7 @@ pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
     }
 }
 
-/// Our ID is that of the member with our URLs.
+/// Finds our ID: that of the member with our URLs.
 fn find(own: &[PeerUrl], cluster: ClusterId, members: Vec<MemberRecord>) -> Result<Joined, String> {
     let ours = ours(own, &members).ok_or("no member has our peer URLs")?;
     if ours.id == 0 || cluster.0 == 0 {

@@ -1,4 +1,4 @@
-//! Where a member listens: its ports for peers and for clients.
+//! The ports of a member, for peers and for clients.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -18,17 +18,17 @@ pub(super) struct Listeners {
     pub(super) clients: Vec<Bound>,
 }
 
-/// One port that is bound.
+/// A bound port.
 pub(super) struct Bound {
     port: Port,
-    /// What asked for it.
+    /// The flag that asked for it.
     flag: &'static str,
-    /// Whether it is for TLS.
+    /// Whether it speaks TLS.
     tls: bool,
 }
 
 impl Listeners {
-    /// The listeners that were bound for us, or one for each URL.
+    /// Uses the listeners of the config, or binds one for each URL.
     pub(super) async fn bind(config: &mut Config) -> Result<Self, Error> {
         Ok(Self { peers: bind_peers(config).await?, clients: bind_clients(config).await? })
     }
@@ -39,7 +39,7 @@ impl Bound {
         self.port.local_addr().ok()
     }
 
-    /// A server for this port: by TLS if the port is for it and there are certificates, else of plain HTTP.
+    /// A server for this port: with TLS if the port is for TLS and there are certificates, and otherwise plain HTTP.
     pub(super) fn server(&self, app: Router, tls: Option<&Tls>) -> Server {
         let server = Server::new(app);
         match tls.filter(|_| self.tls) {
@@ -53,7 +53,7 @@ impl Bound {
         self.port.listen().map_err(|error| Error::Listen { url, flag: self.flag, error })
     }
 
-    /// Listens by a copy: what serves it may stop and leave the port to who comes after.
+    /// Makes another listener of the port. The first server may then stop, and leave the port to the next one.
     pub(super) fn listen_too(&self) -> Result<Listener, Error> {
         let (flag, tls) = (self.flag, self.tls);
         let copy = self.port.try_clone().map_err(|error| Error::Listen { url: self.name(), flag, error })?;
@@ -87,7 +87,7 @@ async fn bind_clients(config: &mut Config) -> Result<Vec<Bound>, Error> {
     taken(bound, flag, tls, config.client_tls.as_ref())
 }
 
-/// What is for TLS is never served in the clear.
+/// Requires a certificate, because a TLS port is never served in plain text.
 fn require_certificate(urls: &[PeerUrl], flag: &'static str, certificate: Option<&Tls>) -> Result<(), Error> {
     match urls.iter().find(|url| url.is_tls() && certificate.is_none()) {
         Some(url) => Err(Error::NoCertificate { flag, url: url.to_string() }),
@@ -95,7 +95,7 @@ fn require_certificate(urls: &[PeerUrl], flag: &'static str, certificate: Option
     }
 }
 
-/// Listeners that somebody else has bound.
+/// Takes over listeners that were bound by the caller.
 fn taken(
     listeners: Vec<TcpListener>,
     flag: &'static str,
@@ -110,7 +110,7 @@ fn taken(
     }
 }
 
-/// A port for each socket that the URLs mean.
+/// Binds a port for each socket that the URLs mean.
 async fn bind(world: &World, urls: &[PeerUrl], flag: &'static str) -> Result<Vec<Bound>, Error> {
     let wanted: Vec<_> = urls.iter().map(|url| (url.host(), url.port())).collect();
     let failed = |(place, error): (usize, _)| Error::Listen { url: urls[place].to_string(), flag, error };

@@ -1,4 +1,4 @@
-//! The membership of the cluster: who is in it, under which name and URLs, and who was removed from it, for ever.
+//! The membership of the cluster: its members with their names and URLs, and the members that were removed, for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +12,14 @@ use crate::{
     wire::raftpb::{ConfChange, ConfChangeType, ConfState},
 };
 
-/// Bounds of what a member's record may hold; a context beyond them is refused.
+/// The limits of a member's record. A context beyond them is refused.
 const MAX_URLS: usize = 16;
 const MAX_TEXT: usize = 1024;
 /// The most members that a cluster may have.
 pub(crate) const MAX_MEMBERS: usize = 64;
 
-/// A member as etcd writes it into the context of a ConfChange (`membership.ConfigChangeContext`): the ID a number.
+/// A member as etcd writes it into the context of a ConfChange (`membership.ConfigChangeContext`), with the ID as a
+/// number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemberRecord {
     pub(crate) id: u64,
@@ -32,19 +33,19 @@ pub(crate) struct MemberRecord {
     pub(crate) client_urls: Vec<String>,
     #[serde(rename = "isPromote", default)]
     pub(crate) is_promote: bool,
-    /// The member's data directory, in its attributes and where they are kept. Ours: etcd has none. A text that is no ID
-    /// is passed over, as who does not know the field passes over it.
+    /// The member's data directory, in its attributes and in the store. etcd has none. A text that is not an ID is
+    /// ignored, as the whole field is ignored by those who do not know it.
     #[serde(rename = "dataDirectory", default, skip_serializing_if = "Option::is_none")]
     pub(crate) directory: Option<String>,
 }
 
-/// Go writes a list that was never set as `null` (the URLs in the context of etcd's promotion).
+/// Go writes a list that was never set as `null` (such as the URLs in the context of etcd's promotion).
 fn list_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl MemberRecord {
-    /// Reads a record and checks its bounds.
+    /// Parses a record and checks its limits.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, ConfRefusal> {
         let record: Self = serde_json::from_slice(json).map_err(|_| ConfRefusal::Malformed)?;
         let texts = || record.peer_urls.iter().chain(&record.client_urls).chain([&record.name]);
@@ -58,7 +59,7 @@ impl MemberRecord {
         serde_json::to_vec(self).expect("texts and numbers make JSON").into()
     }
 
-    /// Its peer URLs; what is none is left out.
+    /// Its peer URLs. Invalid ones are left out.
     pub(crate) fn urls(&self) -> Vec<PeerUrl> {
         self.peer_urls.iter().filter_map(|url| url.parse().ok()).collect()
     }
@@ -94,7 +95,7 @@ impl From<&Member> for MemberRecord {
     }
 }
 
-/// Why a change of the membership is not made. Part of the log: the numbers stay as they are.
+/// Why a change of the membership was refused. The numbers are part of the log and must not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[repr(u8)]
 pub(crate) enum ConfRefusal {
@@ -120,7 +121,7 @@ pub(crate) enum ConfRefusal {
     TooMany = 10,
     #[error("raft refuses the new configuration of the cluster")]
     Raft = 11,
-    /// etcd's words, as those of the next (`ErrNotEnoughStartedMembers`, `ErrUnhealthy`).
+    /// The words of this one and the next are etcd's (`ErrNotEnoughStartedMembers`, `ErrUnhealthy`).
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotStarted = 12,
     #[error("etcdserver: unhealthy cluster")]
@@ -139,12 +140,12 @@ impl ConfRefusal {
     }
 }
 
-/// What a ConfChange does to the transport's peers.
+/// What a ConfChange changes among the transport's peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PeerChange {
-    /// A member came, or has other URLs.
+    /// A member was added, or its URLs changed.
     Set(MemberId, Vec<PeerUrl>),
-    /// A member went.
+    /// A member was removed.
     Remove(MemberId),
 }
 
@@ -153,9 +154,9 @@ pub(crate) enum PeerChange {
 pub(crate) struct Membership {
     members: BTreeMap<MemberId, Member>,
     removed: BTreeSet<MemberId>,
-    /// The data directories of those that told them.
+    /// The data directories of the members that have told them.
     directories: BTreeMap<MemberId, DirectoryId>,
-    /// Members whose data are over their quota, and how many bytes that is.
+    /// The members whose data exceed their quota, and the quota in bytes.
     over_quota: BTreeMap<MemberId, u64>,
 }
 
@@ -177,13 +178,13 @@ impl Membership {
         self.removed.contains(&id)
     }
 
-    /// As `GET /members` shows it; none before the first entry was applied.
+    /// The members as `GET /members` shows them. `None` before the first entry was applied.
     pub(crate) fn members(&self) -> Option<Members> {
         (!self.members.is_empty()).then(|| Members(self.members.values().cloned().collect()))
     }
 
-    /// Whether a change may be made. Every member asks this when it applies the entry, and all get the same answer;
-    /// the leader asks it before, too.
+    /// Checks a change. Every member checks it when it applies the entry, and all get the same result. The leader also
+    /// checks it before it proposes the change.
     pub(crate) fn check(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
         let id = MemberId(change.node_id);
         if self.is_removed(id) {
@@ -231,7 +232,7 @@ impl Membership {
         if others.any(|url| member.peer_urls.contains(url)) { Err(ConfRefusal::UrlTaken) } else { Ok(()) }
     }
 
-    /// Makes a change that [`Self::check`] has let through.
+    /// Makes a change that [`Self::check`] has accepted.
     pub(crate) fn apply(&mut self, change: &ConfChange) -> Result<Option<PeerChange>, ConfRefusal> {
         self.check(change)?;
         let id = MemberId(change.node_id);
@@ -264,7 +265,7 @@ impl Membership {
         }
     }
 
-    /// A member says its name, client URLs and data directory; who is not a member says nothing.
+    /// Records the name, client URLs and data directory that a member sent. Those of a non-member are ignored.
     pub(crate) fn apply_attributes(&mut self, json: &[u8]) -> bool {
         let Ok(record) = MemberRecord::parse(json) else { return false };
         match self.members.get_mut(&MemberId(record.id)) {
@@ -280,12 +281,12 @@ impl Membership {
         }
     }
 
-    /// Members whose data are over their quota, and how many bytes that is. While there is one, puts are refused.
+    /// The members whose data exceed their quota, and the quota in bytes. While there is one, puts are refused.
     pub(crate) fn over_quota(&self) -> &BTreeMap<MemberId, u64> {
         &self.over_quota
     }
 
-    /// A member's data are over its quota, or no longer are. Whether that is another state.
+    /// A member's data exceed its quota, or no longer do. Returns whether that changed.
     pub(crate) fn apply_space(&mut self, id: MemberId, over: Option<u64>) -> bool {
         match over {
             Some(quota) if self.members.contains_key(&id) => self.over_quota.insert(id, quota) != Some(quota),
@@ -294,7 +295,7 @@ impl Membership {
         }
     }
 
-    /// What the transport's peers have to become, having been those of `before`; `local` is nobody's peer.
+    /// The changes from the peers of `before` to those of this membership. `local` is this member, which is no peer.
     pub(crate) fn peer_changes(&self, before: &Self, local: MemberId) -> Vec<PeerChange> {
         let gone = before.members.keys().filter(|id| !self.members.contains_key(id)).copied().map(PeerChange::Remove);
         let set = self
@@ -307,7 +308,7 @@ impl Membership {
         gone.chain(set).filter(other).collect()
     }
 
-    /// Whether raft's configuration and this membership name the same voters and learners.
+    /// Whether raft's configuration and this membership have the same voters and learners.
     pub(crate) fn agrees_with(&self, state: &ConfState) -> bool {
         let ids = |learner| {
             let members = self.members.values().filter(move |member| member.is_learner == learner);
@@ -318,7 +319,7 @@ impl Membership {
         simple && ids(false) == set(&state.voters) && ids(true) == set(&state.learners)
     }
 
-    /// As the store and snapshots keep it.
+    /// The form that the store and snapshots keep.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let record = |member: &Member| MemberRecord {
             directory: self.directory(member.id).map(|directory| directory.to_string()),
@@ -332,7 +333,7 @@ impl Membership {
         serde_json::to_vec(&kept).expect("texts and numbers make JSON")
     }
 
-    /// Reads what [`Self::to_json`] wrote.
+    /// Parses what [`Self::to_json`] wrote.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, ConfRefusal> {
         let kept: Kept = serde_json::from_slice(json).map_err(|_| ConfRefusal::Malformed)?;
         let members = kept.members.iter().map(|record| Ok((MemberId(record.id), record.member()?)));

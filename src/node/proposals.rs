@@ -1,4 +1,4 @@
-//! Proposals of this member's clients: held while there is no leader, and then waited for.
+//! The proposals of this member's clients. They are held while there is no leader, and then wait for their outcome.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,17 +11,17 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{members::ConfRefusal, request::RequestId};
 use crate::wire::raftpb::ConfChange;
 
-/// What became of a proposal.
+/// The result of a proposal.
 pub(super) type Answer = Result<Outcome, ProposeError>;
 
-/// What a committed proposal did.
+/// The effect of a committed proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It was written; whether the key was there before.
+    /// The value was written. `found` says whether the key existed before.
     Written { found: bool },
-    /// The membership is as asked.
+    /// The membership was changed.
     Membership,
-    /// The membership stays as it was.
+    /// The membership was not changed.
     Refused(ConfRefusal),
 }
 
@@ -34,18 +34,18 @@ pub(super) enum ProposeError {
     /// It was certainly not proposed.
     #[error("too many requests are in progress")]
     Busy,
-    /// It was certainly not proposed, since nothing is any more.
+    /// It was certainly not proposed, because this member proposes nothing any more.
     #[error("this member takes no part any more")]
     Halted,
-    /// It was certainly not proposed, since this member's disk cannot be written.
+    /// It was certainly not proposed, because this member's disk cannot be written.
     #[error("this member's disk cannot be written")]
     Suspended,
-    /// It was proposed; it may or may not be committed, now or later.
+    /// It was proposed, and may or may not be committed, now or later.
     #[error("outcome unknown")]
     Unknown,
 }
 
-/// What a proposal asks.
+/// The content of a proposal.
 #[derive(Debug)]
 pub(super) enum Payload {
     /// A request, encoded.
@@ -54,7 +54,7 @@ pub(super) enum Payload {
     ConfChange(ConfChange),
 }
 
-/// By what the outcome finds the proposal.
+/// The key by which an outcome finds its proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Request(RequestId),
@@ -77,20 +77,20 @@ impl Payload {
     }
 }
 
-/// A proposal on its way to raft. Who asked stops waiting by dropping the other end of `reply`.
+/// A proposal on its way to raft. The client stops waiting by dropping the other end of `reply`.
 #[derive(Debug)]
 pub(super) struct Proposal {
     pub(super) payload: Payload,
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
-/// The proposals of this member. Their number is bounded by those who may ask at a time (`Client`).
+/// The proposals of this member. Their number is limited by the number of requests that `Client` admits.
 #[derive(Debug)]
 pub(super) struct Proposals {
     held: VecDeque<(Instant, Proposal)>,
-    /// With the term in which raft took them.
+    /// The proposals that raft has accepted, with the term in which it did.
     proposed: HashMap<Key, (u64, oneshot::Sender<Answer>)>,
-    /// The highest term of an entry that was applied.
+    /// The highest term of the applied entries.
     applied_term: u64,
     patience: Duration,
     /// How many ended without an outcome.
@@ -98,7 +98,7 @@ pub(super) struct Proposals {
 }
 
 impl Proposals {
-    /// Holds proposals for `patience` while there is no leader.
+    /// Proposals are held for at most `patience` while there is no leader.
     pub(super) fn new(patience: Duration) -> Self {
         Self { held: VecDeque::new(), proposed: HashMap::new(), applied_term: 0, patience, failed: 0 }
     }
@@ -107,7 +107,7 @@ impl Proposals {
         self.held.push_back((now, proposal));
     }
 
-    /// The next proposal for raft, unless nobody waits for it any more.
+    /// The next proposal for raft whose client still waits.
     pub(super) fn next(&mut self) -> Option<Proposal> {
         while let Some((_, proposal)) = self.held.pop_front() {
             if !proposal.reply.is_closed() {
@@ -118,18 +118,18 @@ impl Proposals {
         None
     }
 
-    /// Raft has it, in this term: from now on it may be committed.
+    /// Raft has accepted the proposal in this term. From now on, it may be committed.
     pub(super) fn proposed(&mut self, term: u64, key: Key, reply: oneshot::Sender<Answer>) {
         self.proposed.insert(key, (term, reply));
     }
 
-    /// Ends a proposal that raft has not got.
+    /// Ends a proposal that raft does not have.
     pub(super) fn fail(&mut self, reply: oneshot::Sender<Answer>, error: ProposeError) {
         self.failed += 1;
         let _ = reply.send(Err(error));
     }
 
-    /// An entry was applied; if we proposed it, whoever asked hears of it.
+    /// An entry was applied. If this member proposed it, the client gets the outcome.
     pub(super) fn applied(&mut self, key: Key, outcome: Outcome) {
         if let Some((_, reply)) = self.proposed.remove(&key)
             && reply.send(Ok(outcome)).is_err()
@@ -138,9 +138,9 @@ impl Proposals {
         }
     }
 
-    /// All entries up to one of this term were applied. A leader's own entries come after all that it has of its
-    /// predecessors': what an earlier one was asked for and is not there has been lost with it, or is still on its way
-    /// somewhere. Nobody needs to wait for that.
+    /// All entries up to one of this term were applied. A leader's own entries come after all entries that it has from
+    /// its predecessors. So a proposal to an earlier leader that has not been applied is lost with that leader, or is
+    /// still on its way, and its client need not wait any longer.
     pub(super) fn applied_term(&mut self, term: u64) {
         if term <= self.applied_term {
             return;
@@ -152,7 +152,7 @@ impl Proposals {
         }
     }
 
-    /// Ends what was held too long, forgets what nobody waits for any more.
+    /// Ends proposals that were held too long, and removes those whose clients no longer wait.
     pub(super) fn expire(&mut self, now: Instant) {
         while self.held.front().is_some_and(|(since, _)| now.duration_since(*since) >= self.patience) {
             if let Some((_, proposal)) = self.held.pop_front() {
@@ -164,7 +164,7 @@ impl Proposals {
         self.failed += (before - self.proposed.len()) as u64;
     }
 
-    /// Ends all: what was held was not proposed, for this reason; the rest is unknown.
+    /// Ends all proposals. The held ones were not proposed, for this reason; the outcome of the others is unknown.
     pub(super) fn halt(&mut self, why: ProposeError) {
         while let Some((_, proposal)) = self.held.pop_front() {
             self.fail(proposal.reply, why);

@@ -1,7 +1,7 @@
-//! Linearizable reads by ReadIndex: the leader tells, after a quorum has confirmed that it leads, how far the log was
-//! committed when it was asked; whoever has applied that much may answer.
+//! Linearizable reads by ReadIndex. After a quorum has confirmed that it still leads, the leader returns the commit
+//! index of the time when it was asked. A member that has applied all entries up to that index may answer.
 //!
-//! All reads that come while one round is on its way share the next (etcd's `linearizableReadLoop`).
+//! All reads that come while one round is under way share the next round (etcd's `linearizableReadLoop`).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::request::RequestIds;
 
-/// Who waits until this member may answer a read.
+/// Wakes a client once this member may answer its read.
 pub(super) type Waiter = oneshot::Sender<()>;
 
 /// A round that raft was asked for.
@@ -20,15 +20,15 @@ struct Round {
     waiters: Vec<Waiter>,
 }
 
-/// The reads of this member. Their number is bounded by those who may ask at a time (`Client`).
+/// The reads of this member. Their number is limited by the number of requests that `Client` admits.
 #[derive(Debug)]
 pub(super) struct Reads {
     ids: RequestIds,
-    /// A message may be lost on its way: after this a round is asked for again, with another context.
+    /// After this time, a round is requested again with another context, because a message may have been lost.
     retry: Duration,
     waiting: Vec<Waiter>,
     round: Option<Round>,
-    /// Confirmed, and not yet applied that far.
+    /// Confirmed reads, whose index is not applied yet.
     confirmed: Vec<(u64, Vec<Waiter>)>,
 }
 
@@ -41,7 +41,7 @@ impl Reads {
         self.waiting.push(waiter);
     }
 
-    /// The context of a round to ask raft for, if it is time to.
+    /// The context of the next round for raft, if it is time for one.
     pub(super) fn next_round(&mut self, now: Instant) -> Option<Vec<u8>> {
         if let Some(round) = &mut self.round {
             if now.duration_since(round.asked) < self.retry {
@@ -59,14 +59,14 @@ impl Reads {
         Some(context.to_vec())
     }
 
-    /// Another leader: what the one before was asked for will not be answered.
+    /// The leader changed, and the one before will not answer any more.
     pub(super) fn leader_changed(&mut self) {
         if let Some(mut round) = self.round.take() {
             self.waiting.append(&mut round.waiters);
         }
     }
 
-    /// Raft confirmed a round: its readers may be answered from `index` on.
+    /// Raft confirmed a round: its readers may be answered once `index` is applied.
     pub(super) fn confirmed(&mut self, context: &[u8], index: u64) {
         if self.round.as_ref().is_some_and(|round| round.context == context)
             && let Some(round) = self.round.take()
@@ -75,7 +75,7 @@ impl Reads {
         }
     }
 
-    /// So much is applied.
+    /// The entries up to this index are applied.
     pub(super) fn applied(&mut self, applied: u64) {
         let mut place = 0;
         while place < self.confirmed.len() {
@@ -89,7 +89,7 @@ impl Reads {
         }
     }
 
-    /// Forgets who does not wait any more.
+    /// Removes the readers that no longer wait.
     pub(super) fn expire(&mut self) {
         self.waiting.retain(|waiter| !waiter.is_closed());
         for (_, waiters) in &mut self.confirmed {
@@ -98,7 +98,7 @@ impl Reads {
         self.confirmed.retain(|(_, waiters)| !waiters.is_empty());
     }
 
-    /// Nobody is answered any more.
+    /// Ends all reads without an answer.
     pub(super) fn halt(&mut self) {
         self.waiting.clear();
         self.round = None;

@@ -1,11 +1,11 @@
-//! The strict check of a reconfiguration (etcd's `--strict-reconfig-check`): a change of the membership is not taken if it
-//! would leave no quorum of members that are there.
+//! The strict check of a reconfiguration (etcd's `--strict-reconfig-check`): a change of the membership is refused if
+//! it would leave no quorum of connected members.
 //!
-//! It is made twice. The member that is asked makes it as etcd 3.6 does, by what its transport knows
-//! (`mayAddMember`, `mayRemoveMember`, `mayPromoteMember`). The leader makes it again, by who answers raft: a member that
-//! has halted, or whose answers are refused, still has its streams.
+//! The check is made twice. The member that gets the request makes it as etcd 3.6 does, by what its transport knows
+//! (`mayAddMember`, `mayRemoveMember`, `mayPromoteMember`). The leader makes it again, by which members answer raft: a
+//! member that has halted, or whose answers are refused, still has its streams.
 //!
-//! A cluster of one takes any second voter, as etcd's does: that is how a cluster is restored from its last member.
+//! A cluster of one accepts any second voter, as etcd does. That is how a cluster is restored from its last member.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,22 +16,22 @@ use crate::{
     wire::raftpb::{ConfChange, ConfChangeType},
 };
 
-/// How long a member has to be connected before it counts (etcd's `HealthInterval`).
+/// How long a member must have been connected before it counts (etcd's `HealthInterval`).
 pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How a member is connected.
+/// The connection to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connection {
-    /// It is not.
+    /// It is not connected.
     None,
-    /// It is, for less than the health interval.
+    /// It is connected, for less than the health interval.
     Recent,
-    /// It is, and has been.
+    /// It has been connected for at least the health interval.
     Lasting,
 }
 
 impl Connection {
-    /// Of one that is connected since some time.
+    /// The connection of a member that is active since `since`.
     pub(super) fn since(since: Option<SystemTime>, now: SystemTime) -> Self {
         match since.map(|since| now.duration_since(since).unwrap_or_default()) {
             None => Self::None,
@@ -41,8 +41,8 @@ impl Connection {
     }
 }
 
-/// The check of the member that is asked, `own`, by what its transport knows. A promotion asks nothing of connections
-/// here, as at etcd: the learner itself may ask for it.
+/// The check by the member `own` that gets the request, by what its transport knows. As in etcd, a promotion needs no
+/// connections here, because the learner itself may ask for it.
 pub(super) fn check_as_asked(
     membership: &Membership,
     own: MemberId,
@@ -54,7 +54,7 @@ pub(super) fn check_as_asked(
     if matches!(after.change, Change::Promotion(_)) { Ok(()) } else { after.check_connected(own, connection) }
 }
 
-/// The check of the leader, `own`: `answers` says who has answered it within an election timeout.
+/// The check by the leader `own`. `answers` says whether a member has answered it within an election timeout.
 pub(super) fn check_as_leader(
     membership: &Membership,
     own: MemberId,
@@ -66,26 +66,26 @@ pub(super) fn check_as_leader(
     after.check_connected(own, |id| if answers(id) { Connection::Lasting } else { Connection::None })
 }
 
-/// What a change is to the voters.
+/// The effect of a change on the voters.
 #[derive(Clone, Copy, Debug)]
 enum Change<'a> {
-    /// One more member.
+    /// A member is added.
     Addition { learner: bool },
-    /// A vote for a learner.
+    /// A learner becomes a voter.
     Promotion(&'a Member),
-    /// One voter less.
+    /// A voter is removed.
     Removal(MemberId),
 }
 
 /// The voters after a change.
 struct After<'a> {
     change: Change<'a>,
-    /// Those that there are now, and stay.
+    /// The current voters that remain.
     stay: Vec<&'a Member>,
 }
 
 impl<'a> After<'a> {
-    /// None if the voters stay who they are, or if the change will be refused for another reason.
+    /// `None` if the voters do not change, or if the change will be refused for another reason.
     fn of(membership: &'a Membership, change: &ConfChange) -> Option<Self> {
         let id = MemberId(change.node_id);
         let change = match (ConfChangeType::try_from(change.r#type).ok()?, membership.get(id)) {
@@ -97,12 +97,12 @@ impl<'a> After<'a> {
         };
         let goes = |member: &Member| matches!(change, Change::Removal(id) if member.id == id);
         let stay: Vec<_> = membership.iter().filter(|member| !member.is_learner && !goes(member)).collect();
-        // Of nobody there is no quorum; that the last voter stays is said elsewhere.
+        // Without voters there is no quorum. Another check refuses the removal of the last voter.
         (!stay.is_empty()).then_some(Self { change, stay })
     }
 
-    /// Whether enough have ever been started. Who was has told where clients reach it: etcd asks for a name, which a
-    /// member of ours may be given before.
+    /// Checks that enough voters were ever started. A started member has told its client URLs. etcd checks for a name
+    /// instead, but a member here may be given a name before it starts.
     fn check_started(&self) -> Result<(), ConfRefusal> {
         let newcomer = match self.change {
             Change::Addition { learner: true } => return Ok(()),
@@ -113,19 +113,19 @@ impl<'a> After<'a> {
         if enough { Ok(()) } else { Err(ConfRefusal::NotStarted) }
     }
 
-    /// Whether enough are connected. Who is added is taken for one that is not, even a learner.
+    /// Checks that enough voters are connected. An added member counts as not connected, even if it is a learner.
     fn check_connected(&self, own: MemberId, connection: impl Fn(MemberId) -> Connection) -> Result<(), ConfRefusal> {
         let lasting = |member: &Member| member.id == own || connection(member.id) == Connection::Lasting;
         let newcomer = match self.change {
             Change::Promotion(learner) => lasting(learner),
-            // Who is down is no part of the quorum that there is.
+            // A member that is down does not belong to the present quorum.
             Change::Removal(id) if id != own && connection(id) == Connection::None => return Ok(()),
             Change::Addition { .. } | Change::Removal(_) => false,
         };
         if self.has_quorum(lasting, newcomer) { Ok(()) } else { Err(ConfRefusal::Unhealthy) }
     }
 
-    /// Whether more than half of the voters are as asked; `newcomer` says it of the one that comes.
+    /// Whether more than half of the voters meet the condition. `newcomer` is the result for the added one.
     fn has_quorum(&self, so: impl Fn(&Member) -> bool, newcomer: bool) -> bool {
         let (total, restores) = match self.change {
             Change::Addition { .. } => (self.stay.len() + 1, self.stay.len() == 1),
@@ -144,7 +144,7 @@ mod tests {
 
     const OWN: MemberId = MemberId(1);
 
-    /// Voters 1 to `voters`, started but for those of `new`, and a learner 9.
+    /// Voters 1 to `voters`, all started except for those in `new`, and a learner 9.
     fn cluster(voters: u64, new: &[u64]) -> Membership {
         let mut membership = Membership::default();
         for id in (1..=voters).chain([9]) {

@@ -1,17 +1,17 @@
-//! What members propose: the payload of a normal entry.
+//! Proposals of members: the payload of a normal entry.
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 0 | version: 1 |
 //! | 1 | kind: 1 put, 2 delete, 3 attributes, 4 refusal, 5 space |
-//! | 2..10 | who proposed it: the member's ID, big-endian |
-//! | 10..18 | its boot: how often that member had been started |
-//! | 18..26 | its counter within that boot |
+//! | 2..10 | the ID of the member that proposed it, big-endian |
+//! | 10..18 | its boot: how often that member had been started, big-endian |
+//! | 18..26 | its counter within that boot, big-endian |
 //! | put | length of the key (4, big-endian), the key, the value |
 //! | delete | the key |
 //! | attributes | JSON of a member, as in the context of a ConfChange |
-//! | refusal | ID of the ConfChange (8, big-endian), one byte of [`ConfRefusal`] |
-//! | space | ID of the member (8, big-endian), the quota that it is over (8, big-endian), 0 for none |
+//! | refusal | the ID of the ConfChange (8, big-endian), one byte of [`ConfRefusal`] |
+//! | space | the ID of the member (8, big-endian), the quota that it exceeds (8, big-endian), 0 for none |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -23,7 +23,8 @@ const HEAD: usize = 26;
 /// The longest key that clients may use.
 pub(super) const MAX_KEY_BYTES: usize = 4096;
 
-/// Who proposed something, and as its how manieth: unique for ever, so that a result finds its proposer.
+/// The ID of a request: the member that proposed it, its boot, and a counter within the boot. It is unique for ever, so
+/// that a result finds its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RequestId {
     pub(crate) member: u64,
@@ -32,12 +33,12 @@ pub(crate) struct RequestId {
 }
 
 impl RequestId {
-    /// The same in eight bytes, for the ID of a ConfChange and nothing else.
+    /// The ID in eight bytes, only for the ID of a ConfChange.
     pub(crate) fn conf_change_id(self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&self.to_bytes())
     }
 
-    /// As the context of a read index has it.
+    /// The form in the context of a read index.
     pub(crate) fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];
         bytes[..8].copy_from_slice(&self.member.to_be_bytes());
@@ -73,23 +74,24 @@ pub(crate) enum Command {
     Put { key: Bytes, value: Bytes },
     /// Removes a key.
     Delete { key: Bytes },
-    /// A member says its name and client URLs.
+    /// Records a member's name and client URLs.
     Attributes { member: Bytes },
-    /// The leader did not take a ConfChange; said through the log, so that whoever proposed it hears of it.
+    /// The leader refused a ConfChange. The log carries this so that the proposer learns of it.
     Refusal { conf_change: u64, why: ConfRefusal },
-    /// A member's data are over its quota of so many bytes, or, without one, no longer are (etcd's `AlarmRequest` of
-    /// `NOSPACE`). A member that does not know this kind passes over it: it refuses no puts, and applies the same.
+    /// A member's data exceed its quota of this many bytes, or, with `None`, no longer do (etcd's `AlarmRequest` of
+    /// `NOSPACE`). A member that does not know this kind ignores it: it does not refuse puts, and applies the same
+    /// entries.
     Space { member: u64, over: Option<u64> },
 }
 
-/// A command, and who gave it.
+/// A command, and the ID of the request that it came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) id: RequestId,
     pub(crate) command: Command,
 }
 
-/// Why bytes are not a request.
+/// Why bytes are no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a request: {0}")]
 pub(crate) struct RequestError(&'static str);
@@ -133,7 +135,7 @@ impl Request {
         bytes.freeze()
     }
 
-    /// Reads a request; its key and value share `bytes`.
+    /// Decodes a request. Its key and value share `bytes`.
     pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, RequestError> {
         if bytes.len() < HEAD {
             return Err(RequestError("too short"));

@@ -1,4 +1,4 @@
-//! How a member starts, and how it stops.
+//! Starts and stops a member.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,10 +33,10 @@ use crate::{
 /// How long clients' requests under way may take when a member stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Where a member keeps everything, in its data directory.
+/// The directory for all files of a member, in its data directory.
 const DIRECTORY: &str = "member";
 
-/// A member that runs. Cheap to clone: every clone is the same member.
+/// A running member. Cheap to clone: all clones are one member.
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
@@ -57,7 +57,7 @@ struct Inner {
 }
 
 impl Drop for Inner {
-    /// A member that nobody holds, and nobody stopped.
+    /// Ends a member that was dropped without being stopped.
     fn drop(&mut self) {
         for stop in [&self.stop_clients, &self.stop_raft, &self.stop_peers] {
             stop.cancel();
@@ -66,11 +66,11 @@ impl Drop for Inner {
 }
 
 impl Node {
-    /// Starts a member on the tokio runtime that this is called in. Of one that joins a cluster, it returns once a
-    /// member has told of it.
+    /// Starts a member on the current tokio runtime. For a member that joins a cluster, it returns once another member
+    /// has answered with the membership.
     ///
     /// # Errors
-    /// When it cannot start: each reason is one line.
+    /// The member cannot start. Each reason is one line.
     pub async fn start(mut config: Config) -> Result<Self, Error> {
         config.check()?;
         let world = config.world.clone();
@@ -80,7 +80,7 @@ impl Node {
         let store = Store::open(world.files(), &directory, config.limits.snapshots);
         let mut store = store.map_err(Error::store(&config.data_dir))?;
         let identity = birth::identify(&config, &mut store, &listeners.peers).await?;
-        force::settle(&config, &mut store, &identity).await?;
+        force::if_asked(&config, &mut store, &identity).await?;
         let snapshots = SnapshotStore::open_in(world, directory.join("snap"))
             .map_err(|error| Error::Snapshots { directory: config.data_dir.display().to_string(), error })?;
         Parts { config, identity, store, snapshots }.run(listeners)
@@ -96,44 +96,45 @@ impl Node {
         self.inner.shared.status()
     }
 
-    /// Who it is: its name, and the state of its raft in short.
+    /// Its name, and a summary of its raft's state.
     pub fn about(&self) -> AboutSource {
         let shared = self.inner.shared.clone();
         Arc::new(move || shared.status().about())
     }
 
-    /// Its health checks: `running` and `takes_part` say whether raft works here, `leader` and `caught_up` whether it
-    /// can serve; `one_history` whether what it has is what the others have; `peers` remarks on those that are not heard.
+    /// Its health checks. `running` and `takes_part` say whether raft works here. `leader` and `caught_up` say whether
+    /// the member can serve. `one_history` says whether its history agrees with the others'. `peers` has a remark about
+    /// peers that are not heard.
     pub fn health(&self) -> HealthSource {
         let (shared, end) = (self.inner.shared.clone(), self.inner.end.clone());
         let transport = self.inner.transport.clone();
         Arc::new(move || {
             let failure = end.reason().map(|reason| reason.to_string());
             let running = failure.map_or_else(|| Check::ok("running"), |why| Check::failed("running", why));
-            // That a peer is refused makes nobody unfit: its own process ends.
+            // A refused peer makes this member no less healthy: the peer's own process ends.
             let peers = Check::ok("peers").remark(remark_on(&transport.peers()));
             let ready = std::iter::once(running.clone()).chain(shared.checks()).chain([peers]).collect();
             Health { live: vec![running], ready }
         })
     }
 
-    /// Where peers reach it.
+    /// The addresses of its peer ports.
     pub fn peer_addresses(&self) -> &[SocketAddr] {
         &self.inner.peer_addresses
     }
 
-    /// Where clients reach it.
+    /// The addresses of its client ports.
     pub fn client_addresses(&self) -> &[SocketAddr] {
         &self.inner.client_addresses
     }
 
-    /// Waits until it stops, and says why: by itself, or because it was asked to.
+    /// Waits until it stops by itself or because it was asked to, and returns the reason.
     pub async fn stopped(&self) -> Stopped {
         self.inner.end.wait().await
     }
 
-    /// Stops it: clients' requests under way are answered, leadership is handed over, what was applied is made
-    /// lasting, streams end cleanly. Returns when every task has ended.
+    /// Stops it: answers the clients' requests under way, hands leadership over, makes the applied data durable, and
+    /// ends the streams cleanly. Returns when every task has ended.
     pub async fn stop(&self) {
         let inner = &self.inner;
         inner.stop_clients.cancel();
@@ -148,7 +149,7 @@ impl Node {
     }
 }
 
-/// What a member is made of, before it runs.
+/// The parts of a member before it runs.
 struct Parts {
     config: Config,
     identity: Identity,
@@ -209,7 +210,7 @@ impl Parts {
 }
 
 impl Inner {
-    /// A member of which nothing runs yet.
+    /// A member that does not run yet.
     fn new(transport: Transport, shared: Arc<Shared>, end: End, listeners: &Listeners) -> Self {
         let addresses = |bound: &[Bound]| bound.iter().filter_map(Bound::address).collect();
         Self {
@@ -240,8 +241,9 @@ impl Inner {
 
     fn serve_clients(&self, listeners: Vec<Bound>, client: Client, config: &Config) -> Result<(), Error> {
         let router = client::router(client);
-        // Clients are not known by their address: one of them may hold all connections there are. A program that starts
-        // dials as many at once as it likes, but who only begins handshakes does not have the port.
+        // Clients are not identified by their address, so one of them may hold all connections. A program that starts
+        // may open as many connections at once as it likes. But a client that only begins handshakes cannot occupy the
+        // port.
         let bounds = ConnectionLimits::default();
         let handshakes_per_address = bounds.total / 4;
         let limits = ConnectionLimits { per_address: bounds.total, handshakes_per_address, grace: GRACE, ..bounds };
@@ -253,21 +255,23 @@ impl Inner {
         Ok(())
     }
 
-    /// Tells the cluster this member's name, client URLs and data directory, until it knows them (etcd's `EtcdServer.publish`). A member
-    /// that found its cluster by itself also asks to be promoted, as long as it is a learner.
+    /// Tells the cluster this member's name, client URLs and data directory, until the cluster knows them (etcd's
+    /// `EtcdServer.publish`). A member that found its cluster by itself also asks to be promoted, while it is a
+    /// learner.
     fn introduce(&self, client: Client, config: &Config, directory: DirectoryId) {
         let (name, urls) = (config.name.clone(), config.advertise_client_urls.clone());
         let (pause, auto) = (config.election_timeout, config.initial_cluster_state == InitialClusterState::Auto);
         let introduction = async move {
             until(pause, || client.publish(&name, &urls, directory)).await;
-            // In this order: a voter whose disk is lost is known by its client URLs.
+            // The order matters: when a voter loses its disk, the others must know that it was started, which its
+            // client URLs show.
             until(pause, || async { !auto || client.promoted().await }).await;
         };
         self.clients.spawn(self.stop_clients.clone().run_until_cancelled_owned(introduction));
     }
 }
 
-/// Which peers are not heard, and what is to be done about it.
+/// Describes the peers that are not heard, and what to do about them.
 fn remark_on(peers: &[PeerStatus]) -> Option<String> {
     let refused = peers.iter().filter_map(|peer| {
         let Refused { why, .. } = peer.refused()?;
@@ -278,14 +282,14 @@ fn remark_on(peers: &[PeerStatus]) -> Option<String> {
     (!said.is_empty()).then(|| said.join("; "))
 }
 
-/// Attempts something until it has come about.
+/// Repeats an attempt until it succeeds.
 async fn until<F: Future<Output = bool>>(pause: Duration, attempt: impl Fn() -> F) {
     while !attempt().await {
         tokio::time::sleep(pause).await;
     }
 }
 
-/// A transport with the peers that this member knows at its start.
+/// Makes a transport with the peers that this member knows at its start.
 fn transport(
     config: &Config,
     identity: &Identity,
@@ -336,7 +340,7 @@ fn settings(config: &Config, member: MemberId, cluster: ClusterId, hearsay: Hear
     }
 }
 
-/// What the member itself says on `/metrics`.
+/// Registers the member's own metrics.
 fn register(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
     if let Some(tls) = &config.client_tls {
         config.registry.register(metrics::client_tls_collector(tls))?;
@@ -359,7 +363,7 @@ fn retention(config: &Config) -> Retention {
     }
 }
 
-/// Where raft's turns put what leaves them.
+/// Sends raft's messages on their way.
 fn outbox(transport: Transport) -> Outbox {
     Box::new(move |outgoing| match outgoing {
         Outgoing::Messages(messages) => transport.send(messages),
@@ -368,7 +372,8 @@ fn outbox(transport: Transport) -> Outbox {
     })
 }
 
-/// Whom to dial before anything more is applied: the members, or, of one that has just joined, those it was told of.
+/// The peers to dial before anything more is applied: those of the membership, or, for a member that has just joined,
+/// those that it was told.
 fn peers_at_start(membership: &Membership, identity: &Identity) -> Vec<PeerChange> {
     let known = membership.peer_changes(&Membership::default(), MemberId(identity.member));
     if membership.members().is_some() {
@@ -389,7 +394,7 @@ fn change_peer(transport: &Transport, change: PeerChange) {
     }
 }
 
-/// How long a proposal waits for a leader: a few elections, and shorter than a peer waits for the answer of its POST.
+/// How long a proposal waits for a leader: a few elections, and shorter than a peer waits for the answer to its POST.
 fn patience(config: &Config) -> Duration {
     (config.election_timeout * 3).min(Duration::from_secs(8))
 }

@@ -1,4 +1,4 @@
-//! The key-value state machine: what committed entries mean. Every member comes to the same from the same entries.
+//! The key-value state machine: the effect of committed entries. The same entries have the same effect on every member.
 
 use super::{
     members::{ConfRefusal, Membership, PeerChange},
@@ -13,22 +13,22 @@ use crate::{
 
 use prost::Message as _;
 
-/// What a row of committed entries does, collected so that it is written in one transaction.
+/// The effect of a sequence of committed entries, collected so that it is written in one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
-    /// The last entry.
+    /// The index of the last entry.
     pub(super) index: u64,
     pub(super) writes: Vec<Write>,
-    /// Outcomes by proposal. Of a write: the place among `writes`, which tells whether its key was there.
+    /// Outcomes by proposal. For a write, it is the index in `writes`, because the write shows whether its key existed.
     pub(super) outcomes: Vec<(Key, Done)>,
     pub(super) peers: Vec<PeerChange>,
     /// Whether the membership or raft's configuration changed.
     pub(super) membership_changed: bool,
-    /// Whether this member was removed: nothing after that entry is applied.
+    /// Whether this member was removed. Nothing after that entry is applied.
     pub(super) removed: bool,
 }
 
-/// How a proposal ended.
+/// The outcome of a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
     Write(usize),
@@ -36,7 +36,7 @@ pub(super) enum Done {
 }
 
 impl Applied {
-    /// Adds an entry. `configure` tells raft of a ConfChange that is to be made, and may refuse it.
+    /// Adds an entry. `configure` passes a ConfChange on to raft, which may refuse it.
     pub(super) fn add(
         &mut self,
         entry: Entry,
@@ -56,7 +56,7 @@ impl Applied {
         let index = entry.index;
         let request = match Request::decode(entry.data) {
             Ok(request) => request,
-            // Every member reads the same bytes and passes over them.
+            // Every member has the same bytes, and ignores them too.
             Err(error) => return tracing::warn!(index, %error, "a committed entry is ignored"),
         };
         let done = match request.command {

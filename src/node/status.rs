@@ -1,4 +1,4 @@
-//! What a member says about its raft: on `/status`, `/readyz` and `/metrics`.
+//! The status of a member's raft, for `/status`, `/readyz` and `/metrics`.
 
 use std::{
     collections::BTreeMap,
@@ -29,16 +29,16 @@ pub enum Role {
     /// It follows a leader, or waits for one.
     #[default]
     Follower,
-    /// It asks whether it would be elected.
+    /// It asks whether it would be elected, before it stands for election.
     PreCandidate,
     /// It stands for election.
     Candidate,
-    /// It leads.
+    /// It is the leader.
     Leader,
 }
 
 impl Role {
-    /// Its name, as it is serialized.
+    /// The name, as it is serialized.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Follower => "follower",
@@ -49,7 +49,7 @@ impl Role {
     }
 }
 
-/// A snapshot that a leader has sent, and without which our log cannot go on.
+/// A snapshot that a leader has sent, and that this member needs to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Needed {
     pub(super) from: MemberId,
@@ -59,69 +59,70 @@ pub(super) struct Needed {
 /// The state of a member's raft, as of its last turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RaftStatus {
-    /// The member.
+    /// The member's ID.
     pub id: MemberId,
-    /// Its cluster.
+    /// The ID of its cluster.
     pub cluster: ClusterId,
     /// Its name.
     pub name: String,
-    /// Whom it follows; 0 is nobody.
+    /// The leader that it knows; 0 if there is none.
     pub leader: MemberId,
     /// Its term.
     pub term: u64,
     /// Its role.
     pub role: Role,
-    /// Whether it has no vote.
+    /// Whether it is a learner, which has no vote.
     pub is_learner: bool,
-    /// The last entry that it knows to be committed.
+    /// The index of the last entry that it knows to be committed.
     pub commit: u64,
-    /// The last entry that it has applied.
+    /// The index of the last entry that it has applied.
     pub applied: u64,
-    /// Bytes of all keys and values: what counts against the quota.
+    /// Bytes of all keys and values, which count against the quota.
     pub data_bytes: u64,
-    /// The first entry that it still has.
+    /// The index of the first entry in its log.
     pub first_index: u64,
-    /// The last entry that it has.
+    /// The index of the last entry in its log.
     pub last_index: u64,
-    /// The term of that entry: of two members, the one with the higher has more, and then the one with the higher index.
+    /// The term of the last entry. Of two members, the one with the higher term is ahead; with equal terms, the one
+    /// with the higher index.
     pub last_term: u64,
-    /// The last entry that its leader has said to be committed.
+    /// The commit index that its leader has announced last.
     #[serde(skip)]
     pub leader_commit: u64,
-    /// How often another leader was seen.
+    /// How often the leader changed.
     pub leader_changes_seen: u64,
-    /// Bytes of the entries that it has.
+    /// Bytes of the entries in its log.
     pub log_bytes: u64,
-    /// Snapshots that it has sent, and that were behind its log's first entry when they had arrived.
+    /// Snapshots that it has sent, and that were older than its log's first entry when they arrived.
     #[serde(skip)]
     pub snapshots_overtaken: u64,
-    /// Proposals of its clients without an outcome yet.
+    /// Proposals of its clients that have no outcome yet.
     pub proposals_pending: u64,
     /// Proposals of its clients that ended without an outcome.
     pub proposals_failed: u64,
-    /// Why it takes no part any more.
+    /// Why it takes no part any more. `None` while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub halted: Option<String>,
-    /// What of this member's history another member contradicts.
+    /// The part of this member's history that another member contradicts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub two_histories: Option<String>,
-    /// When it last followed its leader, or led.
+    /// When it last followed a leader, or was one.
     #[serde(skip)]
     pub(super) followed: Option<Instant>,
-    /// The snapshot that it needs to follow it, and has not taken.
+    /// The snapshot that it needs to follow its leader, and has not taken.
     #[serde(skip)]
     pub(super) needed: Option<Needed>,
-    /// For how long that counts: an election passes in less.
+    /// How long that counts: longer than an election takes.
     #[serde(skip)]
     pub(super) patience: Duration,
-    /// Why it takes no part for now: its disk cannot be written.
+    /// Why it takes no part for now: its disk cannot be written. `None` while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
 }
 
 impl RaftStatus {
-    /// Whether the member takes part, and whether it can serve. `not_taken` says why the last snapshot was not taken that
-    /// the member came with, if there was one.
+    /// Whether the member takes part, and whether it can serve. `not_taken` says why the last snapshot of a member
+    /// failed, if it did.
     pub(super) fn checks(&self, not_taken: impl FnOnce(MemberId) -> Option<String>) -> [Check; 4] {
         let has_leader = self.leader.0 != 0;
         let behind = self.leader_commit.saturating_sub(self.applied);
@@ -149,7 +150,7 @@ impl RaftStatus {
         ]
     }
 
-    /// As the admin endpoints show it.
+    /// The form that the admin endpoints show.
     pub(super) fn about(&self) -> About {
         let role = match self.role {
             Role::Leader => admin::Role::Leader,
@@ -163,7 +164,7 @@ impl RaftStatus {
         About { name: self.name.clone(), raft: Some(raft) }
     }
 
-    /// As etcd's metrics of its raft show it.
+    /// The form of etcd's metrics.
     pub(super) fn metrics(&self) -> metrics::RaftStatus {
         metrics::RaftStatus {
             has_leader: self.leader.0 != 0,
@@ -177,17 +178,17 @@ impl RaftStatus {
     }
 }
 
-/// What the raft task tells everyone else.
+/// The state that the raft task shares with all others.
 #[derive(Debug)]
 pub(super) struct Shared {
     status: Mutex<RaftStatus>,
     pub(super) membership: ArcSwap<Membership>,
-    /// The newest incarnation of each member that was met and is on the disk.
+    /// The newest incarnation that was met of each member, as stored on the disk.
     pub(super) met: ArcSwap<BTreeMap<MemberId, Incarnation>>,
     leader: watch::Sender<MemberId>,
     events: Events,
     nobody_vouches: AtomicBool,
-    /// Messages that raft did not take, by cause.
+    /// Messages that were not given to raft, by cause.
     refused: Mutex<Tally<&'static str>>,
 }
 
@@ -225,7 +226,7 @@ impl Shared {
         self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
     }
 
-    /// As the metrics of its store show it.
+    /// The form of the store's metrics.
     pub(super) fn store_metrics(
         &self,
         file_bytes: Option<u64>,
@@ -245,7 +246,7 @@ impl Shared {
         }
     }
 
-    /// [`RaftStatus::checks`], with what is known of snapshots that were not taken.
+    /// As [`RaftStatus::checks`], with what is known about failed snapshots.
     pub(super) fn checks(&self) -> [Check; 4] {
         self.status().checks(|from| self.events.snapshot_not_taken(from))
     }
@@ -263,34 +264,34 @@ impl Shared {
         self.events.suspended(why);
     }
 
-    /// It takes part again.
+    /// This member takes part again.
     pub(super) fn resumed(&self, applied: u64) {
         self.update(|status| status.suspended = None);
         self.events.resumed(applied);
     }
 
-    /// What a member is known by.
+    /// What is known of a member's incarnations.
     pub(super) fn known(&self, id: MemberId) -> Known {
         Known { met: self.met.load().get(&id).copied(), directory: self.membership.load().directory(id) }
     }
 
-    /// Raft did not take a message, for this cause.
+    /// A message was not given to raft, for this cause.
     pub(super) fn refused(&self, cause: &'static str) {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).add(cause, 1);
     }
 
-    /// Another member's history is not this one's.
+    /// The history of another member contradicts that of this one.
     pub(super) fn two_histories(&self, with: MemberId, words: &str) {
         self.events.two_histories(with, words);
     }
 
-    /// As the metrics show both.
+    /// The form of the metrics of histories.
     pub(super) fn histories(&self) -> metrics::HistoriesStatus {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         metrics::HistoriesStatus { two: self.status().two_histories.is_some(), refused }
     }
 
-    /// Whether no member that this one knows answered when it was asked just now about a sender that it does not know.
+    /// Whether no known member answered when they were last asked about an unknown sender.
     pub(super) fn nobody_vouches(&self) -> bool {
         self.nobody_vouches.load(Ordering::Relaxed)
     }
@@ -299,7 +300,7 @@ impl Shared {
         self.nobody_vouches.store(so, Ordering::Relaxed);
     }
 
-    /// Follows who leads; 0 is nobody.
+    /// Follows the leader; 0 means that there is none.
     pub(super) fn leader(&self) -> watch::Receiver<MemberId> {
         self.leader.subscribe()
     }

@@ -1,7 +1,7 @@
-//! The task that owns raft: everything that may change it comes through one queue, and shares turns.
+//! The task that owns raft. Every input to raft comes through one queue, and inputs share turns.
 //!
-//! It has a thread of its own, since it waits for the disk. Whoever hands messages in may wait for it; it waits for
-//! nobody but the disk: what goes out is handed to the transport, which never blocks.
+//! It has a thread of its own, because it waits for the disk. Its callers may wait for it, but it waits for nothing but
+//! the disk: outgoing messages go to the transport, which never blocks.
 
 use std::{
     collections::HashMap,
@@ -28,20 +28,20 @@ use crate::{
     world::World,
 };
 
-/// What may lie in the queue: batches of the transport, of which each peer has two at most, and requests of clients.
+/// The most inputs in the queue: batches of the transport, at most two for each peer, and requests of clients.
 const QUEUE: usize = 1024;
-/// What is taken from it in one turn.
+/// The most inputs that are taken in one turn.
 const TAKEN_AT_ONCE: usize = 256;
-/// How often a member whose disk cannot be written tries it.
+/// How often a member whose disk cannot be written tries again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long what was sent may leave before a member that was removed stops (etcd's `stopWithDelay`), and how long one
-/// that is refused answers the others' dials, so that they see it and can say so.
+/// How long a removed member waits before it stops, so that its last messages leave (etcd's `stopWithDelay`). For as
+/// long, a refused member answers the others' dials, so that they notice and can say so.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Why a member stopped by itself.
+/// Why a member stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
-    /// It was asked to.
+    /// It was asked to stop.
     #[error("stopped")]
     Asked,
     /// It was removed from the cluster, for ever.
@@ -53,28 +53,28 @@ pub enum Stopped {
          remove it from the cluster, and add it anew with an empty data directory"
     )]
     Refused(Impostor),
-    /// What is on the disk cannot be.
+    /// The data on its disk are inconsistent.
     #[error("cannot go on: {0}")]
     Failed(String),
 }
 
-/// What the raft task is handed.
+/// An input to the raft task.
 pub(super) enum Input {
     /// Messages from a peer.
     Messages { from: MemberId, source: Source, batch: Vec<Message>, reply: oneshot::Sender<Result<(), Rejected>> },
     /// The envelope of a snapshot from a peer, before its body.
     Envelope(MemberId, Box<Message>, oneshot::Sender<Result<Judgement, Rejected>>),
-    /// A snapshot from a peer, of which the body is whole.
+    /// A snapshot from a peer, whose body is complete.
     Snapshot(MemberId, Box<Message>, Box<Received>, oneshot::Sender<Result<(), Rejected>>),
     /// A proposal of a client.
     Propose(Proposal),
-    /// A client that wants to read.
+    /// A client that waits to read.
     Read(Waiter),
     /// A start of a member that has answered our dial.
     Meet { id: MemberId, told: Incarnation, reply: oneshot::Sender<Result<(), Unheard>> },
 }
 
-/// What raft is told without waiting, by who must not wait. The newest counts; a member is there once.
+/// Reports to raft from tasks that must not wait. The newest one of each member counts, and each member is there once.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     told: Mutex<HashMap<MemberId, Report>>,
@@ -113,7 +113,7 @@ impl Reports {
     }
 }
 
-/// Why a member stopped, as soon as it did: the first reason counts.
+/// Why a member stopped, once it has. The first reason counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct End {
     reason: Arc<Mutex<Option<Stopped>>>,
@@ -126,7 +126,7 @@ impl End {
         self.ended.cancel();
     }
 
-    /// Why it ended, if it did.
+    /// Why it ended, if it has.
     pub(super) fn reason(&self) -> Option<Stopped> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -137,7 +137,7 @@ impl End {
     }
 }
 
-/// A thread that ends without a reason has panicked.
+/// Sets the reason when a thread ends without one, because then it has panicked.
 struct Panicked(End);
 
 impl Drop for Panicked {
@@ -157,12 +157,12 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// The queue that a task is handed everything through.
+    /// The queue for the inputs of a task.
     pub(super) fn queue() -> (mpsc::Sender<Input>, mpsc::Receiver<Input>) {
         mpsc::channel(QUEUE)
     }
 
-    /// A task that ticks each `tick`, and hands leadership over within `patience` when it is stopped.
+    /// A task that ticks every `tick`, and hands leadership over within `patience` when it is stopped.
     pub(super) fn new(
         core: Core,
         inbox: mpsc::Receiver<Input>,
@@ -174,7 +174,7 @@ impl Task {
         Self { core, inbox, reports, tick, patience, stop }
     }
 
-    /// Runs it on a thread of its own; `end` says why it ended, the token when.
+    /// Runs the task on a thread of its own. `end` gets the reason for its end, and the token is cancelled at its end.
     pub(super) fn spawn(self, end: End, world: &World) -> std::io::Result<CancellationToken> {
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
@@ -196,7 +196,7 @@ impl Task {
             outcome = match self.wait_for_the_disk().await {
                 Ok(Some(Flow::Continue)) => self.turns().await,
                 Ok(Some(flow)) => Ok(flow),
-                // Told to stop. Nothing is there to be made lasting.
+                // It was told to stop. There is nothing to make durable.
                 Ok(None) => return Stopped::Asked,
                 Err(error) => Err(error),
             };
@@ -222,8 +222,8 @@ impl Task {
         }
     }
 
-    /// Refuses all that comes until the store could be opened again, or cannot be for another reason than its disk. None:
-    /// it was stopped.
+    /// Refuses all inputs until the store can be opened again, or fails for another reason than its disk. `None` if it
+    /// was stopped.
     async fn wait_for_the_disk(&mut self) -> Result<Option<Flow>, CoreError> {
         let mut clock = interval_at(Instant::now() + RETRY, RETRY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -250,10 +250,10 @@ impl Task {
         }
     }
 
-    /// Turns until it is stopped, or can do no more.
+    /// Runs turns until it is stopped, or cannot go on.
     async fn turns(&mut self) -> Result<Flow, CoreError> {
         let mut clock = interval(self.tick);
-        // After a slow sync, time is not made up for: missed ticks would look like a silent leader.
+        // After a slow sync, missed ticks are not made up for, because they would look like a silent leader.
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut inputs = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut handing_over = None;

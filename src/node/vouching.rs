@@ -1,9 +1,9 @@
-//! A leader that this member does not know: the members that it does know are asked whether it is one of theirs.
+//! Asks the known members about a leader that this member does not know.
 //!
-//! A member that was away while others were replaced hears a leader of which its own log says nothing yet, and only by
-//! requests, in which anyone may claim to be anyone. So it asks the members of its configuration for theirs, over
-//! connections that it dials itself. Whom one of them names becomes a peer, at the URLs that it names: it is dialled, and
-//! what it says on its streams is a member's word. etcd believes the requests.
+//! A member that was away while others were replaced hears from a leader that its own log does not name yet, and only
+//! by requests, in which anyone may claim to be anyone. So it asks the members of its configuration for their
+//! membership, over connections that it dials itself. A sender that one of them names becomes a peer, at the URLs that
+//! the answer names. It is then dialled, and what it says on its streams is believed. etcd believes the requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,9 +17,9 @@ use crate::{
     transport::Transport,
 };
 
-/// Between two rounds of questions, whoever makes us ask.
+/// The pause between two rounds of questions, whoever caused them.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long the last round holds, when nobody answered in it.
+/// How long a round in which nobody answered counts.
 const ALONE_FOR: Duration = Duration::from_secs(10);
 
 /// Takes the senders that are not believed.
@@ -27,7 +27,7 @@ const ALONE_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Doubted(mpsc::Sender<MemberId>);
 
 impl Doubted {
-    /// Has the members asked about a sender, soon. One that comes while another is asked about comes again.
+    /// Has the members asked about a sender soon. If another sender is being asked about, this one has to come again.
     pub(super) fn ask_about(&self, id: MemberId) {
         let _ = self.0.try_send(id);
     }
@@ -48,7 +48,7 @@ impl Vouching {
         (Doubted(sender), Self { doubted, cluster, shared, asker: Asker::new(config), hearsay: hearsay.clone() })
     }
 
-    /// Asks, as often as somebody is doubted and once a second at most, for ever.
+    /// Asks whenever a sender is doubted, at most once a second, for ever.
     pub(super) async fn run(mut self, own: MemberId, transport: Transport) {
         loop {
             let patience = if self.shared.nobody_vouches() { ALONE_FOR } else { Duration::MAX };
@@ -88,7 +88,7 @@ impl Vouching {
         }
     }
 
-    /// The membership, as the member at one of these URLs has it, if it is of this cluster.
+    /// The membership, as the member at one of these URLs has it, if it belongs to this cluster.
     async fn ask(&self, urls: &[PeerUrl]) -> Option<Vec<MemberRecord>> {
         for url in urls {
             match self.asker.members(url).await {

@@ -21,7 +21,7 @@ pub(super) struct Consistency {
 }
 
 impl Consistency {
-    /// Whether what this member has is good enough.
+    /// Whether the state of this member is good enough.
     pub(super) fn is_local(&self) -> Result<bool, Refusal> {
         match self.consistency.as_deref() {
             None | Some("linearizable") => Ok(false),

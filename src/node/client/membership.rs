@@ -22,7 +22,7 @@ use crate::{
     wire::raftpb::{ConfChange, ConfChangeType},
 };
 
-/// A member, as clients see it: its ID as everyone prints it.
+/// A member in answers to clients: its ID is printed in hexadecimal.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MemberJson {
@@ -47,7 +47,7 @@ pub(super) struct MembersJson {
     members: Vec<MemberJson>,
 }
 
-/// A member that is to be, or is to be elsewhere.
+/// The URLs and settings of a member that is to be added or changed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Asked {
@@ -64,7 +64,7 @@ impl Asked {
         let (body, _room) = client.body(headers, body, JSON_BYTES).await?;
         let mut asked: Self = serde_json::from_slice(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
         for url in &mut asked.peer_urls {
-            // The same text for the same URL: an ID is derived from it.
+            // It must be the same text for the same URL, because an ID is derived from it.
             *url = url.parse::<PeerUrl>().map_err(|error| Refusal::Bad(error.to_string()))?.to_string();
         }
         if asked.peer_urls.is_empty() {
@@ -160,7 +160,7 @@ impl Client {
         }
     }
 
-    /// As etcd: by the membership as this member has it, and by whom it is connected to.
+    /// As in etcd, checks the change by this member's membership, and by the members that it is connected to.
     fn check_reconfiguration(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
         let (own, now) = (self.transport.identity().member, self.world.now());
         let connection = |id| Connection::since(self.transport.active_since(id), now);

@@ -1,24 +1,25 @@
-//! Whether the cluster is to be made, or runs already: `--initial-cluster-state auto`.
+//! `--initial-cluster-state auto`: finds out whether the cluster has to be made, or runs already.
 //!
-//! A member without data asks all others of its initial cluster, until what they say leaves one thing to do:
+//! A member without data asks all others of its initial cluster, until their answers leave only one thing to do:
 //!
-//! | what is heard | what is done |
+//! | what the others answer | what is done |
 //! |---|---|
-//! | nobody has a cluster, and everybody was heard | the cluster is made |
-//! | the cluster that the initial cluster makes has been made, and we have never been in it | so do we |
-//! | a cluster in which we are, and have never been started, and everybody was heard | we join it |
-//! | the same, and somebody was not heard | we ask for the members as a quorum has them, and join, or are removed, as it says |
-//! | a cluster in which we are not | we are added as a learner, and join |
-//! | a cluster in which we were started or met, from another disk | that member is removed, and we are added as a learner |
+//! | nobody has a cluster, and everybody answered | the cluster is made |
+//! | the cluster of the initial cluster has been made, and we have never been in it | we make it, too |
+//! | a cluster has us as a member that was never started, and everybody answered | we join it |
+//! | the same, but somebody is silent | we ask for the members as a quorum has them, and join or are removed accordingly |
+//! | a cluster does not have us | we are added as a learner, and join |
+//! | a cluster has us as a member that was started or met, from another disk | it is removed, and we are added as a learner |
 //!
-//! Nobody makes a cluster while one of the others is silent, since it may have one. Who lost its disk never comes back
-//! under its old ID: it would have forgotten its vote, and what it acknowledged. A member was started when it has told its
-//! client URLs, which who joins so does before it asks for a vote. It was met when another one knows its incarnation: no
-//! start from an empty directory is heard under its ID any more. Who is silent may be the one that heard them; and who
-//! waited for all could not take the place of a member that is gone.
+//! Nobody makes a cluster while one of the others is silent, because the silent one may have a cluster. A member that
+//! lost its disk never comes back under its old ID, because it has forgotten its vote and what it acknowledged. A
+//! member counts as started once it has told the cluster its client URLs; a joining member does so before it asks for a
+//! vote. A member counts as met if another one knows its incarnation: no start from an empty directory is heard under
+//! its ID any more. A silent member may be the only one that knows this. But a member that waited for all others could
+//! not take the place of one that is gone.
 //!
-//! Before it takes an ID, or removes it, it asks at its own peer URLs. Where another process answers there as that
-//! member, the member has not lost its disk: this start ends.
+//! Before it takes an ID or removes it, it asks at its own peer URLs. If another process answers there as that member,
+//! the member has not lost its disk, and this start ends.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -37,47 +38,47 @@ use crate::{
     wire::headers::{MEMBERS, met},
 };
 
-/// What there is to do for a member without data.
+/// What a member without data has to do.
 #[derive(Debug)]
 pub(in crate::node) enum Found {
-    /// To make the cluster, as all members of the initial cluster do.
+    /// Make the cluster, as all members of the initial cluster do.
     New,
-    /// To join the one that there is.
+    /// Join the existing cluster.
     Existing(Joined),
 }
 
-/// Who we are in the cluster that the initial cluster makes.
+/// Our identity in the cluster that the initial cluster makes.
 #[derive(Clone, Copy, Debug)]
 struct Birth {
     member: MemberId,
     cluster: ClusterId,
 }
 
-/// What one of the others said.
+/// The answer of one of the others.
 #[derive(Clone, Debug)]
 enum Heard {
-    /// The cluster that it is in, and of which members it knows a start.
+    /// Its cluster, the members, and the members that it knows a start of.
     Cluster(ClusterId, Vec<MemberRecord>, Vec<MemberId>),
-    /// It does not know yet either, and would make this one.
+    /// It does not know yet either, and would make this cluster.
     Undecided(ClusterId),
-    /// Nothing that helps.
+    /// No useful answer, for this reason.
     Nothing(String),
 }
 
 #[derive(Debug)]
 enum Verdict {
     Done(Found),
-    /// We are to be added, by one of these client URLs.
+    /// We have to be added, at one of these client URLs.
     Add(Vec<PeerUrl>),
-    /// What we were before is to be removed, by one of these client URLs.
+    /// Our old self has to be removed, at one of these client URLs.
     Remove(MemberId, Vec<PeerUrl>),
-    /// We are to join, if a quorum says by one of these client URLs that we were never started: somebody is silent.
+    /// We may join if a quorum says, at one of these client URLs, that we were never started. Somebody is silent.
     Confirm(Joined, Vec<PeerUrl>, String),
     Wait(String),
 }
 
 impl Verdict {
-    /// The listed ID that is to be taken, or to be removed.
+    /// The listed ID that we would take or remove.
     fn claims(&self, birth: Birth) -> Option<MemberId> {
         match self {
             Self::Done(Found::New) => Some(birth.member),
@@ -88,11 +89,11 @@ impl Verdict {
     }
 }
 
-/// Asks the others, again and again, until one thing is left to do. `members` are those of the initial cluster, `member`
-/// and `cluster` who we are if it is made.
+/// Asks the others again and again, until only one thing is left to do. `members` are those of the initial cluster.
+/// `member` and `cluster` are our identity if the cluster is made.
 ///
 /// # Errors
-/// When the member that this one would be, or would remove, runs at our own peer URLs.
+/// The member that this one would take the place of, or would remove, runs at our own peer URLs.
 pub(in crate::node) async fn find_out(
     config: &Config,
     members: &[InitialMember],
@@ -134,7 +135,7 @@ pub(in crate::node) async fn find_out(
     }
 }
 
-/// A member, as members tell it to clients.
+/// A member in the answer to a client.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed {
@@ -149,7 +150,7 @@ struct List {
 }
 
 impl Seeker<'_> {
-    /// What a member says, by the first of its URLs that helps.
+    /// The answer of a member, from the first of its URLs that gives a useful one.
     async fn listen(&self, urls: &[PeerUrl]) -> Heard {
         let mut why = String::new();
         for url in urls {
@@ -165,8 +166,9 @@ impl Seeker<'_> {
         Heard::Nothing(why)
     }
 
-    /// The URL of ours at which this member of this cluster answers. We do not: who is undecided tells no cluster ID. Who
-    /// has just joined tells no list yet; and a list without the member is that of an earlier one, which was removed.
+    /// The URL of ours at which this member of this cluster answers, if any. Our own process does not count: an
+    /// undecided member sends no cluster ID. A member that has just joined has no list yet. A list without the member
+    /// is an earlier member's, which was removed.
     async fn finds_running(&self, id: MemberId, cluster: ClusterId) -> Option<&PeerUrl> {
         let ask = async |url| (url, self.asker.exchange(Method::GET, url, MEMBERS, None).await);
         let answers = join_all(self.own.iter().map(ask)).await;
@@ -190,7 +192,8 @@ impl Seeker<'_> {
         self.change(Method::DELETE, &format!("/members/{id}"), None, through).await
     }
 
-    /// Whether the member has told its client URLs, as a quorum knows: what a client reads of the members is linearizable.
+    /// Whether the member has told its client URLs, as a quorum knows: reads of the members at client URLs are
+    /// linearizable.
     async fn was_started(&self, id: MemberId, through: &[PeerUrl]) -> Result<bool, String> {
         let body = self.request(Method::GET, MEMBERS, None, through).await?;
         let list: List =
@@ -203,7 +206,7 @@ impl Seeker<'_> {
         self.request(method, path, body, through).await.map(drop)
     }
 
-    /// Asks members at their client URLs, one after the other, until one has done it; its answer.
+    /// Sends a request to members at their client URLs, one after the other, until one accepts it. Returns its answer.
     async fn request(
         &self,
         method: Method,
@@ -225,7 +228,7 @@ impl Seeker<'_> {
     }
 }
 
-/// The cluster of the first that is in one.
+/// The cluster of the first member that is in one.
 fn cluster_heard(heard: &[(&str, Heard)]) -> Option<ClusterId> {
     heard.iter().find_map(|(_, heard)| match heard {
         Heard::Cluster(cluster, ..) => Some(*cluster),
@@ -233,7 +236,7 @@ fn cluster_heard(heard: &[(&str, Heard)]) -> Option<ClusterId> {
     })
 }
 
-/// What is left to do, as the table above has it.
+/// What is left to do, according to the table above.
 fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
     let clusters = || {
         heard.iter().filter_map(|(name, heard)| match heard {
@@ -268,7 +271,7 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
     match records().next() {
         None => Verdict::Add(client_urls(own, members)),
         Some(record) if (MemberId(record.id), cluster) == (birth.member, birth.cluster) => match silent {
-            // Who is silent may know that we have been started.
+            // A silent member may know that we were started.
             Some(why) => Verdict::Wait(why),
             None => Verdict::Done(Found::New),
         },
@@ -283,7 +286,7 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
     }
 }
 
-/// Where the members that have been started take changes.
+/// The client URLs of the started members, which take changes.
 fn client_urls(own: &[PeerUrl], members: &[MemberRecord]) -> Vec<PeerUrl> {
     let us = ours(own, members).map(|record| record.id);
     let others = members.iter().filter(|record| Some(record.id) != us);
@@ -300,7 +303,7 @@ mod tests {
         PeerUrl::list("http://n3:2380").expect("a URL")
     }
 
-    /// A member `nID`, which has been started or not.
+    /// A member `nID`, started or not.
     fn record(id: u64, place: u64, started: bool) -> MemberRecord {
         MemberRecord {
             id,
@@ -314,7 +317,7 @@ mod tests {
         Heard::Cluster(ClusterId(id), members.to_vec(), Vec::new())
     }
 
-    /// The same, from who knows a start of a member.
+    /// The same, from a member that knows a start of `met`.
     fn knows(id: u64, members: &[MemberRecord], met: u64) -> Heard {
         Heard::Cluster(ClusterId(id), members.to_vec(), vec![MemberId(met)])
     }
@@ -365,7 +368,7 @@ mod tests {
         }
     }
 
-    /// The same word of the same member is not enough while another one may know better.
+    /// The answer of one member is not enough while another one may know better.
     #[test]
     fn who_was_added_asks_a_quorum_while_somebody_is_silent() {
         let running = cluster(7, &[record(1, 1, true), record(2, 2, true), record(33, 3, false)]);

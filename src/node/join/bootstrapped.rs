@@ -1,5 +1,5 @@
-//! Whether a member without data was started before, as the others know it (etcd's `isMemberBootstrapped`): its disk is
-//! another one then. Under its old ID it would have forgotten its vote, and what it acknowledged.
+//! Checks whether the others know that a member without data was started before (etcd's `isMemberBootstrapped`). If so,
+//! it has lost its disk. Under its old ID, it would have forgotten its vote and what it acknowledged.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::{
     },
 };
 
-/// How long the others may take to answer, all at once (etcd's `DefaultBootstrapTimeout`). Who is silent for longer holds
-/// nobody up: a new cluster has no others yet.
+/// How long the others may take to answer, all at once (etcd's `DefaultBootstrapTimeout`). A member that is silent for
+/// longer is not waited for, because a new cluster has no others yet.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Who a member would be that makes its cluster with the others.
+/// The identity of a member that makes its cluster with the others.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::node) struct Birth<'a> {
     pub(in crate::node) member: MemberId,
@@ -32,7 +32,7 @@ pub(in crate::node) struct Birth<'a> {
 /// Asks all others of the initial cluster, once, at all their URLs.
 ///
 /// # Errors
-/// When one of them lists this member with client URLs, which only who was started tells.
+/// One of them lists this member with client URLs, which only a started member has.
 pub(in crate::node) async fn refuse_bootstrapped(
     config: &Config,
     members: &[InitialMember],
@@ -52,8 +52,8 @@ pub(in crate::node) async fn refuse_bootstrapped(
     Ok(())
 }
 
-/// Which of the members that one lists is the one that we would be, and was started. One of another cluster is it by its
-/// ID alone, as for etcd: at our URLs another cluster may have been.
+/// The started member of a list whose identity we would take. In another cluster, only the ID counts, as in etcd,
+/// because another cluster may have used our URLs before.
 fn started(birth: Birth<'_>, cluster: ClusterId, listed: &[MemberRecord]) -> Option<MemberId> {
     let is_us = |record: &&MemberRecord| {
         record.id == birth.member.0 || cluster == birth.cluster && same_urls(&record.urls(), birth.urls)

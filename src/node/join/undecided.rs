@@ -1,4 +1,4 @@
-//! What a member answers on its peer port while it does not know its cluster yet.
+//! The answers on the peer port of a member that does not know its cluster yet.
 
 use axum::{
     Router,
@@ -14,10 +14,10 @@ use crate::{
     tls::Tls,
 };
 
-/// The cluster that a member would make, which has not found out whether it is to. Ours alone; etcd has none.
+/// The cluster that an undecided member would make. Not in etcd.
 const X_RAFTHTTP_UNDECIDED: HeaderName = HeaderName::from_static("x-rafthttp-undecided");
 
-/// Answers everything with 503, and says which cluster would be made.
+/// Answers everything with 503, and names the cluster that would be made.
 pub(in crate::node) struct Undecided {
     tasks: JoinSet<()>,
     stop: CancellationToken,
@@ -40,14 +40,14 @@ impl Undecided {
         Ok(Self { tasks, stop })
     }
 
-    /// Ends it; returns when every connection is closed.
+    /// Ends it, and returns when every connection is closed.
     pub(in crate::node) async fn stop(self) {
         self.stop.cancel();
         self.tasks.join_all().await;
     }
 }
 
-/// Which cluster a member would make that answered so.
+/// The cluster that the answering member would make, if it is undecided.
 pub(super) fn read(head: &response::Parts) -> Option<ClusterId> {
     head.headers.get(X_RAFTHTTP_UNDECIDED)?.to_str().ok()?.parse().ok()
 }
