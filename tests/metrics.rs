@@ -190,7 +190,7 @@ fn open_metrics_has_heads_of_its_own_and_exemplars() {
     let text = open_metrics();
     for lines in [
         "\n# TYPE rafthttp_messages_sent counter\n\
-         # HELP rafthttp_messages_sent Messages given to the connection of a stream, or answered with success.\n\
+         # HELP rafthttp_messages_sent Messages that were given to the connection of a stream, or whose POST succeeded.\n\
          rafthttp_messages_sent_total{",
         "\n# TYPE rafthttp_sent_bytes counter\n# UNIT rafthttp_sent_bytes bytes\n",
         "\n# TYPE rafthttp_queue_seconds histogram\n# UNIT rafthttp_queue_seconds seconds\n",

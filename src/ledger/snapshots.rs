@@ -11,7 +11,7 @@ pub struct Snapshots {
     pub ok: u64,
     /// Snapshots that failed.
     pub failed: u64,
-    /// Snapshots under way.
+    /// Snapshots in progress.
     pub in_flight: u64,
     /// Bytes of bodies that have passed.
     pub bytes: u64,

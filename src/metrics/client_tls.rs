@@ -27,7 +27,7 @@ struct Family {
 static FAMILIES: [Family; 3] = [
     Family {
         name: "rafthttp_client_tls_certificate_expiry_timestamp_seconds",
-        help: "When the certificate that we show to clients expires.",
+        help: "Expiry of the certificate that we show to clients.",
         kind: Kind::Gauge,
         labels: &[],
         of: |tls, samples| {
@@ -38,7 +38,7 @@ static FAMILIES: [Family; 3] = [
     },
     Family {
         name: "rafthttp_client_tls_reloads_total",
-        help: "Changed certificate files of the client port that were read again: ok, or failed and the old ones kept.",
+        help: "Changed certificate files of the client port, by result: ok, or failed (the old ones stay in use).",
         kind: Kind::Counter,
         labels: &["result"],
         of: |tls, samples| {
@@ -48,7 +48,7 @@ static FAMILIES: [Family; 3] = [
     },
     Family {
         name: "rafthttp_client_tls_handshake_failures_total",
-        help: "TLS handshakes on the ports for clients and metrics that failed; plain HTTP is reason protocol.",
+        help: "Failed TLS handshakes on the ports for clients and metrics; plain HTTP has the reason protocol.",
         kind: Kind::Counter,
         labels: &["reason"],
         of: |tls, samples| {

@@ -15,21 +15,21 @@ const STREAMS: [Channel; 2] = [Channel::MsgApp, Channel::Message];
 pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_messages_offered_total",
-        help: "Messages handed to send or send_snapshot for a known peer.",
+        help: "Messages given to send or send_snapshot for a known peer.",
         kind: Kind::Counter,
         labels: &["peer", "type"],
         of: Of::Receivers(|outgoing, peer, samples| by_type(peer, &outgoing.offered, samples)),
     },
     Family {
         name: "rafthttp_messages_sent_total",
-        help: "Messages given to the connection of a stream, or answered with success.",
+        help: "Messages that were given to the connection of a stream, or whose POST succeeded.",
         kind: Kind::Counter,
         labels: &["peer", "type", "channel"],
         of: Of::Receivers(|outgoing, peer, samples| by_channel_and_type(peer, &outgoing.sent, samples)),
     },
     Family {
         name: "rafthttp_messages_dropped_total",
-        help: "Messages given up on the sending side.",
+        help: "Messages dropped on the sending side.",
         kind: Kind::Counter,
         labels: &["peer", "type", "channel", "reason"],
         of: Of::Receivers(|outgoing, peer, samples| {
@@ -40,7 +40,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_messages_queued",
-        help: "Messages neither sent nor dropped yet, requests on their way included.",
+        help: "Messages that are neither sent nor dropped yet, including requests in progress.",
         kind: Kind::Gauge,
         labels: &["peer", "channel"],
         of: Of::Receivers(|outgoing, peer, samples| {
@@ -51,7 +51,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_messages_unconfirmed",
-        help: "Messages written before the newest probe, and not known to be read by the peer.",
+        help: "Messages written before the newest probe that the peer has not confirmed as read.",
         kind: Kind::Gauge,
         labels: &["peer", "channel"],
         of: Of::Peers(|peer, samples| {
@@ -64,7 +64,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_messages_lost_total",
-        help: "Messages written to a stream that ended, and never read by the peer.",
+        help: "Messages written to a stream that ended before the peer read them.",
         kind: Kind::Counter,
         labels: &["peer", "channel"],
         of: Of::Peers(|peer, samples| {
@@ -75,7 +75,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_messages_unroutable_total",
-        help: "Messages to nobody or to a member that is neither peer nor remote.",
+        help: "Messages without a receiver, or to a member that is neither peer nor remote.",
         kind: Kind::Counter,
         labels: &["reason"],
         of: Of::Transport(|status, samples| {
@@ -86,28 +86,28 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_messages_received_total",
-        help: "Messages decoded from the wire, link heartbeats not counted.",
+        help: "Messages decoded from the wire, without link heartbeats.",
         kind: Kind::Counter,
         labels: &["peer", "type", "channel"],
         of: Of::Senders(|incoming, peer, samples| by_channel_and_type(peer, &incoming.received, samples)),
     },
     Family {
         name: "rafthttp_messages_waiting",
-        help: "Messages received and not yet taken or refused by the application.",
+        help: "Received messages that are neither processed nor rejected yet.",
         kind: Kind::Gauge,
         labels: &["peer"],
         of: Of::Senders(|incoming, peer, samples| samples.gauge(&[peer], incoming.waiting as f64)),
     },
     Family {
         name: "rafthttp_messages_processed_total",
-        help: "Messages taken by the application.",
+        help: "Messages that the application accepted.",
         kind: Kind::Counter,
         labels: &["peer", "type"],
         of: Of::Senders(|incoming, peer, samples| by_type(peer, &incoming.processed, samples)),
     },
     Family {
         name: "rafthttp_messages_rejected_total",
-        help: "Messages received and not taken.",
+        help: "Received messages that were not processed.",
         kind: Kind::Counter,
         labels: &["peer", "type", "reason"],
         of: Of::Senders(|incoming, peer, samples| {
@@ -138,7 +138,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_probes_total",
-        help: "Probes by how they ended.",
+        help: "Probes by result.",
         kind: Kind::Counter,
         labels: &["peer", "result"],
         of: Of::Probed(|peer, samples| {
@@ -149,7 +149,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_probe_dial_seconds",
-        help: "Times of the parts of a probe's dial, when it had to dial.",
+        help: "Duration of the phases of a probe's dial, if it had to dial.",
         kind: Kind::Histogram,
         labels: &["peer", "phase"],
         of: Of::Probed(|peer, samples| {
@@ -160,7 +160,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_peer_clock_offset_seconds",
-        help: "The peer's clock minus ours at the middle of the last round trip.",
+        help: "The peer's clock minus ours, at the middle of the last round trip.",
         kind: Kind::Gauge,
         labels: &["peer"],
         of: Of::Probed(|peer, samples| {
@@ -185,7 +185,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_stream_attempts_total",
-        help: "Dials of streams by how they ended.",
+        help: "Dials of streams by result.",
         kind: Kind::Counter,
         labels: &["peer", "channel", "result"],
         of: Of::Peers(|peer, samples| {
@@ -199,7 +199,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_stream_losses_total",
-        help: "Ends of open streams.",
+        help: "Open streams that ended, by reason.",
         kind: Kind::Counter,
         labels: &["peer", "channel", "direction", "reason"],
         of: Of::Peers(|peer, samples| {
@@ -210,7 +210,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_stream_last_frame_timestamp_seconds",
-        help: "When a frame, link heartbeats included, last passed.",
+        help: "Time of the last frame, including link heartbeats.",
         kind: Kind::Gauge,
         labels: &["peer", "channel", "direction"],
         of: Of::Peers(|peer, samples| {
@@ -227,7 +227,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_frame_errors_total",
-        help: "What a peer sent that could not be read.",
+        help: "Frames and bodies from a peer that could not be read.",
         kind: Kind::Counter,
         labels: &["peer", "channel", "kind"],
         of: Of::Senders(|incoming, peer, samples| {
@@ -255,7 +255,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_peer_refused",
-        help: "Whether the peer came back as another than was met, from another disk or an old copy, and is not heard.",
+        help: "Whether the peer is not heard because it came back from another disk or an old copy. 1 if so, 0 otherwise.",
         kind: Kind::Gauge,
         labels: &["peer"],
         of: Of::Peers(|peer, samples| {
@@ -275,7 +275,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_peer_version_info",
-        help: "The versions that a watched member tells while it answers: its server's, and the one its cluster agreed on.",
+        help: "Versions that a watched member reports while it answers: its server's and its cluster's.",
         kind: Kind::Gauge,
         labels: &["peer", "version", "cluster_version"],
         of: Of::Probed(|peer, samples| {
@@ -288,7 +288,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_peer_foreign",
-        help: "Whether a watched member answers for another cluster than the one that is watched.",
+        help: "Whether a watched member answers for another cluster than the watched one.",
         kind: Kind::Gauge,
         labels: &["peer"],
         of: Of::Probed(|peer, samples| {
@@ -299,21 +299,21 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_sent_bytes_total",
-        help: "Bytes of frames and bodies sent, link heartbeats included.",
+        help: "Bytes of sent frames and bodies, including link heartbeats.",
         kind: Kind::Counter,
         labels: &["peer", "channel"],
         of: Of::Receivers(|outgoing, peer, samples| by_channel(peer, &outgoing.bytes, samples)),
     },
     Family {
         name: "rafthttp_received_bytes_total",
-        help: "Bytes of frames and bodies received, link heartbeats included.",
+        help: "Bytes of received frames and bodies, including link heartbeats.",
         kind: Kind::Counter,
         labels: &["peer", "channel"],
         of: Of::Senders(|incoming, peer, samples| by_channel(peer, &incoming.bytes, samples)),
     },
     Family {
         name: "rafthttp_queue_seconds",
-        help: "From send to written.",
+        help: "Time from send to written.",
         kind: Kind::Histogram,
         labels: &["peer", "channel"],
         of: Of::Peers(|member, samples| {
@@ -333,7 +333,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_append_round_trip_seconds",
-        help: "From a MsgApp that was sent to the MsgAppResp that covers its last index.",
+        help: "Time from a sent MsgApp to the MsgAppResp that covers its last index.",
         kind: Kind::Histogram,
         labels: &["peer"],
         of: Of::Peers(|member, samples| {
@@ -342,7 +342,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_snapshots_total",
-        help: "Snapshots by how they ended.",
+        help: "Snapshots by result.",
         kind: Kind::Counter,
         labels: &["peer", "direction", "result"],
         of: Of::Peers(|member, samples| {
@@ -354,7 +354,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_snapshot_seconds",
-        help: "How long the snapshots took that ended well.",
+        help: "Duration of successful snapshots.",
         kind: Kind::Histogram,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| {
@@ -366,7 +366,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_snapshot_bytes_total",
-        help: "Bytes of the bodies of snapshots.",
+        help: "Bytes of snapshot bodies.",
         kind: Kind::Counter,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| {
@@ -377,7 +377,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_snapshots_in_flight",
-        help: "Snapshots under way.",
+        help: "Snapshots in progress.",
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| {
@@ -388,7 +388,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_snapshot_progress_ratio",
-        help: "How far the snapshots under way are, while their length is known.",
+        help: "Transferred share of the snapshots in progress, if their length is known.",
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| {
@@ -402,7 +402,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         // Joins a row of a scrape, which has an address, with the ID that other members use.
         name: "rafthttp_member_info",
-        help: "This member's ID and its cluster's.",
+        help: "This member's ID and its cluster's ID.",
         kind: Kind::Gauge,
         labels: &["member", "cluster_id"],
         of: Of::Transport(|status, samples| {

@@ -12,10 +12,14 @@ use super::{
 };
 use crate::ledger::Tally;
 
-const HISTORIES: (&str, &str) =
-    ("rafthttp_raft_two_histories", "Whether this member and another have two histories. 1 if so, 0 otherwise.");
-const REFUSED: (&str, &str) =
-    ("rafthttp_raft_messages_refused_total", "Messages that came and that raft was not given, or did not take.");
+const HISTORIES: (&str, &str) = (
+    "rafthttp_raft_two_histories",
+    "Whether this member's history contradicts another member's. 1 if so, 0 otherwise.",
+);
+const REFUSED: (&str, &str) = (
+    "rafthttp_raft_messages_refused_total",
+    "Received messages that were kept from raft, or that raft did not accept.",
+);
 
 /// The state that is shown.
 #[derive(Clone, Debug, Default)]

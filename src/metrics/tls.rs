@@ -9,7 +9,7 @@ use super::{
 pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_tls_certificate_expiry_timestamp_seconds",
-        help: "When the chain that we show to peers ends: the earliest of its certificates and the CA that it leads to.",
+        help: "Expiry of the chain that we show to peers: the earliest of its certificates and its CA.",
         kind: Kind::Gauge,
         labels: &[],
         of: Of::Transport(|status, samples| {
@@ -20,7 +20,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_tls_certificate_part_expiry_timestamp_seconds",
-        help: "When each part of that chain ends: leaf, intermediate (the earliest), authority.",
+        help: "Expiry of each part of that chain: leaf, intermediate (the earliest), authority.",
         kind: Kind::Gauge,
         labels: &["part"],
         of: Of::Transport(|status, samples| {
@@ -31,7 +31,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_tls_reloads_total",
-        help: "Changed certificate files that were read again: ok, or failed and the old ones kept.",
+        help: "Changed certificate files, by result: ok, or failed (the old ones stay in use).",
         kind: Kind::Counter,
         labels: &["result"],
         of: Of::Transport(|status, samples| {
@@ -43,7 +43,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_tls_handshake_failures_total",
-        help: "TLS handshakes with peers that failed.",
+        help: "Failed TLS handshakes with peers.",
         kind: Kind::Counter,
         labels: &["direction", "reason"],
         of: Of::Transport(|status, samples| {
@@ -54,7 +54,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_tls_connections_closed_total",
-        help: "Open connections that were closed since the peer's certificate no longer verified.",
+        help: "Open connections that were closed because the peer's certificate no longer verified.",
         kind: Kind::Counter,
         labels: &["direction", "reason"],
         of: Of::Transport(|status, samples| {
@@ -65,7 +65,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_tls_crl_next_update_timestamp_seconds",
-        help: "When the list of revoked certificates is to be replaced by a newer one.",
+        help: "Time by which a newer list of revoked certificates is due.",
         kind: Kind::Gauge,
         labels: &[],
         of: Of::Transport(|status, samples| {
@@ -76,7 +76,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     },
     Family {
         name: "rafthttp_identity_mismatches_total",
-        help: "Requests whose certificate was not of the member that they said they were from.",
+        help: "Requests whose certificate is not valid for the member that they name as their sender.",
         kind: Kind::Counter,
         labels: &["request"],
         of: Of::Transport(|status, samples| {

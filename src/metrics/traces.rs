@@ -9,24 +9,24 @@ use super::{
 use crate::ledger::TraceExportStatus;
 
 static FAMILIES: &[Single<TraceExportStatus, u64>] = &[
-    ("rafthttp_trace_spans_exported_total", "Spans that the trace collector took.", Kind::Counter, |status| {
+    ("rafthttp_trace_spans_exported_total", "Spans that the trace collector accepted.", Kind::Counter, |status| {
         status.exported
     }),
     (
         "rafthttp_trace_spans_dropped_total",
-        "Spans given up because the queue was full or their batch could not be exported.",
+        "Spans dropped because the queue was full or their batch could not be exported.",
         Kind::Counter,
         |status| status.dropped,
     ),
     (
         "rafthttp_trace_export_failures_total",
-        "Batches of spans that the trace collector did not take.",
+        "Batches of spans that the trace collector did not accept.",
         Kind::Counter,
         |status| status.failures,
     ),
     (
         "rafthttp_trace_spans_waiting",
-        "Spans that were neither exported nor dropped yet, those on their way included.",
+        "Spans that are neither exported nor dropped yet, including those on their way.",
         Kind::Gauge,
         |status| status.waiting,
     ),

@@ -49,9 +49,9 @@ impl ConnectionMetrics {
 
     /// Metrics that are not shown anywhere.
     pub(super) fn new() -> Self {
-        let open = IntGauge::new("rafthttp_connections", "Connections that are open on the peer port.");
+        let open = IntGauge::new("rafthttp_connections", "Open connections on the peer port.");
         let shed =
-            Opts::new("rafthttp_connections_shed_total", "Connections on the peer port closed for want of room.");
+            Opts::new("rafthttp_connections_shed_total", "Connections on the peer port that were closed to make room.");
         let shed = IntCounterVec::new(shed, &["reason"]).expect("the name and the label are legal");
         for reason in Shed::ALL {
             shed.with_label_values(&[reason.label()]);

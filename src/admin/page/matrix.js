@@ -90,8 +90,8 @@ function summary(seen, live) {
 
 function note({ members, left }) {
   const silent = members.filter(({ asked }) => !asked).length;
-  const parts = ["A row is what that member measured: the round trip of its last probe to each other."];
-  if (silent > 0) parts.push("A member that cannot be asked, or does not say, has an unknown row.");
-  if (left > 0) parts.push(`${several(left, "member")} with less wrong are not drawn.`);
+  const parts = ["A row shows that member's measurements: the round trip of its last probe to each other member."];
+  if (silent > 0) parts.push("The row of a member that cannot be asked, or does not report, is unknown.");
+  if (left > 0) parts.push(`${several(left, "member")} with fewer faults are not drawn.`);
   return parts.join(" ");
 }

@@ -255,7 +255,7 @@ function linkFacts(peer, { now }) {
 function incarnationWords(incarnation) {
   switch (incarnation?.state) {
     case "met": return incarnation.told;
-    case "unchecked": return "cannot be checked: it does not tell";
+    case "unchecked": return "cannot be checked: it sends none";
     case "refused": return `refused: ${incarnation.why} (${incarnation.told}). Remove the member, and add it anew`;
     default: return NONE;
   }
