@@ -55,9 +55,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// How the peer is reached, as this member tells others.
-    pub(crate) fn sight(&self, id: MemberId) -> Sight {
-        let age = self.last_probe.map(|ended| ended.elapsed().unwrap_or_default().as_secs_f64());
+    /// How the peer is reached, as this member tells others now, by the clock that the probes' times are of.
+    pub(crate) fn sight(&self, id: MemberId, now: SystemTime) -> Sight {
+        let age = self.last_probe.map(|ended| now.duration_since(ended).unwrap_or_default().as_secs_f64());
         let round_trip = self.round_trip.map(|time| time.as_secs_f64());
         Sight { id, reachable: self.reachable, round_trip, age }
     }
@@ -191,5 +191,22 @@ impl Live<Link> {
             link.stream_up[stream][Direction::Out] = *open;
         }
         link
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn how_old_a_probe_is_is_told_by_the_clock_that_it_was_noted_by() {
+        let ended = UNIX_EPOCH + Duration::from_secs(3_000_000_000);
+        let link = Link { last_probe: Some(ended), ..Link::default() };
+        let age = |now| link.sight(MemberId(1), now).age;
+        assert_eq!(age(ended + Duration::from_millis(1500)), Some(1.5));
+        assert_eq!(age(ended - Duration::from_secs(1)), Some(0.0), "the clock was set back");
+        assert_eq!(Link::default().sight(MemberId(1), ended).age, None);
     }
 }

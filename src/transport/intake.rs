@@ -143,7 +143,9 @@ impl Transport {
         }
         let peers = &self.inner.known.load().peers;
         let streams = peers.get(&asker)?.inbox.readings();
-        let mut sights: Vec<Sight> = peers.values().map(|peer| peer.link(|link| link.read().sight(peer.id))).collect();
+        let now = self.inner.shared.world.now();
+        let mut sights: Vec<Sight> =
+            peers.values().map(|peer| peer.link(|link| link.read().sight(peer.id, now))).collect();
         // If there are more peers than an answer can hold, the asking peer's own entry comes first.
         sights.sort_unstable_by_key(|sight| (sight.id != asker, sight.id));
         Some(Report { member, streams, peers: sights })
