@@ -3,13 +3,14 @@
 # make test-all   all of them, up to 90 minutes; what passed on this very tree is not run again
 # make test-fresh     make test in a root made of Debian's base system, as on a new machine: before a release, as root
 # make test-cluster   the chart on a real API server: a quarter of an hour, and ten minutes more to build it the first time
+# make simulate   simulated members, faults and clients: SEEDS=1000 (the seeds from 1), or SEED=17 TRACE=1 for one in words
 # make soak       the long tests alone, in release
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
 # make bench-compare   this transport beside etcd's own, in interleaved pairs (two hours; goes on where it was)
 
 CARGO ?= cargo
 
-.PHONY: build test test-all test-fresh test-cluster soak lint bench-compare clean
+.PHONY: build test test-all test-fresh test-cluster simulate soak lint bench-compare clean
 
 build:
 	$(CARGO) build --release --locked
@@ -25,6 +26,12 @@ test-fresh:
 
 test-cluster:
 	tests/kubernetes/test-cluster
+
+SEEDS ?= 1000
+
+simulate:
+	$(CARGO) test --locked --profile simulation --test simulation -- \
+		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(TRACE),--trace)
 
 soak:
 	tests/run --soak

@@ -1,14 +1,11 @@
 //! What clients did and saw, for the checker of linearizability.
 
-use std::{
-    io::Write,
-    path::PathBuf,
-    process::{Command, Stdio},
-    sync::Mutex,
-    time::Instant,
-};
+use std::{sync::Mutex, time::Instant};
 
 use serde::Serialize;
+
+#[path = "../support/porcupine.rs"]
+mod porcupine;
 
 #[derive(Clone, Serialize)]
 struct Operation {
@@ -51,30 +48,10 @@ impl History {
 
     /// Asks porcupine. Where there is no Go, says so and checks nothing.
     pub(crate) fn check(&self) {
-        let Some(checker) = build() else {
-            crate::tier::not_run("linearizability of the clusters' histories: there is no Go on this machine");
-            return;
-        };
-        let mut child =
-            Command::new(checker).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was built");
-        let mut input = child.stdin.take().expect("piped");
-        for operation in self.operations.lock().expect("no panic holds it").iter() {
-            writeln!(input, "{}", serde_json::to_string(operation).expect("plain fields")).expect("it reads");
+        let operations = self.operations.lock().expect("no panic holds it").clone();
+        match porcupine::judge(&operations) {
+            None => crate::tier::not_run("linearizability of the clusters' histories: there is no Go on this machine"),
+            Some(said) => println!("{}", said.expect("one order of all operations")),
         }
-        drop(input);
-        let output = child.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{said}");
-        println!("{said}");
     }
-}
-
-fn build() -> Option<PathBuf> {
-    Command::new("go").arg("version").stdout(Stdio::null()).status().ok().filter(|status| status.success())?;
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/linearizability");
-    let checker = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("linearizability");
-    let built =
-        Command::new("go").current_dir(source).args(["build", "-mod=readonly", "-o"]).arg(&checker).arg(".").status();
-    assert!(built.is_ok_and(|status| status.success()), "there is Go, and the checker does not build");
-    Some(checker)
 }

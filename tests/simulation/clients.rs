@@ -1,0 +1,202 @@
+//! Clients, which write and read, and what they saw.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode},
+};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use rafthttp::world::Network as _;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use serde::Serialize;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    clock::Timeline,
+    events::Events,
+    member::CLIENT_PORT,
+    network::{Net, Place},
+};
+
+pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// One operation, as the checker reads it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Operation {
+    op: &'static str,
+    key: String,
+    value: Option<String>,
+    /// In microseconds, so that operations of one millisecond keep their order.
+    call: u64,
+    /// None: it may take effect at any time, or never.
+    #[serde(rename = "return")]
+    end: Option<u64>,
+}
+
+impl Operation {
+    /// The same under a key that names its seed: the histories of many go to the checker at once.
+    pub fn of_seed(self, seed: u64) -> Self {
+        Self { key: format!("{seed}/{}", self.key), ..self }
+    }
+}
+
+/// Operations of all clients, in the order in which they ended.
+#[derive(Clone, Debug, Default)]
+pub struct History(Arc<Mutex<Vec<Operation>>>);
+
+impl History {
+    fn record(&self, operation: Operation) {
+        self.0.lock().expect("nobody panics while it holds this").push(operation);
+    }
+
+    pub fn operations(&self) -> Vec<Operation> {
+        self.0.lock().expect("nobody panics while it holds this").clone()
+    }
+
+    /// How many ended with a known outcome.
+    pub fn known(&self) -> usize {
+        self.operations().iter().filter(|operation| operation.end.is_some()).count()
+    }
+}
+
+/// Who asks members over HTTP.
+#[derive(Clone)]
+pub struct Asking {
+    pub place: Arc<Place>,
+    pub net: Net,
+    pub events: Events,
+    pub timeline: Timeline,
+    /// The last time that was told, in microseconds: within one millisecond, what comes later is told later.
+    pub last: Arc<AtomicU64>,
+}
+
+impl Asking {
+    /// Asks a machine's client URL over a connection of its own. None: no answer within the patience.
+    pub async fn ask(
+        &self,
+        host: usize,
+        method: Method,
+        path: &str,
+        body: &str,
+        patience: Duration,
+    ) -> Option<(StatusCode, String)> {
+        timeout(patience, self.exchange(host, method, path, body)).await.ok().flatten()
+    }
+
+    async fn exchange(&self, host: usize, method: Method, path: &str, body: &str) -> Option<(StatusCode, String)> {
+        let address = SocketAddr::new(self.net.address(host), CLIENT_PORT);
+        let stream = self.place.connect(address).await.ok()?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let request = Request::builder().method(method).uri(path).header("host", "member");
+        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        let asked = async {
+            let (head, body) = sender.send_request(request).await.ok()?.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            drop(sender);
+            Some((head.status, String::from_utf8_lossy(&body).into_owned()))
+        };
+        // Who gives up takes the connection along.
+        let mut asked = std::pin::pin!(asked);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            answer = &mut asked => answer,
+            _ = &mut connection => asked.await,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        let now = (self.timeline.now() * 1000).max(self.last.load(Ordering::Relaxed) + 1);
+        self.last.store(now, Ordering::Relaxed);
+        now
+    }
+}
+
+/// A client: one operation at a time, at one member after the other.
+pub struct Client {
+    pub asking: Asking,
+    pub history: History,
+    pub stop: Arc<AtomicBool>,
+    pub values: Arc<AtomicU64>,
+    pub hosts: Arc<Mutex<Vec<usize>>>,
+    /// How long it waits for an answer.
+    pub patience: Duration,
+    /// Between two operations, in milliseconds.
+    pub pause: u64,
+    pub seed: u64,
+}
+
+impl Client {
+    pub async fn run(self) {
+        let mut random = StdRng::seed_from_u64(self.seed);
+        while !self.stop.load(Ordering::Relaxed) {
+            let hosts = self.hosts.lock().expect("nobody panics while it holds this").clone();
+            let (host, key) = (*hosts.choose(&mut random).expect("members"), *KEYS.choose(&mut random).expect("keys"));
+            match random.random_range(0..10) {
+                0 => self.delete(host, key).await,
+                1..6 => self.write(host, key).await,
+                _ => self.read(host, key).await,
+            }
+            sleep(Duration::from_millis(random.random_range(1..=2 * self.pause))).await;
+        }
+    }
+
+    async fn write(&self, host: usize, key: &str) {
+        let value = format!("v{}", self.values.fetch_add(1, Ordering::Relaxed));
+        let call = self.asking.now();
+        let answer = self.asking.ask(host, Method::PUT, &format!("/kv/{key}"), &value, self.patience).await;
+        self.ended("put", key, Some(value), call, answer.map(|(status, _)| status), &[StatusCode::NO_CONTENT]);
+    }
+
+    async fn delete(&self, host: usize, key: &str) {
+        let call = self.asking.now();
+        let answer = self.asking.ask(host, Method::DELETE, &format!("/kv/{key}"), "", self.patience).await;
+        let done = [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND];
+        self.ended("delete", key, None, call, answer.map(|(status, _)| status), &done);
+    }
+
+    fn ended(
+        &self,
+        op: &'static str,
+        key: &str,
+        value: Option<String>,
+        call: u64,
+        status: Option<StatusCode>,
+        done: &[StatusCode],
+    ) {
+        let is_known = status.is_some_and(|status| done.contains(&status));
+        let said = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+        self.asking.events.say(&format!("a client: {op} {key} {} -> {said}", value.as_deref().unwrap_or("")));
+        // Certainly not proposed: it never happened.
+        let never = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::INSUFFICIENT_STORAGE];
+        if status.is_some_and(|status| never.contains(&status)) {
+            return;
+        }
+        let end = is_known.then(|| self.asking.now());
+        self.history.record(Operation { op, key: key.to_owned(), value, call, end });
+    }
+
+    /// A read that a quorum has confirmed.
+    pub async fn read(&self, host: usize, key: &str) {
+        let call = self.asking.now();
+        let answer = self.asking.ask(host, Method::GET, &format!("/kv/{key}"), "", self.patience).await;
+        let value = match answer {
+            Some((StatusCode::OK, value)) => Some(value),
+            Some((StatusCode::NOT_FOUND, _)) => None,
+            _ => return,
+        };
+        let said = value.clone().unwrap_or_else(|| "nothing".to_owned());
+        self.asking.events.say(&format!("a client: get {key} -> {said}"));
+        let end = Some(self.asking.now());
+        self.history.record(Operation { op: "get", key: key.to_owned(), value, call, end });
+    }
+}

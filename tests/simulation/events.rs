@@ -1,0 +1,92 @@
+//! What happened, in the order in which it did: hashed, so that two runs of a seed can be compared, and told in words where
+//! somebody asks for it.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::clock::Timeline;
+
+/// The events of one run. Every clone is the same.
+#[derive(Clone)]
+pub struct Events {
+    timeline: Timeline,
+    told: Arc<Mutex<Told>>,
+}
+
+struct Told {
+    hash: Xxh3Default,
+    count: u64,
+    is_traced: bool,
+    /// The last of them in words, for a failure's end.
+    last: std::collections::VecDeque<String>,
+}
+
+/// How many events in words a failure shows.
+const LAST: usize = 40;
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Events")
+    }
+}
+
+impl Events {
+    pub fn new(timeline: Timeline, is_traced: bool) -> Self {
+        let told = Told { hash: Xxh3Default::new(), count: 0, is_traced, last: std::collections::VecDeque::new() };
+        Self { timeline, told: Arc::new(Mutex::new(told)) }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().expect("nobody panics while it holds this")
+    }
+
+    /// Something that a reader of the trace wants to know.
+    pub fn say(&self, what: &str) {
+        let now = self.timeline.now();
+        let mut told = self.told();
+        told.take(now, what.as_bytes());
+        let mut line = String::new();
+        let _ = write!(line, "{:>4}.{:03}  {what}", now / 1000, now % 1000);
+        if told.is_traced {
+            println!("{line}");
+        }
+        if told.last.len() == LAST {
+            told.last.pop_front();
+        }
+        told.last.push_back(line);
+    }
+
+    /// Something of which only the hash is kept: bytes that crossed the network, or came to a disk.
+    pub fn took(&self, numbers: &[u64], bytes: &[u8]) {
+        let now = self.timeline.now();
+        let mut told = self.told();
+        for number in numbers {
+            told.hash.update(&number.to_le_bytes());
+        }
+        told.take(now, bytes);
+    }
+
+    /// The hash of all of them so far, and how many they are.
+    pub fn sum(&self) -> (u64, u64) {
+        let told = self.told();
+        (told.hash.digest(), told.count)
+    }
+
+    /// The last of them, in words.
+    pub fn last(&self) -> Vec<String> {
+        self.told().last.iter().cloned().collect()
+    }
+}
+
+impl Told {
+    fn take(&mut self, now: u64, bytes: &[u8]) {
+        self.hash.update(&now.to_le_bytes());
+        self.hash.update(&(bytes.len() as u64).to_le_bytes());
+        self.hash.update(bytes);
+        self.count += 1;
+    }
+}

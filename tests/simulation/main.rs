@@ -1,0 +1,133 @@
+//! Members on simulated machines: a seed decides what fails, and everything happens again as it happened. See
+//! `docs/simulation.md`.
+//!
+//! It is a program of its own, with these flags: `--seeds N` runs the seeds from 1 to N, `--seeds N-M` those from N to M,
+//! `--seed N` one; `--threads N` at a time (default: as many as there are cores); `--trace` says in words what happens;
+//! `--sums` prints the hash of each seed's events. Without a flag it first runs a few seeds several times, here and in
+//! another process, and then as many as the tier of the tests asks for.
+
+mod clients;
+mod clock;
+mod disk;
+mod events;
+mod faults;
+mod member;
+#[path = "../world/disk.rs"]
+#[allow(dead_code, reason = "the tests of worlds use the rest")]
+mod memory_disk;
+mod network;
+mod operator;
+mod oracles;
+mod panics;
+mod plan;
+#[path = "../support/porcupine.rs"]
+mod porcupine;
+mod run;
+mod runner;
+#[path = "../support/tier.rs"]
+mod tier;
+
+use std::{ops::RangeInclusive, process::Command, thread::available_parallelism};
+
+use runner::simulate;
+
+/// The seeds that are run several times, and compared.
+const TWICE: RangeInclusive<u64> = 1..=4;
+
+/// What it is to do.
+struct Flags {
+    seeds: Option<RangeInclusive<u64>>,
+    threads: usize,
+    is_traced: bool,
+    sums: bool,
+}
+
+fn main() {
+    let flags = Flags::read(std::env::args().skip(1)).unwrap_or_else(|why| {
+        eprintln!("simulation: {why}");
+        std::process::exit(2);
+    });
+    panics::watch();
+    let is_well = match &flags.seeds {
+        Some(seeds) if flags.sums => {
+            seeds.clone().for_each(|seed| println!("{}", sum(seed)));
+            true
+        }
+        Some(seeds) => told("seeds", runner::run(seeds.clone(), flags.threads, flags.is_traced)),
+        None => told("repeated", repeated()) & told("seeds", runner::run(1..=by_tier(), flags.threads, false)),
+    };
+    std::process::exit(i32::from(!is_well));
+}
+
+/// How many seeds the tier asks for.
+fn by_tier() -> u64 {
+    match std::env::var("RAFTHTTP_TEST_TIER").as_deref() {
+        Ok("all" | "soak") => 1000,
+        Ok(_) => 100,
+        Err(_) => 10,
+    }
+}
+
+fn told(what: &str, (passed, failed): (u64, u64)) -> bool {
+    println!("{what}: {passed} passed, {failed} failed");
+    failed == 0 && passed > 0
+}
+
+fn sum(seed: u64) -> String {
+    let report = simulate(seed, false);
+    format!("{seed} {:016x} of {} events", report.sum.0, report.sum.1)
+}
+
+/// Runs seeds twice here and once in another process: each gives one sum.
+fn repeated() -> (u64, u64) {
+    let range = format!("{}-{}", TWICE.start(), TWICE.end());
+    let other = Command::new(std::env::current_exe().expect("it runs")).args(["--sums", "--seeds", &range]).output();
+    let there = String::from_utf8(other.expect("it runs").stdout).expect("text");
+    let (mut passed, mut failed) = (0, 0);
+    for (seed, there) in TWICE.zip(there.lines().chain(std::iter::repeat(""))) {
+        let here = [sum(seed), sum(seed)];
+        if here[0] == here[1] && here[0] == there {
+            passed += 1;
+        } else {
+            println!("seed {seed} does not repeat: {here:?} here, {there:?} in another process");
+            failed += 1;
+        }
+    }
+    (passed, failed)
+}
+
+impl Flags {
+    fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let threads = available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut flags = Self { seeds: None, threads, is_traced: false, sums: false };
+        let mut arguments = arguments;
+        while let Some(flag) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{flag}: expected a value"));
+            match flag.as_str() {
+                "--seed" => flags.seeds = Some(range(&flag, &value()?, |number| number..=number)?),
+                "--seeds" => flags.seeds = Some(range(&flag, &value()?, |number| 1..=number)?),
+                "--threads" => flags.threads = number(&flag, &value()?)?.max(1).try_into().unwrap_or(threads),
+                "--trace" => flags.is_traced = true,
+                "--sums" => flags.sums = true,
+                // What cargo's own harness understands.
+                "--nocapture" => {}
+                _ => return Err(format!("{flag}: expected --seed, --seeds, --threads, --trace or --sums")),
+            }
+        }
+        Ok(flags)
+    }
+}
+
+fn number(flag: &str, text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{flag} {text}: expected a number"))
+}
+
+fn range(flag: &str, text: &str, alone: impl Fn(u64) -> RangeInclusive<u64>) -> Result<RangeInclusive<u64>, String> {
+    match text.split_once('-') {
+        None => Ok(alone(number(flag, text)?)),
+        Some((from, to)) => {
+            let range = number(flag, from)?..=number(flag, to)?;
+            if range.is_empty() { Err(format!("{flag} {text}: expected the smaller first")) } else { Ok(range) }
+        }
+    }
+}

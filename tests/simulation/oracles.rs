@@ -1,0 +1,205 @@
+//! What must hold, and is looked at all along.
+
+use std::collections::BTreeMap;
+
+use rafthttp::{
+    Limits, PeerStatus,
+    metrics::Channel,
+    node::{Node, Role},
+};
+
+use super::{
+    clock::Time,
+    member::Member,
+    network::{Net, Resolver},
+};
+
+/// How long it may take until a peer is seen as it is, in milliseconds.
+const TRUTH: Time = 1800;
+
+/// What was seen so far.
+#[derive(Default)]
+pub struct Oracles {
+    /// Who led in each term.
+    leaders: BTreeMap<u64, String>,
+    /// The last commit of each process, by member and start.
+    commits: BTreeMap<(usize, Time), u64>,
+    /// How a member could reach another, and since when.
+    paths: BTreeMap<(usize, usize), (Reach, Time)>,
+    /// What each member's peers are by ID.
+    hosts: BTreeMap<u64, usize>,
+}
+
+/// A path between two processes, by when they were started.
+type Reach = (Path, [Option<Time>; 2]);
+
+/// How one member's question comes to another and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    Open,
+    Closed,
+    /// Whether it gets through in time is not said.
+    Unclear,
+}
+
+impl Oracles {
+    /// Looks at every member that runs.
+    pub fn look(&mut self, now: Time, members: &[Member], net: &Net, lost_a_disk: bool) -> Result<(), String> {
+        self.note_paths(now, members, net);
+        for member in members {
+            let (Some(node), Some(running)) = (member.node(), &member.running) else { continue };
+            self.hosts.insert(node.raft_status().id.0, member.host);
+            running.process.within(|| {
+                self.raft(member, running.since, &node, lost_a_disk)?;
+                ledger(&member.name, &node)?;
+                self.reachable(now, member, &node)
+            })?;
+        }
+        self.losses(members).map(drop)
+    }
+
+    /// What was sent on streams, and what became of it, for each two processes that live since the beginning: what was
+    /// read and what was lost are no more than what was sent. Says whether they are just as much.
+    pub fn losses(&self, members: &[Member]) -> Result<bool, String> {
+        let mut is_settled = true;
+        let lives = |member: &&Member| member.starts == 1 && member.node().is_some();
+        for writer in members.iter().filter(lives) {
+            for reader in members.iter().filter(lives).filter(|reader| reader.host != writer.host) {
+                let (Some(to), Some(from)) = (peer(writer, reader), peer(reader, writer)) else { continue };
+                for channel in [Channel::MsgApp, Channel::Message] {
+                    let kind = channel.stream().expect("it is one of a stream");
+                    let (sent, lost) = (to.outgoing.sent[channel].total(), to.outgoing.lost[kind]);
+                    let read = from.incoming.received[channel].total();
+                    if read + lost > sent {
+                        let (writer, reader) = (&writer.name, &reader.name);
+                        return Err(format!(
+                            "{writer} has sent {reader} {sent} messages on {channel:?}, of which {read} were read and {lost} lost"
+                        ));
+                    }
+                    is_settled &= read + lost == sent;
+                }
+            }
+        }
+        Ok(is_settled)
+    }
+
+    /// One leader a term; what is committed stays; nobody has halted.
+    fn raft(&mut self, member: &Member, since: Time, node: &Node, lost_a_disk: bool) -> Result<(), String> {
+        let (status, name) = (node.raft_status(), &member.name);
+        if status.role == Role::Leader {
+            let other = self.leaders.entry(status.term).or_insert_with(|| name.clone());
+            if other != name {
+                return Err(format!("{other} and {name} both led in term {}", status.term));
+            }
+        }
+        if status.applied > status.commit {
+            return Err(format!("{name} has applied {} and committed {}", status.applied, status.commit));
+        }
+        let commit = self.commits.entry((member.host, since)).or_default();
+        if *commit > status.commit {
+            return Err(format!("{name} had committed {commit}, and now {}", status.commit));
+        }
+        *commit = status.commit;
+        if let Some(why) = status.halted.as_ref().or(status.two_histories.as_ref().filter(|_| !lost_a_disk)) {
+            return Err(format!("{name} has halted: {why}"));
+        }
+        Ok(())
+    }
+
+    /// Notes which questions of a prober get through.
+    fn note_paths(&mut self, now: Time, members: &[Member], net: &Net) {
+        for from in members {
+            for to in members.iter().filter(|to| to.host != from.host) {
+                let started = [from, to].map(|member| member.running.as_ref().map(|running| running.since));
+                let path = (path(from, to, net), started);
+                let noted = self.paths.entry((from.host, to.host)).or_insert((path, now));
+                if noted.0 != path {
+                    *noted = (path, now);
+                }
+            }
+        }
+    }
+
+    /// Whether `peer_reachable` tells the truth.
+    fn reachable(&self, now: Time, member: &Member, node: &Node) -> Result<(), String> {
+        for peer in node.transport().peers().iter().filter(|peer| peer.is_peer()) {
+            let Some(other) = self.hosts.get(&peer.id.0) else { continue };
+            let Some(((path, _), since)) = self.paths.get(&(member.host, *other)) else { continue };
+            let is_wrong = match path {
+                Path::Open => peer.link.reachable != Some(true),
+                Path::Closed => peer.link.reachable == Some(true),
+                Path::Unclear => false,
+            };
+            if is_wrong && now - since > TRUTH {
+                let (name, other) = (&member.name, &peer.name);
+                let said = peer.link.reachable;
+                return Err(format!(
+                    "{name} says of {other} that it is reachable: {said:?}, and it is {path:?} for {} ms",
+                    now - since
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one member knows of another.
+fn peer(of: &Member, other: &Member) -> Option<PeerStatus> {
+    let (node, id) = (of.node()?, other.node()?.raft_status().id);
+    let peers = of.running.as_ref()?.process.within(|| node.transport().peers());
+    peers.into_iter().find(|peer| peer.id == id && peer.is_peer())
+}
+
+fn path(from: &Member, to: &Member, net: &Net) -> Path {
+    let serves = |member: &Member| member.running.as_ref().is_some_and(|running| running.node().is_some());
+    let is_frozen = |member: &Member| member.running.as_ref().is_some_and(|running| running.frozen_until.is_some());
+    if !serves(from)
+        || is_frozen(from)
+        || from.is_doubtful
+        || to.is_doubtful
+        || net.resolver(from.host) != Resolver::Well
+    {
+        return Path::Unclear;
+    }
+    let (there, back) = (net.link(from.host, to.host), net.link(to.host, from.host));
+    // A process that is about to start, or is half stopped, may answer or not.
+    if to.running.is_none() || is_frozen(to) || there.is_cut || back.is_cut {
+        return Path::Closed;
+    }
+    let is_quick = |link: super::network::Link| link.latency + link.jitter <= 50 && link.bandwidth == 0;
+    if serves(to) && is_quick(there) && is_quick(back) { Path::Open } else { Path::Unclear }
+}
+
+/// The laws of the ledger, and the bounds of the queues.
+fn ledger(name: &str, node: &Node) -> Result<(), String> {
+    let status = node.transport().status();
+    let limits = Limits::default();
+    for peer in &status.peers {
+        let PeerStatus { outgoing, incoming, .. } = peer;
+        if !outgoing.balances() {
+            return Err(format!("{name}'s ledger of what goes to {} does not balance: {outgoing:?}", peer.name));
+        }
+        if !incoming.balances() {
+            return Err(format!("{name}'s ledger of what comes from {} does not balance: {incoming:?}", peer.name));
+        }
+        for (channel, queued) in outgoing.queued.iter() {
+            let bound = match channel {
+                Channel::MsgApp | Channel::Message => limits.stream_queue,
+                Channel::Pipeline => limits.pipeline_queue + 4,
+                Channel::Snapshot => limits.snapshots,
+            };
+            if *queued > bound as u64 {
+                return Err(format!("{name} has {queued} messages to {} in the queue of {channel:?}", peer.name));
+            }
+        }
+        if incoming.waiting > 2 * limits.receive_queue as u64 + 512 {
+            return Err(format!("{name} has {} messages of {} waiting", incoming.waiting, peer.name));
+        }
+    }
+    let strangers = status.strangers.is_none_or(|strangers| strangers.balances());
+    let others = status.others.is_none_or(|others| others.balances());
+    if !strangers || !others {
+        return Err(format!("{name}'s ledger of others does not balance"));
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! What a seed decides: how many members, which kinds of fault and how many of them, how busy the clients are. Each seed
+//! picks a few kinds: whatever one kind hides from another comes out in another seed.
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+
+use super::clock::Time;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A process ends at once.
+    Kill,
+    /// The power of a machine goes while it does nothing.
+    PowerLoss,
+    /// The power goes at one of the next changes of the disk.
+    PowerAtWrite,
+    /// The power of all machines goes.
+    Blackout,
+    /// A process stands still.
+    Freeze,
+    /// Nothing goes between two members.
+    CutPair,
+    /// Nothing goes from one member to another.
+    CutOneWay,
+    /// Nothing goes to a member, from it, or either.
+    Isolate,
+    /// The members are parted into two groups.
+    Part,
+    /// Connections break.
+    Reset,
+    /// Links are slow, jitter, or have little bandwidth.
+    Slow,
+    /// A clock jumps.
+    ClockJump,
+    /// A disk is full.
+    FullDisk,
+    /// A sync of a disk fails.
+    FailedSync,
+    /// Names are resolved late, wrong, or not at all.
+    Names,
+    /// A member comes back without its disk.
+    Wiped,
+    /// A member comes back on an old copy of its disk.
+    RolledBack,
+}
+
+pub const KINDS: [Kind; 17] = [
+    Kind::Kill,
+    Kind::PowerLoss,
+    Kind::PowerAtWrite,
+    Kind::Blackout,
+    Kind::Freeze,
+    Kind::CutPair,
+    Kind::CutOneWay,
+    Kind::Isolate,
+    Kind::Part,
+    Kind::Reset,
+    Kind::Slow,
+    Kind::ClockJump,
+    Kind::FullDisk,
+    Kind::FailedSync,
+    Kind::Names,
+    Kind::Wiped,
+    Kind::RolledBack,
+];
+
+/// What a seed decides.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub members: usize,
+    pub kinds: Vec<Kind>,
+    /// Between the beginnings of two faults, in milliseconds: at most twice this.
+    pub interval: Time,
+    /// How long a fault lasts at most, in milliseconds.
+    pub longest: Time,
+    pub clients: usize,
+    /// Between two operations of a client, in milliseconds: at most twice this.
+    pub pause: Time,
+    /// How long a client waits, in milliseconds.
+    pub patience: Time,
+    pub snapshot_count: u64,
+}
+
+impl Plan {
+    pub fn of(seed: u64) -> Self {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let count = random.random_range(1..=5);
+        let kinds = KINDS.sample(random, count).copied().collect();
+        Self {
+            members: *[3, 3, 3, 3, 3, 3, 4, 5, 5, 7].choose(random).expect("some"),
+            kinds,
+            interval: random.random_range(500..6000),
+            longest: random.random_range(200..8000),
+            clients: random.random_range(2..=4),
+            pause: random.random_range(60..400),
+            patience: *[300, 2000, 10_000].choose(random).expect("some"),
+            snapshot_count: *[5, 20, 60, 10_000].choose(random).expect("some"),
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! One seed's run, from the first start to the last task's end.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rafthttp::{metrics::Direction, node::Role};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::{
+    clients::{Asking, Client, History, KEYS, Operation},
+    clock::{Process, Time, Timeline, WINDOW},
+    events::Events,
+    faults::Ending,
+    member::{Member, Outcome, Surroundings},
+    memory_disk::MemoryDisk,
+    network::Net,
+    operator::Done,
+    oracles::Oracles,
+    plan::Plan,
+};
+
+/// When faults begin, when they end, and how long the cluster then has to be as if nothing had been, in milliseconds.
+const FAULTS_BEGIN: Time = 3_000;
+const FAULTS_END: Time = 50_000;
+const RECOVERY: Time = 40_000;
+/// How often the oracles look, in milliseconds.
+const LOOK: Time = 48;
+/// How long a clean stop may take, in milliseconds.
+const STOPPING: Time = 20_000;
+
+/// A run under way.
+pub struct Simulation {
+    pub plan: Plan,
+    pub random: StdRng,
+    pub around: Surroundings,
+    pub members: Vec<Member>,
+    pub clients: Process,
+    pub asking: Asking,
+    pub replaced: Vec<(usize, Done)>,
+    pub copies: BTreeMap<usize, MemoryDisk>,
+    pub lost_a_disk: bool,
+    pending: BTreeMap<(Time, u64), Ending>,
+    endings: u64,
+    oracles: Oracles,
+    history: History,
+    stop_clients: Arc<AtomicBool>,
+    serving: Arc<Mutex<Vec<usize>>>,
+}
+
+/// What came of a seed.
+pub struct Report {
+    pub seed: u64,
+    pub plan: Plan,
+    /// Of all events, and how many they are.
+    pub sum: (u64, u64),
+    pub virtual_time: Time,
+    pub failure: Option<String>,
+    pub history: Vec<Operation>,
+    pub known: usize,
+    /// The last events, in words.
+    pub last: Vec<String>,
+}
+
+impl Report {
+    /// Of a run that has broken the machine itself.
+    pub fn broken(seed: u64, plan: Plan, failure: String) -> Self {
+        let (history, last) = (Vec::new(), Vec::new());
+        Self { seed, plan, sum: (0, 0), virtual_time: 0, failure: Some(failure), history, known: 0, last }
+    }
+}
+
+impl Simulation {
+    pub fn new(seed: u64, plan: Plan, is_traced: bool) -> Self {
+        let timeline = Timeline::default();
+        let events = Events::new(timeline.clone(), is_traced);
+        let names: Vec<String> = (0..plan.members).map(|place| format!("m{place}")).collect();
+        let machines: Vec<String> = names.iter().cloned().chain(["clients".to_owned()]).collect();
+        let net = Net::new(&machines, seed, &timeline, &events);
+        let members = names.iter().enumerate().map(|(host, name)| Member::new(name, host, &names)).collect();
+        let snapshot_count = plan.snapshot_count;
+        let clients = Process::new(names.len(), &timeline);
+        let asking = Asking {
+            place: net.place(names.len()),
+            net: net.clone(),
+            events: events.clone(),
+            timeline: timeline.clone(),
+            last: Arc::default(),
+        };
+        Self {
+            random: StdRng::seed_from_u64(seed ^ 0x5eed),
+            around: Surroundings { timeline, net, events, seed, snapshot_count },
+            members,
+            clients,
+            asking,
+            replaced: Vec::new(),
+            copies: BTreeMap::new(),
+            lost_a_disk: false,
+            pending: BTreeMap::new(),
+            endings: 0,
+            oracles: Oracles::default(),
+            history: History::default(),
+            stop_clients: Arc::default(),
+            serving: Arc::new(Mutex::new((0..plan.members).collect())),
+            plan,
+        }
+    }
+
+    /// Runs it to its end, or to the first thing that must not be.
+    pub fn run(mut self) -> Report {
+        let failure = self.whole().err();
+        if let Some(why) = &failure {
+            self.say(why);
+        }
+        let (timeline, events) = (self.around.timeline.clone(), self.around.events.clone());
+        let history = self.history.clone();
+        let (seed, plan) = (self.around.seed, self.plan.clone());
+        for member in &mut self.members {
+            member.kill();
+        }
+        drop(self);
+        Report {
+            seed,
+            plan,
+            sum: events.sum(),
+            virtual_time: timeline.now(),
+            failure,
+            known: history.known(),
+            history: history.operations(),
+            last: events.last(),
+        }
+    }
+
+    fn whole(&mut self) -> Result<(), String> {
+        self.say(&format!("{:?}", self.plan));
+        let around = self.around.clone();
+        self.members.iter_mut().for_each(|member| member.start(&around));
+        self.until("the first leader", FAULTS_BEGIN * 4, Self::has_one_leader)?;
+        self.start_clients();
+        self.faults()?;
+        self.end_faults();
+        self.until("all are in step", RECOVERY, Self::is_in_step)?;
+        self.stop_clients.store(true, Ordering::Relaxed);
+        self.last_look()?;
+        self.until("all are in step without clients", RECOVERY, Self::is_in_step)?;
+        self.until("every message that was sent was read or is counted as lost", RECOVERY, |run| {
+            if run.oracles.losses(&run.members)? { Ok(()) } else { Err("some are neither".to_owned()) }
+        })?;
+        self.stop()
+    }
+
+    /// Lets everybody run through the next window.
+    fn go_on(&mut self) -> Result<(), String> {
+        let until = self.now() + WINDOW;
+        for running in self.members.iter().filter_map(|member| member.running.as_ref()) {
+            running.process.run_until(until);
+        }
+        self.clients.run_until(until);
+        self.around.timeline.go_on();
+        self.notice()?;
+        while self.pending.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+            let ending = self.pending.pop_first().expect("there is one").1;
+            self.end(ending);
+        }
+        self.start_replaced();
+        if until % LOOK < WINDOW {
+            let net = self.around.net.clone();
+            self.oracles.look(until, &self.members, &net, self.lost_a_disk)?;
+        }
+        super::panics::take().map_or(Ok(()), Err)
+    }
+
+    /// Sees which processes serve, have ended, or have lost their power.
+    fn notice(&mut self) -> Result<(), String> {
+        for place in 0..self.members.len() {
+            let member = &mut self.members[place];
+            let Some(running) = &mut member.running else { continue };
+            if running.disk.left().is_some() {
+                self.lose_power(place);
+                continue;
+            }
+            running.is_known |= running.node().is_some();
+            let why = match running.outcome() {
+                Outcome::Starting => continue,
+                Outcome::Failed(why) => format!("{} could not start: {why}", member.name),
+                Outcome::Stopped(why) => format!("{} has stopped: {why}", member.name),
+            };
+            self.ended(place, why)?;
+        }
+        Ok(())
+    }
+
+    /// A process has ended by itself: only who has lost its disk may, and who could not be told who it is.
+    fn ended(&mut self, place: usize, why: String) -> Result<(), String> {
+        let member = &mut self.members[place];
+        member.kill();
+        if member.is_doubtful {
+            return Ok(());
+        }
+        let is_of_the_disk = why.contains("storage full") || why.contains("sector") || why.contains("no storage space");
+        let is_joining = why.contains("no member") || why.contains("none of the members");
+        if is_of_the_disk || is_joining {
+            self.say(&format!("{why}: it is started again"));
+            let at = self.now() + 1000;
+            self.at(at, Ending::Start(place));
+            return Ok(());
+        }
+        Err(why)
+    }
+
+    fn faults(&mut self) -> Result<(), String> {
+        let mut next = self.now().max(FAULTS_BEGIN);
+        while self.now() < FAULTS_END {
+            if self.now() >= next {
+                self.bring();
+                next = self.now() + self.random.random_range(1..=2 * self.plan.interval);
+            }
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
+    /// Ends every fault that has not ended yet.
+    fn end_faults(&mut self) {
+        self.say("the faults end");
+        while let Some((_, ending)) = self.pending.pop_first() {
+            self.end(ending);
+        }
+        for place in 0..self.members.len() {
+            if let Some(running) = &mut self.members[place].running {
+                running.frozen_until = running.frozen_until.map(|_| 0);
+            }
+            self.end(Ending::Thaw(place));
+            self.end(Ending::MakeRoom(place));
+            self.end(Ending::Resolve(place));
+            self.end(Ending::Start(place));
+        }
+        self.end(Ending::Heal);
+        self.end(Ending::QuickenLinks);
+    }
+
+    fn start_clients(&mut self) {
+        let values = Arc::<AtomicU64>::default();
+        for number in 0..self.plan.clients {
+            let client = Client {
+                asking: self.asking.clone(),
+                history: self.history.clone(),
+                stop: self.stop_clients.clone(),
+                values: values.clone(),
+                hosts: self.serving.clone(),
+                patience: Duration::from_millis(self.plan.patience),
+                pause: self.plan.pause,
+                seed: self.around.seed ^ ((number as u64 + 1) << 40),
+            };
+            self.clients.spawn(client.run());
+        }
+    }
+
+    /// Every key is read through every member.
+    fn last_look(&mut self) -> Result<(), String> {
+        let left = Arc::new(AtomicU64::new(self.members.len() as u64));
+        for member in &self.members {
+            let client = Client {
+                asking: self.asking.clone(),
+                history: self.history.clone(),
+                stop: self.stop_clients.clone(),
+                values: Arc::default(),
+                hosts: self.serving.clone(),
+                patience: Duration::from_secs(10),
+                pause: 1,
+                seed: 0,
+            };
+            let (host, left) = (member.host, left.clone());
+            self.clients.spawn(async move {
+                for key in KEYS {
+                    client.read(host, key).await;
+                }
+                left.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        self.until("a last look at every key", STOPPING, |_| {
+            if left.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err("somebody still reads".to_owned()) }
+        })
+    }
+
+    /// Goes on until something holds, which says why it does not yet.
+    fn until(&mut self, what: &str, patience: Time, holds: impl Fn(&Self) -> Result<(), String>) -> Result<(), String> {
+        let end = self.now() + patience;
+        loop {
+            match holds(self) {
+                Ok(()) => return Ok(()),
+                Err(why) if self.now() >= end => return Err(format!("not within {patience} ms: {what}: {why}")),
+                Err(_) => self.go_on()?,
+            }
+        }
+    }
+
+    pub fn leads(&self, member: &Member) -> bool {
+        member.node().is_some_and(|node| node.raft_status().role == Role::Leader)
+    }
+
+    fn has_one_leader(&self) -> Result<(), String> {
+        let leaders = self.members.iter().filter(|member| self.leads(member)).count();
+        if leaders == 1 { Ok(()) } else { Err(format!("{leaders} leaders")) }
+    }
+
+    /// One leader, everybody has applied the same, and all streams are open.
+    fn is_in_step(&self) -> Result<(), String> {
+        self.has_one_leader()?;
+        let mut applied = Vec::new();
+        for member in &self.members {
+            let node = member.node().ok_or_else(|| format!("{} does not serve", member.name))?;
+            let status = node.raft_status();
+            applied.push(status.applied);
+            if let Some(why) = status.suspended {
+                return Err(format!("{} takes no part: {why}", member.name));
+            }
+            let peers = member.running.as_ref().expect("it serves").process.within(|| node.transport().peers());
+            let peers: Vec<_> = peers.into_iter().filter(rafthttp::PeerStatus::is_peer).collect();
+            if peers.len() + 1 != self.members.len() {
+                return Err(format!("{} has {} peers", member.name, peers.len()));
+            }
+            for peer in peers {
+                let is_open =
+                    |ways: &rafthttp::metrics::PerDirection<bool>| ways[Direction::In] && ways[Direction::Out];
+                if !peer.link.stream_up.values().all(is_open) || peer.link.reachable != Some(true) {
+                    return Err(format!(
+                        "{}'s link to {} is not whole: {:?}",
+                        member.name, peer.name, peer.link.stream_up
+                    ));
+                }
+            }
+        }
+        let (least, most) = (applied.iter().min(), applied.iter().max());
+        // Clients may still be at work.
+        let slack = if self.stop_clients.load(Ordering::Relaxed) { 0 } else { 50 };
+        if least.zip(most).is_some_and(|(least, most)| most - least <= slack) {
+            Ok(())
+        } else {
+            Err(format!("applied: {applied:?}"))
+        }
+    }
+
+    /// Stops every member cleanly: nothing is left of any.
+    fn stop(&mut self) -> Result<(), String> {
+        self.say("everybody is stopped");
+        let left = Arc::new(AtomicU64::new(self.members.len() as u64));
+        for member in &self.members {
+            let (node, left) = (member.node().expect("it serves"), left.clone());
+            let running = member.running.as_ref().expect("it serves");
+            running.process.spawn(async move {
+                node.stop().await;
+                left.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        let end = self.now() + STOPPING;
+        while left.load(Ordering::Relaxed) > 0 || self.remains().is_err() {
+            if self.now() >= end {
+                let why = self.remains().err().unwrap_or_default();
+                return Err(format!(
+                    "{} members have not stopped within {STOPPING} ms: {why}",
+                    left.load(Ordering::Relaxed)
+                ));
+            }
+            let until = self.now() + WINDOW;
+            for running in self.members.iter().filter_map(|member| member.running.as_ref()) {
+                running.process.run_until(until);
+            }
+            self.clients.run_until(until);
+            self.around.timeline.go_on();
+            if let Some(why) = super::panics::take() {
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left of members that were stopped.
+    fn remains(&self) -> Result<(), String> {
+        for member in &self.members {
+            let tasks = member.running.as_ref().map_or(0, |running| running.process.tasks());
+            let connections = self.around.net.open(member.host);
+            if tasks > 0 || connections > 0 {
+                return Err(format!("{} has {tasks} tasks and {connections} connections left", member.name));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn now(&self) -> Time {
+        self.around.timeline.now()
+    }
+
+    pub fn say(&self, what: &str) {
+        self.around.events.say(what);
+    }
+
+    /// Ends something at a time.
+    pub fn at(&mut self, at: Time, ending: Ending) {
+        self.endings += 1;
+        self.pending.insert((at, self.endings), ending);
+    }
+
+    /// The machines of all members but one.
+    pub fn others_than(&self, place: usize) -> Arc<Mutex<Vec<usize>>> {
+        let hosts = self.members.iter().map(|member| member.host).filter(|host| *host != self.members[place].host);
+        Arc::new(Mutex::new(hosts.collect()))
+    }
+}

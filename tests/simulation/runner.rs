@@ -1,0 +1,145 @@
+//! Many seeds, on all cores.
+
+use std::{
+    ops::RangeInclusive,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    clients::Operation,
+    panics,
+    plan::Plan,
+    porcupine,
+    run::{Report, Simulation},
+    tier,
+};
+
+/// How many histories the checker of linearizability is given at once.
+const BATCH: usize = 50;
+/// How often a line says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// What came of many seeds.
+#[derive(Default)]
+struct Account {
+    done: u64,
+    failed: u64,
+    virtual_ms: u64,
+    known: u64,
+    waiting: Vec<(u64, Vec<Operation>)>,
+    is_judged: bool,
+}
+
+/// Runs a seed.
+pub fn simulate(seed: u64, is_traced: bool) -> Report {
+    panics::take();
+    let plan = Plan::of(seed);
+    let run = catch_unwind(AssertUnwindSafe(|| Simulation::new(seed, plan.clone(), is_traced).run()));
+    run.unwrap_or_else(|_| {
+        let failure = panics::take().unwrap_or_else(|| "the machine has panicked".to_owned());
+        Report::broken(seed, plan, failure)
+    })
+}
+
+/// Runs seeds; says how many have passed and how many have not.
+pub fn run(seeds: RangeInclusive<u64>, threads: usize, is_traced: bool) -> (u64, u64) {
+    let (begun, count) = (Instant::now(), seeds.end() - seeds.start() + 1);
+    let next = AtomicU64::new(*seeds.start());
+    let (sender, reports) = mpsc::sync_channel(2 * threads);
+    let mut account = Account { is_judged: true, ..Account::default() };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (next, sender, last) = (&next, sender.clone(), *seeds.end());
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > last || sender.send(simulate(seed, is_traced)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut told = Instant::now();
+        for report in reports {
+            account.take(report);
+            if told.elapsed() > PROGRESS {
+                told = Instant::now();
+                println!("{}", account.line(count, begun.elapsed()));
+            }
+        }
+    });
+    account.judge();
+    println!("{}", account.line(count, begun.elapsed()));
+    if !account.is_judged {
+        tier::not_run("linearizability of the simulated histories: there is no Go on this machine");
+    }
+    (account.done - account.failed, account.failed)
+}
+
+impl Account {
+    fn take(&mut self, report: Report) {
+        self.done += 1;
+        self.virtual_ms += report.virtual_time;
+        self.known += report.known as u64;
+        if let Some(why) = &report.failure {
+            self.failed += 1;
+            tell_failure(report.seed, why, &report);
+            return;
+        }
+        self.waiting.push((report.seed, report.history));
+        if self.waiting.len() >= BATCH {
+            self.judge();
+        }
+    }
+
+    /// Asks whether the histories that wait are linearizable.
+    fn judge(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        while !waiting.is_empty() {
+            let mut operations = Vec::new();
+            for (seed, history) in &waiting {
+                operations.extend(history.iter().cloned().map(|operation| operation.of_seed(*seed)));
+            }
+            match porcupine::judge(&operations) {
+                None => {
+                    self.is_judged = false;
+                    return;
+                }
+                Some(Ok(_)) => return,
+                Some(Err(said)) => {
+                    let seed = said.split("key ").nth(1).and_then(|rest| rest.split('/').next()?.parse::<u64>().ok());
+                    self.failed += 1;
+                    println!("seed {} failed: {}", seed.unwrap_or_default(), said.trim_end());
+                    let Some(seed) = seed else { return };
+                    println!("    repeat it: make simulate SEED={seed} TRACE=1");
+                    waiting.retain(|(other, _)| *other != seed);
+                }
+            }
+        }
+    }
+
+    fn line(&self, count: u64, took: Duration) -> String {
+        #[expect(clippy::cast_precision_loss, reason = "it is shown")]
+        let (done, hours) = (self.done as f64, self.virtual_ms as f64 / 3_600_000.0);
+        format!(
+            "simulation: {} of {count} seeds, {:.1} a second, {hours:.2} virtual hours, {} operations, {} failed",
+            self.done,
+            done / took.as_secs_f64(),
+            self.known,
+            self.failed
+        )
+    }
+}
+
+fn tell_failure(seed: u64, why: &str, report: &Report) {
+    println!("seed {seed} failed: {why}");
+    println!("    {:?}", report.plan);
+    report.last.iter().for_each(|line| println!("    {line}"));
+    println!("    repeat it: make simulate SEED={seed} TRACE=1");
+}

@@ -1,0 +1,34 @@
+//! The checker of linearizability: porcupine, which is Go's.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde::Serialize;
+
+/// Whether the operations of each key fit one order: what it says if they do, and the first key of which they do not. None:
+/// there is no Go on this machine.
+pub fn judge<T: Serialize>(operations: &[T]) -> Option<Result<String, String>> {
+    let checker = build()?;
+    let mut child = Command::new(checker).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was built");
+    let mut input = child.stdin.take().expect("piped");
+    for operation in operations {
+        writeln!(input, "{}", serde_json::to_string(operation).expect("plain fields")).expect("it reads");
+    }
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(if output.status.success() { Ok(said) } else { Err(said) })
+}
+
+fn build() -> Option<PathBuf> {
+    Command::new("go").arg("version").stdout(Stdio::null()).status().ok().filter(|status| status.success())?;
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/linearizability");
+    let checker = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("linearizability");
+    let built =
+        Command::new("go").current_dir(source).args(["build", "-mod=readonly", "-o"]).arg(&checker).arg(".").status();
+    assert!(built.is_ok_and(|status| status.success()), "there is Go, and the checker does not build");
+    Some(checker)
+}
