@@ -5,9 +5,10 @@ use rand::{RngExt as _, seq::IndexedRandom as _};
 
 use super::{
     clock::Time,
+    member::Member,
     memory_disk::MemoryDisk,
     network::{Link, Resolver},
-    operator::{Done, replace},
+    operator::{Job, Operator, Task},
     plan::Kind,
     run::Simulation,
 };
@@ -61,6 +62,8 @@ impl Simulation {
                 self.later(Ending::Resolve(victim));
             }
             Kind::Wiped | Kind::RolledBack => self.lose_a_disk(kind, victim),
+            Kind::Added | Kind::Removed => self.change_the_members(kind, victim),
+            Kind::Moved => self.move_to_another_address(victim),
         }
     }
 
@@ -69,7 +72,10 @@ impl Simulation {
         let leads = self.members.iter().position(|member| self.leads(member));
         match leads {
             Some(leader) if self.random.random_bool(0.5) => leader,
-            _ => self.random.random_range(0..self.members.len()),
+            _ => {
+                let stay: Vec<usize> = self.staying().map(|member| member.host).collect();
+                *stay.choose(&mut self.random).expect("some stay")
+            }
         }
     }
 
@@ -94,7 +100,7 @@ impl Simulation {
             }
             Kind::Blackout => {
                 for place in 0..self.members.len() {
-                    if !self.members[place].is_doubtful {
+                    if !self.members[place].is_doubtful && !self.members[place].is_leaving {
                         self.lose_power(place);
                     }
                 }
@@ -137,7 +143,7 @@ impl Simulation {
             Kind::Isolate => {
                 let (to, from) = *[(true, true), (true, false), (false, true)].choose(&mut self.random).expect("some");
                 self.say(&format!("{one} is alone: nothing comes to it: {to}, nothing from it: {from}"));
-                let hosts = 0..=self.members.len();
+                let hosts = 0..self.around.net.machines();
                 for other in hosts.filter(|other| *other != victim) {
                     let ways = [(other, victim), (victim, other)];
                     ways.into_iter()
@@ -187,11 +193,20 @@ impl Simulation {
         }
     }
 
+    /// Whether nobody's disk is lost, no member is on its way in or out, and all serve: what follows is within what is
+    /// promised.
+    fn is_whole(&self) -> bool {
+        let is_well = |member: &Member| {
+            member.is_leaving
+                || (!member.is_doubtful && member.running.as_ref().is_some_and(|running| running.is_known))
+        };
+        self.jobs.is_empty() && self.members.iter().all(is_well)
+    }
+
     /// A member comes back without its disk, or on a copy of before its last start. One at a time: a cluster that loses
     /// more is beyond what is promised.
     fn lose_a_disk(&mut self, kind: Kind, victim: usize) {
-        let is_well = |member: &super::member::Member| member.running.as_ref().is_some_and(|running| running.is_known);
-        if !self.members.iter().all(|member| !member.is_doubtful && is_well(member)) {
+        if !self.is_whole() {
             return;
         }
         let member = &self.members[victim];
@@ -228,8 +243,9 @@ impl Simulation {
         let around = self.around.clone();
         match ending {
             Ending::Start(place) => {
-                if self.members[place].running.is_none() && !self.members[place].is_doubtful {
-                    self.members[place].start(&around);
+                let member = &self.members[place];
+                if member.running.is_none() && !member.is_doubtful && !member.is_leaving {
+                    self.start(place);
                 }
             }
             Ending::Thaw(place) => {
@@ -266,28 +282,89 @@ impl Simulation {
         self.say(&format!("{name} is taken out, and added anew"));
         self.members[place].kill();
         self.members[place].disk = MemoryDisk::default();
-        let done = Done::default();
-        let task = replace(self.asking.clone(), self.others_than(place), name, done.clone());
-        self.clients.spawn(task);
-        self.replaced.push((place, done));
+        self.ask_for(place, Task::Replace);
     }
 
-    /// Starts members that were added anew.
-    pub fn start_replaced(&mut self) {
-        let (ready, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.replaced).into_iter().partition(|(_, done)| done.is_done());
-        self.replaced = rest;
-        for (place, _) in ready {
-            let around = self.around.clone();
-            let member = &mut self.members[place];
-            member.state = InitialClusterState::Existing;
-            member.is_doubtful = false;
-            member.start(&around);
+    /// A member is added, or removed; one change at a time.
+    fn change_the_members(&mut self, kind: Kind, victim: usize) {
+        if !self.is_whole() {
+            return;
+        }
+        if kind == Kind::Removed {
+            if self.staying().count() > 2 {
+                self.say(&format!("{} is to be removed", self.members[victim].name));
+                self.members[victim].is_leaving = true;
+                self.ask_for(victim, Task::Remove);
+            }
+            return;
+        }
+        let (place, is_auto) = (self.members.len(), self.random.random_bool(0.5));
+        if place + 1 >= self.around.net.machines() {
+            return;
+        }
+        let mut member = Member::new(&format!("m{place}"), place, &[]);
+        self.say(&format!("{} is to be added, by itself: {is_auto}", member.name));
+        member.state = if is_auto { InitialClusterState::Auto } else { InitialClusterState::Existing };
+        // Whoever must be added first is started when it was.
+        member.is_doubtful = !is_auto;
+        self.members.push(member);
+        if is_auto { self.start(place) } else { self.ask_for(place, Task::Add) }
+    }
+
+    /// A machine has another address when its member starts again.
+    fn move_to_another_address(&mut self, victim: usize) {
+        if self.members[victim].is_doubtful || self.members[victim].running.is_none() {
+            return;
+        }
+        self.moves += 1;
+        let address = std::net::Ipv4Addr::new(10, 0, 1, self.moves).into();
+        self.say(&format!("{} moves to {address}", self.members[victim].name));
+        self.members[victim].kill();
+        self.around.net.move_to(victim, address);
+        self.later(Ending::Start(victim));
+    }
+
+    fn ask_for(&mut self, place: usize, task: Task) {
+        let hosts = self.staying().map(|member| member.host).filter(|host| *host != place).collect();
+        let job = Job::new(place, task);
+        let operator = Operator { asking: self.asking.clone(), hosts, name: self.members[place].name.clone() };
+        self.clients.spawn(operator.work(job.clone()));
+        self.jobs.push(job);
+    }
+
+    /// Does what follows from what the operator has done.
+    pub fn follow_up(&mut self) {
+        let (done, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.jobs).into_iter().partition(Job::is_done);
+        self.jobs = rest;
+        for Job { place, task, .. } in done {
+            match task {
+                Task::Replace | Task::Add => {
+                    self.members[place].is_doubtful = false;
+                    self.members[place].state = InitialClusterState::Existing;
+                    self.start(place);
+                    if task == Task::Add {
+                        self.ask_for(place, Task::Promote);
+                    }
+                }
+                // Who has not heard of it is stopped.
+                Task::Remove => self.members[place].kill(),
+                Task::Promote => {}
+            }
         }
     }
 
+    /// Starts a member; one that joins is told who is there.
+    fn start(&mut self, place: usize) {
+        if self.members[place].state != InitialClusterState::New {
+            let stay = |member: &&Member| !member.is_doubtful || member.host == place;
+            self.members[place].initial = self.staying().filter(stay).map(|member| member.name.clone()).collect();
+        }
+        let around = self.around.clone();
+        self.members[place].start(&around);
+    }
+
     fn each_way(&self, mut change: impl FnMut(&mut Link)) {
-        let hosts = self.members.len() + 1;
+        let hosts = self.around.net.machines();
         for from in 0..hosts {
             for to in 0..hosts {
                 self.around.net.change(from, to, &mut change);

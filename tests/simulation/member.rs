@@ -71,6 +71,8 @@ pub struct Member {
     pub clock: Arc<Mutex<i64>>,
     /// Whether it lost its disk, and was not added anew yet.
     pub is_doubtful: bool,
+    /// Whether it was removed for good, or soon is.
+    pub is_leaving: bool,
     /// How often it was started.
     pub starts: u64,
 }
@@ -115,6 +117,7 @@ impl Member {
             initial: initial.to_vec(),
             clock: Arc::default(),
             is_doubtful: false,
+            is_leaving: false,
             starts: 0,
         }
     }

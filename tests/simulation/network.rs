@@ -180,9 +180,23 @@ impl Net {
         Arc::new(Place { net: self.clone(), host })
     }
 
+    /// How many machines there are.
+    pub fn machines(&self) -> usize {
+        self.state().hosts.len()
+    }
+
     /// The address of a machine.
     pub fn address(&self, host: Host) -> IpAddr {
         self.state().hosts[host].address
+    }
+
+    /// Gives a machine another address; its name leads there.
+    pub fn move_to(&self, host: Host, address: IpAddr) {
+        let mut state = self.state();
+        let machine = &mut state.hosts[host];
+        machine.address = address;
+        let name = machine.name.clone();
+        state.names.insert(name, address);
     }
 
     /// Changes one way between two machines. What was held up by a cut that ends is sent again.

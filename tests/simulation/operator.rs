@@ -1,8 +1,8 @@
-//! Who looks after the cluster: adds anew a member that has lost its disk.
+//! Who looks after the cluster: adds, promotes and removes members, and adds anew one that has lost its disk.
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,51 +17,83 @@ use super::{clients::Asking, member::peer_url};
 const PATIENCE: Duration = Duration::from_secs(9);
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A piece of work, until it is done.
-#[derive(Clone, Debug, Default)]
-pub struct Done(Arc<AtomicBool>);
+/// What is to be done for a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// It is removed, and added.
+    Replace,
+    /// It is added as a learner.
+    Add,
+    /// A learner gets its vote.
+    Promote,
+    /// It is removed.
+    Remove,
+}
 
-impl Done {
+/// A task for the member at a place, until it is done.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub place: usize,
+    pub task: Task,
+    is_done: Arc<AtomicBool>,
+}
+
+impl Job {
+    pub fn new(place: usize, task: Task) -> Self {
+        Self { place, task, is_done: Arc::default() }
+    }
+
     pub fn is_done(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_done.load(Ordering::Relaxed)
     }
 }
 
-/// Asks members in turn until one gives an answer of this kind.
-async fn until(
-    asking: &Asking,
-    hosts: &Arc<Mutex<Vec<usize>>>,
-    method: Method,
-    path: &str,
-    body: &str,
-    wanted: &[StatusCode],
-) -> String {
-    for turn in 0.. {
-        let hosts = hosts.lock().expect("nobody panics while it holds this").clone();
-        let host = hosts[turn % hosts.len()];
-        if let Some((status, said)) = asking.ask(host, method.clone(), path, body, PATIENCE).await {
-            asking.events.say(&format!("the operator: {method} {path} at {host} -> {status} {}", said.trim_end()));
-            if wanted.contains(&status) {
-                return said;
-            }
+/// Does a job for a member of this name, whatever stands in the way.
+pub struct Operator {
+    pub asking: Asking,
+    /// The machines that are asked, in turn.
+    pub hosts: Vec<usize>,
+    pub name: String,
+}
+
+impl Operator {
+    pub async fn work(self, job: Job) {
+        let url = peer_url(&self.name);
+        let is_ok = |status: StatusCode, _: &str| status == StatusCode::OK;
+        let members = self.until(Method::GET, "/members", "", is_ok).await;
+        let members: serde_json::Value = serde_json::from_str(&members).expect("JSON");
+        let members = members["members"].as_array().expect("a list");
+        let known = members.iter().find(|member| member["peerURLs"][0] == url.as_str());
+        let path = known.map(|known| format!("/members/{}", known["id"].as_str().expect("an ID")));
+        if let (Some(path), Task::Replace | Task::Remove) = (&path, job.task) {
+            // Of a change without a known outcome, the next says that it was made.
+            let is_gone = |status, _: &str| [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND].contains(&status);
+            self.until(Method::DELETE, path, "", is_gone).await;
         }
-        sleep(PAUSE).await;
+        if let (Some(path), Task::Promote) = (&path, job.task) {
+            let votes = |status, said: &str| status == StatusCode::OK || said.contains("no learner");
+            self.until(Method::POST, &format!("{path}/promote"), "", votes).await;
+        }
+        if let Task::Replace | Task::Add = job.task {
+            let body = format!(r#"{{"peerURLs":["{url}"],"isLearner":{}}}"#, job.task == Task::Add);
+            let is_there = |status, said: &str| status == StatusCode::CREATED || said.contains("another member's");
+            self.until(Method::POST, "/members", &body, is_there).await;
+        }
+        job.is_done.store(true, Ordering::Relaxed);
     }
-    unreachable!("it is asked without end")
-}
 
-/// Takes a member out of its cluster and adds one of the same URL. `others` are the machines that are asked.
-pub async fn replace(asking: Asking, others: Arc<Mutex<Vec<usize>>>, name: String, done: Done) {
-    let url = peer_url(&name);
-    let members = until(&asking, &others, Method::GET, "/members", "", &[StatusCode::OK]).await;
-    let members: serde_json::Value = serde_json::from_str(&members).expect("JSON");
-    let members = members["members"].as_array().expect("a list");
-    if let Some(old) = members.iter().find(|member| member["peerURLs"][0] == url.as_str()) {
-        let path = format!("/members/{}", old["id"].as_str().expect("an ID"));
-        until(&asking, &others, Method::DELETE, &path, "", &[StatusCode::NO_CONTENT, StatusCode::NOT_FOUND]).await;
+    /// Asks members in turn until one gives such an answer.
+    async fn until(&self, method: Method, path: &str, body: &str, is_it: impl Fn(StatusCode, &str) -> bool) -> String {
+        for host in self.hosts.iter().cycle() {
+            if let Some((status, said)) = self.asking.ask(*host, method.clone(), path, body, PATIENCE).await {
+                let line = said.trim_end();
+                self.asking.events.say(&format!("the operator: {method} {path} at m{host} -> {status} {line}"));
+                if is_it(status, &said) {
+                    return said;
+                }
+            }
+            sleep(PAUSE).await;
+        }
+        unreachable!("it is asked without end")
     }
-    let body = format!(r#"{{"peerURLs":["{url}"]}}"#);
-    // Of a change without a known outcome, the next says that it was made.
-    until(&asking, &others, Method::POST, "/members", &body, &[StatusCode::CREATED, StatusCode::CONFLICT]).await;
-    done.0.store(true, Ordering::Relaxed);
 }

@@ -95,14 +95,20 @@ impl Oracles {
         if status.applied > status.commit {
             return Err(format!("{name} has applied {} and committed {}", status.applied, status.commit));
         }
+        let halted = status.halted.as_ref().filter(|_| !member.is_doubtful && !member.is_leaving);
+        if let Some(why) = halted.or(status.two_histories.as_ref().filter(|_| !lost_a_disk)) {
+            return Err(format!("{name} has halted: {why}"));
+        }
+        // Once its disk is well again, it begins with what that has, as after a start.
+        if status.suspended.is_some() {
+            self.commits.remove(&(member.host, since));
+            return Ok(());
+        }
         let commit = self.commits.entry((member.host, since)).or_default();
         if *commit > status.commit {
             return Err(format!("{name} had committed {commit}, and now {}", status.commit));
         }
         *commit = status.commit;
-        if let Some(why) = status.halted.as_ref().or(status.two_histories.as_ref().filter(|_| !lost_a_disk)) {
-            return Err(format!("{name} has halted: {why}"));
-        }
         Ok(())
     }
 

@@ -42,9 +42,15 @@ pub enum Kind {
     Wiped,
     /// A member comes back on an old copy of its disk.
     RolledBack,
+    /// A member is added, as a learner that asks to be promoted, or is.
+    Added,
+    /// A member is removed.
+    Removed,
+    /// A machine has another address, after a start.
+    Moved,
 }
 
-pub const KINDS: [Kind; 17] = [
+pub const KINDS: [Kind; 20] = [
     Kind::Kill,
     Kind::PowerLoss,
     Kind::PowerAtWrite,
@@ -62,6 +68,9 @@ pub const KINDS: [Kind; 17] = [
     Kind::Names,
     Kind::Wiped,
     Kind::RolledBack,
+    Kind::Added,
+    Kind::Removed,
+    Kind::Moved,
 ];
 
 /// What a seed decides.

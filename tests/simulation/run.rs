@@ -20,7 +20,7 @@ use super::{
     member::{Member, Outcome, Surroundings},
     memory_disk::MemoryDisk,
     network::Net,
-    operator::Done,
+    operator::Job,
     oracles::Oracles,
     plan::Plan,
 };
@@ -34,6 +34,9 @@ const LOOK: Time = 48;
 /// How long a clean stop may take, in milliseconds.
 const STOPPING: Time = 20_000;
 
+/// Machines for members that are added.
+const SPARE: usize = 2;
+
 /// A run under way.
 pub struct Simulation {
     pub plan: Plan,
@@ -42,9 +45,12 @@ pub struct Simulation {
     pub members: Vec<Member>,
     pub clients: Process,
     pub asking: Asking,
-    pub replaced: Vec<(usize, Done)>,
+    /// What the operator is at.
+    pub jobs: Vec<Job>,
     pub copies: BTreeMap<usize, MemoryDisk>,
     pub lost_a_disk: bool,
+    /// How many machines have another address by now.
+    pub moves: u8,
     pending: BTreeMap<(Time, u64), Ending>,
     endings: u64,
     oracles: Oracles,
@@ -80,13 +86,14 @@ impl Simulation {
         let timeline = Timeline::default();
         let events = Events::new(timeline.clone(), is_traced);
         let names: Vec<String> = (0..plan.members).map(|place| format!("m{place}")).collect();
-        let machines: Vec<String> = names.iter().cloned().chain(["clients".to_owned()]).collect();
+        let spare = (plan.members..plan.members + SPARE).map(|place| format!("m{place}"));
+        let machines: Vec<String> = names.iter().cloned().chain(spare).chain(["clients".to_owned()]).collect();
         let net = Net::new(&machines, seed, &timeline, &events);
         let members = names.iter().enumerate().map(|(host, name)| Member::new(name, host, &names)).collect();
         let snapshot_count = plan.snapshot_count;
-        let clients = Process::new(names.len(), &timeline);
+        let clients = Process::new(machines.len() - 1, &timeline);
         let asking = Asking {
-            place: net.place(names.len()),
+            place: net.place(machines.len() - 1),
             net: net.clone(),
             events: events.clone(),
             timeline: timeline.clone(),
@@ -98,7 +105,8 @@ impl Simulation {
             members,
             clients,
             asking,
-            replaced: Vec::new(),
+            jobs: Vec::new(),
+            moves: 0,
             copies: BTreeMap::new(),
             lost_a_disk: false,
             pending: BTreeMap::new(),
@@ -167,7 +175,7 @@ impl Simulation {
             let ending = self.pending.pop_first().expect("there is one").1;
             self.end(ending);
         }
-        self.start_replaced();
+        self.follow_up();
         if until % LOOK < WINDOW {
             let net = self.around.net.clone();
             self.oracles.look(until, &self.members, &net, self.lost_a_disk)?;
@@ -199,7 +207,7 @@ impl Simulation {
     fn ended(&mut self, place: usize, why: String) -> Result<(), String> {
         let member = &mut self.members[place];
         member.kill();
-        if member.is_doubtful {
+        if member.is_doubtful || member.is_leaving {
             return Ok(());
         }
         let is_of_the_disk = why.contains("storage full") || why.contains("sector") || why.contains("no storage space");
@@ -240,6 +248,8 @@ impl Simulation {
             self.end(Ending::Resolve(place));
             self.end(Ending::Start(place));
         }
+        let serving = self.staying().map(|member| member.host).collect();
+        *self.serving.lock().expect("nobody panics while it holds this") = serving;
         self.end(Ending::Heal);
         self.end(Ending::QuickenLinks);
     }
@@ -263,8 +273,8 @@ impl Simulation {
 
     /// Every key is read through every member.
     fn last_look(&mut self) -> Result<(), String> {
-        let left = Arc::new(AtomicU64::new(self.members.len() as u64));
-        for member in &self.members {
+        let left = Arc::new(AtomicU64::new(self.staying().count() as u64));
+        for member in self.staying() {
             let client = Client {
                 asking: self.asking.clone(),
                 history: self.history.clone(),
@@ -305,15 +315,18 @@ impl Simulation {
     }
 
     fn has_one_leader(&self) -> Result<(), String> {
-        let leaders = self.members.iter().filter(|member| self.leads(member)).count();
+        let leaders = self.staying().filter(|member| self.leads(member)).count();
         if leaders == 1 { Ok(()) } else { Err(format!("{leaders} leaders")) }
     }
 
     /// One leader, everybody has applied the same, and all streams are open.
     fn is_in_step(&self) -> Result<(), String> {
         self.has_one_leader()?;
+        if let Some(job) = self.jobs.first() {
+            return Err(format!("{job:?} is not done"));
+        }
         let mut applied = Vec::new();
-        for member in &self.members {
+        for member in self.staying() {
             let node = member.node().ok_or_else(|| format!("{} does not serve", member.name))?;
             let status = node.raft_status();
             applied.push(status.applied);
@@ -322,7 +335,10 @@ impl Simulation {
             }
             let peers = member.running.as_ref().expect("it serves").process.within(|| node.transport().peers());
             let peers: Vec<_> = peers.into_iter().filter(rafthttp::PeerStatus::is_peer).collect();
-            if peers.len() + 1 != self.members.len() {
+            if status.is_learner {
+                return Err(format!("{} has no vote", member.name));
+            }
+            if peers.len() + 1 != self.staying().count() {
                 return Err(format!("{} has {} peers", member.name, peers.len()));
             }
             for peer in peers {
@@ -349,8 +365,8 @@ impl Simulation {
     /// Stops every member cleanly: nothing is left of any.
     fn stop(&mut self) -> Result<(), String> {
         self.say("everybody is stopped");
-        let left = Arc::new(AtomicU64::new(self.members.len() as u64));
-        for member in &self.members {
+        let left = Arc::new(AtomicU64::new(self.staying().count() as u64));
+        for member in self.staying() {
             let (node, left) = (member.node().expect("it serves"), left.clone());
             let running = member.running.as_ref().expect("it serves");
             running.process.spawn(async move {
@@ -406,9 +422,8 @@ impl Simulation {
         self.pending.insert((at, self.endings), ending);
     }
 
-    /// The machines of all members but one.
-    pub fn others_than(&self, place: usize) -> Arc<Mutex<Vec<usize>>> {
-        let hosts = self.members.iter().map(|member| member.host).filter(|host| *host != self.members[place].host);
-        Arc::new(Mutex::new(hosts.collect()))
+    /// The members that are not removed.
+    pub fn staying(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.is_leaving)
     }
 }
