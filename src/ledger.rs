@@ -37,6 +37,6 @@ pub use outgoing::Outgoing;
 pub use per::{Key, Per, PerChannel, PerDirection, PerDropReason, PerKind, PerPhase, PerRejectReason, PerStream};
 pub use reasons::{AttemptResult, DialPhase, DropReason, LossReason, ProbeResult, RejectReason};
 pub use round_trips::RoundTrips;
-pub use snapshots::Snapshots;
+pub use snapshots::{SnapshotPace, Snapshots};
 pub use spans::TraceExportStatus;
 pub use tally::Tally;

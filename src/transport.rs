@@ -33,6 +33,7 @@ pub(crate) mod limits;
 mod meeting;
 mod others;
 mod outbox;
+pub(crate) mod pace;
 mod peer;
 mod pipeline;
 pub(crate) mod probe;
@@ -214,6 +215,7 @@ impl Transport {
             strangers: Some(self.inner.strangers.ledger()),
             others: Some(self.inner.others.ledger()),
             unroutable: self.inner.unroutable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            pace: Some(self.inner.shared.pace.status()),
             tls: self.inner.tls.as_ref().map(Tls::status),
         }
     }

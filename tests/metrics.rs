@@ -20,8 +20,8 @@ use rafthttp::{
     id::{ClusterId, MemberId},
     metrics::{
         AttemptResult, Channel, Collector, DialPhase, Direction, DropReason, Exemplar, Exposition, Format, Incoming,
-        LossReason, MessageKind, Options, Outgoing, ProbeResult, RaftStatus, RejectReason, TraceExportStatus,
-        raft_collector, trace_collector,
+        LossReason, MessageKind, Options, Outgoing, ProbeResult, RaftStatus, RejectReason, SnapshotPace,
+        TraceExportStatus, raft_collector, trace_collector,
     },
     telemetry::{SpanId, TraceContext, TraceId},
     tls::{CertificatePart, TlsStatus},
@@ -137,6 +137,7 @@ fn status() -> TransportStatus {
     others.dropped.add((APP, Channel::Pipeline, DropReason::Promoted), 2);
     others.queued[Channel::Pipeline] = 1;
     status.unroutable.add("unknown_peer", 1);
+    status.pace = Some(SnapshotPace { limit: Some(20_971_520.0), yields: 2 });
     let mut tls = TlsStatus {
         certificate_expiry: Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
         certificate_parts: vec![(CertificatePart::Leaf, UNIX_EPOCH + Duration::from_secs(2_000_000_000))],

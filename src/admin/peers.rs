@@ -5,7 +5,7 @@
 //! clock as all its other times. `checks` are those of `/readyz`. `round_trip_history_seconds` has one entry for each
 //! of the last 180 probes, the newest last, with `null` for a failed probe. `view` is how the peer reaches its own
 //! peers, as it answered the newest probe, and when. It is `null` if that probe failed, or if the peer does not say
-//! (etcd).
+//! (etcd). The numbers of snapshots under way cover all of them together; the rate is that of the last ten seconds.
 //!
 //! ```json
 //! {"local": "8e9e05c52164694d", "name": "n1", "cluster": "cdf818194e3a8c32", "version": "0.1.0",
@@ -36,8 +36,10 @@
 //!      "bytes": {"msgapp": 0, "message": 128, "pipeline": 0, "snapshot": 0}},
 //!    "unconfirmed": {"msgapp": 0, "message": null}, "lost": {"msgapp": 0, "message": 0},
 //!    "append_round_trip_p50_seconds": 0.0016, "append_round_trip_p99_seconds": 0.0032,
-//!    "snapshots": {"in": {"ok": 0, "failed": 0, "in_flight": 0, "bytes": 0, "progress_ratio": null},
-//!                  "out": {"ok": 0, "failed": 0, "in_flight": 1, "bytes": 4096, "progress_ratio": 0.25}},
+//!    "snapshots": {"in": {"ok": 0, "failed": 0, "in_flight": 0, "bytes": 0, "progress_ratio": null,
+//!                         "bytes_left": null, "bytes_per_second": null, "seconds_left": null},
+//!                  "out": {"ok": 0, "failed": 0, "in_flight": 1, "bytes": 4096, "progress_ratio": 0.25,
+//!                          "bytes_left": 12288, "bytes_per_second": 1024.0, "seconds_left": 12.0}},
 //!    "view": {"time": "2026-01-01T00:00:12Z", "peers": [
 //!      {"id": "8e9e05c52164694d", "reachable": true, "round_trip_seconds": 0.0002, "age_seconds": 0.4}]},
 //!    "last_error": {"time": "2026-01-01T00:00:05Z", "error": "connection refused"}}],

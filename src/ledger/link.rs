@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use super::{
     AttemptResult, Channel, DialPhase, Direction, Histogram, Live, LossReason, PerDirection, PerPhase, PerStream,
     ProbeResult, RoundTrips, Snapshots, Tally,
@@ -125,12 +127,12 @@ impl Live<Link> {
 
     /// A snapshot begins. `length` is the length of its body, if known.
     pub(crate) fn snapshot_started(&mut self, direction: Direction, length: Option<u64>) {
-        self.0.snapshots[direction].begin(length);
+        self.0.snapshots[direction].begin(length, Instant::now());
     }
 
     /// More of a snapshot's body has passed.
     pub(crate) fn snapshot_progressed(&mut self, direction: Direction, bytes: u64) {
-        self.0.snapshots[direction].progressed(bytes);
+        self.0.snapshots[direction].progressed(bytes, Instant::now());
     }
 
     /// A snapshot ended. `length` is the length that it began with, and `bytes` is how much of its body has passed.

@@ -1,8 +1,23 @@
 //! Counts of snapshots.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 use super::Histogram;
+
+/// How far back the rate is measured, and how finely.
+const RATE_OVER: Duration = Duration::from_secs(10);
+const RATE_STEP: Duration = Duration::from_secs(1);
+
+/// How fast a transport may send its snapshots, all of them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SnapshotPace {
+    /// Bytes per second. `None`: no bound.
+    pub limit: Option<f64>,
+    /// How often they became slower because heartbeats were late.
+    pub yields: u64,
+}
 
 /// Counts of the snapshots in one direction.
 #[derive(Clone, Debug)]
@@ -23,6 +38,8 @@ pub struct Snapshots {
     pub passed: u64,
     /// How many of the snapshots under way have an unknown length.
     pub unmeasured: u64,
+    /// Times, and how many bytes had passed at each; the newest last. The rate is measured between them.
+    marks: VecDeque<(Instant, u64)>,
 }
 
 impl Snapshots {
@@ -33,8 +50,32 @@ impl Snapshots {
         known.then(|| if self.promised == 0 { 1.0 } else { self.passed as f64 / self.promised as f64 })
     }
 
+    /// How many bytes the snapshots under way still lack. `None`: none is under way, or the length of one is unknown.
+    pub fn left(&self) -> Option<u64> {
+        self.progress().map(|_| self.promised - self.passed)
+    }
+
+    /// Bytes per second that passed in the last ten seconds. `None`: no snapshot is under way, or not for a second yet.
+    pub fn rate(&self) -> Option<f64> {
+        let now = Instant::now();
+        let (newest, oldest) = (self.marks.back()?, self.marks.front()?);
+        let long_ago = self.marks.iter().rev().find(|(then, _)| now.saturating_duration_since(*then) >= RATE_OVER);
+        let (since, passed) = long_ago.unwrap_or(oldest);
+        let time = now.saturating_duration_since(*since);
+        (self.in_flight > 0 && time >= RATE_STEP).then(|| (newest.1 - passed) as f64 / time.as_secs_f64())
+    }
+
+    /// How long the snapshots under way still take at this rate. `None`: nothing passes, or a length is unknown.
+    pub fn time_left(&self) -> Option<Duration> {
+        let seconds = self.left()? as f64 / self.rate()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
     /// A snapshot begins. `length` is the length of its body, if known.
-    pub(super) fn begin(&mut self, length: Option<u64>) {
+    pub(super) fn begin(&mut self, length: Option<u64>, now: Instant) {
+        if self.in_flight == 0 {
+            self.marks = [(now, self.bytes)].into();
+        }
         self.in_flight += 1;
         match length {
             Some(length) => self.promised = self.promised.saturating_add(length),
@@ -43,9 +84,18 @@ impl Snapshots {
     }
 
     /// More of a body has passed.
-    pub(super) fn progressed(&mut self, bytes: u64) {
+    pub(super) fn progressed(&mut self, bytes: u64, now: Instant) {
         self.bytes += bytes;
         self.passed += bytes;
+        // The newest mark moves on until it is a step away from the one before.
+        let place = self.marks.len().wrapping_sub(2);
+        if self.marks.get(place).is_some_and(|(before, _)| now.saturating_duration_since(*before) < RATE_STEP) {
+            self.marks.pop_back();
+        }
+        self.marks.push_back((now, self.bytes));
+        while self.marks.get(1).is_some_and(|(next, _)| now.saturating_duration_since(*next) >= RATE_OVER) {
+            self.marks.pop_front();
+        }
     }
 
     /// A snapshot ended. `length` is the length that it began with, and `bytes` is how much of its body has passed.
@@ -78,6 +128,46 @@ impl Default for Snapshots {
             promised: 0,
             passed: 0,
             unmeasured: 0,
+            marks: VecDeque::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_and_how_long_it_takes_is_told_while_something_passes() {
+        let mut snapshots = Snapshots::default();
+        assert_eq!((snapshots.rate(), snapshots.left(), snapshots.time_left()), (None, None, None));
+        snapshots.begin(Some(1_000_000), Instant::now());
+        assert_eq!((snapshots.rate(), snapshots.left()), (None, Some(1_000_000)));
+        for _ in 0..200 {
+            advance(Duration::from_millis(100)).await;
+            snapshots.progressed(100, Instant::now());
+        }
+        assert_eq!((snapshots.rate(), snapshots.left()), (Some(1000.0), Some(980_000)));
+        assert_eq!(snapshots.time_left(), Some(Duration::from_secs(980)));
+        assert!(snapshots.marks.len() < 15, "{}", snapshots.marks.len());
+        // Twice as fast is seen within ten seconds.
+        for _ in 0..110 {
+            advance(Duration::from_millis(100)).await;
+            snapshots.progressed(200, Instant::now());
+        }
+        assert!(snapshots.rate().is_some_and(|rate| (1999.9..2000.1).contains(&rate)), "{:?}", snapshots.rate());
+        advance(Duration::from_secs(5)).await;
+        assert!(snapshots.rate().is_some_and(|rate| (900.0..1100.0).contains(&rate)), "{:?}", snapshots.rate());
+        advance(Duration::from_secs(5)).await;
+        assert_eq!((snapshots.rate(), snapshots.time_left()), (Some(0.0), None), "it is stuck");
+        snapshots.end(Some(1_000_000), 42_000, None);
+        assert_eq!((snapshots.rate(), snapshots.left()), (None, None));
+        // The next has nothing of the one before.
+        snapshots.begin(None, Instant::now());
+        advance(Duration::from_secs(2)).await;
+        snapshots.progressed(10, Instant::now());
+        assert_eq!((snapshots.rate(), snapshots.left(), snapshots.time_left()), (Some(5.0), None, None));
     }
 }

@@ -8,6 +8,8 @@ use crate::{
     wire::FrameErrorKind,
 };
 
+pub(super) mod snapshots;
+
 /// The two channels that are streams.
 const STREAMS: [Channel; 2] = [Channel::MsgApp, Channel::Message];
 
@@ -338,65 +340,6 @@ pub(crate) static FAMILIES: &[Family] = &[
         labels: &["peer"],
         of: Of::Peers(|member, samples| {
             samples.histogram(&[member.id], &member.status.outgoing.append_round_trip, &Histogram::BOUNDS);
-        }),
-    },
-    Family {
-        name: "rafthttp_snapshots_total",
-        help: "Snapshots by result.",
-        kind: Kind::Counter,
-        labels: &["peer", "direction", "result"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                samples.count(&[member.id, direction.label(), "ok"], snapshots.ok);
-                samples.count(&[member.id, direction.label(), "failed"], snapshots.failed);
-            }
-        }),
-    },
-    Family {
-        name: "rafthttp_snapshot_seconds",
-        help: "Duration of successful snapshots.",
-        kind: Kind::Histogram,
-        labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                let labels = [member.id, direction.label()];
-                samples.histogram(&labels, &snapshots.seconds, &Histogram::SNAPSHOT_BOUNDS);
-            }
-        }),
-    },
-    Family {
-        name: "rafthttp_snapshot_bytes_total",
-        help: "Bytes of snapshot bodies.",
-        kind: Kind::Counter,
-        labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                samples.count(&[member.id, direction.label()], snapshots.bytes);
-            }
-        }),
-    },
-    Family {
-        name: "rafthttp_snapshots_in_flight",
-        help: "Snapshots in progress.",
-        kind: Kind::Gauge,
-        labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                samples.gauge(&[member.id, direction.label()], snapshots.in_flight as f64);
-            }
-        }),
-    },
-    Family {
-        name: "rafthttp_snapshot_progress_ratio",
-        help: "Transferred share of the snapshots in progress, if their length is known.",
-        kind: Kind::Gauge,
-        labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                if let Some(progress) = snapshots.progress() {
-                    samples.gauge(&[member.id, direction.label()], progress);
-                }
-            }
         }),
     },
     Family {

@@ -1,6 +1,11 @@
 //! The choice of families.
 
-use super::{etcd, families, family::Family, tls};
+use super::{
+    etcd,
+    families::{self, snapshots},
+    family::Family,
+    tls,
+};
 
 /// The choice of what is shown.
 #[derive(Clone, Debug)]
@@ -18,5 +23,5 @@ impl Default for Options {
 /// All families of the transport that these options select.
 pub(crate) fn all(options: &Options) -> impl Iterator<Item = &'static Family> + use<> {
     let etcd = if options.etcd { etcd::FAMILIES } else { &[] };
-    families::FAMILIES.iter().chain(tls::FAMILIES).chain(etcd)
+    families::FAMILIES.iter().chain(snapshots::FAMILIES).chain(tls::FAMILIES).chain(etcd)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    num::NonZeroU64,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,7 +19,10 @@ use tokio::{
 };
 
 use crate::{
-    transport::sender::Standing,
+    transport::{
+        pace::deadline::{Deadline, WINDOW},
+        sender::Standing,
+    },
     wire::{
         gather::make_room,
         raftpb::{Entry, Message},
@@ -43,6 +47,9 @@ pub(super) enum ReadError {
     /// The body came more slowly than [`SLOWEST`].
     #[error("the body is too slow: less than {SLOWEST} bytes a second")]
     Slow,
+    /// The body of a snapshot came more slowly than its deadline demands, in bytes per second.
+    #[error("the body is too slow: less than {0} bytes a second for {WINDOW:?}")]
+    BehindDeadline(u64),
     /// The body ended too early.
     #[error("the body ended early")]
     Truncated,
@@ -59,7 +66,7 @@ impl ReadError {
     pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Broken(_) | Self::Truncated => "truncated",
-            Self::Stalled | Self::Slow => "timeout",
+            Self::Stalled | Self::Slow | Self::BehindDeadline(_) => "timeout",
             Self::TooLarge => "too_large",
             Self::Busy => "busy",
         }
@@ -69,7 +76,7 @@ impl ReadError {
 impl From<ReadError> for io::Error {
     fn from(error: ReadError) -> Self {
         let kind = match error {
-            ReadError::Stalled | ReadError::Slow => io::ErrorKind::TimedOut,
+            ReadError::Stalled | ReadError::Slow | ReadError::BehindDeadline(_) => io::ErrorKind::TimedOut,
             _ => io::ErrorKind::UnexpectedEof,
         };
         Self::new(kind, error)
@@ -86,12 +93,19 @@ pub(super) struct BodyReader {
     /// The total time of the earlier waits.
     waited: Duration,
     received: u64,
+    /// The deadline by progress of a snapshot, which may take any time while it makes progress.
+    progress: Option<Deadline>,
 }
 
 impl BodyReader {
     pub(super) fn new(body: Body) -> Self {
         let deadline = Box::pin(sleep(READ_DEADLINE));
-        Self { body, deadline, waiting: None, waited: Duration::ZERO, received: 0 }
+        Self { body, deadline, waiting: None, waited: Duration::ZERO, received: 0, progress: None }
+    }
+
+    /// A reader for a snapshot. `rate` is how fast the members of this cluster may send them, in bytes per second.
+    pub(super) fn of_snapshot(body: Body, rate: Option<NonZeroU64>) -> Self {
+        Self { progress: Some(Deadline::new(rate)), ..Self::new(body) }
     }
 
     /// The whole body in one piece, of at most `limit` bytes. `share` pays for the bytes as they come.
@@ -130,7 +144,15 @@ impl BodyReader {
         }
         self.received += piece.len() as u64;
         let earned = Duration::from_millis(self.received.saturating_mul(1000) / SLOWEST);
-        if self.waited > PATIENCE + earned { Err(ReadError::Slow) } else { Ok(()) }
+        if self.waited > PATIENCE + earned {
+            return Err(ReadError::Slow);
+        }
+        if let Some(progress) = &mut self.progress
+            && progress.is_missed(self.waited, self.received)
+        {
+            return Err(ReadError::BehindDeadline(progress.least()));
+        }
+        Ok(())
     }
 
     fn pending(&mut self, context: &mut Context<'_>) -> Poll<ReadError> {

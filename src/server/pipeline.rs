@@ -48,6 +48,10 @@ fn refusal_of(error: &ReadError) -> Refusal {
     match error {
         ReadError::TooLarge => Refusal::MessageTooLarge,
         ReadError::Busy => Refusal::Busy,
-        ReadError::Broken(_) | ReadError::Stalled | ReadError::Slow | ReadError::Truncated => Refusal::ReadingMessage,
+        ReadError::Broken(_)
+        | ReadError::Stalled
+        | ReadError::Slow
+        | ReadError::BehindDeadline(_)
+        | ReadError::Truncated => Refusal::ReadingMessage,
     }
 }

@@ -46,8 +46,9 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     // A hint for the progress: who lies about it does so about its own.
     let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());
     let mut share = endpoint.budget.share(sender.standing());
-    let mut data = SnapshotData { rest: Bytes::new(), reader: BodyReader::new(request.into_body()) };
     let limits = transport.limits();
+    let reader = BodyReader::of_snapshot(request.into_body(), limits.snapshot_rate);
+    let mut data = SnapshotData { rest: Bytes::new(), reader };
     let limits = FrameLimits { message_bytes: limits.snapshot_envelope_bytes, ..limits.frames() };
     let unreadable = |kind, refusal| {
         transport.undecodable(&sender, Channel::Snapshot, kind);

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Inner, Transport, TransportError, inbox::Inbox, limits::Limits, peer::Shared, probe::ProbeConfig, raft::Raft,
-    refusals::Untold, roster, snapshot::store::SnapshotStore, status::TransportStatus, summary,
+    Inner, Transport, TransportError, inbox::Inbox, limits::Limits, pace::Pace, peer::Shared, probe::ProbeConfig,
+    raft::Raft, refusals::Untold, roster, snapshot::store::SnapshotStore, status::TransportStatus, summary,
 };
 use crate::{
     dial::{client::Client, identity::Identity, urls::PeerUrl},
@@ -192,6 +192,7 @@ impl Builder {
             runtime: tokio::runtime::Handle::current(),
             removed: AtomicBool::new(false),
             events: self.events,
+            pace: Arc::new(Pace::new(self.limits.snapshot_rate)),
             limits: self.limits,
             skips_url_verification: self.skips_url_verification,
             world: self.world,

@@ -1,6 +1,6 @@
 //! The limits of everything that a peer can make grow.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use crate::wire::FrameLimits;
 
@@ -32,6 +32,11 @@ pub struct Limits {
     /// Bytes that a received snapshot must leave free on its file system, whoever sends it: the log and the store need
     /// them to go on. Default 256 MiB.
     pub snapshot_headroom: u64,
+    /// How many bytes per second all snapshots that are sent may have together. While heartbeats are late, they get less.
+    /// Set it the same on all members: a peer that takes or sends less than half of it, and less than 64 KiB/s, for a
+    /// minute loses its place. Set at least 2 KiB/s: a receiver cuts a body that is slower than half of that. Default
+    /// `None`: no bound.
+    pub snapshot_rate: Option<NonZeroU64>,
     /// The most snapshots under way: to one peer, and from all peers together. Senders that are no peers yet have one
     /// more place. Default 2.
     pub snapshots: usize,
@@ -68,6 +73,7 @@ impl Default for Limits {
             entries: MIB,
             snapshot_bytes: 16 * 1024 * MIB,
             snapshot_headroom: 256 * MIB,
+            snapshot_rate: None,
             snapshots: 2,
             remotes: 64,
             remote_age: Duration::from_secs(600),

@@ -6,7 +6,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::{
     transport::{
         appends::{Acknowledgement, Append, Appends},
         limits::Limits,
+        pace::Pace,
         summary::Dropped,
         unread::Unread,
     },
@@ -39,7 +40,7 @@ mod writer;
 
 pub(crate) use notices::{Handover, Notices};
 pub(crate) use pipeline::{Pipeline, Posting};
-use writer::Writer;
+use writer::{Heartbeats, Writer};
 
 /// The queues to one peer and their ledger.
 pub(crate) struct Outbox {
@@ -56,6 +57,7 @@ struct State {
     snapshots: u64,
     appends: Appends,
     unread: PerStream<Unread>,
+    heartbeats: Heartbeats,
     paused: bool,
     closed: Option<DropReason>,
 }
@@ -76,7 +78,7 @@ pub(crate) enum Turn {
 }
 
 impl Outbox {
-    pub(crate) fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World, pace: &Arc<Pace>) -> Self {
         Self {
             world: world.clone(),
             state: Mutex::new(State {
@@ -87,6 +89,7 @@ impl Outbox {
                 snapshots: 0,
                 appends: Appends::default(),
                 unread: Default::default(),
+                heartbeats: Heartbeats::new(pace),
                 paused: false,
                 closed: None,
             }),
@@ -167,7 +170,7 @@ impl Outbox {
         context: &mut Context<'_>,
     ) -> Poll<Turn> {
         let mut state = self.lock();
-        let State { ledger, streams, appends, .. } = &mut *state;
+        let State { ledger, streams, appends, heartbeats, .. } = &mut *state;
         let Some(writer) = streams[kind].as_mut().filter(|writer| writer.attachment == attachment) else {
             return Poll::Ready(Turn::End);
         };
@@ -179,7 +182,7 @@ impl Outbox {
             Some(bytes) => {
                 let time = self.world.now();
                 ledger.wrote_frames(kind, bytes.len() as u64, time);
-                writer.account(bytes.len() as u64, kind.channel(), time, ledger, appends);
+                writer.account(bytes.len() as u64, kind.channel(), time, ledger, appends, heartbeats);
                 Poll::Ready(Turn::Write(bytes))
             }
             None => {

@@ -23,6 +23,7 @@ use crate::{
         inbox::{Inbox, QueueKind, Tracer},
         limits::Limits,
         outbox::{Handover, Notices, Outbox},
+        pace::Pace,
         probe::ProbeConfig,
         raft::{Critical, Raft, SnapshotStatus, Source},
         redial::Redial,
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) removed: AtomicBool,
     pub(crate) events: Events,
+    /// How fast snapshots go out.
+    pub(crate) pace: Arc<Pace>,
     pub(crate) world: World,
 }
 
@@ -106,7 +109,7 @@ impl Peer {
     pub(crate) fn new(id: MemberId, urls: Vec<PeerUrl>, stop: CancellationToken, shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             id,
-            outbox: Outbox::new(&shared.world),
+            outbox: Outbox::new(&shared.world, &shared.pace),
             inbox: Inbox::new(&shared.world),
             urls: UrlPicker::new(urls),
             redial: Redial::new(shared.probe.is_on(), &shared.world),

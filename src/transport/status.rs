@@ -6,7 +6,7 @@ use super::standing::{PeerIncarnation, Refused};
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
-    ledger::{Incoming, Link, Outgoing, Tally},
+    ledger::{Incoming, Link, Outgoing, SnapshotPace, Tally},
     tls::TlsStatus,
     wire::version::Version,
 };
@@ -113,6 +113,8 @@ pub struct TransportStatus {
     pub others: Option<Outgoing>,
     /// Messages to 0 (`no_destination`) or to an unknown member (`unknown_peer`).
     pub unroutable: Tally<&'static str>,
+    /// How fast snapshots may be sent. `None` for a watch, which sends none.
+    pub pace: Option<SnapshotPace>,
     /// The state of its certificates. `None` without TLS.
     pub tls: Option<TlsStatus>,
 }

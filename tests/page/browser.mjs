@@ -115,6 +115,33 @@ await check("a peer that is thawed recovers", async () => {
   assert.ok(look.events.some((event) => event.includes("peer unreachable")) && look.events.some((event) => event.includes("peer reachable")), `${look.events}`);
 });
 
+await check("a snapshot under way has a bar, and the time that is left", async () => {
+  const real = await watched.api();
+  const api = (route) => {
+    const answer = { ...structuredClone(real), time: new Date().toISOString() };
+    for (const peer of answer.peers) {
+      peer.last_probe = answer.time;
+      if (peer.name !== other.name) continue;
+      peer.snapshots.out = { ...peer.snapshots.out, in_flight: 1, progress_ratio: 0.25, bytes_left: 3 << 30, bytes_per_second: 20 << 20, seconds_left: 154 };
+      peer.snapshots.in = { ...peer.snapshots.in, in_flight: 1 };
+    }
+    return route.fulfill({ json: answer });
+  };
+  for (const size of [undefined, PHONE]) {
+    const own = await Window.open(browser, watched.metrics, { size, api });
+    const said = /snapshot in: under way\s+snapshot out: 25 %, 20.0 MiB\/s, 2 min left/;
+    await until("it is said", async () => said.test((await own.look()).peers[other.name]?.Link ?? ""));
+    const bars = own.page.getByRole("progressbar");
+    assert.deepEqual([await bars.count(), await bars.nth(1).getAttribute("value"), await bars.nth(0).getAttribute("value")], [2, "0.25", null]);
+    assert.equal(await own.page.getByRole("progressbar", { name: "snapshot out" }).count(), 1);
+    assert.doesNotMatch((await own.look()).peers[HOSTILE].Link, /snapshot/, "the other peer has none");
+    await own.page.locator("button.more").first().click();
+    await own.fits();
+    await own.legible();
+    await own.close();
+  }
+});
+
 await check("a name that would be markup is text", async () => {
   assert.equal(await window.page.locator("u").count(), 0);
   assert.ok((await window.look()).peers[HOSTILE]);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 
 import { age, bytes, count, rate, short, signed, span } from "../../src/admin/page/format.js";
-import { links, MATRIX, matrix, ordered, Rates, verdict } from "../../src/admin/page/model.js";
+import { links, MATRIX, matrix, ordered, Rates, underWay, verdict } from "../../src/admin/page/model.js";
 import { check, close } from "./checks.mjs";
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1) + second * 1e3).toISOString();
@@ -109,6 +109,20 @@ await check("a large cluster's matrix holds this member and those that most is w
   assert.equal(members.length, MATRIX);
   assert.equal(left, 201 - MATRIX);
   assert.ok(members.some(({ own }) => own) && members.some(({ id }) => id === "p150"));
+});
+
+await check("a snapshot under way says how far it is, how fast it goes, and how long it takes yet", () => {
+  const snapshot = (more) => underWay({ ok: 1, failed: 0, in_flight: 1, progress_ratio: null, bytes_left: null, bytes_per_second: null, seconds_left: null, ...more });
+  assert.equal(snapshot({ in_flight: 0, progress_ratio: 0.5 }), null);
+  assert.equal(underWay(undefined), null, "who only watches knows none");
+  const half = snapshot({ progress_ratio: 0.459, bytes_left: 1 << 30, bytes_per_second: 3 << 20, seconds_left: 341.3 });
+  assert.deepEqual(half, { done: 0.459, words: "45 %, 3.00 MiB/s, 5 min left" });
+  assert.deepEqual(snapshot({ progress_ratio: 0.45, bytes_per_second: 0 }).words, "45 %, stands still");
+  assert.deepEqual(snapshot({ progress_ratio: 1, bytes_per_second: 0 }).words, "all there, being taken in");
+  assert.deepEqual(snapshot({ progress_ratio: 0 }).words, "0 %");
+  const unmeasured = snapshot({ bytes_per_second: 2048 });
+  assert.ok(Number.isNaN(unmeasured.done) && unmeasured.words === "2.00 KiB/s");
+  assert.equal(snapshot({}).words, "under way");
 });
 
 await check("numbers read as people read them", () => {

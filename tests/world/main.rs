@@ -5,6 +5,7 @@ mod disk;
 mod memory;
 #[cfg(feature = "node")]
 mod nodes;
+mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -16,7 +17,7 @@ use std::{
 use memory::Memory;
 use prost::Message as _;
 use rafthttp::{
-    MemberId, PeerUrl, Server, Transport,
+    Builder, MemberId, PeerUrl, Server, Transport,
     wire::raftpb::Message,
     world::{Network, World},
 };
@@ -44,14 +45,18 @@ struct Member {
 
 impl Member {
     async fn start(memory: &Memory, id: u64) -> Self {
+        Self::start_with(memory, id, |_, builder| builder).await
+    }
+
+    async fn start_with(memory: &Memory, id: u64, configure: impl FnOnce(&World, Builder) -> Builder) -> Self {
         let name = format!("member-{id}");
         let address = [10, 0, 0, u8::try_from(id).expect("few")];
         let network = memory.place(&name, address);
-        let world = World::default().with_seed(id).with_network(network.clone());
+        let world = World::default().with_seed(id).with_network(network.clone()).with_one_thread();
         let url: PeerUrl = format!("http://{name}:2380").parse().expect("a URL");
         let raft = Arc::new(Recorder::default());
         let builder = Transport::builder(MemberId(id), CLUSTER, raft.clone()).urls(vec![url.clone()]).world(&world);
-        let transport = builder.build().expect("a transport");
+        let transport = configure(&world, builder).build().expect("a transport");
         let stop = CancellationToken::new();
         let port = network.listen(&name, 2380).await.expect("it is free");
         let server = Server::new(rafthttp::router(&transport)).serve_on(port.into(), stop.clone());

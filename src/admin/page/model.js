@@ -1,7 +1,7 @@
 // What the answers of /api/peers mean: rates, verdicts, the order of peers, the matrix. No document here, and no clock but
 // the server's.
 
-import { seconds } from "./format.js";
+import { age, bytes, seconds } from "./format.js";
 
 // Rates are over this many seconds, or as many as are known.
 const WINDOW = 5;
@@ -74,6 +74,22 @@ export function verdict(peer, probe, now) {
   if (peer.reachable !== true) return { symbol: "unknown", word: "unknown", quiet, late, old };
   if (old) return { symbol: "unknown", word: "not probed", quiet, late, old };
   return { symbol: late ? "warn" : "ok", word: late ? "no answer yet" : "reachable", quiet, late, old };
+}
+
+// A snapshot under way: how far it is, 0 to 1 or NaN, and the same in words, with how fast it goes and how long it takes
+// yet. Null: there is none.
+export function underWay(snapshots) {
+  if (!(snapshots?.in_flight > 0)) return null;
+  const { progress_ratio: ratio, bytes_per_second: passing, seconds_left: left } = snapshots;
+  const done = ratio ?? NaN;
+  const parts = [];
+  if (done < 1) parts.push(`${Math.floor(done * 100)} %`);
+  // What has all passed is not done: its receiver syncs it, and takes it in.
+  if (done === 1) parts.push("all there, being taken in");
+  else if (passing === 0) parts.push("stands still");
+  else if (Number.isFinite(passing)) parts.push(`${bytes(passing)}/s`);
+  if (done < 1 && Number.isFinite(left)) parts.push(`${age(left)} left`);
+  return { done, words: parts.join(", ") || "under way" };
 }
 
 const down = (peer) => (peer.streams ?? []).some(({ up }) => !up);

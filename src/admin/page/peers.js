@@ -2,7 +2,7 @@
 
 import { age, ago, bytes, count, NONE, rate, seconds, several, short, signed, span, words } from "./format.js";
 import { attribute, Facts, icon, Keyed, make, show, State, text } from "./dom.js";
-import { ordered, sum, total, verdict } from "./model.js";
+import { ordered, sum, total, underWay, verdict } from "./model.js";
 import { Spark } from "./spark.js";
 
 // Rows that are drawn, and that are added when more are asked for.
@@ -97,6 +97,7 @@ class Row {
     this.button = make("button", { type: "button", class: "more", "aria-expanded": "false" }, icon("open"));
     this.state = new State();
     this.since = make("small");
+    this.snapshots = WAYS.map((way) => new SnapshotBar(way));
     this.rtt = make("b");
     this.quantiles = make("small");
     this.spark = new Spark();
@@ -113,7 +114,7 @@ class Row {
     const who = make("div", { class: "whose" }, this.button, make("div", {}, this.name, " ", this.tag, this.code));
     const header = make("th", { role: "rowheader", scope: "row" }, who);
     const line = make("tr", { role: "row", class: "peer" }, header,
-      cell("Link", "link", this.state.element, this.since),
+      cell("Link", "link", this.state.element, this.since, ...this.snapshots.map(({ element }) => element)),
       cell("Round trip", "rtt", make("div", {}, this.rtt, this.quantiles), this.spark.element),
       cell("Clock", "number clock", this.clock),
       cell("Streams", "streams", this.streams.element),
@@ -151,6 +152,7 @@ class Row {
     show(this.tag, tag !== "");
     attribute(this.button, "aria-label", `All about ${short(peer.name || peer.id)}`);
     this.link(peer, context);
+    for (const bar of this.snapshots) bar.set(peer.snapshots, context);
     text(this.clock, signed(peer.clock_offset_seconds));
     this.streams.set(peer.streams ?? [], context);
     this.messages(peer, rates);
@@ -185,6 +187,26 @@ class Row {
     text(this.unconfirmed, unconfirmed.length > 0 ? count(unconfirmed.reduce((one, other) => one + other)) : NONE);
     const lost = total(peer.lost);
     text(this.lost, lost > 0 ? `${count(lost)} lost` : "");
+  }
+}
+
+// A snapshot on its way to the peer or from it, while there is one.
+class SnapshotBar {
+  constructor(way) {
+    this.way = way;
+    this.bar = make("progress", { max: "1", "aria-label": `snapshot ${way}` });
+    this.words = make("small");
+    this.element = make("div", { class: "snapshot" }, this.bar, this.words);
+    show(this.element, false);
+  }
+
+  set(snapshots, { live }) {
+    const under = underWay(snapshots?.[this.way]);
+    show(this.element, under !== null);
+    if (!under) return;
+    // Without a value it is one of unknown length.
+    attribute(this.bar, "value", Number.isFinite(under.done) ? String(under.done) : null);
+    text(this.words, `snapshot ${this.way}: ${live ? "" : "was "}${under.words}`);
   }
 }
 
@@ -303,7 +325,8 @@ function inFacts({ incoming, snapshots }) {
 
 function snapshotWords(snapshots) {
   if (!snapshots) return NONE;
-  const { ok, failed, in_flight: flying, progress_ratio: progress } = snapshots;
-  const done = Number.isFinite(progress) ? `, ${Math.floor(progress * 100)} % done` : "";
-  return `${count(ok)} ok, ${count(failed)} failed${flying > 0 ? `, ${count(flying)} under way${done}` : ""}`;
+  const { ok, failed, in_flight: flying, bytes_left: left } = snapshots;
+  const under = underWay(snapshots);
+  const lacks = left > 0 ? `, ${bytes(left)} to come` : "";
+  return `${count(ok)} ok, ${count(failed)} failed${under ? `, ${count(flying)} under way: ${under.words}${lacks}` : ""}`;
 }

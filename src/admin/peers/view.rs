@@ -184,6 +184,9 @@ struct SnapshotCounts {
     in_flight: u64,
     bytes: u64,
     progress_ratio: Option<f64>,
+    bytes_left: Option<u64>,
+    bytes_per_second: Option<f64>,
+    seconds_left: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -376,7 +379,16 @@ pub(super) fn incoming(ledger: &Incoming) -> IncomingLedger {
 
 fn snapshots(snapshots: &Snapshots) -> SnapshotCounts {
     let Snapshots { ok, failed, in_flight, bytes, .. } = *snapshots;
-    SnapshotCounts { ok, failed, in_flight, bytes, progress_ratio: snapshots.progress() }
+    SnapshotCounts {
+        ok,
+        failed,
+        in_flight,
+        bytes,
+        progress_ratio: snapshots.progress(),
+        bytes_left: snapshots.left(),
+        bytes_per_second: snapshots.rate(),
+        seconds_left: snapshots.time_left().map(|time| time.as_secs_f64()),
+    }
 }
 
 pub(super) fn tls_state(tls: &TlsStatus) -> TlsState {

@@ -1,6 +1,12 @@
 //! The queue of one open stream: encoded as it will be written.
 
-use std::{collections::VecDeque, net::SocketAddr, task::Waker, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -9,9 +15,14 @@ use crate::{
     telemetry::MessageSpan,
     transport::{
         appends::{Append, Appends},
+        pace::Pace,
         unread::Named,
     },
-    wire::{frames::FrameBuffer, raftpb::Message, stream::StreamEncoder},
+    wire::{
+        frames::FrameBuffer,
+        raftpb::{Message, MessageType},
+        stream::StreamEncoder,
+    },
 };
 
 /// The sending side of one open stream.
@@ -53,6 +64,28 @@ pub(super) struct Traced {
     since: Instant,
     append: Option<Append>,
     pub(super) span: MessageSpan,
+}
+
+/// Raft's heartbeats to this peer, as the pace of snapshots has to know them.
+#[derive(Debug)]
+pub(super) struct Heartbeats {
+    pace: Arc<Pace>,
+    /// How long they are queued while no snapshot goes out.
+    usual: Duration,
+}
+
+impl Heartbeats {
+    pub(super) fn new(pace: &Arc<Pace>) -> Self {
+        Self { pace: pace.clone(), usual: Duration::ZERO }
+    }
+
+    /// Messages were given to the connection after so long in the queue.
+    #[inline]
+    fn left(&mut self, kind: MessageKind, waited: Duration) {
+        if kind == MessageType::MsgHeartbeat || kind == MessageType::MsgHeartbeatResp {
+            self.pace.heartbeat_left(waited, &mut self.usual);
+        }
+    }
 }
 
 impl Writer {
@@ -110,6 +143,7 @@ impl Writer {
         time: SystemTime,
         ledger: &mut Live<Outgoing>,
         appends: &mut Appends,
+        heartbeats: &mut Heartbeats,
     ) {
         let now = Instant::now();
         self.yielded += bytes;
@@ -118,6 +152,7 @@ impl Writer {
                 break;
             }
             ledger.sent(channel, run.kind, run.messages, run.size, now - run.since);
+            heartbeats.left(run.kind, now - run.since);
             self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
             if let Some(named) = &mut self.named {
                 named.written += run.messages;

@@ -31,6 +31,10 @@ use crate::{
     telemetry::{self, EventSpan, MessageSpan, Origin, SnapshotPoint},
     transport::{
         attempt::{Reached, Undelivered},
+        pace::{
+            Ours,
+            deadline::{Deadline, LEAST},
+        },
         peer::Peer,
         raft::SnapshotStatus,
     },
@@ -44,7 +48,8 @@ use crate::{
 
 /// How long a snapshot may make no progress, or its receiver, which is syncing it, may fail its probes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// As long, for a receiver that nobody probes: a remote, or any with probes turned off.
+/// As long, for a receiver that nobody probes: a remote, or any with probes turned off. Of one that is reached all the
+/// time, it is how long it may do without an answer, beside what its bytes earn it.
 const PATIENCE_UNPROBED: Duration = Duration::from_secs(600);
 /// How much of an answer's text is read.
 const ANSWER_BYTES: usize = 4096;
@@ -57,6 +62,8 @@ struct Progress {
     /// Bytes of the snapshot itself.
     body: AtomicU64,
     whole: AtomicBool,
+    /// How long the connection has waited for the body, and not for the receiver.
+    ours: Arc<Ours>,
 }
 
 /// A snapshot under way. Ends in the ledger, and with raft, exactly once, even when the task is dropped.
@@ -101,7 +108,10 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
     let outcome = tokio::select! {
         biased;
         () = peer.stop.cancelled() => Err(Undelivered::stopped()),
-        outcome = post(&peer, message, body, &underway) => outcome,
+        outcome = async {
+            let _place = peer.shared.pace.place().await;
+            post(&peer, message, body, &underway).await
+        } => outcome,
     };
     underway.end(outcome);
     // The body is gone, and with it what its thread reads for.
@@ -197,7 +207,8 @@ fn whole(peer: &Arc<Peer>, message: &Message, body: SnapshotBody, progress: &Arc
     });
     let promised = body.length;
     let (counted, to) = (progress.clone(), peer.clone());
-    let pieces = body.into_stream(&peer.shared.world).inspect_ok(move |piece: &Bytes| {
+    let pieces = peer.shared.pace.clone().paced(body.into_stream(&peer.shared.world), progress.ours.clone());
+    let pieces = pieces.inspect_ok(move |piece: &Bytes| {
         let bytes = piece.len() as u64;
         counted.body.fetch_add(bytes, Ordering::Relaxed);
         to.link(|link| link.snapshot_progressed(Direction::Out, bytes));
@@ -216,13 +227,24 @@ fn whole(peer: &Arc<Peer>, message: &Message, body: SnapshotBody, progress: &Arc
     StreamBody::new(pieces.chain(end).map_ok(Frame::data)).boxed_unsync()
 }
 
-/// Ends when the receiver, which has all of the body, fails its probes for too long. While the body is on its way, the
-/// connection's write deadline watches.
+/// Ends when there is no hope: when the receiver takes too little of the body for too long, or when it has the whole body
+/// and fails its probes or does not answer. If it takes nothing at all, the connection's write deadline ends first.
 async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStatus) -> String {
-    let mut reached = Instant::now();
+    let begun = Instant::now();
+    let mut deadline = Deadline::new(peer.shared.limits.snapshot_rate);
+    let (mut reached, mut whole) = (begun, None);
     let mut tick = interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
+        if progress.whole.load(Ordering::Relaxed) {
+            let since = *whole.get_or_insert_with(Instant::now);
+            let patience = patience_for_an_answer(progress.body.load(Ordering::Relaxed));
+            if since.elapsed() >= patience {
+                return format!("no answer for {patience:?}");
+            }
+        } else if deadline.is_missed(begun.elapsed().saturating_sub(progress.ours.total()), io.written()) {
+            return format!("the receiver takes less than {} bytes a second", deadline.least());
+        }
         // Who is not probed is given long enough to sync gigabytes.
         let reachable = peer.link(|link| link.read().reachable);
         let patience = if reachable.is_none() { PATIENCE_UNPROBED } else { PATIENCE };
@@ -235,6 +257,12 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
             return format!("no answer, and no successful probe for {patience:?}");
         }
     }
+}
+
+/// How long the receiver of a whole body may take for its answer, even if probes reach it. It syncs that many bytes, and may
+/// still have to read some of them out of buffers.
+fn patience_for_an_answer(bytes: u64) -> Duration {
+    PATIENCE_UNPROBED + Duration::from_secs(bytes / LEAST)
 }
 
 impl Underway {

@@ -1,10 +1,10 @@
 //! `rafthttp node`: one member.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use rafthttp::{
-    PeerUrl,
+    Limits, PeerUrl,
     metrics::{Options, trace_collector},
     node::{self, Config, InitialCluster, InitialClusterState, Node},
     telemetry::Telemetry,
@@ -22,6 +22,8 @@ use crate::{
     serving::{MetricsListener, Serving, node_admin, waiting_admin},
 };
 
+/// The lowest `--snapshot-rate`, in bytes per second. A receiver cuts a body that is slower than half of it.
+const SLOWEST_SNAPSHOTS: u64 = 2 << 10;
 /// The upper limit of `--max-request-bytes`: a quarter of what a peer's queue holds.
 const MAX_REQUEST_BYTES: u64 = 16 << 20;
 
@@ -108,6 +110,16 @@ pub(crate) struct Flags {
     /// way.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = config::size)]
     log_retention_max_bytes: u64,
+
+    /// How many bytes a second all snapshots together may send; 0 means no bound, any other value is at least 2KiB. They
+    /// become slower still while heartbeats are late. Set the same on all members: a peer that is slower than half of it,
+    /// and slower than 64KiB a second, for a minute is given up.
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = config::size)]
+    snapshot_rate: u64,
+
+    /// The largest snapshot that this member accepts; at least --quota-backend-bytes.
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = config::size)]
+    max_snapshot_bytes: u64,
 
     /// The largest value that a client may write; at most 16MiB.
     #[arg(long, value_name = "SIZE", default_value = "1.5MiB", value_parser = config::size)]
@@ -244,6 +256,11 @@ impl Flags {
             trace_ratio: self.trace_ratio,
             probe_interval: self.probe_interval,
             probe_timeout: self.probe_timeout,
+            limits: Limits {
+                snapshot_rate: NonZeroU64::new(self.snapshot_rate),
+                snapshot_bytes: self.max_snapshot_bytes,
+                ..Limits::default()
+            },
             ..Config::default()
         })
     }
@@ -255,6 +272,7 @@ impl Flags {
             return Err(BadFlag::new("name", &self.name, "expected a name without = and ,"));
         }
         self.check_times()?;
+        self.check_snapshots()?;
         if self.log_retention_max_bytes < self.log_retention_bytes {
             let given = bytesize::ByteSize(self.log_retention_bytes);
             let expected = format!("expected at least --log-retention-bytes {given}");
@@ -270,6 +288,19 @@ impl Flags {
         let given = self.tls.is_given();
         require_certificate("listen-peer-urls", &self.listen_peer_urls, given)?;
         require_certificate("initial-advertise-peer-urls", &self.initial_advertise_peer_urls, given)
+    }
+
+    fn check_snapshots(&self) -> Result<(), BadFlag> {
+        if (1..SLOWEST_SNAPSHOTS).contains(&self.snapshot_rate) {
+            return Err(BadFlag::new("snapshot-rate", self.snapshot_rate, "expected 0, or at least 2KiB"));
+        }
+        // A member that lost its disk could not be given what its cluster may hold.
+        let quota = quota(self.quota_backend_bytes).unwrap_or(0);
+        if self.max_snapshot_bytes < quota {
+            let expected = format!("expected at least --quota-backend-bytes {}", bytesize::ByteSize(quota));
+            return Err(BadFlag::new("max-snapshot-bytes", bytesize::ByteSize(self.max_snapshot_bytes), expected));
+        }
+        Ok(())
     }
 
     fn check_times(&self) -> Result<(), BadFlag> {
@@ -361,6 +392,27 @@ mod tests {
         assert_eq!(read("--quota-backend-bytes 8589934592"), Some(8 << 30));
         assert_eq!(read("--quota-backend-bytes 64MiB"), Some(64 << 20));
         assert!(Line::try_parse_from(["node", "--quota-backend-bytes", "much"]).is_err());
+    }
+
+    #[test]
+    fn snapshots_have_a_rate_and_a_size_that_fit() {
+        let limits = |line| flags(line).config().expect(line).limits;
+        let default = limits("");
+        assert_eq!((default.snapshot_rate, default.snapshot_bytes), (None, 16 << 30));
+        let set = limits("--snapshot-rate 20MiB --max-snapshot-bytes 2GiB");
+        assert_eq!((set.snapshot_rate.map(NonZeroU64::get), set.snapshot_bytes), (Some(20 << 20), 2 << 30));
+        assert_eq!(flags("--max-snapshot-bytes 1 --quota-backend-bytes -1").check(), Ok(()), "there is no quota");
+        for (line, said) in [
+            ("--snapshot-rate 2047", "'2047' for '--snapshot-rate': expected 0, or at least 2KiB"),
+            (
+                "--max-snapshot-bytes 1GiB",
+                "'1.0 GiB' for '--max-snapshot-bytes': expected at least --quota-backend-bytes 2.0 GiB",
+            ),
+            ("--quota-backend-bytes 17GiB", "'16.0 GiB' for '--max-snapshot-bytes': expected at least"),
+        ] {
+            let refused = flags(line).check().expect_err(line).to_string();
+            assert!(refused.contains(said), "{line}: {refused}");
+        }
     }
 
     #[test]

@@ -1,0 +1,117 @@
+//! The names of what is told of snapshots.
+
+use crate::{
+    ledger::Histogram,
+    metrics::family::{Family, Kind, Of},
+};
+
+/// How snapshots end, how far they are, and how fast they go.
+pub(crate) static FAMILIES: &[Family] = &[
+    Family {
+        name: "rafthttp_snapshots_total",
+        help: "Snapshots by result.",
+        kind: Kind::Counter,
+        labels: &["peer", "direction", "result"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                samples.count(&[member.id, direction.label(), "ok"], snapshots.ok);
+                samples.count(&[member.id, direction.label(), "failed"], snapshots.failed);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_seconds",
+        help: "Duration of successful snapshots.",
+        kind: Kind::Histogram,
+        labels: &["peer", "direction"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                let labels = [member.id, direction.label()];
+                samples.histogram(&labels, &snapshots.seconds, &Histogram::SNAPSHOT_BOUNDS);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_bytes_total",
+        help: "Bytes of snapshot bodies.",
+        kind: Kind::Counter,
+        labels: &["peer", "direction"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                samples.count(&[member.id, direction.label()], snapshots.bytes);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshots_in_flight",
+        help: "Snapshots in progress.",
+        kind: Kind::Gauge,
+        labels: &["peer", "direction"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                samples.gauge(&[member.id, direction.label()], snapshots.in_flight as f64);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_progress_ratio",
+        help: "Transferred share of the snapshots in progress, if their length is known.",
+        kind: Kind::Gauge,
+        labels: &["peer", "direction"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                if let Some(progress) = snapshots.progress() {
+                    samples.gauge(&[member.id, direction.label()], progress);
+                }
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_left_bytes",
+        help: "Bytes that the snapshots in progress still lack, if their length is known.",
+        kind: Kind::Gauge,
+        labels: &["peer", "direction"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                if let Some(left) = snapshots.left() {
+                    samples.gauge(&[member.id, direction.label()], left as f64);
+                }
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_bytes_per_second",
+        help: "Bytes per second of the snapshots in progress, over the last ten seconds.",
+        kind: Kind::Gauge,
+        labels: &["peer", "direction"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                if let Some(rate) = snapshots.rate() {
+                    samples.gauge(&[member.id, direction.label()], rate);
+                }
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_limit_bytes_per_second",
+        help: "Bytes per second that all sent snapshots together may have, while there is a bound.",
+        kind: Kind::Gauge,
+        labels: &[],
+        of: Of::Transport(|status, samples| {
+            if let Some(limit) = status.pace.and_then(|pace| pace.limit) {
+                samples.gauge(&[], limit);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_yields_total",
+        help: "How often snapshots became slower because heartbeats were late.",
+        kind: Kind::Counter,
+        labels: &[],
+        of: Of::Transport(|status, samples| {
+            if let Some(pace) = status.pace {
+                samples.count(&[], pace.yields);
+            }
+        }),
+    },
+];

@@ -1,0 +1,92 @@
+//! The deadline of a snapshot, which is one by progress: a peer that is too slow for too long loses its place.
+
+use std::{collections::VecDeque, num::NonZeroU64, time::Duration};
+
+/// The least that a peer must take or send, in bytes per second. A slower one would need days for a large store, and would
+/// hold one of few places all the time.
+pub(crate) const LEAST: u64 = 64 << 10;
+/// Over how much time this is measured. Only the time that is spent waiting for the peer counts.
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+/// How finely that is measured.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Measures whether a peer keeps the deadline.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    least: u64,
+    /// The total time spent waiting for the peer, and the bytes that had passed by then: one mark a step, as far back as the
+    /// window.
+    marks: VecDeque<(Duration, u64)>,
+}
+
+impl Deadline {
+    /// A deadline for a cluster whose members send snapshots at `rate`, in bytes per second. No more than half of it is
+    /// demanded, so that a peer that keeps to the rate keeps the deadline.
+    pub(crate) fn new(rate: Option<NonZeroU64>) -> Self {
+        let least = rate.map_or(LEAST, |rate| LEAST.min(rate.get().div_ceil(2)));
+        Self { least, marks: [(Duration::ZERO, 0)].into() }
+    }
+
+    /// What is demanded, in bytes per second.
+    pub(crate) fn least(&self) -> u64 {
+        self.least
+    }
+
+    /// Whether the deadline is missed. `waited` is the total time spent waiting for the peer until now, and `bytes` is how
+    /// many bytes have passed.
+    pub(crate) fn is_missed(&mut self, waited: Duration, bytes: u64) -> bool {
+        if self.marks.back().is_none_or(|(last, _)| waited.saturating_sub(*last) >= STEP) {
+            self.marks.push_back((waited, bytes));
+        }
+        while self.marks.get(1).is_some_and(|(next, _)| waited.saturating_sub(*next) >= WINDOW) {
+            self.marks.pop_front();
+        }
+        self.marks.front().is_some_and(|(then, passed)| {
+            let time = waited.saturating_sub(*then);
+            time >= WINDOW && (bytes.saturating_sub(*passed) as f64) < self.least as f64 * time.as_secs_f64()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After how many seconds a peer that passes `bytes(second)` each second misses it, within two hours.
+    fn missed(rate: Option<u64>, bytes: impl Fn(u64) -> u64) -> Option<u64> {
+        let mut deadline = Deadline::new(rate.and_then(NonZeroU64::new));
+        let mut passed = 0;
+        (1..7200).find(|second| {
+            passed += bytes(*second);
+            deadline.is_missed(Duration::from_secs(*second), passed)
+        })
+    }
+
+    #[test]
+    fn whoever_is_below_64_kib_a_second_for_a_minute_misses_it() {
+        assert_eq!(missed(None, |_| 0), Some(60));
+        assert_eq!(missed(None, |second| u64::from(second.is_multiple_of(29)) * 7), Some(60));
+        assert_eq!(missed(None, |_| LEAST - 1), Some(60));
+        assert_eq!(missed(None, |_| LEAST), None);
+        assert_eq!(missed(None, |second| u64::from(second.is_multiple_of(20)) * 20 * LEAST), None);
+        // Fast at first is no credit for later.
+        assert_eq!(missed(None, |second| if second < 1000 { 100 * LEAST } else { LEAST / 2 }), Some(1059));
+    }
+
+    #[test]
+    fn no_more_is_demanded_than_half_of_the_rate_that_is_set() {
+        assert_eq!(missed(Some(1000), |_| 500), None);
+        assert_eq!(missed(Some(1000), |_| 499), Some(60));
+        assert_eq!(missed(Some(1 << 30), |_| LEAST - 1), Some(60));
+        assert_eq!(missed(Some(1), |_| 1), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_however_often_it_is_asked() {
+        let mut deadline = Deadline::new(None);
+        for millis in 0..1_000_000 {
+            assert!(!deadline.is_missed(Duration::from_millis(millis), millis * 1000));
+        }
+        assert!(deadline.marks.len() <= 62, "{}", deadline.marks.len());
+    }
+}
