@@ -197,6 +197,12 @@ def snapshots(made):
         lines(505, "Time, p90", "Duration of successful snapshots.",
               "s", [query(quantile(0.9, "rafthttp_snapshot_seconds", "[[P]]", "instance, direction"), "{{instance}} {{direction}}")],
               empty="no snapshot ended in the interval", points="always"),
+        lines(506, "Time left", "How long the snapshots in progress still take at their rate of the last ten seconds.",
+              "s", [query("max by (instance, peer, direction) (rafthttp_snapshot_left_bytes{[[P]]} / (rafthttp_snapshot_bytes_per_second{[[P]]} > 0))", "{{instance}} {{direction}} {{peer}}")],
+              empty="no snapshot is in progress", points="always"),
+        lines(507, "Yielded to heartbeats", "How often snapshots became slower because heartbeats were late.",
+              "short", [query("sum by (instance) (increase(rafthttp_snapshot_yields_total{[[M]]}[$__rate_interval]))", "{{instance}}")],
+              empty="none scraped"),
     )
 
 

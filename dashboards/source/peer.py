@@ -167,4 +167,11 @@ def snapshots(made):
         lines(503, "Ended, by result", "Snapshots that ended, by result: arrived or failed.", "cps",
               [query("sum by (instance, direction, result) (rate(rafthttp_snapshots_total{[[P]]}[$__rate_interval]))", "{{instance}} {{direction}} {{result}}")],
               empty="not a peer of anyone", size=(8, 8)),
+        lines(504, "Rate", "Bytes of snapshots in a second. limit: what the sender lets through, all its snapshots together, while there is a bound.", "Bps",
+              [query("max by (instance, direction) (rafthttp_snapshot_bytes_per_second{[[P]]})", "{{instance}} {{direction}}"),
+               query("max by (instance) (rafthttp_snapshot_limit_bytes_per_second{[[C]]})", "{{instance}} limit")],
+              empty="no snapshot is in progress", points="always"),
+        lines(505, "Time left", "How long the snapshot still takes at this rate.", "s",
+              [query("max by (instance, direction) (rafthttp_snapshot_left_bytes{[[P]]} / (rafthttp_snapshot_bytes_per_second{[[P]]} > 0))", "{{instance}} {{direction}}")],
+              empty="no snapshot is in progress", points="always"),
     )

@@ -316,6 +316,47 @@ class Snapshots(Scenario):
             until("enough for a snapshot", lambda: load.written >= 300, 240)
 
 
+class Slow(Scenario):
+    """A follower whose snapshot may only go at 2 KiB a second: it moves, and would take more than an hour."""
+
+    RATE, VALUES, VALUE = "2KiB", 40, b"x" * 300_000
+
+    def build(self):
+        keep_nothing = ["--snapshot-count", "20", "--log-retention-bytes", "0", "--snapshot-rate", self.RATE]
+        return Cluster(self.lab, 3, token=self.name, prefix=f"{self.name}-", extra=keep_nothing)
+
+    def run(self, _tier):
+        self.ready()
+        self.cluster.leader()
+        follower = self.cluster.follower()
+        others = [node for node in self.cluster if node is not follower]
+        follower.kill()
+        for number in range(self.VALUES):
+            until("it is written", lambda: self._is_written(others[number % 2], f"key{number}"), 60)
+        follower.start()
+        self.delivered("RafthttpSnapshotSlow", peer=follower.id, direction="out")
+        stuck = self.prometheus.alerts(cluster=self.name, alertname="RafthttpSnapshotStuck")
+        self.report.check(f"{self.name}: it is not called stuck", not stuck, stuck)
+        # The flag counts from the next start on.
+        healed = time.time()
+        for node in self.cluster:
+            node.stop()
+            rate = node.process.arguments.index("--snapshot-rate") + 1
+            node.process.arguments[rate] = "0"
+        for node in self.cluster:
+            node.start()
+        leader = self.cluster.leader()
+        until("the follower has caught up", lambda: follower.status()["applied"] >= leader.status()["commit"] - 5, 180)
+        self.resolved("RafthttpSnapshotSlow", healed, peer=follower.id, direction="out")
+
+    def _is_written(self, node, key):
+        try:
+            node.put(key, self.VALUE)
+        except OSError:  # no leader yet
+            return False
+        return True
+
+
 class Overtaken(Scenario):
     """A follower whose snapshots take longer than the log waits."""
 
@@ -539,6 +580,7 @@ SCENARIOS = {
     "store": (Store, ("all",)),
     "histories": (Histories, ("all",)),
     "overtaken": (Overtaken, ("all",)),
+    "slow": (Slow, ("all",)),
     "process": (Process, ("all",)),
     "restored": (Restored, ("all",)),
 }
