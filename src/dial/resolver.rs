@@ -291,7 +291,7 @@ impl System {
                         open.servers = servers;
                     }
                     Err(error) => {
-                        tracing::warn!(path = %at, %error, "cannot be used; the old name servers stay in use")
+                        tracing::warn!(path = %at, %error, "cannot be used; the old name servers stay in use");
                     }
                 }
                 open.text = text;

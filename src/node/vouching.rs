@@ -83,7 +83,7 @@ impl Vouching {
                 tracing::info!(peer = %id, %by, "another member confirms a leader that this member did not know");
             }
             Err(error) => {
-                tracing::warn!(peer = %id, %by, %error, "a member that another member names cannot be a peer")
+                tracing::warn!(peer = %id, %by, %error, "a member that another member names cannot be a peer");
             }
         }
     }
