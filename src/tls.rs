@@ -435,7 +435,7 @@ pub(crate) fn is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
     ServerName::try_from(host).is_ok_and(|host| names::verify(certificate, &host).is_ok())
 }
 
-/// What a certificate is called, in a line of the log.
+/// The name of a certificate in a log line.
 pub(crate) fn name_of(certificate: &CertificateDer<'_>) -> String {
     Certificate::read(certificate).map(|certificate| certificate.to_string()).unwrap_or_default()
 }

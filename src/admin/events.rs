@@ -18,12 +18,12 @@
 //! | `tls_reloaded` | `ok` or `failed` |
 //! | `tls_connections_closed` | the `reason` of `rafthttp_tls_connections_closed_total` |
 //! | `identity_mismatch` | `taken` or `refused` |
-//! | `member_removed` | –; `peer` is who says that this member was removed |
-//! | `snapshot_overtaken` | –; `peer` starts over with another snapshot, since the log was cut behind the last one |
-//! | `no_space`, `space_again` | –; `peer` is the member whose quota it is, this one or another |
-//! | `two_histories` | –; `peer` is whose history is another, `detail` says where |
-//! | `suspended`, `resumed` | –; `detail` says why, and from where on |
-//! | `leader_changed`, `role_changed` | –; the role. `peer` is who leads, `null` while nobody does |
+//! | `member_removed` | –; `peer` says that this member was removed |
+//! | `snapshot_overtaken` | –; `peer` starts over with another snapshot, because the log was compacted past the last one |
+//! | `no_space`, `space_again` | –; `peer` is the member whose data exceeded their quota, this one or another |
+//! | `two_histories` | –; the history of `peer` contradicts this member's, and `detail` says where |
+//! | `suspended`, `resumed` | –; `detail` says why, or from which entry on |
+//! | `leader_changed`, `role_changed` | –; the role. `peer` is the leader, `null` while there is none |
 
 use axum::{
     Json,

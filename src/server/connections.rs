@@ -88,7 +88,7 @@ struct State {
     /// Connections that may be closed to make room: the anonymous ones, and those of a peer beyond the kept ones.
     shared: BTreeSet<u64>,
     /// The anonymous connections, by address.
-    nobodys: ByAddress,
+    anonymous: ByAddress,
     /// The connections whose handshake is not done, in order and by address.
     greeting: BTreeSet<u64>,
     greeting_from: ByAddress,
@@ -149,7 +149,7 @@ impl Connections {
             return None;
         }
         let greeting = state.greeting_from.oldest_of(address, self.limits.handshakes_per_address);
-        if let Some(oldest) = greeting.or_else(|| state.nobodys.oldest_of(address, self.limits.per_address)) {
+        if let Some(oldest) = greeting.or_else(|| state.anonymous.oldest_of(address, self.limits.per_address)) {
             self.evict(&mut state, oldest, Shed::Address);
         }
         if state.shared.len() >= self.limits.total {
@@ -160,7 +160,7 @@ impl Connections {
         let evicted = CancellationToken::new();
         state.open.insert(number, Entry { address, peer: None, evict: evicted.clone() });
         state.shared.insert(number);
-        state.nobodys.insert(address, number);
+        state.anonymous.insert(address, number);
         state.greeting.insert(number);
         state.greeting_from.insert(address, number);
         self.metrics.opened();
@@ -200,7 +200,7 @@ impl Connections {
         let Some(entry) = state.open.get_mut(&number).filter(|entry| entry.peer.is_none()) else { return };
         entry.peer = Some(peer);
         let address = entry.address;
-        state.nobodys.remove(address, number);
+        state.anonymous.remove(address, number);
         state.shared.remove(&number);
         let kept = state.kept.entry(peer).or_default();
         kept.push_back(number);
@@ -224,7 +224,7 @@ impl State {
         self.greeting.remove(&number);
         self.greeting_from.remove(entry.address, number);
         match entry.peer {
-            None => self.nobodys.remove(entry.address, number),
+            None => self.anonymous.remove(entry.address, number),
             Some(peer) => {
                 if let Some(kept) = self.kept.get_mut(&peer) {
                     kept.retain(|kept| *kept != number);
@@ -442,7 +442,7 @@ mod tests {
         drop(seats);
         let state = connections.state();
         assert!(
-            state.open.is_empty() && state.shared.is_empty() && state.nobodys.0.is_empty() && state.kept.is_empty()
+            state.open.is_empty() && state.shared.is_empty() && state.anonymous.0.is_empty() && state.kept.is_empty()
         );
         assert!(state.greeting.is_empty() && state.greeting_from.0.is_empty());
         assert_eq!(state.leaving, 0);

@@ -207,8 +207,8 @@ impl Events {
         (ring.member, ring.world) = (member, world.clone());
     }
 
-    /// Returns the recording member if one more line about this peer may be written. `None` as the peer means everyone
-    /// who is no peer.
+    /// Returns the recording member if one more line about this peer may be written. With `None`, the line is about
+    /// senders that are no peers.
     pub(super) fn line(&self, peer: Option<MemberId>) -> Option<MemberId> {
         self.line_on(peer, Topic::Member)
     }

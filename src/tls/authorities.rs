@@ -3,13 +3,13 @@
 //! webpki finds and verifies the path from a leaf to a CA. This module adds what Go's `x509.Verify` does and webpki
 //! leaves out, so that a member and etcd reach the same result:
 //!
-//! | | webpki | here, as Go |
+//! | | webpki | here, as in Go |
 //! |---|---|---|
-//! | a leaf that is one of the trusted CAs | not known | trusted by that alone |
-//! | a leaf with `CA:TRUE`, or of version 1 | refused | taken: see [`Leaf`] |
-//! | extended key usage *any* | refused | taken, at each level of the chain |
-//! | the CA's own times, usages, path length, `CA:TRUE` and `keyCertSign` | not looked at | must hold |
-//! | `keyCertSign` of an intermediate's key usage | not looked at | must hold where there is a key usage |
+//! | a leaf that is one of the trusted CAs | not supported | trusted for that reason alone |
+//! | a leaf with `CA:TRUE`, or of version 1 | refused | accepted: see [`Leaf`] |
+//! | extended key usage *any* | refused | accepted, at each level of the chain |
+//! | the CA's own validity, usages, path length, `CA:TRUE` and `keyCertSign` | ignored | must hold |
+//! | `keyCertSign` in an intermediate's key usage | ignored | must hold if there is a key usage |
 
 use std::{cell::RefCell, time::SystemTime};
 

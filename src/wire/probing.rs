@@ -5,19 +5,19 @@
 //! this member reaches its own peers. The field names are stable. A client that does not know them ignores them, and an
 //! answer without them is complete.
 //!
-//! | field | means |
+//! | field | meaning |
 //! |---|---|
-//! | `member` | ID of the member that answers, hexadecimal |
-//! | `streams` | of each channel the stream that it reads from the asker, or is just asking for, and the last that ended |
+//! | `member` | the ID of the member that answers, hexadecimal |
+//! | `streams` | for each channel, the stream that it reads from the asking member, or is asking for, and the last ones that ended |
 //! | `streams[].channel` | `msgapp` or `message` |
-//! | `streams[].name` | what it sent in `X-Rafthttp-Stream`, hexadecimal |
-//! | `streams[].read` | messages read on it, link heartbeats not counted |
-//! | `streams[].open` | false: no more will be read on it |
-//! | `peers` | its own row of the matrix |
-//! | `peers[].id` | ID of one of its peers, hexadecimal |
+//! | `streams[].name` | the ID of the stream, which it sent in `X-Rafthttp-Stream`, hexadecimal |
+//! | `streams[].read` | how many messages were read on it, without link heartbeats |
+//! | `streams[].open` | false if no more will be read on it |
+//! | `peers` | how it reaches its peers |
+//! | `peers[].id` | the ID of one of its peers, hexadecimal |
 //! | `peers[].reachable` | whether its last probe of that peer succeeded; null before the first |
-//! | `peers[].round_trip_seconds` | how long that took; null when it failed |
-//! | `peers[].age_seconds` | how long ago it ended; null before the first |
+//! | `peers[].round_trip_seconds` | the round trip of that probe; null if it failed |
+//! | `peers[].age_seconds` | how long ago that probe ended; null before the first |
 //!
 //! A stream on which nothing was read is not listed once it has ended.
 

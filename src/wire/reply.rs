@@ -4,14 +4,14 @@
 //!
 //! httparse parses the syntax. The rest:
 //!
-//! | said | means |
+//! | in the answer | meaning |
 //! |---|---|
-//! | `Content-Length` | the body has so many bytes; said twice, it must be the same twice |
-//! | `Transfer-Encoding: chunked` | chunks, and trailers that are not looked at; any other coding is refused |
-//! | both, or a coding in HTTP/1.0 | refused: where such an answer ends is anyone's guess |
+//! | `Content-Length` | the length of the body; if it is given twice, both must be equal |
+//! | `Transfer-Encoding: chunked` | chunks, and trailers, which are ignored; any other coding is refused |
+//! | both, or a coding in HTTP/1.0 | refused, because the end of such an answer is ambiguous |
 //! | neither | the body ends with the connection |
 //! | 101, 204, 304 | there is no body |
-//! | 100, 102, 103 | passed over: another answer follows |
+//! | 100, 102, 103 | ignored: another answer follows |
 //! | `Connection: close`, HTTP/1.0, 101, bytes after the answer | no other request may follow |
 
 use std::str;
