@@ -277,6 +277,7 @@ pub fn conf_change_to_apply(change: &raftpb::ConfChange) -> Option<eraftpb::Conf
     Some(eraftpb::ConfChange { change_type, node_id: change.node_id, ..Default::default() })
 }
 
+/// The first byte of a marked context. A context of etcd's is JSON, so none begins with it.
 const UPDATE: u8 = 0;
 
 fn mark_update(id: u64, context: &Bytes) -> Bytes {

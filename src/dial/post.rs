@@ -45,6 +45,7 @@ pub(super) async fn exchange(connection: &mut Connection, request: Request<Body>
     };
     tokio::select! {
         biased;
+        // An answer that has arrived counts, even if the time is up in the same turn.
         outcome = answer => outcome.map_err(|error| match (io.end(), error) {
             (Some(End::Stalled), _) => PostError::Stalled,
             (_, NoAnswer::Broken(error)) => PostError::Broken(error),

@@ -12,8 +12,9 @@ use crate::{
     wire::raftpb::{ConfChange, ConfChangeType, ConfState},
 };
 
-/// The limits of a member's record. A context beyond them is refused.
+/// The most peer URLs, and the most client URLs, in a member's record. A record with more is refused.
 const MAX_URLS: usize = 16;
+/// The longest name or URL in a member's record, in bytes. A record with a longer one is refused.
 const MAX_TEXT: usize = 1024;
 /// The most members that a cluster may have.
 pub(crate) const MAX_MEMBERS: usize = 64;

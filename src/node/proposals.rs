@@ -126,6 +126,7 @@ impl Proposals {
     /// Ends a proposal that raft does not have.
     pub(super) fn fail(&mut self, reply: oneshot::Sender<Answer>, error: ProposeError) {
         self.failed += 1;
+        // The client may have stopped waiting.
         let _ = reply.send(Err(error));
     }
 

@@ -84,6 +84,7 @@ impl Reads {
                 continue;
             }
             for waiter in self.confirmed.swap_remove(place).1 {
+                // The client may have stopped waiting.
                 let _ = waiter.send(());
             }
         }

@@ -117,6 +117,7 @@ impl Request {
         bytes.put_slice(&self.id.to_bytes());
         match &self.command {
             Command::Put { key, value } => {
+                // This never saturates: a key has at most `MAX_KEY_BYTES`.
                 bytes.put_u32(u32::try_from(key.len()).unwrap_or(u32::MAX));
                 bytes.put_slice(key);
                 bytes.put_slice(value);

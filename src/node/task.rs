@@ -99,6 +99,7 @@ impl Reports {
 
     /// The others do not hear this member.
     pub(super) fn refused(&self, why: Impostor) {
+        // The first refusal counts.
         let _ = self.refused.set(why);
         self.news.notify_one();
     }
@@ -226,6 +227,7 @@ impl Task {
     /// was stopped.
     async fn wait_for_the_disk(&mut self) -> Result<Option<Flow>, CoreError> {
         let mut clock = interval_at(Instant::now() + RETRY, RETRY);
+        // An attempt may take long on a failing disk. The next one still comes a whole interval later.
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut inputs = Vec::with_capacity(TAKEN_AT_ONCE);
         loop {
@@ -261,6 +263,7 @@ impl Task {
             let stopping = handing_over.is_some();
             tokio::select! {
                 biased;
+                // In this order: a stop is not held up by inputs, and a full queue does not hold up the clock.
                 () = self.stop.cancelled(), if !stopping => {
                     handing_over = Some(Instant::now());
                     if !self.core.transfer_leadership() {

@@ -181,6 +181,7 @@ impl Port {
         };
         tokio::select! {
             biased;
+            // A busy connection must not delay making room.
             () = seat.evicted() => {}
             outcome = serving => if let Err(error) = outcome {
                 if let (ConnectionError::Handshake(error), Some(tls)) = (&error, &self.server.tls) {

@@ -120,6 +120,7 @@ impl Authorities {
             };
             let time = unix_time(time);
             for purpose in Purpose::ALL {
+                // The result does not matter: `collect` rejects every path, so that the search goes on to all of them.
                 let _ = self.search(chain, purpose, time, &collect);
             }
             if !found.borrow().is_empty() {

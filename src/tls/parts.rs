@@ -29,6 +29,7 @@ use super::{
     verifier::{Allowed, Anyone, Clients, Rules, Servers},
 };
 
+/// TLS 1.2 and 1.3, as in etcd by default.
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 /// How many TLS sessions are kept for resumption: rustls's default, enough for one for each of a few hundred peers.
 const SESSIONS: usize = 256;

@@ -38,6 +38,7 @@ async fn process(peer: Arc<Peer>, queue: QueueKind) {
         let since = Instant::now();
         let outcome = tokio::select! {
             biased;
+            // Once the peer has ended, nothing more of it is passed on.
             () = peer.stop.cancelled() => return,
             outcome = peer.shared.raft.process(peer.id, source, messages) => outcome,
         };

@@ -24,6 +24,7 @@ const LEFT_TO_PROBER: Duration = Duration::from_secs(10);
 /// A wait that doubles from [`FIRST`] to [`LONGEST`], with full jitter, so that a thousand peers that went down
 /// together are not dialled together.
 pub(crate) fn wait_after(failures: u32, world: &World) -> Duration {
+    // The exponent is limited so that the shift cannot overflow.
     let bound = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
     // It is never quite zero, so the rate stays limited whatever the random number.
     FIRST / 10 + bound.mul_f64(world.fraction())

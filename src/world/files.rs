@@ -110,6 +110,7 @@ impl Files {
     /// takes account of a quota, or of the space that a file system reserves.
     #[cfg(feature = "node")]
     pub(crate) fn find_room(&self, directory: &Path, bytes: usize) -> io::Result<()> {
+        // Not zeros, which a file system may store as a hole, without room.
         static BLOCK: [u8; 64 << 10] = [0xa5; 64 << 10];
         let path = directory.join(ROOM);
         if self.exists(&path) {

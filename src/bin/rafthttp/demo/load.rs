@@ -122,6 +122,7 @@ impl Load {
     pub(super) async fn run(&mut self, mut tell: impl FnMut(Progress)) {
         let start = Instant::now();
         let mut tick = interval(TICK);
+        // A missed tick need not be made up for: `due_after` counts by the time that has passed.
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut progress = interval(PROGRESS);
         progress.tick().await;
