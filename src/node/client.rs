@@ -69,7 +69,7 @@ pub(super) fn router(client: Client) -> Router {
         .route("/members/{id}", put(membership::update).delete(membership::remove))
         .route("/members/{id}/promote", post(membership::promote))
         .route("/status", get(membership::status))
-        .fallback(|| async { Refusal::NotFound("404 page not found") })
+        .fallback(|| async { ClientRefusal::NotFound("404 page not found") })
         .with_state(client)
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Client {
 
 /// Why a request fails.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum ClientRefusal {
     #[error("{0}")]
     Bad(String),
     #[error("{0}")]
@@ -116,7 +116,7 @@ pub(super) enum Refusal {
     NoSpace(String),
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ClientRefusal {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
@@ -137,7 +137,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<ProposeError> for Refusal {
+impl From<ProposeError> for ClientRefusal {
     fn from(error: ProposeError) -> Self {
         match error {
             ProposeError::NoLeader => Self::Unavailable("there is no leader"),
@@ -149,7 +149,7 @@ impl From<ProposeError> for Refusal {
     }
 }
 
-impl From<ConfRefusal> for Refusal {
+impl From<ConfRefusal> for ClientRefusal {
     fn from(refusal: ConfRefusal) -> Self {
         match refusal {
             ConfRefusal::Pending => Self::Unavailable("another change of the membership is in progress"),
@@ -197,52 +197,52 @@ impl Client {
     }
 
     /// Reserves a place for one more request.
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    fn admit(&self) -> Result<OwnedSemaphorePermit, ClientRefusal> {
         let permit = self.requests.clone().try_acquire_owned();
-        permit.map_err(|_| Refusal::Unavailable("too many requests are under way"))
+        permit.map_err(|_| ClientRefusal::Unavailable("too many requests are under way"))
     }
 
     /// Checks that puts are accepted, which means that no member's data exceed its quota.
-    fn has_space(&self) -> Result<(), Refusal> {
+    fn has_space(&self) -> Result<(), ClientRefusal> {
         let membership = self.shared.membership.load();
         let Some((member, quota)) = membership.over_quota().first_key_value() else { return Ok(()) };
         let bytes = self.shared.status().data_bytes;
         let most = u128::from(*quota) * u128::from(CLEARED_AT_PER_CENT) / 100;
-        Err(Refusal::NoSpace(format!(
+        Err(ClientRefusal::NoSpace(format!(
             "no space: the data have {bytes} bytes, and member {member} has a quota of {quota} (--quota-backend-bytes): \
              puts are refused until there are {most} at most, deletes are taken"
         )))
     }
 
     /// Proposes once, and waits for the outcome.
-    async fn propose(&self, payload: Payload) -> Result<Outcome, Refusal> {
+    async fn propose(&self, payload: Payload) -> Result<Outcome, ClientRefusal> {
         let deadline = Instant::now() + self.patience;
         let (reply, answer) = oneshot::channel();
         let place = timeout_at(deadline, self.inbox.reserve()).await;
-        let place = place.map_err(|_| Refusal::Unavailable("too many requests are in progress"))?;
-        let place = place.map_err(|_| Refusal::Unavailable("this member has stopped"))?;
+        let place = place.map_err(|_| ClientRefusal::Unavailable("too many requests are in progress"))?;
+        let place = place.map_err(|_| ClientRefusal::Unavailable("this member has stopped"))?;
         place.send(Input::Propose(Proposal { payload, reply }));
         match timeout_at(deadline, answer).await {
             Ok(Ok(outcome)) => Ok(outcome?),
             // The raft task is gone or too slow, so it is unknown how far the proposal got.
-            Ok(Err(_)) | Err(_) => Err(Refusal::Unknown),
+            Ok(Err(_)) | Err(_) => Err(ClientRefusal::Unknown),
         }
     }
 
-    async fn command(&self, command: Command) -> Result<Outcome, Refusal> {
+    async fn command(&self, command: Command) -> Result<Outcome, ClientRefusal> {
         let request = Request { id: self.ids.next(), command };
         self.propose(Payload::Request(request.id, request.encode())).await
     }
 
     /// Waits until this member has applied everything that was committed when this was called.
-    async fn catch_up(&self) -> Result<(), Refusal> {
+    async fn catch_up(&self) -> Result<(), ClientRefusal> {
         let (waiter, answer) = oneshot::channel();
         let asked = async {
             self.inbox.send(Input::Read(waiter)).await.ok()?;
             answer.await.ok()
         };
         let answered = timeout(self.patience, asked).await;
-        answered.ok().flatten().ok_or(Refusal::Unavailable("no leader confirmed the read"))
+        answered.ok().flatten().ok_or(ClientRefusal::Unavailable("no leader confirmed the read"))
     }
 
     /// Tells the cluster this member's name, client URLs and data directory, unless it knows them. Returns whether it
@@ -282,8 +282,8 @@ impl Client {
         headers: &HeaderMap,
         body: Body,
         limit: usize,
-    ) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
-        let too_large = || Refusal::TooLarge(format!("the body is larger than {limit} bytes"));
+    ) -> Result<(Bytes, OwnedSemaphorePermit), ClientRefusal> {
+        let too_large = || ClientRefusal::TooLarge(format!("the body is larger than {limit} bytes"));
         let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let length: usize = told.unwrap_or(limit);
         if length > limit {
@@ -293,12 +293,12 @@ impl Client {
         }
         let permits = u32::try_from(length / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
         let permit = self.values.clone().try_acquire_many_owned(permits);
-        let permit = permit.map_err(|_| Refusal::Unavailable("too many bytes are on their way already"))?;
+        let permit = permit.map_err(|_| ClientRefusal::Unavailable("too many bytes are on their way already"))?;
         match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
             Ok(Ok(bytes)) => Ok((bytes, permit)),
             Ok(Err(error)) if is_too_long(&error) => Err(too_large()),
-            Ok(Err(error)) => Err(Refusal::Bad(format!("the body cannot be read: {error}"))),
-            Err(_) => Err(Refusal::Slow),
+            Ok(Err(error)) => Err(ClientRefusal::Bad(format!("the body cannot be read: {error}"))),
+            Err(_) => Err(ClientRefusal::Slow),
         }
     }
 }
@@ -319,9 +319,9 @@ fn is_too_long(error: &axum::Error) -> bool {
 }
 
 /// Checks that clients may use a key.
-fn checked_key(key: String) -> Result<Bytes, Refusal> {
+fn checked_key(key: String) -> Result<Bytes, ClientRefusal> {
     if key.len() > MAX_KEY_BYTES {
-        return Err(Refusal::TooLarge(format!("the key is larger than {MAX_KEY_BYTES} bytes")));
+        return Err(ClientRefusal::TooLarge(format!("the key is larger than {MAX_KEY_BYTES} bytes")));
     }
     Ok(key.into())
 }

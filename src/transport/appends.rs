@@ -1,12 +1,13 @@
-//! How long appends to a peer take: from a `MsgApp` that was sent to the `MsgAppResp` that covers its last index.
+//! How long appends to a peer take: the time from sending a `MsgApp` to the `MsgAppResp` that covers its last index.
 //!
-//! Measured is what can be told apart. An append is watched when its last index is beyond all that were watched before
-//! in its term: an answer to a repetition, or to a mere commit index, could as well be the answer to the first. When
-//! the peer rejects, when a stream ends or the term changes, what is under way is no longer watched: its answer may
-//! never come, and that of what is sent again would be taken for it.
+//! Only unambiguous answers are measured. An append is watched if its last index is beyond all that were watched before
+//! in its term: an answer to a repetition, or to a mere commit index, could as well be the answer to the first one.
+//! When the peer rejects an append, when a stream ends, or when the term changes, the appends under way are no longer
+//! watched: their answers may never come, and the answers to repetitions would be mistaken for them.
 //!
-//! Appends that are written together share one clock reading, and the last stands for them. So many are watched at a
-//! time; with more under way, every second one is, then every fourth, until all are answered.
+//! Appends that are written together share one clock reading, and the last one stands for all of them. The number of
+//! watched appends is limited: with more under way, only every second one is watched, then every fourth, until all are
+//! answered.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -17,7 +18,7 @@ use crate::{
     wire::raftpb::{Message, MessageType},
 };
 
-/// So many appends are watched at a time.
+/// How many appends are watched at a time.
 const WATCHED: usize = 64;
 
 /// The last entry of an append.
@@ -28,7 +29,7 @@ pub(crate) struct Append {
 }
 
 impl Append {
-    /// None: it is no append.
+    /// `None` if the message is no append.
     #[inline]
     pub(crate) fn of(message: &Message) -> Option<Self> {
         (message.r#type == MessageType::MsgApp as i32).then(|| Self {
@@ -38,17 +39,17 @@ impl Append {
     }
 }
 
-/// What the `MsgAppResp` of a batch say together.
+/// The combined content of the `MsgAppResp` in a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Acknowledgement {
     term: u64,
-    /// The highest index that was taken.
+    /// The highest index that was accepted.
     index: u64,
     rejected: bool,
 }
 
 impl Acknowledgement {
-    /// Of the messages that `peer` sent of itself. None: there is no answer to an append among them.
+    /// The answers among the messages that `peer` sent for itself. `None` if none of them answers an append.
     pub(crate) fn of(messages: &[Message], peer: u64) -> Option<Self> {
         let answers =
             messages.iter().filter(|message| message.r#type == MessageType::MsgAppResp as i32 && message.from == peer);
@@ -72,14 +73,14 @@ impl Acknowledgement {
 #[derive(Debug, Default)]
 pub(crate) struct Appends {
     term: u64,
-    /// The last index of the newest that was watched, or passed over for want of room.
+    /// The last index of the newest append that was watched, or skipped for lack of room.
     newest: u64,
-    /// In the order of their last indexes, which is that in which they were sent.
+    /// In the order of their last indexes, which is the order in which they were sent.
     under_way: VecDeque<(u64, Instant)>,
-    /// Of those among them that are traced, or stand for one that is, the last index and the message's place in its
-    /// trace; in the same order.
+    /// The last index and trace context of the watched appends that are traced, or that stand for a traced one, in the
+    /// same order.
     traced: VecDeque<(u64, TraceContext)>,
-    /// Only each so manyth is watched: a power of two, less one.
+    /// How many appends are skipped between two that are watched: a power of two, less one.
     skipped: u32,
     count: u32,
 }
@@ -112,8 +113,8 @@ impl Appends {
         self.under_way.push_back((append.last_index, now));
     }
 
-    /// An append that was sent at `now` is traced. If it is watched, or one sent with it stands for it, that one's time is
-    /// its exemplar.
+    /// An append that was sent at `now` is traced. If it is watched, or represented by one that was sent with it, the
+    /// trace becomes the exemplar of the measured time.
     pub(crate) fn traced(&mut self, append: Append, now: Instant, context: TraceContext) {
         if append.term != self.term {
             return;
@@ -131,12 +132,13 @@ impl Appends {
         }
     }
 
-    /// Whether nothing is under way that an answer could end.
+    /// Whether no append under way waits for an answer.
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_empty()
     }
 
-    /// The peer has answered: gives the time of each append that this covers, and its place in its trace if it has one.
+    /// The peer has answered. Returns the time of each append that the answer covers, and its trace context if it is
+    /// traced.
     pub(crate) fn acknowledged(
         &mut self,
         by: Acknowledgement,
@@ -147,7 +149,7 @@ impl Appends {
             return;
         }
         if by.term > self.term {
-            // It answers another leader's, or does not follow this one any more.
+            // It answers another leader, or no longer follows this one.
             return self.forget();
         }
         while let Some((last_index, sent)) = self.under_way.front().copied()
@@ -164,12 +166,12 @@ impl Appends {
         }
     }
 
-    /// The place in its trace of the oldest that is watched, if it has one.
+    /// The trace context of the oldest watched append, if it is traced.
     fn trace_of(&mut self, last_index: u64) -> Option<TraceContext> {
         self.traced.pop_front_if(|(of, _)| *of == last_index).map(|(_, context)| context)
     }
 
-    /// What is under way may never be answered; what is sent again is watched anew.
+    /// The appends under way may never be answered. Repetitions are watched anew.
     pub(crate) fn forget(&mut self) {
         self.under_way.clear();
         self.traced.clear();
@@ -193,7 +195,7 @@ mod tests {
         Acknowledgement { term, index, rejected: false }
     }
 
-    /// Milliseconds that the appends took which this answer covers.
+    /// The milliseconds that the appends took which this answer covers.
     fn times(appends: &mut Appends, by: Acknowledgement, now: Instant) -> Vec<u128> {
         let mut times = Vec::new();
         appends.acknowledged(by, now, |took, _| times.push(took.as_millis()));
@@ -277,14 +279,14 @@ mod tests {
         let gaps: Vec<u64> = watched.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(gaps.iter().all(|gap| *gap <= 8192), "spread over all: {watched:?}");
         assert_eq!(times(&mut appends, answer(1, 100_000), start).len(), watched.len());
-        // Once all are answered, each is watched again.
+        // Once all are answered, each append is watched again.
         for index in 100_001..=100_003 {
             appends.sent(append(1, index), start);
         }
         assert_eq!(times(&mut appends, answer(1, 200_000), start).len(), 3);
     }
 
-    /// The traces that an answer ends, with the time of each.
+    /// The traces of the appends that an answer covers, with the time of each.
     fn traces(appends: &mut Appends, by: Acknowledgement, now: Instant) -> Vec<(u128, u128)> {
         let mut traces = Vec::new();
         appends.acknowledged(by, now, |took, context| {
@@ -316,7 +318,7 @@ mod tests {
         let (mut appends, start) = (Appends::default(), Instant::now());
         appends.traced(append(0, 10), start, context(1));
         appends.sent(append(1, 10), start);
-        // A repetition, an append of another term.
+        // A repetition, and an append of another term.
         appends.traced(append(1, 10), later(start, 9), context(2));
         appends.traced(append(2, 10), start, context(3));
         assert_eq!(traces(&mut appends, answer(1, 10), later(start, 10)), []);

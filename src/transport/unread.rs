@@ -1,38 +1,39 @@
-//! What was written to a peer's streams, and has not been read as far as the peer has said: the last place where a
-//! message could disappear unseen.
+//! The messages that were written to a peer's streams and not read, as far as the peer has said. This is the last place
+//! where a message could disappear unnoticed.
 //!
-//! A stream is *settled* when the peer says that it will read no more on it: what was written beyond its count is lost,
-//! and counted once. A peer that does not mention a stream of which it must have known when it answered has read
-//! nothing on it, or has forgotten it: it was restarted, or more streams ended than it remembers. Then its last word
-//! counts. So the number of lost messages is exact while the peer's process lives; after a restart it includes what
-//! was read between the peer's last answer and its end, of which nobody knows any more.
+//! A stream is *settled* when the peer says that it will read no more on it: messages written beyond its count are
+//! lost, and counted once. A peer may not mention a stream that it must have known when it answered. Then it has read
+//! nothing on the stream, or has forgotten it: it was restarted, or more streams ended than it remembers. In that case
+//! its last count for the stream holds. So the number of lost messages is exact while the peer's process lives. After a
+//! restart, it includes messages that were read between the peer's last answer and its end, which nobody knows any
+//! more.
 //!
-//! Nothing in an answer is trusted: no more can have been read than was written, a count that falls back is an old one,
-//! and a name that we do not know says nothing.
+//! Nothing in an answer is trusted: it cannot say that more was read than was written, a count that decreases is an old
+//! one, and an unknown stream ID is ignored.
 
 use std::collections::VecDeque;
 
 use crate::wire::{probing::ReadStream, stream::StreamKind};
 
-/// So many ended streams wait for the peer's word.
+/// How many ended streams may wait for the peer's count.
 const ENDED: usize = 16;
 
-/// A stream that its reader has named.
+/// A stream whose reader has sent an ID.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named {
     name: u64,
     /// Messages given to its connection.
     pub(crate) written: u64,
-    /// As many of them as the peer says it has read; none before the first answer about it.
+    /// How many of them the peer has read, as it says. `None` before the first answer about the stream.
     read: Option<u64>,
-    /// What was written when the probe under way started; none: it is younger.
+    /// How many were written when the current probe started. `None` if the stream is younger.
     marked: Option<u64>,
 }
 
-/// What is not known to be read on the streams of one kind.
+/// The messages that are not known to be read, on the streams of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
-    /// Streams that ended and are not settled.
+    /// Streams that have ended and are not settled.
     ended: VecDeque<Named>,
     lost: u64,
     unconfirmed: Option<u64>,
@@ -47,7 +48,8 @@ impl Named {
         self.marked = Some(self.written);
     }
 
-    /// Takes the peer's word, as far as it can be true. Says whether the peer knows the stream, and will read on.
+    /// Takes the peer's count, as far as it can be true. Returns whether the peer knows the stream and will go on
+    /// reading it.
     fn hear(&mut self, kind: StreamKind, streams: &[ReadStream]) -> bool {
         let mut open = false;
         for said in streams.iter().filter(|said| said.kind == kind && said.name == self.name) {
@@ -57,19 +59,19 @@ impl Named {
         open
     }
 
-    /// What was written beyond what is known to be read.
+    /// How many were written beyond those that are known to be read.
     fn missing(&self) -> u64 {
         self.written - self.read.unwrap_or(0)
     }
 
-    /// The same as of the start of the probe. None: the peer has not spoken of it.
+    /// The same as of the start of the probe. `None` if the peer has not said anything about it.
     fn unconfirmed(&self) -> Option<u64> {
         Some(self.marked?.saturating_sub(self.read?))
     }
 }
 
 impl Unread {
-    /// A stream has ended; what was written on it is final.
+    /// A stream has ended. The number of messages written to it is final.
     pub(crate) fn ended(&mut self, stream: Named) {
         if stream.missing() == 0 {
             return;
@@ -80,12 +82,12 @@ impl Unread {
         self.ended.push_back(stream);
     }
 
-    /// A probe starts: what is written from now on is not to be expected in its answer.
+    /// A probe starts. Its answer need not include what is written from now on.
     pub(crate) fn probe_starts(&mut self, current: Option<&mut Named>) {
         self.ended.iter_mut().chain(current).for_each(Named::mark);
     }
 
-    /// A probe has ended, with what the peer says of the streams that it reads, or without.
+    /// A probe has ended. `streams` is how far the peer has read our streams, if it said so.
     pub(crate) fn probe_ended(
         &mut self,
         kind: StreamKind,
@@ -99,7 +101,7 @@ impl Unread {
             let lost = &mut self.lost;
             self.ended.retain_mut(|stream| {
                 let open = stream.hear(kind, streams);
-                // Of a younger one, this answer could not know.
+                // This answer could not know a younger stream.
                 let settled = !open && stream.marked.is_some();
                 *lost += if settled { stream.missing() } else { 0 };
                 !settled
@@ -109,13 +111,13 @@ impl Unread {
         self.unconfirmed = known.reduce(|one, other| one + other);
     }
 
-    /// Messages written to streams that ended, and never read.
+    /// Messages that were written to streams that have ended, and were never read.
     pub(crate) fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Messages written when the newest probe started, and not known to be read. None: the peer has said nothing of
-    /// the streams that there are.
+    /// Messages that were written when the newest probe started, and are not known to be read. `None` if the peer has
+    /// said nothing about the current streams.
     pub(crate) fn unconfirmed(&self) -> Option<u64> {
         self.unconfirmed
     }
@@ -184,7 +186,7 @@ mod tests {
         assert_eq!(writer.failed_probe(), (None, 0), "no answer yet");
         writer.start();
         writer.write(1000);
-        // Read after the probe started, and more than the mark: not below 0.
+        // More was read after the probe started than was marked: the difference is not below 0.
         assert_eq!(writer.end(Some(&[said(1, 500, true)])), (Some(0), 0));
     }
 
@@ -198,10 +200,10 @@ mod tests {
         assert_eq!(writer.failed_probe(), (Some(50), 0));
         writer.write(50);
         assert_eq!(writer.failed_probe(), (Some(100), 0));
-        // The stream is given up: what was written to it is still not known to be read.
+        // The stream is given up. Its messages are still not known to be read.
         writer.detach();
         assert_eq!(writer.failed_probe(), (Some(100), 0));
-        // It wakes, reads some of what lay in the socket, and finds the stream ended.
+        // It wakes up, reads some of the messages in the socket, and finds that the stream has ended.
         writer.attach(2);
         assert_eq!(writer.probe(&[said(2, 0, true), said(1, 170, false)]), (Some(0), 30));
         assert_eq!(writer.probe(&[said(2, 0, true), said(1, 170, false)]), (Some(0), 30), "once");
@@ -239,7 +241,7 @@ mod tests {
             writer.write(10);
         }
         let streams = [said(5, 3, true), said(4, 9, false), said(3, 10, false), said(1, 7, false)];
-        // Of the second nothing is said: nothing was read on it.
+        // The second stream is not mentioned: nothing was read on it.
         assert_eq!(writer.probe(&streams), (Some(7), 1 + 10 + 3));
         assert_eq!(writer.probe(&streams), (Some(7), 14));
     }

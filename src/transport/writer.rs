@@ -1,7 +1,7 @@
-//! The writer of a stream: the endless body with which `GET /raft/stream/…` is answered.
+//! The writer of a stream: the endless body of the answer to `GET /raft/stream/…`.
 //!
-//! There is no task and no channel in between: the HTTP connection polls the body when it can take more, and the body
-//! takes what is queued out of the peer's [`Outbox`](super::outbox::Outbox) (etcd: `streamWriter`).
+//! There is no task and no channel in between. The HTTP connection polls the body when it can take more bytes, and the
+//! body takes the queued bytes from the peer's [`Outbox`](super::outbox::Outbox) (etcd's `streamWriter`).
 
 use std::{
     io,
@@ -26,7 +26,7 @@ use crate::{
 /// How often a link heartbeat goes out on each stream: a third of the reader's deadline (etcd's `ConnReadTimeout / 3`).
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
 
-/// The body of one answered stream. Dropping it is how the connection says that the stream is over.
+/// The body of one answered stream. The connection drops it when the stream is over.
 pub(crate) struct StreamBody {
     peer: Arc<Peer>,
     kind: StreamKind,
@@ -36,7 +36,8 @@ pub(crate) struct StreamBody {
 }
 
 impl StreamBody {
-    /// Makes a new stream the peer's way out for this kind; `name` is what its reader calls it. None: the peer is closed.
+    /// Makes a new stream the peer's outgoing one for this kind. `name` is the stream ID that its reader sent. `None`
+    /// if the peer is closed.
     pub(crate) fn attach(
         peer: Arc<Peer>,
         kind: StreamKind,
@@ -61,7 +62,7 @@ impl Body for StreamBody {
         let heartbeat_due = this.heartbeat.as_mut().poll(context).is_ready();
         if heartbeat_due {
             this.heartbeat.as_mut().reset(Instant::now() + HEARTBEAT_INTERVAL);
-            // Registers the next one with this task; a reset alone wakes nobody.
+            // This registers the next heartbeat with this task, because a reset alone wakes nobody.
             let _ = this.heartbeat.as_mut().poll(context);
         }
         this.peer.outbox.poll(this.kind, this.attachment, heartbeat_due, context).map(|turn| match turn {

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Client, Refusal, checked_key};
+use super::{Client, ClientRefusal, checked_key};
 use crate::node::{
     proposals::{Outcome, ProposeError},
     request::Command,
@@ -22,11 +22,11 @@ pub(super) struct Consistency {
 
 impl Consistency {
     /// Whether the state of this member is good enough.
-    pub(super) fn is_local(&self) -> Result<bool, Refusal> {
+    pub(super) fn is_local(&self) -> Result<bool, ClientRefusal> {
         match self.consistency.as_deref() {
             None | Some("linearizable") => Ok(false),
             Some("local") => Ok(true),
-            Some(other) => Err(Refusal::Bad(format!("consistency {other:?}: expected linearizable or local"))),
+            Some(other) => Err(ClientRefusal::Bad(format!("consistency {other:?}: expected linearizable or local"))),
         }
     }
 }
@@ -35,7 +35,7 @@ pub(super) async fn read(
     State(client): State<Client>,
     Path(key): Path<String>,
     Query(consistency): Query<Consistency>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ClientRefusal> {
     let key = checked_key(key)?;
     let _permit = client.admit()?;
     if !consistency.is_local()? {
@@ -45,15 +45,15 @@ pub(super) async fn read(
     let value = client.world.blocking(move || reader.value(&key)).await;
     match value {
         Ok(Ok(Some(value))) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response()),
-        Ok(Ok(None)) => Err(Refusal::NotFound("no such key")),
+        Ok(Ok(None)) => Err(ClientRefusal::NotFound("no such key")),
         Ok(Err(_)) if client.shared.status().suspended.is_some() => Err(ProposeError::Suspended.into()),
         Ok(Err(error)) => {
             if let Some(times) = client.unreadable.note() {
                 tracing::error!(%error, times, "a value cannot be read");
             }
-            Err(Refusal::Store)
+            Err(ClientRefusal::Store)
         }
-        Err(_) => Err(Refusal::Store),
+        Err(_) => Err(ClientRefusal::Store),
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn write(
     Path(key): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, ClientRefusal> {
     let key = checked_key(key)?;
     let _permit = client.admit()?;
     let (value, _room) = client.body(&headers, body, client.max_value_bytes).await?;
@@ -71,11 +71,11 @@ pub(super) async fn write(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn delete(State(client): State<Client>, Path(key): Path<String>) -> Result<StatusCode, Refusal> {
+pub(super) async fn delete(State(client): State<Client>, Path(key): Path<String>) -> Result<StatusCode, ClientRefusal> {
     let key = checked_key(key)?;
     let _permit = client.admit()?;
     match client.command(Command::Delete { key }).await? {
-        Outcome::Written { found: false } => Err(Refusal::NotFound("no such key")),
+        Outcome::Written { found: false } => Err(ClientRefusal::NotFound("no such key")),
         Outcome::Written { found: true } | Outcome::Membership | Outcome::Refused(_) => Ok(StatusCode::NO_CONTENT),
     }
 }

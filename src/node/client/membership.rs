@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Client, JSON_BYTES, Refusal, keys::Consistency};
+use super::{Client, ClientRefusal, JSON_BYTES, keys::Consistency};
 use crate::{
     dial::urls::PeerUrl,
     id::MemberId,
@@ -60,15 +60,15 @@ struct Asked {
 }
 
 impl Asked {
-    async fn read(client: &Client, headers: &HeaderMap, body: Body) -> Result<Self, Refusal> {
+    async fn read(client: &Client, headers: &HeaderMap, body: Body) -> Result<Self, ClientRefusal> {
         let (body, _room) = client.body(headers, body, JSON_BYTES).await?;
-        let mut asked: Self = serde_json::from_slice(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
+        let mut asked: Self = serde_json::from_slice(&body).map_err(|error| ClientRefusal::Bad(error.to_string()))?;
         for url in &mut asked.peer_urls {
             // It must be the same text for the same URL, because an ID is derived from it.
-            *url = url.parse::<PeerUrl>().map_err(|error| Refusal::Bad(error.to_string()))?.to_string();
+            *url = url.parse::<PeerUrl>().map_err(|error| ClientRefusal::Bad(error.to_string()))?.to_string();
         }
         if asked.peer_urls.is_empty() {
-            return Err(Refusal::Bad("peerURLs: expected at least one URL".to_owned()));
+            return Err(ClientRefusal::Bad("peerURLs: expected at least one URL".to_owned()));
         }
         Ok(asked)
     }
@@ -81,7 +81,7 @@ pub(super) async fn status(State(client): State<Client>) -> Json<RaftStatus> {
 pub(super) async fn list(
     State(client): State<Client>,
     Query(consistency): Query<Consistency>,
-) -> Result<Json<MembersJson>, Refusal> {
+) -> Result<Json<MembersJson>, ClientRefusal> {
     let _permit = client.admit()?;
     if !consistency.is_local()? {
         client.catch_up().await?;
@@ -94,7 +94,7 @@ pub(super) async fn add(
     State(client): State<Client>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<MemberJson>), Refusal> {
+) -> Result<(StatusCode, Json<MemberJson>), ClientRefusal> {
     let _permit = client.admit()?;
     let asked = Asked::read(&client, &headers, body).await?;
     let id = MemberId::derive(&asked.peer_urls, &client.token, Some(client.world.now()));
@@ -118,7 +118,7 @@ pub(super) async fn update(
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<MemberJson>, Refusal> {
+) -> Result<Json<MemberJson>, ClientRefusal> {
     let _permit = client.admit()?;
     let id = parse_id(&id)?;
     let asked = Asked::read(&client, &headers, body).await?;
@@ -127,14 +127,17 @@ pub(super) async fn update(
     Ok(Json(client.member(id)?))
 }
 
-pub(super) async fn remove(State(client): State<Client>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
+pub(super) async fn remove(State(client): State<Client>, Path(id): Path<String>) -> Result<StatusCode, ClientRefusal> {
     let _permit = client.admit()?;
     let record = MemberRecord { id: parse_id(&id)?.0, ..MemberRecord::default() };
     client.change(ConfChangeType::ConfChangeRemoveNode, &record).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn promote(State(client): State<Client>, Path(id): Path<String>) -> Result<Json<MemberJson>, Refusal> {
+pub(super) async fn promote(
+    State(client): State<Client>,
+    Path(id): Path<String>,
+) -> Result<Json<MemberJson>, ClientRefusal> {
     let _permit = client.admit()?;
     let id = parse_id(&id)?;
     let record = MemberRecord { id: id.0, is_promote: true, ..MemberRecord::default() };
@@ -142,13 +145,18 @@ pub(super) async fn promote(State(client): State<Client>, Path(id): Path<String>
     Ok(Json(client.member(id)?))
 }
 
-fn parse_id(text: &str) -> Result<MemberId, Refusal> {
-    let id = text.parse().map_err(|_| Refusal::Bad(format!("{text:?} is not a member's ID: expected hexadecimal")))?;
-    if id == MemberId(0) { Err(Refusal::NotFound("no such member")) } else { Ok(id) }
+fn parse_id(text: &str) -> Result<MemberId, ClientRefusal> {
+    let id =
+        text.parse().map_err(|_| ClientRefusal::Bad(format!("{text:?} is not a member's ID: expected hexadecimal")))?;
+    if id == MemberId(0) { Err(ClientRefusal::NotFound("no such member")) } else { Ok(id) }
 }
 
 impl Client {
-    pub(in crate::node) async fn change(&self, kind: ConfChangeType, record: &MemberRecord) -> Result<(), Refusal> {
+    pub(in crate::node) async fn change(
+        &self,
+        kind: ConfChangeType,
+        record: &MemberRecord,
+    ) -> Result<(), ClientRefusal> {
         let id = self.ids.next().conf_change_id();
         let change = ConfChange { id, r#type: kind as i32, node_id: record.id, context: record.to_json() };
         if self.strict {
@@ -167,7 +175,7 @@ impl Client {
         reconfiguration::check_as_asked(&self.shared.membership.load(), own, change, connection)
     }
 
-    fn member(&self, id: MemberId) -> Result<MemberJson, Refusal> {
+    fn member(&self, id: MemberId) -> Result<MemberJson, ClientRefusal> {
         let membership = self.shared.membership.load();
         membership.get(id).map(MemberJson::from).ok_or_else(|| ConfRefusal::NotFound.into())
     }

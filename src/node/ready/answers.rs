@@ -1,4 +1,4 @@
-//! Who answers this member while it leads.
+//! Which members answer this one while it leads.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use crate::{
     wire::raftpb::{Message, MessageType},
 };
 
-/// When members last answered, in ticks of raft's clock. raft-rs forgets it at the end of each election timeout, when it
-/// looks whether a quorum is there, and takes a member that was just added for one that answers.
+/// When each member last answered, in ticks of raft's clock. raft-rs forgets this at the end of each election timeout,
+/// when it checks for a quorum, and it takes a member that was just added for one that answers.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// The term in which they did.
+    /// The term of the answers.
     term: u64,
     now: u64,
     last: BTreeMap<MemberId, u64>,
@@ -22,8 +22,8 @@ impl Answers {
         self.now += 1;
     }
 
-    /// Notes a message that raft took in `term`, if it is an answer to its leader. Of members alone, so that there are no
-    /// more of them than members.
+    /// Records a message that raft took in `term`, if it is an answer to its leader. Only members are recorded, so
+    /// there are never more entries than members.
     pub(super) fn note(&mut self, term: u64, from: MemberId, message: &Message) {
         let kinds = [MessageType::MsgAppResp as i32, MessageType::MsgHeartbeatResp as i32];
         if message.term != term || !kinds.contains(&message.r#type) {
@@ -36,7 +36,7 @@ impl Answers {
         self.last.insert(from, self.now);
     }
 
-    /// Whether a member has answered in this term, and within so many ticks.
+    /// Whether a member has answered in this term, within this many ticks.
     pub(super) fn within(&self, ticks: usize, term: u64, id: MemberId) -> bool {
         let last = self.last.get(&id).filter(|_| self.term == term);
         last.is_some_and(|last| self.now - last <= ticks as u64)

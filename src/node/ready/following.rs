@@ -1,8 +1,8 @@
-//! Whether this member follows its leader: hears it, and has what it has.
+//! Whether this member follows its leader, which means that it hears the leader and has the leader's entries.
 //!
-//! Heartbeats alone do not tell: a leader that waits for a snapshot to arrive sends nothing else, and one whose cluster is
-//! idle neither. So it is told by an append that continues our log, or by a read that this member asks for: who may answer
-//! it has applied all that the leader had committed.
+//! Heartbeats alone do not show it: a leader that waits for a snapshot to arrive sends nothing else, nor does a leader
+//! whose cluster is idle. It is shown by an append that continues our log, or by a read that this member requests: a
+//! member that may answer the read has applied everything that the leader had committed.
 
 use std::time::Duration;
 
@@ -19,37 +19,37 @@ use crate::{
     wire::raftpb::Message,
 };
 
-/// Entries that a member may be behind its leader and still be called caught up.
+/// How many entries a member may be behind its leader and still count as caught up.
 const CAUGHT_UP: u64 = 5000;
 
-/// A read that was asked for.
+/// A read that was requested.
 #[derive(Debug)]
 struct Asked {
     answer: oneshot::Receiver<()>,
-    /// Whether nothing made us doubt since.
+    /// Whether there was no reason for doubt since.
     holds: bool,
 }
 
-/// What is known of that.
+/// What is known about following the leader.
 #[derive(Debug, Default)]
 pub(super) struct Following {
-    /// Whom it is about: leader and term.
+    /// The leader and term that this is about.
     of: (u64, u64),
     /// When raft last took an append or a heartbeat.
     last: Option<Instant>,
-    /// Whether our log has been found to be the leader's, and nothing made us doubt since.
-    settled: bool,
+    /// Whether our log was found to be the leader's, without a reason for doubt since.
+    confirmed: bool,
     asked: Option<Asked>,
-    /// What the leader has sent since.
+    /// The snapshot that the leader has sent since.
     pub(super) needed: Option<Needed>,
-    /// Whether an append was not taken, since the last that was.
+    /// Whether an append was refused since the last one that was taken.
     refused: bool,
-    /// When this member last followed.
+    /// When this member last followed its leader.
     pub(super) since: Option<Instant>,
 }
 
 impl Following {
-    /// Raft took a word of its leader, an append or a heartbeat: of an append, whether it continues our log.
+    /// Raft took an append or a heartbeat of its leader. For an append, `append` says whether it continues our log.
     pub(super) fn heard(&mut self, leader: u64, term: u64, append: Option<bool>, now: Instant) {
         if self.of != (leader, term) {
             *self = Self { of: (leader, term), since: self.since, ..Self::default() };
@@ -58,24 +58,25 @@ impl Following {
         if let Some(continues) = append {
             self.refused = !continues;
             if continues {
-                self.settle();
+                self.confirm();
             }
         }
     }
 
-    /// An append of its leader was not taken.
+    /// An append of the leader was refused.
     pub(super) fn refused(&mut self) {
         self.refused = true;
     }
 
-    /// Its leader has sent a snapshot that our log needs. Anyone may have sent it in the leader's name: a read tells.
+    /// The leader has sent a snapshot that our log needs. Anyone may have sent it in the leader's name, so a read
+    /// decides.
     pub(super) fn needs(&mut self, needed: Needed) {
         self.needed = Some(needed);
         self.doubt();
     }
 
-    /// Notes that it follows now, if it does; `behind` says whether it lacks too much of what is committed. Some: a read
-    /// is to be asked for, that tells.
+    /// Records that this member follows its leader now, if it does. `behind` says whether it lacks too many committed
+    /// entries. Returns `Some` if a read has to be requested to find out.
     pub(super) fn look(
         &mut self,
         leader: u64,
@@ -89,29 +90,29 @@ impl Following {
         if !hears {
             self.doubt();
         }
-        // An answer to what was asked before a doubt tells of then, not of what comes.
+        // The answer to a read that was requested before a doubt says nothing about the time after the doubt.
         let answered = self.answered();
         if answered == Some(true) {
-            self.settle();
+            self.confirm();
         }
-        if of_it && hears && !behind && !self.refused && (self.settled || answered.is_some()) {
+        if of_it && hears && !behind && !self.refused && (self.confirmed || answered.is_some()) {
             self.since = Some(now);
         }
-        (of_it && hears && !self.settled && self.asked.is_none()).then(|| self.ask())
+        (of_it && hears && !self.confirmed && self.asked.is_none()).then(|| self.ask())
     }
 
-    /// It leads.
+    /// This member leads.
     pub(super) fn leads(&mut self, now: Instant) {
         *self = Self { since: Some(now), ..Self::default() };
     }
 
-    fn settle(&mut self) {
-        (self.settled, self.asked, self.needed) = (true, None, None);
+    fn confirm(&mut self) {
+        (self.confirmed, self.asked, self.needed) = (true, None, None);
     }
 
-    /// What was asked is waited for all the same: doubts that come often must not keep every answer away.
+    /// The pending read is still waited for: frequent doubts must not keep every answer away.
     fn doubt(&mut self) {
-        self.settled = false;
+        self.confirmed = false;
         if let Some(asked) = &mut self.asked {
             asked.holds = false;
         }
@@ -123,7 +124,7 @@ impl Following {
         waiter
     }
 
-    /// Some: what was asked is answered; whether it still holds.
+    /// `Some` if the read was answered, with whether the answer still counts.
     fn answered(&mut self) -> Option<bool> {
         let asked = self.asked.as_mut()?;
         let (answer, holds) = (asked.answer.try_recv(), asked.holds);
@@ -135,7 +136,7 @@ impl Following {
 }
 
 impl Core {
-    /// Whether raft will take an append for one that continues our log.
+    /// Whether raft will take this append as one that continues our log.
     pub(super) fn continues(&self, message: &Message) -> bool {
         let log = &self.raw.raft.raft_log;
         message.index < log.committed || log.match_term(message.index, message.log_term)
@@ -149,13 +150,13 @@ impl Core {
         }
     }
 
-    /// Whether this member follows its leader, now.
+    /// Checks whether this member follows its leader now.
     pub(super) fn look_at_following(&mut self) {
         let (raft, applied) = (&self.raw.raft, self.raw.store().applied());
         if raft.state == StateRole::Leader {
             return self.following.leads(self.now);
         }
-        // Who has applied nothing has not even learnt who the members are.
+        // A member that has applied nothing does not even know the members yet.
         let behind = applied == 0 || self.leader_commit.saturating_sub(applied) > CAUGHT_UP;
         let (leader, term) = (raft.leader_id, raft.term);
         let asks = self.following.look(leader, term, behind, self.settings.election_timeout, self.now);
@@ -241,7 +242,7 @@ mod tests {
         following.heard(2, 5, None, now);
         let (so, asks) = follows(&mut following, 2, false, now);
         assert!(!so && following.needed == Some(needed));
-        // Strangers may send one a moment, in the leader's name.
+        // Strangers may send one at any moment, in the leader's name.
         following.needs(needed);
         asks.expect("it asks").send(()).expect("it waits");
         let (so, asks) = follows(&mut following, 2, false, now);

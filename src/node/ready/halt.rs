@@ -1,5 +1,5 @@
-//! A member that takes no part any more, and stays up to say why: its disk has lost what it acknowledged, so that its vote
-//! would be a lie. For good: what is lost is lost after a restart, too.
+//! A member that takes no part any more, but stays up to say why. Its disk has lost what the member had acknowledged,
+//! so its vote could not be trusted. This is for good, because a restart does not bring back what was lost.
 
 use super::{Core, CoreError};
 use crate::{id::MemberId, node::history::TWO_HISTORIES};
@@ -9,9 +9,9 @@ use crate::{id::MemberId, node::history::TWO_HISTORIES};
 pub(super) enum Halt {
     /// It takes part.
     Not,
-    /// It does not, and its disk does not say so yet.
+    /// It takes no part, but its disk does not record that yet.
     Unwritten,
-    /// It does not, whoever starts it again.
+    /// It takes no part, and its disk records that for all later starts.
     Written,
 }
 
@@ -20,20 +20,20 @@ impl Core {
         self.halt != Halt::Not
     }
 
-    /// Takes no part from now on. The turn writes it down.
+    /// Takes no part from now on. The next turn records it on the disk.
     pub(super) fn halt(&mut self, why: &str) {
         self.take_no_part(why);
         self.halt = Halt::Unwritten;
     }
 
-    /// Takes no part from now on, and says nothing of it on its disk: nobody hears this start of the member, and the next
-    /// is told the same by who knows it.
+    /// Takes no part from now on, without a record on the disk: nobody hears this start of the member, and the next
+    /// start will be told the same by those that know.
     pub(in crate::node) fn withdraw(&mut self, why: &str) {
         self.take_no_part(why);
         self.halt = Halt::Written;
     }
 
-    /// As it was when this member stopped.
+    /// Restores the state that it had when the member stopped.
     pub(super) fn stay_halted(&mut self) -> Result<(), CoreError> {
         if let Some(why) = self.raw.store().halted()? {
             self.take_no_part(&why);

@@ -1,7 +1,8 @@
-//! Two histories, of which nothing is silent.
+//! Contradicting histories, which are always reported.
 //!
-//! Of a member whose leader contradicts it, nobody can say which of the two is right, so it takes no part any more, and
-//! keeps what it has. A leader that a member contradicts goes on: one member alone could end it, else.
+//! If a leader contradicts a member, nobody can say which of the two is right, so the member takes no part any more,
+//! and keeps its data. If a member contradicts its leader, the leader goes on: otherwise one member alone could stop
+//! it.
 
 use raft::StateRole;
 
@@ -16,14 +17,15 @@ use crate::{
 };
 
 impl Core {
-    /// What our leader sent on a stream of its contradicts what we have.
+    /// An entry that our leader sent on a stream contradicts ours.
     pub(super) fn contradicted(&mut self, by: MemberId, term: u64, refusal: &Refusal) {
         let words = format!("{TWO_HISTORIES}in what leader {by} sends in term {term}, {refusal}");
         self.shared.two_histories(by, &words);
         self.halt(&words);
     }
 
-    /// A member has more than we, its leader, have: said once for each member, until it goes or we lead no more.
+    /// A member has more entries than this one, although this one is its leader. Reported once for each member, until
+    /// it is removed or this member no longer leads.
     pub(super) fn note_beyond_ours(&mut self, peer: MemberId, message: &Message) {
         let Some(most) = history::beyond_ours(&self.raw.raft, message) else { return };
         if self.membership.get(peer).is_none() || self.contradicting.contains_key(&peer) {
@@ -37,7 +39,7 @@ impl Core {
         self.contradicting.insert(peer, words);
     }
 
-    /// What is wrong with this member's history, in words.
+    /// Describes the contradictions of this member's history.
     pub(super) fn two_histories(&mut self) -> Option<String> {
         if self.raw.raft.state != StateRole::Leader {
             self.contradicting.clear();

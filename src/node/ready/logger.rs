@@ -1,9 +1,9 @@
-//! raft-rs speaks `slog`; everyone else here reads `tracing`.
+//! Connects raft-rs, which logs by `slog`, to `tracing`.
 
 use slog::{Drain, Level, Logger, Never, OwnedKVList, Record, o};
 
-/// A logger that passes on to `tracing`: what raft calls information is chatter here, where each transition is told
-/// once by who follows the leader.
+/// A logger that passes raft's lines on to `tracing`, one level lower: the transitions that raft logs as information
+/// are logged once by the code that follows the leader.
 pub(super) fn tracing_logger() -> Logger {
     Logger::root(Tracing, o!())
 }

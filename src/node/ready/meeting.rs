@@ -1,4 +1,4 @@
-//! Which starts of the other members this one has met.
+//! Keeps which starts of the other members this one has met.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Core {
-    /// Whether a start of a member that has answered our dial may be heard. If it was not met before, it is on the disk when
-    /// this returns.
+    /// Decides whether a start of a member that has answered our dial may be heard. If it was not met before, it is on
+    /// the disk when this returns.
     pub(in crate::node) fn meet(&mut self, id: MemberId, told: &Incarnation) -> Result<Result<(), Unheard>, CoreError> {
         Ok(match self.shared.known(id).judge(told) {
             Verdict::Met => Ok(()),
@@ -27,7 +27,7 @@ impl Core {
         })
     }
 
-    /// Whom this member has met and who was removed since, where the membership has changed.
+    /// The members that this one has met and that have been removed since, if the membership has changed.
     pub(super) fn gone(&self, has_changed: bool) -> Vec<MemberId> {
         if !has_changed {
             return Vec::new();
@@ -35,8 +35,8 @@ impl Core {
         self.raw.store().met().keys().filter(|id| self.membership.is_removed(**id)).copied().collect()
     }
 
-    /// Whom to forget before one more is kept: nobody, or, if too many were met, those that no log has made members. They
-    /// are peers by hearsay, for a while.
+    /// The members to forget before one more is kept. That is none, unless there are too many: then it is those that no
+    /// log has made members, which are peers by hearsay for a while.
     fn too_many(&self) -> Vec<MemberId> {
         let met = self.raw.store().met();
         if met.len() < 2 * MAX_MEMBERS {
@@ -45,13 +45,13 @@ impl Core {
         met.keys().filter(|id| self.membership.get(**id).is_none()).copied().collect()
     }
 
-    /// Tells who is a member, and what is known of each.
+    /// Shares the membership, and what is known about each member's incarnation.
     pub(super) fn share_membership(&self) {
         self.share_met();
         self.publish_membership();
     }
 
-    /// Tells who asks without waiting.
+    /// Shares the incarnations with those that read them without waiting.
     pub(super) fn share_met(&self) {
         self.shared.met.store(Arc::new(self.raw.store().met().clone()));
     }

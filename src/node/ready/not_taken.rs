@@ -1,4 +1,4 @@
-//! Why raft does not take what comes: each message that it does not take has a cause that is counted.
+//! Why raft does not take a message. Each such message is counted by its cause.
 
 use super::Core;
 use crate::{
@@ -17,7 +17,7 @@ pub(in crate::node) struct NotTaken {
     pub(in crate::node) why: String,
 }
 
-/// Why raft does not take messages, as the metrics name it.
+/// All causes, as the metrics name them.
 pub(in crate::node) static CAUSES: [&str; 24] = [
     "not_for_us",
     "not_from_peer",
@@ -62,7 +62,7 @@ impl From<&Refusal> for NotTaken {
 }
 
 impl Core {
-    /// What came of a message. Where raft did not take it, it is counted by its cause.
+    /// Passes on the result for a message. If raft did not take the message, it is counted by its cause.
     pub(super) fn counted<T>(
         &mut self,
         peer: MemberId,
@@ -73,7 +73,7 @@ impl Core {
         outcome.inspect_err(|not_taken| self.note(peer, source, kind, not_taken))
     }
 
-    /// What a member sends on its streams and is not taken is told, too.
+    /// A message on a member's stream that is not taken is also logged.
     fn note(&mut self, peer: MemberId, source: Source, kind: i32, not_taken: &NotTaken) {
         let NotTaken { cause, why, .. } = not_taken;
         self.shared.refused(cause);

@@ -1,4 +1,4 @@
-//! What raft is given to propose: of this member's clients, and of other members.
+//! Proposals for raft, of this member's clients and of other members.
 
 use raft::StateRole;
 use tokio::{sync::oneshot, time::Instant};
@@ -16,10 +16,10 @@ use crate::{
     wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType},
 };
 
-/// Entries in one proposal of ours.
+/// The most entries in one proposal of ours.
 const PROPOSAL_ENTRIES: usize = 256;
 
-/// One entry of a proposal, and who waits for it.
+/// One entry of a proposal, and the client that waits for it.
 struct Proposed {
     entry: Entry,
     key: Key,
@@ -27,8 +27,8 @@ struct Proposed {
 }
 
 impl Core {
-    /// A proposal from the network: raft takes it when we lead, or passes it on. What the leader does not take of the
-    /// membership becomes an entry that says so.
+    /// Admits a proposal from the network, which raft takes if this member leads, and otherwise passes on. A change of
+    /// the membership that the leader refuses becomes an entry that says so.
     pub(super) fn admit(&self, mut message: Message) -> Result<Message, NotTaken> {
         if self.raw.raft.state == StateRole::Leader {
             for entry in &mut message.entries {
@@ -48,7 +48,7 @@ impl Core {
         Ok(Entry { data: Request { id: self.ids.next(), command }.encode(), ..Entry::default() })
     }
 
-    /// Whether the leader takes a change of the membership now.
+    /// Whether the leader accepts a change of the membership now.
     fn check_conf_change(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
         if self.raw.raft.has_pending_conf() {
             return Err(ConfRefusal::Pending);
@@ -56,7 +56,7 @@ impl Core {
         self.membership.check(change)?;
         let promotes = change.r#type == ConfChangeType::ConfChangeAddNode as i32
             && self.membership.get(MemberId(change.node_id)).is_some();
-        // etcd's `isLearnerReady`.
+        // As etcd's `isLearnerReady`.
         let last = self.raw.raft.raft_log.last_index();
         let matched = self.raw.raft.prs().get(change.node_id).map_or(0, |progress| progress.matched);
         if promotes && matched.saturating_mul(10) < last.saturating_mul(9) {
@@ -70,7 +70,7 @@ impl Core {
         reconfiguration::check_as_leader(&self.membership, self.settings.member, change, answers)
     }
 
-    /// Gives raft what was held, if there is a leader to take it.
+    /// Gives raft the held proposals, if there is a leader to take them.
     pub(super) fn submit(&mut self, now: Instant) {
         let raft = &self.raw.raft;
         if raft.leader_id == 0 || raft.lead_transferee.is_some() {
@@ -95,7 +95,7 @@ impl Core {
                     batch.push(Proposed { entry: Entry { data, ..Entry::default() }, key, reply: proposal.reply });
                 }
                 Payload::ConfChange(change) => {
-                    // What was asked before goes before; and one at a time, so that raft sees each pending.
+                    // Earlier proposals go first, and changes go one at a time, so that raft sees each as pending.
                     self.propose_batch(std::mem::take(&mut batch));
                     bytes = 0;
                     let refused = self.is_leader().then(|| self.check_conf_change(&change)).and_then(Result::err);

@@ -1,4 +1,4 @@
-//! What everyone else is told after a turn.
+//! Publishes the state after a turn.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Core {
-    /// Tells of the state of raft.
+    /// Publishes the state of raft.
     pub(super) fn publish(&mut self) {
         self.look_at_following();
         let two_histories = self.two_histories();
@@ -45,7 +45,7 @@ impl Core {
         });
     }
 
-    /// Tells everyone else of the membership, and whose space has changed with it.
+    /// Publishes the membership, and which members' space has changed with it.
     pub(super) fn publish_membership(&self) {
         let before = self.shared.membership.swap(Arc::new(self.membership.clone()));
         let (before, now) = (before.over_quota(), self.membership.over_quota());

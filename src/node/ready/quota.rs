@@ -1,11 +1,12 @@
-//! The quota: a member whose data are over it says so by the log, and all members refuse puts until they no longer are
-//! (etcd's `NOSPACE` alarm). Deletes are taken.
+//! The quota: a member whose data exceed its quota says so in the log, and all members refuse puts until the data no
+//! longer exceed it (etcd's `NOSPACE` alarm). Deletes are accepted.
 //!
-//! How many bytes the data have is the same on every member, as of the same entry; the quota is each member's own. So the
-//! alarm carries it: whoever leads can take back the alarm of a member that is away. An alarm goes with its member.
+//! The size of the data after an entry is the same on every member, but each member has its own quota. So the alarm
+//! carries the quota, and any leader can clear the alarm of a member that is away. An alarm ends when its member is
+//! removed.
 //!
-//! Puts are refused where they are asked for, not where they are applied: those that were proposed before the alarm was
-//! known are done everywhere, whatever a member knows of quotas. They are bounded by what may be on its way.
+//! Puts are refused when they are requested, not when they are applied. Puts that were proposed before the alarm was
+//! known are applied everywhere, whatever a member knows of quotas. Their size is limited by what may be under way.
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -19,18 +20,18 @@ use crate::{
     },
 };
 
-/// Puts are taken again once the data have so many per cent of the quota at most: a cluster at its quota must not change its
-/// mind with every write.
+/// Puts are accepted again once the data are at most this percentage of the quota, so that a cluster at its quota does
+/// not change back and forth with every write.
 pub(in crate::node) const CLEARED_AT_PER_CENT: u64 = 90;
 
-/// What a member has said of its quota and not heard the outcome of.
+/// A report about the quota whose outcome is not known yet.
 pub(super) type Asked = Option<oneshot::Receiver<Answer>>;
 
 impl Core {
-    /// Says by the log what has changed of this member's space, or of one's that is away.
+    /// Reports in the log if the space of this member has changed, or that of a member that is away.
     pub(super) fn watch_quota(&mut self, now: Instant) {
         if let Some(asked) = &mut self.asked_of_space {
-            // Lost with its leader, or refused: said again.
+            // The report was lost with its leader, or refused, so it is repeated.
             if matches!(asked.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
                 return;
             }
@@ -46,7 +47,7 @@ impl Core {
     }
 }
 
-/// What has to be said: whose data are over its quota, or no longer are.
+/// The report that is due: whose data exceed its quota, or no longer do.
 fn changed(
     membership: &Membership,
     own: MemberId,
@@ -54,7 +55,7 @@ fn changed(
     data: u64,
     leads: bool,
 ) -> Option<(MemberId, Option<u64>)> {
-    // Whom nobody knows yet, nobody hears.
+    // A member that is not in the membership yet would be ignored.
     membership.get(own)?;
     let said = membership.over_quota();
     if let Some(quota) = quota.filter(|quota| data > *quota) {

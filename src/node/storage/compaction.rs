@@ -1,8 +1,8 @@
-//! The database's file, made smaller where that gains enough.
+//! Makes the database's file smaller, if that gains enough.
 //!
-//! Pages that were freed are used again, and the file keeps its size: after many deletes most of it may hold nothing. redb
-//! moves what is left to the front of the file only while nobody reads or writes, for as long as that takes. So it is done
-//! at the start of a member, before anything is heard: a member that runs never stands still for it.
+//! Freed pages are reused, and the file keeps its size, so after many deletes most of it may be unused. redb moves the
+//! rest to the front of the file only while nobody reads or writes, for as long as that takes. So it is done at the
+//! start of a member, before it is reachable: a running member never stops for it.
 
 use std::time::Instant;
 
@@ -11,14 +11,14 @@ use redb::Database;
 use super::tables::{DATA_BYTES, number};
 use crate::node::storage::StoreError;
 
-/// What must be gained at least.
+/// The least gain, in bytes.
 pub(super) const LEAST_GAIN_BYTES: u64 = 64 << 20;
 
-/// Compacts a database whose file has so many bytes, if that gives back at least `least` of them and half of them. Whether
-/// it did.
+/// Compacts a database whose file has this many bytes, if that gives back at least `least` bytes and at least half of
+/// the file. Returns whether it did.
 pub(super) fn compact(database: &mut Database, file_bytes: u64, least: u64) -> Result<bool, StoreError> {
     let is_worth_it = |used: u64| file_bytes.saturating_sub(used) >= least.max(file_bytes / 2);
-    // The bytes of the data cost nothing to look at, and are fewer than those of their pages.
+    // The size of the data is cheap to look up, and a lower limit of the size of their pages.
     if !is_worth_it(data_bytes(database)?) || !is_worth_it(page_bytes(database)?) {
         return Ok(false);
     }
@@ -31,7 +31,7 @@ pub(super) fn compact(database: &mut Database, file_bytes: u64, least: u64) -> R
 
 fn data_bytes(database: &Database) -> Result<u64, StoreError> {
     let read = redb::ReadableDatabase::begin_read(database).map_err(redb::Error::from)?;
-    // None: it was made just now.
+    // `None`: the database was created just now.
     match read.open_table(super::META) {
         Ok(_) => number(&read, DATA_BYTES),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
@@ -39,7 +39,7 @@ fn data_bytes(database: &Database) -> Result<u64, StoreError> {
     }
 }
 
-/// Bytes of all pages that hold something. Looks at each.
+/// The bytes of all pages in use. Reads each of them.
 fn page_bytes(database: &Database) -> Result<u64, StoreError> {
     let count = || {
         let write = database.begin_write()?;

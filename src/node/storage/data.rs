@@ -1,4 +1,4 @@
-//! The data of clients: how they are changed and read.
+//! The clients' data: changing and reading them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(in crate::node) enum Write {
 }
 
 impl Write {
-    /// Whether the key was there. `held` are the bytes of all keys and values.
+    /// Returns whether the key existed. `held` are the bytes of all keys and values.
     pub(super) fn perform(
         &self,
         data: &mut redb::Table<'_, &[u8], &[u8]>,
@@ -39,7 +39,7 @@ impl Write {
     }
 }
 
-/// Reads the data, as of the last applied entry, while the raft task goes on.
+/// Reads the data as of the last applied entry, while the raft task goes on.
 #[derive(Clone)]
 pub(in crate::node) struct Reader(Arc<Place>);
 

@@ -1,4 +1,4 @@
-//! Stores of before the log had files of its own: it was a table of the database, the hard state a value of `meta`.
+//! Stores of earlier versions, where the log was a table of the database, and the hard state a value of `meta`.
 
 use std::path::Path;
 
@@ -16,8 +16,8 @@ const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 /// Bytes of entries that are moved at a time.
 const MOVED_AT_ONCE: usize = 4 << 20;
 
-/// Moves the log and the hard state to the log's own files, if they are in the database. A start that is interrupted is
-/// repeated by the next.
+/// Moves the log and the hard state to the log's own files, if they are in the database. If a start is interrupted, the
+/// next one repeats this.
 pub(super) fn move_log(database: &Database, files: &Files, directory: &Path) -> Result<(), StoreError> {
     let read = database.begin_read().map_err(redb::Error::from)?;
     if meta(&read, "hard_state")?.is_none() {
@@ -25,7 +25,7 @@ pub(super) fn move_log(database: &Database, files: &Files, directory: &Path) -> 
     }
     let hard_state = message(&read, "hard_state")?;
     let truncated = meta(&read, "truncated")?.and_then(|bytes| pair(&bytes)).unwrap_or_default();
-    // What is there is what an interrupted start has left.
+    // Existing files are what an interrupted start has left.
     let mut wal = Wal::open(files, directory, |_| Ok(()))?;
     wal.reset(truncated, &[], &hard_state)?;
     let (mut entries, mut bytes) = (Vec::<Entry>::new(), 0);

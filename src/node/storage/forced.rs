@@ -8,18 +8,18 @@ use super::{
     tables::{META, meta},
 };
 
-/// There while the starts since had the flag, too. In [`META`].
+/// Present while all starts since then had the flag, too. In [`META`].
 const FORCED: &str = "forced";
 
 impl Store {
-    /// Whether a new cluster was forced, and no start since was without the flag.
+    /// Whether a new cluster was forced, and every start since had the flag.
     pub(in crate::node) fn is_forced(&self) -> Result<bool, StoreError> {
         let read = self.begin_read()?;
         Ok(meta(&read, FORCED)?.is_some())
     }
 
-    /// Writes down that one was forced; with it goes why this member takes no part, if it does not. Synced when this
-    /// returns.
+    /// Records that a new cluster was forced, and removes the reason why this member takes no part, if there is one.
+    /// Synced when this returns.
     pub(in crate::node) fn set_forced(&self) -> Result<(), StoreError> {
         self.write(Durability::Immediate, |write| {
             let mut meta = write.open_table(META)?;
@@ -29,7 +29,7 @@ impl Store {
         })
     }
 
-    /// From now on, the flag counts again.
+    /// Makes the flag count again.
     pub(in crate::node) fn forget_forced(&self) -> Result<(), StoreError> {
         if !self.is_forced()? {
             return Ok(());

@@ -1,4 +1,4 @@
-//! That a member takes no part any more, written down: what it has lost is lost after a restart, too.
+//! The record that a member takes no part any more. A restart does not bring back what it has lost.
 
 use redb::Durability;
 
@@ -11,14 +11,14 @@ use super::{
 pub(super) const HALTED: &str = "halted";
 
 impl Store {
-    /// Why this member takes no part any more, if it does not.
+    /// Why this member takes no part any more. `None` if it does.
     pub(in crate::node) fn halted(&self) -> Result<Option<String>, StoreError> {
         let read = self.begin_read()?;
-        // In whatever words: that it is there counts.
+        // The words may be damaged. What counts is that they are present.
         Ok(meta(&read, HALTED)?.map(|why| String::from_utf8_lossy(&why).into_owned()))
     }
 
-    /// Writes down that it takes no part, and why; synced when this returns.
+    /// Records that the member takes no part, and why. Synced when this returns.
     pub(in crate::node) fn halt(&self, why: &str) -> Result<(), StoreError> {
         self.write(Durability::Immediate, |write| {
             write.open_table(META)?.insert(HALTED, why.as_bytes())?;
@@ -26,7 +26,7 @@ impl Store {
         })
     }
 
-    /// What no member does by itself.
+    /// No member does this by itself.
     #[cfg(test)]
     pub(in crate::node) fn forget_halt(&self) {
         let forgotten =

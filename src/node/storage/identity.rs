@@ -1,4 +1,4 @@
-//! Who a member is, and how often it was started from its data directory.
+//! The identity of a member, and how often it was started from its data directory.
 
 use raft::eraftpb::{ConfState, Entry, HardState};
 use redb::{Durability, ReadableTable};
@@ -15,19 +15,19 @@ use crate::{
     world::World,
 };
 
-/// Who a member is: written once, when it is made.
+/// The identity of a member: written once, when it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::node) struct Identity {
     pub(in crate::node) member: u64,
     pub(in crate::node) cluster: u64,
     pub(in crate::node) name: String,
     pub(in crate::node) token: String,
-    /// The members that were there when this one joined: whom it dials until it has applied their ConfChanges.
+    /// The members that existed when this one joined. It dials them until it has applied their ConfChanges.
     pub(in crate::node) joined: Vec<MemberRecord>,
 }
 
 impl Store {
-    /// Writes who this member is and, for a new cluster, the entries that make it: committed and applied.
+    /// Writes the identity of this member and, for a new cluster, the first entries: committed and applied.
     pub(in crate::node) fn bootstrap(
         &mut self,
         identity: &Identity,
@@ -38,7 +38,7 @@ impl Store {
         let last = entries.last().map_or((0, 0), |entry| (entry.index, entry.term));
         let hard_state = HardState { term: last.1, commit: last.0, ..Default::default() };
         let json = serde_json::to_vec(identity).expect("texts and numbers make JSON");
-        // The log first: a member is one once its identity is there.
+        // The log comes first: a member exists once its identity is there.
         self.wal.reset((0, 0), entries, &hard_state)?;
         self.write(Durability::Immediate, |write| {
             let mut meta = write.open_table(META)?;
@@ -54,8 +54,8 @@ impl Store {
         self.check()
     }
 
-    /// Counts this start, and gives the data directory its ID at the first. No two starts of a member have the same number:
-    /// it is on the disk when this returns.
+    /// Counts this start, and gives the data directory its ID at the first one. It is on the disk when this returns, so
+    /// no two starts of a member have the same number.
     pub(in crate::node) fn boot(&self, world: &World) -> Result<Incarnation, StoreError> {
         self.write(Durability::Immediate, |write| {
             let mut meta = write.open_table(META)?;

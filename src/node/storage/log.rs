@@ -1,29 +1,31 @@
-//! What is kept in memory of the log on disk: which term each entry has, and the newest entries themselves.
+//! The part of the log that is kept in memory: the term of each entry, and the newest entries themselves.
 
 use std::collections::VecDeque;
 
 use protobuf::Message as _;
 use raft::eraftpb::Entry;
 
-/// Bytes of entries that are kept in memory: followers that keep up, and the state machine, read from here.
+/// The most bytes of entries in memory. Followers that keep up and the state machine read from here.
 const TAIL_BYTES: u64 = 16 << 20;
 
-/// How exactly it is known how many bytes a part of the log has.
+/// The accuracy to which the size of a part of the log is known, in bytes.
 const WEIGHED_BYTES: u64 = 64 << 10;
 
-/// The log as raft asks for it. Terms are kept as the indexes at which they begin: few, whatever the log's length.
+/// The log in the form that raft asks for. Terms are kept as the indexes at which they begin, which are few, whatever
+/// the log's length.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// Index and term of the entry before the first.
+    /// The index and term of the entry before the first.
     truncated: (u64, u64),
     last: u64,
-    /// First index and term of each run of entries of one term.
+    /// The first index and the term of each run of entries of one term.
     terms: VecDeque<(u64, u64)>,
     tail: VecDeque<Entry>,
     tail_bytes: u64,
-    /// Index of an entry, and the bytes of all up to it since the log was opened: every [`WEIGHED_BYTES`] or so.
+    /// The index of an entry, and the bytes of all entries up to it since the log was opened, about every
+    /// [`WEIGHED_BYTES`].
     weights: VecDeque<(u64, u64)>,
-    /// The bytes of all up to the last.
+    /// The bytes of all entries up to the last.
     bytes: u64,
 }
 
@@ -45,7 +47,7 @@ impl Log {
         self.truncated
     }
 
-    /// The term of an entry that is there, or of the one before the first.
+    /// The term of an existing entry, or of the one before the first.
     pub(super) fn term(&self, index: u64) -> Option<u64> {
         if index == self.truncated.0 {
             return Some(self.truncated.1);
@@ -57,7 +59,7 @@ impl Log {
         self.terms.get(run.checked_sub(1)?).map(|(_, term)| *term)
     }
 
-    /// Adds an entry at the end, or in place of one that is there and of all after it.
+    /// Adds an entry at the end, or in place of an existing one and all after it.
     pub(super) fn push(&mut self, entry: Entry) {
         if entry.index <= self.last {
             self.cut_after(entry.index - 1);
@@ -82,18 +84,18 @@ impl Log {
         }
     }
 
-    /// The bytes of all entries up to `index` since the log was opened, somewhat fewer.
+    /// A lower estimate of the bytes of all entries up to `index` since the log was opened.
     fn weight(&self, index: u64) -> u64 {
         let after = self.weights.partition_point(|(weighed, _)| *weighed <= index);
         after.checked_sub(1).and_then(|at| self.weights.get(at)).map_or(0, |(_, bytes)| *bytes)
     }
 
-    /// The bytes of the entries that are there, up to and with `index`.
+    /// The bytes of the existing entries, up to and including `index`.
     pub(super) fn bytes_up_to(&self, index: u64) -> u64 {
         self.weight(index).saturating_sub(self.weight(self.truncated.0))
     }
 
-    /// The last entry behind which so many bytes follow; that before the first where there are fewer.
+    /// The last entry that is followed by this many bytes. If there are fewer, the entry before the first.
     pub(super) fn last_without(&self, bytes: u64) -> u64 {
         let Some(most) = self.bytes.checked_sub(bytes) else { return self.truncated.0 };
         if bytes == 0 {
@@ -123,7 +125,7 @@ impl Log {
         self.tail_bytes -= dropped;
     }
 
-    /// Forgets everything up to `index`, which has `term`.
+    /// Removes everything up to `index`, whose entry has `term`.
     pub(super) fn compact(&mut self, index: u64, term: u64) {
         self.truncated = (index, term);
         while self.terms.get(1).is_some_and(|(first, _)| *first <= index + 1) {
@@ -133,7 +135,7 @@ impl Log {
             self.terms.clear();
             self.last = index;
         }
-        // One stays, that says what lies before the first.
+        // One weight stays, for the entries before the first.
         while self.weights.get(1).is_some_and(|(weighed, _)| *weighed <= index) {
             self.weights.pop_front();
         }
@@ -147,7 +149,7 @@ impl Log {
         self.tail.front().map_or(self.last + 1, |entry| entry.index)
     }
 
-    /// Entries from `low` up to `high`, which are all in memory.
+    /// The entries from `low` up to `high`, which must all be in memory.
     pub(super) fn tail(&self, low: u64, high: u64) -> impl Iterator<Item = Entry> + '_ {
         let skip = usize::try_from(low.saturating_sub(self.tail_from())).unwrap_or(usize::MAX);
         let take = usize::try_from(high.saturating_sub(low)).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! The newest incarnation of each other member that this one has met.
+//! The newest incarnation that this member has met of each other member.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,13 @@ use crate::id::{DirectoryId, Incarnation, MemberId};
 const BYTES: usize = 24;
 
 impl Store {
-    /// The newest incarnation of each member that was met.
+    /// The newest incarnation that was met of each member.
     pub(in crate::node) fn met(&self) -> &BTreeMap<MemberId, Incarnation> {
         &self.met
     }
 
-    /// Keeps an incarnation as the newest of its member, and forgets those of others: it is on the disk when this returns.
+    /// Stores an incarnation as the newest of its member, and forgets those of the members in `gone`. It is on the disk
+    /// when this returns.
     pub(in crate::node) fn meet(
         &mut self,
         id: MemberId,
@@ -53,7 +54,7 @@ pub(super) fn load(read: &ReadTransaction) -> Result<BTreeMap<MemberId, Incarnat
         .collect()
 }
 
-/// Forgets members, in a transaction that says why.
+/// Forgets members, in a transaction of the caller's.
 pub(super) fn forget(write: &WriteTransaction, gone: &[MemberId]) -> Result<(), redb::Error> {
     if gone.is_empty() {
         return Ok(());

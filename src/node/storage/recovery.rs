@@ -1,23 +1,24 @@
-//! What the log's records come to, in the order in which they were written.
+//! Rebuilds the log from its records, in the order in which they were written.
 
 use raft::eraftpb::{Entry, HardState};
 
 use super::{StoreError, log::Log, tables::damaged, wal::Record};
 
-/// The log and the hard state, while its records are read.
+/// The log and the hard state, while the records are being read.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    /// Index and term of the entry before the first that is needed: of the last snapshot, or of the last cut.
+    /// The index and term of the entry before the first needed one: of the last snapshot, or of the last compaction.
     truncated: (u64, u64),
     log: Log,
     hard_state: Option<HardState>,
-    /// The entry at the truncated index is another one: what follows it was written before the snapshot was installed.
+    /// The entry at the truncated index is another one: the entries after it were written before the snapshot was
+    /// installed.
     is_outdated: bool,
     is_member: bool,
 }
 
 impl Recovery {
-    /// Where there is no member yet, all that can be in the log is the beginning that an interrupted start has left.
+    /// If there is no member yet, the log can only contain the beginning that an interrupted start has left.
     pub(super) fn new(truncated: (u64, u64), is_member: bool) -> Self {
         let log = Log::new(truncated.0, truncated.1);
         Self { truncated, log, hard_state: None, is_outdated: false, is_member }
@@ -26,7 +27,8 @@ impl Recovery {
     /// Takes the next record.
     pub(super) fn add(&mut self, record: Record) -> Result<(), StoreError> {
         if !self.is_member {
-            // Who becomes a member here writes over the log. A member's is all that is left of what it acknowledged.
+            // A member that is being made overwrites the log. But an existing member's log is all that is left of what
+            // it acknowledged.
             let is_beginning = record.reset == Some((0, 0));
             let lost = "a member's log is there, and node.redb, which says whose, is not: expected both, or none";
             return if is_beginning { Ok(()) } else { Err(damaged(lost)) };
@@ -44,7 +46,7 @@ impl Recovery {
     fn add_entry(&mut self, entry: Entry) -> Result<(), StoreError> {
         let (index, term) = self.truncated;
         if entry.index <= index {
-            // Whatever followed an entry went with it when another took its place.
+            // When an entry was replaced, all entries after it went with it.
             self.log = Log::new(index, term);
             self.is_outdated = entry.index < index || entry.term != term;
             return Ok(());
@@ -59,8 +61,8 @@ impl Recovery {
         Ok(())
     }
 
-    /// The log, and the hard state if one was written. And whether the records stop short of the data, so that the log is
-    /// to begin anew after them: the power went between a snapshot's data and its place in the log.
+    /// The log, and the hard state if one was written. Also whether the records end before the data: the power failed
+    /// between a snapshot's data and its place in the log, so the log has to begin anew after the data.
     pub(super) fn end(self) -> (Log, Option<HardState>, bool) {
         (self.log, self.hard_state, self.is_outdated)
     }

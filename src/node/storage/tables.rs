@@ -1,18 +1,18 @@
-//! The tables of the database, and how their values are written.
+//! The tables of the database, and the form of their values.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `identity` | JSON: who this member is, of which cluster |
+//! | `meta` | `identity` | JSON: the identity of this member and its cluster |
 //! | | `boot` | how often it was started |
 //! | | `directory` | the ID of the data directory |
 //! | | `conf_state` | raft-rs's, protobuf |
 //! | | `truncated` | index and term of the entry before the log's first |
-//! | | `applied` | index of the last entry whose effect is in `data` |
+//! | | `applied` | the index of the last entry whose effect is in `data` |
 //! | | `membership` | JSON: members, and the IDs of those that were removed |
 //! | | `data_bytes` | bytes of all keys and values in `data` |
-//! | | `halted` | why this member takes no part any more; not there while it does |
-//! | | `forced` | nothing; there while each start since a new cluster was forced had the flag, too |
-//! | `met` | member | its newest incarnation that was met: directory, boot and nonce |
+//! | | `halted` | why this member takes no part any more; absent while it does |
+//! | | `forced` | empty; present while each start since a new cluster was forced had the flag, too |
+//! | `met` | member | the newest incarnation of it that was met: directory, boot and nonce |
 //! | `data` | key | value |
 
 use protobuf::Message as _;
@@ -24,7 +24,8 @@ use super::StoreError;
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(in crate::node) const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
 pub(super) const MET: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("met");
-/// The bytes of all keys and values of [`DATA`], kept with every change of it: a snapshot tells its length before it is read.
+/// The bytes of all keys and values of [`DATA`]. It is updated with every change of the table, because a snapshot
+/// announces its length before it is read.
 pub(super) const DATA_BYTES: &str = "data_bytes";
 
 pub(super) fn bytes(message: &impl protobuf::Message) -> Result<Vec<u8>, redb::Error> {
@@ -46,7 +47,7 @@ pub(super) fn meta(read: &ReadTransaction, key: &str) -> Result<Option<Vec<u8>>,
     value().map_err(StoreError::Disk)
 }
 
-/// What a key and its value count for in [`DATA_BYTES`].
+/// How much a key and its value count in [`DATA_BYTES`].
 pub(super) fn length(key: &[u8], value: &[u8]) -> u64 {
     key.len() as u64 + value.len() as u64
 }

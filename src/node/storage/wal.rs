@@ -1,11 +1,12 @@
-//! The raft log on disk (etcd's `wal`): records that are appended and synced, in segments of which the oldest go first.
+//! The raft log on disk (etcd's `wal`): records that are appended and synced, in segments, of which the oldest are
+//! removed first.
 //!
-//! A record has the entries and the hard state of one `Ready`, and a checksum: after a crash it is there or not, whole.
-//! Each record is synced before the next is written, so at most the last one can be torn, and whatever else does not
-//! fit is damage. The log is not in redb because a commit there writes some fourteen pages, of trees that it shares with
-//! data that nobody waits for; a record is one write (`docs/numbers.md` has the figures).
+//! A record has the entries and the hard state of one `Ready`, and a checksum: after a crash it is either there
+//! completely or not there. Each record is synced before the next is written, so only the last one can be torn, and any
+//! other error is damage. The log is not in redb because a commit there writes some fourteen pages, of trees that it
+//! shares with data that nobody waits for; a record is one write (`docs/numbers.md` has the figures).
 //!
-//! A segment grows by zeros that are written ahead, so that most syncs need not write where the file ends.
+//! A segment grows by zeros that are written ahead, so that most syncs need not extend the file.
 
 use std::{
     collections::VecDeque,
@@ -26,52 +27,52 @@ mod segment;
 pub(super) use record::Record;
 use segment::{HEADER_BYTES, MAGIC, RECORD_HEADER_BYTES};
 
-/// A segment that has so many bytes is the last no more. What is cut from the front of the log leaves the disk by whole
-/// segments: so much more than is needed may stay there.
+/// At this size, in bytes, a new segment begins. A compaction of the log removes only whole segments from the disk, so
+/// up to this much more than needed may stay.
 const SEGMENT_BYTES: u64 = 16 << 20;
-/// How far zeros are written ahead.
+/// How far zeros are written ahead, in bytes.
 const AHEAD_BYTES: u64 = 1 << 20;
-/// What the buffer of a record keeps of its memory.
+/// How much memory the buffer of a record keeps, in bytes.
 const KEPT_BYTES: usize = 1 << 20;
-/// Where an entry lies is noted every so many bytes; from there it is read on.
+/// The position of an entry is recorded once per this many bytes. Reading starts at such a position.
 const PLACE_EVERY_BYTES: u64 = 64 << 10;
 
-/// The log's files.
+/// The files of the log.
 pub(super) struct Wal {
     files: Files,
     directory: PathBuf,
     segments: VecDeque<Segment>,
-    /// By index. What lies behind a place may have been replaced since; the term of an entry says so.
+    /// Ordered by index. The entries after a place may have been replaced since, which their term shows.
     places: VecDeque<Place>,
     buffer: Vec<u8>,
-    /// Segments that are there and no part of the log.
+    /// Segments that exist but do not belong to the log.
     dropped: Vec<u64>,
-    /// A write or a sync failed: what the last segment ends with is not known.
+    /// A write or a sync failed, so the end of the last segment is unknown.
     has_failed: bool,
 }
 
 struct Segment {
     sequence: u64,
     file: Arc<dyn DiskFile>,
-    /// Where the next record goes.
+    /// The position of the next record.
     end: u64,
-    /// Up to where the file is, with the zeros ahead.
+    /// The size of the file, including the zeros ahead.
     reserved: u64,
-    /// The highest index of an entry in it, and in all before.
+    /// The highest index of an entry in this segment and all before it.
     highest: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Index of the first entry of the record.
+    /// The index of the first entry of the record.
     index: u64,
     sequence: u64,
     offset: u64,
 }
 
 impl Wal {
-    /// Opens the log in `directory`, which is made if it is not there, and hands over its records, the oldest first. A
-    /// record that was torn when the power went is cut off.
+    /// Opens the log in `directory`, which is created if it does not exist, and passes on its records, the oldest
+    /// first. A record that was torn by a loss of power is cut off.
     pub(super) fn open(
         files: &Files,
         directory: &Path,
@@ -97,9 +98,9 @@ impl Wal {
         Ok(wal)
     }
 
-    /// The segments that are there. Where one is missing, those before it were dropped, and the power went before all of
-    /// them had left the disk; an entry that is needed and missing is found by whoever takes the records. They stay until
-    /// [`Self::remove_dropped`]: a missing one may be found again.
+    /// The existing segments. If one is missing, those before it were dropped, and the power failed before all of them
+    /// had left the disk. If a needed entry is missing, the caller that takes the records finds out. The dropped
+    /// segments stay until [`Self::remove_dropped`], because a missing one may be found again.
     fn sequences(&mut self) -> Result<Vec<u64>, StoreError> {
         let names = self.files.names(&self.directory)?;
         let mut sequences: Vec<u64> = names.iter().filter_map(|name| segment::sequence(name)).collect();
@@ -110,7 +111,8 @@ impl Wal {
         Ok(sequences)
     }
 
-    /// Removes segments that were dropped before the log was opened: what was read without them is whole.
+    /// Removes segments that were dropped before the log was opened, since the records without them turned out
+    /// complete.
     pub(super) fn remove_dropped(&mut self) -> Result<(), StoreError> {
         for sequence in std::mem::take(&mut self.dropped) {
             self.files.remove(&self.path(sequence))?;
@@ -132,7 +134,7 @@ impl Wal {
         let begun = segment::has_begun(&bytes).then(|| segment::scan(&bytes, sequence)).transpose();
         let found = begun.map_err(|why| broken(&why))?.unwrap_or_default();
         if is_last && found.records.is_empty() {
-            // The power went while it was made: nothing was promised of what it would have had.
+            // The power failed while it was made, so nothing that it would contain was promised.
             self.files.remove(&path)?;
             return Ok(self.files.sync_directory(&self.directory)?);
         }
@@ -148,14 +150,14 @@ impl Wal {
             each(parsed)?;
         }
         if is_last {
-            self.settle_end(&bytes, &found)?;
+            self.repair_end(&bytes, &found)?;
         }
         Ok(())
     }
 
-    /// Makes the end of the last segment what was read of it. The last record is written again: where a sync failed, the
-    /// system may show bytes that never came to the disk.
-    fn settle_end(&mut self, bytes: &[u8], found: &segment::Scan) -> Result<(), StoreError> {
+    /// Makes the end of the last segment agree with what was read. The last record is written again, because after a
+    /// failed sync the system may show bytes that never reached the disk.
+    fn repair_end(&mut self, bytes: &[u8], found: &segment::Scan) -> Result<(), StoreError> {
         let Some(last) = self.segments.back_mut() else { return Ok(()) };
         if found.is_torn {
             tracing::warn!(segment = %segment::name(last.sequence), at = found.end, "the log's last write was torn; it is cut off");
@@ -169,8 +171,8 @@ impl Wal {
         Ok(last.file.sync()?)
     }
 
-    /// Adds entries, which take the place of those with their indexes and of all after them, and the hard state. It is on
-    /// the disk when this returns.
+    /// Adds entries, which replace those with the same indexes and all after them, and the hard state. They are on the
+    /// disk when this returns.
     pub(super) fn append(&mut self, entries: &[Entry], hard_state: &HardState) -> Result<(), StoreError> {
         self.guarded(|wal| {
             if wal.segments.back().is_none_or(|segment| segment.end >= SEGMENT_BYTES) {
@@ -183,7 +185,7 @@ impl Wal {
         })
     }
 
-    /// Begins anew after `index`, whose entry had `term`: what was there before is gone.
+    /// Begins anew after `index`, whose entry had `term`. Everything before is gone.
     pub(super) fn reset(
         &mut self,
         (index, term): (u64, u64),
@@ -197,15 +199,15 @@ impl Wal {
         })
     }
 
-    /// Drops the segments of which nothing after `index` is needed.
+    /// Drops the segments that contain nothing after `index`.
     pub(super) fn compact(&mut self, index: u64) -> Result<(), StoreError> {
         let last = self.segments.len().saturating_sub(1);
         let old = self.segments.iter().take(last).take_while(|segment| segment.highest <= index).count();
         self.guarded(|wal| wal.drop_oldest(old))
     }
 
-    /// Hands over entries from `index` or a little before on, the oldest first, until told to stop. Some were replaced by
-    /// later ones of the same index: whoever asks knows the terms.
+    /// Passes on entries from `index` or a little before it, the oldest first, until told to stop. Some were replaced
+    /// by later ones of the same index; the caller knows the terms.
     pub(super) fn read(&self, index: u64, mut each: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), StoreError> {
         let place = self.places.partition_point(|place| place.index <= index).checked_sub(1);
         let Some(place) = place.and_then(|place| self.places.get(place)) else { return Ok(()) };
@@ -226,7 +228,7 @@ impl Wal {
         Ok(())
     }
 
-    /// After a failure nothing more is written: only who opens the log again knows what it ends with.
+    /// After a failure nothing more is written: only opening the log again shows its end.
     fn guarded(&mut self, change: impl FnOnce(&mut Self) -> io::Result<()>) -> Result<(), StoreError> {
         if self.has_failed {
             return Err(io::Error::other("the log failed before").into());
@@ -245,7 +247,7 @@ impl Wal {
         })?;
         let (start, length) = (last.end, self.buffer.len() as u64);
         if start + length > last.reserved {
-            // Behind the record alone: it is written next.
+            // Zeros come after the record only, which is written next.
             let until = start + length + AHEAD_BYTES;
             let from = last.reserved.max(start + length);
             last.file.write_at(from, &vec![0; usize::try_from(until - from).map_err(io::Error::other)?])?;
@@ -256,12 +258,12 @@ impl Wal {
         last.end += length;
         let sequence = last.sequence;
         self.note(sequence, start, entries, reset.is_some());
-        // A record of megabytes is rare.
+        // A record of several megabytes is rare.
         self.buffer.shrink_to(KEPT_BYTES);
         Ok(())
     }
 
-    /// Makes the next segment. It begins with the hard state, since those before it may go.
+    /// Makes the next segment. It begins with the hard state, because the segments before it may be removed.
     fn begin_segment(
         &mut self,
         reset: Option<(u64, u64)>,
@@ -300,7 +302,7 @@ impl Wal {
         self.files.sync_directory(&self.directory)
     }
 
-    /// Notes where entries lie.
+    /// Records the positions of entries.
     fn note(&mut self, sequence: u64, offset: u64, entries: &[Entry], is_reset: bool) {
         if is_reset {
             self.places.clear();

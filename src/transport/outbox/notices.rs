@@ -1,4 +1,4 @@
-//! Who is to be told of what once the outbox's lock is released: telling raft may call back.
+//! Notices that have to be given once the outbox's lock is released, because telling raft may call back.
 
 use std::task::Waker;
 
@@ -7,22 +7,22 @@ use crate::{
     wire::raftpb::MessageType,
 };
 
-/// What came of messages that were handed over.
+/// The result of queuing messages.
 #[derive(Default)]
 pub(crate) struct Handover {
-    /// So many found their queue full.
+    /// How many messages found their queue full.
     pub(crate) queue_full: u64,
-    /// So many workers of the pipeline are to be started.
+    /// How many workers of the pipeline have to be started.
     pub(crate) workers: usize,
     pub(crate) notices: Notices,
 }
 
-/// Who is to be told of what, once the lock is released.
+/// Whom to tell what, once the lock is released.
 #[derive(Default)]
 pub(crate) struct Notices {
-    /// At least one message was given up.
+    /// At least one message was given up, so raft is told that the peer is unreachable.
     pub(crate) unreachable: bool,
-    /// So many of them were snapshots.
+    /// How many of them were snapshots.
     pub(crate) snapshots_failed: usize,
     /// The streams that have something to write, or have ended.
     pub(super) wakers: PerStream<Option<Waker>>,

@@ -1,4 +1,4 @@
-//! The queue of the pipeline: messages that found no stream, each for a request of its own.
+//! The queue of the pipeline: messages without a stream, each for a request of its own.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{telemetry::MessageSpan, wire::raftpb::Message};
 /// How many requests are under way at a time: etcd's `connPerPipeline`.
 const WORKERS: usize = 4;
 
-/// The messages that wait for a worker, and those that one has.
+/// The messages that wait for a worker, and those that a worker holds.
 #[derive(Default)]
 pub(crate) struct Pipeline {
     queue: VecDeque<Posting>,
@@ -27,14 +27,14 @@ pub(crate) struct Posting {
 }
 
 impl Posting {
-    /// How long it has been since it was handed over.
+    /// The time since it was queued.
     pub(crate) fn waited(&self) -> Duration {
         self.since.elapsed()
     }
 }
 
 impl Pipeline {
-    /// Queues a message. Says whether one more worker is to be started.
+    /// Queues a message. Returns whether one more worker has to be started.
     pub(crate) fn push(&mut self, posting: Posting) -> bool {
         self.bytes += posting.size;
         self.queue.push_back(posting);
@@ -43,7 +43,7 @@ impl Pipeline {
         start
     }
 
-    /// The next message for a worker. None: there is none, and the worker ends.
+    /// The next message for a worker. `None` if there is none, and the worker ends.
     pub(crate) fn next(&mut self) -> Option<Posting> {
         let posting = self.queue.pop_front();
         match posting {
@@ -53,30 +53,30 @@ impl Pipeline {
         posting
     }
 
-    /// A worker is done with its message.
+    /// A worker has finished its message.
     pub(crate) fn ended(&mut self, posting: &Posting) {
         self.in_flight -= 1;
         self.bytes -= posting.size;
     }
 
-    /// Takes out all that wait. What the workers have, they end.
+    /// Removes all waiting messages. Those that workers hold are ended by the workers.
     pub(crate) fn clear(&mut self) -> VecDeque<Posting> {
         let waiting = std::mem::take(&mut self.queue);
         self.bytes -= waiting.iter().map(|posting| posting.size).sum::<usize>();
         waiting
     }
 
-    /// How many messages there are, those on their way included.
+    /// The number of messages, including those on their way.
     pub(crate) fn messages(&self) -> usize {
         self.queue.len() + self.in_flight
     }
 
-    /// Whether there is neither a message nor a worker.
+    /// Whether there are neither messages nor workers.
     pub(crate) fn is_idle(&self) -> bool {
         self.workers == 0 && self.messages() == 0
     }
 
-    /// How many bytes they have.
+    /// The size of the messages, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

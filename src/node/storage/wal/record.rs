@@ -1,4 +1,4 @@
-//! What a record says.
+//! The content of a record.
 
 use std::io;
 
@@ -11,13 +11,13 @@ const RESET: u8 = 2;
 /// The entries and the hard state of one `Ready`.
 #[derive(Debug, Default, PartialEq)]
 pub(in crate::node::storage) struct Record {
-    /// Index and term of the entry before the log's first, where this record begins a log.
+    /// The index and term of the entry before the log's first one, if this record begins a log.
     pub(in crate::node::storage) reset: Option<(u64, u64)>,
     pub(in crate::node::storage) hard_state: HardState,
     pub(in crate::node::storage) entries: Vec<Entry>,
 }
 
-/// Appends a record's body.
+/// Appends the body of a record.
 pub(super) fn put(
     body: &mut Vec<u8>,
     reset: Option<(u64, u64)>,
@@ -37,7 +37,8 @@ pub(super) fn put(
 }
 
 impl Record {
-    /// Reads a record's body. Its checksum was right, so what cannot be read was written by another program.
+    /// Parses the body of a record. Its checksum was right, so a body that cannot be parsed was written by another
+    /// program.
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         let (kind, mut rest) = body.split_first().ok_or("an empty record")?;
         let reset = match *kind {

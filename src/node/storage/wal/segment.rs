@@ -1,14 +1,14 @@
-//! The bytes of a segment.
+//! The format of a segment.
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 16 | `rafthttp-wal`, and the version of all that follows |
+//! | 16 | `rafthttp-wal`, and the version of the format |
 //! | then, for each record: 4 | the length of its body, little-endian, as all numbers here |
 //! | 4 | a check of the length and of the checksum |
 //! | 8 | the checksum of the body, XXH3 with the record's place as seed |
 //! | … | the body, and zeros up to the next multiple of 16 |
 //!
-//! A head never crosses a sector, so that a disk writes all of it or nothing.
+//! The head of a record never crosses a sector, so that a disk writes all of it or nothing.
 
 use std::{ffi::OsStr, io, ops::Range};
 
@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::world::DiskFile;
 
-/// How a segment begins.
+/// The first bytes of a segment.
 pub(super) const MAGIC: [u8; HEADER_BYTES] = *b"rafthttp-wal\0\0\0\x01";
 pub(super) const HEADER_BYTES: usize = 16;
 pub(super) const RECORD_HEADER_BYTES: usize = 16;
@@ -26,24 +26,24 @@ pub(super) fn name(sequence: u64) -> String {
     format!("{sequence:016x}.wal")
 }
 
-/// Which segment has this name.
+/// The number of the segment with this name.
 pub(super) fn sequence(found: &OsStr) -> Option<u64> {
     let digits = found.to_str()?.strip_suffix(".wal")?;
     u64::from_str_radix(digits, 16).ok().filter(|sequence| found == name(*sequence).as_str())
 }
 
-/// What a segment has.
+/// The content of a segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
     /// The bodies of its records.
     pub(super) records: Vec<Range<usize>>,
-    /// Where they end.
+    /// The end of the records.
     pub(super) end: usize,
-    /// The last write of it is not there as a whole.
+    /// The last write to it is incomplete.
     pub(super) is_torn: bool,
 }
 
-/// Whether the head of the segment is there. Where it is not, the power went while the segment was made.
+/// Whether the head of the segment is there. If not, the power failed while the segment was made.
 pub(super) fn has_begun(bytes: &[u8]) -> bool {
     let is_torn = |(byte, magic): (&u8, &u8)| *byte == 0 || byte == magic;
     bytes.starts_with(&MAGIC) || !bytes.iter().zip(&MAGIC).all(is_torn)
@@ -65,7 +65,7 @@ pub(super) fn scan(bytes: &[u8], sequence: u64) -> Result<Scan, String> {
         };
         let body_start = start + RECORD_HEADER_BYTES;
         let Some(header) = Header::parse(*head, seed(sequence, start as u64)) else {
-            // A disk that tears within a sector leaves nothing behind the tear.
+            // A disk that tears within a sector leaves nothing after the tear.
             scan.is_torn = are_zeros(body_start);
             return if scan.is_torn { Ok(scan) } else { Err(format!("the record at {start} has no valid head")) };
         };
@@ -75,13 +75,13 @@ pub(super) fn scan(bytes: &[u8], sequence: u64) -> Result<Scan, String> {
             scan.end = after(body_start, header.length).min(bytes.len());
             continue;
         }
-        // The last one may be torn. One that another follows was synced before.
+        // The last record may be torn. One that is followed by another was synced.
         scan.is_torn = are_zeros(after(body_start, header.length));
         return if scan.is_torn { Ok(scan) } else { Err(format!("the record at {start} has a wrong checksum")) };
     }
 }
 
-/// Reads the record at an offset, and says where the next begins. The inner error says what is damaged.
+/// Reads the record at an offset, and returns where the next one begins. The inner error says what is damaged.
 pub(super) fn read_record(
     file: &dyn DiskFile,
     sequence: u64,
@@ -113,7 +113,7 @@ fn fill(file: &dyn DiskFile, mut offset: u64, mut into: &mut [u8]) -> io::Result
     Ok(())
 }
 
-/// Appends a record that is to lie at `offset`, with the body that `put` writes.
+/// Appends a record for the position `offset`, with the body that `put` writes.
 pub(super) fn put_record(
     buffer: &mut Vec<u8>,
     sequence: u64,
@@ -161,12 +161,12 @@ impl Header {
     }
 }
 
-/// A record that was meant for another place is none.
+/// Prevents that a record for another position is accepted.
 fn seed(sequence: u64, offset: u64) -> u64 {
     sequence.rotate_left(32) ^ offset
 }
 
-/// Where the record after one begins.
+/// The position of the record after one.
 fn after(body_start: usize, length: u32) -> usize {
     body_start.saturating_add((length as usize).next_multiple_of(16))
 }

@@ -55,7 +55,7 @@ fn a_segment_that_the_power_went_in_is_no_part_of_the_log() {
         written(directory.path(), &[10, 10]);
         std::fs::write(directory.path().join(segment::name(1)), left).expect("room");
         if left.len() == 56 {
-            // Something else than what a tear leaves.
+            // It differs from what a tear leaves.
             assert!(matches!(opened(directory.path()), Err(StoreError::Damaged(_))));
             continue;
         }
@@ -105,7 +105,7 @@ proptest! {
     // Each case syncs a dozen times.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever of the last write came to the disk: it is there or not, and those before it are there.
+    /// Whatever part of the last write reached the disk: the record is there or not, and those before it are there.
     #[test]
     fn a_torn_write_leaves_all_before_it(
         sizes in proptest::collection::vec(0_usize..2000, 1..6),
@@ -119,9 +119,9 @@ proptest! {
         let mut bytes = std::fs::read(&path).expect("it is there");
         let (start, end) = (ends[ends.len() - 2], ends[ends.len() - 1]);
         match prefix {
-            // A disk that writes its bytes in order.
+            // A disk that writes bytes in order.
             Some(prefix) => bytes[start + prefix.index(end - start)..end].fill(0),
-            // One that writes its sectors in any order.
+            // A disk that writes sectors in any order.
             None => for sector in start / 512..=end / 512 {
                 if !kept[sector % kept.len()] {
                     bytes[(sector * 512).max(start)..(sector * 512 + 512).clamp(start, end)].fill(0);
@@ -142,7 +142,7 @@ proptest! {
         prop_assert_eq!(read, (1..=next).collect::<Vec<_>>());
     }
 
-    /// A byte that is another one in what was synced before is damage, never the end of the log.
+    /// A changed byte in what was synced before is damage, never the end of the log.
     #[test]
     fn damage_is_told(
         sizes in proptest::collection::vec(0_usize..2000, 2..6),
@@ -158,12 +158,12 @@ proptest! {
         match opened(directory.path()) {
             Err(StoreError::Damaged(_)) => {}
             Err(other) => prop_assert!(false, "{other}"),
-            // What fills up to the next record says nothing.
+            // The padding before the next record does not matter.
             Ok((_, found)) => prop_assert_eq!(indexes(&found), (1..=sizes.len() as u64).collect::<Vec<_>>()),
         }
     }
 
-    /// No bytes end the process.
+    /// No bytes make the process panic.
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), sequence in any::<u64>()) {
         let _ = segment::scan(&bytes, sequence);
