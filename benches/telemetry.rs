@@ -8,7 +8,8 @@ use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rafthttp::{
     id::ClusterId,
-    telemetry::{Sampler, send_span},
+    internals::telemetry::send_span,
+    telemetry::Sampler,
     wire::raftpb::{Entry, Message, MessageType},
 };
 

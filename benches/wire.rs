@@ -6,12 +6,15 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rafthttp::{
     id::MemberId,
-    wire::{
+    internals::wire::{
         FrameLimits,
         frames::FrameBuffer,
         message::Item,
+        stream::{StreamDecoder, StreamEncoder},
+    },
+    wire::{
+        StreamKind,
         raftpb::{Entry, Message, MessageType},
-        stream::{StreamDecoder, StreamEncoder, StreamKind},
     },
 };
 

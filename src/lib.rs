@@ -60,6 +60,8 @@
 pub mod admin;
 mod dial;
 pub mod id;
+#[doc(hidden)]
+pub mod internals;
 mod ledger;
 pub mod metrics;
 #[cfg(feature = "node")]
@@ -72,9 +74,8 @@ pub mod tls;
 mod transport;
 mod watch;
 pub mod wire;
-#[doc(hidden)]
 #[cfg_attr(not(feature = "node"), allow(dead_code, unused_imports, reason = "a node asks more of it than a transport"))]
-pub mod world;
+mod world;
 
 pub use dial::{
     identity::Identity,

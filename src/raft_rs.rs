@@ -29,6 +29,7 @@ use crate::wire::raftpb;
 
 /// A part of an etcd message that has no counterpart in raft-rs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// A message type that never leaves a process, or that is unknown.
     #[error("message type {0} does not belong on the wire")]

@@ -16,7 +16,7 @@ mod event;
 mod events;
 #[cfg(feature = "otlp")]
 mod logging;
-mod message;
+pub(crate) mod message;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod repeats;
@@ -24,14 +24,14 @@ mod sampler;
 mod traceparent;
 mod transitions;
 
-pub use event::{
+pub(crate) use event::{
     EventSpan, ProbeTrace, SnapshotPoint, dial_span, probed, snapshot_span, stream_attached, stream_lost, tls_reloaded,
 };
 pub(crate) use events::WeakEvents;
 pub use events::{Event, EventKind, Events};
 #[cfg(feature = "otlp")]
 pub use logging::{InitError, LogFormat, Telemetry, init};
-pub use message::{MessageSpan, receive_span, send_span};
+pub(crate) use message::{MessageSpan, receive_span, send_span};
 pub(crate) use repeats::{Pace, Repeats, SOONEST};
 pub use sampler::Sampler;
 
@@ -80,9 +80,9 @@ fn hex(mut value: u128, digits: &mut [u8]) {
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The address of the other end of the connection, if known.
-    pub address: Option<SocketAddr>,
+    pub(crate) address: Option<SocketAddr>,
     /// The span that the request was made in, if the request names a span that is sampled.
-    pub span: Option<TraceContext>,
+    pub(crate) span: Option<TraceContext>,
 }

@@ -66,6 +66,7 @@ use status::{PeerStatus, TransportStatus};
 
 /// Why a transport or a peer could not be built or changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TransportError {
     /// The list of URLs has none that can be dialled.
     #[error(transparent)]

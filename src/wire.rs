@@ -2,21 +2,23 @@
 
 mod decode;
 mod encode;
-mod error;
+pub(crate) mod error;
 mod fields;
-pub mod frames;
+pub(crate) mod frames;
 pub(crate) mod gather;
-pub mod headers;
-mod limits;
-pub mod message;
-pub mod msgappv2;
+pub(crate) mod headers;
+pub(crate) mod limits;
+pub(crate) mod message;
+pub(crate) mod msgappv2;
 mod payload;
-pub mod probing;
+pub(crate) mod probing;
 pub mod raftpb;
-pub mod reply;
-pub mod resumption;
-pub mod stream;
+pub(crate) mod reply;
+pub(crate) mod resumption;
+pub(crate) mod stream;
 pub mod version;
 
-pub use error::{FrameError, FrameErrorKind};
-pub use limits::FrameLimits;
+pub(crate) use error::{FrameError, FrameErrorKind};
+pub(crate) use limits::FrameLimits;
+pub use probing::Sight;
+pub use stream::StreamKind;

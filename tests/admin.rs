@@ -15,7 +15,7 @@ use std::{
 
 use prometheus::Registry;
 use rafthttp::{
-    PeerRole, PeerStatus, TransportStatus,
+    PeerStatus, TransportStatus,
     admin::{self, About, Admin, Check, Health, RaftView, Role},
     id::{ClusterId, MemberId},
     metrics::{Channel, DropReason, Options, RaftStatus, raft_collector},
@@ -35,30 +35,22 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn status() -> TransportStatus {
-    let mut peer = PeerStatus {
-        id: MemberId(0x2a),
-        role: PeerRole::Peer,
-        name: "n2".to_owned(),
-        urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
-        paused: false,
-        outgoing: Default::default(),
-        incoming: Default::default(),
-        link: Default::default(),
-        incarnation: Default::default(),
-    };
+    let mut peer = PeerStatus::default();
+    peer.id = MemberId(0x2a);
+    peer.name = "n2".to_owned();
+    peer.urls = vec!["http://127.0.0.1:2380".parse().expect("a URL")];
     peer.outgoing.offered[MessageType::MsgApp.into()] = 2;
     peer.outgoing.sent[Channel::MsgApp][MessageType::MsgApp.into()] = 1;
     peer.outgoing.dropped.add((MessageType::MsgApp.into(), Channel::MsgApp, DropReason::QueueFull), 1);
     peer.link.last_error = Some((UNIX_EPOCH + Duration::from_millis(1_500), "it \"broke\"".to_owned()));
-    TransportStatus {
-        local: MemberId(1),
-        cluster: Some(ClusterId(0x1000)),
-        time: Some(UNIX_EPOCH + Duration::from_secs(12)),
-        started: Some(UNIX_EPOCH),
-        probe: Some((Duration::from_secs(1), Duration::from_millis(700))),
-        peers: vec![peer],
-        ..TransportStatus::default()
-    }
+    let mut status = TransportStatus::default();
+    status.local = MemberId(1);
+    status.cluster = Some(ClusterId(0x1000));
+    status.time = Some(UNIX_EPOCH + Duration::from_secs(12));
+    status.started = Some(UNIX_EPOCH);
+    status.probe = Some((Duration::from_secs(1), Duration::from_millis(700)));
+    status.peers = vec![peer];
+    status
 }
 
 fn about() -> About {

@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use rafthttp::{
     Critical, DirectoryId, Impostor, Incarnation, MemberId, PeerIncarnation, Source,
+    internals::wire::{frames::FrameBuffer, stream::StreamEncoder},
     metrics::{AttemptResult, Channel, Direction, DropReason},
-    wire::{
-        frames::FrameBuffer,
-        raftpb::Message,
-        stream::{StreamEncoder, StreamKind},
-    },
+    wire::{StreamKind, raftpb::Message},
 };
 use support::{CLUSTER, TestMember, connected, heartbeat, lock, until};
 use tokio::{

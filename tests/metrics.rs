@@ -25,7 +25,7 @@ use rafthttp::{
     },
     telemetry::{SpanId, TraceContext, TraceId},
     tls::{CertificatePart, TlsStatus},
-    wire::{raftpb::MessageType, stream::StreamKind},
+    wire::{StreamKind, raftpb::MessageType},
 };
 use scrape::Scrape;
 use tier::not_run;
@@ -44,17 +44,10 @@ const OF_NO_TYPE: [&str; 6] = [
 ];
 
 fn peer(id: u64) -> PeerStatus {
-    PeerStatus {
-        id: MemberId(id),
-        role: PeerRole::Peer,
-        name: String::new(),
-        urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
-        paused: false,
-        outgoing: Default::default(),
-        incoming: Default::default(),
-        link: Default::default(),
-        incarnation: Default::default(),
-    }
+    let mut peer = PeerStatus::default();
+    peer.id = MemberId(id);
+    peer.urls = vec!["http://127.0.0.1:2380".parse().expect("a URL")];
+    peer
 }
 
 fn exemplar(took: Duration) -> Exemplar {
@@ -122,12 +115,10 @@ fn status() -> TransportStatus {
     let mut remote = peer(0xfd42_2379_fda5_0e48);
     remote.role = PeerRole::Remote;
     remote.name = "<script>".to_owned();
-    let mut status = TransportStatus {
-        local: MemberId(0x8e9e_05c5_2164_694d),
-        cluster: Some(ClusterId(0xcdf8_1819_4e3a_8c32)),
-        peers: vec![busy_peer(), remote],
-        ..TransportStatus::default()
-    };
+    let mut status = TransportStatus::default();
+    status.local = MemberId(0x8e9e_05c5_2164_694d);
+    status.cluster = Some(ClusterId(0xcdf8_1819_4e3a_8c32));
+    status.peers = vec![busy_peer(), remote];
     let strangers = status.strangers.insert(Incoming::default());
     strangers.received[Channel::Pipeline][APP] = 50;
     strangers.rejected.add((APP, RejectReason::Refused), 50);
@@ -138,13 +129,11 @@ fn status() -> TransportStatus {
     others.queued[Channel::Pipeline] = 1;
     status.unroutable.add("unknown_peer", 1);
     status.pace = Some(SnapshotPace { limit: Some(20_971_520.0), yields: 2 });
-    let mut tls = TlsStatus {
-        certificate_expiry: Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
-        certificate_parts: vec![(CertificatePart::Leaf, UNIX_EPOCH + Duration::from_secs(2_000_000_000))],
-        reloads_ok: 1,
-        revocation_next_update: Some(UNIX_EPOCH + Duration::from_secs(2_100_000_000)),
-        ..TlsStatus::default()
-    };
+    let mut tls = TlsStatus::default();
+    tls.certificate_expiry = Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000));
+    tls.certificate_parts = vec![(CertificatePart::Leaf, UNIX_EPOCH + Duration::from_secs(2_000_000_000))];
+    tls.reloads_ok = 1;
+    tls.revocation_next_update = Some(UNIX_EPOCH + Duration::from_secs(2_100_000_000));
     tls.connections_closed.add((Direction::Out, "revoked"), 2);
     tls.identity_mismatches.add("stream", 3);
     tls.handshake_failures.add((Direction::In, "certificate"), 1);
@@ -263,7 +252,8 @@ fn what_a_stranger_says_is_no_label() {
 
 #[test]
 fn a_new_peer_has_its_counters_at_zero_and_no_gauge_of_what_was_never_measured() {
-    let status = TransportStatus { peers: vec![peer(2)], ..TransportStatus::default() };
+    let mut status = TransportStatus::default();
+    status.peers = vec![peer(2)];
     let scrape = Scrape::parse(&exposition(status, &Options::default()));
     for name in [
         "rafthttp_probes_total",

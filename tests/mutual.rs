@@ -13,7 +13,7 @@ use proxy::Proxy;
 use rafthttp::{
     MemberId, PeerStatus,
     metrics::{Channel, Exposition, Options},
-    wire::{raftpb::MessageType, stream::StreamKind},
+    wire::{StreamKind, raftpb::MessageType},
 };
 use scrape::Scrape;
 use support::{TestMember, append, connected, heartbeat, pair, until};

@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use rafthttp::{
-    PeerRole, PeerStatus, TransportStatus,
+    PeerStatus, TransportStatus,
     id::MemberId,
     metrics::{Exposition, Options},
 };
@@ -11,17 +11,11 @@ use rafthttp::{
 const PEERS: u64 = 1000;
 
 fn idle_peer(id: u64) -> PeerStatus {
-    PeerStatus {
-        id: MemberId(id << 32),
-        role: PeerRole::Peer,
-        name: format!("member-{id}"),
-        urls: vec!["http://127.0.0.1:2380".parse().expect("a URL")],
-        paused: false,
-        outgoing: Default::default(),
-        incoming: Default::default(),
-        link: Default::default(),
-        incarnation: Default::default(),
-    }
+    let mut peer = PeerStatus::default();
+    peer.id = MemberId(id << 32);
+    peer.name = format!("member-{id}");
+    peer.urls = vec!["http://127.0.0.1:2380".parse().expect("a URL")];
+    peer
 }
 
 fn peak_memory() -> u64 {
@@ -34,7 +28,8 @@ fn peak_memory() -> u64 {
 #[test]
 fn a_scrape_of_a_thousand_peers_takes_less_than_8_mib() {
     let before = peak_memory();
-    let status = TransportStatus { peers: (1..=PEERS).map(idle_peer).collect(), ..TransportStatus::default() };
+    let mut status = TransportStatus::default();
+    status.peers = (1..=PEERS).map(idle_peer).collect();
     let (mut bytes, mut longest) = (0, 0);
     for piece in Exposition::new(status, &Options::default()) {
         bytes += piece.len();

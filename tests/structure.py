@@ -24,8 +24,9 @@ import sys
 # spans and events carry the ledger's reasons. `tls` tells of its certificates' reloads by `telemetry`, and `dial` uses
 # both. `metrics` gives names to what `transport` and `server` know. `watch` offers the checks of `admin`, as `node` does.
 # `raft_rs` turns messages of `wire` into raft-rs's, for `node` alone. `world` (the seam to clock, chance, network and disk)
-# names nothing of ours.
+# names nothing of ours. `internals` shows tests what is not public; nothing names it.
 LAYERS = [
+    ["internals"],
     ["node", "watch"],
     ["admin"],
     ["metrics"],

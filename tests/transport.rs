@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use rafthttp::{
     Critical, MemberId, PeerUrl, SnapshotBody, SnapshotStatus, SnapshotStore,
+    internals::world::World,
     metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, MessageKind},
     wire::{
+        StreamKind,
         raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
-        stream::StreamKind,
     },
-    world::World,
 };
 use support::{TestMember, append, connected, heartbeat, lock, pair, proposal, until};
 use tokio::io::AsyncWriteExt as _;

@@ -10,13 +10,13 @@ mod vectors;
 use bytes::Bytes;
 use rafthttp::{
     id::MemberId,
-    wire::{
+    internals::wire::{
         FrameError, FrameLimits,
         frames::FrameBuffer,
         message::Item,
-        raftpb::Message,
-        stream::{StreamDecoder, StreamEncoder, StreamKind},
+        stream::{StreamDecoder, StreamEncoder},
     },
+    wire::{StreamKind, raftpb::Message},
 };
 
 /// The member that writes.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use rafthttp::wire::{FrameErrorKind, FrameLimits, message::decode_message, raftpb::Message};
+use rafthttp::{internals::wire::{FrameErrorKind, FrameLimits, message::decode_message}, wire::raftpb::Message};
 
 // What prost reads is read the same and nothing else, save where a bound of ours is exceeded.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

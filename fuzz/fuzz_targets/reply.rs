@@ -1,6 +1,6 @@
 #![no_main]
 
-use rafthttp::wire::reply::{Reading, Reply, ReplyError};
+use rafthttp::internals::wire::reply::{Reading, Reply, ReplyError};
 
 const LIMIT: usize = 4096;
 

@@ -1,15 +1,7 @@
 //! What the stream targets have in common.
 
 use bytes::Bytes;
-use rafthttp::{
-    id::MemberId,
-    wire::{
-        FrameError, FrameLimits,
-        frames::FrameBuffer,
-        message::Item,
-        stream::{StreamDecoder, StreamEncoder, StreamKind},
-    },
-};
+use rafthttp::{id::MemberId, internals::wire::{FrameError, FrameLimits, frames::FrameBuffer, message::Item, stream::{StreamDecoder, StreamEncoder}}, wire::StreamKind};
 
 const WRITER: MemberId = MemberId(0xa1);
 const READER: MemberId = MemberId(0xb2);

@@ -8,6 +8,7 @@ use crate::{
 
 /// The identity of this member towards its peers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Identity {
     /// This member.
     pub member: MemberId,

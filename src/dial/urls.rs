@@ -26,6 +26,7 @@ pub struct PeerUrl {
 
 /// Why a text is not a peer URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PeerUrlError {
     /// It is no URL.
     #[error("{0:?} is not a URL: expected http://HOST:PORT or https://HOST:PORT")]

@@ -35,6 +35,7 @@ pub enum Succession {
 
 /// Why an incarnation cannot follow one that was met: its disk does not hold what the member has promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum Impostor {
     /// The member was started from another data directory: its disk is lost, or was wiped.
     #[error("another data directory than the one that was met")]

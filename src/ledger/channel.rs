@@ -6,6 +6,7 @@ use crate::wire::stream::StreamKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Channel {
     /// The stream of compact appends (`/raft/stream/msgapp`).
     MsgApp,

@@ -6,6 +6,7 @@ use crate::id::trace::TraceContext;
 
 /// An observation of a [`Histogram`](super::Histogram), and the span of the observed message.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Exemplar {
     /// The message's place in its trace.
     pub context: TraceContext,

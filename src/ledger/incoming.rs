@@ -10,6 +10,7 @@ use crate::wire::{message::LINK_HEARTBEAT_SIZE, stream::StreamKind};
 
 /// Counts of the messages from a peer: a copy of the ledger behind the lock of the receive queues.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Incoming {
     /// Messages decoded from the wire, by channel and type.
     pub received: PerChannel<PerKind<u64>>,

@@ -16,6 +16,7 @@ use crate::{
 /// The state of the link to a peer: probes, streams, snapshots; everything that is not counted per message. A copy of
 /// the live counts.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Link {
     /// Whether the last probe succeeded. `None` before the first probe.
     pub reachable: Option<bool>,

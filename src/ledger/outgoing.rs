@@ -9,6 +9,7 @@ use crate::wire::{message::LINK_HEARTBEAT_SIZE, stream::StreamKind};
 
 /// Counts of the messages to a peer: a copy of the ledger behind the lock of the send queues.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Outgoing {
     /// Messages handed to `send` or `send_snapshot`, by type.
     pub offered: PerKind<u64>,

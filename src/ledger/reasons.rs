@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DropReason {
     /// The channel's queue was at its limit of messages or bytes.
     QueueFull,
@@ -60,6 +61,7 @@ impl DropReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RejectReason {
     /// The receive queue was at its limit of messages or bytes.
     QueueFull,
@@ -93,6 +95,7 @@ impl RejectReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AttemptResult {
     /// Answered with 200: the stream is open.
     Ok,
@@ -159,6 +162,7 @@ impl AttemptResult {
 /// Why an open stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LossReason {
     /// The other end closed it cleanly.
     Eof,
@@ -206,6 +210,7 @@ impl LossReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ProbeResult {
     /// 200, with the body of a probe's answer.
     Ok,
@@ -245,6 +250,7 @@ impl ProbeResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DialPhase {
     /// Looking up the name.
     Dns,

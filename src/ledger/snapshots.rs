@@ -21,6 +21,7 @@ pub struct SnapshotPace {
 
 /// Counts of the snapshots in one direction.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Snapshots {
     /// Snapshots that succeeded.
     pub ok: u64,

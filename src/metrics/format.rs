@@ -5,6 +5,7 @@ use prometheus::TEXT_FORMAT;
 
 /// A format of `/metrics`. A scrape stores the same series in either format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// Prometheus' text, version 0.0.4.
     #[default]

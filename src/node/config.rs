@@ -159,6 +159,7 @@ impl Default for Config {
 
 /// Why a config cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The heartbeat is zero.
     #[error("heartbeat-interval must be longer than 0")]

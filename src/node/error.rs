@@ -10,6 +10,7 @@ use crate::{dial::urls::PeerUrl, id::MemberId, transport::TransportError};
 
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The config cannot be used.
     #[error(transparent)]

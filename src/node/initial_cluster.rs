@@ -15,6 +15,7 @@ pub struct InitialCluster(pub Vec<(String, PeerUrl)>);
 
 /// Why a text is no initial cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InitialClusterError {
     /// It is empty.
     #[error("expected NAME=URL, such as n1=http://10.0.0.1:2380")]
@@ -71,6 +72,7 @@ impl fmt::Display for InitialCluster {
 
 /// The IDs of a new cluster and its first members.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InitialIds {
     /// The ID of the cluster.
     pub cluster: ClusterId,

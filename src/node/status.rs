@@ -58,6 +58,7 @@ pub(super) struct Needed {
 
 /// The state of a member's raft, as of its last turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RaftStatus {
     /// The member's ID.
     pub id: MemberId,

@@ -52,6 +52,7 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why the store cannot be used, or cannot go on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// Another process has it open.
     #[error("it is in use by another process")]

@@ -40,6 +40,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a member stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Stopped {
     /// It was asked to stop.
     #[error("stopped")]

@@ -6,6 +6,7 @@ use crate::{dial::urls::PeerUrl, world};
 
 /// A bound listener, and the URLs that it serves: at least one.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Bound {
     /// The socket.
     pub listener: TcpListener,
@@ -16,6 +17,7 @@ pub struct Bound {
 /// A URL cannot be listened on: its address is in use, or does not belong to this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {url}: {error}")]
+#[non_exhaustive]
 pub struct BindError {
     /// The URL.
     pub url: PeerUrl,

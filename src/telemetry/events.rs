@@ -28,6 +28,7 @@ const DETAIL_BYTES: usize = 240;
 /// What happened: a closed set. `/api/events` has these names in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum EventKind {
     /// A member was added as a peer.
     PeerAdded,
@@ -95,6 +96,7 @@ impl EventKind {
 
 /// One transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// Grows by one with each event of a member, and is never reused.
     pub id: u64,

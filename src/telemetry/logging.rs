@@ -12,6 +12,7 @@ use crate::ledger::TraceExportStatus;
 
 /// The format of log lines. They go to standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogFormat {
     /// Human on a terminal, JSON otherwise.
     #[default]
@@ -24,6 +25,7 @@ pub enum LogFormat {
 
 /// Why logging or tracing could not be set up.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InitError {
     /// The filter cannot be parsed.
     #[error("log filter {filter:?}: {source}")]

@@ -50,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why spans cannot be exported.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExportError {
     /// A variable is not usable.
     #[error(transparent)]

@@ -9,6 +9,7 @@ use super::certificate::{Certificate, quoted};
 
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{}: {error}, expected {expected}", path.display())]
@@ -50,6 +51,7 @@ pub enum TlsError {
 
 /// Why a handshake failed: the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum HandshakeReason {
     /// The client showed no certificate.
     NoCertificate,

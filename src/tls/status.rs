@@ -6,6 +6,7 @@ use crate::ledger::{Direction, Tally};
 
 /// How often the files changed, and with which result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reloads {
     /// The new content is in use.
     pub ok: u64,
@@ -15,6 +16,7 @@ pub struct Reloads {
 
 /// The state of the certificates and handshakes of a member.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TlsStatus {
     /// When the chain that this member presents ends: the earliest end of its certificates and of the CA that it
     /// verifies against. If several CAs fit, as while one is renewed, the one that lasts longest counts. `None` if no
@@ -40,6 +42,7 @@ pub struct TlsStatus {
 
 /// A part of the chain that this member presents: the label `part`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum CertificatePart {
     /// This member's own certificate.
     Leaf,

@@ -79,6 +79,7 @@ pub enum Source {
 
 /// What to do with a snapshot whose envelope was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Judgement {
     /// The body is to be saved, and then [`Raft::process`] gets the message.
     Wanted,
@@ -90,6 +91,7 @@ pub enum Judgement {
 
 /// Why a start of a member is not heard.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unheard {
     /// It is not the member that was met before, and never will be.
     #[error("{0}")]
@@ -113,6 +115,7 @@ pub enum SnapshotStatus {
 
 /// An error after which this member cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Critical {
     /// A peer says that this member was removed from the cluster (etcd's `errMemberRemoved`).
     #[error("the member has been permanently removed from the cluster (told by peer {by})")]
@@ -164,6 +167,7 @@ pub struct Rejection {
 
 /// Whether the message or the application is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RejectionKind {
     /// The message is one that this member does not take.
     Refused,
@@ -176,7 +180,7 @@ pub enum RejectionKind {
 pub struct Members(pub Vec<Member>);
 
 /// One member of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Its ID, which is decimal in the JSON.
     pub id: MemberId,

@@ -15,6 +15,7 @@ const REMAINS: Duration = Duration::from_secs(1);
 
 /// The state of a peer's incarnation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PeerIncarnation {
     /// The peer has not answered a dial yet.
     #[default]
@@ -29,6 +30,7 @@ pub enum PeerIncarnation {
 
 /// A start of a peer that is not heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Refused {
     /// Its incarnation.
     pub told: Incarnation,

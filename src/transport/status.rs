@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// The state of one peer or remote, read in one go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct PeerStatus {
     /// Its ID.
     pub id: MemberId,
@@ -64,6 +65,7 @@ impl PeerStatus {
 
 /// What a member is to the one that reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PeerRole {
     /// A configured peer: messages are sent and received, and it is probed.
     #[default]
@@ -76,6 +78,7 @@ pub enum PeerRole {
 
 /// A member that is watched from outside its cluster. What it said is kept only while it answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Watched {
     /// The cluster that it answers for.
     pub cluster: Option<ClusterId>,
@@ -93,6 +96,7 @@ pub struct Watched {
 
 /// The state of the whole transport.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TransportStatus {
     /// This member; 0 for a watch.
     pub local: MemberId,

@@ -25,6 +25,7 @@ const AT_ONCE: usize = 256;
 
 /// The result of one look.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Survey {
     /// The cluster of the first seed that answered with its members. `None` if none did.
     pub cluster: Option<ClusterId>,
@@ -37,6 +38,7 @@ pub struct Survey {
 
 /// The answers of one URL.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SurveyRow {
     /// The member that the URL belongs to. `None` for a seed that belongs to no member.
     pub member: Option<MemberId>,

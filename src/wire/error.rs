@@ -5,6 +5,7 @@ use std::borrow::Cow;
 /// A frame cannot be read. Its stream cannot be read any further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}, at byte {offset}")]
+#[non_exhaustive]
 pub struct FrameError {
     /// The kind of the error, for a metric's label.
     pub kind: FrameErrorKind,
@@ -16,6 +17,7 @@ pub struct FrameError {
 
 /// The kinds of errors in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum FrameErrorKind {
     /// A length is over its limit.
     Length,

@@ -67,6 +67,7 @@ pub struct ReadStream {
 
 /// How one member reaches another.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sight {
     /// The other member.
     pub id: MemberId,

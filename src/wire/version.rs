@@ -80,6 +80,7 @@ pub struct VersionError;
 
 /// Why two members cannot talk to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Incompatible {
     /// The remote server is older than the local cluster allows.
     #[error("the remote server version {remote} is below the local minimum cluster version {local_min}")]

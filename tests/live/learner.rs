@@ -12,7 +12,7 @@ use rafthttp::{
     Critical, MemberId, Raft, Rejected, Server, SnapshotStatus, SnapshotStore, Source, Tls, Transport,
     metrics::Direction,
     router,
-    wire::{raftpb::Message, stream::StreamKind},
+    wire::{StreamKind, raftpb::Message},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};

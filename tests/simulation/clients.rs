@@ -15,7 +15,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
-use rafthttp::world::Network as _;
+use rafthttp::internals::world::Network as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};

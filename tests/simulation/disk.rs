@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use rafthttp::world::{Disk, DiskFile, Opening};
+use rafthttp::internals::world::{Disk, DiskFile, Opening};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{

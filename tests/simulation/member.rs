@@ -8,8 +8,8 @@ use std::{
 
 use rafthttp::{
     PeerUrl,
+    internals::world::World,
     node::{Config, InitialClusterState, Node, Stopped},
-    world::World,
 };
 
 use super::{

@@ -193,6 +193,7 @@ fn ledger(name: &str, node: &Node) -> Result<(), String> {
                 Channel::MsgApp | Channel::Message => limits.stream_queue,
                 Channel::Pipeline => limits.pipeline_queue + 4,
                 Channel::Snapshot => limits.snapshots,
+                other => return Err(format!("{name} queues messages on {other:?}, of which no bound is known here")),
             };
             if *queued > bound as u64 {
                 return Err(format!("{name} has {queued} messages to {} in the queue of {channel:?}", peer.name));

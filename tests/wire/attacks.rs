@@ -1,11 +1,15 @@
 //! What a peer sends to kill or swell its reader.
 
 use bytes::Bytes;
-use rafthttp::wire::{
-    FrameErrorKind, FrameLimits,
-    message::{Item, MessageDecoder, decode_message},
-    raftpb::{ConfState, Entry, Message, MessageType, Snapshot, SnapshotMetadata},
-    stream::StreamKind,
+use rafthttp::{
+    internals::wire::{
+        FrameErrorKind, FrameLimits,
+        message::{Item, MessageDecoder, decode_message},
+    },
+    wire::{
+        StreamKind,
+        raftpb::{ConfState, Entry, Message, MessageType, Snapshot, SnapshotMetadata},
+    },
 };
 
 use super::{decode, encode};
@@ -68,7 +72,7 @@ fn a_frame_of_legal_entries_is_bounded_as_a_whole() {
     };
     let mut input = Bytes::from(encode(StreamKind::MsgApp, &[at(10, vec![]), at(10, vec![entry, follows])]));
     let mut decoder =
-        rafthttp::wire::stream::StreamDecoder::new(StreamKind::MsgApp, super::READER, super::WRITER, limits);
+        rafthttp::internals::wire::stream::StreamDecoder::new(StreamKind::MsgApp, super::READER, super::WRITER, limits);
     assert!(decoder.next(&mut input).expect("the first message").is_some());
     assert_eq!(decoder.next(&mut input).expect_err("too large").kind, FrameErrorKind::Length);
 }

@@ -3,12 +3,17 @@
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
-use rafthttp::wire::{
-    FrameLimits,
-    frames::FrameBuffer,
-    message::{Item, decode_message, is_link_heartbeat, message_size},
-    raftpb::{ConfState, Entry, Message, Snapshot, SnapshotMetadata},
-    stream::{StreamEncoder, StreamKind},
+use rafthttp::{
+    internals::wire::{
+        FrameLimits,
+        frames::FrameBuffer,
+        message::{Item, decode_message, is_link_heartbeat, message_size},
+        stream::StreamEncoder,
+    },
+    wire::{
+        StreamKind,
+        raftpb::{ConfState, Entry, Message, Snapshot, SnapshotMetadata},
+    },
 };
 
 use super::{READER, WRITER, decode, encode};

@@ -6,11 +6,14 @@ use bytes::Bytes;
 use prost::Message as _;
 use rafthttp::{
     id::MemberId,
-    wire::{
+    internals::wire::{
         FrameLimits,
         message::{Item, MessageDecoder, decode_message},
+        stream::StreamDecoder,
+    },
+    wire::{
+        StreamKind,
         raftpb::{ConfState, Entry, Message, MessageType, SnapshotMetadata},
-        stream::{StreamDecoder, StreamKind},
     },
 };
 

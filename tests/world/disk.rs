@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use rafthttp::world::{Disk, DiskFile, Opening};
+use rafthttp::internals::world::{Disk, DiskFile, Opening};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 /// The disk of one member. Every clone is the same.

@@ -18,8 +18,8 @@ use memory::Memory;
 use prost::Message as _;
 use rafthttp::{
     Builder, MemberId, PeerUrl, Server, Transport,
+    internals::world::{Network, World},
     wire::raftpb::Message,
-    world::{Network, World},
 };
 use support::{CLUSTER, Recorder, append, heartbeat, lock, until};
 use tokio::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rafthttp::world::{ByteStream, Listen, Network};
+use rafthttp::internals::world::{ByteStream, Listen, Network};
 use tokio::{
     io::{copy_bidirectional, duplex},
     sync::mpsc,

@@ -14,10 +14,10 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use rafthttp::{
     Limits, PeerStatus, PeerUrl,
+    internals::world::{Disk as _, World},
     metrics::Direction,
     node::{Config, Error, InitialClusterState, Node, Role, Stopped},
     telemetry::EventKind,
-    world::{Disk as _, World},
 };
 
 use tokio::time::Instant;

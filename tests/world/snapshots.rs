@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use rafthttp::{
     Limits, SnapshotBody, SnapshotStatus, SnapshotStore,
+    internals::world::ByteStream,
     metrics::Direction,
     wire::raftpb::{MessageType, Snapshot, SnapshotMetadata},
-    world::ByteStream,
 };
 
 use super::*;

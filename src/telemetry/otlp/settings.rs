@@ -13,6 +13,7 @@ pub(super) use reader::VariableReader;
 /// A variable whose value makes an export impossible.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value '{value}' for {variable}: {expected}")]
+#[non_exhaustive]
 pub struct BadVariable {
     pub(super) variable: String,
     pub(super) value: String,

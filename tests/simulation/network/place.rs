@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rafthttp::world::{ByteStream, Listen, Network};
+use rafthttp::internals::world::{ByteStream, Listen, Network};
 use tokio::time::sleep;
 
 use super::{Connection, End, Held, Host, NEVER, Net, Pipe, Port, Resolver, State, Stream, wake};

@@ -16,8 +16,9 @@ pub(super) const METRICS: &str = "listen-metrics-urls";
 /// Binds a metrics listener for each socket that the URLs mean. `tls` has the certificates for the https ones.
 pub(super) fn listen_for_metrics(urls: &[ListenUrl], tls: Option<Tls>) -> Result<Vec<MetricsListener>, Failure> {
     let urls: Vec<_> = urls.iter().map(|url| url.as_peer_url().clone()).collect();
-    let failed =
-        |BindError { url, error }: BindError| Failure::failed(format!("cannot listen on {url} (--{METRICS}): {error}"));
+    let failed = |BindError { url, error, .. }: BindError| {
+        Failure::failed(format!("cannot listen on {url} (--{METRICS}): {error}"))
+    };
     let listener = |bound: rafthttp::server::Bound| {
         let is_tls = |url: &&rafthttp::PeerUrl| url.is_tls();
         match (bound.urls.iter().find(is_tls), bound.urls.iter().find(|url| !url.is_tls())) {

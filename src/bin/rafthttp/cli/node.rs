@@ -350,7 +350,7 @@ fn ended(reason: &node::Stopped) -> Result<(), Failure> {
         node::Stopped::Asked => Ok(()),
         node::Stopped::Removed => Err(Failure::Removed(reason.to_string())),
         node::Stopped::Refused(_) => Err(Failure::Refused(reason.to_string())),
-        node::Stopped::Failed(_) => Err(Failure::failed(reason.to_string())),
+        failed => Err(Failure::failed(failed.to_string())),
     }
 }
 

@@ -130,25 +130,26 @@ mod tests {
     use super::*;
 
     fn survey() -> Survey {
-        let well = SurveyRow {
-            member: Some(MemberId(0x2a)),
-            name: "etcd-1".to_owned(),
-            url: Some("http://10.0.0.1:2380".parse().expect("a URL")),
-            is_reachable: true,
-            round_trip: Some(Duration::from_micros(213)),
-            clock_offset: Some(-0.0012),
-            version: Some("3.6.16".parse().expect("a version")),
-            cluster: Some(ClusterId(0x1000)),
-            ..SurveyRow::default()
-        };
-        let dead = SurveyRow {
-            member: Some(MemberId(0x8e9e_05c5_2164_694d)),
-            url: Some("http://10.0.0.2:2380".parse().expect("a URL")),
-            error: Some("connect to 10.0.0.2:2380: Connection refused\u{1b}[31m".to_owned()),
-            ..SurveyRow::default()
-        };
-        let off = SurveyRow { name: "e".to_owned(), clock_offset: Some(3661.5), ..well.clone() };
-        Survey { cluster: Some(ClusterId(0x1000)), rows: vec![well, dead, off], seeds: Vec::new() }
+        let mut well = SurveyRow::default();
+        well.member = Some(MemberId(0x2a));
+        well.name = "etcd-1".to_owned();
+        well.url = Some("http://10.0.0.1:2380".parse().expect("a URL"));
+        well.is_reachable = true;
+        well.round_trip = Some(Duration::from_micros(213));
+        well.clock_offset = Some(-0.0012);
+        well.version = Some("3.6.16".parse().expect("a version"));
+        well.cluster = Some(ClusterId(0x1000));
+        let mut dead = SurveyRow::default();
+        dead.member = Some(MemberId(0x8e9e_05c5_2164_694d));
+        dead.url = Some("http://10.0.0.2:2380".parse().expect("a URL"));
+        dead.error = Some("connect to 10.0.0.2:2380: Connection refused\u{1b}[31m".to_owned());
+        let mut off = well.clone();
+        off.name = "e".to_owned();
+        off.clock_offset = Some(3661.5);
+        let mut survey = Survey::default();
+        survey.cluster = Some(ClusterId(0x1000));
+        survey.rows = vec![well, dead, off];
+        survey
     }
 
     #[test]
