@@ -19,12 +19,12 @@ use self::pieces::Gate;
 use crate::{metrics::Options, telemetry::Events, transport::status::TransportStatus};
 
 mod about;
-pub mod events;
-pub mod health;
+mod events;
+mod health;
 mod listener;
 mod metrics;
 mod page;
-pub mod peers;
+mod peers;
 mod pieces;
 
 pub use about::{About, AboutSource, RaftView, Role};

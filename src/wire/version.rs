@@ -6,10 +6,10 @@ use std::{fmt, str::FromStr};
 pub const DEFAULT_SERVER: Version = Version::new(3, 6, 0);
 
 /// The oldest cluster version that we join (etcd's `version.MinClusterVersion`).
-pub const MIN_CLUSTER: Version = Version::new(3, 0, 0);
+pub(crate) const MIN_CLUSTER: Version = Version::new(3, 0, 0);
 
 /// The meaning of a missing header (etcd's `rafthttp.serverVersion`).
-pub const MISSING: Version = Version::new(2, 0, 0);
+pub(crate) const MISSING: Version = Version::new(2, 0, 0);
 
 /// Go parses each part as a signed 64-bit number, and an etcd process dies on a number that it cannot parse.
 const LARGEST_PART: u64 = i64::MAX as u64;
@@ -34,7 +34,7 @@ impl Version {
     /// The version in a request's or an answer's header; [`MISSING`] if there is no header.
     ///
     /// A pre-release and build metadata are ignored, as in etcd, which compares only major and minor.
-    pub fn from_header(value: Option<&str>) -> Result<Self, VersionError> {
+    pub(crate) fn from_header(value: Option<&str>) -> Result<Self, VersionError> {
         let Some(text) = value.filter(|text| !text.is_empty()) else {
             return Ok(MISSING);
         };
@@ -80,8 +80,7 @@ pub struct VersionError;
 
 /// Why two members cannot talk to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Incompatible {
+pub(crate) enum Incompatible {
     /// The remote server is older than the local cluster allows.
     #[error("the remote server version {remote} is below the local minimum cluster version {local_min}")]
     RemoteTooLow {
@@ -101,7 +100,7 @@ pub enum Incompatible {
 }
 
 /// Whether two members can talk to each other. Only major and minor count (etcd's `checkVersionCompatibility`).
-pub fn compatible(
+pub(crate) fn compatible(
     local: Version,
     local_min: Version,
     remote: Version,
