@@ -1,6 +1,17 @@
 //! etcd's raft network transport in Rust. A member that uses it speaks to members of etcd 3.4 to 3.7 as one of them.
 //! Its counts add up: every message ends in exactly one place, and the metrics show which.
 //!
+//! The default features bring the command line, a key-value store and an exporter of traces. A program of your own takes
+//! the library alone:
+//!
+//! ```toml
+//! rafthttp = { version = "0.1", default-features = false }                            # with any raft
+//! rafthttp = { version = "0.1", default-features = false, features = ["raft-rs"] }    # with raft-rs
+//! ```
+//!
+//! Begin with [`Raft`], which you implement, and [`Transport::builder`]. `examples/cluster.rs` is a whole cluster on
+//! raft-rs in 200 lines; `docs/library.md` is the guide.
+//!
 //! **The receiver dials.** To hear member B, member A opens `GET /raft/stream/…` on B, and B answers without end. A
 //! member therefore sends on the streams that it accepted, and receives on the streams that it dialled.
 //!
@@ -56,6 +67,16 @@
 //! | `node` | yes | `node`: a member of a replicated key-value store, with its store on disk; takes `raft-rs` in |
 //! | `otlp` | yes | the exporter of traces by OTLP |
 //! | `cli` | yes | the binary; takes `node` and `otlp` in |
+//!
+//! # What stays
+//!
+//! Versions follow [Semantic Versioning](https://semver.org/). Enums of reasons, errors and events, and structs of status
+//! that only this crate makes, are `#[non_exhaustive]`: a match needs an arm for what comes later. Lengths, such as that of
+//! `DropReason::ALL`, may grow. Configs (`Limits`, `TlsConfig`, `WatchConfig` and the like) grow too, so
+//! construct them with `..Default::default()`. The module `internals` is no part of this: it is hidden, and only the tests
+//! of this repository use it.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod admin;
 mod dial;

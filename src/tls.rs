@@ -70,6 +70,27 @@ const REFUSALS: usize = 64;
 const MISMATCHES: usize = 256;
 
 /// The certificates of a member, kept current. Cheap to clone: all clones share one state.
+///
+/// The same value goes to the transport, which dials with it, and to the server, which accepts with it:
+///
+/// ```no_run
+/// use rafthttp::{Server, Tls, TlsConfig, Transport};
+///
+/// # fn secured(builder: rafthttp::Builder) -> Result<(Transport, Server), Box<dyn std::error::Error>> {
+/// let tls = Tls::load(TlsConfig {
+///     cert_file: "peer.crt".into(),
+///     key_file: "peer.key".into(),
+///     trusted_ca_file: Some("ca.crt".into()),
+///     client_cert_auth: true,
+///     ..TlsConfig::default()
+/// })?;
+/// let transport = builder.tls(tls.clone()).build()?;
+/// let server = Server::new(rafthttp::router(&transport)).tls(tls);
+/// # Ok((transport, server))
+/// # }
+/// ```
+///
+/// Changed files are read again within a second.
 #[derive(Clone, Debug)]
 pub struct Tls {
     inner: Arc<Inner>,

@@ -82,7 +82,37 @@ pub enum TransportError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// etcd's raft transport. Cheap to clone: all clones are one transport, which ends when it is stopped, or when its last
+/// etcd's raft transport.
+///
+/// ```
+/// # struct Application;
+/// # #[async_trait::async_trait]
+/// # impl rafthttp::Raft for Application {
+/// #     async fn process(&self, _: MemberId, _: rafthttp::Source, _: Vec<Message>) -> Result<(), rafthttp::Rejected> { Ok(()) }
+/// #     fn is_removed(&self, _: MemberId) -> bool { false }
+/// #     fn report_unreachable(&self, _: MemberId) {}
+/// #     fn report_snapshot(&self, _: MemberId, _: rafthttp::SnapshotStatus) {}
+/// #     fn critical(&self, _: rafthttp::Critical) {}
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+///
+/// use rafthttp::{ClusterId, MemberId, Transport, wire::raftpb::Message};
+///
+/// let transport = Transport::builder(MemberId(1), ClusterId(0x1000), Arc::new(Application)).build()?;
+/// // Nobody listens at this peer yet. Its messages are queued, sent by POST and given up; raft is told.
+/// transport.add_peer(MemberId(2), vec!["http://127.0.0.1:1".parse()?])?;
+/// transport.send(vec![Message { to: 2, from: 1, term: 1, ..Message::default() }]);
+///
+/// let ledger = transport.peers().remove(0).outgoing;
+/// assert!(ledger.balances(), "it was offered, and is sent, dropped or still queued");
+/// transport.stop().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Cheap to clone: all clones are one transport, which ends when it is stopped, or when its last
 /// clone is dropped.
 #[derive(Clone)]
 pub struct Transport {

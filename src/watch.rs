@@ -66,6 +66,23 @@ impl Default for WatchConfig {
 
 /// A running watch. Cheap to clone: all clones are one watch, which ends when it is stopped, or when its last clone is
 /// dropped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use rafthttp::{Watch, WatchConfig};
+///
+/// let config = WatchConfig { seeds: vec!["http://127.0.0.1:1".parse()?], ..WatchConfig::default() };
+/// let watch = Watch::start(config);
+/// for member in watch.status().peers {
+///     println!("{} {}: reachable {:?}, in {:?}", member.id, member.name, member.link.reachable, member.link.round_trip);
+/// }
+/// // Nobody listens there, so nobody has told who the members are.
+/// assert!(watch.health().ready[0].failure.is_some());
+/// watch.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Watch {
     hub: Arc<Hub>,

@@ -30,7 +30,27 @@ pub(crate) type Source = Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>;
 /// module is above the transport, which does not know it.
 pub(crate) type Registration = Box<dyn FnOnce(Source, bool) -> Result<(), prometheus::Error> + Send + Sync>;
 
-/// Builds a [`Transport`].
+/// Builds a [`Transport`]. Only the member, its cluster and its raft must be given.
+///
+/// ```
+/// # use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use rafthttp::{ClusterId, Limits, MemberId, Raft, SnapshotStore, Transport, TransportError};
+///
+/// # #[expect(dead_code, reason = "it is compiled, not run")]
+/// fn build(raft: Arc<dyn Raft>, snapshots: SnapshotStore) -> Result<Transport, TransportError> {
+///     let registry = prometheus::Registry::new();
+///     Transport::builder(MemberId(1), ClusterId(0x1000), raft)
+///         .urls(vec!["http://10.0.0.1:2380".parse()?]) // told to peers, so that strangers can be answered
+///         .snapshots(snapshots)
+///         .registry(&registry)
+///         .trace_ratio(0.001)
+///         .probe(Duration::from_secs(1), Duration::from_millis(700))
+///         .limits(Limits { stream_queue: 8192, ..Limits::default() })
+///         .build()
+/// }
+/// ```
 pub struct Builder {
     identity: Identity,
     raft: Arc<dyn Raft>,

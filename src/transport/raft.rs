@@ -11,6 +11,43 @@ use crate::{
 };
 
 /// What the transport needs from the raft that it serves: etcd's `rafthttp.Raft`.
+///
+/// Raft itself most often lives in a task of its own, and this hands messages to it and waits for its answer:
+///
+/// ```
+/// use async_trait::async_trait;
+/// use rafthttp::{Critical, MemberId, Raft, Rejected, SnapshotStatus, Source, wire::raftpb::Message};
+/// use tokio::sync::{mpsc, oneshot};
+///
+/// /// What the task takes: a batch, who sent it, and where the outcome goes.
+/// type Batch = (MemberId, Vec<Message>, oneshot::Sender<Result<(), Rejected>>);
+///
+/// struct Inlet {
+///     batches: mpsc::Sender<Batch>,
+///     unreachable: mpsc::Sender<MemberId>,
+/// }
+///
+/// #[async_trait]
+/// impl Raft for Inlet {
+///     async fn process(&self, from: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
+///         let (reply, answer) = oneshot::channel();
+///         // Waits while raft is busy. Meanwhile the transport keeps what arrives, within its `Limits`.
+///         let _ = self.batches.send((from, batch, reply)).await;
+///         answer.await.unwrap_or_else(|_| Err(Rejected::one("this member has stopped")))
+///     }
+///     fn is_removed(&self, _: MemberId) -> bool {
+///         false // no member of this cluster was ever removed
+///     }
+///     fn report_unreachable(&self, id: MemberId) {
+///         let _ = self.unreachable.try_send(id); // must not wait
+///     }
+///     fn report_snapshot(&self, _: MemberId, _: SnapshotStatus) {} // this application sends no snapshots
+///     fn critical(&self, error: Critical) {
+///         eprintln!("{error}"); // this member was removed: its ID is never used again
+///         std::process::exit(3);
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Raft: Send + Sync + 'static {
     /// Takes messages from `from`, in order. It may wait; proposals have a separate queue, so they do not hold up other

@@ -26,6 +26,24 @@ const BATCH_PIECES: usize = 64;
 const LOOK_EACH: u64 = 16 << 20;
 
 /// A directory of received snapshots, as etcd's `Snapshotter` keeps them: `{index:016x}.snap.db`.
+///
+/// The transport saves the body that came with a `MsgSnap`, synced, and only then gives the message to
+/// [`Raft::process`](crate::Raft::process). The application restores itself from the file, and removes it.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = std::env::temp_dir().join(format!("rafthttp-doc-{}", std::process::id()));
+/// use rafthttp::SnapshotStore;
+///
+/// let store = SnapshotStore::open(&directory)?;
+/// // Given to `Builder::snapshots`. Within `process`, for a `MsgSnap` whose snapshot is at index 42:
+/// let path = store.path(42);
+/// assert!(path.ends_with("000000000000002a.snap.db"));
+/// # std::fs::remove_dir_all(&directory)
+/// # }
+/// ```
+///
+/// The other side sends with [`Transport::send_snapshot`](crate::Transport::send_snapshot).
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
     directory: PathBuf,
