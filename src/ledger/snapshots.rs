@@ -6,16 +6,16 @@ use tokio::time::Instant;
 
 use super::Histogram;
 
-/// How far back the rate is measured, and how finely.
+/// The time over which the rate is measured, and its resolution.
 const RATE_OVER: Duration = Duration::from_secs(10);
 const RATE_STEP: Duration = Duration::from_secs(1);
 
-/// How fast a transport may send its snapshots, all of them together.
+/// The rate at which a transport may send its snapshots, all of them together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SnapshotPace {
-    /// Bytes per second. `None`: no bound.
+    /// The rate in bytes per second. `None`: no limit.
     pub limit: Option<f64>,
-    /// How often they became slower because heartbeats were late.
+    /// How often the rate was reduced because heartbeats were late.
     pub yields: u64,
 }
 
@@ -39,7 +39,7 @@ pub struct Snapshots {
     pub passed: u64,
     /// How many of the snapshots under way have an unknown length.
     pub unmeasured: u64,
-    /// Times, and how many bytes had passed at each; the newest last. The rate is measured between them.
+    /// Times, with the bytes that had passed by then, the newest last. The rate is measured between them.
     marks: VecDeque<(Instant, u64)>,
 }
 
@@ -51,12 +51,14 @@ impl Snapshots {
         known.then(|| if self.promised == 0 { 1.0 } else { self.passed as f64 / self.promised as f64 })
     }
 
-    /// How many bytes the snapshots under way still lack. `None`: none is under way, or the length of one is unknown.
+    /// How many bytes the snapshots under way still have to pass. `None` if there is none, or if one has an unknown
+    /// length.
     pub fn left(&self) -> Option<u64> {
         self.progress().map(|_| self.promised - self.passed)
     }
 
-    /// Bytes per second that passed in the last ten seconds. `None`: no snapshot is under way, or not for a second yet.
+    /// The bytes per second that passed in the last ten seconds. `None` if there is no snapshot, or none has been under
+    /// way for a second yet.
     pub fn rate(&self) -> Option<f64> {
         let now = Instant::now();
         let (newest, oldest) = (self.marks.back()?, self.marks.front()?);
@@ -66,7 +68,8 @@ impl Snapshots {
         (self.in_flight > 0 && time >= RATE_STEP).then(|| (newest.1 - passed) as f64 / time.as_secs_f64())
     }
 
-    /// How long the snapshots under way still take at this rate. `None`: nothing passes, or a length is unknown.
+    /// How long the snapshots under way will still take at this rate. `None` if nothing passes, or if one has an
+    /// unknown length.
     pub fn time_left(&self) -> Option<Duration> {
         let seconds = self.left()? as f64 / self.rate()?;
         Duration::try_from_secs_f64(seconds).ok()
@@ -88,7 +91,7 @@ impl Snapshots {
     pub(super) fn progressed(&mut self, bytes: u64, now: Instant) {
         self.bytes += bytes;
         self.passed += bytes;
-        // The newest mark moves on until it is a step away from the one before.
+        // The newest mark moves on until it is one step away from the mark before it.
         let place = self.marks.len().wrapping_sub(2);
         if self.marks.get(place).is_some_and(|(before, _)| now.saturating_duration_since(*before) < RATE_STEP) {
             self.marks.pop_back();
@@ -153,7 +156,7 @@ mod tests {
         assert_eq!((snapshots.rate(), snapshots.left()), (Some(1000.0), Some(980_000)));
         assert_eq!(snapshots.time_left(), Some(Duration::from_secs(980)));
         assert!(snapshots.marks.len() < 15, "{}", snapshots.marks.len());
-        // Twice as fast is seen within ten seconds.
+        // A doubled rate shows within ten seconds.
         for _ in 0..110 {
             advance(Duration::from_millis(100)).await;
             snapshots.progressed(200, Instant::now());
@@ -165,7 +168,7 @@ mod tests {
         assert_eq!((snapshots.rate(), snapshots.time_left()), (Some(0.0), None), "it is stuck");
         snapshots.end(Some(1_000_000), 42_000, None);
         assert_eq!((snapshots.rate(), snapshots.left()), (None, None));
-        // The next has nothing of the one before.
+        // The next snapshot has no marks of the one before.
         snapshots.begin(None, Instant::now());
         advance(Duration::from_secs(2)).await;
         snapshots.progressed(10, Instant::now());

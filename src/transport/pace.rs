@@ -1,4 +1,4 @@
-//! How fast the bodies of snapshots go out: one token bucket for all of them, which yields to heartbeats.
+//! The rate at which bodies of snapshots go out: one token bucket for all of them, which yields to heartbeats.
 //!
 //! A snapshot takes the link and the cores that raft's own messages need, and a member that misses its heartbeats elects.
 //! So each heartbeat that leaves its queue tells the pace how long it was queued. A late one makes snapshots slower at
@@ -30,31 +30,33 @@ pub(crate) mod deadline;
 
 use deadline::LEAST;
 
-/// How often the rate is looked at anew. What the bucket holds: so much time's bytes go out at once at most.
+/// How often the rate is adjusted. The bucket holds the bytes of this time, so at most these go out at once.
 const TURN: Duration = Duration::from_millis(100);
-/// A heartbeat is late that was queued for this long, half of etcd's default interval,
+/// A heartbeat is late only if it was queued for at least this long, half of etcd's default interval.
 const LATE: Duration = Duration::from_millis(50);
-/// and for this many times as long as is usual while no snapshot goes out: a peer that is always slow is no reason to yield.
+/// A heartbeat is late only if it was queued for this many times as long as is usual while no snapshot goes out,
+/// because a peer that is always slow is no reason to yield.
 const UNUSUAL: u32 = 4;
-/// However late heartbeats are, snapshots keep this part of what was possible. Otherwise one link that is bad for another
-/// reason could keep members behind.
+/// However late heartbeats are, snapshots keep this fraction of the rate that was possible before. Otherwise one link
+/// that is bad for another reason could keep members behind.
 const LEAST_PART: f64 = 1.0 / 8.0;
-/// How much faster snapshots become in each turn without a late heartbeat: from the least to all in two seconds.
+/// How much faster snapshots become in each turn without a late heartbeat: from the least rate to the full rate in two
+/// seconds.
 const FASTER: f64 = 1.1;
-/// If no rate is set, a bound that is this many times as high as what passes is lifted.
+/// If no rate is configured, a limit that is this many times the rate that passes is lifted.
 const BEYOND: f64 = 4.0;
-/// What each snapshot gets at least, in bytes per second: twice what its receiver demands.
+/// The least rate of each snapshot, in bytes per second: twice what its receiver demands.
 const EACH: u64 = 2 * LEAST;
 
-/// The pace of everything that a transport sends as snapshots.
+/// The pace of all snapshots that a transport sends.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// The rate that is set, in bytes per second. None: as fast as it goes.
+    /// The configured rate, in bytes per second. `None`: as fast as possible.
     set: Option<NonZeroU64>,
-    /// If the rate that is set is too low for several snapshots at a time, they go one after the other.
+    /// If the configured rate is too low for several snapshots at a time, they go one after the other.
     places: Option<Semaphore>,
     under_way: AtomicU64,
-    /// A heartbeat was late since this was last looked at.
+    /// Whether a heartbeat was late since the last turn.
     late: AtomicBool,
     yields: AtomicU64,
     bucket: Mutex<Bucket>,
@@ -62,11 +64,11 @@ pub(crate) struct Pace {
 
 #[derive(Debug)]
 struct Bucket {
-    /// Bytes per second. None: no bound.
+    /// The rate in bytes per second. `None`: no limit.
     rate: Option<f64>,
-    /// What was possible before it yielded. None: it does not yield.
+    /// The rate that was possible before the bucket yielded. `None` while it does not yield.
     full: Option<f64>,
-    /// Until when the bytes that were let through last.
+    /// When the bytes that were let through last are used up.
     lasts_until: Instant,
     turn_began: Instant,
     /// Bytes that were let through in this turn.
@@ -81,7 +83,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Pace {
-    /// With a rate in bytes per second, for all snapshots together.
+    /// A pace with a configured rate in bytes per second, for all snapshots together.
     pub(crate) fn new(set: Option<NonZeroU64>) -> Self {
         let places = set.map(|set| usize::try_from(set.get() / EACH).unwrap_or(usize::MAX));
         let now = Instant::now();
@@ -97,20 +99,20 @@ impl Pace {
         }
     }
 
-    /// The rate that holds now, and how often it was yielded.
+    /// The current rate, and how often the bucket has yielded.
     pub(crate) fn status(&self) -> SnapshotPace {
         SnapshotPace { limit: self.rate(), yields: self.yields.load(Relaxed) }
     }
 
     /// Waits until one more snapshot may go out.
     pub(crate) async fn place(&self) -> Place<'_> {
-        // Never closed.
+        // The semaphore is never closed.
         let permit = match &self.places {
             Some(places) => places.acquire().await.ok(),
             None => None,
         };
         if self.under_way.fetch_add(1, Relaxed) == 0 {
-            // What was late before has nothing to do with it.
+            // Earlier late heartbeats have nothing to do with this snapshot.
             self.late.store(false, Relaxed);
             self.bucket().begin(self.set);
         }
@@ -128,7 +130,7 @@ impl Pace {
         }
     }
 
-    /// The pieces of a body at this pace. `ours` is told how long they were waited for.
+    /// Passes on the pieces of a body at this pace. `ours` counts how long they were waited for.
     pub(crate) fn paced(
         self: Arc<Self>,
         pieces: BoxStream<'static, io::Result<Bytes>>,
@@ -150,7 +152,7 @@ impl Pace {
         Watched { pieces: slices.boxed(), ours }
     }
 
-    /// In bytes per second. None: no bound.
+    /// The rate in bytes per second. `None`: no limit.
     fn rate(&self) -> Option<f64> {
         self.bucket().rate
     }
@@ -159,7 +161,7 @@ impl Pace {
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many bytes are let through at once at most. Small slices keep the pauses between them short.
+    /// The most bytes that are let through at once. Small slices keep the pauses between them short.
     fn slice(&self) -> usize {
         let Some(rate) = self.rate() else { return usize::MAX };
         #[allow(
@@ -171,7 +173,7 @@ impl Pace {
         bytes.max(1)
     }
 
-    /// Takes bytes out of the bucket, and returns when they may go. `None`: at once.
+    /// Takes bytes out of the bucket, and returns when they may go. `None` means at once.
     fn reserve(&self, bytes: usize, now: Instant) -> Option<Instant> {
         let mut bucket = self.bucket();
         if now - bucket.turn_began >= TURN {
@@ -188,13 +190,13 @@ impl Pace {
 }
 
 impl Bucket {
-    /// The first snapshot since a while goes out.
+    /// The first snapshot after a pause goes out.
     fn begin(&mut self, set: Option<NonZeroU64>) {
         (self.rate, self.full) = (set.map(|set| set.get() as f64), None);
         (self.turn_began, self.passed) = (Instant::now(), 0);
     }
 
-    /// Ends a turn, and sets the rate of the next one. Returns whether the bucket yields from now on and did not before.
+    /// Ends a turn, and sets the rate of the next one. Returns whether the bucket has begun to yield.
     fn turn(&mut self, now: Instant, late: bool, set: Option<NonZeroU64>, under_way: u64) -> bool {
         let elapsed = now - self.turn_began;
         let passing = self.passed as f64 / elapsed.as_secs_f64();
@@ -232,12 +234,12 @@ pub(crate) struct Ours(Mutex<Waits>);
 #[derive(Debug, Default)]
 struct Waits {
     total: Duration,
-    /// Since when the next piece is waited for.
+    /// When the wait for the next piece began.
     since: Option<Instant>,
 }
 
 impl Ours {
-    /// All of it so far.
+    /// The total of all waits so far.
     pub(crate) fn total(&self) -> Duration {
         let waits = self.waits();
         waits.total + waits.since.map_or(Duration::ZERO, |since| since.elapsed())
@@ -284,7 +286,7 @@ mod tests {
         stream::iter((0..=u8::MAX).cycle().take(pieces).map(move |number| Ok(Bytes::from(vec![number; size])))).boxed()
     }
 
-    /// Sends a snapshot of so many pieces; returns how many bytes it had, and how long it took.
+    /// Sends a snapshot of this many pieces. Returns how many bytes it had, and how long it took.
     async fn send(pace: &Arc<Pace>, pieces: usize, size: usize) -> (usize, Duration) {
         let begun = Instant::now();
         let _place = pace.place().await;
@@ -324,7 +326,7 @@ mod tests {
         let (one, two) = tokio::join!(send(&pace, 10, 64 << 10), send(&pace, 10, 64 << 10));
         about(one.1, 10.0);
         about(two.1, 20.0);
-        // Each byte by itself, so that nobody waits for long for the next.
+        // Byte by byte, so that nobody waits long for the next one.
         about(send(&self::pace(3), 1, 10).await.1, 3.0);
     }
 

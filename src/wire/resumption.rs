@@ -1,19 +1,20 @@
-//! How members of ours name a snapshot to each other, so that what was received of it need not be sent again. All by
-//! headers, which etcd ignores, and towards a member that has not said that it resumes none of them is sent.
+//! How members of this crate name a snapshot to each other, so that bytes that were received need not be sent again.
+//! All of it is in headers, which etcd ignores. They are only sent to a member that has said that it resumes snapshots.
 //!
 //! | header | on | value |
 //! |---|---|---|
-//! | `X-Rafthttp-Resumes` | answers to stream requests that name their stream | `1`: this member keeps what it received of a snapshot whose connection broke |
-//! | `X-Rafthttp-Snapshot` | `POST /raft/snapshot` to such a member | what its sender knows it by: 32 hexadecimal digits |
-//! | `X-Rafthttp-Length` | the same | bytes of the whole snapshot, decimal, the envelope not counted |
+//! | `X-Rafthttp-Resumes` | answers to stream requests with a stream ID | `1`: this member keeps what it received of a snapshot whose connection broke |
+//! | `X-Rafthttp-Snapshot` | `POST /raft/snapshot` to such a member | the sender's name of the snapshot: 32 hexadecimal digits |
+//! | `X-Rafthttp-Length` | the same | the length of the whole snapshot without its envelope, in bytes, decimal |
 //! | `X-Rafthttp-Checksum` | the same | xxh3-128 (seed 0) of these bytes: 32 hexadecimal digits |
-//! | `X-Rafthttp-Offset` | the same | how many of them come before this body's, decimal |
-//! | `X-Rafthttp-Offset` | its answer | how many of them the receiver has |
+//! | `X-Rafthttp-Offset` | the same | how many of these bytes come before this body's, decimal |
+//! | `X-Rafthttp-Offset` | the answer to it | how many of these bytes the receiver has, decimal |
 //!
-//! Such a POST without a body asks what the receiver has, and is answered 204 with that. (etcd answers an empty body with
-//! 400, and keeps nothing.) One with a body brings the envelope, then the rest of the snapshot, on the same connection: so
-//! what answered is what receives it. 409 says that the receiver has another number of bytes than was taken for granted,
-//! 422 that what it had in the end was not what was sent, and that it kept nothing.
+//! Such a POST without a body asks what the receiver has, and is answered 204 with that. (etcd answers an empty body
+//! with 400, and keeps nothing.) A POST with a body brings the envelope and then the rest of the snapshot, on the same
+//! connection, so that the member that answered is the one that receives. 409 says that the receiver has another number
+//! of bytes than the sender assumed. 422 says that the received bytes differ from those that were sent, and that the
+//! receiver kept nothing.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -21,32 +22,32 @@ use super::headers::{
     X_RAFTHTTP_CHECKSUM, X_RAFTHTTP_LENGTH, X_RAFTHTTP_OFFSET, X_RAFTHTTP_RESUMES, X_RAFTHTTP_SNAPSHOT,
 };
 
-/// What `X-Rafthttp-Resumes` says.
+/// The value of `X-Rafthttp-Resumes`.
 pub const RESUMES: HeaderValue = HeaderValue::from_static("1");
-/// Digits of a name and of a checksum.
+/// The number of digits of a name and of a checksum.
 const DIGITS: usize = 32;
 
 /// A snapshot, as its sender names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Named {
-    /// What its sender knows it by.
+    /// The sender's name of it.
     pub name: u128,
-    /// How many bytes it has, the envelope not counted.
+    /// Its length without the envelope, in bytes.
     pub length: u64,
-    /// xxh3-128 (seed 0) of these.
+    /// The xxh3-128 (seed 0) of these bytes.
     pub checksum: u128,
 }
 
 /// The rest of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rest {
-    /// Of which.
+    /// The snapshot.
     pub of: Named,
-    /// How many of its bytes come before; no more than it has.
+    /// How many of its bytes come before; at most its length.
     pub offset: u64,
 }
 
-/// Headers that name a snapshot, and are not what they should be.
+/// The headers that name a snapshot are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{header}: expected {expected}")]
 pub struct RestError {
@@ -55,10 +56,10 @@ pub struct RestError {
 }
 
 impl Rest {
-    /// What a request brings, where it names a snapshot.
+    /// The rest of a snapshot that a request brings. `None` if the request names no snapshot.
     ///
     /// # Errors
-    /// When it names one, and a header is missing or is not what it should be.
+    /// The request names a snapshot, and a header is missing or invalid.
     pub fn from_headers(head: &HeaderMap) -> Result<Option<Self>, RestError> {
         if !head.contains_key(X_RAFTHTTP_SNAPSHOT) {
             return Ok(None);
@@ -87,13 +88,13 @@ impl Rest {
     }
 }
 
-/// How many bytes a receiver has, as its answer tells; none: it does not tell, or nothing that makes sense of a snapshot
-/// of this length.
+/// How many bytes a receiver has, according to its answer. `None` if it does not say, or if the number is impossible
+/// for a snapshot of this length.
 pub fn offset(answer: &HeaderMap, length: u64) -> Option<u64> {
     number(answer, X_RAFTHTTP_OFFSET).ok().filter(|offset| *offset <= length)
 }
 
-/// Whether an answer says that its member resumes snapshots as we do.
+/// Whether an answer says that its member resumes snapshots in this way.
 pub fn resumes(answer: &HeaderMap) -> bool {
     answer.get(X_RAFTHTTP_RESUMES) == Some(&RESUMES)
 }
@@ -114,7 +115,7 @@ fn number(head: &HeaderMap, header: HeaderName) -> Result<u64, RestError> {
     text.and_then(|text| text.parse().ok()).ok_or(RestError { header, expected: "a number of bytes" })
 }
 
-/// A header that is there once, as text.
+/// A header that occurs exactly once, as text.
 fn text<'a>(head: &'a HeaderMap, header: &HeaderName) -> Option<&'a str> {
     let mut values = head.get_all(header).iter();
     let only = values.next()?.to_str().ok()?;

@@ -1,11 +1,11 @@
-//! The names of what is told of snapshots.
+//! The families of snapshots.
 
 use crate::{
     ledger::Histogram,
     metrics::family::{Family, Kind, Of},
 };
 
-/// How snapshots end, how far they are, and how fast they go.
+/// The families of the results, the progress and the rate of snapshots.
 pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_snapshots_total",

@@ -1,21 +1,21 @@
-//! The deadline of a snapshot, which is one by progress: a peer that is too slow for too long loses its place.
+//! The deadline of a snapshot, which depends on its progress: a peer that is too slow for too long loses its place.
 
 use std::{collections::VecDeque, num::NonZeroU64, time::Duration};
 
-/// The least that a peer must take or send, in bytes per second. A slower one would need days for a large store, and would
-/// hold one of few places all the time.
+/// The least rate at which a peer must take or send, in bytes per second. A slower peer would need days for a large
+/// store, and would hold one of few places all the time.
 pub(crate) const LEAST: u64 = 64 << 10;
-/// Over how much time this is measured. Only the time that is spent waiting for the peer counts.
+/// The time over which the rate is measured. Only the time spent waiting for the peer counts.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
-/// How finely that is measured.
+/// The resolution of the measurement.
 const STEP: Duration = Duration::from_secs(1);
 
 /// Measures whether a peer keeps the deadline.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     least: u64,
-    /// The total time spent waiting for the peer, and the bytes that had passed by then: one mark a step, as far back as the
-    /// window.
+    /// Marks of the total time spent waiting for the peer, with the bytes that had passed by then: one mark per step,
+    /// back to the beginning of the window.
     marks: VecDeque<(Duration, u64)>,
 }
 
@@ -27,7 +27,7 @@ impl Deadline {
         Self { least, marks: [(Duration::ZERO, 0)].into() }
     }
 
-    /// What is demanded, in bytes per second.
+    /// The demanded rate, in bytes per second.
     pub(crate) fn least(&self) -> u64 {
         self.least
     }
@@ -52,7 +52,8 @@ impl Deadline {
 mod tests {
     use super::*;
 
-    /// After how many seconds a peer that passes `bytes(second)` each second misses it, within two hours.
+    /// The second in which a peer misses the deadline that passes `bytes(second)` in each second. `None` if it keeps it
+    /// for two hours.
     fn missed(rate: Option<u64>, bytes: impl Fn(u64) -> u64) -> Option<u64> {
         let mut deadline = Deadline::new(rate.and_then(NonZeroU64::new));
         let mut passed = 0;
@@ -69,7 +70,7 @@ mod tests {
         assert_eq!(missed(None, |_| LEAST - 1), Some(60));
         assert_eq!(missed(None, |_| LEAST), None);
         assert_eq!(missed(None, |second| u64::from(second.is_multiple_of(20)) * 20 * LEAST), None);
-        // Fast at first is no credit for later.
+        // A fast beginning is no credit for later.
         assert_eq!(missed(None, |second| if second < 1000 { 100 * LEAST } else { LEAST / 2 }), Some(1059));
     }
 
