@@ -27,7 +27,7 @@ use crate::{
     },
     wire::{
         headers::{RAFT_STREAM, X_RAFT_TO, X_RAFTHTTP_INCARNATION, X_RAFTHTTP_STREAM, X_SERVER_VERSION},
-        stream::StreamKind,
+        stream::{StreamId, StreamKind},
     },
 };
 
@@ -58,16 +58,16 @@ struct Asked {
     kind: StreamKind,
     sender: Sender,
     incarnation: Option<Incarnation>,
-    name: Option<u64>,
+    id: Option<StreamId>,
     connection: Option<Arc<IoStatus>>,
     origin: Origin,
 }
 
 async fn open(transport: &Transport, asked: Result<Asked, Refusal>) -> Result<Response, Refusal> {
-    let Asked { kind, sender, incarnation, name, connection, origin } = asked?;
+    let Asked { kind, sender, incarnation, id, connection, origin } = asked?;
     transport.may_listen(&sender, incarnation).await?;
     // There is no body if the transport stopped, or if the peer was removed since the check.
-    let body = transport.open_stream(kind, &sender, name, connection, &origin);
+    let body = transport.open_stream(kind, &sender, id, connection, &origin);
     Ok(Response::new(Body::new(body.ok_or(Refusal::Stopped)?)))
 }
 
@@ -87,12 +87,12 @@ fn read(transport: &Transport, request: &Request) -> Result<Asked, Refusal> {
     if !is_for_us(transport, request) {
         return Err(Refusal::ToFieldMismatch);
     }
-    let name = guard::text(request.headers(), &X_RAFTHTTP_STREAM).and_then(|name| u64::from_str_radix(name, 16).ok());
+    let id = guard::text(request.headers(), &X_RAFTHTTP_STREAM).and_then(|id| id.parse().ok());
     Ok(Asked {
         kind,
         sender,
         incarnation: guard::incarnation(request)?,
-        name,
+        id,
         connection: Connection::status(request.extensions()),
         origin: guard::origin(request),
     })

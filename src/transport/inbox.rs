@@ -21,7 +21,7 @@ use crate::{
         message::{memory_size, message_size},
         probing::ReadStream,
         raftpb::{Message, MessageType},
-        stream::StreamKind,
+        stream::{StreamId, StreamKind},
     },
     world::World,
 };
@@ -183,8 +183,8 @@ impl Inbox {
     }
 
     /// A stream of this name is about to be asked for.
-    pub(crate) fn asked_for(&self, kind: StreamKind, name: u64) {
-        self.lock().readings[kind].asked_for(name);
+    pub(crate) fn asked_for(&self, kind: StreamKind, id: StreamId) {
+        self.lock().readings[kind].asked_for(id);
     }
 
     /// No more will be read on the stream that was asked for last.

@@ -31,7 +31,7 @@ use crate::{
         message::message_size,
         probing::{Report, Sight},
         raftpb::Message,
-        stream::StreamKind,
+        stream::{StreamId, StreamKind},
     },
     world::World,
 };
@@ -121,16 +121,16 @@ impl Transport {
         (urls.into_iter().filter(fits).collect(), Some(asked))
     }
 
-    /// Opens a stream that this peer has asked for, and named if it sent an ID. `None` if it is not a peer.
+    /// Opens a stream that this peer has asked for. `id` is the ID that its reader sent, if any. `None` if it is not a peer.
     pub(crate) fn open_stream(
         &self,
         kind: StreamKind,
         sender: &Sender,
-        name: Option<u64>,
+        id: Option<StreamId>,
         connection: Option<Arc<IoStatus>>,
         origin: &Origin,
     ) -> Option<StreamBody> {
-        StreamBody::attach(sender.peer()?.clone(), kind, name, connection, origin)
+        StreamBody::attach(sender.peer()?.clone(), kind, id, connection, origin)
     }
 
     /// The report to a peer that probes us: how far we read the streams that it writes, and how we reach our peers.

@@ -29,7 +29,7 @@ use crate::{
         message::message_size,
         probing::ReadStream,
         raftpb::{Message, MessageType},
-        stream::{StreamEncoder, StreamKind},
+        stream::{StreamEncoder, StreamId, StreamKind},
     },
     world::World,
 };
@@ -127,7 +127,7 @@ impl Outbox {
         local: MemberId,
         remote: MemberId,
         address: Option<SocketAddr>,
-        name: Option<u64>,
+        id: Option<StreamId>,
     ) -> (Option<(u64, bool)>, Notices) {
         let mut notices = Notices::default();
         let mut state = self.lock();
@@ -138,7 +138,7 @@ impl Outbox {
         let replaced = state.detach(kind, DropReason::StreamLost, &mut notices);
         state.attachments += 1;
         let encoder = StreamEncoder::new(kind, local, remote);
-        state.streams[kind] = Some(Writer::new(state.attachments, encoder, address, name));
+        state.streams[kind] = Some(Writer::new(state.attachments, encoder, address, id));
         (Some((state.attachments, replaced)), notices)
     }
 
@@ -238,7 +238,7 @@ impl Outbox {
         let mut state = self.lock();
         let State { unread, streams, .. } = &mut *state;
         for kind in StreamKind::ALL {
-            unread[kind].probe_starts(streams[kind].as_mut().and_then(|writer| writer.named.as_mut()));
+            unread[kind].probe_starts(streams[kind].as_mut().and_then(|writer| writer.tracked.as_mut()));
         }
     }
 
@@ -247,7 +247,7 @@ impl Outbox {
         let mut state = self.lock();
         let State { unread, streams, .. } = &mut *state;
         for kind in StreamKind::ALL {
-            unread[kind].probe_ended(kind, streams[kind].as_mut().and_then(|writer| writer.named.as_mut()), said);
+            unread[kind].probe_ended(kind, streams[kind].as_mut().and_then(|writer| writer.tracked.as_mut()), said);
         }
     }
 
@@ -448,8 +448,8 @@ impl State {
     fn detach(&mut self, kind: StreamKind, reason: DropReason, notices: &mut Notices) -> bool {
         let Some(mut writer) = self.streams[kind].take() else { return false };
         self.appends.forget();
-        if let Some(named) = writer.named {
-            self.unread[kind].ended(named);
+        if let Some(tracked) = writer.tracked {
+            self.unread[kind].ended(tracked);
         }
         for run in writer.runs.drain(..) {
             self.ledger.dropped(kind.channel(), run.kind, reason, run.messages);

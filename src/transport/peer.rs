@@ -33,7 +33,7 @@ use crate::{
     wire::{
         headers,
         raftpb::Message,
-        stream::{StreamDecoder, StreamKind},
+        stream::{StreamDecoder, StreamId, StreamKind},
     },
     world::World,
 };
@@ -201,11 +201,11 @@ impl Peer {
     }
 
     /// Makes a new stream the way out; names it. None: the peer is closed.
-    pub(crate) fn attach(&self, kind: StreamKind, name: Option<u64>, origin: &Origin) -> Option<u64> {
+    pub(crate) fn attach(&self, kind: StreamKind, id: Option<StreamId>, origin: &Origin) -> Option<u64> {
         let local = self.shared.identity.member;
         // What became of its messages is asked by probes.
-        let name = name.filter(|_| self.shared.probe.is_on());
-        let (attachment, notices) = self.outbox.attach(kind, local, self.id, origin.address, name);
+        let id = id.filter(|_| self.shared.probe.is_on());
+        let (attachment, notices) = self.outbox.attach(kind, local, self.id, origin.address, id);
         self.give(notices);
         let (attachment, replaced) = attachment?;
         if replaced {

@@ -37,7 +37,7 @@ use crate::{
     wire::{
         FrameError, headers,
         raftpb::Message,
-        stream::{StreamDecoder, StreamKind},
+        stream::{StreamDecoder, StreamId, StreamKind},
         version::{Version, VersionError},
     },
 };
@@ -115,9 +115,9 @@ impl Reader {
         let attempt = self.peer.attempt();
         let span =
             telemetry::dial_span(&self.peer.shared.world, self.peer.id, self.kind.channel(), attempt.url.as_str());
-        let name = self.peer.shared.world.number();
-        self.peer.inbox.asked_for(self.kind, name);
-        let outcome = self.ask(&attempt.url, name, &span).await;
+        let id = StreamId(self.peer.shared.world.number());
+        self.peer.inbox.asked_for(self.kind, id);
+        let outcome = self.ask(&attempt.url, id, &span).await;
         drop(permit);
         let result = outcome.as_ref().map_or_else(|refusal| refusal.result, |_| AttemptResult::Ok);
         self.peer.link(|link| link.attempted(self.kind, result));
@@ -167,7 +167,7 @@ impl Reader {
         }
     }
 
-    async fn ask(&self, url: &PeerUrl, name: u64, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
+    async fn ask(&self, url: &PeerUrl, id: StreamId, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
         let shared = &self.peer.shared;
         let Connection { mut sender, driver, remote, io } = shared.client.dial(url).await?;
         span.address(remote);
@@ -175,7 +175,7 @@ impl Reader {
         let request = shared.client.request(Method::GET, url, &path);
         let mut request = request
             .header(headers::X_RAFT_TO, self.peer.id.to_string())
-            .header(headers::X_RAFTHTTP_STREAM, format!("{name:x}"));
+            .header(headers::X_RAFTHTTP_STREAM, id.to_string());
         if let Some(traceparent) = span.traceparent() {
             request = request.header(headers::TRACEPARENT, traceparent);
         }

@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::{probing::ReadStream, stream::StreamKind};
+use crate::wire::{
+    probing::ReadStream,
+    stream::{StreamId, StreamKind},
+};
 
 /// How many ended streams of a kind are remembered. Each probe reports them, so one would be missed only if more ended
 /// between two probes.
@@ -20,16 +23,16 @@ pub(crate) struct Reading {
 
 #[derive(Clone, Copy, Debug)]
 struct Count {
-    name: u64,
+    id: StreamId,
     read: u64,
 }
 
 impl Reading {
     /// A stream with this ID is about to be asked for. Call this *before* the request leaves: once its writer can
     /// write, every answer to a probe must mention the stream, or the peer would take its messages for lost.
-    pub(crate) fn asked_for(&mut self, name: u64) {
+    pub(crate) fn asked_for(&mut self, id: StreamId) {
         self.end();
-        self.current = Some(Count { name, read: 0 });
+        self.current = Some(Count { id, read: 0 });
     }
 
     /// Messages were read on the current stream.
@@ -51,7 +54,7 @@ impl Reading {
 
     /// The report: the current stream first, then the ended ones, the newest first.
     pub(crate) fn report(&self, kind: StreamKind) -> impl Iterator<Item = ReadStream> + '_ {
-        let of = move |Count { name, read }: Count, open| ReadStream { kind, name, read, open };
+        let of = move |Count { id, read }: Count, open| ReadStream { kind, id, read, open };
         let current = self.current.into_iter().map(move |count| of(count, true));
         current.chain(self.ended.iter().rev().map(move |count| of(*count, false)))
     }
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
 
     fn told(reading: &Reading) -> Vec<(u64, u64, bool)> {
-        reading.report(StreamKind::MsgApp).map(|stream| (stream.name, stream.read, stream.open)).collect()
+        reading.report(StreamKind::MsgApp).map(|stream| (stream.id.0, stream.read, stream.open)).collect()
     }
 
     #[test]
@@ -70,16 +73,16 @@ mod tests {
         let mut reading = Reading::default();
         reading.read(5);
         assert_eq!(told(&reading), []);
-        reading.asked_for(7);
+        reading.asked_for(StreamId(7));
         assert_eq!(told(&reading), [(7, 0, true)]);
         reading.read(2);
         reading.read(1);
-        reading.asked_for(8);
+        reading.asked_for(StreamId(8));
         assert_eq!(told(&reading), [(8, 0, true), (7, 3, false)]);
         reading.end();
         assert_eq!(told(&reading), [(7, 3, false)], "nothing was read on the second");
-        for name in 100..200 {
-            reading.asked_for(name);
+        for id in 100..200 {
+            reading.asked_for(StreamId(id));
             reading.read(1);
         }
         let told = told(&reading);

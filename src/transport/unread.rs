@@ -13,15 +13,18 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::{probing::ReadStream, stream::StreamKind};
+use crate::wire::{
+    probing::ReadStream,
+    stream::{StreamId, StreamKind},
+};
 
 /// How many ended streams may wait for the peer's count.
 const ENDED: usize = 16;
 
 /// A stream whose reader has sent an ID.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Named {
-    name: u64,
+pub(crate) struct Tracked {
+    id: StreamId,
     /// Messages given to its connection.
     pub(crate) written: u64,
     /// How many of them the peer has read, as it says. `None` before the first answer about the stream.
@@ -34,14 +37,14 @@ pub(crate) struct Named {
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     /// Streams that have ended and are not settled.
-    ended: VecDeque<Named>,
+    ended: VecDeque<Tracked>,
     lost: u64,
     unconfirmed: Option<u64>,
 }
 
-impl Named {
-    pub(crate) fn new(name: u64) -> Self {
-        Self { name, written: 0, read: None, marked: None }
+impl Tracked {
+    pub(crate) fn new(id: StreamId) -> Self {
+        Self { id, written: 0, read: None, marked: None }
     }
 
     fn mark(&mut self) {
@@ -52,7 +55,7 @@ impl Named {
     /// reading it.
     fn hear(&mut self, kind: StreamKind, streams: &[ReadStream]) -> bool {
         let mut open = false;
-        for said in streams.iter().filter(|said| said.kind == kind && said.name == self.name) {
+        for said in streams.iter().filter(|said| said.kind == kind && said.id == self.id) {
             self.read = Some(said.read.min(self.written).max(self.read.unwrap_or(0)));
             open |= said.open;
         }
@@ -72,7 +75,7 @@ impl Named {
 
 impl Unread {
     /// A stream has ended. The number of messages written to it is final.
-    pub(crate) fn ended(&mut self, stream: Named) {
+    pub(crate) fn ended(&mut self, stream: Tracked) {
         if stream.missing() == 0 {
             return;
         }
@@ -83,15 +86,15 @@ impl Unread {
     }
 
     /// A probe starts. Its answer need not include what is written from now on.
-    pub(crate) fn probe_starts(&mut self, current: Option<&mut Named>) {
-        self.ended.iter_mut().chain(current).for_each(Named::mark);
+    pub(crate) fn probe_starts(&mut self, current: Option<&mut Tracked>) {
+        self.ended.iter_mut().chain(current).for_each(Tracked::mark);
     }
 
     /// A probe has ended. `streams` is how far the peer has read our streams, if it said so.
     pub(crate) fn probe_ended(
         &mut self,
         kind: StreamKind,
-        mut current: Option<&mut Named>,
+        mut current: Option<&mut Tracked>,
         streams: Option<&[ReadStream]>,
     ) {
         if let Some(streams) = streams {
@@ -107,7 +110,7 @@ impl Unread {
                 !settled
             });
         }
-        let known = self.ended.iter().chain(current.as_deref()).filter_map(Named::unconfirmed);
+        let known = self.ended.iter().chain(current.as_deref()).filter_map(Tracked::unconfirmed);
         self.unconfirmed = known.reduce(|one, other| one + other);
     }
 
@@ -129,21 +132,21 @@ mod tests {
 
     const KIND: StreamKind = StreamKind::MsgApp;
 
-    fn said(name: u64, read: u64, open: bool) -> ReadStream {
-        ReadStream { kind: KIND, name, read, open }
+    fn said(id: u64, read: u64, open: bool) -> ReadStream {
+        ReadStream { kind: KIND, id: StreamId(id), read, open }
     }
 
     /// A writer of streams, and the probes of its peer.
     #[derive(Default)]
     struct Writer {
         unread: Unread,
-        current: Option<Named>,
+        current: Option<Tracked>,
     }
 
     impl Writer {
-        fn attach(&mut self, name: u64) {
+        fn attach(&mut self, id: u64) {
             self.detach();
-            self.current = Some(Named::new(name));
+            self.current = Some(Tracked::new(StreamId(id)));
         }
 
         fn detach(&mut self) {
@@ -236,8 +239,8 @@ mod tests {
     #[test]
     fn of_several_streams_lost_between_two_answers_each_counts_once() {
         let mut writer = Writer::default();
-        for name in 1..=5 {
-            writer.attach(name);
+        for id in 1..=5 {
+            writer.attach(id);
             writer.write(10);
         }
         let streams = [said(5, 3, true), said(4, 9, false), said(3, 10, false), said(1, 7, false)];
@@ -275,8 +278,8 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_nothing_is_forgotten() {
         let mut writer = Writer::default();
-        for name in 0..1000 {
-            writer.attach(name);
+        for id in 0..1000 {
+            writer.attach(id);
             writer.write(2);
         }
         writer.detach();

@@ -20,7 +20,7 @@ use crate::{
     ledger::LossReason,
     telemetry::Origin,
     transport::{outbox::Turn, peer::Peer},
-    wire::stream::StreamKind,
+    wire::stream::{StreamId, StreamKind},
 };
 
 /// How often a link heartbeat goes out on each stream: a third of the reader's deadline (etcd's `ConnReadTimeout / 3`).
@@ -41,11 +41,11 @@ impl StreamBody {
     pub(crate) fn attach(
         peer: Arc<Peer>,
         kind: StreamKind,
-        name: Option<u64>,
+        id: Option<StreamId>,
         connection: Option<Arc<IoStatus>>,
         origin: &Origin,
     ) -> Option<Self> {
-        let attachment = peer.attach(kind, name, origin)?;
+        let attachment = peer.attach(kind, id, origin)?;
         Some(Self { peer, kind, attachment, heartbeat: Box::pin(sleep(HEARTBEAT_INTERVAL)), connection })
     }
 }

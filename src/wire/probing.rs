@@ -26,7 +26,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{id::MemberId, wire::stream::StreamKind};
+use crate::{
+    id::MemberId,
+    wire::stream::{StreamId, StreamKind},
+};
 
 /// The most entries of each list that are read and written. An answer is therefore at most 64 KiB, whatever the
 /// cluster.
@@ -58,7 +61,7 @@ pub struct ReadStream {
     /// Its kind.
     pub kind: StreamKind,
     /// The ID of the stream.
-    pub name: u64,
+    pub id: StreamId,
     /// Messages read, link heartbeats not counted.
     pub read: u64,
     /// Whether more may be read.
@@ -143,7 +146,7 @@ impl Report {
     fn read(more: More) -> Option<Self> {
         let streams = more.streams.into_iter().take(ENTRIES).map(|StreamEntry { channel, name, read, open }| {
             let kind = StreamKind::from_segment(&channel)?;
-            Some(ReadStream { kind, name: u64::from_str_radix(&name, 16).ok()?, read, open })
+            Some(ReadStream { kind, id: name.parse().ok()?, read, open })
         });
         let seconds = |seconds: Option<f64>| seconds.filter(|seconds| *seconds >= 0.0);
         let peers = more.peers.into_iter().take(ENTRIES).map(|entry| {
@@ -163,7 +166,7 @@ impl More {
     fn of(report: &Report) -> Self {
         let streams = report.streams.iter().take(ENTRIES).map(|stream| StreamEntry {
             channel: stream.kind.segment().to_owned(),
-            name: format!("{:x}", stream.name),
+            name: stream.id.to_string(),
             read: stream.read,
             open: stream.open,
         });
@@ -187,7 +190,7 @@ mod tests {
 
     fn report() -> Report {
         let unknown = Sight { reachable: None, round_trip: None, age: None, ..sight(3) };
-        let stream = |kind, name, open| ReadStream { kind, name, read: 7, open };
+        let stream = |kind, id, open| ReadStream { kind, id: StreamId(id), read: 7, open };
         let streams = vec![stream(StreamKind::MsgApp, u64::MAX, true), stream(StreamKind::Message, 0, false)];
         Report { member: MemberId(0x91bc), streams, peers: vec![sight(2), unknown] }
     }
@@ -253,7 +256,7 @@ mod tests {
     #[test]
     fn an_answer_stays_small_whatever_the_cluster() {
         let long = Sight { round_trip: Some(0.123_456_789_012_345_67), age: Some(f64::MAX), ..sight(u64::MAX) };
-        let stream = ReadStream { kind: StreamKind::Message, name: u64::MAX, read: u64::MAX, open: false };
+        let stream = ReadStream { kind: StreamKind::Message, id: StreamId(u64::MAX), read: u64::MAX, open: false };
         let report = Report { member: MemberId(1), streams: vec![stream; 1000], peers: vec![long; 1000] };
         let text = Answer { now: OffsetDateTime::UNIX_EPOCH, report: Some(report) }.encode();
         assert!(text.len() < 48 << 10, "{}", text.len());

@@ -1,5 +1,7 @@
 //! The two kinds of streams.
 
+use std::{fmt, num::ParseIntError, str::FromStr};
+
 use bytes::Bytes;
 
 use crate::{
@@ -38,6 +40,25 @@ impl StreamKind {
     /// The kind that a segment of a path names, if any.
     pub fn from_segment(segment: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.segment() == segment)
+    }
+}
+
+/// The ID of a stream: a random number that its reader chooses for each dial. It prints as hexadecimal. etcd's streams
+/// have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamId(pub u64);
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
     }
 }
 

@@ -16,12 +16,12 @@ use crate::{
     transport::{
         appends::{Append, Appends},
         pace::Pace,
-        unread::Named,
+        unread::Tracked,
     },
     wire::{
         frames::FrameBuffer,
         raftpb::{Message, MessageType},
-        stream::StreamEncoder,
+        stream::{StreamEncoder, StreamId},
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Writer {
     /// The other end of its connection, where that is known.
     pub(super) address: Option<SocketAddr>,
     /// The stream as its reader named it; none: it did not, or nobody will ask it.
-    pub(super) named: Option<Named>,
+    pub(super) tracked: Option<Tracked>,
     pub(super) encoder: StreamEncoder,
     pub(super) frames: FrameBuffer,
     /// How many of the bytes that `frames` ever took were handed to the connection.
@@ -89,11 +89,16 @@ impl Heartbeats {
 }
 
 impl Writer {
-    pub(super) fn new(attachment: u64, encoder: StreamEncoder, address: Option<SocketAddr>, name: Option<u64>) -> Self {
+    pub(super) fn new(
+        attachment: u64,
+        encoder: StreamEncoder,
+        address: Option<SocketAddr>,
+        id: Option<StreamId>,
+    ) -> Self {
         Self {
             attachment,
             address,
-            named: name.map(Named::new),
+            tracked: id.map(Tracked::new),
             encoder,
             frames: FrameBuffer::new(),
             yielded: 0,
@@ -154,8 +159,8 @@ impl Writer {
             ledger.sent(channel, run.kind, run.messages, run.size, now - run.since);
             heartbeats.left(run.kind, now - run.since);
             self.messages -= usize::try_from(run.messages).unwrap_or(self.messages);
-            if let Some(named) = &mut self.named {
-                named.written += run.messages;
+            if let Some(tracked) = &mut self.tracked {
+                tracked.written += run.messages;
             }
             if let Some(append) = run.append {
                 appends.sent(append, now);
