@@ -1,8 +1,8 @@
-//! What goes to one peer: the queues of its two streams and of its pipeline, and the ledger over them, behind one lock.
+//! Messages to one peer: the queues of its two streams and of its pipeline, and their ledger, behind one lock.
 //!
-//! A message is encoded when it is queued, into the buffer of the stream that will carry it, so that the stream's
-//! answer body ([`StreamBody`](super::writer::StreamBody)) has nothing left to do but to hand bytes to the
-//! connection. It counts as *queued* until its last byte was handed over.
+//! A message is encoded when it is queued, into the buffer of the stream that will carry it. So the body of the
+//! stream's answer ([`StreamBody`](super::writer::StreamBody)) only has to pass bytes to the connection. A message
+//! counts as *queued* until its last byte was passed on.
 
 use std::{
     net::SocketAddr,
@@ -51,7 +51,7 @@ pub(crate) struct Outbox {
 struct State {
     ledger: Live<Outgoing>,
     streams: PerStream<Option<Writer>>,
-    /// Names the attachments, so that a body knows whether it is still the one.
+    /// Numbers the attachments, so that a body knows whether it is still the current one.
     attachments: u64,
     pipeline: Pipeline,
     snapshots: u64,
@@ -62,18 +62,18 @@ struct State {
     closed: Option<DropReason>,
 }
 
-/// The span of a message that is sent, if it is among those that are traced.
+/// The span of a message that is sent, if the message is traced.
 pub(crate) fn send_span(sampler: &Sampler, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
     let span = telemetry::send_span(sampler.sample(message)?, message, size);
     span.channel(channel);
     Some(span)
 }
 
-/// The next thing a stream writes.
+/// What a stream does next.
 pub(crate) enum Turn {
-    /// Bytes for the connection.
+    /// Writes these bytes to the connection.
     Write(Bytes),
-    /// The stream is no longer the one: end the body.
+    /// Ends the body, because the stream is not the current one any more.
     End,
 }
 
@@ -97,11 +97,12 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every critical section leaves the counters whole, so a panic elsewhere in one is no reason to stop counting.
+        // Every critical section leaves the counters complete, so a panic elsewhere in one is no reason to stop
+        // counting.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues messages, all for this peer, in their order.
+    /// Queues messages for this peer, in their order.
     pub(super) fn push(&self, messages: &[Message], now: Instant, limits: &Limits, sampler: &Sampler) -> Handover {
         let mut handover = Handover::default();
         let mut state = self.lock();
@@ -119,8 +120,8 @@ impl Outbox {
         handover
     }
 
-    /// Makes a new stream the one that carries this channel; the one before, if there is one, ends.
-    /// Names it, and says whether there was one before. None: the outbox is closed.
+    /// Makes a new stream the current one of this channel, and ends the one before, if there is one. Returns the number
+    /// of the attachment, and whether there was a stream before. `None` if the outbox is closed.
     pub(super) fn attach(
         &self,
         kind: StreamKind,
@@ -142,7 +143,7 @@ impl Outbox {
         (Some((state.attachments, replaced)), notices)
     }
 
-    /// Ends a stream if it is still the one. Says whether it was.
+    /// Ends a stream if it is still the current one. Returns whether it was.
     pub(super) fn detach(&self, kind: StreamKind, attachment: u64) -> (bool, Notices) {
         let mut notices = Notices::default();
         let mut state = self.lock();
@@ -153,7 +154,7 @@ impl Outbox {
         (current, notices)
     }
 
-    /// Ends both streams cleanly, so that the peer dials anew. Says which were open.
+    /// Ends both streams cleanly, so that the peer dials again. Returns which were open.
     pub(super) fn detach_all(&self) -> (PerStream<bool>, Notices) {
         let mut notices = Notices::default();
         let mut state = self.lock();
@@ -161,7 +162,7 @@ impl Outbox {
         (open, notices)
     }
 
-    /// What a stream writes next: what is queued, else, when it is time for one, a link heartbeat.
+    /// What a stream writes next: the queued messages, or a link heartbeat if one is due.
     pub(crate) fn poll(
         &self,
         kind: StreamKind,
@@ -194,7 +195,7 @@ impl Outbox {
         }
     }
 
-    /// The next message for a pipeline worker. None: there is none, and the worker ends.
+    /// The next message for a pipeline worker. `None` if there is none, and the worker ends.
     pub(crate) fn next_posting(&self) -> Option<Posting> {
         let mut state = self.lock();
         let posting = state.pipeline.next()?;
@@ -208,7 +209,7 @@ impl Outbox {
         Some(posting)
     }
 
-    /// How a posting ended: sent, or given up.
+    /// A posting has ended: sent or given up.
     pub(crate) fn posted(&self, posting: Posting, outcome: Result<(), DropReason>) {
         let kind = MessageKind::of(posting.message.r#type);
         let mut state = self.lock();
@@ -222,7 +223,7 @@ impl Outbox {
                 self.exemplify(&mut state.ledger, Channel::Pipeline, took, posting.span.as_ref());
             }
             Err(reason) => {
-                // A request that the end of the peer tore down is counted as what ended it.
+                // A request that was cut off by the end of the peer is counted under the reason for that end.
                 let reason = state.closed.unwrap_or(reason);
                 state.ledger.dropped(Channel::Pipeline, kind, reason, 1);
                 state.appends.forget();
@@ -242,7 +243,7 @@ impl Outbox {
         }
     }
 
-    /// It has ended, with what the peer says of the streams that it reads from us, or without.
+    /// A probe has ended. `said` is how far the peer has read our streams, if it said so.
     pub(crate) fn probe_ended(&self, said: Option<&[ReadStream]>) {
         let mut state = self.lock();
         let State { unread, streams, .. } = &mut *state;
@@ -276,7 +277,7 @@ impl Outbox {
         state.streams.map(Option::is_some)
     }
 
-    /// Takes a snapshot into the ledger. An error: it cannot be sent, and is counted as dropped.
+    /// Enters a snapshot into the ledger. On an error, it cannot be sent, and is counted as dropped.
     pub(crate) fn begin_snapshot(&self, message: &Message, limits: &Limits) -> Result<(), DropReason> {
         let kind = MessageKind::of(message.r#type);
         let mut state = self.lock();
@@ -297,8 +298,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// How a snapshot ended; `size` is that of its message and its body, `bytes` all that went out, `span` that of its
-    /// message when that is traced.
+    /// A snapshot has ended. `size` is the size of its message and its body, `bytes` is everything that went out, and
+    /// `span` is the span of its message if that is traced.
     pub(crate) fn end_snapshot(
         &self,
         kind: MessageKind,
@@ -324,25 +325,25 @@ impl Outbox {
         }
     }
 
-    /// A message that was sent is the exemplar of its time, if it is traced.
+    /// A sent message becomes the exemplar of its time, if it is traced.
     fn exemplify(&self, ledger: &mut Live<Outgoing>, channel: Channel, took: Duration, span: Option<&MessageSpan>) {
         if let Some(context) = span.and_then(MessageSpan::context) {
             ledger.sent_in_trace(channel, Exemplar::new(context, took, self.world.now()));
         }
     }
 
-    /// Drops what is handed over from now on, or no longer.
+    /// Sets whether messages are dropped from now on.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
     }
 
-    /// Whether what is handed over is dropped.
+    /// Whether messages are dropped.
     pub(crate) fn is_paused(&self) -> bool {
         self.lock().paused
     }
 
-    /// Ends everything: what is queued, and what is handed over from now on, is dropped for this reason. Says which
-    /// streams were open.
+    /// Ends everything: queued messages, and all later ones, are dropped for this reason. Returns which streams were
+    /// open.
     pub(super) fn close(&self, reason: DropReason) -> (PerStream<bool>, Notices) {
         let mut notices = Notices::default();
         let mut state = self.lock();
@@ -363,7 +364,7 @@ impl Outbox {
         (open, notices)
     }
 
-    /// A copy of the ledger, with what is queued as measured now.
+    /// A copy of the ledger, with the queued messages as they are now.
     pub(crate) fn ledger(&self) -> Outgoing {
         let state = self.lock();
         let queued = PerChannel::new(|channel| match channel {
@@ -377,7 +378,7 @@ impl Outbox {
 }
 
 impl State {
-    /// How many messages wait on a stream.
+    /// How many messages are queued for a stream.
     fn queued(&self, kind: StreamKind) -> u64 {
         self.streams[kind].as_ref().map_or(0, |writer| writer.messages as u64)
     }
@@ -394,7 +395,8 @@ impl State {
                 span.failed(reason.label());
             }
             handover.queue_full += u64::from(reason == DropReason::QueueFull);
-            // Who is paused looks like a network that swallows: raft learns nothing (etcd's `peer.send`).
+            // A paused peer gets the impression of a network that swallows messages, so raft is told nothing (etcd's
+            // `peer.send`).
             if reason != DropReason::Paused || kind == MessageType::MsgSnap {
                 handover.notices.given_up(kind);
             }
@@ -409,8 +411,8 @@ impl State {
         }
     }
 
-    /// etcd's `peer.pick`: snapshots by request, appends by their own stream, everything else by the other; what finds
-    /// its stream closed by the next best.
+    /// As etcd's `peer.pick`: snapshots go by request, appends by their own stream, and all other messages by the other
+    /// stream. If that stream is not open, the next best way is taken.
     fn channel(&self, kind: MessageKind) -> Channel {
         if kind == MessageType::MsgSnap {
             Channel::Pipeline
@@ -437,14 +439,14 @@ impl State {
             Some(writer) => (writer.messages, writer.frames.len(), limits.stream_queue),
             None => (self.pipeline.messages(), self.pipeline.bytes(), limits.pipeline_queue),
         };
-        // One message larger than the bound still passes through an empty queue: nothing else could carry it.
+        // A single message above the limit still passes through an empty queue, because nothing else could carry it.
         if messages >= most || (messages > 0 && bytes + size > limits.queue_bytes) {
             return Err(DropReason::QueueFull);
         }
         Ok(())
     }
 
-    /// Takes a stream away and drops what was queued on it. Says whether it was open.
+    /// Removes a stream and drops the messages queued for it. Returns whether it was open.
     fn detach(&mut self, kind: StreamKind, reason: DropReason, notices: &mut Notices) -> bool {
         let Some(mut writer) = self.streams[kind].take() else { return false };
         self.appends.forget();

@@ -1,4 +1,4 @@
-//! The queue of one open stream: encoded as it will be written.
+//! The queue of one open stream, encoded in the form in which it will be written.
 
 use std::{
     collections::VecDeque,
@@ -28,15 +28,15 @@ use crate::{
 /// The sending side of one open stream.
 pub(super) struct Writer {
     pub(super) attachment: u64,
-    /// The other end of its connection, where that is known.
+    /// The other end of its connection, if known.
     pub(super) address: Option<SocketAddr>,
-    /// The stream as its reader named it; none: it did not, or nobody will ask it.
+    /// The stream, if its reader sent an ID and there will be a probe that asks for it. `None` otherwise.
     pub(super) tracked: Option<Tracked>,
     pub(super) encoder: StreamEncoder,
     pub(super) frames: FrameBuffer,
-    /// How many of the bytes that `frames` ever took were handed to the connection.
+    /// How many of all bytes put into `frames` were passed to the connection.
     pub(super) yielded: u64,
-    /// Messages not yet handed over, in order.
+    /// Messages that are not passed on yet, in order.
     pub(super) runs: VecDeque<Run>,
     pub(super) messages: usize,
     /// Those of them that are traced, in order.
@@ -53,11 +53,11 @@ pub(super) struct Run {
     /// Their protobuf size.
     pub(super) size: u64,
     pub(super) since: Instant,
-    /// Of appends, the last one.
+    /// The last append, if they are appends.
     pub(super) append: Option<Append>,
 }
 
-/// A message that is traced.
+/// A traced message.
 pub(super) struct Traced {
     /// Where it ends in the stream.
     end: u64,
@@ -66,11 +66,11 @@ pub(super) struct Traced {
     pub(super) span: MessageSpan,
 }
 
-/// Raft's heartbeats to this peer, as the pace of snapshots has to know them.
+/// How long raft's heartbeats to this peer are queued, for the pace of snapshots.
 #[derive(Debug)]
 pub(super) struct Heartbeats {
     pace: Arc<Pace>,
-    /// How long they are queued while no snapshot goes out.
+    /// How long heartbeats are queued while no snapshot goes out.
     usual: Duration,
 }
 
@@ -79,7 +79,7 @@ impl Heartbeats {
         Self { pace: pace.clone(), usual: Duration::ZERO }
     }
 
-    /// Messages were given to the connection after so long in the queue.
+    /// Messages were given to the connection after this time in the queue.
     #[inline]
     fn left(&mut self, kind: MessageKind, waited: Duration) {
         if kind == MessageType::MsgHeartbeat || kind == MessageType::MsgHeartbeatResp {
@@ -109,7 +109,7 @@ impl Writer {
         }
     }
 
-    /// Encodes a message behind what is queued.
+    /// Encodes a message after those that are queued.
     pub(super) fn push(
         &mut self,
         message: &Message,
@@ -123,7 +123,7 @@ impl Writer {
         let append = Append::of(message);
         self.messages += 1;
         match self.runs.back_mut() {
-            // Only within one piece: what is handed over of a run, is handed over as a whole.
+            // A run stays within one piece, because it is passed on as a whole.
             Some(run) if run.kind == kind && run.since == since && run.end > self.frames.sealed() => {
                 run.end = end;
                 run.messages += 1;
@@ -140,7 +140,7 @@ impl Writer {
         }
     }
 
-    /// Moves the messages whose last byte is among the bytes handed over, at `time`, from *queued* to *sent*.
+    /// Moves the messages whose last byte was passed on at `time` from *queued* to *sent*.
     pub(super) fn account(
         &mut self,
         bytes: u64,
