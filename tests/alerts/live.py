@@ -329,12 +329,13 @@ class Slow(Scenario):
         self.ready()
         self.cluster.leader()
         follower = self.cluster.follower()
+        peer = follower.id
         others = [node for node in self.cluster if node is not follower]
         follower.kill()
         for number in range(self.VALUES):
             until("it is written", lambda: self._is_written(others[number % 2], f"key{number}"), 60)
         follower.start()
-        self.delivered("RafthttpSnapshotSlow", peer=follower.id, direction="out")
+        self.delivered("RafthttpSnapshotSlow", peer=peer, direction="out")
         stuck = self.prometheus.alerts(cluster=self.name, alertname="RafthttpSnapshotStuck")
         self.report.check(f"{self.name}: it is not called stuck", not stuck, stuck)
         # The flag counts from the next start on.
@@ -347,7 +348,7 @@ class Slow(Scenario):
             node.start()
         leader = self.cluster.leader()
         until("the follower has caught up", lambda: follower.status()["applied"] >= leader.status()["commit"] - 5, 180)
-        self.resolved("RafthttpSnapshotSlow", healed, peer=follower.id, direction="out")
+        self.resolved("RafthttpSnapshotSlow", healed, peer=peer, direction="out")
 
     def _is_written(self, node, key):
         try:
