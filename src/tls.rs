@@ -373,7 +373,7 @@ impl Tls {
         };
         let in_use = self.in_use();
         let Some(shown) = in_use.shown(purpose) else {
-            return Some("the other side wants a certificate, and there is none to show".to_owned());
+            return Some("the other side requires a certificate, but there is none to show".to_owned());
         };
         let known = shown.refused.iter().find(|(refused, _)| *refused == purpose);
         let why = known.map(|(_, why)| format!(": {why}")).unwrap_or_default();

@@ -115,7 +115,7 @@ impl Watch {
     pub fn health(&self) -> Health {
         let members = match self.hub.cluster() {
             Some(_) => Check::ok("members"),
-            None => Check::failed("members", "no seed has told yet who the members are"),
+            None => Check::failed("members", "no seed has returned the list of members yet"),
         };
         Health { live: Vec::new(), ready: vec![members] }
     }

@@ -34,7 +34,7 @@ impl Gate {
         P: Iterator<Item = Bytes> + Send + 'static,
     {
         let Ok(permit) = self.0.clone().try_acquire_owned() else {
-            return (StatusCode::SERVICE_UNAVAILABLE, "too many requests under way\n").into_response();
+            return (StatusCode::SERVICE_UNAVAILABLE, "too many requests are in progress\n").into_response();
         };
         let pieces = Pieces { pieces: make(), deadline: Instant::now() + TIMEOUT, _permit: permit };
         ([(header::CONTENT_TYPE, content_type)], Body::from_stream(stream::iter(pieces))).into_response()

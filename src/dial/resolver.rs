@@ -113,7 +113,7 @@ impl Resolver {
     pub(crate) async fn lookup_for_a_stranger(&self, name: &str) -> Outcome {
         let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).len();
         if under_way >= MOST_FOR_STRANGERS {
-            let why = "many names are looked up already".into();
+            let why = "too many names are being looked up".into();
             return Err(LookupError::Failed { name: name.into(), why });
         }
         self.lookup(name).await

@@ -199,7 +199,7 @@ impl Client {
     /// Reserves a place for one more request.
     fn admit(&self) -> Result<OwnedSemaphorePermit, ClientRefusal> {
         let permit = self.requests.clone().try_acquire_owned();
-        permit.map_err(|_| ClientRefusal::Unavailable("too many requests are under way"))
+        permit.map_err(|_| ClientRefusal::Unavailable("too many requests are in progress"))
     }
 
     /// Checks that puts are accepted, which means that no member's data exceed its quota.
@@ -293,7 +293,7 @@ impl Client {
         }
         let permits = u32::try_from(length / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
         let permit = self.values.clone().try_acquire_many_owned(permits);
-        let permit = permit.map_err(|_| ClientRefusal::Unavailable("too many bytes are on their way already"))?;
+        let permit = permit.map_err(|_| ClientRefusal::Unavailable("too many bytes are in progress"))?;
         match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
             Ok(Ok(bytes)) => Ok((bytes, permit)),
             Ok(Err(error)) if is_too_long(&error) => Err(too_large()),

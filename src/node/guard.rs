@@ -317,20 +317,20 @@ fn check_snapshot<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), R
     let metadata = message.snapshot.as_ref().and_then(|snapshot: &Snapshot| snapshot.metadata.as_ref());
     let metadata = metadata.ok_or(Refusal::Snapshot("no metadata"))?;
     if !(1..=MAX_NUMBER).contains(&metadata.index) || !(1..=message.term).contains(&metadata.term) {
-        return Err(Refusal::Snapshot("index or term cannot be"));
+        return Err(Refusal::Snapshot("its index or term is impossible"));
     }
     check_committed(raft, metadata.index, metadata.term)?;
     let state = metadata.conf_state.as_ref().ok_or(Refusal::Snapshot("no membership"))?;
     if !state.voters_outgoing.is_empty() || !state.learners_next.is_empty() || state.auto_leave {
-        return Err(Refusal::Snapshot("a joint membership, which etcd never has"));
+        return Err(Refusal::Snapshot("it has a joint membership, which etcd never has"));
     }
     let mut ids = [&state.voters[..], &state.learners[..]].concat();
     if state.voters.is_empty() || ids.len() > MAX_MEMBERS {
-        return Err(Refusal::Snapshot("no voter, or too many members"));
+        return Err(Refusal::Snapshot("it has no voter, or too many members"));
     }
     ids.sort_unstable();
     if ids[0] == 0 || ids.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(Refusal::Snapshot("a member twice, or none"));
+        return Err(Refusal::Snapshot("it has a member twice, or none"));
     }
     Ok(())
 }

@@ -144,7 +144,7 @@ struct Panicked(End);
 
 impl Drop for Panicked {
     fn drop(&mut self) {
-        self.0.set(Stopped::Failed("raft panicked; its last words are above".to_owned()));
+        self.0.set(Stopped::Failed("raft panicked; its message is above".to_owned()));
     }
 }
 

@@ -194,7 +194,7 @@ impl HandshakeError {
         let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
         let hosts = quoted(hosts.as_bytes());
         let why = format!(
-            "the client's certificate {name} is for {hosts}, and not for the address that it comes from, {address}{why}"
+            "the client's certificate {name} is for {hosts}, but not for the address of its connection, {address}{why}"
         );
         Self { reason: HandshakeReason::Name, why }
     }

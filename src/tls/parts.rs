@@ -176,7 +176,7 @@ impl InUse {
         let verifier: Arc<dyn ServerCertVerifier> = match &parts.authorities.value {
             _ if config.insecure_skip_verify => Arc::new(Anyone(provider.signature_verification_algorithms)),
             Some(authorities) => Arc::new(Servers(parts.rules(authorities, Allowed::default()))),
-            None => return Err(TlsError::Config("a trusted CA file is needed to verify who is dialled")),
+            None => return Err(TlsError::Config("a trusted CA file is needed to verify the members that are dialled")),
         };
         let client = Some(client(&provider, verifier.clone(), parts)?);
         // The members decide which CAs they verify it against.

@@ -58,7 +58,7 @@ pub(super) fn leaf<'a>(path: &Path, chain: &'a [CertificateDer<'_>]) -> Result<C
     } else {
         Err(content(
             path,
-            format!("the certificate {leaf} is of a key that is not taken, {}: expected {TAKEN}", leaf.key),
+            format!("the certificate {leaf} has a key that is not accepted, {}: expected {TAKEN}", leaf.key),
         ))
     }
 }
@@ -104,7 +104,7 @@ fn key(path: &Path, provider: &CryptoProvider) -> Result<(Arc<dyn SigningKey>, S
     match provider.key_provider.load_private_key(key) {
         Ok(key) => Ok((key, kind.name)),
         Err(_) if !kind.is_taken => {
-            Err(content(path, format!("holds a key that is not taken, {}: expected {TAKEN}", kind.name)))
+            Err(content(path, format!("holds a key that is not accepted, {}: expected {TAKEN}", kind.name)))
         }
         Err(error) => Err(content(path, format!("holds a key that cannot be used, {}: {error}", kind.name))),
     }

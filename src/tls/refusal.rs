@@ -79,9 +79,9 @@ pub(super) fn words(error: &webpki::Error, chain: Chain<'_>, authorities: &Autho
 pub(super) fn not_for(leaf: &Certificate<'_>, name: &ServerName<'_>) -> String {
     let (hosts, name) = (leaf.hosts().to_string(), name.to_str());
     if hosts.is_empty() {
-        format!("the certificate {leaf} has no alternative names, and so is not for {name:?}")
+        format!("the certificate {leaf} has no alternative names, so it is not for {name:?}")
     } else {
-        format!("the certificate {leaf} is for {}, and not for {name:?}", super::certificate::quoted(hosts.as_bytes()))
+        format!("the certificate {leaf} is for {}, but not for {name:?}", super::certificate::quoted(hosts.as_bytes()))
     }
 }
 
@@ -124,7 +124,7 @@ impl Refused<'_> {
                 let signed = |found: &Certificate<'_>| found.signature == &context.signature_algorithm_id[..];
                 let (which, found) = self.find(signed).unwrap_or_else(|| self.leaf());
                 format!(
-                    "{which} is signed by {}, which is not taken: expected SHA-256, SHA-384 or SHA-512 with {}",
+                    "{which} is signed by {}, which is not accepted: expected SHA-256, SHA-384 or SHA-512 with {}",
                     found.signature_name(),
                     key::TAKEN
                 )
@@ -148,7 +148,7 @@ impl Refused<'_> {
             E::UnsupportedCriticalExtension => {
                 format!("the certificate {} or one above it has a critical extension that is not known here", self.leaf)
             }
-            other => format!("the certificate {} is not taken: {other}", self.leaf),
+            other => format!("the certificate {} is not accepted: {other}", self.leaf),
         }
     }
 
@@ -199,14 +199,14 @@ impl Refused<'_> {
             let issuers = self.all().filter(|(_, issuer)| issuer.subject == found.issuer).map(|(_, issuer)| issuer);
             if let Some(issuer) = issuers.into_iter().find(|issuer| !issuer.key.is_taken()) {
                 return format!(
-                    "{what} {found} is signed by a key of {}, which is not taken: expected {}",
+                    "{what} {found} is signed by a key of {}, which is not accepted: expected {}",
                     issuer.key,
                     key::TAKEN
                 );
             }
         }
         let leaf = self.leaf;
-        format!("the certificate {leaf} says that {} signed it, and the one of that name did not", leaf.issuer_name())
+        format!("the certificate {leaf} says that {} signed it, but the CA of that name did not", leaf.issuer_name())
     }
 }
 

@@ -71,7 +71,7 @@ fn signed(
     verify(message, Leaf::of(leaf).readable(), signature, algorithms).inspect_err(|_| {
         let key = Certificate::read(leaf).map(|leaf| (leaf, leaf.key)).filter(|(_, key)| !key.is_taken());
         if let Some((leaf, key)) = key {
-            refusal::tell(format!("the certificate {leaf} is of a key that is not taken, {key}: expected {TAKEN}"));
+            refusal::tell(format!("the certificate {leaf} has a key that is not accepted, {key}: expected {TAKEN}"));
         }
     })
 }

@@ -139,7 +139,7 @@ impl Surveyor {
     /// warm by then, measures the round trip.
     async fn ask(&self, mut row: SurveyRow, watched: Option<ClusterId>) -> SurveyRow {
         let Some(url) = row.url.clone() else {
-            row.error = Some("no URL of it can be dialled".to_owned());
+            row.error = Some("none of its URLs can be dialled".to_owned());
             return row;
         };
         let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![url]));

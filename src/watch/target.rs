@@ -130,7 +130,7 @@ impl Known {
     /// The member has no URL that can be dialled: only Unix sockets, or none.
     pub(super) fn note_no_url(&mut self, now: SystemTime) {
         self.note_silence();
-        self.link.unreachable("no URL of it can be dialled".to_owned(), now);
+        self.link.unreachable("none of its URLs can be dialled".to_owned(), now);
     }
 
     /// The member does not answer, so nothing that it said holds any longer.

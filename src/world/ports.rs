@@ -104,7 +104,7 @@ fn everywhere(port: u16) -> io::Result<TcpListener> {
 pub(crate) fn in_zone(host: &str, port: u16) -> io::Result<SocketAddr> {
     let unknown = |why: String| io::Error::new(io::ErrorKind::NotFound, why);
     let (address, zone) = host.split_once('%').unwrap_or((host, ""));
-    let address: Ipv6Addr = address.parse().map_err(|_| unknown(format!("{address:?} is no IPv6 address")))?;
+    let address: Ipv6Addr = address.parse().map_err(|_| unknown(format!("{address:?} is not an IPv6 address")))?;
     // The system gives the number of an interface only as part of a link-local address, so a fixed one is looked up,
     // whatever the address itself.
     let local = (format!("fe80::1%{zone}"), port).to_socket_addrs().ok().and_then(|mut found| found.next());

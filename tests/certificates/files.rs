@@ -155,7 +155,7 @@ impl Cases<'_> {
             let name = format!("{}-files", key.replace(' ', "-"));
             let made = issued(self.shop, self.root, &name, key);
             let said = format!(
-                "{name}.pem: the certificate of \"{name}\" is of a key that is not taken, {shown}: expected {TAKEN}"
+                "{name}.pem: the certificate of \"{name}\" has a key that is not accepted, {shown}: expected {TAKEN}"
             );
             self.pair(what, made.clone(), made.key, said);
         }

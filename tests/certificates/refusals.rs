@@ -107,7 +107,7 @@ async fn a_ca_of_the_same_name_and_another_key_is_told_as_that() {
     let (ours, theirs) = (Authority::new("ca"), Authority::new("ca"));
     let (reason, said) = refused(&theirs.issue(Leaf::default()), &ours).await;
     assert_eq!(reason, HandshakeReason::UnknownAuthority);
-    assert_eq!(said, "the certificate of \"member\" says that \"ca\" signed it, and the one of that name did not");
+    assert_eq!(said, "the certificate of \"member\" says that \"ca\" signed it, but the CA of that name did not");
 }
 
 /// webpki believes whatever stands in the trusted file, for ever. Whoever has the key of a member's certificate that was
@@ -176,9 +176,9 @@ async fn a_member_whose_certificate_is_not_for_its_own_url_knows_it_at_its_start
     };
     assert_eq!(warned(vec!["localhost", "127.0.0.1"]).await, None);
     let said = warned(vec!["localhost"]).await.expect("it is dialled by its address");
-    assert!(said.ends_with("the certificate of \"member\" is for \"localhost\", and not for \"127.0.0.1\""), "{said}");
+    assert!(said.ends_with("the certificate of \"member\" is for \"localhost\", but not for \"127.0.0.1\""), "{said}");
     let said = warned(vec![]).await.expect("nobody can dial it");
-    assert!(said.contains("has no alternative names, and so is not for \"127.0.0.1\""), "{said}");
+    assert!(said.contains("has no alternative names, so it is not for \"127.0.0.1\""), "{said}");
 }
 
 /// Both are in one process, so both sides' lines are seen.

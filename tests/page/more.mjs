@@ -178,7 +178,7 @@ export async function more({ browser, cluster, window, healthy, link }) {
 
   await check("a member without room for the question is asked less often, and in the end again each second", async () => {
     let full = 0;
-    const own = await Window.open(browser, watched.metrics, { api: async (route) => (full++ < 2 ? route.fulfill({ status: 503, body: "too many requests under way\n" }) : route.continue()) });
+    const own = await Window.open(browser, watched.metrics, { api: async (route) => (full++ < 2 ? route.fulfill({ status: 503, body: "too many requests are in progress\n" }) : route.continue()) });
     await until("it says so", async () => /it answered 503. Nothing is known yet/.test((await own.look()).banner ?? ""));
     await until("it answers", async () => (await own.look()).state === "live", 30);
     await until("no banner", async () => (await own.look()).banner === null);

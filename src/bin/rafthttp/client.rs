@@ -71,7 +71,7 @@ impl MemberClient {
 
     fn secure(&self) -> Result<Secure, AskError> {
         let client = self.secure.as_ref().and_then(|secure| secure.current());
-        client.ok_or_else(|| AskError::NotAsked("it is on https: expected --cacert to verify it by".to_owned()))
+        client.ok_or_else(|| AskError::NotAsked("it uses https: expected --cacert to verify it".to_owned()))
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn node_admin(node: &Node, registry: prometheus::Registry, options: O
 pub(crate) fn waiting_admin() -> Admin {
     let health = || Health {
         live: Vec::new(),
-        ready: vec![Check::failed("started", "this member waits for its cluster: its log says for whom")],
+        ready: vec![Check::failed("started", "this member waits for its cluster: its log says for which members")],
     };
     Admin {
         registry: prometheus::Registry::new(),

@@ -23,7 +23,7 @@ pub(super) enum Unusable {
     Host(&'static str),
 }
 
-const NAME: Unusable = Unusable::Host("a name is of letters, digits, '-', '_' and '.'");
+const NAME: Unusable = Unusable::Host("a name has only letters, digits, '-', '_' and '.'");
 const LITERAL: Unusable = Unusable::Host("expected an IPv6 address between the brackets");
 const BRACKETS: Unusable = Unusable::Host("an IPv6 address is written in brackets: [::1]:2380");
 const ZONE: Unusable = Unusable::Host("a zone is written after %25: [fe80::1%25eth0]:2380");
@@ -84,7 +84,7 @@ impl Host {
         }
         match url::Host::parse(&name) {
             Ok(url::Host::Domain(ascii)) => Ok(Self { written: escape(&name), header: ascii.clone(), host: ascii }),
-            _ => Err(Unusable::Host("it is no international domain name")),
+            _ => Err(Unusable::Host("it is not a valid international domain name")),
         }
     }
 }

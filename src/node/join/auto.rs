@@ -120,7 +120,7 @@ pub(in crate::node) async fn find_out(
             Verdict::Confirm(joined, through, silent) => match seeker.was_started(joined.member, &through).await {
                 Ok(true) => seeker.remove(joined.member, &through).await.map(|()| None),
                 Ok(false) => Ok(Some(Found::Existing(joined))),
-                Err(why) => Err(format!("{silent}; and no quorum says whether this member was started: {why}")),
+                Err(why) => Err(format!("{silent}; no quorum says whether this member was started: {why}")),
             },
             Verdict::Wait(why) => Err(why),
         };
@@ -199,7 +199,7 @@ impl Seeker<'_> {
         let list: List =
             serde_json::from_slice(&body).map_err(|error| format!("the answer is not a list of members: {error}"))?;
         let us = list.members.into_iter().find(|listed| listed.id == id);
-        us.map(|us| !us.client_urls.is_empty()).ok_or_else(|| format!("member {id} is no member any more"))
+        us.map(|us| !us.client_urls.is_empty()).ok_or_else(|| format!("member {id} is not a member any more"))
     }
 
     async fn change(&self, method: Method, path: &str, body: Option<&str>, through: &[PeerUrl]) -> Result<(), String> {
@@ -214,7 +214,7 @@ impl Seeker<'_> {
         body: Option<&str>,
         through: &[PeerUrl],
     ) -> Result<Bytes, String> {
-        let mut why = "no member tells a client URL".to_owned();
+        let mut why = "no member has a client URL".to_owned();
         for url in through {
             match self.client.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
                 Ok((head, body)) if head.status.is_success() => return Ok(body),
@@ -245,7 +245,7 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
         })
     };
     let silent = heard.iter().find_map(|(name, heard)| match heard {
-        Heard::Nothing(why) => Some(format!("{name} may have a cluster, and is not heard: {why}")),
+        Heard::Nothing(why) => Some(format!("{name} may have a cluster, but does not answer: {why}")),
         Heard::Cluster(..) | Heard::Undecided(_) => None,
     });
     let stranger = heard.iter().find_map(|(name, heard)| match heard {

@@ -68,7 +68,7 @@ fn tls(settings: &Settings) -> Result<ClientConfig, BadVariable> {
             builder.with_root_certificates(roots)
         }
         None => builder.with_native_roots().map_err(|error| {
-            unusable(format!("no CA to verify it by: the system has none ({error}), nor is one named"))
+            unusable(format!("there is no CA to verify it: the system has none ({error}), and none is set"))
         })?,
     };
     match &settings.files.client {

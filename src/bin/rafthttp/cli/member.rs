@@ -83,7 +83,7 @@ impl Flags {
         let membership =
             Membership::new(MemberClient::new(tls), self.endpoints.iter().map(ListenUrl::to_string).collect());
         let done = stop.token().run_until_cancelled(self.command.run(&membership)).await;
-        done.unwrap_or_else(|| Err(Failure::failed("told to stop before it was done")))
+        done.unwrap_or_else(|| Err(Failure::failed("stopped before it was done")))
     }
 }
 

@@ -93,7 +93,7 @@ impl Flags {
         let port = self.port.load(&[(METRICS, &self.listen_metrics_urls)])?;
         if self.once {
             let survey = stop.token().run_until_cancelled(rafthttp::survey(config)).await;
-            let survey = survey.ok_or_else(|| Failure::failed("told to stop before it was done"))?;
+            let survey = survey.ok_or_else(|| Failure::failed("stopped before it was done"))?;
             return probe::report(&survey, self.output.unwrap_or_default() == Output::Json).map_err(Failure::failed);
         }
         let listeners = listen_for_metrics(&self.listen_metrics_urls, port)?;

@@ -39,7 +39,7 @@ impl<F: Fn(&str) -> Option<String>> VariableReader<F> {
             return Ok(None);
         }
         if self.get("OTEL_TRACES_SAMPLER").is_some() {
-            self.warnings.push("OTEL_TRACES_SAMPLER is passed over: --trace-ratio says what is traced".to_owned());
+            self.warnings.push("OTEL_TRACES_SAMPLER is ignored: --trace-ratio says what is traced".to_owned());
         }
         let protocol = self.protocol();
         let (endpoint_variable, endpoint) = self.endpoint(named, protocol)?;
@@ -64,7 +64,7 @@ impl<F: Fn(&str) -> Option<String>> VariableReader<F> {
     }
 
     fn pass_over(&mut self, name: &str, value: &str, expected: &str) {
-        self.warnings.push(format!("{name}={value:?} is passed over: expected {expected}"));
+        self.warnings.push(format!("{name}={value:?} is ignored: expected {expected}"));
     }
 
     /// Whether `OTEL_TRACES_EXPORTER` asks for an export or forbids it. `None` if it leaves that to the endpoint.
@@ -140,7 +140,7 @@ impl<F: Fn(&str) -> Option<String>> VariableReader<F> {
         for (place, pair) in value.split(',').map(str::trim).enumerate().filter(|(_, pair)| !pair.is_empty()) {
             let key = pair.split_once('=').map(|(key, _)| key.trim());
             if key.is_none_or(|key| http::HeaderName::from_str(key).is_err()) {
-                self.warnings.push(format!("{name}: entry {} is passed over: expected KEY=VALUE", place + 1));
+                self.warnings.push(format!("{name}: entry {} is ignored: expected KEY=VALUE", place + 1));
             }
         }
     }
