@@ -229,7 +229,7 @@ async fn every_combination_of_clients_metrics_and_client_certificates_serves_as_
         assert!(metrics_text.contains("rafthttp_client_tls_certificate_expiry_timestamp_seconds "), "{metrics_text}");
         assert!(metrics_text.contains("rafthttp_client_tls_handshake_failures_total{reason=\"protocol\"}"));
         assert!(!running.log().contains("will refuse this certificate"), "{}", running.log());
-        let warned = running.log().contains("it is not used for this URL");
+        let warned = running.log().contains("the certificate is not used for this URL");
         assert_eq!(warned, client.starts_with("http://"), "as etcd, it says which client URL is in the clear");
     }
 }
@@ -244,7 +244,7 @@ fn what_beside_http_is_ignored_at_etcd_is_ignored_and_told() {
         assert!(running.child.try_wait().expect("ours").is_none() && Instant::now() < end, "{}", running.log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    for warning in ["it is not used for this URL", "no client is asked for a certificate at this URL"] {
+    for warning in ["the certificate is not used for this URL", "no client is asked for a certificate at this URL"] {
         assert!(running.log().contains(warning), "{}", running.log());
     }
 }

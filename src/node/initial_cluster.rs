@@ -118,7 +118,7 @@ mod tests {
             ("=http://h:1", "name is missing"),
             ("a=http://h:1,b=10.0.0.1", "\"10.0.0.1\""),
             ("a=http://h", "http://h"),
-            ("a=http://h:1, a=http://h:2", "space around"),
+            ("a=http://h:1, a=http://h:2", "spaces around"),
         ] {
             let said = read(text).expect_err(text).to_string();
             assert!(said.contains(named), "{text:?}: {said}");

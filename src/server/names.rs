@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(check(&names, &["10.0.0.8", "10.0.0.9"], address).await, Ok(()));
         }
         let refused = check(&names, &["10.0.0.8"], "10.0.0.9").await.expect_err("it is another");
-        assert!(refused.contains("10.0.0.8") && refused.contains("comes from, 10.0.0.9"), "{refused}");
+        assert!(refused.contains("10.0.0.8") && refused.contains("connection, 10.0.0.9"), "{refused}");
     }
 
     #[tokio::test]

@@ -121,12 +121,12 @@ mod tests {
         let many: Vec<String> = (1..=10_001).map(|id| format!(r#"{{"id":{id}}}"#)).collect();
         let urls = vec![r#""http://a:1""#; 17].join(",");
         for (body, word) in [
-            (String::new(), "no list"),
-            ("{}".to_owned(), "no list"),
+            (String::new(), "not a list"),
+            ("{}".to_owned(), "not a list"),
             ("[]".to_owned(), "0 members"),
             (format!("[{}]", many.join(",")), "10001 members"),
             (r#"[{"id":1},{"id":1}]"#.to_owned(), "twice"),
-            (r#"[{"id":0}]"#.to_owned(), "nobody"),
+            (r#"[{"id":0}]"#.to_owned(), "without an ID"),
             (format!(r#"[{{"id":1,"peerURLs":[{urls}]}}]"#), "more than 16 URLs"),
             (format!(r#"[{{"id":1,"name":"{}"}}]"#, "x".repeat(257)), "256 bytes"),
         ] {

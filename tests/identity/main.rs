@@ -107,11 +107,11 @@ fn is_documented(flags: &Flags, refusal: &str, resolves: bool) -> bool {
         ("must not have a path", urls.contains(['?', '#', '@'])),
         ("scheme must be", parts().any(|url| url.to_lowercase().starts_with("unix"))),
         ("has no host:port", authorities().any(has_no_port)),
-        ("a name is of letters", authorities().any(is_no_name)),
+        ("a name has only letters", authorities().any(is_no_name)),
         ("a zone is written after %25", urls.contains("%25") && !urls.is_ascii()),
-        ("no international domain name", !urls.is_ascii() || urls.contains('%')),
+        ("not a valid international domain name", !urls.is_ascii() || urls.contains('%')),
         ("the name is missing", names().any(|name| name.trim().is_empty())),
-        ("with space around it", names().any(|name| name.trim() != name)),
+        ("with and without spaces around it", names().any(|name| name.trim() != name)),
         ("initial-advertise-peer-urls is", resolves),
     ]
     .into_iter()

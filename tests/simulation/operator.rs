@@ -71,7 +71,7 @@ impl Operator {
             self.until(Method::DELETE, path, "", is_gone).await;
         }
         if let (Some(path), Task::Promote) = (&path, job.task) {
-            let votes = |status, said: &str| status == StatusCode::OK || said.contains("no learner");
+            let votes = |status, said: &str| status == StatusCode::OK || said.contains("not a learner");
             self.until(Method::POST, &format!("{path}/promote"), "", votes).await;
         }
         if let Task::Replace | Task::Add = job.task {
