@@ -224,7 +224,7 @@ async fn who_lost_its_disk_comes_back_as_another_member_with_all_that_was_writte
     all_vote(&cluster, 3).await;
     has(&cluster, 1, "k7").await;
     assert_ne!(id(&cluster, 1).await, before, "who forgot its vote does not vote again under its name");
-    assert!(cluster.log(1).contains("its disk is gone"), "{}", cluster.log(1));
+    assert!(cluster.log(1).contains("its disk is empty"), "{}", cluster.log(1));
 }
 
 /// Waits until two members list the third with its client URL.

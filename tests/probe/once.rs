@@ -108,7 +108,7 @@ async fn when_no_seed_tells_the_members_that_is_one_line_and_exit_status_1() {
     let many: Vec<String> = (1..=10_001).map(|id| entry(id, "", "http://h:1")).collect();
     for (members, endless, words) in [
         (format!("[{}]", many.join(",")), false, "10001 members"),
-        ("<html>".to_owned(), false, "no list of members"),
+        ("<html>".to_owned(), false, "not a list of members"),
         ("[]".to_owned(), false, "0 members"),
         (String::new(), true, "without end"),
     ] {

@@ -60,7 +60,8 @@ async fn a_certificate_is_shown_even_where_nobody_looks_at_that_of_the_member() 
     let fake = member(&of_the_member, true).await;
     let skip = |flags: Vec<String>| [flags, vec![SKIP.to_owned()]].concat();
     assert_eq!(rows(&line(&skip(all(&good)), &fake)).await.0, Some(0));
-    for (flags, word) in [(vec![SKIP.to_owned()], "the other side requires a certificate"), (skip(all(&bad)), "UnknownCA")]
+    for (flags, word) in
+        [(vec![SKIP.to_owned()], "the other side requires a certificate"), (skip(all(&bad)), "UnknownCA")]
     {
         let (status, document) = rows(&line(&flags, &fake)).await;
         let said = row(&document, &fake.url)["error"].as_str().unwrap().to_owned();

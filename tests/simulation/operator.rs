@@ -76,7 +76,8 @@ impl Operator {
         }
         if let Task::Replace | Task::Add = job.task {
             let body = format!(r#"{{"peerURLs":["{url}"],"isLearner":{}}}"#, job.task == Task::Add);
-            let is_there = |status, said: &str| status == StatusCode::CREATED || said.contains("another member's");
+            let is_there =
+                |status, said: &str| status == StatusCode::CREATED || said.contains("belongs to another member");
             self.until(Method::POST, "/members", &body, is_there).await;
         }
         job.is_done.store(true, Ordering::Relaxed);

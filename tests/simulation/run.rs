@@ -211,7 +211,8 @@ impl Simulation {
             return Ok(());
         }
         let is_of_the_disk = why.contains("storage full") || why.contains("sector") || why.contains("no storage space");
-        let is_joining = why.contains("no member") || why.contains("none of the members");
+        let is_joining =
+            ["no member", "not a member any more", "none of the members"].iter().any(|said| why.contains(said));
         if is_of_the_disk || is_joining {
             self.say(&format!("{why}: it is started again"));
             let at = self.now() + 1000;
