@@ -73,7 +73,7 @@ async fn a_cluster_is_made_once_all_are_there_and_not_before() {
     cluster.start(1);
     cluster
         .until("word of who is missing", Duration::from_secs(20), async |cluster: &Cluster| {
-            cluster.log(0).contains("n3 may have a cluster, and is not heard").then_some(())
+            cluster.log(0).contains("n3 may have a cluster, but does not answer").then_some(())
         })
         .await;
     assert_eq!(cluster.status(0).await, None, "it has no cluster yet");
