@@ -35,7 +35,7 @@ pub use link::Link;
 pub(crate) use live::Live;
 pub use outgoing::Outgoing;
 pub use per::{Key, Per, PerChannel, PerDirection, PerDropReason, PerKind, PerPhase, PerRejectReason, PerStream};
-pub use reasons::{AttemptResult, DialPhase, DropReason, LossReason, ProbeResult, RejectReason};
+pub use reasons::{AttemptResult, DialPhase, DropReason, LossReason, ProbeResult, RejectReason, RestartReason};
 pub use round_trips::RoundTrips;
 pub use snapshots::{SnapshotPace, Snapshots};
 pub use spans::TraceExportStatus;

@@ -3,7 +3,7 @@
 pub use crate::ledger::{
     AttemptResult, Channel, DialPhase, Direction, DropReason, Exemplar, Histogram, Incoming, Key, Link, LossReason,
     MessageKind, Outgoing, Per, PerChannel, PerDirection, PerDropReason, PerKind, PerPhase, PerRejectReason, PerStream,
-    ProbeResult, RejectReason, RoundTrips, SnapshotPace, Snapshots, Tally, TraceExportStatus,
+    ProbeResult, RejectReason, RestartReason, RoundTrips, SnapshotPace, Snapshots, Tally, TraceExportStatus,
 };
 
 mod builder;

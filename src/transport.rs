@@ -28,7 +28,7 @@ mod builder;
 mod drain;
 mod hearing;
 mod inbox;
-mod intake;
+pub(crate) mod intake;
 pub(crate) mod limits;
 mod meeting;
 mod others;

@@ -20,7 +20,7 @@ use rafthttp::{
     id::{ClusterId, MemberId},
     metrics::{
         AttemptResult, Channel, Collector, DialPhase, Direction, DropReason, Exemplar, Exposition, Format, Incoming,
-        LossReason, MessageKind, Options, Outgoing, ProbeResult, RaftStatus, RejectReason, SnapshotPace,
+        LossReason, MessageKind, Options, Outgoing, ProbeResult, RaftStatus, RejectReason, RestartReason, SnapshotPace,
         TraceExportStatus, raft_collector, trace_collector,
     },
     telemetry::{SpanId, TraceContext, TraceId},
@@ -104,6 +104,11 @@ fn busy_peer() -> PeerStatus {
     link.snapshots[Direction::Out].ok = 1;
     link.snapshots[Direction::Out].bytes = 1 << 30;
     link.snapshots[Direction::Out].seconds.observe(Duration::from_secs(3));
+    link.snapshots[Direction::Out].resumed = 1 << 20;
+    link.snapshots[Direction::Out].resent = 1 << 10;
+    link.snapshots[Direction::Out].restarts.add(RestartReason::Lost, 1);
+    link.snapshots[Direction::In].restarts.add(RestartReason::Another, 2);
+    link.snapshots[Direction::In].broken_off = 3;
     link.snapshots[Direction::In].failed = 1;
     link.snapshots[Direction::In].in_flight = 1;
     link.snapshots[Direction::In].promised = 400;
@@ -267,6 +272,9 @@ fn a_new_peer_has_its_counters_at_zero_and_no_gauge_of_what_was_never_measured()
         "rafthttp_probe_duration_seconds_count",
         "rafthttp_probe_dial_seconds_count",
         "rafthttp_snapshots_total",
+        "rafthttp_snapshot_resumed_bytes_total",
+        "rafthttp_snapshot_resent_bytes_total",
+        "rafthttp_snapshot_restarts_total",
         "rafthttp_snapshot_seconds_count",
         "rafthttp_snapshot_bytes_total",
     ] {

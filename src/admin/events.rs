@@ -14,7 +14,8 @@
 //! | `peer_reachable`, `peer_unreachable` | –; how the probe failed (the `result` of `rafthttp_probes_total`) |
 //! | `peer_active`, `peer_inactive` | – |
 //! | `stream_attached`, `stream_lost` | –; the `reason` of `rafthttp_stream_losses_total` |
-//! | `snapshot_started`, `snapshot_ended` | –; `ok` or `failed` |
+//! | `snapshot_started`, `snapshot_ended` | –; `ok`, `failed`, or `broken_off` where what came is kept |
+//! | `snapshot_resumed`, `snapshot_restarted` | –; the `reason` of `rafthttp_snapshot_restarts_total` |
 //! | `tls_reloaded` | `ok` or `failed` |
 //! | `tls_connections_closed` | the `reason` of `rafthttp_tls_connections_closed_total` |
 //! | `identity_mismatch` | `taken` or `refused` |

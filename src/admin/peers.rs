@@ -36,9 +36,11 @@
 //!      "bytes": {"msgapp": 0, "message": 128, "pipeline": 0, "snapshot": 0}},
 //!    "unconfirmed": {"msgapp": 0, "message": null}, "lost": {"msgapp": 0, "message": 0},
 //!    "append_round_trip_p50_seconds": 0.0016, "append_round_trip_p99_seconds": 0.0032,
-//!    "snapshots": {"in": {"ok": 0, "failed": 0, "in_flight": 0, "bytes": 0, "progress_ratio": null,
+//!    "snapshots": {"in": {"ok": 0, "failed": 0, "broken_off": 0, "in_flight": 0, "bytes": 0, "resumed_bytes": 0,
+//!                         "resent_bytes": 0, "restarts": [{"reason": "another", "count": 1}], "progress_ratio": null,
 //!                         "bytes_left": null, "bytes_per_second": null, "seconds_left": null},
-//!                  "out": {"ok": 0, "failed": 0, "in_flight": 1, "bytes": 4096, "progress_ratio": 0.25,
+//!                  "out": {"ok": 0, "failed": 0, "broken_off": 0, "in_flight": 1, "bytes": 4096, "resumed_bytes": 0,
+//!                          "resent_bytes": 0, "restarts": [], "progress_ratio": 0.25,
 //!                          "bytes_left": 12288, "bytes_per_second": 1024.0, "seconds_left": 12.0}},
 //!    "view": {"time": "2026-01-01T00:00:12Z", "peers": [
 //!      {"id": "8e9e05c52164694d", "reachable": true, "round_trip_seconds": 0.0002, "age_seconds": 0.4}]},

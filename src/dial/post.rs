@@ -27,7 +27,7 @@ pub(crate) struct Answer {
 }
 
 /// Sends a request and waits for its answer, at most 10 s after the last byte of it was written.
-pub(super) async fn exchange(connection: &mut Connection, request: Request<Body>) -> Result<Answer, PostError> {
+pub(crate) async fn exchange(connection: &mut Connection, request: Request<Body>) -> Result<Answer, PostError> {
     let Connection { sender, driver, io, .. } = connection;
     let begin = Instant::now();
     let answer = async {

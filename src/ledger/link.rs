@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     AttemptResult, Channel, DialPhase, Direction, Histogram, Live, LossReason, PerDirection, PerPhase, PerStream,
-    ProbeResult, RoundTrips, Snapshots, Tally,
+    ProbeResult, RestartReason, RoundTrips, Snapshots, Tally,
 };
 use crate::{
     id::MemberId,
@@ -134,6 +134,26 @@ impl Live<Link> {
     /// More of a snapshot's body has passed.
     pub(crate) fn snapshot_progressed(&mut self, direction: Direction, bytes: u64) {
         self.0.snapshots[direction].progressed(bytes, Instant::now());
+    }
+
+    /// A snapshot of which so many bytes had passed goes on at this offset.
+    pub(crate) fn snapshot_resumed(&mut self, direction: Direction, passed: u64, offset: u64) {
+        self.0.snapshots[direction].resume(passed, offset);
+    }
+
+    /// A snapshot that had broken off starts over.
+    pub(crate) fn snapshot_restarted(&mut self, direction: Direction, reason: RestartReason) {
+        self.0.snapshots[direction].restarts.add(reason, 1);
+    }
+
+    /// A connection is no longer one that brings a snapshot, whose outcome is counted for another connection.
+    pub(crate) fn snapshot_left(&mut self, length: Option<u64>, bytes: u64) {
+        self.0.snapshots[Direction::In].leave(length, bytes);
+    }
+
+    /// A snapshot that arrives, began with this length, and of which so many bytes are there, has broken off.
+    pub(crate) fn snapshot_broke_off(&mut self, length: Option<u64>, bytes: u64) {
+        self.0.snapshots[Direction::In].break_off(length, bytes);
     }
 
     /// A snapshot ended. `length` is the length that it began with, and `bytes` is how much of its body has passed.

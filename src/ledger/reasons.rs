@@ -1,5 +1,7 @@
 //! How things ended: closed sets of results and reasons, with their names in metrics, traces and events.
 
+use super::Direction;
+
 /// Why a message was given up before it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
@@ -87,6 +89,43 @@ impl RejectReason {
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Why a snapshot that had broken off started over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RestartReason {
+    /// Its sender sends another one: it was started anew, or has a newer one.
+    Another,
+    /// What had arrived was not what was sent.
+    Checksum,
+    /// Its receiver has nothing of it any more.
+    Lost,
+}
+
+impl RestartReason {
+    /// Every reason, in the order of their places.
+    pub const ALL: [Self; 3] = [Self::Another, Self::Checksum, Self::Lost];
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Another => "another",
+            Self::Checksum => "checksum",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Whether a snapshot of this direction can start over for it, as this end sees it.
+    pub fn is_of(self, direction: Direction) -> bool {
+        match self {
+            Self::Another => direction == Direction::In,
+            Self::Checksum => true,
+            Self::Lost => direction == Direction::Out,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Histogram;
+use super::{Histogram, RestartReason, Tally};
 
 /// The time over which the rate is measured, and its resolution.
 const RATE_OVER: Duration = Duration::from_secs(10);
@@ -27,6 +27,14 @@ pub struct Snapshots {
     pub ok: u64,
     /// Snapshots that failed.
     pub failed: u64,
+    /// Broke off, and a part is kept for who goes on with it. Only of those that arrive.
+    pub broken_off: u64,
+    /// Why those started over that had broken off.
+    pub restarts: Tally<RestartReason>,
+    /// Bytes that were there already, each time that a snapshot went on where it had broken off.
+    pub resumed: u64,
+    /// Bytes that were sent, and were not there when the snapshot went on. Only of those that are sent.
+    pub resent: u64,
     /// Snapshots in progress.
     pub in_flight: u64,
     /// Bytes of bodies that have passed.
@@ -102,15 +110,33 @@ impl Snapshots {
         }
     }
 
-    /// A snapshot ended. `length` is the length that it began with, and `bytes` is how much of its body has passed.
-    /// `took` is the duration if it succeeded, and `None` if it failed.
-    pub(super) fn end(&mut self, length: Option<u64>, bytes: u64, took: Option<Duration>) {
+    /// One of which so many bytes had passed goes on at this offset.
+    pub(super) fn resume(&mut self, passed: u64, offset: u64) {
+        self.resumed += offset;
+        self.resent += passed.saturating_sub(offset);
+        self.passed = self.passed - passed + offset;
+    }
+
+    /// One that began with this length, and of which so many bytes are there, has broken off.
+    pub(super) fn break_off(&mut self, length: Option<u64>, bytes: u64) {
+        self.leave(length, bytes);
+        self.broken_off += 1;
+    }
+
+    /// One that began with this length, and of which so many bytes are there, is no longer in progress.
+    pub(super) fn leave(&mut self, length: Option<u64>, bytes: u64) {
         self.in_flight -= 1;
         self.passed -= bytes;
         match length {
             Some(length) => self.promised = self.promised.saturating_sub(length),
             None => self.unmeasured -= 1,
         }
+    }
+
+    /// A snapshot ended. `length` is the length that it began with, and `bytes` is how much of its body has passed.
+    /// `took` is the duration if it succeeded, and `None` if it failed.
+    pub(super) fn end(&mut self, length: Option<u64>, bytes: u64, took: Option<Duration>) {
+        self.leave(length, bytes);
         match took {
             Some(took) => {
                 self.ok += 1;
@@ -126,6 +152,10 @@ impl Default for Snapshots {
         Self {
             ok: 0,
             failed: 0,
+            broken_off: 0,
+            restarts: Tally::default(),
+            resumed: 0,
+            resent: 0,
             in_flight: 0,
             bytes: 0,
             seconds: Histogram::for_snapshots(),

@@ -23,13 +23,14 @@ use crate::{
     },
     wire::{
         headers::{
-            self, CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCARNATION_NOT_MET, INCARNATION_REFUSED,
-            INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_INCARNATION, INVALID_PATH, METHOD_NOT_ALLOWED, PAGE_NOT_FOUND,
-            PROCESSING_MESSAGE, PROCESSING_SNAPSHOT, READING_MESSAGE, REMOVED_MEMBER, SAVING_SNAPSHOT,
-            SENDER_NOT_FOUND, TEXT_PLAIN, TO_FIELD_MISMATCH, UNMARSHALLING_MESSAGE, WRONG_MESSAGE_TYPE,
-            X_ETCD_CLUSTER_ID, X_MIN_CLUSTER_VERSION, X_PEER_URLS, X_RAFTHTTP_INCARNATION, X_SERVER_FROM,
-            X_SERVER_VERSION,
+            self, CHECKSUM_MISMATCH, CLUSTER_ID_MISMATCH, DECODING_ENVELOPE, INCARNATION_NOT_MET, INCARNATION_REFUSED,
+            INCOMPATIBLE_VERSION, INVALID_FROM, INVALID_INCARNATION, INVALID_PATH, INVALID_RESUMPTION,
+            METHOD_NOT_ALLOWED, OTHER_OFFSET, PAGE_NOT_FOUND, PROCESSING_MESSAGE, PROCESSING_SNAPSHOT, READING_MESSAGE,
+            REMOVED_MEMBER, SAVING_SNAPSHOT, SENDER_NOT_FOUND, TEXT_PLAIN, TO_FIELD_MISMATCH, UNMARSHALLING_MESSAGE,
+            WRONG_MESSAGE_TYPE, X_ETCD_CLUSTER_ID, X_MIN_CLUSTER_VERSION, X_PEER_URLS, X_RAFTHTTP_INCARNATION,
+            X_RAFTHTTP_OFFSET, X_SERVER_FROM, X_SERVER_VERSION,
         },
+        resumption::RestError,
         version::{MIN_CLUSTER, Version, compatible},
     },
 };
@@ -90,6 +91,15 @@ pub(super) enum Refusal {
     SavingSnapshot(String),
     #[error("{PROCESSING_SNAPSHOT} ({0})")]
     ProcessingSnapshot(String),
+    /// Ours: it names a snapshot, and not as it should.
+    #[error("{INVALID_RESUMPTION} ({0})")]
+    InvalidResumption(RestError),
+    /// Ours: so many bytes of the snapshot are there.
+    #[error("{OTHER_OFFSET}")]
+    OtherOffset(u64),
+    /// Ours.
+    #[error("{CHECKSUM_MISMATCH} ({0})")]
+    ChecksumMismatch(String),
 }
 
 impl Refusal {
@@ -102,14 +112,16 @@ impl Refusal {
             }
             Self::RemovedMember => StatusCode::GONE,
             Self::NotItsCertificate => StatusCode::FORBIDDEN,
-            Self::IncarnationRefused(_) => StatusCode::CONFLICT,
+            Self::IncarnationRefused(_) | Self::OtherOffset(_) => StatusCode::CONFLICT,
+            Self::ChecksumMismatch(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Stopped | Self::Busy | Self::IncarnationNotMet => StatusCode::SERVICE_UNAVAILABLE,
             Self::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ReadingMessage
             | Self::UnmarshallingMessage
             | Self::DecodingEnvelope(_)
             | Self::WrongMessageType
-            | Self::InvalidIncarnation => StatusCode::BAD_REQUEST,
+            | Self::InvalidIncarnation
+            | Self::InvalidResumption(_) => StatusCode::BAD_REQUEST,
             Self::ProcessingMessage | Self::SavingSnapshot(_) | Self::ProcessingSnapshot(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -131,10 +143,15 @@ impl Refusal {
             | Self::UnmarshallingMessage
             | Self::DecodingEnvelope(_)
             | Self::WrongMessageType
-            | Self::InvalidIncarnation => "unreadable",
+            | Self::InvalidIncarnation
+            | Self::InvalidResumption(_) => "unreadable",
             Self::MessageTooLarge => "too_large",
             Self::Busy => "busy",
-            Self::ProcessingMessage | Self::SavingSnapshot(_) | Self::ProcessingSnapshot(_) => "not_taken",
+            Self::ProcessingMessage
+            | Self::SavingSnapshot(_)
+            | Self::ProcessingSnapshot(_)
+            | Self::OtherOffset(_)
+            | Self::ChecksumMismatch(_) => "not_taken",
             Self::MethodNotAllowed { .. }
             | Self::PageNotFound
             | Self::InvalidPath
@@ -159,6 +176,9 @@ impl IntoResponse for Refusal {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Self::MethodNotAllowed { allow } = self {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Self::OtherOffset(offset) = self {
+            headers.insert(X_RAFTHTTP_OFFSET, offset.into());
         }
         if self.closes() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -9,11 +9,12 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use http_body::Body as _;
 
 use crate::{
     ledger::Channel,
@@ -23,12 +24,13 @@ use crate::{
         body::{BodyReader, ReadError, Share},
         guard::{self, Asker, Refusal},
     },
-    transport::snapshot::receiver::SnapshotError,
+    transport::{intake::Arrival, sender::Standing, snapshot::receiver::SnapshotError},
     wire::{
         FrameError, FrameLimits,
-        headers::X_RAFTHTTP_LENGTH,
+        headers::{X_RAFTHTTP_LENGTH, X_RAFTHTTP_OFFSET},
         message::{Item, MessageDecoder},
         raftpb::{Message, MessageType},
+        resumption::Rest,
     },
 };
 
@@ -45,6 +47,13 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     let origin = guard::origin(&request);
     // A hint for the progress: who lies about it does so about its own.
     let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());
+    let rest = Rest::from_headers(request.headers()).map_err(Refusal::InvalidResumption)?;
+    if let Some(rest) = rest.filter(|_| sender.standing() == Standing::Peer)
+        && request.body().is_end_stream()
+    {
+        let there = transport.has_of_snapshot(&sender, &rest.of).await?;
+        return Ok((StatusCode::NO_CONTENT, [(X_RAFTHTTP_OFFSET, HeaderValue::from(there))]).into_response());
+    }
     let mut share = endpoint.budget.share(sender.standing());
     let limits = transport.limits();
     let reader = BodyReader::of_snapshot(request.into_body(), limits.snapshot_rate);
@@ -64,13 +73,21 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
         let why = "a MsgSnap without a snapshot".to_owned();
         return Err(unreadable(NOT_A_SNAPSHOT, Refusal::DecodingEnvelope(why)));
     }
-    transport.receive_snapshot(&sender, message, envelope_bytes, data, length, origin).await.map_err(|error| {
-        match error {
-            SnapshotError::Save(why) => Refusal::SavingSnapshot(why),
-            SnapshotError::Process(why) => Refusal::ProcessingSnapshot(why),
-        }
-    })?;
+    let arrival = Arrival { message, envelope_bytes, body: data.boxed(), length, rest, origin, paid: Box::new(share) };
+    transport.receive_snapshot(&sender, arrival).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+impl From<SnapshotError> for Refusal {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Process(why) => Self::ProcessingSnapshot(why),
+            SnapshotError::OtherOffset(there) => Self::OtherOffset(there),
+            SnapshotError::Checksum(why) => Self::ChecksumMismatch(why),
+            SnapshotError::Busy => Self::Busy,
+            SnapshotError::Save(_) | SnapshotError::BrokeOff { .. } => Self::SavingSnapshot(error.to_string()),
+        }
+    }
 }
 
 /// The label `kind` of an envelope that is a message and no snapshot.

@@ -26,7 +26,10 @@ use crate::{
         sender::{Sender, Standing},
     },
     wire::{
-        headers::{RAFT_STREAM, X_RAFT_TO, X_RAFTHTTP_INCARNATION, X_RAFTHTTP_STREAM, X_SERVER_VERSION},
+        headers::{
+            RAFT_STREAM, X_RAFT_TO, X_RAFTHTTP_INCARNATION, X_RAFTHTTP_RESUMES, X_RAFTHTTP_STREAM, X_SERVER_VERSION,
+        },
+        resumption::RESUMES,
         stream::{StreamId, StreamKind},
     },
 };
@@ -65,10 +68,16 @@ struct Asked {
 
 async fn open(transport: &Transport, asked: Result<Asked, Refusal>) -> Result<Response, Refusal> {
     let Asked { kind, sender, incarnation, id, connection, origin } = asked?;
+    let is_ours = id.is_some();
     transport.may_listen(&sender, incarnation).await?;
     // There is no body if the transport stopped, or if the peer was removed since the check.
     let body = transport.open_stream(kind, &sender, id, connection, &origin);
-    Ok(Response::new(Body::new(body.ok_or(Refusal::Stopped)?)))
+    let mut response = Response::new(Body::new(body.ok_or(Refusal::Stopped)?));
+    // The answer to a member of etcd has no header that etcd does not send.
+    if is_ours && transport.resumes_snapshots() {
+        response.headers_mut().insert(X_RAFTHTTP_RESUMES, RESUMES);
+    }
+    Ok(response)
 }
 
 fn read(transport: &Transport, request: &Request) -> Result<Asked, Refusal> {

@@ -54,8 +54,12 @@ pub enum EventKind {
     StreamLost,
     /// The transfer of a snapshot began.
     SnapshotStarted,
-    /// The transfer of a snapshot ended: the reason is `ok` or `failed`.
+    /// The transfer of a snapshot ended: the reason is `ok`, `failed`, or `broken_off` if the part that has arrived is kept.
     SnapshotEnded,
+    /// The transfer of a snapshot continues where it broke off.
+    SnapshotResumed,
+    /// A snapshot that had broken off starts over: the reason says why.
+    SnapshotRestarted,
     /// Changed certificate files were read again: the reason is `ok` or `failed`.
     TlsReloaded,
     /// Open connections were closed, because the peer's certificate no longer verifies.

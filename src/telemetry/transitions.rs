@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     id::{Impostor, Incarnation, MemberId},
-    ledger::{AttemptResult, Channel, Direction, DropReason, LossReason, ProbeResult},
+    ledger::{AttemptResult, Channel, Direction, DropReason, LossReason, ProbeResult, RestartReason},
 };
 
 /// Peers and remotes that are added and removed.
@@ -228,6 +228,37 @@ impl Events {
             None => ended.reason("ok").detail(format!("{bytes} bytes in {took:.1?}")),
             Some(why) => ended.reason("failed").detail(why),
         });
+    }
+}
+
+/// Snapshots that break off, and go on.
+impl Events {
+    /// A peer's snapshot goes on, since so many of its bytes are there.
+    pub(crate) fn snapshot_resumed(&self, peer: MemberId, direction: Direction, offset: u64, length: u64) {
+        if let Some(member) = self.snapshot_line(Some(peer), false) {
+            tracing::info!(%member, %peer, direction = direction.label(), offset, length, "snapshot resumed");
+        }
+        let resumed = Event::about(EventKind::SnapshotResumed, peer).direction(direction);
+        self.record(resumed.detail(format!("at {offset} of {length} bytes")));
+    }
+
+    /// A snapshot of a peer's of which so many bytes were there starts over.
+    pub(crate) fn snapshot_restarted(&self, peer: MemberId, direction: Direction, reason: RestartReason, had: u64) {
+        let way = direction.label();
+        if let Some(member) = self.snapshot_line(Some(peer), true) {
+            tracing::warn!(%member, %peer, direction = way, reason = reason.label(), had, "snapshot starts over");
+        }
+        let restarted = Event::about(EventKind::SnapshotRestarted, peer).direction(direction).reason(reason.label());
+        self.record(restarted.detail(format!("{had} bytes were there")));
+    }
+
+    /// A snapshot from a peer broke off: so many of its bytes are kept.
+    pub(crate) fn snapshot_broke_off(&self, peer: MemberId, kept: u64, why: &str) {
+        if let Some(member) = self.snapshot_line(Some(peer), false) {
+            tracing::info!(%member, %peer, kept, why, "snapshot broke off");
+        }
+        let ended = Event::about(EventKind::SnapshotEnded, peer).direction(Direction::In).reason("broken_off");
+        self.record(ended.detail(format!("{kept} bytes are kept: {why}")));
     }
 }
 

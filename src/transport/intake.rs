@@ -6,8 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{StreamExt as _, stream::BoxStream};
 use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 
 use super::{
     Transport, inbox,
@@ -16,8 +17,10 @@ use super::{
     roster::Known,
     sender::{Sender, Standing, Told},
     snapshot::{
+        part::{Handing, State},
+        place::{Placed, Room},
         receiver::{Receiving, SnapshotError},
-        store::{Placed, Room},
+        spool::Begun,
     },
     writer::StreamBody,
 };
@@ -31,10 +34,39 @@ use crate::{
         message::message_size,
         probing::{Report, Sight},
         raftpb::Message,
+        resumption::{Named, Rest},
         stream::{StreamId, StreamKind},
     },
     world::World,
 };
+
+/// A snapshot that a request brings.
+pub(crate) struct Arrival {
+    /// What raft is to have of it.
+    pub(crate) message: Message,
+    /// How long that was.
+    pub(crate) envelope_bytes: u64,
+    /// Its body, or the rest of it.
+    pub(crate) body: BoxStream<'static, std::io::Result<Bytes>>,
+    /// What the sender says of the body's length.
+    pub(crate) length: Option<u64>,
+    /// Which it is, and where the body begins, of a sender who may go on with it.
+    pub(crate) rest: Option<Rest>,
+    /// Where it came from.
+    pub(crate) origin: Origin,
+    /// What pays for the message, until it is dropped.
+    pub(crate) paid: Box<dyn Send>,
+}
+
+/// What became of a body.
+enum Taken {
+    /// It is in its place.
+    Placed(Placed, Option<Handing>),
+    /// It was read, and not kept.
+    Discarded,
+    /// Another connection brought the whole, and raft has answered.
+    Answered(Result<(), SnapshotError>),
+}
 
 impl Transport {
     pub(crate) fn members(&self) -> Option<Members> {
@@ -181,40 +213,52 @@ impl Transport {
         sender.unreadable(&self.inner.strangers, channel, kind);
     }
 
-    /// Saves the body of one `POST /raft/snapshot`, passes its message on, and waits for the application. `length` is
-    /// the length of the body as the sender says.
-    pub(crate) async fn receive_snapshot<S>(
-        &self,
-        sender: &Sender,
-        message: Message,
-        envelope_bytes: u64,
-        body: S,
-        length: Option<u64>,
-        origin: Origin,
-    ) -> Result<(), SnapshotError>
-    where
-        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
-    {
-        let mut receiving = Receiving::begin(sender.peer().cloned(), &message, length, &origin, self.events());
-        // The span that the request names belongs to the snapshot, not to its message.
-        let origin = Origin { span: None, ..origin };
-        let outcome = self.save_and_process(sender, message, envelope_bytes, body, &mut receiving, origin).await;
+    /// Whether this member keeps the part of a snapshot that arrived before its connection broke.
+    pub(crate) fn resumes_snapshots(&self) -> bool {
+        self.inner.snapshots.is_some()
+    }
+
+    /// The number of bytes that have arrived of a peer's snapshot.
+    pub(crate) async fn has_of_snapshot(&self, sender: &Sender, of: &Named) -> Result<u64, SnapshotError> {
+        match &self.inner.snapshots {
+            Some(store) => store.spool().has(sender.id(), of).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Saves the body of one `POST /raft/snapshot`, passes its message on, and waits for the application.
+    pub(crate) async fn receive_snapshot(&self, sender: &Sender, mut arrival: Arrival) -> Result<(), SnapshotError> {
+        if arrival.rest.is_none() || sender.standing() != Standing::Peer {
+            if let Some(Rest { offset: 1.., .. }) = arrival.rest {
+                // No part is kept for a sender that is no peer.
+                return Err(SnapshotError::OtherOffset(0));
+            }
+            return self.take_in(sender, arrival).await;
+        }
+        arrival.length = arrival.rest.map(|rest| rest.of.length);
+        // A task of the transport: when the connection breaks, it still syncs the part, or passes the whole on.
+        let (transport, sender) = (self.clone(), sender.clone());
+        let taking = self.inner.shared.tasks.spawn(async move { transport.take_in(&sender, arrival).await });
+        taking.await.unwrap_or_else(|_| Err(SnapshotError::Process("stopped".to_owned())))
+    }
+
+    async fn take_in(&self, sender: &Sender, arrival: Arrival) -> Result<(), SnapshotError> {
+        let Arrival { message, length, origin, .. } = &arrival;
+        let mut receiving = Receiving::begin(sender.peer().cloned(), message, *length, origin, self.events());
+        let outcome = self.save_and_process(sender, arrival, &mut receiving).await;
         receiving.end(&outcome);
         outcome
     }
 
-    async fn save_and_process<S>(
+    async fn save_and_process(
         &self,
         sender: &Sender,
-        message: Message,
-        envelope_bytes: u64,
-        body: S,
+        arrival: Arrival,
         receiving: &mut Receiving,
-        origin: Origin,
-    ) -> Result<(), SnapshotError>
-    where
-        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
-    {
+    ) -> Result<(), SnapshotError> {
+        let Arrival { message, envelope_bytes, body, rest, origin, length: _, paid: _paid } = arrival;
+        // The span that the request names belongs to the snapshot, not to its message.
+        let origin = Origin { span: None, ..origin };
         let inbox = sender.inbox(&self.inner.strangers);
         let mut answering = match inbox::Answering::begin(inbox, Channel::Snapshot, &message, envelope_bytes) {
             Ok(answering) => answering,
@@ -222,75 +266,142 @@ impl Transport {
             // has it.
             Err(reason) => return Err(SnapshotError::Process(reason.label().to_owned())),
         };
-        let judged = self.until_stopped(self.raft().judge_snapshot(sender.id(), &message)).await;
-        let judgement = match judged.unwrap_or_else(|| Err(Rejected::one("stopped"))) {
+        let judgement = match self.judge(sender, &message, rest).await {
             Ok(judgement) => judgement,
             Err(rejected) => {
                 answering.rejected(rejected.0.first().map_or(RejectReason::Refused, |first| first.kind.into()));
                 return Err(SnapshotError::Process(rejected.to_string()));
             }
         };
-        let kept = async {
+        let taking = async {
             match judgement {
-                Judgement::Wanted => self.save(sender, body, receiving).await.map(Some),
-                Judgement::PassedOver => self.discard(sender, body, receiving).await.map(|()| None),
+                Judgement::Wanted => self.save(sender, body, rest, receiving).await,
+                Judgement::PassedOver => self.discard(sender, body, receiving).await,
             }
         };
-        let _placed = match self.until_stopped(kept).await.unwrap_or_else(|| Err("stopped".to_owned())) {
-            Ok(placed) => placed,
-            Err(why) => {
+        let stopped = || Err(SnapshotError::Save("stopped".to_owned()));
+        match self.until_stopped(taking).await.unwrap_or_else(stopped) {
+            Ok(Taken::Placed(_placed, handing)) => {
+                let outcome = self.answer(sender, message, answering, origin).await;
+                let outcome = outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()));
+                if let (Some(handing), Some(store)) = (handing, &self.inner.snapshots) {
+                    store.handed_over(handing, &outcome).await;
+                }
+                outcome
+            }
+            Ok(Taken::Discarded) => {
+                answering.processed(None);
+                Ok(())
+            }
+            Ok(Taken::Answered(outcome)) => {
+                receiving.was_counted();
+                match &outcome {
+                    Ok(()) => answering.processed(None),
+                    Err(_) => answering.rejected(RejectReason::Failed),
+                }
+                outcome
+            }
+            Err(error) => {
                 answering.rejected(RejectReason::Failed);
-                return Err(SnapshotError::Save(why));
+                Err(error)
             }
-        };
-        if judgement == Judgement::PassedOver {
-            answering.processed(None);
-            return Ok(());
         }
-        let outcome = self.answer(sender, message, answering, origin).await;
-        outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()))
     }
 
     /// Saves a snapshot's body, if there is a place for one more.
-    async fn save<S>(&self, sender: &Sender, body: S, receiving: &mut Receiving) -> Result<Placed, String>
-    where
-        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
-    {
-        let store = self.inner.snapshots.as_ref().ok_or("this member takes no snapshots")?;
-        // Senders that are no peers yet have a place of their own, and take none of the peers' places.
-        let configured = sender.standing() == Standing::Peer;
-        let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
-        let _place = places.try_acquire().map_err(|_| "too many snapshots at a time")?;
+    async fn save(
+        &self,
+        sender: &Sender,
+        body: BoxStream<'static, std::io::Result<Bytes>>,
+        rest: Option<Rest>,
+        receiving: &mut Receiving,
+    ) -> Result<Taken, SnapshotError> {
+        let failed = |why: String| SnapshotError::Save(why);
+        let store = self.inner.snapshots.as_ref().ok_or_else(|| failed("this member takes no snapshots".into()))?;
         let (shared, inbox) = (&self.inner.shared, sender.inbox(&self.inner.strangers));
-        let Limits { snapshot_bytes: most, snapshot_headroom: headroom, .. } = shared.limits;
-        let room = Room { most, headroom, told: receiving.length() };
-        let saving = store.save(receiving.index(), body, room, &shared.tasks, |bytes| {
+        let Limits { snapshot_bytes: most, snapshot_headroom: headroom, snapshot_parts, .. } = shared.limits;
+        let of = rest.map(|rest| rest.of);
+        if of.is_some_and(|of| of.length > most) {
+            return Err(failed(format!("the snapshot has more than {most} bytes")));
+        }
+        // Senders that are no peers yet have a place of their own, take none of the peers' places, and send the whole.
+        let configured = sender.standing() == Standing::Peer;
+        let mut claimed = None;
+        if let Some(rest) = rest.filter(|_| configured) {
+            // Before a place is taken: an older connection of the same snapshot may hold one.
+            match store.spool().begin(sender.id(), rest, receiving.index(), snapshot_parts).await? {
+                Begun::Whole(state) => return Ok(Taken::Answered(answered(state).await)),
+                Begun::Writing { claim, instead_of } => claimed = Some((claim, instead_of)),
+            }
+        }
+        let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
+        let Ok(_place) = places.try_acquire() else {
+            if let Some((claim, _)) = claimed {
+                store.spool().give_back(claim).await;
+            }
+            return Err(failed("too many snapshots at a time".into()));
+        };
+        if let Some((claim, instead_of)) = &claimed {
+            receiving.goes_on(claim.offset(), *instead_of);
+        }
+        let (room, index) = (Room { most, headroom, told: receiving.length(), of }, receiving.index());
+        let progress = |bytes| {
             inbox.body(bytes);
             receiving.progressed(bytes);
-        });
-        let placed = saving.await.map_err(|error| error.to_string())?;
+        };
+        let (placed, handing) = match claimed {
+            Some((claim, _)) => {
+                let (placed, handing) = store.keep(claim, body, room, &shared.tasks, progress).await?;
+                (placed, Some(handing))
+            }
+            None => {
+                let saved = store.save(index, body, room, &shared.tasks, progress).await;
+                (saved.map_err(|error| failed(error.to_string()))?, None)
+            }
+        };
         inbox.saved(placed.length);
-        Ok(placed)
+        Ok(Taken::Placed(placed, handing))
+    }
+
+    /// Raft's judgement of a snapshot. The part of an unwanted one is dropped.
+    async fn judge(&self, sender: &Sender, message: &Message, rest: Option<Rest>) -> Result<Judgement, Rejected> {
+        let judged = self.until_stopped(self.raft().judge_snapshot(sender.id(), message)).await;
+        let judgement = judged.unwrap_or_else(|| Err(Rejected::one("stopped")));
+        if !matches!(judgement, Ok(Judgement::Wanted)) {
+            self.forget_part(sender, rest).await;
+        }
+        judgement
+    }
+
+    /// Drops the part of an unwanted snapshot.
+    async fn forget_part(&self, sender: &Sender, rest: Option<Rest>) {
+        if let (Some(rest), Some(store)) = (rest, &self.inner.snapshots)
+            && sender.standing() == Standing::Peer
+        {
+            store.spool().forget(sender.id(), &rest.of).await;
+        }
     }
 
     /// Reads the body of an unwanted snapshot and discards it, because a sender reads no answer before it has sent the
     /// whole body.
-    async fn discard<S>(&self, sender: &Sender, mut body: S, receiving: &mut Receiving) -> Result<(), String>
-    where
-        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
-    {
+    async fn discard(
+        &self,
+        sender: &Sender,
+        mut body: BoxStream<'static, std::io::Result<Bytes>>,
+        receiving: &mut Receiving,
+    ) -> Result<Taken, SnapshotError> {
         let most = self.inner.shared.limits.snapshot_bytes;
         let mut length = 0;
         while let Some(piece) = body.next().await {
-            let bytes = piece.map_err(|error| error.to_string())?.len() as u64;
+            let bytes = piece.map_err(|error| SnapshotError::Save(error.to_string()))?.len() as u64;
             length += bytes;
             if length > most {
-                return Err(format!("the snapshot has more than {most} bytes"));
+                return Err(SnapshotError::Save(format!("the snapshot has more than {most} bytes")));
             }
             sender.inbox(&self.inner.strangers).body(bytes);
             receiving.progressed(bytes);
         }
-        Ok(())
+        Ok(Taken::Discarded)
     }
 
     /// Passes on one message, whose sender waits.
@@ -322,6 +433,15 @@ impl Transport {
 
     async fn until_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.inner.stop.run_until_cancelled(future).await
+    }
+}
+
+/// Raft's answer to a snapshot that another connection has brought.
+async fn answered(mut state: watch::Receiver<State>) -> Result<(), SnapshotError> {
+    let ended = state.wait_for(|state| *state != State::Handing).await;
+    match ended.map(|state| state.clone()) {
+        Ok(State::Done(outcome)) => outcome,
+        _ => Err(SnapshotError::Busy),
     }
 }
 
@@ -385,9 +505,16 @@ mod tests {
             removes.remove_peer(SENDER);
             Ok(Bytes::from_static(b"data"))
         });
-        let saved = transport
-            .receive_snapshot(&sender, message(MessageType::MsgSnap), 10, body.boxed(), Some(4), Origin::default())
-            .await;
+        let arrival = Arrival {
+            message: message(MessageType::MsgSnap),
+            envelope_bytes: 10,
+            body: body.boxed(),
+            length: Some(4),
+            rest: None,
+            origin: Origin::default(),
+            paid: Box::new(()),
+        };
+        let saved = transport.receive_snapshot(&sender, arrival).await;
         assert_eq!(saved, Ok(()));
         let heartbeat = message(MessageType::MsgHeartbeat);
         assert!(transport.receive(&sender, heartbeat, 20, Origin::default()).await.is_err());

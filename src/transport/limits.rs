@@ -40,6 +40,11 @@ pub struct Limits {
     /// The most snapshots under way: to one peer, and from all peers together. Senders that are no peers yet have one
     /// more place. Default 2.
     pub snapshots: usize,
+    /// Snapshots of which a part is kept after their connection broke, from all peers, those under way included. What is
+    /// beyond gives way, the oldest first. Default 2.
+    pub snapshot_parts: usize,
+    /// How long such a part is kept after something of it came last. Default 1 h.
+    pub snapshot_part_age: Duration,
     /// The most remotes known at a time. Default 64.
     pub remotes: usize,
     /// How long a remote is kept after its last request. Default 10 min.
@@ -75,6 +80,8 @@ impl Default for Limits {
             snapshot_headroom: 256 * MIB,
             snapshot_rate: None,
             snapshots: 2,
+            snapshot_parts: 2,
+            snapshot_part_age: Duration::from_secs(3600),
             remotes: 64,
             remote_age: Duration::from_secs(600),
         }

@@ -100,6 +100,8 @@ pub(crate) struct Peer {
     link: Mutex<Live<Link>>,
     /// Where in the traces each open stream was attached, by kind and direction.
     attached: Mutex<PerStream<PerDirection<Option<TraceContext>>>>,
+    /// Whether it keeps what it received of a snapshot, as it said when it last opened a stream to us.
+    resumes: AtomicBool,
     /// Counts the times that its streams were to be dialled anew.
     pub(super) reset: watch::Sender<u64>,
 }
@@ -118,6 +120,7 @@ impl Peer {
             shared,
             link: Mutex::default(),
             attached: Mutex::default(),
+            resumes: AtomicBool::new(false),
             reset: watch::Sender::new(0),
         })
     }
@@ -264,6 +267,16 @@ impl Peer {
     /// The peer asked us for something: it is there, and no wait before a dial holds any longer.
     pub(crate) fn heard(&self) {
         self.redial.up();
+    }
+
+    /// Whether it goes on with snapshots that broke off.
+    pub(super) fn resumes_snapshots(&self) -> bool {
+        self.resumes.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether it does.
+    pub(super) fn set_resumes_snapshots(&self, resumes: bool) {
+        self.resumes.store(resumes, Ordering::Relaxed);
     }
 
     /// Reads or changes what is known of the link.

@@ -37,6 +37,7 @@ use crate::{
     wire::{
         FrameError, headers,
         raftpb::Message,
+        resumption,
         stream::{StreamDecoder, StreamId, StreamKind},
         version::{Version, VersionError},
     },
@@ -213,6 +214,7 @@ impl Reader {
             return Err(self.not_a_stream(&head, version, &mut body, &mut driver).await);
         }
         let (resets, source) = self.meet(&head.headers).await?;
+        self.peer.set_resumes_snapshots(resumption::resumes(&head.headers));
         let (dialled, decoder) = (span.context(), self.peer.decoder(self.kind));
         Ok(Box::new(Stream { body, driver, remote, io, dialled, decoder, source, resets }))
     }

@@ -242,7 +242,11 @@ pub(super) async fn age_remotes(inner: Weak<Inner>, stop: CancellationToken) {
         loop {
             tokio::time::sleep(AGING_INTERVAL).await;
             let Some(inner) = inner.upgrade() else { return };
+            let (parts, limits) = (inner.snapshots.clone(), inner.shared.limits.clone());
             Transport { inner }.forget_remotes();
+            if let Some(store) = parts {
+                store.spool().age(limits.snapshot_part_age, limits.snapshot_parts).await;
+            }
         }
     };
     stop.run_until_cancelled(aging).await;

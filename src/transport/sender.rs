@@ -7,6 +7,7 @@ use crate::{id::MemberId, ledger::Channel};
 
 /// The sender of a request. It is looked up once, when the request has passed its checks, so that everything in the
 /// request is counted in one ledger, even if the member is added or removed while it is read.
+#[derive(Clone)]
 pub(crate) struct Sender {
     /// The ID in the request. `None` if it has none.
     id: Option<MemberId>,

@@ -14,8 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::world::{DiskFile, World};
 
+mod keeping;
+pub(super) mod part;
+pub(crate) mod place;
 pub(crate) mod receiver;
+mod record;
 pub(crate) mod sender;
+pub(crate) mod spool;
 pub(crate) mod store;
 
 /// How much of a file is read at once.
@@ -44,8 +49,11 @@ pub struct SnapshotBody {
 enum Source {
     Once(Bytestream),
     /// From any offset, as often as it is asked for.
-    Again(Arc<dyn Fn(u64) -> Bytestream + Send + Sync>),
+    Again(Open),
 }
+
+/// Gives the bytes from an offset on.
+type Open = Arc<dyn Fn(u64) -> Bytestream + Send + Sync>;
 
 /// Bytes, one after the other.
 enum Bytestream {
@@ -128,6 +136,19 @@ impl SnapshotBody {
         self
     }
 
+    /// The same, where it can be read more than once.
+    pub(crate) fn repeatable(&self) -> Option<Repeatable> {
+        let Source::Again(open) = &self.source else { return None };
+        let Self { length, checksum, name, reading, .. } = self;
+        Some(Repeatable {
+            open: open.clone(),
+            length: (*length)?,
+            checksum: *checksum,
+            name: *name,
+            reading: reading.clone(),
+        })
+    }
+
     /// The bytes, in pieces.
     pub(crate) fn into_stream(self, world: &World) -> BoxStream<'static, io::Result<Bytes>> {
         let bytes = match self.source {
@@ -135,6 +156,25 @@ impl SnapshotBody {
             Source::Again(open) => open(0),
         };
         bytes.pieces(self.reading, world)
+    }
+}
+
+/// A body that can be read more than once.
+pub(crate) struct Repeatable {
+    open: Open,
+    /// How many bytes it has.
+    pub(crate) length: u64,
+    /// As [`SnapshotBody::checksum`].
+    pub(crate) checksum: Option<u128>,
+    /// As [`SnapshotBody::name`].
+    pub(crate) name: Option<u128>,
+    reading: TaskTracker,
+}
+
+impl Repeatable {
+    /// The bytes from an offset on, in pieces.
+    pub(crate) fn pieces(&self, offset: u64, world: &World) -> BoxStream<'static, io::Result<Bytes>> {
+        (self.open)(offset).pieces(self.reading.clone(), world)
     }
 }
 

@@ -5,6 +5,8 @@ mod disk;
 mod memory;
 #[cfg(feature = "node")]
 mod nodes;
+#[cfg(feature = "node")]
+mod resumption;
 mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,7 @@
 //! A network in memory: each member has an address and a name on it, and no socket.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use rafthttp::internals::world::{ByteStream, Listen, Network};
 use tokio::{
-    io::{copy_bidirectional, duplex},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, duplex, split},
     sync::mpsc,
     task::JoinSet,
     time::sleep,
@@ -19,8 +19,24 @@ use tokio::{
 
 /// How long connecting takes.
 pub const CONNECTING: Duration = Duration::from_millis(5);
+/// What is carried at once.
+const PIECE: usize = 8 << 10;
 /// What lies between the two ends of a connection at most, in bytes each way and at each end.
 const WINDOW: usize = 64 << 10;
+
+/// What a connection on which snapshots are sent begins with.
+const SNAPSHOT: &[u8] = b"POST /raft/snapshot ";
+
+/// What befalls one connection on which snapshots are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// It is closed when so many bytes have gone out.
+    Cut(u64),
+    /// A bit of the byte at this place is turned over.
+    Turn(u64),
+    /// It is closed when the second answer comes back: the first tells what is there, the second that all was taken.
+    LoseAnswer,
+}
 
 type Dialled = (Box<dyn ByteStream>, SocketAddr);
 
@@ -35,6 +51,10 @@ struct State {
     connections: JoinSet<()>,
     is_cut: bool,
     dialled: usize,
+    mishaps: VecDeque<Mishap>,
+    befallen: usize,
+    /// How long a window's worth of a snapshot takes.
+    pace: Duration,
 }
 
 /// What one member sees of it.
@@ -73,6 +93,31 @@ impl Memory {
         self.state().is_cut = false;
     }
 
+    /// What befalls the next connections on which snapshots are sent, one after the other.
+    pub fn befall(&self, mishaps: impl IntoIterator<Item = Mishap>) {
+        self.state().mishaps.extend(mishaps);
+    }
+
+    /// How many mishaps are still to come.
+    pub fn mishaps(&self) -> usize {
+        self.state().mishaps.len()
+    }
+
+    /// How many connections were cut by one.
+    pub fn befallen(&self) -> usize {
+        self.state().befallen
+    }
+
+    /// From now on a window's worth of a snapshot takes so long.
+    pub fn set_pace(&self, pace: Duration) {
+        self.state().pace = pace;
+    }
+
+    fn snapshot_begins(&self) -> (Option<Mishap>, Duration) {
+        let mut state = self.state();
+        (state.mishaps.pop_front(), state.pace)
+    }
+
     /// How many connections there ever were.
     pub fn dialled(&self) -> usize {
         self.state().dialled
@@ -90,8 +135,8 @@ impl Memory {
 impl Network for Place {
     async fn connect(&self, to: SocketAddr) -> io::Result<Box<dyn ByteStream>> {
         sleep(CONNECTING).await;
-        let (near, mut left) = duplex(WINDOW);
-        let (mut right, far) = duplex(WINDOW);
+        let (near, left) = duplex(WINDOW);
+        let (right, far) = duplex(WINDOW);
         let mut state = self.memory.state();
         let port = state.ports.get(&to).filter(|_| !state.is_cut);
         let from = SocketAddr::new(self.address, 40_000);
@@ -100,8 +145,10 @@ impl Network for Place {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         state.dialled += 1;
+        let (memory, (left, out), (right, back)) = (self.memory.clone(), split(left), split(right));
+        let (tell, told) = tokio::sync::watch::channel(false);
         state.connections.spawn(async move {
-            let _ = copy_bidirectional(&mut left, &mut right).await;
+            let _ = tokio::try_join!(forward(left, back, memory, tell), answer(right, out, told));
         });
         Ok(Box::new(near))
     }
@@ -116,6 +163,68 @@ impl Network for Place {
         let (sender, dialled) = mpsc::unbounded_channel();
         self.memory.state().ports.insert(address, sender);
         Ok(Arc::new(Port { address, dialled: dialled.into() }))
+    }
+}
+
+/// What the dialler says.
+async fn forward(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+    memory: Memory,
+    tell: tokio::sync::watch::Sender<bool>,
+) -> io::Result<()> {
+    let (mut buffer, mut passed, mut pace) = (vec![0; PIECE], 0, None);
+    let (mut cut, mut turned) = (u64::MAX, u64::MAX);
+    loop {
+        let read = from.read(&mut buffer).await?;
+        let piece = &mut buffer[..read];
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        if passed == 0 && piece.starts_with(SNAPSHOT) {
+            let (mishap, slow) = memory.snapshot_begins();
+            pace = Some(slow);
+            match mishap {
+                Some(Mishap::Cut(at)) => cut = at,
+                Some(Mishap::Turn(at)) => turned = at,
+                Some(Mishap::LoseAnswer) => drop(tell.send(true)),
+                None => {}
+            }
+        }
+        if let Some(slow) = pace.filter(|slow| !slow.is_zero()) {
+            sleep(slow.mul_f64(read as f64 / WINDOW as f64)).await;
+        }
+        let end = passed + read as u64;
+        if (passed..end).contains(&turned) {
+            piece[usize::try_from(turned - passed).expect("within the piece")] ^= 4;
+        }
+        if end > cut {
+            to.write_all(&piece[..usize::try_from(cut - passed).expect("within the piece")]).await?;
+            memory.state().befallen += 1;
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        to.write_all(piece).await?;
+        passed = end;
+    }
+}
+
+/// What is answered.
+async fn answer(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+    loses: tokio::sync::watch::Receiver<bool>,
+) -> io::Result<()> {
+    let (mut buffer, mut answers) = (vec![0; PIECE], 0);
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        answers += u32::from(buffer[..read].starts_with(b"HTTP/1.1 "));
+        if *loses.borrow() && answers > 1 {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        to.write_all(&buffer[..read]).await?;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     id::{ClusterId, Incarnation, MemberId},
     ledger::{
         AttemptResult, Channel, Direction, Incoming, Link, LossReason, Outgoing, PerChannel, PerKind, PerStream,
-        Snapshots, Tally,
+        RestartReason, Snapshots, Tally,
     },
     tls::TlsStatus,
     transport::{
@@ -181,12 +181,22 @@ struct Ways<T> {
 struct SnapshotCounts {
     ok: u64,
     failed: u64,
+    broken_off: u64,
     in_flight: u64,
     bytes: u64,
+    resumed_bytes: u64,
+    resent_bytes: u64,
+    restarts: Vec<Restarts>,
     progress_ratio: Option<f64>,
     bytes_left: Option<u64>,
     bytes_per_second: Option<f64>,
     seconds_left: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Restarts {
+    reason: RestartReason,
+    count: u64,
 }
 
 #[derive(Serialize)]
@@ -378,12 +388,16 @@ pub(super) fn incoming(ledger: &Incoming) -> IncomingLedger {
 }
 
 fn snapshots(snapshots: &Snapshots) -> SnapshotCounts {
-    let Snapshots { ok, failed, in_flight, bytes, .. } = *snapshots;
+    let Snapshots { ok, failed, broken_off, in_flight, bytes, resumed, resent, .. } = *snapshots;
     SnapshotCounts {
         ok,
         failed,
+        broken_off,
         in_flight,
         bytes,
+        resumed_bytes: resumed,
+        resent_bytes: resent,
+        restarts: snapshots.restarts.iter().map(|(reason, count)| Restarts { reason, count }).collect(),
         progress_ratio: snapshots.progress(),
         bytes_left: snapshots.left(),
         bytes_per_second: snapshots.rate(),

@@ -1,7 +1,7 @@
 //! The families of snapshots.
 
 use crate::{
-    ledger::Histogram,
+    ledger::{Direction, Histogram, RestartReason},
     metrics::family::{Family, Kind, Of},
 };
 
@@ -16,6 +16,43 @@ pub(crate) static FAMILIES: &[Family] = &[
             for (direction, snapshots) in member.status.link.snapshots.iter() {
                 samples.count(&[member.id, direction.label(), "ok"], snapshots.ok);
                 samples.count(&[member.id, direction.label(), "failed"], snapshots.failed);
+            }
+            let received = &member.status.link.snapshots[Direction::In];
+            samples.count(&[member.id, Direction::In.label(), "broken_off"], received.broken_off);
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_resumed_bytes_total",
+        help: "Bytes of snapshots that were there already, each time that one went on where it had broken off.",
+        kind: Kind::Counter,
+        labels: &["peer", "direction"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                samples.count(&[member.id, direction.label()], snapshots.resumed);
+            }
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_resent_bytes_total",
+        help: "Bytes of snapshots that were sent, and had to be sent again after the snapshot broke off.",
+        kind: Kind::Counter,
+        labels: &["peer"],
+        of: Of::Peers(|member, samples| {
+            samples.count(&[member.id], member.status.link.snapshots[Direction::Out].resent);
+        }),
+    },
+    Family {
+        name: "rafthttp_snapshot_restarts_total",
+        help: "Snapshots that had broken off and started over, by reason: their sender sent another one, the checksum \
+               was not the sender's, or their receiver had lost what was there.",
+        kind: Kind::Counter,
+        labels: &["peer", "direction", "reason"],
+        of: Of::Peers(|member, samples| {
+            for (direction, snapshots) in member.status.link.snapshots.iter() {
+                for reason in RestartReason::ALL.into_iter().filter(|reason| reason.is_of(direction)) {
+                    let count = snapshots.restarts.of(reason);
+                    samples.count(&[member.id, direction.label(), reason.label()], count);
+                }
             }
         }),
     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::{
-    ledger::Direction,
+    ledger::{Direction, RestartReason},
     telemetry::{self, EventSpan, Events, Origin, SnapshotPoint},
     transport::peer::Peer,
     wire::raftpb::Message,
@@ -20,6 +20,23 @@ pub(crate) enum SnapshotError {
     /// The application did not take it.
     #[error("{0}")]
     Process(String),
+    /// No more of it came: so many bytes are there, for who goes on.
+    #[error("{why}; {kept} bytes are kept")]
+    BrokeOff {
+        /// How many.
+        kept: u64,
+        /// Why no more came.
+        why: String,
+    },
+    /// Its body does not begin where it broke off, after so many bytes.
+    #[error("{0} bytes of it are there")]
+    OtherOffset(u64),
+    /// What was received is not what its sender has.
+    #[error("{0}")]
+    Checksum(String),
+    /// What an older connection has brought of it is still being written.
+    #[error("it is still being written")]
+    Busy,
 }
 
 /// A snapshot that arrives. Counts as failed when it is dropped before its end: the connection broke.
@@ -28,12 +45,16 @@ pub(crate) struct Receiving {
     index: u64,
     /// How many bytes there will be, as the sender says.
     length: Option<u64>,
+    /// So many of them were there before.
+    resumed: u64,
     bytes: u64,
     since: Instant,
     /// None for a stranger's: anyone can send many.
     span: Option<EventSpan>,
     events: Events,
     ended: bool,
+    /// Its outcome was counted for another connection.
+    counted: bool,
 }
 
 impl Receiving {
@@ -58,11 +79,13 @@ impl Receiving {
             peer,
             index: point.index,
             length,
+            resumed: 0,
             bytes: 0,
             since: Instant::now(),
             span,
             events: events.clone(),
             ended: false,
+            counted: false,
         }
     }
 
@@ -74,6 +97,26 @@ impl Receiving {
     /// How long its sender says that its body is.
     pub(crate) fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// So many of its bytes are there: it goes on where it broke off. Where it begins, so many bytes of another one of its
+    /// sender's may have been dropped for it.
+    pub(crate) fn goes_on(&mut self, offset: u64, instead_of: Option<u64>) {
+        let Some(peer) = &self.peer else { return };
+        if let Some(had) = instead_of {
+            peer.link(|link| link.snapshot_restarted(Direction::In, RestartReason::Another));
+            self.events.snapshot_restarted(peer.id, Direction::In, RestartReason::Another, had);
+        }
+        if offset > 0 {
+            self.resumed = offset;
+            peer.link(|link| link.snapshot_resumed(Direction::In, 0, offset));
+            self.events.snapshot_resumed(peer.id, Direction::In, offset, self.length.unwrap_or(offset));
+        }
+    }
+
+    /// Another connection brought it, and its outcome was counted there.
+    pub(crate) fn was_counted(&mut self) {
+        self.counted = true;
     }
 
     /// More of its body has arrived.
@@ -90,9 +133,20 @@ impl Receiving {
             return;
         }
         let took = self.since.elapsed();
-        if let Some(peer) = &self.peer {
+        let there = self.resumed + self.bytes;
+        if let (Some(peer), Err(SnapshotError::BrokeOff { kept, why })) = (&self.peer, outcome) {
+            peer.link(|link| link.snapshot_broke_off(self.length, there));
+            return self.events.snapshot_broke_off(peer.id, *kept, why);
+        }
+        if let Some(peer) = self.peer.as_ref().filter(|_| self.counted) {
+            peer.link(|link| link.snapshot_left(self.length, there));
+        } else if let Some(peer) = &self.peer {
             let took = outcome.is_ok().then_some(took);
-            peer.link(|link| link.snapshot_ended(Direction::In, self.length, self.bytes, took));
+            if let Err(SnapshotError::Checksum(_)) = outcome {
+                peer.link(|link| link.snapshot_restarted(Direction::In, RestartReason::Checksum));
+                self.events.snapshot_restarted(peer.id, Direction::In, RestartReason::Checksum, there);
+            }
+            peer.link(|link| link.snapshot_ended(Direction::In, self.length, there, took));
         }
         let why = outcome.as_ref().err().map(ToString::to_string);
         if let (Some(why), Some(span)) = (&why, &self.span) {

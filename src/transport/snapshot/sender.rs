@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use http::{Method, Request};
 use http_body::Frame;
 use http_body_util::{BodyExt, Limited, StreamBody};
@@ -46,6 +46,8 @@ use crate::{
     },
 };
 
+mod resumption;
+
 /// How long a snapshot may make no progress, or its receiver, which is syncing it, may fail its probes.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// As long, for a receiver that nobody probes: a remote, or any with probes turned off. Of one that is reached all the
@@ -59,11 +61,15 @@ const ANSWER_BYTES: usize = 4096;
 struct Progress {
     /// Bytes of the envelope that were handed over.
     envelope: AtomicU64,
-    /// Bytes of the snapshot itself.
+    /// Bytes of the snapshot itself, those before included that the receiver has.
     body: AtomicU64,
+    /// Bytes of it that were handed over, as often as they were.
+    handed_over: AtomicU64,
     whole: AtomicBool,
     /// How long the connection has waited for the body, and not for the receiver.
     ours: Arc<Ours>,
+    /// The body could not be read, so another attempt would fail, too.
+    unreadable: AtomicBool,
 }
 
 /// A snapshot under way. Ends in the ledger, and with raft, exactly once, even when the task is dropped.
@@ -108,15 +114,30 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
     let outcome = tokio::select! {
         biased;
         () = peer.stop.cancelled() => Err(Undelivered::stopped()),
-        outcome = async {
-            let _place = peer.shared.pace.place().await;
-            post(&peer, message, body, &underway).await
-        } => outcome,
+        outcome = deliver(&peer, message, body, &underway) => outcome,
     };
     underway.end(outcome);
     // The body is gone, and with it what its thread reads for.
     reading.close();
     reading.wait().await;
+}
+
+/// A peer that keeps what it received, of a body that can be read again, is sent what it does not have for as long as
+/// there is hope; any other one the whole, once.
+async fn deliver(
+    peer: &Arc<Peer>,
+    message: Message,
+    body: SnapshotBody,
+    underway: &Underway,
+) -> Result<(), Undelivered> {
+    if let Some(repeatable) = body.repeatable().filter(|_| peer.resumes_snapshots()) {
+        let delivered = resumption::deliver(peer, &message, &repeatable, underway).await;
+        if let Some(outcome) = delivered {
+            return outcome;
+        }
+    }
+    let _place = peer.shared.pace.place().await;
+    post(peer, message, body, underway).await
 }
 
 async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Undelivered> {
@@ -127,9 +148,11 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
     if let Some(sent) = &underway.sent {
         sent.address(connection.remote);
     }
-    let request = request(peer, &attempt.url, &message, body, underway);
-    let request = request.map_err(|error| Undelivered::failed(error.to_string()))?;
-    match exchange(peer, connection, request, &underway.progress).await {
+    let length = body.length;
+    let head = request(peer, &attempt.url, length, underway);
+    let body = whole(peer, &message, body.into_stream(&peer.shared.world), length, &underway.progress);
+    let request = head.body(body).map_err(|error| Undelivered::failed(error.to_string()))?;
+    match exchange(peer, connection, request, &underway.progress, PATIENCE).await {
         Ok(answer) => peer.post_answered(&attempt, headers::RAFT_SNAPSHOT, &answer),
         Err(why) => {
             let why = format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT);
@@ -138,13 +161,8 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
     }
 }
 
-fn request(
-    peer: &Arc<Peer>,
-    url: &PeerUrl,
-    message: &Message,
-    body: SnapshotBody,
-    underway: &Underway,
-) -> Result<Request<Body>, http::Error> {
+/// The head of a request that brings a snapshot of this length.
+fn request(peer: &Peer, url: &PeerUrl, length: Option<u64>, underway: &Underway) -> http::request::Builder {
     let mut request = peer
         .shared
         .client
@@ -153,10 +171,10 @@ fn request(
     if let Some(traceparent) = underway.span.traceparent() {
         request = request.header(headers::TRACEPARENT, traceparent);
     }
-    if let Some(length) = body.length {
+    if let Some(length) = length {
         request = request.header(headers::X_RAFTHTTP_LENGTH, length);
     }
-    request.body(whole(peer, message, body, &underway.progress))
+    request
 }
 
 /// Sends the request, and waits for its answer for as long as there is hope.
@@ -165,9 +183,10 @@ async fn exchange(
     connection: Connection,
     request: Request<Body>,
     progress: &Progress,
+    write_patience: Duration,
 ) -> Result<Answer, String> {
     let Connection { mut sender, driver, io, .. } = connection;
-    io.set_write_deadline(PATIENCE);
+    io.set_write_deadline(write_patience);
     io.await_head();
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
@@ -198,26 +217,34 @@ async fn exchange(
 
 /// The request's body: the envelope as one message frame, then the snapshot's bytes. If their source fails, or ends
 /// short of what it promised, the body breaks, and with it the connection: a terminating chunk would say *complete*.
-fn whole(peer: &Arc<Peer>, message: &Message, body: SnapshotBody, progress: &Arc<Progress>) -> Body {
+fn whole(
+    peer: &Arc<Peer>,
+    message: &Message,
+    pieces: BoxStream<'static, io::Result<Bytes>>,
+    promised: Option<u64>,
+    progress: &Arc<Progress>,
+) -> Body {
     let mut frames = FrameBuffer::new();
     MessageEncoder.encode(message, &mut frames);
     let handed_over = progress.clone();
     let envelope = std::iter::from_fn(move || frames.pop()).inspect(move |piece| {
         handed_over.envelope.fetch_add(piece.len() as u64, Ordering::Relaxed);
     });
-    let promised = body.length;
-    let (counted, to) = (progress.clone(), peer.clone());
-    let pieces = peer.shared.pace.clone().paced(body.into_stream(&peer.shared.world), progress.ours.clone());
+    let (counted, failed, to) = (progress.clone(), progress.clone(), peer.clone());
+    let pieces = peer.shared.pace.clone().paced(pieces, progress.ours.clone());
     let pieces = pieces.inspect_ok(move |piece: &Bytes| {
         let bytes = piece.len() as u64;
         counted.body.fetch_add(bytes, Ordering::Relaxed);
+        counted.handed_over.fetch_add(bytes, Ordering::Relaxed);
         to.link(|link| link.snapshot_progressed(Direction::Out, bytes));
     });
+    let pieces = pieces.inspect_err(move |_| failed.unreadable.store(true, Ordering::Relaxed));
     let pieces = stream::iter(envelope.map(Ok)).chain(pieces);
     let progress = progress.clone();
     let end = stream::once(async move {
         let sent = progress.body.load(Ordering::Relaxed);
         if let Some(promised) = promised.filter(|promised| *promised != sent) {
+            progress.unreadable.store(true, Ordering::Relaxed);
             let why = format!("the snapshot has {sent} bytes, not the {promised} that it promised");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
@@ -230,7 +257,8 @@ fn whole(peer: &Arc<Peer>, message: &Message, body: SnapshotBody, progress: &Arc
 /// Ends when there is no hope: when the receiver takes too little of the body for too long, or when it has the whole body
 /// and fails its probes or does not answer. If it takes nothing at all, the connection's write deadline ends first.
 async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStatus) -> String {
-    let begun = Instant::now();
+    // Earlier attempts have waited, too.
+    let (begun, earlier) = (Instant::now(), progress.ours.total());
     let mut deadline = Deadline::new(peer.shared.limits.snapshot_rate);
     let (mut reached, mut whole) = (begun, None);
     let mut tick = interval(Duration::from_secs(1));
@@ -242,7 +270,9 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
             if since.elapsed() >= patience {
                 return format!("no answer for {patience:?}");
             }
-        } else if deadline.is_missed(begun.elapsed().saturating_sub(progress.ours.total()), io.written()) {
+        } else if deadline
+            .is_missed(begun.elapsed().saturating_sub(progress.ours.total().saturating_sub(earlier)), io.written())
+        {
             return format!("the receiver takes less than {} bytes a second", deadline.least());
         }
         // Who is not probed is given long enough to sync gigabytes.
@@ -272,7 +302,7 @@ impl Underway {
         }
         let Self { peer, kind, envelope, length, since, progress, span, sent: message, .. } = self;
         let bytes = progress.body.load(Ordering::Relaxed);
-        let sent = progress.envelope.load(Ordering::Relaxed) + bytes;
+        let sent = progress.envelope.load(Ordering::Relaxed) + progress.handed_over.load(Ordering::Relaxed);
         let took = since.elapsed();
         peer.link(|link| link.snapshot_ended(Direction::Out, *length, bytes, outcome.is_ok().then_some(took)));
         let failure = outcome.as_ref().err().map(|Undelivered { reason, why }| (reason.label(), why.as_str()));

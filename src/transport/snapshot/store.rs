@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,20 +10,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use futures_util::Stream;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
+use xxhash_rust::xxh3::Xxh3;
 
+use super::{
+    keeping::Keeping,
+    part::{Claim, Handing, remove},
+    place::{BATCHES_AHEAD, LOOK_EACH, Placed, Room, batch},
+    receiver::SnapshotError,
+    spool::Spool,
+};
 use crate::world::{Files, World};
-
-/// How many batches may lie between the network and the file.
-const BATCHES_AHEAD: usize = 4;
-/// What a batch gathers. etcd sends 32 KiB at a time, and each hand-over wakes a thread and may put another to sleep.
-const BATCH_BYTES: usize = 256 << 10;
-/// So many pieces make a batch too: a body in crumbs must not hold much more than its bytes.
-const BATCH_PIECES: usize = 64;
-/// After so many bytes it is looked again whether the file system has room: others write to it, too.
-const LOOK_EACH: u64 = 16 << 20;
 
 /// A directory of received snapshots, as etcd's `Snapshotter` keeps them: `{index:016x}.snap.db`.
 ///
@@ -51,32 +50,15 @@ pub struct SnapshotStore {
     world: World,
     /// Who has a snapshot in its place that nobody has taken yet.
     turn: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// A snapshot in its place. While this is there, no other one comes to the place: two may be on their way under one index,
-/// of which one may be a stranger's.
-#[derive(Debug)]
-pub(crate) struct Placed {
-    /// How many bytes it has.
-    pub(crate) length: u64,
-    _turn: OwnedMutexGuard<()>,
+    /// What is there of those that may be resumed.
+    spool: Arc<Spool>,
 }
 
 const UNFINISHED: &str = "tmp";
 
-/// What a snapshot may take of the disk.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    /// Its longest body.
-    pub(crate) most: u64,
-    /// The file system keeps so many bytes free.
-    pub(crate) headroom: u64,
-    /// How long its sender says that it is.
-    pub(crate) told: Option<u64>,
-}
-
 impl SnapshotStore {
-    /// A store in `directory`, which is made if it is not there. What a crash left half written is removed.
+    /// A store in `directory`, which is made if it is not there. What a crash left half written is removed, but for what a
+    /// member of ours will be asked to go on with.
     ///
     /// # Errors
     /// When the directory cannot be made or read.
@@ -97,13 +79,19 @@ impl SnapshotStore {
                 files.remove(&directory.join(name))?;
             }
         }
-        Ok(Self { directory, unfinished: Arc::default(), world, turn: Arc::default() })
+        let spool = Arc::new(Spool::open(&world, &directory, |index| place(&directory, index))?);
+        Ok(Self { directory, unfinished: Arc::default(), world, turn: Arc::default(), spool })
     }
 
     /// Where the snapshot at `index` is, from before [`Raft::process`](crate::Raft::process) is given its message
     /// until the application removes it.
     pub fn path(&self, index: u64) -> PathBuf {
-        self.directory.join(format!("{index:016x}.snap.db"))
+        place(&self.directory, index)
+    }
+
+    /// What is there of snapshots that may be resumed.
+    pub(crate) fn spool(&self) -> &Arc<Spool> {
+        &self.spool
     }
 
     /// Saves a body, synced, under its index, or nothing at all (etcd's `SaveDBFrom`). It is there for whoever is given its
@@ -138,41 +126,56 @@ impl SnapshotStore {
         placing.done();
         Ok(placed)
     }
-}
 
-/// Hands a body on in batches. Only `None` says that it is whole; a sender that is merely dropped says that it is not.
-/// Where nobody receives, who does not says why.
-async fn batch<S>(
-    mut body: S,
-    most: u64,
-    batches: mpsc::Sender<Option<Vec<Bytes>>>,
-    mut progress: impl FnMut(u64),
-) -> io::Result<()>
-where
-    S: Stream<Item = io::Result<Bytes>> + Unpin,
-{
-    let mut length = 0;
-    let (mut batch, mut gathered) = (Vec::new(), 0);
-    while let Some(piece) = body.next().await {
-        let piece = piece?;
-        length += piece.len() as u64;
-        if length > most {
-            let why = format!("the snapshot has more than {most} bytes");
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-        }
-        progress(piece.len() as u64);
-        gathered += piece.len();
-        batch.push(piece);
-        if gathered >= BATCH_BYTES || batch.len() == BATCH_PIECES {
-            gathered = 0;
-            if batches.send(Some(std::mem::take(&mut batch))).await.is_err() {
-                return Ok(());
+    /// Writes the rest of a snapshot that comes in parts, and puts the whole in its place, synced, once it is found to be
+    /// what its sender has. What comes is kept where there is more to come.
+    pub(crate) async fn keep<S>(
+        &self,
+        claim: Claim,
+        body: S,
+        room: Room,
+        tasks: &TaskTracker,
+        progress: impl FnMut(u64),
+    ) -> Result<(Placed, Handing), SnapshotError>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Unpin,
+    {
+        let keeping = Keeping {
+            world: self.world.clone(),
+            directory: self.directory.clone(),
+            place: self.path(claim.part.head.index),
+            room,
+            turn: self.turn.clone(),
+            claim,
+        };
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let writing = self.world.spawn_blocking(tasks.track_future(keeping.write(receiver)));
+        // How long it may be, who writes it knows; and what broke, this does.
+        let read = batch(body, u64::MAX, sender, progress).await;
+        let written = writing.await.map_err(|error| SnapshotError::Save(error.to_string()))?;
+        written.map_err(|error| match (error, read) {
+            (SnapshotError::BrokeOff { kept, .. }, Err(error)) => {
+                SnapshotError::BrokeOff { kept, why: error.to_string() }
             }
+            (error, _) => error,
+        })
+    }
+
+    /// What raft says of a snapshot that was handed over: whoever brings it again is told the same.
+    pub(crate) async fn handed_over(&self, handing: Handing, outcome: &Result<(), SnapshotError>) {
+        handing.done(outcome);
+        let (files, record) = (self.world.files().clone(), handing.part.record(&self.directory));
+        let removed = self.world.blocking(move || remove(&files, &record)).await;
+        if let Err(error) = removed.and_then(|removed| removed) {
+            // It is removed with the first start that finds nothing in the snapshot's place.
+            tracing::warn!(%error, "the record of a snapshot cannot be removed");
         }
     }
-    let _ = batches.send(Some(batch)).await;
-    let _ = batches.send(None).await;
-    Ok(())
+}
+
+/// Where the snapshot at an index is.
+fn place(directory: &Path, index: u64) -> PathBuf {
+    directory.join(format!("{index:016x}.snap.db"))
 }
 
 /// How far a file is on its way to its place.
@@ -240,18 +243,20 @@ impl Save {
 
     /// Writes a body's batches beside its place, synced.
     async fn gather(&self, mut batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<u64> {
-        self.has_room_for(self.room.told.unwrap_or(0))?;
+        self.room.is_there_for(self.room.told.unwrap_or(0), &self.files, &self.directory)?;
         let mut file = self.files.create_new(&self.unfinished)?;
         let (mut length, mut looked) = (0, 0);
+        let mut hash = self.room.of.map(|_| Xxh3::new());
         loop {
             match batches.recv().await {
                 Some(Some(batch)) => {
                     for piece in batch {
                         file.write_all(&piece)?;
                         length += piece.len() as u64;
+                        hash.iter_mut().for_each(|hash| hash.update(&piece));
                     }
                     if length - looked >= LOOK_EACH {
-                        self.has_room_for(0)?;
+                        self.room.is_there_for(0, &self.files, &self.directory)?;
                         looked = length;
                     }
                 }
@@ -259,20 +264,16 @@ impl Save {
                 None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended before it was whole")),
             }
         }
+        let sum = hash.map(|hash| (length, hash.digest128()));
+        if let Some(told) = self.room.of.filter(|told| sum != Some((told.length, told.checksum))) {
+            let why = format!(
+                "it is not what its sender has, {} bytes with the checksum {:032x}",
+                told.length, told.checksum
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         file.sync()?;
         Ok(length)
-    }
-
-    /// Whether the headroom stays if so many bytes more are written.
-    fn has_room_for(&self, bytes: u64) -> io::Result<()> {
-        let Room { headroom, .. } = self.room;
-        let free = self.files.free(&self.directory)?;
-        if free >= headroom.saturating_add(bytes) {
-            return Ok(());
-        }
-        let why =
-            format!("the file system has {free} bytes left, and is to keep {headroom} beside {bytes} of a snapshot");
-        Err(io::Error::new(io::ErrorKind::StorageFull, why))
     }
 
     /// Puts what was gathered in its place.
@@ -291,11 +292,14 @@ impl Save {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
 
-    use super::*;
+    use super::{
+        super::place::{BATCH_BYTES, BATCH_PIECES},
+        *,
+    };
 
     fn body(pieces: &[&'static str]) -> impl Stream<Item = io::Result<Bytes>> + Unpin + use<> {
         stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect::<Vec<_>>())
@@ -306,7 +310,7 @@ mod tests {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
-    const ANY: Room = Room { most: u64::MAX, headroom: 0, told: None };
+    const ANY: Room = Room { most: u64::MAX, headroom: 0, told: None, of: None };
 
     /// Under index 1.
     async fn save(

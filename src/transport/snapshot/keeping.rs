@@ -1,0 +1,217 @@
+//! Writes a snapshot that comes in parts: its bytes, and every half second how many of them are synced.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc},
+    time::Instant,
+};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    part::{Claim, Handing, State},
+    place::{Batch, LOOK_EACH, Placed, Room},
+    receiver::SnapshotError,
+    record::{HEAD_BYTES, MARK_BYTES, Mark},
+};
+use crate::world::{DiskFile, World};
+
+/// How long bytes may be there and not synced: a receiver that is killed is sent them again.
+const SYNC_EACH: Duration = Duration::from_millis(500);
+/// A sync is followed by so many times as much without one, so that a slow disk gets to write.
+const SYNC_SHARE: u32 = 8;
+/// How much is read at once of what an earlier process has written.
+const BLOCK: usize = 256 << 10;
+
+/// Somebody who writes a part.
+pub(super) struct Keeping {
+    pub(super) world: World,
+    pub(super) directory: PathBuf,
+    /// Where it is to be in the end.
+    pub(super) place: PathBuf,
+    pub(super) room: Room,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(super) claim: Claim,
+}
+
+/// Why a part does not become a whole.
+enum Fault {
+    /// No more of it came: what is there is kept.
+    BrokeOff(String),
+    /// What is there is of no use, or cannot be kept.
+    Lost(SnapshotError),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(SnapshotError::Save(error.to_string()))
+    }
+}
+
+impl Keeping {
+    /// Writes what comes to the end of what is there, and the whole to its place.
+    pub(super) async fn write(mut self, batches: mpsc::Receiver<Batch>) -> Result<(Placed, Handing), SnapshotError> {
+        let outcome = match self.gather(batches).await {
+            Ok(()) => self.finish().await,
+            Err(fault) => Err(fault),
+        };
+        let fault = match outcome {
+            Ok(turn) => {
+                let length = self.claim.part.head.of.length;
+                // Before the right to write it is given back.
+                self.claim.part.set_state(State::Handing);
+                return Ok((Placed { length, _turn: turn }, Handing { part: self.claim.part.clone() }));
+            }
+            Err(fault) => fault,
+        };
+        let error = match fault {
+            Fault::BrokeOff(why) if self.claim.kept.offset > 0 => match self.sync() {
+                Ok(()) => return Err(SnapshotError::BrokeOff { kept: self.claim.kept.offset, why }),
+                Err(error) => SnapshotError::Save(error.to_string()),
+            },
+            Fault::BrokeOff(why) => SnapshotError::Save(why),
+            Fault::Lost(error) => error,
+        };
+        self.claim.drop_files(self.world.files(), &self.directory);
+        Err(error)
+    }
+
+    async fn gather(&mut self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Fault> {
+        let length = self.claim.part.head.of.length;
+        let files = self.world.files();
+        // What is whole needs no file; what has none yet is given one, even where it has no bytes.
+        let data = if self.claim.kept.is_placed {
+            None
+        } else {
+            self.room.is_there_for(length - self.claim.kept.offset, files, &self.directory)?;
+            Some(files.open_kept(&self.claim.part.data(&self.directory))?)
+        };
+        let (mut looked, mut synced, mut took) = (self.claim.kept.offset, Instant::now(), Duration::ZERO);
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = self.claim.stop.cancelled() => {
+                    return Err(Fault::BrokeOff("its sender comes on another connection".to_owned()));
+                }
+                batch = batches.recv() => batch,
+            };
+            let offset = self.claim.kept.offset;
+            match batch {
+                Some(Some(batch)) => self.append(data.as_ref(), &batch)?,
+                Some(None) if offset == length => return Ok(()),
+                Some(None) => return Err(Fault::BrokeOff(format!("the body ended at {offset} of {length} bytes"))),
+                None => return Err(Fault::BrokeOff("the body ended before it was whole".to_owned())),
+            }
+            if self.claim.kept.offset - looked >= LOOK_EACH {
+                looked = self.claim.kept.offset;
+                self.room.is_there_for(length - looked, self.world.files(), &self.directory)?;
+            }
+            if self.claim.kept.offset > self.claim.kept.synced && synced.elapsed() >= SYNC_EACH.max(took * SYNC_SHARE) {
+                let begin = Instant::now();
+                self.sync()?;
+                (synced, took) = (Instant::now(), begin.elapsed());
+            }
+        }
+    }
+
+    fn append(&mut self, data: Option<&Arc<dyn DiskFile>>, batch: &[bytes::Bytes]) -> Result<(), Fault> {
+        let length = self.claim.part.head.of.length;
+        let kept = &mut *self.claim.kept;
+        for piece in batch {
+            let end = kept.offset.saturating_add(piece.len() as u64);
+            let Some(data) = data.filter(|_| end <= length) else {
+                let why = format!("the snapshot has more than the {length} bytes that it was to have");
+                return Err(Fault::Lost(SnapshotError::Save(why)));
+            };
+            data.write_at(kept.offset, piece)?;
+            if let Some(hash) = &mut kept.hash {
+                hash.update(piece);
+            }
+            kept.offset = end;
+        }
+        Ok(())
+    }
+
+    /// Syncs what is there, and notes how much that is.
+    fn sync(&mut self) -> io::Result<()> {
+        let (files, head) = (self.world.files(), self.claim.part.head);
+        let now = self.world.now();
+        let kept = &mut *self.claim.kept;
+        if kept.is_placed || (kept.marks > 0 && kept.synced == kept.offset) {
+            return Ok(());
+        }
+        files.open_kept(&self.claim.part.data(&self.directory))?.sync()?;
+        let record = files.open_kept(&self.claim.part.record(&self.directory))?;
+        let is_new = kept.marks == 0;
+        if is_new {
+            record.write_at(0, &head.to_bytes())?;
+        }
+        let mark = head.mark(Mark { synced: kept.offset, at: now });
+        record.write_at(HEAD_BYTES as u64 + kept.marks * MARK_BYTES as u64, &mark)?;
+        record.sync()?;
+        if is_new {
+            files.sync_directory(&self.directory)?;
+        }
+        (kept.synced, kept.touched, kept.marks) = (kept.offset, now, kept.marks + 1);
+        Ok(())
+    }
+
+    /// Finds it to be what its sender has, and puts it in its place.
+    async fn finish(&mut self) -> Result<OwnedMutexGuard<()>, Fault> {
+        let files = self.world.files().clone();
+        let data = self.claim.part.data(&self.directory);
+        if self.claim.kept.is_placed {
+            // Another of its index may have come there since: it is looked at while nobody else may.
+            let turn = self.turn.clone().lock_owned().await;
+            return self.verify(&self.place).map(|()| turn);
+        }
+        self.verify(&data)?;
+        if self.claim.kept.marks > 0 {
+            // What is whole and not handed over when the process is killed need not be sent again.
+            self.sync()?;
+        } else {
+            files.open_kept(&data)?.sync()?;
+        }
+        let turn = self.turn.clone().lock_owned().await;
+        files.rename(&data, &self.place)?;
+        files.sync_directory(&self.directory)?;
+        self.claim.kept.is_placed = true;
+        Ok(turn)
+    }
+
+    fn verify(&self, path: &Path) -> Result<(), Fault> {
+        let told = self.claim.part.head.of;
+        let sum = match &self.claim.kept.hash {
+            Some(hash) => hash.digest128(),
+            None => sum_of(&*self.world.files().open_kept(path)?, told.length)?,
+        };
+        if sum == told.checksum {
+            return Ok(());
+        }
+        let why =
+            format!("its {} bytes have the checksum {sum:032x}, its sender's have {:032x}", told.length, told.checksum);
+        Err(Fault::Lost(SnapshotError::Checksum(why)))
+    }
+}
+
+/// The xxh3-128 of a file's first bytes, which are all that it has.
+fn sum_of(file: &dyn DiskFile, length: u64) -> io::Result<u128> {
+    let (mut hash, mut block, mut at) = (Xxh3::new(), vec![0; BLOCK], 0);
+    loop {
+        let read = file.read_at(at, &mut block)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&block[..read]);
+        at += read as u64;
+    }
+    if at == length {
+        return Ok(hash.digest128());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, format!("the file has {at} bytes, and should have {length}")))
+}

@@ -1,0 +1,269 @@
+//! A snapshot to a peer that keeps what it received of it: as often as the connection breaks, it is asked what it has, and
+//! sent the rest. Raft is told once, when all of it was taken or there is no hope any more.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use http::StatusCode;
+use tokio::time::{Instant, timeout_at};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Underway, exchange, request, whole};
+use crate::{
+    dial::{
+        connection::{Connection, drive, empty},
+        post::{self, Answer},
+    },
+    ledger::{Direction, RestartReason},
+    transport::{
+        attempt::{Attempt, Reached, Undelivered},
+        peer::Peer,
+        snapshot::Repeatable,
+    },
+    wire::{
+        headers,
+        raftpb::Message,
+        resumption::{self, Named, Rest},
+    },
+};
+
+/// How long a peer may not get further before the snapshot is given up: raft then looks anew what the peer needs.
+const HOPE: Duration = Duration::from_secs(300);
+/// How long a write may be without progress. To dial again costs little.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// So often is it sent from its beginning because what arrived was not what was sent: what turns over more often does so in
+/// our own file.
+const MISMATCHES: u32 = 1;
+
+/// Sends what the peer does not have, until it has all of it. None: what answers is no member that goes on with snapshots
+/// any more, and is to be sent the whole, as any other.
+pub(super) async fn deliver(
+    peer: &Arc<Peer>,
+    message: &Message,
+    body: &Repeatable,
+    underway: &Underway,
+) -> Option<Result<(), Undelivered>> {
+    let of = match named(peer, body).await {
+        Ok(of) => of,
+        Err(why) => return Some(Err(why)),
+    };
+    let mut sending =
+        Sending { peer, message, body, underway, of, reached: 0, mismatches: 0, hope: Instant::now() + HOPE };
+    let mut failures = 0;
+    loop {
+        let before = sending.reached;
+        match sending.attempt().await {
+            Ended::Taken => return Some(Ok(())),
+            Ended::Hopeless(why) => return Some(Err(why)),
+            Ended::Foreign => break,
+            Ended::BrokeOff(why) if Instant::now() >= sending.hope => return Some(Err(why)),
+            Ended::BrokeOff(Undelivered { why, .. }) => {
+                tracing::debug!(peer = %peer.id, why, "snapshot broke off");
+                failures = if sending.reached > before { 1 } else { failures + 1 };
+                peer.redial.rest(failures).await;
+            }
+        }
+    }
+    peer.set_resumes_snapshots(false);
+    sending.goes_on(0);
+    None
+}
+
+/// What a body is known by. Where nobody has told its checksum, it is read once for that.
+async fn named(peer: &Peer, body: &Repeatable) -> Result<Named, Undelivered> {
+    let world = &peer.shared.world;
+    let failed = |why: String| Undelivered::failed(format!("the snapshot cannot be read: {why}"));
+    let length = body.length;
+    let checksum = match body.checksum {
+        Some(checksum) => checksum,
+        None => {
+            let mut pieces = body.pieces(0, world);
+            let (mut hash, mut read) = (Xxh3::new(), 0);
+            while let Some(piece) = pieces.next().await {
+                let piece = piece.map_err(|error| failed(error.to_string()))?;
+                read += piece.len() as u64;
+                hash.update(&piece);
+            }
+            if read != length {
+                return Err(failed(format!("it has {read} bytes, not the {length} that it promised")));
+            }
+            hash.digest128()
+        }
+    };
+    let random = || u128::from(world.number()) << 64 | u128::from(world.number());
+    Ok(Named { name: body.name.unwrap_or_else(random), length, checksum })
+}
+
+/// A snapshot on its way, in as many requests as it takes.
+struct Sending<'a> {
+    peer: &'a Arc<Peer>,
+    message: &'a Message,
+    body: &'a Repeatable,
+    underway: &'a Underway,
+    of: Named,
+    /// The most that the peer has said that it has.
+    reached: u64,
+    /// How often what arrived was not what was sent.
+    mismatches: u32,
+    /// Until when it may get no further.
+    hope: Instant,
+}
+
+/// How one attempt ended.
+enum Ended {
+    /// The peer has taken it.
+    Taken,
+    /// The next one may get further.
+    BrokeOff(Undelivered),
+    /// No other one will.
+    Hopeless(Undelivered),
+    /// What answered does not know of resumption.
+    Foreign,
+}
+
+impl Sending<'_> {
+    /// Asks the peer what it has, and sends it the rest on the same connection: so what has answered is what receives it.
+    async fn attempt(&mut self) -> Ended {
+        let peer = self.peer;
+        let Ok(permit) = timeout_at(self.hope, peer.redial.permit()).await else {
+            return Ended::BrokeOff(Undelivered::failed("the peer is down".to_owned()));
+        };
+        let _place = peer.shared.pace.place().await;
+        let attempt = peer.attempt();
+        let dialled = peer.shared.client.dial(&attempt.url).await;
+        drop(permit);
+        let mut connection = match dialled {
+            Ok(connection) => connection,
+            Err(error) => return Ended::BrokeOff(peer.post_failed(&attempt, Reached::Nobody, error.to_string())),
+        };
+        self.underway.span.address(connection.remote);
+        if let Some(sent) = &self.underway.sent {
+            sent.address(connection.remote);
+        }
+        let offset = match self.ask(&mut connection, &attempt).await {
+            Ok(offset) => offset,
+            Err(ended) => return ended,
+        };
+        self.goes_on(offset);
+        match self.send_rest(connection, &attempt, offset).await {
+            Ok(answer) => self.answered(&attempt, &answer),
+            Err(why) => {
+                let why = format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT);
+                let failed = peer.post_failed(&attempt, Reached::Unknown, why);
+                if self.underway.progress.unreadable.load(Ordering::Relaxed) {
+                    return Ended::Hopeless(failed);
+                }
+                Ended::BrokeOff(failed)
+            }
+        }
+    }
+
+    /// What the peer has.
+    async fn ask(&self, connection: &mut Connection, attempt: &Attempt) -> Result<u64, Ended> {
+        let peer = self.peer;
+        let request = self.head(attempt, 0).body(empty());
+        let request = request.map_err(|error| Ended::Hopeless(Undelivered::failed(error.to_string())))?;
+        let answer = match post::exchange(connection, request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let why = format!("POST {} failed: {error}", headers::RAFT_SNAPSHOT);
+                return Err(Ended::BrokeOff(peer.post_failed(attempt, Reached::Unknown, why)));
+            }
+        };
+        if let Some(offset) = resumption::offset(&answer.headers, self.of.length)
+            && answer.status == StatusCode::NO_CONTENT
+        {
+            let Connection { sender, driver, .. } = connection;
+            let is_ready = drive(driver, sender.ready()).await;
+            return is_ready
+                .map(|()| offset)
+                .map_err(|error| Ended::BrokeOff(peer.post_failed(attempt, Reached::Unknown, error.to_string())));
+        }
+        match answer.status {
+            // An empty body is no message to whoever does not know what is asked.
+            StatusCode::BAD_REQUEST => Err(Ended::Foreign),
+            _ => Err(self.refused(attempt, &answer)),
+        }
+    }
+
+    /// Notes where the snapshot goes on.
+    fn goes_on(&mut self, offset: u64) {
+        let Underway { peer, progress, .. } = self.underway;
+        let sent = progress.body.swap(offset, Ordering::Relaxed);
+        progress.whole.store(false, Ordering::Relaxed);
+        if sent > 0 || offset > 0 {
+            peer.link(|link| link.snapshot_resumed(Direction::Out, sent, offset));
+        }
+        if offset > 0 {
+            peer.shared.events.snapshot_resumed(peer.id, Direction::Out, offset, self.of.length);
+        } else if self.reached > 0 {
+            self.starts_over(RestartReason::Lost);
+        }
+        if offset > self.reached {
+            (self.reached, self.hope) = (offset, Instant::now() + HOPE);
+        }
+    }
+
+    fn starts_over(&mut self, reason: RestartReason) {
+        let peer = self.peer;
+        peer.link(|link| link.snapshot_restarted(Direction::Out, reason));
+        peer.shared.events.snapshot_restarted(peer.id, Direction::Out, reason, self.reached);
+        self.reached = 0;
+    }
+
+    async fn send_rest(&self, connection: Connection, attempt: &Attempt, offset: u64) -> Result<Answer, String> {
+        let Self { peer, message, body, underway, of, .. } = self;
+        let pieces = body.pieces(offset, &peer.shared.world);
+        let body = whole(peer, message, pieces, Some(of.length), &underway.progress);
+        let request = self.head(attempt, offset).body(body).map_err(|error| error.to_string())?;
+        exchange(peer, connection, request, &underway.progress, WRITE_PATIENCE).await
+    }
+
+    fn head(&self, attempt: &Attempt, offset: u64) -> http::request::Builder {
+        // Its length is among what names it.
+        let mut request = request(self.peer, &attempt.url, None, self.underway);
+        for (header, value) in (Rest { of: self.of, offset }).headers() {
+            request = request.header(header, value);
+        }
+        request
+    }
+
+    fn answered(&mut self, attempt: &Attempt, answer: &Answer) -> Ended {
+        match answer.status {
+            StatusCode::NO_CONTENT => match self.peer.post_answered(attempt, headers::RAFT_SNAPSHOT, answer) {
+                Ok(()) => Ended::Taken,
+                Err(why) => Ended::Hopeless(why),
+            },
+            StatusCode::UNPROCESSABLE_ENTITY if self.mismatches < MISMATCHES => {
+                self.mismatches += 1;
+                self.reached = self.of.length;
+                self.starts_over(RestartReason::Checksum);
+                self.refused_for_now(attempt, answer)
+            }
+            _ => self.refused(attempt, answer),
+        }
+    }
+
+    /// It was not taken; whether another attempt may be, its status says.
+    fn refused(&self, attempt: &Attempt, answer: &Answer) -> Ended {
+        let there = resumption::offset(&answer.headers, self.of.length);
+        match answer.status {
+            StatusCode::SERVICE_UNAVAILABLE => self.refused_for_now(attempt, answer),
+            StatusCode::CONFLICT if there.is_some() => self.refused_for_now(attempt, answer),
+            _ => match self.peer.post_answered(attempt, headers::RAFT_SNAPSHOT, answer) {
+                Ok(()) => Ended::Foreign,
+                Err(why) => Ended::Hopeless(why),
+            },
+        }
+    }
+
+    fn refused_for_now(&self, attempt: &Attempt, answer: &Answer) -> Ended {
+        match self.peer.post_answered(attempt, headers::RAFT_SNAPSHOT, answer) {
+            Ok(()) => Ended::Taken,
+            Err(why) => Ended::BrokeOff(why),
+        }
+    }
+}
