@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::try_join_all};
 use raft::{Config, RawNode, eraftpb::MessageType as Type, storage::MemStorage};
 use rafthttp::{
     ClusterId, Critical, MemberId, PeerUrl, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source,
@@ -181,8 +181,9 @@ impl Handle {
 async fn main() -> Result<(), Failure> {
     let (mut listeners, mut urls, mut members) = (Vec::new(), BTreeMap::new(), Vec::new());
     for id in 1..=3 {
-        listeners.push((id, TcpListener::bind("127.0.0.1:0").await?));
-        urls.insert(id, format!("http://{}", listeners[id as usize - 1].1.local_addr()?).parse()?);
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        urls.insert(id, format!("http://{}", listener.local_addr()?).parse()?);
+        listeners.push((id, listener));
     }
     for (id, listener) in listeners {
         members.push(Handle::start(id, listener, &urls)?);
@@ -192,9 +193,8 @@ async fn main() -> Result<(), Failure> {
     }
     members.remove(0).stop().await?;
     members[0].put("later", "hello again").await?;
-    for mut member in members {
+    for member in &mut members {
         println!("a member has {:?}", *member.map.wait_for(|map| map.len() == 4).await?);
-        member.stop().await?;
     }
-    Ok(())
+    try_join_all(members.into_iter().map(Handle::stop)).await.map(drop)
 }

@@ -8,9 +8,12 @@ use std::{error::Error, sync::Arc, time::Duration};
 use rafthttp::{
     ClusterId, Critical, MemberId, Raft, Rejected, SnapshotStatus, Source, Transport,
     admin::{self, About, Admin, Health},
-    metrics::{Options, trace_collector},
+    metrics::{Direction, Options, trace_collector},
     telemetry::{self, LogFormat, Sampler},
-    wire::raftpb::{Entry, Message, MessageType},
+    wire::{
+        StreamKind,
+        raftpb::{Entry, Message, MessageType},
+    },
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -78,16 +81,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let metrics = listener.local_addr()?;
     tasks.spawn(admin::serve(listener, admin::router(admin), stop.clone()));
 
-    // One appends, until the last of them was processed. What is sent before a stream is there goes by POST.
+    // Before the streams are up, messages go by POST; that queue holds 64, and raft would send again what it drops.
+    until(|| one.peers()[0].link.stream_up[StreamKind::MsgApp][Direction::Out]).await?;
     for index in 1..=APPENDS {
         one.send(vec![append(index)]);
     }
-    let all = async {
-        while two.peers()[0].incoming.processed.total() < APPENDS {
-            time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    time::timeout(Duration::from_secs(30), all).await?;
+    until(|| two.peers()[0].incoming.processed.total() == APPENDS).await?;
 
     println!("http://{metrics}/metrics says:");
     for line in scrape(metrics).await?.lines().filter(|line| line.starts_with("rafthttp_messages_sent_total")) {
@@ -105,6 +104,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // What waits is exported before the program ends.
     telemetry.shutdown(Duration::from_secs(5)).await;
     Ok(())
+}
+
+async fn until(holds: impl Fn() -> bool) -> Result<(), time::error::Elapsed> {
+    let holds = async {
+        while !holds() {
+            time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    time::timeout(Duration::from_secs(30), holds).await
 }
 
 fn append(index: u64) -> Message {

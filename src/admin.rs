@@ -19,12 +19,12 @@ use self::pieces::Gate;
 use crate::{metrics::Options, telemetry::Events, transport::status::TransportStatus};
 
 mod about;
-mod events;
+pub mod events;
 mod health;
 mod listener;
 mod metrics;
 mod page;
-mod peers;
+pub mod peers;
 mod pieces;
 
 pub use about::{About, AboutSource, RaftView, Role};

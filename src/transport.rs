@@ -85,6 +85,10 @@ pub enum TransportError {
 /// etcd's raft transport.
 ///
 /// ```
+/// use std::sync::Arc;
+///
+/// use rafthttp::{ClusterId, MemberId, Transport, wire::raftpb::Message};
+///
 /// # struct Application;
 /// # #[async_trait::async_trait]
 /// # impl rafthttp::Raft for Application {
@@ -96,10 +100,6 @@ pub enum TransportError {
 /// # }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::sync::Arc;
-///
-/// use rafthttp::{ClusterId, MemberId, Transport, wire::raftpb::Message};
-///
 /// let transport = Transport::builder(MemberId(1), ClusterId(0x1000), Arc::new(Application)).build()?;
 /// // Nobody listens at this peer yet. Its messages are queued, sent by POST and given up; raft is told.
 /// transport.add_peer(MemberId(2), vec!["http://127.0.0.1:1".parse()?])?;

@@ -25,9 +25,7 @@ async fn printed(name: &str, environment: &[(&str, String)]) -> String {
         PathBuf::from(env!("CARGO_BIN_EXE_rafthttp")).parent().expect("it is in a directory").join("examples");
     let mut command = Command::new(directory.join(name));
     command.envs(environment.iter().map(|(name, value)| (name, value))).stdin(Stdio::null()).kill_on_drop(true);
-    let output =
-        timeout(PATIENCE, command.output()).await.unwrap_or_else(|_| panic!("{name} did not end in {PATIENCE:?}"));
-    let output = output.expect("it was built");
+    let output = timeout(PATIENCE, command.output()).await.expect("it ends within two minutes").expect("it was built");
     let (said, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name} ended with {}\n{said}{log}", output.status);
     said.into_owned()

@@ -133,7 +133,9 @@ fn status() -> TransportStatus {
     others.dropped.add((APP, Channel::Pipeline, DropReason::Promoted), 2);
     others.queued[Channel::Pipeline] = 1;
     status.unroutable.add("unknown_peer", 1);
-    status.pace = Some(SnapshotPace { limit: Some(20_971_520.0), yields: 2 });
+    let pace = status.pace.insert(SnapshotPace::default());
+    pace.limit = Some(20_971_520.0);
+    pace.yields = 2;
     let mut tls = TlsStatus::default();
     tls.certificate_expiry = Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000));
     tls.certificate_parts = vec![(CertificatePart::Leaf, UNIX_EPOCH + Duration::from_secs(2_000_000_000))];

@@ -12,6 +12,7 @@ const RATE_STEP: Duration = Duration::from_secs(1);
 
 /// The rate at which a transport may send its snapshots, all of them together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct SnapshotPace {
     /// The rate in bytes per second. `None`: no limit.
     pub limit: Option<f64>,

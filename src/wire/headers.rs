@@ -11,7 +11,7 @@ pub const X_RAFTHTTP_STREAM: HeaderName = HeaderName::from_static("x-rafthttp-st
 /// The length of a snapshot without its envelope, in bytes, if known, on snapshot requests. Not in etcd, which ignores
 /// it.
 pub const X_RAFTHTTP_LENGTH: HeaderName = HeaderName::from_static("x-rafthttp-length");
-/// Says that this member resumes snapshots, on answers to our stream requests. See [`resumption`](super::resumption) for
+/// Says that this member resumes snapshots, on answers to our stream requests. See `resumption` for
 /// this and the next three headers.
 pub const X_RAFTHTTP_RESUMES: HeaderName = HeaderName::from_static("x-rafthttp-resumes");
 /// The name of a snapshot, on snapshot requests to a member that resumes them.
