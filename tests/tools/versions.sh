@@ -16,3 +16,5 @@ KUBERNETES=1.37.2      # the control plane that `make test-cluster` starts, from
 KWOK=0.8.0             # the kubelets that it starts, which only pretend
 PROMETHEUS_OPERATOR=0.85.0 # whose definitions of ServiceMonitor, PodMonitor and PrometheusRule it has
 CERT_MANAGER=1.21.2        # whose definitions of Certificate and Issuer it has
+PUBLIC_API=0.52.1          # the crate that lists a public API from rustdoc's JSON
+RUSTDOC_FORMAT=57          # of that JSON, which it reads: Rust 1.95 writes it
