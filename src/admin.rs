@@ -7,8 +7,8 @@
 //! | `/livez`, `/readyz` | `ok`, or 503 and the checks that failed; `?verbose` lists all, `?exclude=NAME` leaves one out |
 //! | `/livez/NAME`, `/readyz/NAME` | one check |
 //! | `/health` | etcd's `{"health":"true","reason":""}`, 503 when not |
-//! | `/api/peers` | [everything about every peer](peers) as JSON |
-//! | `/api/events` | [the last transitions](events) as JSON |
+//! | `/api/peers` | everything about every peer, as JSON |
+//! | `/api/events` | the last transitions, as JSON |
 
 use std::{future::ready, sync::Arc};
 
