@@ -22,6 +22,8 @@ mod options;
 mod raft;
 mod singles;
 mod store;
+#[cfg(feature = "node")]
+mod ticks;
 mod tls;
 mod traces;
 
@@ -34,4 +36,6 @@ pub(crate) use histories::{HistoriesStatus, histories_collector};
 pub use options::Options;
 pub use raft::{RaftStatus, raft_collector};
 pub use store::{StoreStatus, store_collector};
+#[cfg(feature = "node")]
+pub(crate) use ticks::ticks_collector;
 pub use traces::trace_collector;

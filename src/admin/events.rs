@@ -21,6 +21,7 @@
 //! | `identity_mismatch` | `taken` or `refused` |
 //! | `member_removed` | –; `peer` says that this member was removed |
 //! | `snapshot_overtaken` | –; `peer` starts over with another snapshot, because the log was compacted past the last one |
+//! | `snapshot_not_spooled` | –; members that are behind get no snapshot, and `detail` says why |
 //! | `no_space`, `space_again` | –; `peer` is the member whose data exceeded their quota, this one or another |
 //! | `two_histories` | –; the history of `peer` contradicts this member's, and `detail` says where |
 //! | `suspended`, `resumed` | –; `detail` says why, or from which entry on |

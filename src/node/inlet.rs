@@ -13,6 +13,7 @@ use super::{
     incarnations::Verdict,
     snapshot::Received,
     status::Shared,
+    storage::Builder,
     task::{End, Input, Reports, Stopped},
     vouching::Doubted,
 };
@@ -35,6 +36,7 @@ pub(super) struct Inlet {
     pub(super) reports: Arc<Reports>,
     pub(super) shared: Arc<Shared>,
     pub(super) snapshots: SnapshotStore,
+    pub(super) builder: Builder,
     pub(super) end: End,
     /// How long a proposal may wait for a leader. It is shorter than the time for which its sender waits for the
     /// answer.
@@ -109,16 +111,16 @@ impl Raft for Inlet {
 }
 
 impl Inlet {
-    /// Takes a snapshot whose body the transport has saved. The body is read to its end, on a thread that may wait for
-    /// the disk.
+    /// Takes a snapshot whose body the transport has saved. The body is read to its end into a database beside the store, on
+    /// a thread that may wait for the disk, before raft hears of it.
     async fn process_snapshot(&self, from: MemberId, message: Message) -> Result<(), Rejected> {
         let Some(metadata) = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()) else {
             return Err(Rejected::one("a snapshot without metadata"));
         };
         let (path, cluster, index) = (self.snapshots.path(metadata.index), self.cluster.0, metadata.index);
         let snapshot = message.snapshot.clone().unwrap_or_default();
-        let files = self.world.files().clone();
-        let checked = self.world.blocking(move || Received::take(&files, &path, cluster, &snapshot));
+        let (files, builder) = (self.world.files().clone(), self.builder.clone());
+        let checked = self.world.blocking(move || Received::take(&files, &path, cluster, &snapshot, &builder));
         match checked.await {
             Ok(Ok(body)) => {
                 self.hand_in(1, |reply| Input::Snapshot(from, Box::new(message), Box::new(body), reply)).await

@@ -23,7 +23,7 @@ use super::{
     proposals::{Outcome, Proposal, Proposals},
     reads::{Reads, Waiter},
     request::RequestIds,
-    snapshot::{self, Received},
+    snapshot::{self, Received, Spooling},
     state::{Applied, Done},
     status::Shared,
     storage::{Effect, Store, StoreError},
@@ -49,6 +49,7 @@ mod proposing;
 mod publishing;
 mod quota;
 mod retention;
+mod spooling;
 mod suspension;
 
 pub(super) use not_taken::{CAUSES, NotTaken};
@@ -69,6 +70,10 @@ pub(super) enum Outgoing {
     Messages(Vec<Message>),
     Snapshot(Box<Message>, SnapshotBody),
     Peer(PeerChange),
+    /// To be run where it may wait for the disk.
+    Spool(Box<Spooling>),
+    /// To be dropped there: it gives a large file back.
+    Discard(Box<dyn Send>),
 }
 
 /// Where it goes: the transport, or a test.
@@ -116,6 +121,8 @@ pub(super) struct Settings {
     pub(super) strict_reconfig_check: bool,
     pub(super) hearsay: Hearsay,
     pub(super) quota: Option<u64>,
+    /// Bytes that the file system keeps free beside a snapshot.
+    pub(super) headroom: u64,
     pub(super) world: World,
 }
 
@@ -171,6 +178,8 @@ pub(super) struct Core {
     /// Its disk cannot be written: see `suspension`.
     suspended: bool,
     asked_of_space: quota::Asked,
+    /// The last snapshot that was wanted could not be spooled.
+    cannot_spool: bool,
 }
 
 impl Core {
@@ -207,6 +216,7 @@ impl Core {
             halt: Halt::Not,
             suspended: false,
             asked_of_space: None,
+            cannot_spool: false,
         };
         core.publish();
         core.stay_halted()?;
@@ -228,8 +238,10 @@ impl Core {
         }
     }
 
-    pub(super) fn tick(&mut self, now: Instant) {
+    /// A tick that was due at `due`.
+    pub(super) fn tick(&mut self, now: Instant, due: Instant) {
         self.now = now;
+        self.shared.ticked(now.duration_since(due));
         if self.takes_part() {
             self.draw_election_timeout();
             self.raw.tick();
@@ -317,8 +329,9 @@ impl Core {
             self.watch_quota(now);
             self.submit(now);
         }
-        self.received.clear();
+        self.discard_received();
         self.settle_hearsay();
+        self.tend_spool(now)?;
         self.cut_log(now)?;
         self.raw.mut_store().sync_if_due(now)?;
         self.publish();
@@ -359,8 +372,8 @@ impl Core {
         let metadata = ready.snapshot().get_metadata().clone();
         let place = self.received.iter().position(|body| (body.index, body.term) == (metadata.index, metadata.term));
         let body = place.map(|place| self.received.swap_remove(place)).ok_or(CoreError::NoSnapshot)?;
-        let records = body.records().map_err(StoreError::from)?;
-        self.raw.mut_store().install(&metadata, &body.membership, records, entries, hard_state)?;
+        let before = self.raw.mut_store().install(&metadata, &body.membership, body.incoming, entries, hard_state)?;
+        self.discard(before);
         tracing::info!(index = body.index, term = body.term, "installed a snapshot");
         for change in body.membership.peer_changes(&self.membership, self.settings.member) {
             (self.outbox)(Outgoing::Peer(change));
@@ -380,7 +393,7 @@ impl Core {
         }
     }
 
-    /// Raft has only the metadata; the body is streamed out of the transaction that was opened with them.
+    /// Raft has only the metadata; the body is read out of the spooled file.
     fn send_snapshot(&mut self, message: Message) {
         let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
         let (index, term) = metadata.map_or((0, 0), |metadata| (metadata.index, metadata.term));
@@ -391,8 +404,7 @@ impl Core {
                 if self.handed.add(message.to, index, first) {
                     self.shared.events().snapshot_overtaken(MemberId(message.to), self.settings.retention.max_bytes);
                 }
-                let body = snapshot::body(outgoing, self.settings.cluster.0, term, &self.settings.world);
-                (self.outbox)(Outgoing::Snapshot(Box::new(message), body));
+                (self.outbox)(Outgoing::Snapshot(Box::new(message), snapshot::body(outgoing)));
             }
             None => self.unsent.push(message.to),
         }

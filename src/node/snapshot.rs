@@ -1,4 +1,4 @@
-//! The body of a snapshot: the whole state as of one index, streamed out of the store and into another.
+//! The body of a snapshot: the whole state as of one index, out of one store and into another. `spooling` writes it.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -12,35 +12,36 @@
 //! | 8 | how many bytes there were, up to and with this field |
 //! | 16 | xxh3-128 of these bytes |
 //!
-//! All integers are unsigned and big-endian. A body is read to its end and found whole before raft hears of it, and
-//! found whole again while it is installed.
+//! All integers are unsigned and big-endian. A body is read to its end and found whole before raft hears of it: all that
+//! takes long was done by then, in a database of its own beside the store.
 
 use std::{
     io::{self, BufReader, Read},
     path::Path,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::stream;
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     members::Membership,
     request::MAX_KEY_BYTES,
-    storage::{DATA, Outgoing, StoreError},
+    storage::{Builder, Incoming, StoreError},
 };
 use crate::{
-    transport::snapshot::SnapshotBody,
     wire::raftpb::Snapshot,
-    world::{File, Files, World},
+    world::{File, Files},
 };
+
+mod spooling;
+
+pub(super) use spooling::{Spooling, body};
 
 const MAGIC: &[u8; 8] = b"rafthttp";
 const VERSION: u8 = 1;
 const END: u32 = u32::MAX;
-/// A piece of the body on its way out.
+/// What is read or written at once.
 const PIECE_BYTES: usize = 256 << 10;
 /// What follows the records.
 const TRAILER_BYTES: u64 = 4 + 8 + 8 + 16;
@@ -59,15 +60,8 @@ pub(super) enum SnapshotError {
     Torn(&'static str),
     #[error("it is not what its message says: {0}")]
     Contradicts(&'static str),
-}
-
-impl From<SnapshotError> for StoreError {
-    fn from(error: SnapshotError) -> Self {
-        match error {
-            SnapshotError::Io(error) => Self::Files(error),
-            other => Self::Damaged(format!("snapshot: {other}")),
-        }
-    }
+    #[error("it cannot be installed: {0}")]
+    Store(#[from] StoreError),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,117 +72,40 @@ struct Header {
     membership: serde_json::Value,
 }
 
-/// The body of a snapshot that raft hands out, of which it knows the metadata.
-pub(super) fn body(outgoing: Outgoing, cluster: u64, term: u64, world: &World) -> SnapshotBody {
-    let pieces = Pieces::start(outgoing, cluster, term).map_err(io::Error::other);
-    let length = pieces.as_ref().ok().map(|pieces| pieces.promised);
-    let world = world.clone();
-    let stream = stream::unfold(Some((pieces, world)), |state| async move {
-        let (pieces, world) = state?;
-        let mut pieces = match pieces {
-            Ok(pieces) => pieces,
-            Err(error) => return Some((Err(error), None)),
-        };
-        // The store reads from the disk: not on the threads that serve connections.
-        let next = world.blocking(move || pieces.next().map(|piece| (piece, pieces))).await;
-        match next {
-            Ok(Ok((Some(piece), pieces))) => Some((Ok(piece), Some((Ok(pieces), world)))),
-            Ok(Ok((None, _))) => None,
-            Ok(Err(error)) => Some((Err(io::Error::other(error)), None)),
-            Err(error) => Some((Err(error), None)),
-        }
-    });
-    SnapshotBody::from_stream(stream, length)
-}
-
-/// The pieces of a body, one after the other.
-struct Pieces {
-    range: redb::Range<'static, &'static [u8], &'static [u8]>,
-    piece: BytesMut,
-    hash: Box<Xxh3>,
-    records: u64,
-    length: u64,
-    /// How long the body will be.
-    promised: u64,
-    ended: bool,
-    /// One of the few snapshots that may be on their way; given back when this ends, however it ends.
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Pieces {
-    fn start(outgoing: Outgoing, cluster: u64, term: u64) -> Result<Self, StoreError> {
-        let membership = serde_json::from_slice(&outgoing.membership()?);
-        let membership = membership.map_err(|_| StoreError::Damaged("membership".into()))?;
-        let header = Header { cluster, index: outgoing.index, term, membership };
-        let header = serde_json::to_vec(&header).expect("texts and numbers make JSON");
-        let open = || outgoing.read.open_table(DATA)?.range::<&[u8]>(..).map_err(redb::Error::from);
-        let range = open().map_err(StoreError::Disk)?;
-        let mut piece = BytesMut::with_capacity(PIECE_BYTES);
-        piece.put_slice(MAGIC);
-        piece.put_u8(VERSION);
-        piece.put_u32(u32::try_from(header.len()).unwrap_or(u32::MAX));
-        piece.put_slice(&header);
-        let (records, bytes) = outgoing.size()?;
-        let promised = piece.len() as u64 + 8 * records + bytes + TRAILER_BYTES;
-        let hash = Box::new(Xxh3::new());
-        Ok(Self { range, piece, hash, records: 0, length: 0, promised, ended: false, _permit: outgoing.permit })
-    }
-
-    fn next(&mut self) -> Result<Option<Bytes>, redb::Error> {
-        if self.ended {
-            return Ok(None);
-        }
-        while self.piece.len() < PIECE_BYTES {
-            let Some(item) = self.range.next() else {
-                self.ended = true;
-                break;
-            };
-            let (key, value) = item?;
-            for part in [key.value(), value.value()] {
-                self.piece.put_u32(u32::try_from(part.len()).unwrap_or(END));
-            }
-            self.piece.put_slice(key.value());
-            self.piece.put_slice(value.value());
-            self.records += 1;
-        }
-        if self.ended {
-            self.piece.put_u32(END);
-            self.piece.put_u64(self.records);
-            self.piece.put_u64(self.length + self.piece.len() as u64 + 8);
-        }
-        self.hash.update(&self.piece);
-        self.length += self.piece.len() as u64;
-        if self.ended {
-            self.piece.put_u128(self.hash.digest128());
-        }
-        Ok(Some(self.piece.split().freeze()))
-    }
-}
-
-/// A snapshot that was received and found whole. It is open and has no name any more: nothing else can take its place, and
-/// nothing of it is left when this is dropped.
+/// A snapshot that was received and found whole, with its data in a database that is ready to take the place of the store's.
+/// Nothing of it is left when this is dropped, which takes a while.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) index: u64,
     pub(super) term: u64,
     pub(super) membership: Membership,
-    file: File,
+    pub(super) incoming: Incoming,
 }
 
 impl Received {
-    /// Takes a received snapshot out of its place, reads it to its end, and checks it against its message.
-    pub(super) fn take(files: &Files, path: &Path, cluster: u64, snapshot: &Snapshot) -> Result<Self, SnapshotError> {
+    /// Takes a received snapshot out of its place, checks it against its message, and reads it to its end into a database.
+    pub(super) fn take(
+        files: &Files,
+        path: &Path,
+        cluster: u64,
+        snapshot: &Snapshot,
+        builder: &Builder,
+    ) -> Result<Self, SnapshotError> {
         let file = files.open(path)?;
         // What cannot be removed is overwritten by the next of its index.
         if let Err(error) = files.remove(path) {
             tracing::warn!(path = %path.display(), %error, "a snapshot cannot be removed");
         }
-        Self::check(file, cluster, snapshot)
+        let (mut reader, membership) = Self::check(file, cluster, snapshot)?;
+        let (index, term) = (reader.header.index, reader.header.term);
+        let incoming = builder.build(reader.size, || reader.record())?;
+        Ok(Self { index, term, membership, incoming })
     }
 
-    fn check(file: File, cluster: u64, snapshot: &Snapshot) -> Result<Self, SnapshotError> {
+    /// Checks what stands before its records.
+    fn check(file: File, cluster: u64, snapshot: &Snapshot) -> Result<(Reader, Membership), SnapshotError> {
         let metadata = snapshot.metadata.as_ref().ok_or(SnapshotError::Contradicts("no metadata"))?;
-        let mut reader = Reader::open(file)?;
+        let reader = Reader::open(file)?;
         if reader.header.cluster != cluster {
             return Err(SnapshotError::Contradicts("the cluster differs"));
         }
@@ -200,15 +117,7 @@ impl Received {
         if !metadata.conf_state.as_ref().is_some_and(|state| membership.agrees_with(state)) {
             return Err(SnapshotError::Contradicts("the membership differs"));
         }
-        while reader.record()?.is_some() {}
-        let (index, term) = (metadata.index, metadata.term);
-        Ok(Self { index, term, membership, file: reader.input.into_inner() })
-    }
-
-    /// The records, to install them.
-    pub(super) fn records(&self) -> Result<impl FnMut() -> Result<Option<Record>, SnapshotError>, SnapshotError> {
-        let mut reader = Reader::open(self.file.rewound()?)?;
-        Ok(move || reader.record())
+        Ok((reader, membership))
     }
 }
 
@@ -301,6 +210,7 @@ impl Reader {
 /// A body without records.
 #[cfg(test)]
 pub(super) fn made(cluster: u64, index: u64, term: u64, membership: &Membership) -> Vec<u8> {
+    use bytes::BufMut as _;
     let membership = serde_json::from_slice(&membership.to_json()).expect("JSON");
     let header = serde_json::to_vec(&Header { cluster, index, term, membership }).expect("JSON");
     let mut body = Vec::new();
@@ -325,6 +235,7 @@ mod tests {
     use crate::{
         node::storage::{Effect, Identity, Store, Write},
         wire::raftpb::{ConfState, SnapshotMetadata},
+        world::World,
     };
 
     const CLUSTER: u64 = 2;
@@ -358,20 +269,36 @@ mod tests {
     }
 
     async fn sent(store: &Store) -> Vec<u8> {
-        store.snapshot(0, 7).expect("available");
-        let outgoing = store.take_outgoing(7, 2).expect("raft was given it");
-        let body = body(outgoing, CLUSTER, 3, &World::default());
+        let now = tokio::time::Instant::now();
+        store.snapshot(0, 1).expect_err("it is not spooled yet");
+        let (moment, _) = store.begin_spool(now).expect("readable").expect("it is wanted");
+        Spooling { moment, cluster: CLUSTER, name: 9, headroom: 0 }.run();
+        store.look_at_spool(now);
+        store.snapshot(0, 1).expect("available");
+        let body = body(store.take_outgoing(1, 2).expect("raft was given it"));
+        let (told, name) = (body.checksum, body.name);
         let promised = body.length;
         let pieces: Vec<_> = body.into_stream(&World::default()).collect().await;
         let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.expect("readable")).collect();
         assert_eq!(promised, Some(bytes.len() as u64), "what it promised");
+        assert_eq!((told, name), (Some(xxhash_rust::xxh3::xxh3_128(&bytes)), Some(9)));
         bytes
     }
 
-    fn check(directory: &Path, body: &[u8], snapshot: &Snapshot) -> Result<Received, SnapshotError> {
+    /// Reads a body to its end.
+    fn check(directory: &Path, body: &[u8], snapshot: &Snapshot) -> Result<(), SnapshotError> {
         let path = directory.join("received");
         std::fs::write(&path, body).expect("room");
-        Received::take(&Files::default(), &path, CLUSTER, snapshot)
+        let (mut reader, _) = Received::check(Files::default().open(&path)?, CLUSTER, snapshot)?;
+        while reader.record()?.is_some() {}
+        Ok(())
+    }
+
+    /// Makes it ready to be installed.
+    fn take(directory: &Path, body: &[u8], to: &Store) -> Result<Received, SnapshotError> {
+        let path = directory.join("received");
+        std::fs::write(&path, body).expect("room");
+        Received::take(&Files::default(), &path, CLUSTER, &message(2, 3, conf_state()), &to.builder(0))
     }
 
     #[tokio::test]
@@ -379,15 +306,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let body = sent(&store(&directory.path().join("from"), 10_000)).await;
         assert!(body.len() > 4 * PIECE_BYTES);
-        let received = check(directory.path(), &body, &message(2, 3, conf_state())).expect("whole");
-        assert!(received.membership.is_removed(crate::id::MemberId(9)));
         let mut to = Store::open(&Files::default(), &directory.path().join("to"), 2).expect("a new store");
+        let received = take(directory.path(), &body, &to).expect("whole");
+        assert!(received.membership.is_removed(crate::id::MemberId(9)));
         let snapshot = crate::raft_rs::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
-        let records = received.records().expect("open");
-        to.install(&snapshot, &received.membership, records, Vec::new(), None).expect("whole");
+        to.install(&snapshot, &received.membership, received.incoming, Vec::new(), None).expect("whole");
         assert_eq!(to.reader().value(b"key 009999").expect("readable"), Some(b"9999".repeat(40)));
         assert_eq!(to.membership().expect("kept"), received.membership);
-        drop(received);
         assert!(!directory.path().join("received").exists());
     }
 
@@ -409,11 +334,10 @@ mod tests {
             sent(&Store::open(&Files::default(), &directory.path().join("from"), 2).expect("it opens again")).await,
             body
         );
-        let received = check(directory.path(), &body, &message(2, 3, conf_state())).expect("whole");
         let mut to = store(&directory.path().join("to"), 7);
+        let received = take(directory.path(), &body, &to).expect("whole");
         let snapshot = crate::raft_rs::snapshot_from_raftpb(message(2, 3, conf_state())).take_metadata();
-        to.install(&snapshot, &received.membership, received.records().expect("open"), Vec::new(), None)
-            .expect("whole");
+        to.install(&snapshot, &received.membership, received.incoming, Vec::new(), None).expect("whole");
         assert_eq!(sent(&to).await, body);
     }
 
@@ -434,6 +358,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_is_found_torn_while_it_is_made_ready_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut body = sent(&store(&directory.path().join("from"), 3)).await;
+        *body.last_mut().expect("it has a checksum") ^= 1;
+        let to = store(&directory.path().join("to"), 3);
+        let error = take(directory.path(), &body, &to).expect_err("torn");
+        assert!(matches!(error, SnapshotError::Torn("checksum")), "{error}");
+        let left = std::fs::read_dir(directory.path().join("to")).expect("a directory").count();
+        assert_eq!(left, 2, "log and data");
+        assert!(!directory.path().join("received").exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_spooled_leaves_the_disk_its_headroom_and_has_no_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let from = store(&directory.path().join("from"), 100);
+        let begun = tokio::time::Instant::now();
+        let spool = |headroom, now| {
+            from.snapshot(0, 1).expect_err("it is not spooled");
+            let (moment, _) = from.begin_spool(now).expect("readable").expect("it is wanted");
+            Spooling { moment, cluster: CLUSTER, name: 9, headroom }.run();
+            from.look_at_spool(now)
+        };
+        let why = spool(1 << 62, begun).failed.expect("there is no room");
+        assert!(why.contains(&format!("is to keep {} beside ", 1_u64 << 62)), "{why}");
+        assert!(spool(0, begun + std::time::Duration::from_secs(60)).is_whole);
+        let left = std::fs::read_dir(directory.path().join("from")).expect("a directory").count();
+        assert_eq!(left, 2, "log and data");
+    }
+
+    #[tokio::test]
     async fn a_body_that_contradicts_its_message_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let body = sent(&store(&directory.path().join("from"), 3)).await;
@@ -446,8 +401,10 @@ mod tests {
         }
         let path = directory.path().join("received");
         std::fs::write(&path, &body).expect("room");
-        let error = Received::take(&Files::default(), &path, CLUSTER + 1, &message(2, 3, conf_state()))
-            .expect_err("another cluster's");
+        let file = Files::default().open(&path).expect("it is there");
+        let Err(error) = Received::check(file, CLUSTER + 1, &message(2, 3, conf_state())) else {
+            panic!("it is another cluster's");
+        };
         assert!(matches!(error, SnapshotError::Contradicts(_)), "{error}");
     }
 }

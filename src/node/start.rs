@@ -28,6 +28,7 @@ use crate::{
     server::{ConnectionLimits, ConnectionMetrics},
     telemetry::Events,
     transport::{Transport, TransportError, snapshot::store::SnapshotStore, standing::Refused, status::PeerStatus},
+    world::World,
 };
 
 /// How long clients' requests under way may take when a member stops.
@@ -52,6 +53,8 @@ struct Inner {
     raft_ended: CancellationToken,
     clients: TaskTracker,
     peers: TaskTracker,
+    /// What waits for the disk, beside raft's own thread.
+    disk: TaskTracker,
     peer_addresses: Vec<SocketAddr>,
     client_addresses: Vec<SocketAddr>,
 }
@@ -143,6 +146,8 @@ impl Node {
         inner.stop_raft.cancel();
         inner.raft_ended.cancelled().await;
         inner.transport.stop().await;
+        inner.disk.close();
+        inner.disk.wait().await;
         inner.stop_peers.cancel();
         inner.peers.close();
         inner.peers.wait().await;
@@ -180,6 +185,7 @@ impl Parts {
             reports: reports.clone(),
             shared: shared.clone(),
             snapshots,
+            builder: store.builder(config.limits.snapshot_headroom),
             end: end.clone(),
             patience: patience(&config),
             world: config.world.clone(),
@@ -187,15 +193,15 @@ impl Parts {
         };
         let transport = transport(&config, &identity, &membership, inlet, incarnation, &events, &hearsay)?;
         let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox, transport.clone());
-        let settings = settings(&config, member, cluster, hearsay);
-        let core = Core::new(settings, store, ids, shared.clone(), outbox(transport.clone()));
+        let (settings, disk) = (settings(&config, member, cluster, hearsay), TaskTracker::new());
+        let core = Core::new(settings, store, ids, shared.clone(), outbox(transport.clone(), &config.world, &disk));
         let core = core.map_err(|error: CoreError| Error::Raft(error.to_string()))?;
         if let Some(tls) = &config.client_tls {
             tls.tell(&events);
         }
         register(&config, &shared)?;
 
-        let mut inner = Inner::new(transport, shared, end, &listeners);
+        let mut inner = Inner::new(transport, shared, end, disk, &listeners);
         inner.serve_peers(listeners.peers, &config)?;
         inner.serve_clients(listeners.clients, client.clone(), &config)?;
         let (heartbeat, election, stop) = (config.heartbeat_interval, config.election_timeout, inner.stop_raft.clone());
@@ -211,7 +217,7 @@ impl Parts {
 
 impl Inner {
     /// A member that does not run yet.
-    fn new(transport: Transport, shared: Arc<Shared>, end: End, listeners: &Listeners) -> Self {
+    fn new(transport: Transport, shared: Arc<Shared>, end: End, disk: TaskTracker, listeners: &Listeners) -> Self {
         let addresses = |bound: &[Bound]| bound.iter().filter_map(Bound::address).collect();
         Self {
             transport,
@@ -223,6 +229,7 @@ impl Inner {
             raft_ended: CancellationToken::new(),
             clients: TaskTracker::new(),
             peers: TaskTracker::new(),
+            disk,
             peer_addresses: addresses(&listeners.peers),
             client_addresses: addresses(&listeners.clients),
         }
@@ -336,6 +343,7 @@ fn settings(config: &Config, member: MemberId, cluster: ClusterId, hearsay: Hear
         strict_reconfig_check: config.strict_reconfig_check,
         hearsay,
         quota: config.quota_backend_bytes,
+        headroom: config.limits.snapshot_headroom,
         world: config.world.clone(),
     }
 }
@@ -347,6 +355,8 @@ fn register(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
     }
     let raft = shared.clone();
     config.registry.register(metrics::raft_collector(move || raft.status().metrics()))?;
+    let ticks = shared.clone();
+    config.registry.register(metrics::ticks_collector(move || ticks.tick_delays()))?;
     let histories = shared.clone();
     config.registry.register(metrics::histories_collector(&CAUSES, move || histories.histories()))?;
     let (store, files, directory) = (shared.clone(), config.world.files().clone(), config.data_dir.join(DIRECTORY));
@@ -363,12 +373,15 @@ fn retention(config: &Config) -> Retention {
     }
 }
 
-/// Sends raft's messages on their way.
-fn outbox(transport: Transport) -> Outbox {
+/// Sends raft's messages on their way, and runs its work for the disk elsewhere.
+fn outbox(transport: Transport, world: &World, disk: &TaskTracker) -> Outbox {
+    let (world, disk) = (world.clone(), disk.clone());
     Box::new(move |outgoing| match outgoing {
         Outgoing::Messages(messages) => transport.send(messages),
         Outgoing::Snapshot(message, body) => transport.send_snapshot(*message, body),
         Outgoing::Peer(change) => change_peer(&transport, change),
+        Outgoing::Spool(spooling) => drop(world.spawn_blocking(disk.track_future(async move { spooling.run() }))),
+        Outgoing::Discard(what) => drop(world.spawn_blocking(disk.track_future(async move { drop(what) }))),
     })
 }
 

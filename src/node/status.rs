@@ -17,7 +17,7 @@ use super::{incarnations::Known, members::Membership};
 use crate::{
     admin::{self, About, Check, RaftView},
     id::{ClusterId, Incarnation, MemberId},
-    ledger::Tally,
+    ledger::{Histogram, Tally},
     metrics,
     telemetry::Events,
 };
@@ -191,6 +191,8 @@ pub(super) struct Shared {
     nobody_vouches: AtomicBool,
     /// Messages that were not given to raft, by cause.
     refused: Mutex<Tally<&'static str>>,
+    /// How late each tick came.
+    ticks: Mutex<Histogram>,
 }
 
 impl Shared {
@@ -205,6 +207,7 @@ impl Shared {
             events,
             nobody_vouches: AtomicBool::new(false),
             refused: Mutex::default(),
+            ticks: Mutex::default(),
         })
     }
 
@@ -279,6 +282,16 @@ impl Shared {
     /// A message was not given to raft, for this cause.
     pub(super) fn refused(&self, cause: &'static str) {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).add(cause, 1);
+    }
+
+    /// Raft has ticked, so late.
+    pub(super) fn ticked(&self, late: Duration) {
+        self.ticks.lock().unwrap_or_else(PoisonError::into_inner).observe(late);
+    }
+
+    /// How late each tick came so far.
+    pub(super) fn tick_delays(&self) -> Histogram {
+        self.ticks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The history of another member contradicts that of this one.

@@ -27,23 +27,27 @@ mod earlier;
 mod forced;
 mod halt;
 mod identity;
+mod incoming;
 mod log;
 mod met;
 mod raft_storage;
 mod recovery;
 mod snapshot;
+mod spool;
 mod tables;
 mod wal;
 
 pub(super) use data::{Reader, Write};
 pub(super) use database::file_bytes;
 pub(super) use identity::Identity;
-pub(super) use snapshot::Outgoing;
+pub(super) use incoming::{Builder, Incoming};
+pub(super) use spool::{Moment, Outgoing, Spooled};
 pub(super) use tables::DATA;
 
 use database::Place;
 use log::Log;
 use recovery::Recovery;
+use spool::Spool;
 use tables::{DATA_BYTES, MET, META, bytes, damaged, length, message, meta, number, pair, pair_bytes};
 use wal::Wal;
 
@@ -109,6 +113,8 @@ pub(super) struct Store {
     data_bytes: u64,
     identity: Option<Identity>,
     met: BTreeMap<MemberId, Incarnation>,
+    /// The snapshot that followers are sent.
+    spool: RefCell<Spool>,
     /// Snapshots that raft asked for and that the messages of the same `Ready` carry.
     outgoing: RefCell<Vec<Outgoing>>,
     /// How many snapshots may be on their way.
@@ -153,6 +159,7 @@ impl Store {
             unsynced_since: None,
             identity,
             met: met::load(&read)?,
+            spool: RefCell::default(),
             outgoing: RefCell::default(),
             permits,
             unreadable: Repeats::default(),
@@ -327,15 +334,25 @@ impl Store {
         durability: Durability,
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let perform = || {
-            let mut write = self.place.database()?.begin_write()?;
-            write.set_durability(durability)?;
-            let done = change(&write)?;
-            write.commit()?;
-            Ok(done)
-        };
-        perform().map_err(StoreError::Disk)
+        let database = self.place.database().map_err(StoreError::Disk)?;
+        transact(&database, durability, change)
     }
+}
+
+/// One transaction of a database: all of it or nothing.
+fn transact<T>(
+    database: &Database,
+    durability: Durability,
+    change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+) -> Result<T, StoreError> {
+    let perform = || {
+        let mut write = database.begin_write()?;
+        write.set_durability(durability)?;
+        let done = change(&write)?;
+        write.commit()?;
+        Ok(done)
+    };
+    perform().map_err(StoreError::Disk)
 }
 
 /// Makes the tables, and counts what was not counted by the version that wrote the data.

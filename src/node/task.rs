@@ -271,7 +271,7 @@ impl Task {
                         return Ok(Flow::Continue);
                     }
                 }
-                _ = clock.tick() => self.core.tick(Instant::now()),
+                due = clock.tick() => self.core.tick(Instant::now(), due),
                 () = self.reports.news.notified() => self.take_reports(),
                 count = self.inbox.recv_many(&mut inputs, TAKEN_AT_ONCE) => if count == 0 {
                     return Ok(Flow::Continue);
@@ -316,6 +316,10 @@ impl Task {
             }
             Input::Snapshot(from, message, body, reply) => {
                 let taken = self.core.step_snapshot(from, *message, *body);
+                // Its sender hears of it when it is installed.
+                if self.core.turn(Instant::now())? == Flow::Removed {
+                    return Ok(Flow::Removed);
+                }
                 answer(reply, taken.map_err(rejection).err().into_iter().collect());
             }
             Input::Propose(proposal) => self.core.propose(Instant::now(), proposal),

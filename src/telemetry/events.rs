@@ -90,6 +90,8 @@ pub enum EventKind {
     SpaceAgain,
     /// A member needs another snapshot, because the log was compacted past the one that it was sent.
     SnapshotOvertaken,
+    /// A snapshot for a member that is behind could not be written to the disk, from where it would be sent.
+    SnapshotNotSpooled,
 }
 
 impl EventKind {

@@ -348,6 +348,14 @@ impl Events {
         self.record(Event::about(EventKind::SnapshotOvertaken, peer).detail(detail));
     }
 
+    /// No member can be sent a snapshot: it cannot be written to the disk first.
+    pub(crate) fn snapshot_not_spooled(&self, why: &str) {
+        if let Some(member) = self.line(None) {
+            tracing::warn!(%member, why, "members that are behind get no snapshot: it cannot be spooled");
+        }
+        self.record(Event::new(EventKind::SnapshotNotSpooled).detail(why));
+    }
+
     /// The data of a member no longer exceed its quota, or the member was removed.
     pub(crate) fn space_again(&self, of: MemberId, data_bytes: u64) {
         if let Some(member) = self.line(None) {

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::world::{DiskFile, World};
+use crate::world::World;
 
 mod keeping;
 pub(super) mod part;
@@ -93,17 +93,9 @@ impl SnapshotBody {
         Ok(Self::from_places(move |place, into| file.read_at(into, place), from, end.max(from)))
     }
 
-    /// [`Self::from_file`] for all of a file of the world's disk.
-    ///
-    /// # Errors
-    /// When the file's length cannot be read.
-    #[allow(dead_code, reason = "for members that keep what they send")]
-    pub(crate) fn from_kept(file: Arc<dyn DiskFile>) -> io::Result<Self> {
-        let end = file.len()?;
-        Ok(Self::from_places(move |place, into| file.read_at(place, into), 0, end))
-    }
-
-    fn from_places<R>(read: R, from: u64, end: u64) -> Self
+    /// The bytes from one place to another, as often as they are asked for: `read` reads what is at a place, as a file's
+    /// `read_at` does. It is dropped when the snapshot has ended.
+    pub(crate) fn from_places<R>(read: R, from: u64, end: u64) -> Self
     where
         R: Fn(u64, &mut [u8]) -> io::Result<usize> + Send + Sync + 'static,
     {
@@ -298,10 +290,10 @@ mod tests {
         let world = World::default();
         let mut opened = File::open(&path).expect("a file");
         io::Seek::seek(&mut opened, io::SeekFrom::Start(3)).expect("it has a fourth byte");
-        let kept = world.files().open_kept(&path).expect("a file");
+        let (kept, length) = (File::open(&path).expect("a file"), data.len() as u64);
         let bodies = [
             (SnapshotBody::from_file(opened).expect("a body"), 3),
-            (SnapshotBody::from_kept(kept).expect("a body"), 0),
+            (SnapshotBody::from_places(move |place, into| kept.read_at(into, place), 0, length), 0),
         ];
         for (body, from) in bodies {
             let whole = data.get(from..).expect("it is longer");

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{self, Read, Seek, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
@@ -177,6 +177,17 @@ impl Files {
         disk.free(directory)
     }
 
+    /// Whether a directory's file system keeps so many bytes free if so many of a snapshot are written to it.
+    pub(crate) fn leave_free(&self, directory: &Path, headroom: u64, bytes: u64) -> io::Result<()> {
+        let free = self.free(directory)?;
+        if free >= headroom.saturating_add(bytes) {
+            return Ok(());
+        }
+        let why =
+            format!("the file system has {free} bytes left, and is to keep {headroom} beside {bytes} of a snapshot");
+        Err(io::Error::new(io::ErrorKind::StorageFull, why))
+    }
+
     /// Makes the names in a directory durable.
     pub(crate) fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         // The parent of a relative path with one component is the current directory.
@@ -235,19 +246,6 @@ impl File {
         match self {
             Self::System(file) => file.metadata().map(|metadata| metadata.len()),
             Self::Other { file, .. } => file.len(),
-        }
-    }
-
-    /// The same file from its beginning, even if it was renamed or replaced. Only the newest of these handles may be
-    /// read.
-    pub(crate) fn rewound(&self) -> io::Result<Self> {
-        match self {
-            Self::System(file) => {
-                let mut file = file.try_clone()?;
-                file.rewind()?;
-                Ok(Self::System(file))
-            }
-            Self::Other { file, .. } => Ok(Self::other(file.clone())),
         }
     }
 

@@ -197,6 +197,12 @@ impl Cluster {
         (of("VmRSS"), of("VmHWM"))
     }
 
+    /// The ID of its process.
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn process(&self, member: usize) -> u32 {
+        self.members[member].child.as_ref().expect("it runs").id()
+    }
+
     pub(crate) fn runs(&self, member: usize) -> bool {
         self.members[member].child.is_some()
     }

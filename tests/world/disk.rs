@@ -95,6 +95,24 @@ impl MemoryDisk {
         self.state().before_a_sync = Hook(Some(Box::new(call)));
     }
 
+    /// What a process that is killed now leaves of it: everything that it has written and named.
+    pub fn after_a_kill(&self) -> Self {
+        let state = self.state();
+        let content = |now: &Vec<u8>| Content { now: now.clone(), lasting: now.clone(), unsynced: Vec::new() };
+        let files = state.files.iter().map(|(number, found)| (*number, content(&found.now))).collect();
+        let (now, lasting) = (state.now.clone(), state.now.clone());
+        Self(Arc::new(Mutex::new(State { now, lasting, files, ..State::default() })))
+    }
+
+    /// Calls this before a later sync has come about: so many others come before it.
+    pub fn at_sync(&self, later: usize, call: impl FnOnce() + Send + 'static) {
+        let disk = self.clone();
+        self.before_a_sync(move || match later {
+            0 => call(),
+            _ => disk.at_sync(later - 1, call),
+        });
+    }
+
     /// What is left of it when the power goes while the disk writes: of what was not synced some is there, some is not,
     /// and some is there in part, as `seed` has it.
     pub fn torn(&self, seed: u64) -> Self {

@@ -394,6 +394,59 @@ fn what_a_failed_sync_left_behind_is_not_taken_for_written() {
     });
 }
 
+/// The names of what a member has in its own directory, without its log and the snapshots that it receives.
+fn beside_the_log(disk: &MemoryDisk, name: &str) -> Vec<PathBuf> {
+    let member = Path::new(DIRECTORY).join(name).join("member");
+    let files = disk.files().into_iter().filter(|file| file.parent() == Some(&member));
+    files.filter_map(|file| file.file_name().map(PathBuf::from)).collect()
+}
+
+/// A member that was behind is stopped at each sync from its start until it has installed a snapshot, by what `left` makes
+/// of its disk. The next start finds a store that opens, and removes what was left of the install. Returns what was there
+/// before that.
+fn stopped_at_each_sync(left: fn(&MemoryDisk) -> MemoryDisk) -> Vec<PathBuf> {
+    let mut names = Vec::new();
+    for at in 0.. {
+        let mut was_stopped = false;
+        simulate(|| async {
+            let (mut cluster, [a, b]) = third_behind().await;
+            let kept = Arc::new(Mutex::new(None));
+            cluster.disks[2].at_sync(at, {
+                let (kept, disk) = (kept.clone(), cluster.disks[2].clone());
+                move || *kept.lock().expect("nobody panics") = Some(left(&disk))
+            });
+            let c = cluster.start(2).await;
+            until("it has caught up", || c.raft_status().applied >= a.raft_status().applied).await;
+            c.stop().await;
+            let Some(disk) = kept.lock().expect("nobody panics").take() else { return cluster.stop([a, b]).await };
+            was_stopped = true;
+            names.extend(beside_the_log(&disk, "c"));
+            // The others have met a later boot: they do not hear this one.
+            cluster.disks[2] = disk;
+            let c = cluster.start(2).await;
+            until("it runs again", || c.raft_status().term > 0).await;
+            assert_eq!(beside_the_log(&cluster.disks[2], "c"), [PathBuf::from("node.redb")], "at sync {at}");
+            cluster.stop([a, b, c]).await;
+        });
+        if !was_stopped {
+            return names;
+        }
+    }
+    names
+}
+
+#[test]
+fn a_loss_of_power_during_an_install_leaves_a_store_that_opens_and_nothing_beside_it() {
+    assert!(stopped_at_each_sync(MemoryDisk::after_a_loss_of_power).len() > 10);
+}
+
+#[test]
+fn a_kill_during_an_install_leaves_a_store_that_opens_and_the_next_start_removes_the_rest() {
+    let names = stopped_at_each_sync(MemoryDisk::after_a_kill);
+    let is_incoming = |name: &PathBuf| name.to_string_lossy().starts_with("incoming-");
+    assert!(names.iter().any(is_incoming), "no install was interrupted: {names:?}");
+}
+
 #[test]
 fn a_snapshot_leaves_the_disk_its_headroom() {
     simulate(|| async {

@@ -82,10 +82,9 @@ impl Core {
         body: Received,
     ) -> Result<(), NotTaken> {
         let kind = message.r#type;
-        let stepped = self.check_snapshot(peer, &message).and_then(|()| {
-            self.received.push(body);
-            self.give(message)
-        });
+        // What raft does not take of it goes after the turn.
+        self.received.push(body);
+        let stepped = self.check_snapshot(peer, &message).and_then(|()| self.give(message));
         self.counted(peer, Source::Anyone, kind, stepped)
     }
 

@@ -1,7 +1,7 @@
 //! How much of the log is kept for followers that are behind.
 //!
 //! Every member keeps what it has applied last, by number and by bytes, since whoever leads next has to have it. A leader
-//! also keeps what a follower needs that is being sent a snapshot, has just been sent one, or is heard: otherwise the log
+//! also keeps what a follower needs for which a snapshot is spooled, or that is being sent one, has just been sent one, or is heard: otherwise the log
 //! is cut away under it while the snapshot is on its way, and it needs another one, without end. There is a bound to that
 //! in bytes: a follower that needs more starts over.
 
@@ -88,6 +88,7 @@ impl Core {
             self.handed.snapshots.clear();
             return None;
         }
+        let spooled = self.raw.store().spool_needs();
         let (own, progress, handed) = (self.settings.member.0, self.raw.raft.prs(), &mut self.handed.snapshots);
         handed.retain(|id, snapshot| {
             let Some(one) = progress.get(*id).filter(|one| one.matched <= snapshot.index) else { return false };
@@ -101,6 +102,6 @@ impl Core {
             (Some(snapshot), _) => Some(snapshot.index),
             (None, _) => one.recent_active.then_some(one.matched),
         };
-        progress.iter().filter(|(id, _)| **id != own).filter_map(needs).min()
+        progress.iter().filter(|(id, _)| **id != own).filter_map(needs).chain(spooled).min()
     }
 }

@@ -23,7 +23,9 @@ impl Core {
     pub(in crate::node) fn suspend(&mut self, why: &CoreError) {
         self.suspended = true;
         self.end_waiting();
-        self.received.clear();
+        self.discard_received();
+        let spooled = self.raw.store().give_up_spool();
+        self.discard(spooled);
         self.unsent.clear();
         self.leader = 0;
         self.shared.suspended(&format!("the disk cannot be written: {why}"));

@@ -23,7 +23,7 @@ use crate::{
         proposals::{Answer, Payload, ProposeError},
         request::{Command, Request, RequestId},
         status::{RaftStatus, Role},
-        storage::Identity,
+        storage::{Builder, Identity},
     },
     telemetry::{EventKind, Events},
     transport::raft::Source,
@@ -156,6 +156,7 @@ impl Cluster {
             strict_reconfig_check: self.strict,
             hearsay: self.hearsay.clone(),
             quota: None,
+            headroom: 0,
             world: World::default().with_seed(self.seed << 8 | id),
         };
         let queue = sent.clone();
@@ -204,7 +205,7 @@ impl Cluster {
         }
         for id in self.running.keys().copied().collect::<Vec<_>>() {
             if let Some(member) = self.running.get_mut(&id) {
-                member.core.tick(self.now);
+                member.core.tick(self.now, self.now);
             }
             self.turn(id);
         }
@@ -225,6 +226,8 @@ impl Cluster {
                 Outgoing::Snapshot(message, body) => self.carry_snapshot(id, &message, body),
                 Outgoing::Peer(PeerChange::Remove(peer)) => self.dropped.push((id, peer)),
                 Outgoing::Peer(PeerChange::Set(..)) => {}
+                Outgoing::Spool(spooling) => spooling.run(),
+                Outgoing::Discard(what) => drop(what),
             }
         }
         if self.stopped.contains(&id) {
@@ -270,7 +273,8 @@ impl Cluster {
         let arrives = !self.cut.contains(&from) && !self.cut.contains(&message.to);
         let status = match self.running.get_mut(&message.to).filter(|_| arrives) {
             Some(member) => {
-                let received = Received::take(&Files::default(), &path, CLUSTER.0, &snapshot).expect("whole");
+                let builder = member.core.raw.store().builder(0);
+                let received = Received::take(&Files::default(), &path, CLUSTER.0, &snapshot, &builder).expect("whole");
                 let _ = member.core.step_snapshot(MemberId(from), message.clone(), received);
                 SnapshotStatus::Finish
             }
@@ -1018,10 +1022,8 @@ fn no_message_from_the_network_ends_the_process() {
         let taken_now = if message.r#type == MessageType::MsgSnap as i32 {
             let sender = guard::Sender { peer: MemberId(from), source, nobody_vouches: false };
             let fits = guard::check(&member.core.raw.raft, sender, &message, 1 << 20).is_ok();
-            fits && member
-                .core
-                .step_snapshot(MemberId(from), message.clone(), body_of(&cluster.directory, &message))
-                .is_ok()
+            let body = fits.then(|| body_of(&cluster.directory, &message, &member.core.raw.store().builder(0)));
+            body.is_some_and(|body| member.core.step_snapshot(MemberId(from), message.clone(), body).is_ok())
         } else {
             member.core.step(MemberId(from), source, message).is_ok()
         };
@@ -1043,7 +1045,7 @@ fn no_message_from_the_network_ends_the_process() {
 }
 
 /// A body that is what its message says.
-fn body_of(directory: &tempfile::TempDir, message: &Message) -> Received {
+fn body_of(directory: &tempfile::TempDir, message: &Message, builder: &Builder) -> Received {
     let snapshot = message.snapshot.clone().expect("it is a MsgSnap");
     let metadata = snapshot.metadata.clone().expect("it was checked");
     let state = metadata.conf_state.clone().expect("it was checked");
@@ -1053,7 +1055,7 @@ fn body_of(directory: &tempfile::TempDir, message: &Message) -> Received {
     }
     let path = directory.path().join("made");
     std::fs::write(&path, snapshot::made(CLUSTER.0, metadata.index, metadata.term, &membership)).expect("room");
-    Received::take(&Files::default(), &path, CLUSTER.0, &snapshot).expect("whole")
+    Received::take(&Files::default(), &path, CLUSTER.0, &snapshot, builder).expect("whole")
 }
 
 fn odd_message(random: &mut StdRng, to: u64, from: u64, status: &RaftStatus) -> Message {

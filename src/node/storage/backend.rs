@@ -30,7 +30,7 @@ fn make(files: &Files, path: &Path) -> Result<(), StoreError> {
 }
 
 /// On the system's disk, redb has the file to itself.
-fn open_file(files: &Files, path: &Path) -> Result<Database, StoreError> {
+pub(super) fn open_file(files: &Files, path: &Path) -> Result<Database, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     let database = match files.disk() {

@@ -7,7 +7,13 @@ use raft::{
     eraftpb::{Entry, Snapshot},
 };
 
-use super::{Store, StoreError, log, snapshot::Outgoing, tables::damaged};
+use tokio::time::Instant;
+
+use super::{
+    Store, StoreError, log,
+    spool::{Outgoing, knows},
+    tables::damaged,
+};
 
 impl raft::Storage for Store {
     fn initial_state(&self) -> raft::Result<RaftState> {
@@ -60,19 +66,21 @@ impl raft::Storage for Store {
         Ok(self.log.last_index())
     }
 
-    /// The metadata of a snapshot of what is applied now; its data are read from this moment's transaction when raft
-    /// hands out the message.
-    fn snapshot(&self, _request_index: u64, to: u64) -> raft::Result<Snapshot> {
+    /// The metadata of the snapshot that is spooled, if it is one that this follower can go on from. If not, there is none
+    /// until one is spooled: raft asks again.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let unavailable = || RaftError::Store(StorageError::SnapshotTemporarilyUnavailable);
-        let term = self.log.term(self.applied).filter(|term| *term != 0).ok_or_else(unavailable)?;
         self.outgoing.borrow_mut().retain(|snapshot| snapshot.to != to);
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| unavailable())?;
-        let read = self.begin_read().map_err(|_| unavailable())?;
-        self.outgoing.borrow_mut().push(Outgoing { to, index: self.applied, read, permit });
+        let spooled = self.spool.borrow_mut().ask(Instant::now(), |spooled| {
+            spooled.index >= request_index && self.can_follow(spooled) && knows(&spooled.conf_state, to)
+        });
+        let spooled = spooled.ok_or_else(unavailable)?;
         let mut snapshot = Snapshot::default();
         let metadata = snapshot.mut_metadata();
-        (metadata.index, metadata.term) = (self.applied, term);
-        metadata.set_conf_state(self.conf_state.clone());
+        (metadata.index, metadata.term) = (spooled.index, spooled.term);
+        metadata.set_conf_state(spooled.conf_state.clone());
+        self.outgoing.borrow_mut().push(Outgoing { to, spooled, _permit: permit });
         Ok(snapshot)
     }
 }

@@ -61,9 +61,20 @@ fn terms(store: &Store) -> Vec<(u64, u64)> {
     entries.iter().map(|entry| (entry.index, entry.term)).collect()
 }
 
-fn records(pairs: &'static [(&str, &str)]) -> impl FnMut() -> Result<Option<(Bytes, Bytes)>, StoreError> {
+/// The data of a snapshot, ready to be installed.
+fn incoming(store: &Store, pairs: &'static [(&str, &str)]) -> Incoming {
     let mut left = pairs.iter();
-    move || Ok(left.next().map(|(key, value)| ((*key).into(), (*value).into())))
+    let records = || Ok::<_, StoreError>(left.next().map(|(key, value)| ((*key).into(), (*value).into())));
+    store.builder(0).build(0, records).expect("room")
+}
+
+/// The names in a store's directory.
+fn beside(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -126,7 +137,10 @@ fn a_snapshot_takes_the_place_of_everything() {
     let write = Write::Put("old".into(), "v".into());
     store.apply(Effect { index: 2, writes: vec![write], ..Effect::default() }).expect("room");
     let (entries, state) = (vec![entry(10, 4)], Some(hard_state(4, 2, 9)));
-    store.install(&metadata(9, 3, &[1, 2]), &membership(), records(&[("new", "v")]), entries, state).expect("room");
+    let incoming = incoming(&store, &[("new", "v")]);
+    store.install(&metadata(9, 3, &[1, 2]), &membership(), incoming, entries, state).expect("room");
+    assert_eq!(store.reader().value(b"new").expect("readable"), Some(b"v".to_vec()));
+    assert_eq!(beside(directory.path()), ["log", "node.redb"]);
     store = reopened(store, directory.path());
     assert_eq!((store.applied(), store.first_and_last_index(), store.term(9)), (9, (10, 10), Ok(3)));
     assert_eq!(store.reader().value(b"old").expect("readable"), None);
@@ -139,14 +153,15 @@ fn a_snapshot_takes_the_place_of_everything() {
 #[test]
 fn a_snapshot_that_tears_changes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut store = store(directory.path(), 4);
+    let store = store(directory.path(), 4);
     let mut left = 3;
     let records = || {
         left -= 1;
         if left == 0 { Err(damaged("torn")) } else { Ok(Some((vec![left].into(), Bytes::new()))) }
     };
-    let torn = store.install(&metadata(9, 3, &[2]), &Membership::default(), records, Vec::new(), None);
+    let torn = store.builder(0).build::<StoreError>(0, records);
     assert!(matches!(torn, Err(StoreError::Damaged(_))), "{torn:?}");
+    assert_eq!(beside(directory.path()), ["log", "node.redb"]);
     for store in [&store, &reopened_copy(directory.path())] {
         assert_eq!((terms(store).len(), store.applied()), (4, 1));
         assert_eq!(store.reader().value(&[2]).expect("readable"), None);
@@ -160,23 +175,136 @@ fn reopened_copy(directory: &Path) -> Store {
     Store::open(&Files::default(), copy.path(), 2).expect("a crash leaves a store that opens")
 }
 
+/// What raft is told of a snapshot for this member.
+fn asked(store: &Store, to: u64) -> Option<(u64, u64)> {
+    let snapshot = store.snapshot(0, to);
+    if let Err(error) = &snapshot {
+        assert_eq!(*error, RaftError::Store(StorageError::SnapshotTemporarilyUnavailable));
+    }
+    snapshot.ok().map(|mut snapshot| (snapshot.mut_metadata().index, snapshot.mut_metadata().term))
+}
+
+/// Has spooled what raft has asked for.
+fn spool(store: &Store, now: Instant) -> bool {
+    let begun = store.begin_spool(now).expect("readable");
+    let is_begun = begun.is_some();
+    if let Some((moment, _)) = begun {
+        let (index, term, conf_state) = (moment.index, moment.term, moment.conf_state.clone());
+        let file = Files::default().open_kept(&moment.directory.join("spooled")).expect("room");
+        let spooled = Spooled { index, term, conf_state, file, length: 0, checksum: 0, name: u128::from(index) };
+        assert!(moment.outcome.send(Ok(spooled)).is_ok(), "it is waited for");
+    }
+    store.look_at_spool(now);
+    is_begun
+}
+
 #[test]
-fn a_snapshot_shows_the_moment_it_was_asked_for_and_their_number_is_bounded() {
+fn a_snapshot_is_there_once_it_is_spooled_and_each_that_it_serves_gets_the_same() {
+    let (directory, now) = (tempfile::tempdir().expect("a directory"), Instant::now());
+    let mut store = store(directory.path(), 9);
+    store.apply(Effect { index: 2, conf_state: Some(voters(&[1, 7, 8, 9])), ..Effect::default() }).expect("room");
+    assert_eq!(asked(&store, 7), None, "it is not spooled yet");
+    assert!(spool(&store, now));
+    store.apply(Effect { index: 3, ..Effect::default() }).expect("room");
+    assert_eq!(asked(&store, 7), Some((2, 1)), "of the moment that it was begun at");
+    assert_eq!(asked(&store, 8), Some((2, 1)));
+    assert_eq!(asked(&store, 9), None, "two are on their way");
+    let sent = [7, 8].map(|to| store.take_outgoing(to, 2).expect("raft was given it").spooled.name);
+    assert_eq!(sent, [2, 2], "the same file");
+    assert!(!spool(&store, now), "nobody needs another");
+    assert_eq!(asked(&store, 9), Some((2, 1)), "their places are free");
+    drop(store.take_outgoing(9, 2));
+    // Who came later than the snapshot would take it for one of another cluster.
+    assert_eq!(asked(&store, 10), None);
+    let conf_state = Some(voters(&[1, 7, 8, 9, 10]));
+    store.apply(Effect { index: 4, conf_state, ..Effect::default() }).expect("room");
+    assert!(spool(&store, now));
+    assert_eq!(asked(&store, 10), Some((4, 1)));
+    assert_eq!(asked(&store, 7), Some((4, 1)));
+}
+
+#[test]
+fn a_spooled_snapshot_goes_when_nobody_asks_for_it_or_nobody_can_go_on_from_it() {
+    let (directory, begun) = (tempfile::tempdir().expect("a directory"), Instant::now());
+    let mut store = store(directory.path(), 9);
+    let later = |seconds| begun + Duration::from_secs(seconds);
+    assert_eq!(asked(&store, 1), None);
+    assert!(spool(&store, begun));
+    assert_eq!(store.spool_needs(), Some(1), "until it is handed out, the log has to wait for it");
+    assert_eq!(asked(&store, 1), Some((1, 1)));
+    assert_eq!(store.spool_needs(), None);
+    let outgoing = store.take_outgoing(1, 1).expect("raft was given it");
+    assert!(store.look_at_spool(later(1000)).outdated.is_none(), "it is being sent");
+    drop(outgoing);
+    assert!(store.look_at_spool(later(10)).outdated.is_none());
+    assert!(store.look_at_spool(later(1000)).outdated.is_some(), "nobody asks for it");
+    assert_eq!(asked(&store, 1), None);
+    assert!(spool(&store, begun));
+    assert_eq!(asked(&store, 1), Some((1, 1)));
+    store.apply(Effect { index: 5, ..Effect::default() }).expect("room");
+    store.compact(4).expect("room");
+    assert_eq!(asked(&store, 1), None, "the log does not begin behind it any more");
+    assert!(store.look_at_spool(begun).outdated.is_some());
+}
+
+#[test]
+fn what_cannot_be_spooled_is_tried_again_after_a_while_and_who_spools_hears_when_nobody_waits() {
+    let (directory, begun) = (tempfile::tempdir().expect("a directory"), Instant::now());
+    let store = store(directory.path(), 3);
+    let later = |seconds| begun + Duration::from_secs(seconds);
+    assert_eq!(asked(&store, 1), None);
+    let (moment, _) = store.begin_spool(begun).expect("readable").expect("it is wanted");
+    assert!(moment.outcome.send(Err("no room".to_owned())).is_ok());
+    assert_eq!(store.look_at_spool(begun).failed, Some("no room".to_owned()));
+    assert_eq!((asked(&store, 1), spool(&store, later(1))), (None, false));
+    assert_eq!(asked(&store, 1), None);
+    let (moment, _) = store.begin_spool(later(10)).expect("readable").expect("it is wanted");
+    assert!(!moment.outcome.is_closed());
+    assert!(store.give_up_spool().is_none());
+    assert!(moment.outcome.is_closed(), "nobody waits for it");
+}
+
+#[test]
+fn a_snapshot_leaves_what_a_member_knows_of_itself_and_of_others() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut store = store(directory.path(), 3);
-    let put = |value: &'static str| vec![Write::Put("k".into(), value.into())];
-    store.apply(Effect { index: 2, writes: put("then"), ..Effect::default() }).expect("room");
-    let metadata = store.snapshot(0, 7).expect("available").take_metadata();
-    assert_eq!((metadata.index, metadata.term, metadata.get_conf_state()), (2, 1, &voters(&[1])));
-    store.apply(Effect { index: 3, writes: put("now"), ..Effect::default() }).expect("room");
-    let outgoing = store.take_outgoing(7, 2).expect("raft was given it");
-    let data = outgoing.read.open_table(DATA).expect("a table");
-    assert_eq!(data.get(b"k".as_slice()).expect("readable").expect("there").value(), b"then");
-    store.snapshot(0, 8).expect("the second of two");
-    let third = store.snapshot(0, 9).expect_err("two are on their way");
-    assert_eq!(third, RaftError::Store(StorageError::SnapshotTemporarilyUnavailable));
-    drop((data, outgoing));
-    store.snapshot(0, 9).expect("one has ended");
+    let world = World::default();
+    let before = store.boot(&world).expect("room");
+    store.set_forced().expect("room");
+    store.halt("for a reason").expect("room");
+    store.meet(MemberId(1), start(5), &[]).expect("room");
+    let incoming = incoming(&store, &[]);
+    store.install(&metadata(9, 2, &[1]), &membership(), incoming, Vec::new(), None).expect("whole");
+    for _ in 0..2 {
+        assert_eq!(store.identity(), Some(&identity()));
+        assert_eq!(store.halted().expect("readable"), Some("for a reason".to_owned()));
+        assert!(store.is_forced().expect("readable"));
+        assert_eq!(store.met().get(&MemberId(1)), Some(&start(5)));
+        store = reopened(store, directory.path());
+    }
+    let after = store.boot(&world).expect("room");
+    assert_eq!((after.directory, after.boot), (before.directory, before.boot + 1));
+}
+
+#[test]
+fn a_start_removes_what_a_kill_left_of_a_snapshot() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = store(directory.path(), 3);
+    for name in ["spool-1", "incoming-0"] {
+        std::fs::write(directory.path().join(name), "part of a snapshot").expect("room");
+    }
+    drop(reopened(store, directory.path()));
+    assert_eq!(beside(directory.path()), ["log", "node.redb"]);
+}
+
+#[test]
+fn what_is_to_be_installed_leaves_the_disk_its_headroom() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = store(directory.path(), 3);
+    let free = Files::default().free(directory.path()).expect("it says so");
+    let error = store.builder(free / 2).build::<StoreError>(free, || Ok(None)).expect_err("there is no room");
+    assert!(matches!(&error, StoreError::Files(error) if error.kind() == io::ErrorKind::StorageFull), "{error}");
+    assert_eq!(beside(directory.path()), ["log", "node.redb"]);
 }
 
 #[test]
@@ -226,7 +354,8 @@ fn a_loss_of_power_between_a_snapshots_data_and_its_place_in_the_log_is_made_up_
         let directory = tempfile::tempdir().expect("a directory");
         let (mut store, before) = (store(directory.path(), last), tempfile::tempdir().expect("a directory"));
         copy(directory.path(), before.path());
-        store.install(&metadata(9, 3, &[1, 2]), &membership(), records(&[("new", "v")]), vec![], None).expect("room");
+        let incoming = incoming(&store, &[("new", "v")]);
+        drop(store.install(&metadata(9, 3, &[1, 2]), &membership(), incoming, vec![], None).expect("room"));
         drop(store);
         std::fs::remove_dir_all(directory.path().join("log")).expect("it is there");
         std::fs::rename(before.path().join("log"), directory.path().join("log")).expect("it is there");
@@ -388,7 +517,8 @@ fn who_was_met_is_known_until_it_is_removed() {
     assert_eq!(met(&store), [(3, start(9))]);
     // A snapshot without it.
     let snapshot = metadata(9, 2, &[1]);
-    store.install(&snapshot, &membership(), records(&[]), Vec::new(), None).expect("whole");
+    let incoming = incoming(&store, &[]);
+    store.install(&snapshot, &membership(), incoming, Vec::new(), None).expect("whole");
     assert_eq!(met(&store), []);
     assert_eq!(met(&reopened(store, directory.path())), []);
 }

@@ -1,0 +1,51 @@
+//! Snapshots that are spooled, and what takes long to drop: neither is done here, since raft waits for it.
+
+use raft::StateRole;
+use tokio::time::Instant;
+
+use super::{Core, CoreError, Outgoing};
+use crate::node::snapshot::Spooling;
+
+impl Core {
+    /// Has a snapshot spooled that raft has asked for; what nobody asks for any more goes.
+    pub(super) fn tend_spool(&mut self, now: Instant) -> Result<(), CoreError> {
+        let store = self.raw.store();
+        if self.raw.raft.state != StateRole::Leader {
+            let outdated = store.give_up_spool();
+            self.discard(outdated);
+            return Ok(());
+        }
+        let news = store.look_at_spool(now);
+        let begun = store.begin_spool(now)?;
+        self.discard(news.outdated);
+        if let Some(why) = news.failed {
+            // Told once, however often it is tried.
+            if !std::mem::replace(&mut self.cannot_spool, true) {
+                self.shared.events().snapshot_not_spooled(&why);
+            }
+        } else if news.is_whole {
+            self.cannot_spool = false;
+        }
+        if let Some((moment, outdated)) = begun {
+            self.discard(outdated);
+            let (cluster, headroom, world) = (self.settings.cluster.0, self.settings.headroom, &self.settings.world);
+            let name = u128::from(world.number()) << 64 | u128::from(world.number());
+            (self.outbox)(Outgoing::Spool(Box::new(Spooling { moment, cluster, name, headroom })));
+        }
+        Ok(())
+    }
+
+    /// Drops the snapshots that raft did not take.
+    pub(super) fn discard_received(&mut self) {
+        for received in std::mem::take(&mut self.received) {
+            self.discard(Some(received));
+        }
+    }
+
+    /// Has something dropped that takes a while.
+    pub(super) fn discard<T: Send + 'static>(&mut self, what: Option<T>) {
+        if let Some(what) = what {
+            (self.outbox)(Outgoing::Discard(Box::new(what)));
+        }
+    }
+}

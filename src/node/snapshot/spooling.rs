@@ -1,0 +1,134 @@
+//! Writes a snapshot's body into a file of its own, from which it is sent.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::Instant;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{END, Header, MAGIC, PIECE_BYTES, SnapshotError, TRAILER_BYTES, VERSION};
+use crate::{
+    node::storage::{DATA, Moment, Outgoing, Spooled, StoreError},
+    transport::snapshot::SnapshotBody,
+};
+
+/// After so many bytes what was written is synced: the log's syncs would wait for all of it otherwise.
+const SYNC_EACH: u64 = 8 << 20;
+
+/// A snapshot that is to be spooled, by a thread that may wait for the disk.
+pub(in crate::node) struct Spooling {
+    pub(in crate::node) moment: Moment,
+    pub(in crate::node) cluster: u64,
+    /// The name that it gets.
+    pub(in crate::node) name: u128,
+    /// Bytes that the file system keeps free.
+    pub(in crate::node) headroom: u64,
+}
+
+impl Spooling {
+    /// Spools it, and tells what came of it whoever still waits for it.
+    pub(in crate::node) fn run(self) {
+        let begun = Instant::now();
+        let spooled = self.spool();
+        let Moment { index, term, outcome, .. } = self.moment;
+        if let Ok(Spooled { length, .. }) = &spooled {
+            let seconds = begun.elapsed().as_secs_f64();
+            tracing::debug!(index, term, bytes = length, seconds, "a snapshot is spooled");
+        }
+        let _ = outcome.send(spooled.map_err(|error| error.to_string()));
+    }
+
+    fn spool(&self) -> Result<Spooled, SnapshotError> {
+        let Moment { index, term, conf_state, files, directory, outcome, .. } = &self.moment;
+        let mut pieces = Pieces::start(&self.moment, self.cluster)?;
+        files.leave_free(directory, self.headroom, pieces.promised)?;
+        let path = directory.join(&self.moment.file_name);
+        let file = files.open_kept(&path)?;
+        files.remove(&path)?;
+        let (mut length, mut synced, mut hash) = (0, 0, Xxh3::new());
+        while let Some(piece) = pieces.next().map_err(StoreError::Disk)? {
+            if outcome.is_closed() {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more").into());
+            }
+            file.write_at(length, &piece)?;
+            hash.update(&piece);
+            length += piece.len() as u64;
+            if length - synced >= SYNC_EACH {
+                file.sync()?;
+                files.leave_free(directory, self.headroom, 0)?;
+                synced = length;
+            }
+        }
+        let (index, term, conf_state) = (*index, *term, conf_state.clone());
+        Ok(Spooled { index, term, conf_state, file, length, checksum: hash.digest128(), name: self.name })
+    }
+}
+
+/// The body of a snapshot that raft hands out.
+pub(in crate::node) fn body(outgoing: Outgoing) -> SnapshotBody {
+    let Spooled { length, checksum, name, .. } = *outgoing.spooled;
+    let read = move |place, into: &mut [u8]| outgoing.spooled.file.read_at(place, into);
+    SnapshotBody::from_places(read, 0, length).with_checksum(checksum).with_name(name)
+}
+
+/// The pieces of a body, one after the other.
+struct Pieces {
+    range: redb::Range<'static, &'static [u8], &'static [u8]>,
+    piece: BytesMut,
+    hash: Box<Xxh3>,
+    records: u64,
+    length: u64,
+    /// How long the body will be.
+    promised: u64,
+    ended: bool,
+}
+
+impl Pieces {
+    fn start(moment: &Moment, cluster: u64) -> Result<Self, StoreError> {
+        let membership = serde_json::from_slice(&moment.membership()?);
+        let membership = membership.map_err(|_| StoreError::Damaged("membership".into()))?;
+        let header = Header { cluster, index: moment.index, term: moment.term, membership };
+        let header = serde_json::to_vec(&header).expect("texts and numbers make JSON");
+        let open = || moment.read.open_table(DATA)?.range::<&[u8]>(..).map_err(redb::Error::from);
+        let range = open().map_err(StoreError::Disk)?;
+        let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+        piece.put_slice(MAGIC);
+        piece.put_u8(VERSION);
+        piece.put_u32(u32::try_from(header.len()).unwrap_or(u32::MAX));
+        piece.put_slice(&header);
+        let (records, bytes) = moment.size()?;
+        let promised = piece.len() as u64 + 8 * records + bytes + TRAILER_BYTES;
+        let hash = Box::new(Xxh3::new());
+        Ok(Self { range, piece, hash, records: 0, length: 0, promised, ended: false })
+    }
+
+    fn next(&mut self) -> Result<Option<Bytes>, redb::Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        while self.piece.len() < PIECE_BYTES {
+            let Some(item) = self.range.next() else {
+                self.ended = true;
+                break;
+            };
+            let (key, value) = item?;
+            for part in [key.value(), value.value()] {
+                self.piece.put_u32(u32::try_from(part.len()).unwrap_or(END));
+            }
+            self.piece.put_slice(key.value());
+            self.piece.put_slice(value.value());
+            self.records += 1;
+        }
+        if self.ended {
+            self.piece.put_u32(END);
+            self.piece.put_u64(self.records);
+            self.piece.put_u64(self.length + self.piece.len() as u64 + 8);
+        }
+        self.hash.update(&self.piece);
+        self.length += self.piece.len() as u64;
+        if self.ended {
+            self.piece.put_u128(self.hash.digest128());
+        }
+        Ok(Some(self.piece.split().freeze()))
+    }
+}
