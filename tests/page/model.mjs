@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 
 import { age, bytes, count, rate, short, signed, span } from "../../src/admin/page/format.js";
-import { links, MATRIX, matrix, ordered, Rates, underWay, verdict } from "../../src/admin/page/model.js";
+import { links, MATRIX, matrix, ordered, Rates, snapshotWords, underWay, verdict } from "../../src/admin/page/model.js";
 import { check, close } from "./checks.mjs";
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1) + second * 1e3).toISOString();
@@ -123,6 +123,15 @@ await check("a snapshot under way says how far it is, how fast it goes, and how 
   const unmeasured = snapshot({ bytes_per_second: 2048 });
   assert.ok(Number.isNaN(unmeasured.done) && unmeasured.words === "2.00 KiB/s");
   assert.equal(snapshot({}).words, "under way");
+});
+
+await check("what became of snapshots says what was spared, and why some started over", () => {
+  assert.equal(snapshotWords(undefined), "–");
+  assert.equal(snapshotWords({ ok: 2, failed: 0, in_flight: 0, broken_off: 0, resumed_bytes: 0, resent_bytes: 0, restarts: [] }), "2 ok\n0 failed");
+  const broken = { ok: 1, failed: 0, broken_off: 3, in_flight: 1, progress_ratio: 0.5, bytes_left: 1 << 20, bytes_per_second: 1024, seconds_left: 1024,
+    resumed_bytes: 3 << 20, resent_bytes: 2048, restarts: [{ reason: "another", count: 1 }, { reason: "checksum", count: 2 }] };
+  assert.equal(snapshotWords(broken), "1 ok\n0 failed\n3 broken off\n1 under way: 50 %, 1.00 KiB/s, 17 min left, 1.00 MiB to come\n" +
+    "3.00 MiB did not have to be sent again, 2.00 KiB had to\nstarted over: another 1, checksum 2");
 });
 
 await check("numbers read as people read them", () => {

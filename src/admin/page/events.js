@@ -6,8 +6,8 @@ import { icon, Keyed, make, show, text } from "./dom.js";
 const KEPT = 256;
 const SHOWN = 12;
 
-const BAD = new Set(["peer_unreachable", "peer_inactive", "stream_lost", "member_removed", "incarnation_refused", "member_refused"]);
-const GOOD = new Set(["peer_reachable", "peer_active", "stream_attached", "incarnation_heard"]);
+const BAD = new Set(["peer_unreachable", "peer_inactive", "stream_lost", "member_removed", "incarnation_refused", "member_refused", "snapshot_restarted", "snapshot_overtaken"]);
+const GOOD = new Set(["peer_reachable", "peer_active", "stream_attached", "incarnation_heard", "snapshot_resumed"]);
 
 export class Events {
   constructor(document) {

@@ -1,7 +1,7 @@
 // What the answers of /api/peers mean: rates, verdicts, the order of peers, the matrix. No document here, and no clock but
 // the server's.
 
-import { age, bytes, seconds } from "./format.js";
+import { age, bytes, count, NONE, seconds, words } from "./format.js";
 
 // Rates are over this many seconds, or as many as are known.
 const WINDOW = 5;
@@ -90,6 +90,21 @@ export function underWay(snapshots) {
   else if (Number.isFinite(passing)) parts.push(`${bytes(passing)}/s`);
   if (done < 1 && Number.isFinite(left)) parts.push(`${age(left)} left`);
   return { done, words: parts.join(", ") || "under way" };
+}
+
+// The snapshots of one direction in words: how they ended, how far the one under way is, what did not have to be sent again
+// after a connection broke, and why some started over.
+export function snapshotWords(snapshots) {
+  if (!snapshots) return NONE;
+  const { in_flight: flying, bytes_left: left, resumed_bytes: resumed, resent_bytes: resent, restarts } = snapshots;
+  const ended = ["ok", "failed", "broken_off"].filter((how) => how !== "broken_off" || snapshots[how] > 0);
+  const parts = ended.map((how) => `${count(snapshots[how])} ${words(how)}`);
+  const under = underWay(snapshots);
+  if (under) parts.push(`${count(flying)} under way: ${under.words}${left > 0 ? `, ${bytes(left)} to come` : ""}`);
+  if (resumed > 0) parts.push(`${bytes(resumed)} did not have to be sent again${resent > 0 ? `, ${bytes(resent)} had to` : ""}`);
+  const again = (restarts ?? []).map(({ reason, count: times }) => `${words(reason)} ${count(times)}`);
+  if (again.length > 0) parts.push(`started over: ${again.join(", ")}`);
+  return parts.join("\n");
 }
 
 const down = (peer) => (peer.streams ?? []).some(({ up }) => !up);

@@ -2,7 +2,7 @@
 
 import { age, ago, bytes, count, NONE, rate, seconds, several, short, signed, span, words } from "./format.js";
 import { attribute, Facts, icon, Keyed, make, show, State, text } from "./dom.js";
-import { ordered, sum, total, underWay, verdict } from "./model.js";
+import { ordered, snapshotWords, sum, total, underWay, verdict } from "./model.js";
 import { Spark } from "./spark.js";
 
 // Rows that are drawn, and that are added when more are asked for.
@@ -321,12 +321,4 @@ function inFacts({ incoming, snapshots }) {
     ["bytes", bytes(total(incoming.bytes))],
     ["snapshots", snapshotWords(snapshots?.in)],
   ];
-}
-
-function snapshotWords(snapshots) {
-  if (!snapshots) return NONE;
-  const { ok, failed, in_flight: flying, bytes_left: left } = snapshots;
-  const under = underWay(snapshots);
-  const lacks = left > 0 ? `, ${bytes(left)} to come` : "";
-  return `${count(ok)} ok, ${count(failed)} failed${under ? `, ${count(flying)} under way: ${under.words}${lacks}` : ""}`;
 }
