@@ -203,6 +203,13 @@ def snapshots(made):
         lines(507, "Yielded to heartbeats", "How often snapshots became slower because heartbeats were late.",
               "short", [query("sum by (instance) (increase(rafthttp_snapshot_yields_total{[[M]]}[$__rate_interval]))", "{{instance}}")],
               empty="none scraped"),
+        lines(508, "Spared and sent again", "Bytes of snapshots that were there already when one continued after its connection broke, and bytes that had to be sent again.",
+              "Bps", [query("sum by (instance, direction) (rate(rafthttp_snapshot_resumed_bytes_total{[[P]]}[$__rate_interval]))", "{{instance}} {{direction}} spared"),
+                      query("sum by (instance) (rate(rafthttp_snapshot_resent_bytes_total{[[P]]}[$__rate_interval]))", "{{instance}} sent again")],
+              empty="no peers"),
+        lines(509, "Started over, by reason", "Snapshots that broke off and did not continue. another: their sender sent another one. checksum: what arrived was not what was sent. lost: their receiver had lost its part.",
+              "cps", [query("sum by (instance, direction, reason) (rate(rafthttp_snapshot_restarts_total{[[P]]}[$__rate_interval]))", "{{instance}} {{direction}} {{reason}}")],
+              empty="no peers"),
     )
 
 

@@ -174,4 +174,11 @@ def snapshots(made):
         lines(505, "Time left", "How long the snapshot still takes at this rate.", "s",
               [query("max by (instance, direction) (rafthttp_snapshot_left_bytes{[[P]]} / (rafthttp_snapshot_bytes_per_second{[[P]]} > 0))", "{{instance}} {{direction}}")],
               empty="no snapshot is in progress", points="always"),
+        lines(506, "Spared and sent again", "Bytes of snapshots that were there already when one continued after its connection broke, and bytes that had to be sent again.", "Bps",
+              [query("sum by (instance, direction) (rate(rafthttp_snapshot_resumed_bytes_total{[[P]]}[$__rate_interval]))", "{{instance}} {{direction}} spared"),
+               query("sum by (instance) (rate(rafthttp_snapshot_resent_bytes_total{[[P]]}[$__rate_interval]))", "{{instance}} sent again")],
+              empty="not a peer of anyone"),
+        lines(507, "Started over, by reason", "Snapshots that broke off and did not continue: their sender sent another one, the checksum was wrong, or their receiver had lost its part.", "cps",
+              [query("sum by (instance, direction, reason) (rate(rafthttp_snapshot_restarts_total{[[P]]}[$__rate_interval]))", "{{instance}} {{direction}} {{reason}}")],
+              empty="not a peer of anyone"),
     )

@@ -40,7 +40,7 @@ def run(check):
         # Nobody listens there: what is traced is dropped, and counted.
         collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{lab.port()}", "OTEL_BSP_SCHEDULE_DELAY": "500"}
         cluster = Cluster(lab, tls=certificates, relays=True, environment=collector,
-                          extra=["--snapshot-count", ENTRIES, "--log-retention-bytes", "0", "--trace-ratio", "0.05"]).start()
+                          extra=["--snapshot-count", ENTRIES, "--log-retention-bytes", "0", "--snapshot-rate", "256KiB", "--trace-ratio", "0.05"]).start()
         leader = cluster.leader()
         start = time.time()
         prometheus = Prometheus(lab, cluster.targets()).start().up(3)
