@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -212,6 +212,12 @@ impl Transport {
     /// (etcd's `ActiveSince`).
     pub fn active_since(&self, id: MemberId) -> Option<SystemTime> {
         self.peer(id).and_then(|peer| peer.link(|link| link.read().active_since))
+    }
+
+    /// How long the peer has been active; `None` while it is inactive. Unlike [`Self::active_since`], it does not depend on
+    /// the time of day, which can be set.
+    pub fn active_for(&self, id: MemberId) -> Option<Duration> {
+        self.peer(id).and_then(|peer| peer.link(|link| link.read().active_for()))
     }
 
     /// How many peers are active (etcd's `ActivePeers`).

@@ -45,6 +45,8 @@ pub struct Link {
     pub losses: Tally<(Channel, Direction, LossReason)>,
     /// When the peer became active (etcd's `ActiveSince`). `None` while it is inactive.
     pub active_since: Option<SystemTime>,
+    /// The same by the clock that measures durations, which nobody sets.
+    active_from: Option<Instant>,
     /// How often the peer went from active to inactive: etcd's `disconnected_peers_total`.
     pub disconnected: u64,
     /// etcd's `peer_sent_failures_total`.
@@ -58,6 +60,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// How long the peer has been active, whatever the time of day was set to meanwhile; `None` while it is inactive.
+    pub(crate) fn active_for(&self) -> Option<Duration> {
+        self.active_from.map(|from| from.elapsed())
+    }
+
     /// How the peer is reached, as this member tells others now, by the clock that the probes' times are of.
     pub(crate) fn sight(&self, id: MemberId, now: SystemTime) -> Sight {
         let age = self.last_probe.map(|ended| now.duration_since(ended).unwrap_or_default().as_secs_f64());
@@ -104,6 +111,7 @@ impl Live<Link> {
     pub(crate) fn succeeded(&mut self, now: SystemTime) -> bool {
         let became = self.0.active_since.is_none();
         self.0.active_since.get_or_insert(now);
+        self.0.active_from.get_or_insert_with(Instant::now);
         became
     }
 
@@ -111,6 +119,7 @@ impl Live<Link> {
     pub(crate) fn failed(&mut self, why: &str, now: SystemTime) -> bool {
         self.noted(why.to_owned(), now);
         let became = self.0.active_since.take().is_some();
+        self.0.active_from = None;
         self.0.disconnected += u64::from(became);
         became
     }
@@ -231,5 +240,17 @@ mod tests {
         assert_eq!(age(ended + Duration::from_millis(1500)), Some(1.5));
         assert_eq!(age(ended - Duration::from_secs(1)), Some(0.0), "the clock was set back");
         assert_eq!(Link::default().sight(MemberId(1), ended).age, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_a_peer_is_active_does_not_depend_on_the_time_of_day() {
+        let (mut link, noon) = (Live::<Link>::default(), UNIX_EPOCH + Duration::from_secs(12 * 3600));
+        assert!(link.succeeded(noon));
+        tokio::time::advance(Duration::from_secs(6)).await;
+        // The clock was put back by an hour since.
+        assert!(!link.succeeded(noon - Duration::from_secs(3600)));
+        assert_eq!(link.read().active_for(), Some(Duration::from_secs(6)));
+        assert!(link.failed("gone", noon));
+        assert_eq!(link.read().active_for(), None);
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! A cluster of one accepts any second voter, as etcd does. That is how a cluster is restored from its last member.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::members::{ConfRefusal, Membership};
 use crate::{
@@ -31,9 +31,9 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// The connection of a member that is active since `since`.
-    pub(super) fn since(since: Option<SystemTime>, now: SystemTime) -> Self {
-        match since.map(|since| now.duration_since(since).unwrap_or_default()) {
+    /// The connection of a member that has been active for so long.
+    pub(super) fn lasting(active: Option<Duration>) -> Self {
+        match active {
             None => Self::None,
             Some(lasts) if lasts < HEALTH_INTERVAL => Self::Recent,
             Some(_) => Self::Lasting,
@@ -232,12 +232,9 @@ mod tests {
 
     #[test]
     fn a_connection_counts_from_five_seconds_on() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        let since = |seconds: u64| Connection::since(Some(now - Duration::from_secs(seconds)), now);
-        assert_eq!((since(4), since(5)), (Connection::Recent, Connection::Lasting));
-        assert_eq!(Connection::since(None, now), Connection::None);
-        let ahead = Connection::since(Some(now + Duration::from_secs(9)), now);
-        assert_eq!(ahead, Connection::Recent, "the clock was put back");
+        let after = |seconds: u64| Connection::lasting(Some(Duration::from_secs(seconds)));
+        assert_eq!((after(4), after(5)), (Connection::Recent, Connection::Lasting));
+        assert_eq!(Connection::lasting(None), Connection::None);
         let recent = |_| Connection::Recent;
         let of = |kind, id| check_as_asked(&cluster(3, &[]), OWN, &change(kind, id), recent);
         assert_eq!(of("voter", 7), Err(ConfRefusal::Unhealthy));

@@ -170,8 +170,8 @@ impl Client {
 
     /// As in etcd, checks the change by this member's membership, and by the members that it is connected to.
     fn check_reconfiguration(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
-        let (own, now) = (self.transport.identity().member, self.world.now());
-        let connection = |id| Connection::since(self.transport.active_since(id), now);
+        let own = self.transport.identity().member;
+        let connection = |id| Connection::lasting(self.transport.active_for(id));
         reconfiguration::check_as_asked(&self.shared.membership.load(), own, change, connection)
     }
 
