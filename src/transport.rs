@@ -51,6 +51,7 @@ pub(crate) mod standing;
 pub(crate) mod status;
 mod summary;
 mod tasks;
+pub(crate) mod times;
 mod unread;
 pub(crate) mod writer;
 

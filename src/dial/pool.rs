@@ -1,7 +1,7 @@
 //! Connections that wait for the next POST.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
@@ -32,7 +32,7 @@ pub(super) struct Pool(pub(super) Mutex<Idle>);
 
 #[derive(Default)]
 pub(super) struct Idle {
-    pub(super) hosts: HashMap<Box<str>, Vec<(Instant, Connection)>>,
+    pub(super) hosts: BTreeMap<Box<str>, Vec<(Instant, Connection)>>,
     swept: bool,
     closed: bool,
 }

@@ -135,9 +135,14 @@ impl Inlet {
 
     /// Waits for a leader: a member that has just lost its leader will usually have another one within an election.
     async fn wait_for_leader(&self) {
-        let mut leader = self.shared.leader();
+        let mut changes = self.shared.leader_changes();
+        let led = async {
+            while !self.shared.has_leader() {
+                changes.changed().await;
+            }
+        };
         // Without a leader, the proposal is refused when it is stepped.
-        let _ = timeout(self.patience, leader.wait_for(|leader| leader.0 != 0)).await;
+        let _ = timeout(self.patience, led).await;
     }
 
     async fn hand_in<T>(

@@ -1,7 +1,7 @@
 //! The proposals of this member's clients. They are held while there is no leader, and then wait for their outcome.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -55,7 +55,7 @@ pub(super) enum Payload {
 }
 
 /// The key by which an outcome finds its proposal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Request(RequestId),
     ConfChange(u64),
@@ -89,7 +89,7 @@ pub(super) struct Proposal {
 pub(super) struct Proposals {
     held: VecDeque<(Instant, Proposal)>,
     /// The proposals that raft has accepted, with the term in which it did.
-    proposed: HashMap<Key, (u64, oneshot::Sender<Answer>)>,
+    proposed: BTreeMap<Key, (u64, oneshot::Sender<Answer>)>,
     /// The highest term of the applied entries.
     applied_term: u64,
     patience: Duration,
@@ -100,7 +100,7 @@ pub(super) struct Proposals {
 impl Proposals {
     /// Proposals are held for at most `patience` while there is no leader.
     pub(super) fn new(patience: Duration) -> Self {
-        Self { held: VecDeque::new(), proposed: HashMap::new(), applied_term: 0, patience, failed: 0 }
+        Self { held: VecDeque::new(), proposed: BTreeMap::new(), applied_term: 0, patience, failed: 0 }
     }
 
     pub(super) fn hold(&mut self, now: Instant, proposal: Proposal) {
@@ -147,7 +147,7 @@ impl Proposals {
             return;
         }
         self.applied_term = term;
-        for (_, (_, reply)) in self.proposed.extract_if(|_, (proposed, _)| *proposed < term) {
+        for (_, (_, reply)) in self.proposed.extract_if(.., |_, (proposed, _)| *proposed < term) {
             self.failed += 1;
             let _ = reply.send(Err(ProposeError::Unknown));
         }

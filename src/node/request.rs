@@ -25,7 +25,7 @@ pub(super) const MAX_KEY_BYTES: usize = 4096;
 
 /// The ID of a request: the member that proposed it, its boot, and a counter within the boot. It is unique for ever, so
 /// that a result finds its request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RequestId {
     pub(crate) member: u64,
     pub(crate) boot: u64,

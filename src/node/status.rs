@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{incarnations::Known, members::Membership};
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     ledger::{Histogram, Tally},
     metrics,
     telemetry::Events,
+    transport::times::{Following, Times},
 };
 
 /// The role of a member in its term.
@@ -186,7 +187,7 @@ pub(super) struct Shared {
     pub(super) membership: ArcSwap<Membership>,
     /// The newest incarnation that was met of each member, as stored on the disk.
     pub(super) met: ArcSwap<BTreeMap<MemberId, Incarnation>>,
-    leader: watch::Sender<MemberId>,
+    leader: Times,
     events: Events,
     nobody_vouches: AtomicBool,
     /// Messages that were not given to raft, by cause.
@@ -197,13 +198,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(status: RaftStatus, membership: Membership, events: Events) -> Arc<Self> {
-        let (leader, _) = watch::channel(MemberId(0));
         let membership = ArcSwap::from_pointee(membership);
         Arc::new(Self {
             status: Mutex::new(status),
             membership,
             met: ArcSwap::default(),
-            leader,
+            leader: Times::default(),
             events,
             nobody_vouches: AtomicBool::new(false),
             refused: Mutex::default(),
@@ -227,7 +227,9 @@ impl Shared {
         if role != before.1 {
             self.events.role_changed(role.label(), term);
         }
-        self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+        if leader != before.0 {
+            self.leader.again();
+        }
     }
 
     /// The form of the store's metrics.
@@ -314,9 +316,14 @@ impl Shared {
         self.nobody_vouches.store(so, Ordering::Relaxed);
     }
 
-    /// Follows the leader; 0 means that there is none.
-    pub(super) fn leader(&self) -> watch::Receiver<MemberId> {
-        self.leader.subscribe()
+    /// Whether this member knows a leader.
+    pub(super) fn has_leader(&self) -> bool {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).leader.0 != 0
+    }
+
+    /// Follows the changes of the leader.
+    pub(super) fn leader_changes(&self) -> Following {
+        self.leader.follow()
     }
 }
 
@@ -372,11 +379,10 @@ mod tests {
     #[tokio::test]
     async fn who_follows_the_leader_hears_of_each_change_once() {
         let shared = Shared::new(RaftStatus::default(), Membership::default(), Events::default());
-        let mut leader = shared.leader();
+        let mut leader = shared.leader_changes();
         shared.update(|status| status.leader = MemberId(3));
         shared.update(|status| status.term = 9);
-        leader.changed().await.expect("the sender lives");
-        assert_eq!(*leader.borrow_and_update(), MemberId(3));
-        assert!(!leader.has_changed().expect("the sender lives"));
+        leader.changed().await;
+        assert!(shared.has_leader() && !leader.has_changed());
     }
 }

@@ -4,7 +4,7 @@
 //! the disk: outgoing messages go to the transport, which never blocks.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -78,7 +78,7 @@ pub(super) enum Input {
 /// Reports to raft from tasks that must not wait. The newest one of each member counts, and each member is there once.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    told: Mutex<HashMap<MemberId, Report>>,
+    told: Mutex<BTreeMap<MemberId, Report>>,
     refused: OnceLock<Impostor>,
     news: Notify,
 }
@@ -110,7 +110,7 @@ impl Reports {
         self.news.notify_one();
     }
 
-    fn take(&self) -> HashMap<MemberId, Report> {
+    fn take(&self) -> BTreeMap<MemberId, Report> {
         std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

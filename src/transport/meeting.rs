@@ -2,18 +2,17 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use http::HeaderMap;
-use tokio::sync::watch;
-
 use super::{
     peer::{Peer, Shared},
     raft::{Critical, Source, Unheard},
+    times::Following,
 };
 use crate::{
     id::{Impostor, Incarnation, MemberId},
     ledger::Direction,
     wire::{headers, stream::StreamKind},
 };
+use http::HeaderMap;
 
 /// Link heartbeats are more frequent, so a stream that was silent for this long may belong to a machine that is gone.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -32,7 +31,7 @@ impl Shared {
 impl Peer {
     /// Decides whether the start that answered the dial of a stream may be heard. Returns a channel that says when the
     /// stream has to be dialled again.
-    pub(super) async fn meet(&self, answer: &HeaderMap, source: Source) -> Result<watch::Receiver<u64>, Unheard> {
+    pub(super) async fn meet(&self, answer: &HeaderMap, source: Source) -> Result<Following, Unheard> {
         let told = headers::incarnation(answer).map_err(|error| Unheard::Failed(error.to_string()))?;
         if let Some(told) = told {
             let outcome = self.shared.raft.meet(self.id, told, source).await;
@@ -44,18 +43,18 @@ impl Peer {
         Ok(self.met(told))
     }
 
-    fn met(&self, told: Option<Incarnation>) -> watch::Receiver<u64> {
+    fn met(&self, told: Option<Incarnation>) -> Following {
         self.standing.meet(told, |meeting| {
             if meeting.was_refused {
                 self.shared.events.incarnation_heard(self.id);
             }
             if meeting.is_another {
-                self.reset.send_modify(|times| *times += 1);
+                self.reset.again();
                 self.inbox.forget();
             }
             // The subscription must come after the streams of the older start were told to end, and before a newer
             // start can be met.
-            self.reset.subscribe()
+            self.reset.follow()
         })
     }
 
@@ -73,7 +72,7 @@ impl Peer {
     pub(super) fn look_again(&self) {
         let is_open = self.link(|link| StreamKind::ALL.iter().any(|kind| link.read().stream_up[*kind][Direction::In]));
         if is_open && self.inbox.last_read().is_none_or(|read| read.elapsed() > SILENCE) {
-            self.reset.send_modify(|times| *times += 1);
+            self.reset.again();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
         redial::Redial,
         standing::Standing,
         status::{PeerRole, PeerStatus},
+        times::Times,
     },
     wire::{
         headers,
@@ -103,7 +104,7 @@ pub(crate) struct Peer {
     /// Whether it keeps what it received of a snapshot, as it said when it last opened a stream to us.
     resumes: AtomicBool,
     /// Counts the times that its streams were to be dialled anew.
-    pub(super) reset: watch::Sender<u64>,
+    pub(super) reset: Times,
 }
 
 impl Peer {
@@ -121,7 +122,7 @@ impl Peer {
             link: Mutex::default(),
             attached: Mutex::default(),
             resumes: AtomicBool::new(false),
-            reset: watch::Sender::new(0),
+            reset: Times::default(),
         })
     }
 
@@ -261,7 +262,7 @@ impl Peer {
         for (kind, _) in open.iter().filter(|(_, open)| **open) {
             self.stream_lost(kind, Direction::Out, LossReason::Stopped, None);
         }
-        self.reset.send_modify(|times| *times += 1);
+        self.reset.again();
     }
 
     /// The peer asked us for something: it is there, and no wait before a dial holds any longer.

@@ -13,10 +13,7 @@ use futures_util::{FutureExt, future::FusedFuture};
 use http::{HeaderMap, Method, StatusCode, response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     dial::{
@@ -33,6 +30,7 @@ use crate::{
         drain,
         peer::Peer,
         raft::{Source, Unheard},
+        times::Following,
     },
     wire::{
         FrameError, headers,
@@ -71,7 +69,7 @@ struct Stream {
     decoder: StreamDecoder,
     source: Source,
     /// Changes when the stream is to be dialled anew, or another start of the peer has taken its place.
-    resets: watch::Receiver<u64>,
+    resets: Following,
 }
 
 /// The connection under a stream. Fused: once it has ended it is never ready again.
@@ -220,7 +218,7 @@ impl Reader {
     }
 
     /// Whether the start of the peer that has answered is heard, and how far it can be believed.
-    async fn meet(&self, answer: &HeaderMap) -> Result<(watch::Receiver<u64>, Source), Refusal> {
+    async fn meet(&self, answer: &HeaderMap) -> Result<(Following, Source), Refusal> {
         let source = if self.peer.shared.names_our_cluster(answer) { Source::Member } else { Source::Anyone };
         match self.peer.meet(answer, source).await {
             Ok(resets) => Ok((resets, source)),
@@ -278,7 +276,7 @@ impl Reader {
         let mut resets = stream.resets.clone();
         let (reason, why) = tokio::select! {
             biased;
-            _ = resets.changed() => (LossReason::Stopped, None),
+            () = resets.changed() => (LossReason::Stopped, None),
             ended = stream.read_all(&peer, kind) => ended,
         };
         peer.inbox.stream_ended(kind);
@@ -310,7 +308,7 @@ impl Stream {
             deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
             // The queue keeps what it is given; room for as many again is made at once.
             messages.reserve(expected);
-            if self.resets.has_changed().unwrap_or(true) {
+            if self.resets.has_changed() {
                 return (LossReason::Stopped, None);
             }
             let outcome = self.decode(bytes, peer, kind, &mut messages);

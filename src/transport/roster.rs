@@ -1,7 +1,7 @@
 //! The known members: peers and remotes are added, changed and removed.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -25,8 +25,8 @@ use crate::{
 /// All known members, by ID.
 #[derive(Clone, Default)]
 pub(super) struct Roster {
-    pub(super) peers: HashMap<MemberId, Arc<Peer>>,
-    pub(super) remotes: HashMap<MemberId, Arc<Remote>>,
+    pub(super) peers: BTreeMap<MemberId, Arc<Peer>>,
+    pub(super) remotes: BTreeMap<MemberId, Arc<Remote>>,
 }
 
 /// A known member.

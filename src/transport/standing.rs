@@ -5,8 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
+use super::times::{Following, Times};
 use crate::id::{Impostor, Incarnation, Succession};
 
 /// After a newer start was met, messages that the older start had under way may still arrive for this long. They are
@@ -44,7 +45,7 @@ pub struct Refused {
 pub(super) struct Standing {
     state: Mutex<State>,
     /// Counts how often another start was met.
-    news: watch::Sender<u64>,
+    news: Times,
 }
 
 #[derive(Default)]
@@ -67,7 +68,7 @@ pub(super) struct Meeting {
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { state: Mutex::default(), news: watch::Sender::new(0) }
+        Self { state: Mutex::default(), news: Times::default() }
     }
 }
 
@@ -90,7 +91,7 @@ impl Standing {
         state.untold = told.is_none();
         let outcome = then(Meeting { is_another: is_another && is_known, was_refused });
         if is_another {
-            self.news.send_modify(|times| *times += 1);
+            self.news.again();
         }
         outcome
     }
@@ -118,8 +119,8 @@ impl Standing {
     }
 
     /// A channel that says when another start is met.
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+    pub(super) fn news(&self) -> Following {
+        self.news.follow()
     }
 
     pub(super) fn status(&self) -> PeerIncarnation {
