@@ -1,9 +1,10 @@
 //! Clients, which write and read, and what they saw.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -54,12 +55,29 @@ impl Operation {
 pub struct History(Arc<Mutex<Vec<Operation>>>);
 
 impl History {
-    fn record(&self, operation: Operation) {
-        self.0.lock().expect("nobody panics while it holds this").push(operation);
+    fn lock(&self) -> MutexGuard<'_, Vec<Operation>> {
+        self.0.lock().expect("nobody panics while it holds this")
     }
 
+    /// Notes an operation that begins, of which nobody knows yet whether it ever takes effect. Returns its place.
+    fn begin(&self, operation: Operation) -> usize {
+        let mut operations = self.lock();
+        operations.push(operation);
+        operations.len() - 1
+    }
+
+    /// All that have taken effect, or may have. A write that has no known outcome and was never read is left out: no order
+    /// needs it, and the checker's time grows with each such.
     pub fn operations(&self) -> Vec<Operation> {
-        self.0.lock().expect("nobody panics while it holds this").clone()
+        let operations = self.lock();
+        let of = |op: &'static str| operations.iter().filter(move |operation| operation.op == op);
+        let read: BTreeSet<&String> = of("get").filter_map(|get| get.value.as_ref()).collect();
+        let may_count = |operation: &&Operation| match operation.op {
+            "never" => false,
+            "put" => operation.end.is_some() || operation.value.as_ref().is_some_and(|value| read.contains(value)),
+            _ => true,
+        };
+        operations.iter().filter(may_count).cloned().collect()
     }
 
     /// How many ended with a known outcome.
@@ -153,36 +171,36 @@ impl Client {
     async fn write(&self, host: usize, key: &str) {
         let value = format!("v{}", self.values.fetch_add(1, Ordering::Relaxed));
         let call = self.asking.now();
+        let begun = self.begin("put", key, Some(value.clone()), call);
         let answer = self.asking.ask(host, Method::PUT, &format!("/kv/{key}"), &value, self.patience).await;
-        self.ended("put", key, Some(value), call, answer.map(|(status, _)| status), &[StatusCode::NO_CONTENT]);
+        self.ended(begun, answer.map(|(status, _)| status), &[StatusCode::NO_CONTENT]);
     }
 
     async fn delete(&self, host: usize, key: &str) {
         let call = self.asking.now();
+        let begun = self.begin("delete", key, None, call);
         let answer = self.asking.ask(host, Method::DELETE, &format!("/kv/{key}"), "", self.patience).await;
-        let done = [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND];
-        self.ended("delete", key, None, call, answer.map(|(status, _)| status), &done);
+        self.ended(begun, answer.map(|(status, _)| status), &[StatusCode::NO_CONTENT, StatusCode::NOT_FOUND]);
     }
 
-    fn ended(
-        &self,
-        op: &'static str,
-        key: &str,
-        value: Option<String>,
-        call: u64,
-        status: Option<StatusCode>,
-        done: &[StatusCode],
-    ) {
+    fn begin(&self, op: &'static str, key: &str, value: Option<String>, call: u64) -> usize {
+        self.history.begin(Operation { op, key: key.to_owned(), value, call, end: None })
+    }
+
+    fn ended(&self, begun: usize, status: Option<StatusCode>, done: &[StatusCode]) {
         let is_known = status.is_some_and(|status| done.contains(&status));
         let said = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-        self.asking.events.say(&format!("a client: {op} {key} {} -> {said}", value.as_deref().unwrap_or("")));
         // Certainly not proposed: it never happened.
         let never = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::INSUFFICIENT_STORAGE];
+        let end = self.asking.now();
+        let mut operations = self.history.lock();
+        let Operation { op, key, value, .. } = operations[begun].clone();
         if status.is_some_and(|status| never.contains(&status)) {
-            return;
+            operations[begun].op = "never";
         }
-        let end = is_known.then(|| self.asking.now());
-        self.history.record(Operation { op, key: key.to_owned(), value, call, end });
+        operations[begun].end = is_known.then_some(end);
+        drop(operations);
+        self.asking.events.say(&format!("a client: {op} {key} {} -> {said}", value.as_deref().unwrap_or("")));
     }
 
     /// A read that a quorum has confirmed.
@@ -197,6 +215,6 @@ impl Client {
         let said = value.clone().unwrap_or_else(|| "nothing".to_owned());
         self.asking.events.say(&format!("a client: get {key} -> {said}"));
         let end = Some(self.asking.now());
-        self.history.record(Operation { op: "get", key: key.to_owned(), value, call, end });
+        self.history.begin(Operation { op: "get", key: key.to_owned(), value, call, end });
     }
 }

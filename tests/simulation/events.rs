@@ -52,7 +52,8 @@ impl Events {
         let mut line = String::new();
         let _ = write!(line, "{:>4}.{:03}  {what}", now / 1000, now % 1000);
         if told.is_traced {
-            println!("{line}");
+            // Two traces of a seed part where their sums do.
+            println!("{:04x} {line}", told.hash.digest() & 0xffff);
         }
         if told.last.len() == LAST {
             told.last.pop_front();

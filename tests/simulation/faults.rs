@@ -206,7 +206,8 @@ impl Simulation {
     /// A member comes back without its disk, or on a copy of before its last start. One at a time: a cluster that loses
     /// more is beyond what is promised.
     fn lose_a_disk(&mut self, kind: Kind, victim: usize) {
-        if !self.is_whole() {
+        // Of two, both are needed for what was acknowledged.
+        if !self.is_whole() || self.staying().count() < 3 {
             return;
         }
         let member = &self.members[victim];

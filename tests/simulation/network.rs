@@ -49,6 +49,8 @@ struct State {
     links: BTreeMap<(Host, Host), Link>,
     connections: Vec<Connection>,
     ports: BTreeMap<SocketAddr, Port>,
+    /// When connections between two machines were last broken.
+    broken: BTreeMap<(Host, Host), Time>,
     names: BTreeMap<String, IpAddr>,
 }
 
@@ -168,6 +170,7 @@ impl Net {
             hosts,
             connections: Vec::new(),
             ports: BTreeMap::new(),
+            broken: BTreeMap::new(),
         })))
     }
 
@@ -221,6 +224,8 @@ impl Net {
     /// Breaks the connections between two machines, each with this chance, in the middle of what is under way.
     pub fn reset(&self, one: Host, other: Host, chance: f64) {
         let mut state = self.state();
+        let now = state.timeline.now();
+        state.broken.extend([((one, other), now), ((other, one), now)]);
         let between = |ends: &[End; 2]| {
             [(one, other), (other, one)].contains(&(ends[0].host, ends[1].host))
                 && ends.iter().all(|end| end.state == Held::Open)
@@ -232,6 +237,11 @@ impl Net {
                 state.break_off(place);
             }
         }
+    }
+
+    /// When connections between two machines were last broken; 0: never.
+    pub fn broken(&self, one: Host, other: Host) -> Time {
+        self.state().broken.get(&(one, other)).copied().unwrap_or(0)
     }
 
     /// How names are answered to a machine from now on.

@@ -28,6 +28,8 @@ pub struct Oracles {
     paths: BTreeMap<(usize, usize), (Reach, Time)>,
     /// What each member's peers are by ID.
     hosts: BTreeMap<u64, usize>,
+    /// Since when a process has had a peer of this ID.
+    peers: BTreeMap<(usize, Time, u64), Time>,
 }
 
 /// A path between two processes, by when they were started.
@@ -52,7 +54,7 @@ impl Oracles {
             running.process.within(|| {
                 self.raft(member, running.since, &node, lost_a_disk)?;
                 ledger(&member.name, &node)?;
-                self.reachable(now, member, &node)
+                self.reachable(now, member, running.since, &node, net)
             })?;
         }
         self.losses(members).map(drop)
@@ -127,7 +129,7 @@ impl Oracles {
     }
 
     /// Whether `peer_reachable` tells the truth.
-    fn reachable(&self, now: Time, member: &Member, node: &Node) -> Result<(), String> {
+    fn reachable(&mut self, now: Time, member: &Member, start: Time, node: &Node, net: &Net) -> Result<(), String> {
         for peer in node.transport().peers().iter().filter(|peer| peer.is_peer()) {
             let Some(other) = self.hosts.get(&peer.id.0) else { continue };
             let Some(((path, _), since)) = self.paths.get(&(member.host, *other)) else { continue };
@@ -136,6 +138,8 @@ impl Oracles {
                 Path::Closed => peer.link.reachable == Some(true),
                 Path::Unclear => false,
             };
+            let known = *self.peers.entry((member.host, start, peer.id.0)).or_insert(now);
+            let since = (*since).max(known).max(net.broken(member.host, *other));
             if is_wrong && now - since > TRUTH {
                 let (name, other) = (&member.name, &peer.name);
                 let said = peer.link.reachable;
