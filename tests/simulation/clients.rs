@@ -151,6 +151,8 @@ pub struct Client {
     /// Between two operations, in milliseconds.
     pub pause: u64,
     pub seed: u64,
+    /// Whether it asks for what the member has, and takes it for what a quorum has.
+    pub reads_locally: bool,
 }
 
 impl Client {
@@ -206,7 +208,8 @@ impl Client {
     /// A read that a quorum has confirmed.
     pub async fn read(&self, host: usize, key: &str) {
         let call = self.asking.now();
-        let answer = self.asking.ask(host, Method::GET, &format!("/kv/{key}"), "", self.patience).await;
+        let query = if self.reads_locally { "?consistency=local" } else { "" };
+        let answer = self.asking.ask(host, Method::GET, &format!("/kv/{key}{query}"), "", self.patience).await;
         let value = match answer {
             Some((StatusCode::OK, value)) => Some(value),
             Some((StatusCode::NOT_FOUND, _)) => None,

@@ -18,6 +18,7 @@ use super::{
     events::Events,
     memory_disk::MemoryDisk,
     network::{Host, Net},
+    plan::Bug,
 };
 
 /// A machine's disk, for one process.
@@ -32,6 +33,7 @@ struct Shared {
     events: Events,
     /// Whether the process has ended, as far as the disk goes.
     is_over: AtomicBool,
+    bug: Option<Bug>,
     plan: Mutex<Plan>,
 }
 
@@ -55,13 +57,14 @@ fn over() -> io::Error {
 }
 
 impl ProcessDisk {
-    pub fn new(memory: &MemoryDisk, host: Host, net: &Net, events: &Events) -> Self {
+    pub fn new(memory: &MemoryDisk, host: Host, net: &Net, events: &Events, bug: Option<Bug>) -> Self {
         Self(Arc::new(Shared {
             memory: memory.clone(),
             host,
             net: net.clone(),
             events: events.clone(),
             is_over: AtomicBool::new(false),
+            bug,
             plan: Mutex::default(),
         }))
     }
@@ -151,6 +154,9 @@ impl Disk for ProcessDisk {
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         self.changes(4, [hash(directory), 0, 0])?;
+        if self.0.bug == Some(Bug::UnsyncedNames) {
+            return Ok(());
+        }
         self.0.memory.sync_directory(directory)
     }
 }
@@ -176,6 +182,9 @@ impl DiskFile for ProcessFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.changes(7, [self.name, 0, 0])?;
+        if self.disk.0.bug == Some(Bug::UnsyncedFiles) {
+            return Ok(());
+        }
         self.file.sync()
     }
 

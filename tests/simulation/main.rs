@@ -3,8 +3,9 @@
 //!
 //! It is a program of its own, with these flags: `--seeds N` runs the seeds from 1 to N, `--seeds N-M` those from N to M,
 //! `--seed N` one; `--threads N` at a time (default: as many as there are cores); `--trace` says in words what happens;
-//! `--sums` prints the hash of each seed's events. Without a flag it first runs a few seeds several times, here and in
-//! another process, and then as many as the tier of the tests asks for.
+//! `--sums` prints the hash of each seed's events; `--bug NAME` puts a bug in. Without a flag it first runs a few seeds
+//! several times, here and in another process, then looks for each bug that can be put in, and then runs as many seeds as
+//! the tier of the tests asks for.
 
 mod clients;
 mod clock;
@@ -29,13 +30,18 @@ mod tier;
 
 use std::{ops::RangeInclusive, process::Command, thread::available_parallelism};
 
+use plan::{BUGS, Bug};
 use runner::simulate;
 
 /// The seeds that are run several times, and compared.
 const TWICE: RangeInclusive<u64> = 1..=4;
 
+/// Within how many seeds a bug is found.
+const FOUND_WITHIN: u64 = 200;
+
 /// What it is to do.
 struct Flags {
+    bug: Option<Bug>,
     seeds: Option<RangeInclusive<u64>>,
     threads: usize,
     is_traced: bool,
@@ -53,8 +59,12 @@ fn main() {
             seeds.clone().for_each(|seed| println!("{}", sum(seed)));
             true
         }
-        Some(seeds) => told("seeds", runner::run(seeds.clone(), flags.threads, flags.is_traced)),
-        None => told("repeated", repeated()) & told("seeds", runner::run(1..=by_tier(), flags.threads, false)),
+        Some(seeds) => told("seeds", runner::run(seeds.clone(), flags.bug, flags.threads, flags.is_traced)),
+        None => {
+            told("repeated", repeated())
+                & told("bugs", bugs())
+                & told("seeds", runner::run(1..=by_tier(), None, flags.threads, false))
+        }
     };
     std::process::exit(i32::from(!is_well));
 }
@@ -74,7 +84,7 @@ fn told(what: &str, (passed, failed): (u64, u64)) -> bool {
 }
 
 fn sum(seed: u64) -> String {
-    let report = simulate(seed, false);
+    let report = simulate(seed, None, false);
     format!("{seed} {:016x} of {} events", report.sum.0, report.sum.1)
 }
 
@@ -96,10 +106,28 @@ fn repeated() -> (u64, u64) {
     (passed, failed)
 }
 
+/// Looks for each bug that can be put in.
+fn bugs() -> (u64, u64) {
+    let (mut passed, mut failed) = (0, 0);
+    for (name, bug) in BUGS {
+        match runner::find(bug, FOUND_WITHIN) {
+            Some((seed, said)) => {
+                println!("bug {name}: seed {seed} finds it: {said}");
+                passed += 1;
+            }
+            None => {
+                println!("bug {name}: not found within {FOUND_WITHIN} seeds");
+                failed += 1;
+            }
+        }
+    }
+    (passed, failed)
+}
+
 impl Flags {
     fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let threads = available_parallelism().map_or(1, std::num::NonZero::get);
-        let mut flags = Self { seeds: None, threads, is_traced: false, sums: false };
+        let mut flags = Self { bug: None, seeds: None, threads, is_traced: false, sums: false };
         let mut arguments = arguments;
         while let Some(flag) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{flag}: expected a value"));
@@ -107,15 +135,21 @@ impl Flags {
                 "--seed" => flags.seeds = Some(range(&flag, &value()?, |number| number..=number)?),
                 "--seeds" => flags.seeds = Some(range(&flag, &value()?, |number| 1..=number)?),
                 "--threads" => flags.threads = number(&flag, &value()?)?.max(1).try_into().unwrap_or(threads),
+                "--bug" => flags.bug = Some(bug(&value()?)?),
                 "--trace" => flags.is_traced = true,
                 "--sums" => flags.sums = true,
                 // What cargo's own harness understands.
                 "--nocapture" => {}
-                _ => return Err(format!("{flag}: expected --seed, --seeds, --threads, --trace or --sums")),
+                _ => return Err(format!("{flag}: expected --seed, --seeds, --threads, --bug, --trace or --sums")),
             }
         }
         Ok(flags)
     }
+}
+
+fn bug(name: &str) -> Result<Bug, String> {
+    let known = BUGS.iter().find(|(known, _)| *known == name).map(|(_, bug)| *bug);
+    known.ok_or_else(|| format!("--bug {name}: expected one of {}", BUGS.map(|(name, _)| name).join(", ")))
 }
 
 fn number(flag: &str, text: &str) -> Result<u64, String> {

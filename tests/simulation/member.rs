@@ -18,6 +18,7 @@ use super::{
     events::Events,
     memory_disk::MemoryDisk,
     network::{Host, Net},
+    plan::Bug,
 };
 
 /// Where members keep what they must not forget. The system has no such directory.
@@ -85,6 +86,7 @@ pub struct Surroundings {
     pub events: Events,
     pub seed: u64,
     pub snapshot_count: u64,
+    pub bug: Option<Bug>,
 }
 
 pub fn peer_url(name: &str) -> PeerUrl {
@@ -128,7 +130,7 @@ impl Member {
         around.events.say(&format!("{} starts ({:?})", self.name, self.state));
         around.net.power(self.host, true);
         let process = Process::new(self.host, &around.timeline);
-        let disk = ProcessDisk::new(&self.disk, self.host, &around.net, &around.events);
+        let disk = ProcessDisk::new(&self.disk, self.host, &around.net, &around.events, around.bug);
         let config = self.config(around, &disk);
         let told = Arc::new(Mutex::new(Told::default()));
         let (telling, events, name) = (told.clone(), around.events.clone(), self.name.clone());

@@ -73,6 +73,20 @@ pub const KINDS: [Kind; 20] = [
     Kind::Moved,
 ];
 
+/// A bug that is put in on purpose, through a seam: the machine must find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// What is written to files is acknowledged as synced, and is not.
+    UnsyncedFiles,
+    /// Names are acknowledged as lasting, and are not.
+    UnsyncedNames,
+    /// Clients are answered from what a member has, not from what a quorum has.
+    LocalReads,
+}
+
+pub const BUGS: [(&str, Bug); 3] =
+    [("unsynced-files", Bug::UnsyncedFiles), ("unsynced-names", Bug::UnsyncedNames), ("local-reads", Bug::LocalReads)];
+
 /// What a seed decides.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -88,6 +102,7 @@ pub struct Plan {
     /// How long a client waits, in milliseconds.
     pub patience: Time,
     pub snapshot_count: u64,
+    pub bug: Option<Bug>,
 }
 
 impl Plan {
@@ -104,6 +119,7 @@ impl Plan {
             pause: random.random_range(60..400),
             patience: *[300, 2000, 10_000].choose(random).expect("some"),
             snapshot_count: *[5, 20, 60, 10_000].choose(random).expect("some"),
+            bug: None,
         }
     }
 }

@@ -22,7 +22,7 @@ use super::{
     network::Net,
     operator::Job,
     oracles::Oracles,
-    plan::Plan,
+    plan::{Bug, Plan},
 };
 
 /// When faults begin, when they end, and how long the cluster then has to be as if nothing had been, in milliseconds.
@@ -101,7 +101,7 @@ impl Simulation {
         };
         Self {
             random: StdRng::seed_from_u64(seed ^ 0x5eed),
-            around: Surroundings { timeline, net, events, seed, snapshot_count },
+            around: Surroundings { timeline, net, events, seed, snapshot_count, bug: plan.bug },
             members,
             clients,
             asking,
@@ -267,6 +267,7 @@ impl Simulation {
                 patience: Duration::from_millis(self.plan.patience),
                 pause: self.plan.pause,
                 seed: self.around.seed ^ ((number as u64 + 1) << 40),
+                reads_locally: self.plan.bug == Some(Bug::LocalReads),
             };
             self.clients.spawn(client.run());
         }
@@ -285,6 +286,7 @@ impl Simulation {
                 patience: Duration::from_secs(10),
                 pause: 1,
                 seed: 0,
+                reads_locally: false,
             };
             let (host, left) = (member.host, left.clone());
             self.clients.spawn(async move {

@@ -13,7 +13,7 @@ use std::{
 use super::{
     clients::Operation,
     panics,
-    plan::Plan,
+    plan::{Bug, Plan},
     porcupine,
     run::{Report, Simulation},
     tier,
@@ -36,9 +36,9 @@ struct Account {
 }
 
 /// Runs a seed.
-pub fn simulate(seed: u64, is_traced: bool) -> Report {
+pub fn simulate(seed: u64, bug: Option<Bug>, is_traced: bool) -> Report {
     panics::take();
-    let plan = Plan::of(seed);
+    let plan = Plan { bug, ..Plan::of(seed) };
     let run = catch_unwind(AssertUnwindSafe(|| Simulation::new(seed, plan.clone(), is_traced).run()));
     run.unwrap_or_else(|_| {
         let failure = panics::take().unwrap_or_else(|| "the machine has panicked".to_owned());
@@ -46,8 +46,18 @@ pub fn simulate(seed: u64, is_traced: bool) -> Report {
     })
 }
 
+/// The first of so many seeds that finds a bug, and what it says.
+pub fn find(bug: Bug, most: u64) -> Option<(u64, String)> {
+    (1..=most).find_map(|seed| {
+        let report = simulate(seed, Some(bug), false);
+        let judged = || porcupine::judge(&report.history).and_then(Result::err);
+        let said = report.failure.clone().or_else(judged)?;
+        Some((seed, said.lines().next().unwrap_or_default().to_owned()))
+    })
+}
+
 /// Runs seeds; says how many have passed and how many have not.
-pub fn run(seeds: RangeInclusive<u64>, threads: usize, is_traced: bool) -> (u64, u64) {
+pub fn run(seeds: RangeInclusive<u64>, bug: Option<Bug>, threads: usize, is_traced: bool) -> (u64, u64) {
     let (begun, count) = (Instant::now(), seeds.end() - seeds.start() + 1);
     let next = AtomicU64::new(*seeds.start());
     let (sender, reports) = mpsc::sync_channel(2 * threads);
@@ -58,7 +68,7 @@ pub fn run(seeds: RangeInclusive<u64>, threads: usize, is_traced: bool) -> (u64,
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > last || sender.send(simulate(seed, is_traced)).is_err() {
+                    if seed > last || sender.send(simulate(seed, bug, is_traced)).is_err() {
                         return;
                     }
                 }
