@@ -74,8 +74,9 @@ impl Redial {
                 return Permit { _turn: None };
             }
             let turn = tokio::select! {
-                turn = self.turn.acquire() => turn.ok(),
+                biased;
                 () = &mut news => continue,
+                turn = self.turn.acquire() => turn.ok(),
             };
             let failures = self.lock().failures;
             if failures == 0 {
@@ -88,8 +89,9 @@ impl Redial {
                 wait_after(failures, &self.world)
             };
             tokio::select! {
-                () = sleep(wait) => return Permit { _turn: turn },
+                biased;
                 () = &mut news => {}
+                () = sleep(wait) => return Permit { _turn: turn },
             }
         }
     }
@@ -117,6 +119,7 @@ impl Redial {
         let brief = wait.min(wait_after(1, &self.world));
         sleep(brief).await;
         tokio::select! {
+            biased;
             () = news => {}
             () = sleep(wait - brief) => {}
         }

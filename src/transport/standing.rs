@@ -42,6 +42,7 @@ pub struct Refused {
 }
 
 /// Which start of one peer is heard.
+#[derive(Default)]
 pub(super) struct Standing {
     state: Mutex<State>,
     /// Counts how often another start was met.
@@ -64,12 +65,6 @@ pub(super) struct Meeting {
     pub(super) is_another: bool,
     /// The peer was refused until now.
     pub(super) was_refused: bool,
-}
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self { state: Mutex::default(), news: Times::default() }
-    }
 }
 
 impl Standing {
