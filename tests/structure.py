@@ -45,6 +45,8 @@ LAYERS = [
 # What comes from outside of the process: paths that begin so, and calls. The library takes it from `world` alone.
 OUTSIDE_PATHS = [("std", "fs"), ("tokio", "fs"), ("std", "thread"), ("rand",)]
 OUTSIDE_CALLS = re.compile(r"\b(?:SystemTime::now|Tcp(?:Stream::connect|Listener::bind)|UdpSocket::bind|lookup_host|task::spawn_blocking)\b")
+# It polls in an order that chance decides, and the chance is not the world's.
+UNBIASED = re.compile(r"\bselect!\s*\{\s*(?!biased\b)(?=\S)")
 
 # Files and folders that may take it past the world, each with the reason.
 PAST_THE_WORLD = {
@@ -198,6 +200,7 @@ class Module:
             if any(segments[: len(path)] == path for path in OUTSIDE_PATHS)
         ]
         self.outside += [(found.group(), line_of(code, found.start())) for found in OUTSIDE_CALLS.finditer(code)]
+        self.outside += [("the chance of an unbiased select!", line_of(code, found.start())) for found in UNBIASED.finditer(code)]
 
 
 def only_comments(source):
@@ -481,6 +484,8 @@ FIXTURES = [
         "src/id.rs:2",
     ),
     ({"src/lib.rs": "use std::time::SystemTime;\nfn f() {\n    SystemTime::now();\n}\n"}, "src/lib.rs:3"),
+    # Chance in what is polled first.
+    ({"src/lib.rs": "fn f() {\n    tokio::select! {\n        biased;\n    }\n    tokio::select! {\n        a => b,\n    }\n}\n"}, "src/lib.rs:5"),
     ({"src/lib.rs": "// a line\n" * (FILE_LINES + 1)}, "src/lib.rs:1"),
     ({"src/lib.rs": "\nfn long() {\n" + "    f();\n" * (FUNCTION_LINES - 1) + "}\n"}, "src/lib.rs:2"),
 ]
