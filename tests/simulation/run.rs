@@ -127,7 +127,7 @@ impl Simulation {
         }
         let (timeline, events) = (self.around.timeline.clone(), self.around.events.clone());
         let history = self.history.clone();
-        let (seed, plan) = (self.around.seed, self.plan.clone());
+        let (seed, plan, sum) = (self.around.seed, self.plan.clone(), events.sum());
         for member in &mut self.members {
             member.kill();
         }
@@ -135,7 +135,7 @@ impl Simulation {
         Report {
             seed,
             plan,
-            sum: events.sum(),
+            sum,
             virtual_time: timeline.now(),
             failure,
             known: history.known(),
