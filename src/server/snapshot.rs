@@ -48,9 +48,12 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     // A hint for the progress: who lies about it does so about its own.
     let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());
     let rest = Rest::from_headers(request.headers()).map_err(Refusal::InvalidResumption)?;
-    if let Some(rest) = rest.filter(|_| sender.standing() == Standing::Peer)
+    if let Some(rest) = rest
         && request.body().is_end_stream()
     {
+        if sender.standing() != Standing::Peer {
+            return Err(Refusal::SenderNotFound);
+        }
         let there = transport.has_of_snapshot(&sender, &rest.of).await?;
         return Ok((StatusCode::NO_CONTENT, [(X_RAFTHTTP_OFFSET, HeaderValue::from(there))]).into_response());
     }

@@ -14,6 +14,7 @@ use rafthttp::{
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     BenchError, SINK, SOURCE, TERM,
@@ -61,6 +62,8 @@ async fn run(endpoint: &Endpoint, to: &HostPort, load: &Load) -> Result<(Seen, O
     if !endpoint.until(SINK, OPENING, is_connected).await {
         return Err(no_streams(&endpoint.transport, to));
     }
+    // Made before the time counts: an application has its snapshot's checksum when it has the snapshot.
+    let snapshot = (load.plan.outline.work == Work::Snapshot).then(|| zeros(load.plan.snapshot_bytes()));
     if !load.tell(Notice::Begin(load.plan.outline)).await {
         return Err(no_streams(&endpoint.transport, to));
     }
@@ -69,7 +72,7 @@ async fn run(endpoint: &Endpoint, to: &HostPort, load: &Load) -> Result<(Seen, O
     let sent = match load.plan.outline.work {
         Work::Append | Work::Message => load.stream().await,
         Work::Ping => load.ping(&mut times).await,
-        Work::Snapshot => load.snapshot().await,
+        Work::Snapshot => load.snapshot(snapshot.unwrap_or_else(|| zeros(0))).await,
     };
     let end = Moment::now();
     load.tell(Notice::End(sent.messages)).await;
@@ -164,13 +167,13 @@ impl Load {
     }
 
     /// Sends one snapshot with a body of zeros. The transport's own deadlines decide when it is lost.
-    async fn snapshot(&self) -> Sent {
+    async fn snapshot(&self, body: SnapshotBody) -> Sent {
         let length = self.plan.snapshot_bytes();
         let messages = length / self.plan.outline.size;
         let metadata = SnapshotMetadata { index: SNAPSHOT_INDEX, term: TERM, ..SnapshotMetadata::default() };
         let snapshot = Snapshot { metadata: Some(metadata), ..Snapshot::default() };
         let message = Message { snapshot: Some(snapshot), ..self.message(MessageType::MsgSnap) };
-        self.transport.send_snapshot(message, zeros(length));
+        self.transport.send_snapshot(message, body);
         loop {
             match self.window.snapshot() {
                 Some(SnapshotStatus::Finish) => return Sent { messages, lost: 0 },
@@ -208,14 +211,29 @@ impl Load {
     }
 }
 
+/// A snapshot that can be resumed, so that its receiver checks it.
 fn zeros(length: u64) -> SnapshotBody {
     let piece = Bytes::from(vec![0; PIECE]);
-    let pieces = stream::unfold(length, move |left| {
+    let pieces = move |offset: u64| {
+        let piece = piece.clone();
+        stream::unfold(length.saturating_sub(offset), move |left| {
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
+            let next = (count > 0).then(|| (Ok(piece.slice(..count)), left - count as u64));
+            std::future::ready(next)
+        })
+    };
+    SnapshotBody::from_streams(pieces, length).with_checksum(checksum_of_zeros(length))
+}
+
+/// The checksum of so many zeros, as [`SnapshotBody::with_checksum`] takes it.
+fn checksum_of_zeros(length: u64) -> u128 {
+    let (piece, mut hash, mut left) = (vec![0; PIECE], Xxh3::new(), length);
+    while left > 0 {
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
-        let next = (count > 0).then(|| (Ok(piece.slice(..count)), left - count as u64));
-        std::future::ready(next)
-    });
-    SnapshotBody::from_stream(pieces, Some(length))
+        hash.update(&piece[..count]);
+        left -= count as u64;
+    }
+    hash.digest128()
 }
 
 /// The source's application: it takes acknowledgements and nothing else.

@@ -251,7 +251,8 @@ impl Sending<'_> {
     fn refused(&self, attempt: &Attempt, answer: &Answer) -> Ended {
         let there = resumption::offset(&answer.headers, self.of.length);
         match answer.status {
-            StatusCode::SERVICE_UNAVAILABLE => self.refused_for_now(attempt, answer),
+            // A peer that has just started may not know its own peers yet: it did when it said that it resumes.
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::NOT_FOUND => self.refused_for_now(attempt, answer),
             StatusCode::CONFLICT if there.is_some() => self.refused_for_now(attempt, answer),
             _ => match self.peer.post_answered(attempt, headers::RAFT_SNAPSHOT, answer) {
                 Ok(()) => Ended::Foreign,
