@@ -1,4 +1,4 @@
-//! What comes from one peer: the receive queue, the proposal queue and the ledger over them, behind one lock.
+//! Messages from one peer: the receive queue, the proposal queue and their ledger, behind one lock.
 
 use std::{
     mem,
@@ -26,7 +26,7 @@ use crate::{
     world::World,
 };
 
-/// The receive queues from one peer and their ledger.
+/// The receive queues of one peer and their ledger.
 pub(crate) struct Inbox {
     state: Mutex<State>,
     world: World,
@@ -36,18 +36,18 @@ pub(crate) struct Inbox {
 struct State {
     ledger: Live<Incoming>,
     queues: PerQueue<Queue>,
-    /// Messages of POSTs and snapshots whose answer is awaited.
+    /// Messages of POSTs and snapshots whose senders wait for the answer.
     answering: u64,
     last_read: Option<Instant>,
     /// How far the streams were read, by kind.
     readings: PerStream<Reading>,
     paused: bool,
     closed: bool,
-    /// Room for [`State::push`] to work in.
+    /// A buffer that [`State::push`] reuses.
     verdicts: Vec<Verdict>,
 }
 
-/// What becomes of a message that a stream brought.
+/// What happens to a message of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Queued(QueueKind),
@@ -58,7 +58,8 @@ enum Verdict {
 /// A value for each queue.
 type PerQueue<T> = Per<QueueKind, T, { QueueKind::ALL.len() }>;
 
-/// Proposals wait apart: the application may hold them while there is no leader, and must not hold up the rest.
+/// Proposals have a queue of their own: the application may hold them while there is no leader, and they must not hold
+/// up other messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueKind {
     Regular,
@@ -84,13 +85,13 @@ impl Key for QueueKind {
 #[derive(Default)]
 struct Queue {
     batch: Batch,
-    /// The batch that the application has.
+    /// The size of the batch that the application is processing.
     processing: usize,
     processing_bytes: usize,
     running: bool,
 }
 
-/// What it takes to trace a message that came in.
+/// What is needed to trace a received message.
 pub(crate) struct Tracer<'a> {
     pub(crate) sampler: &'a Sampler,
     pub(crate) world: &'a World,
@@ -98,7 +99,7 @@ pub(crate) struct Tracer<'a> {
 }
 
 impl Tracer<'_> {
-    /// The span of a message that was received, if it is among those that are traced.
+    /// The span of a received message, if the message is traced.
     pub(crate) fn receive_span(&self, message: &Message, channel: Channel, size: usize) -> Option<MessageSpan> {
         let span = telemetry::receive_span(self.world, self.sampler.sample(message)?, message, size, &self.origin);
         span.channel(channel);
@@ -106,29 +107,29 @@ impl Tracer<'_> {
     }
 }
 
-/// What the application gets at once, and what is to be known of it afterwards.
+/// The messages that the application gets at once, with what is needed to count them afterwards.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) messages: Vec<Message>,
-    /// The ledger's index of each.
+    /// The kind of each message, for the ledger.
     pub(super) kinds: Vec<MessageKind>,
     bytes: usize,
     /// Whether one of them came from [`Source::Anyone`].
     unconfirmed: bool,
-    /// Of those that are traced, by position.
+    /// The spans of the traced messages, by position.
     pub(super) spans: Vec<(usize, MessageSpan)>,
 }
 
-/// What came of messages that a stream brought.
+/// The result of putting messages of a stream into the queues.
 pub(super) struct Arrival {
-    /// So many found no room.
+    /// How many messages found no room.
     pub(super) full: u64,
-    /// Which queues nobody empties yet, though there is something in them.
+    /// Which queues have messages but no task that empties them.
     idle: PerQueue<bool>,
 }
 
 impl Arrival {
-    /// The queues for which somebody is to be started who empties them.
+    /// The queues that need a task to empty them.
     pub(super) fn idle(&self) -> impl Iterator<Item = QueueKind> + use<> {
         let idle = self.idle;
         QueueKind::ALL.into_iter().filter(move |queue| idle[*queue])
@@ -141,12 +142,12 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // As in the outbox: the counters are whole after every critical section.
+        // As in the outbox, the counters are complete after every critical section.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what a stream brought; what does not fit is dropped and counted, never waited for, since the writer's
-    /// deadline would run out.
+    /// Takes messages of a stream. A message that does not fit is dropped and counted. It never waits for room, because
+    /// the writer's deadline would expire.
     pub(super) fn push(
         &self,
         channel: Channel,
@@ -162,7 +163,7 @@ impl Inbox {
         let full = state.push(channel, messages, limits, tracer);
         if source == Source::Anyone {
             for queue in state.queues.values_mut() {
-                // Nothing in it is believed more than the least of it.
+                // The whole batch is believed no more than its least trusted message.
                 queue.batch.unconfirmed |= !queue.batch.messages.is_empty();
             }
         }
@@ -182,12 +183,12 @@ impl Inbox {
         state.last_read = Some(Instant::now());
     }
 
-    /// A stream of this name is about to be asked for.
+    /// A stream with this ID is about to be asked for.
     pub(crate) fn asked_for(&self, kind: StreamKind, id: StreamId) {
         self.lock().readings[kind].asked_for(id);
     }
 
-    /// No more will be read on the stream that was asked for last.
+    /// Nothing more will be read on the stream that was asked for last.
     pub(crate) fn stream_ended(&self, kind: StreamKind) {
         self.lock().readings[kind].end();
     }
@@ -198,7 +199,7 @@ impl Inbox {
         state.readings.iter().flat_map(|(kind, reading)| reading.report(kind)).collect()
     }
 
-    /// Counts what could not be read.
+    /// Counts something that could not be read.
     pub(crate) fn unreadable(&self, channel: Channel, kind: &'static str) {
         self.lock().ledger.unreadable(channel, kind);
     }
@@ -208,7 +209,7 @@ impl Inbox {
         self.lock().last_read
     }
 
-    /// Takes one message whose sender waits for the answer. An error: it is rejected and counted as that.
+    /// Takes one message whose sender waits for the answer. On an error, the message is rejected and counted.
     fn begin(&self, channel: Channel, message: &Message, bytes: u64) -> Result<(), RejectReason> {
         let kind = MessageKind::of(message.r#type);
         let mut state = self.lock();
@@ -222,7 +223,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// How a message whose sender waits has ended.
+    /// The outcome of a message whose sender waits.
     fn end(&self, kind: MessageKind, took: Duration, span: Option<&MessageSpan>, outcome: Result<(), RejectReason>) {
         let mut state = self.lock();
         state.answering -= 1;
@@ -235,7 +236,7 @@ impl Inbox {
         }
     }
 
-    /// A message that was taken is the exemplar of its batch's time, if it is traced.
+    /// A processed message becomes the exemplar of its batch's time, if it is traced.
     fn exemplify(&self, ledger: &mut Live<Incoming>, took: Duration, span: Option<&MessageSpan>) {
         if let Some(context) = span.and_then(MessageSpan::context) {
             ledger.processed_in_trace(Exemplar::new(context, took, self.world.now()));
@@ -247,7 +248,7 @@ impl Inbox {
         self.lock().ledger.read_bytes(Channel::Snapshot, bytes);
     }
 
-    /// A snapshot's body of this many bytes was saved whole.
+    /// A snapshot's body of this many bytes was saved completely.
     pub(crate) fn saved(&self, bytes: u64) {
         self.lock().ledger.saved(bytes);
     }
@@ -257,30 +258,30 @@ impl Inbox {
         self.lock().ledger.rejections()
     }
 
-    /// Drops what arrives from now on, or no longer.
+    /// Sets whether arriving messages are dropped from now on.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
     }
 
-    /// Rejects what waits, and what arrives from now on, as `stopped`.
+    /// Rejects the waiting messages, and all that arrive later, as `stopped`.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         state.reject_waiting(RejectReason::Stopped);
     }
 
-    /// Rejects what waits as `refused`: it came from a start of the peer that another has replaced.
+    /// Rejects the waiting messages as `refused`: they came from a start of the peer that another one has replaced.
     pub(super) fn forget(&self) {
         self.lock().reject_waiting(RejectReason::Refused);
     }
 
-    /// A copy of the ledger, with what waits as measured now.
+    /// A copy of the ledger, with the waiting messages as they are now.
     pub(crate) fn ledger(&self) -> Incoming {
         let state = self.lock();
         state.ledger.copy(state.answering + state.queues.values().map(|queue| queue.waiting() as u64).sum::<u64>())
     }
 
-    /// The next batch of a queue. None: it is empty, and who processes it ends.
+    /// The next batch of a queue. `None` if the queue is empty, and its task ends.
     pub(super) fn next(&self, queue: QueueKind) -> Option<Batch> {
         let mut state = self.lock();
         let queue = &mut state.queues[queue];
@@ -294,7 +295,7 @@ impl Inbox {
         Some(batch)
     }
 
-    /// A batch that was taken out is done with. `spans` are those of its messages that are traced, by position.
+    /// The application has processed a batch. `spans` are those of its traced messages, by position.
     pub(super) fn processed(
         &self,
         queue: QueueKind,
@@ -314,7 +315,8 @@ impl Inbox {
         };
         let mut counted = vec![false; kinds.len()];
         for rejection in rejections {
-            // A position beyond the batch, or named twice, is the application's slip and must not upset the ledger.
+            // A position outside of the batch, or one that is named twice, is a bug of the application and must not
+            // upset the ledger.
             let Some(counted) = counted.get_mut(rejection.position).filter(|counted| !**counted) else { continue };
             *counted = true;
             ledger.rejected(kinds[rejection.position], rejection.kind.into());
@@ -325,14 +327,14 @@ impl Inbox {
         self.exemplify(ledger, took, traced.map(|(_, span)| span));
     }
 
-    /// Whoever had a batch is gone before the application took it.
+    /// The task that held a batch is gone before the application took the batch.
     pub(super) fn abandoned(&self, queue: QueueKind, kinds: &[MessageKind]) {
         let mut state = self.lock();
         let State { ledger, queues, .. } = &mut *state;
         let queue = &mut queues[queue];
         queue.processing = 0;
         queue.processing_bytes = 0;
-        // Whoever had it is gone, be it by a panic of the application: the next batch starts another.
+        // The task is gone, perhaps by a panic of the application. The next messages start another one.
         queue.running = false;
         for kind in kinds {
             ledger.rejected(*kind, RejectReason::Stopped);
@@ -340,7 +342,7 @@ impl Inbox {
     }
 }
 
-/// One message whose sender waits for the answer. Ends in the ledger exactly once, even when its request breaks off.
+/// One message whose sender waits for the answer. It ends in the ledger exactly once, even if its request breaks off.
 pub(crate) struct Answering<'a> {
     inbox: &'a Inbox,
     channel: Channel,
@@ -350,7 +352,7 @@ pub(crate) struct Answering<'a> {
 }
 
 impl<'a> Answering<'a> {
-    /// Takes it into the ledger. An error: it is rejected, and counted as that.
+    /// Enters the message into the ledger. On an error, it is rejected and counted.
     pub(crate) fn begin(
         inbox: &'a Inbox,
         channel: Channel,
@@ -361,17 +363,17 @@ impl<'a> Answering<'a> {
         Ok(Self { inbox, channel, kind: MessageKind::of(message.r#type), since: Instant::now(), outcome: None })
     }
 
-    /// The application took it. `span` is its own, when it is traced.
+    /// The application took the message. `span` is the message's span, if it is traced.
     pub(crate) fn processed(&mut self, span: Option<&MessageSpan>) {
         self.end(span, Ok(()));
     }
 
-    /// It did not.
+    /// The application rejected the message.
     pub(crate) fn rejected(&mut self, reason: RejectReason) {
         self.end(None, Err(reason));
     }
 
-    /// What came before, the reading of a snapshot, is not the application's time.
+    /// From now on, the time counts as the application's. The time before, for reading a snapshot, does not.
     pub(crate) fn handed_over(&mut self) {
         self.since = Instant::now();
     }
@@ -380,7 +382,7 @@ impl<'a> Answering<'a> {
         self.channel
     }
 
-    /// Why it was not taken.
+    /// Why it was rejected.
     pub(crate) fn reason(&self) -> Option<RejectReason> {
         self.outcome.and_then(Result::err)
     }
@@ -410,7 +412,7 @@ impl State {
         if self.closed { Some(RejectReason::Stopped) } else { self.paused.then_some(RejectReason::Paused) }
     }
 
-    /// Queues messages, in their order. Says how many found no room.
+    /// Queues messages in their order. Returns how many found no room.
     fn push(&mut self, channel: Channel, messages: &mut Vec<Message>, limits: &Limits, tracer: &Tracer<'_>) -> u64 {
         let mut verdicts = mem::take(&mut self.verdicts);
         verdicts.extend(messages.iter().map(|message| self.admit(channel, message, limits, tracer)));
@@ -423,7 +425,7 @@ impl State {
                 }
             }
         } else if regular.is_empty() {
-            // Nearly always: a message is large to move, and they lie as they should.
+            // This is the usual case: a message is large to move, and these are already in the right order.
             mem::swap(regular, messages);
         } else {
             regular.append(messages);
@@ -433,7 +435,7 @@ impl State {
         full as u64
     }
 
-    /// Takes a message into the ledger, and into all of its queue's batch but the messages themselves.
+    /// Enters a message into the ledger, and into its queue's batch except for the message itself.
     fn admit(&mut self, channel: Channel, message: &Message, limits: &Limits, tracer: &Tracer<'_>) -> Verdict {
         let kind = MessageKind::of(message.r#type);
         let size = message_size(message);

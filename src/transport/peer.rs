@@ -1,4 +1,4 @@
-//! One other member: its queues, its link, and what is known of it. Its tasks are [elsewhere](super::tasks).
+//! Another member: its queues, its link, and what is known about it. Its tasks are [elsewhere](super::tasks).
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -39,10 +39,10 @@ use crate::{
     world::World,
 };
 
-/// What every peer of a transport shares.
+/// The parts that all peers of a transport share.
 pub(crate) struct Shared {
     pub(crate) identity: Arc<Identity>,
-    /// Our incarnation, as answers tell it.
+    /// Our incarnation, in the form of a header of answers.
     pub(super) incarnation: Option<HeaderValue>,
     pub(crate) raft: Arc<dyn Raft>,
     pub(crate) client: Client,
@@ -61,9 +61,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Whether an answer is a member's of our cluster, as far as it says: etcd's name their version on a stream's answer,
-    /// and their cluster on every one. Whoever stands at a peer's old address may say anything, and an answer that ends
-    /// this member for good must not be his.
+    /// Whether an answer appears to come from a member of our cluster. etcd's members send their version with a
+    /// stream's answer, and their cluster with every answer. Another process at a peer's old address may answer
+    /// anything, and must not be able to end this member for good.
     pub(crate) fn is_of_a_member(&self, answer: &HeaderMap) -> bool {
         match answer.get(headers::X_ETCD_CLUSTER_ID) {
             Some(_) => self.names_our_cluster(answer),
@@ -77,7 +77,7 @@ impl Shared {
         cluster.is_some_and(|cluster| cluster == self.identity.cluster.to_string())
     }
 
-    /// A peer says that this member was removed: the application is told once.
+    /// A peer says that this member was removed. The application is told once.
     pub(crate) fn removed(&self, by: MemberId) {
         if !self.removed.swap(true, Ordering::Relaxed) {
             self.events.member_removed(by);
@@ -86,29 +86,29 @@ impl Shared {
     }
 }
 
-/// One other member of the cluster.
+/// Another member of the cluster.
 pub(crate) struct Peer {
     pub(crate) id: MemberId,
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
     pub(crate) urls: UrlPicker,
     pub(crate) redial: Redial,
-    /// Which start of it is heard.
+    /// Which incarnation of it is heard.
     pub(super) standing: Standing,
     /// Ends this peer's tasks.
     pub(crate) stop: CancellationToken,
     pub(crate) shared: Arc<Shared>,
     link: Mutex<Live<Link>>,
-    /// Where in the traces each open stream was attached, by kind and direction.
+    /// The place in the traces where each open stream was attached, by kind and direction.
     attached: Mutex<PerStream<PerDirection<Option<TraceContext>>>>,
     /// Whether it keeps what it received of a snapshot, as it said when it last opened a stream to us.
     resumes: AtomicBool,
-    /// Counts the times that its streams were to be dialled anew.
+    /// Counts how often its streams have to be dialled again.
     pub(super) reset: Times,
 }
 
 impl Peer {
-    /// A peer; its tasks are yet to be started.
+    /// Makes a peer. Its tasks are not started yet.
     pub(crate) fn new(id: MemberId, urls: Vec<PeerUrl>, stop: CancellationToken, shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -126,25 +126,25 @@ impl Peer {
         })
     }
 
-    /// Looks whether a member's answer to a POST says that this one was removed.
+    /// Checks whether a member's answer to a POST says that this one was removed.
     pub(crate) fn look_for_removal(&self, status: StatusCode, text: &str, of_a_member: bool) {
         if status == StatusCode::FORBIDDEN && text.contains("removed") && of_a_member {
             self.shared.removed(self.id);
         }
     }
 
-    /// What traces the messages that come from there.
+    /// Traces the messages that come from this origin.
     pub(crate) fn tracer(&self, origin: Origin) -> Tracer<'_> {
         Tracer { sampler: &self.shared.sampler, world: &self.shared.world, origin }
     }
 
-    /// Starts a task of this peer's, from whatever thread. The transport waits for it when it stops.
+    /// Starts a task of this peer, from any thread. The transport waits for it when it stops.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.shared.tasks.spawn_on(task, &self.shared.runtime);
     }
 
-    /// Queues messages for this peer, as [`Transport::send`](super::Transport::send) says. Says how many workers of the
-    /// pipeline are to be started.
+    /// Queues messages for this peer, as described at [`Transport::send`](super::Transport::send). Returns how many
+    /// workers of the pipeline have to be started.
     #[must_use]
     pub(super) fn send(&self, messages: &[Message], now: Instant) -> usize {
         let Handover { queue_full, workers, notices } =
@@ -157,7 +157,7 @@ impl Peer {
         workers
     }
 
-    /// Tells those whom the outbox could not tell under its lock: the streams that wait, and raft.
+    /// Gives the notices that the outbox could not give under its lock: to waiting streams, and to raft.
     fn give(&self, mut notices: Notices) {
         notices.wake();
         if notices.unreachable {
@@ -168,8 +168,7 @@ impl Peer {
         }
     }
 
-    /// Hands what a stream brought to the receive queues. Names those for which somebody is to be started who empties
-    /// them.
+    /// Puts messages of a stream into the receive queues. Returns the queues that need a task to empty them.
     pub(super) fn received(
         &self,
         channel: Channel,
@@ -186,14 +185,14 @@ impl Peer {
         arrival.idle()
     }
 
-    /// Looks for answers to appends among what the peer sent.
+    /// Finds the answers to appends among the peer's messages.
     pub(crate) fn acknowledged(&self, messages: &[Message]) {
         if let Some(answer) = Acknowledgement::of(messages, self.id.0) {
             self.outbox.acknowledged(answer);
         }
     }
 
-    /// Counts what the peer sent and could not be read.
+    /// Counts something that the peer sent and that could not be read.
     pub(crate) fn unreadable(&self, channel: Channel, kind: &'static str) {
         self.inbox.unreadable(channel, kind);
         self.link(|link| link.receive_failed(1));
@@ -204,10 +203,10 @@ impl Peer {
         StreamDecoder::new(kind, self.shared.identity.member, self.id, self.shared.limits.frames())
     }
 
-    /// Makes a new stream the way out; names it. None: the peer is closed.
+    /// Makes a new stream the outgoing one, and returns the number of the attachment. `None` if the peer is closed.
     pub(crate) fn attach(&self, kind: StreamKind, id: Option<StreamId>, origin: &Origin) -> Option<u64> {
         let local = self.shared.identity.member;
-        // What became of its messages is asked by probes.
+        // Only probes ask what became of its messages.
         let id = id.filter(|_| self.shared.probe.is_on());
         let (attachment, notices) = self.outbox.attach(kind, local, self.id, origin.address, id);
         self.give(notices);
@@ -221,7 +220,7 @@ impl Peer {
         Some(attachment)
     }
 
-    /// Notes in the traces that a stream is open.
+    /// Records in the traces that a stream is open.
     pub(crate) fn trace_attached(&self, kind: StreamKind, direction: Direction, origin: &Origin) {
         let place = telemetry::stream_attached(&self.shared.world, self.id, kind.channel(), direction, origin);
         self.attached(|attached| attached[kind][direction] = Some(place));
@@ -236,7 +235,8 @@ impl Peer {
         with(&mut self.attached.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A stream that we write is over. Does nothing when it was not the one any more: who took its place has counted it.
+    /// An outgoing stream has ended. Does nothing if it was not the current one: the stream that replaced it has
+    /// counted its end.
     pub(crate) fn detach(&self, kind: StreamKind, attachment: u64, reason: LossReason) {
         let (current, notices) = self.outbox.detach(kind, attachment);
         self.give(notices);
@@ -245,7 +245,7 @@ impl Peer {
         }
     }
 
-    /// Counts and tells the end of an open stream.
+    /// Counts and reports the end of an open stream.
     pub(crate) fn stream_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason, why: Option<&str>) {
         self.link(|link| link.stream_lost(kind, direction, reason));
         self.trace_lost(kind, direction, reason);
@@ -255,7 +255,7 @@ impl Peer {
         }
     }
 
-    /// Closes the peer's streams in both directions, so that they are dialled anew.
+    /// Closes the peer's streams in both directions, so that they are dialled again.
     pub(crate) fn reset_streams(&self) {
         let (open, notices) = self.outbox.detach_all();
         self.give(notices);
@@ -265,7 +265,7 @@ impl Peer {
         self.reset.again();
     }
 
-    /// The peer asked us for something: it is there, and no wait before a dial holds any longer.
+    /// The peer sent a request, so it is reachable, and no wait before a dial is needed.
     pub(crate) fn heard(&self) {
         self.redial.up();
     }
@@ -280,7 +280,7 @@ impl Peer {
         self.resumes.store(resumes, Ordering::Relaxed);
     }
 
-    /// Reads or changes what is known of the link.
+    /// Reads or changes the state of the link.
     pub(crate) fn link<T>(&self, with: impl FnOnce(&mut Live<Link>) -> T) -> T {
         with(&mut self.link.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -299,13 +299,13 @@ impl Peer {
         }
     }
 
-    /// Drops everything to and from the peer while its connections stay, or no longer.
+    /// Sets whether all messages to and from the peer are dropped, while its connections stay.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.outbox.set_paused(paused);
         self.inbox.set_paused(paused);
     }
 
-    /// Ends everything of this peer; what is queued is dropped for this reason.
+    /// Ends this peer. Queued messages are dropped for this reason.
     pub(crate) fn close(&self, reason: DropReason) {
         let (open, notices) = self.outbox.close(reason);
         self.give(notices);
@@ -316,7 +316,7 @@ impl Peer {
         self.inbox.close();
     }
 
-    /// All that is known of it.
+    /// The status of the peer.
     pub(crate) fn status(&self, name: String) -> PeerStatus {
         let open = self.outbox.open();
         let link = self.link(|link| link.copy(open));

@@ -1,4 +1,4 @@
-//! The reader of a stream: dials the peer, reads what it writes without end, dials again (etcd: `streamReader`).
+//! The reader of a stream: dials the peer, reads what it writes without end, and dials again (etcd's `streamReader`).
 
 use std::{
     io,
@@ -43,18 +43,18 @@ use crate::{
 
 /// How long a stream may be silent: etcd's `ConnReadTimeout`. Link heartbeats come three times as often.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
-/// For so many messages of one read room is made ahead, at most.
+/// The most messages that room is made for before a read.
 const BATCH_EXPECTED: usize = 512;
-/// How much of a refusal's text is read.
+/// How much of a refusal's text is read, in bytes.
 const REFUSAL_BYTES: usize = 4096;
 
 /// Keeps one of a peer's streams open.
 pub(crate) struct Reader {
     peer: Arc<Peer>,
     kind: StreamKind,
-    /// Answers in a row that were no stream, from a peer that is there.
+    /// How many answers in a row gave no stream, although the peer is reachable.
     refusals: u32,
-    /// What the log says of the dials that give no stream.
+    /// The result of a failed dial that was logged last.
     told: Option<AttemptResult>,
 }
 
@@ -68,11 +68,11 @@ struct Stream {
     dialled: TraceContext,
     decoder: StreamDecoder,
     source: Source,
-    /// Changes when the stream is to be dialled anew, or another start of the peer has taken its place.
+    /// Changes when the stream has to be dialled again, or when another start of the peer has taken its place.
     resets: Following,
 }
 
-/// The connection under a stream. Fused: once it has ended it is never ready again.
+/// The connection under a stream. It is fused: once it has ended, it is never ready again.
 type Driver = Pin<Box<dyn FusedFuture<Output = ()> + Send>>;
 
 /// Why a dial gave no stream.
@@ -97,18 +97,18 @@ impl Reader {
 
     async fn keep_open(&mut self) {
         loop {
-            // Boxed: while a peer is down, the task is as small as its wait.
+            // Boxed, so that the task stays small while a peer is down and it waits.
             let ended_well = match Box::pin(self.dial()).await {
                 Some(stream) => self.read(stream).await,
                 None => false,
             };
             self.refusals = if ended_well { 0 } else { self.refusals.saturating_add(1) };
-            // While it is down, the permit of the next dial makes the longer wait.
+            // While the peer is down, the permit of the next dial makes the longer wait.
             self.peer.redial.rest(if self.peer.redial.is_down() { 1 } else { self.refusals }).await;
         }
     }
 
-    /// One attempt to open the stream.
+    /// Makes one attempt to open the stream.
     async fn dial(&mut self) -> Option<Box<Stream>> {
         let permit = self.peer.redial.permit().await;
         let attempt = self.peer.attempt();
@@ -152,8 +152,7 @@ impl Reader {
         self.peer.failed(attempt, reached, why);
     }
 
-    /// One line for each new way in which the dials fail. That nobody is there is the prober's to tell, where there is
-    /// one.
+    /// Logs a failed dial when the result changes. If there is a prober, the prober reports that nobody is there.
     fn tell_refused(&mut self, url: &PeerUrl, result: AttemptResult, why: &str) {
         let peer = &self.peer;
         let left_to_prober =
@@ -217,7 +216,7 @@ impl Reader {
         Ok(Box::new(Stream { body, driver, remote, io, dialled, decoder, source, resets }))
     }
 
-    /// Whether the start of the peer that has answered is heard, and how far it can be believed.
+    /// Checks whether the start of the peer that has answered is heard, and how far it can be believed.
     async fn meet(&self, answer: &HeaderMap) -> Result<(Following, Source), Refusal> {
         let source = if self.peer.shared.names_our_cluster(answer) { Source::Member } else { Source::Anyone };
         match self.peer.meet(answer, source).await {
@@ -231,7 +230,7 @@ impl Reader {
         }
     }
 
-    /// What an answer means that is no stream.
+    /// The meaning of an answer that gives no stream.
     async fn not_a_stream(
         &self,
         head: &response::Parts,
@@ -250,13 +249,13 @@ impl Reader {
         let shared = &self.peer.shared;
         let why = format!("answered {}: {text}", head.status);
         match classify(head.status, &text, shared.is_of_a_member(&head.headers)) {
-            // Who told none cannot be refused one.
+            // A member that sends no incarnation cannot be refused because of one.
             AttemptResult::IncarnationRefused
                 if shared.incarnation.is_none() || !shared.names_our_cluster(&head.headers) =>
             {
                 Refusal { result: AttemptResult::Refused, why }
             }
-            // It does not know us, and we know it: what it says by requests is heard from now on.
+            // The peer does not know us, but we know it: its requests are heard from now on.
             AttemptResult::NotFound => match self.meet(&head.headers).await {
                 Ok(_) => Refusal { result: AttemptResult::NotFound, why },
                 Err(unheard) => unheard,
@@ -265,7 +264,7 @@ impl Reader {
         }
     }
 
-    /// Reads a stream to its end. Says whether it ended cleanly, or was of some use.
+    /// Reads a stream to its end. Returns whether it ended cleanly, or brought something.
     async fn read(&mut self, mut stream: Box<Stream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_opened(kind));
@@ -292,7 +291,7 @@ impl Stream {
         let mut expected = 0;
         let mut deadline = pin!(sleep(READ_DEADLINE));
         loop {
-            // The deadline is asked only when there is nothing to read, and moved on only then.
+            // The deadline is checked only when there is nothing to read, and moved on only then.
             let read = tokio::select! {
                 biased;
                 read = self.next() => read,
@@ -306,7 +305,7 @@ impl Stream {
                 Some(Ok(bytes)) => bytes,
             };
             deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
-            // The queue keeps what it is given; room for as many again is made at once.
+            // The queue keeps the buffer that it is given, so room for as many messages is made at once.
             messages.reserve(expected);
             if self.resets.has_changed() {
                 return (LossReason::Stopped, None);
@@ -352,7 +351,7 @@ impl Stream {
         outcome
     }
 
-    /// The next bytes of the body. Polls body and connection in one task: no hop between them.
+    /// The next bytes of the body. Polls body and connection in one task, without a hop between them.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             let (body, driver) = (&mut self.body, &mut self.driver);
@@ -382,13 +381,13 @@ async fn text(body: &mut Incoming) -> String {
     String::from_utf8_lossy(&text).trim().to_owned()
 }
 
-/// What is wrong with our incarnation, as a refusal says it.
+/// What is wrong with our incarnation, according to a refusal.
 fn refusal_of(text: &str) -> Option<Impostor> {
     let (_, why) = text.split_once(headers::INCARNATION_REFUSED)?;
     Impostor::ALL.into_iter().find(|impostor| why.strip_prefix(": ") == Some(impostor.to_string().as_str()))
 }
 
-/// What the answer to a dial means (etcd's `streamReader.dial`).
+/// The result of a dial by its answer (etcd's `streamReader.dial`).
 fn classify(status: StatusCode, text: &str, of_a_member: bool) -> AttemptResult {
     match status {
         StatusCode::GONE if of_a_member => AttemptResult::Removed,
