@@ -68,13 +68,13 @@
 //! | `otlp` | yes | the exporter of traces by OTLP |
 //! | `cli` | yes | the binary; takes `node` and `otlp` in |
 //!
-//! # What stays
+//! # Compatibility
 //!
 //! Versions follow [Semantic Versioning](https://semver.org/). Enums of reasons, errors and events, and structs of status
-//! that only this crate makes, are `#[non_exhaustive]`: a match needs an arm for what comes later. Lengths, such as that of
-//! `DropReason::ALL`, may grow. Configs (`Limits`, `TlsConfig`, `WatchConfig` and the like) grow too, so
-//! construct them with `..Default::default()`. The module `internals` is no part of this: it is hidden, and only the tests
-//! of this repository use it.
+//! that only this crate makes, are `#[non_exhaustive]`: a match needs an arm for later variants. Arrays such as
+//! `DropReason::ALL` may grow. Configs (`Limits`, `TlsConfig`, `WatchConfig` and the like) grow too, so construct them with
+//! `..Default::default()`. The module `internals` is exempt from this: it is hidden, and only the tests of this repository
+//! use it.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
