@@ -145,7 +145,7 @@ impl Live<Link> {
         self.0.snapshots[direction].progressed(bytes, Instant::now());
     }
 
-    /// A snapshot of which so many bytes had passed goes on at this offset.
+    /// A snapshot goes on at this offset. `passed` bytes of it had passed before.
     pub(crate) fn snapshot_resumed(&mut self, direction: Direction, passed: u64, offset: u64) {
         self.0.snapshots[direction].resume(passed, offset);
     }
@@ -155,12 +155,12 @@ impl Live<Link> {
         self.0.snapshots[direction].restarts.add(reason, 1);
     }
 
-    /// A connection is no longer one that brings a snapshot, whose outcome is counted for another connection.
+    /// A connection no longer brings a snapshot, because the outcome is counted for another connection.
     pub(crate) fn snapshot_left(&mut self, length: Option<u64>, bytes: u64) {
         self.0.snapshots[Direction::In].leave(length, bytes);
     }
 
-    /// A snapshot that arrives, began with this length, and of which so many bytes are there, has broken off.
+    /// An incoming snapshot has broken off. It began with this length, and this many bytes are there.
     pub(crate) fn snapshot_broke_off(&mut self, length: Option<u64>, bytes: u64) {
         self.0.snapshots[Direction::In].break_off(length, bytes);
     }

@@ -99,11 +99,11 @@ impl RejectReason {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RestartReason {
-    /// Its sender sends another one: it was started anew, or has a newer one.
+    /// The sender sends another snapshot: the sender was restarted, or has a newer one.
     Another,
-    /// What had arrived was not what was sent.
+    /// The received bytes differed from those sent.
     Checksum,
-    /// Its receiver has nothing of it any more.
+    /// The receiver has no bytes of it any more.
     Lost,
 }
 
@@ -120,7 +120,7 @@ impl RestartReason {
         }
     }
 
-    /// Whether a snapshot of this direction can start over for it, as this end sees it.
+    /// Whether this end can see a snapshot in this direction start over for this reason.
     pub fn is_of(self, direction: Direction) -> bool {
         match self {
             Self::Another => direction == Direction::In,

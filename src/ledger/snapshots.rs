@@ -28,13 +28,13 @@ pub struct Snapshots {
     pub ok: u64,
     /// Snapshots that failed.
     pub failed: u64,
-    /// Broke off, and a part is kept for who goes on with it. Only of those that arrive.
+    /// Incoming snapshots that broke off, and of which a part is kept so that the sender can go on.
     pub broken_off: u64,
-    /// Why those started over that had broken off.
+    /// Snapshots that had broken off and started over, by reason.
     pub restarts: Tally<RestartReason>,
-    /// Bytes that were there already, each time that a snapshot went on where it had broken off.
+    /// Bytes that were there already, summed over all times that a snapshot went on where it had broken off.
     pub resumed: u64,
-    /// Bytes that were sent, and were not there when the snapshot went on. Only of those that are sent.
+    /// Bytes of outgoing snapshots that were sent, but were not there when the snapshot went on.
     pub resent: u64,
     /// Snapshots in progress.
     pub in_flight: u64,
@@ -111,20 +111,20 @@ impl Snapshots {
         }
     }
 
-    /// One of which so many bytes had passed goes on at this offset.
+    /// A snapshot goes on at this offset. `passed` bytes of it had passed before.
     pub(super) fn resume(&mut self, passed: u64, offset: u64) {
         self.resumed += offset;
         self.resent += passed.saturating_sub(offset);
         self.passed = self.passed - passed + offset;
     }
 
-    /// One that began with this length, and of which so many bytes are there, has broken off.
+    /// A snapshot has broken off. It began with this length, and this many bytes are there.
     pub(super) fn break_off(&mut self, length: Option<u64>, bytes: u64) {
         self.leave(length, bytes);
         self.broken_off += 1;
     }
 
-    /// One that began with this length, and of which so many bytes are there, is no longer in progress.
+    /// A snapshot is no longer in progress. It began with this length, and this many bytes are there.
     pub(super) fn leave(&mut self, length: Option<u64>, bytes: u64) {
         self.in_flight -= 1;
         self.passed -= bytes;

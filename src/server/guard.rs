@@ -91,13 +91,13 @@ pub(super) enum Refusal {
     SavingSnapshot(String),
     #[error("{PROCESSING_SNAPSHOT} ({0})")]
     ProcessingSnapshot(String),
-    /// Ours: it names a snapshot, and not as it should.
+    /// Not in etcd: the headers that name a snapshot are invalid.
     #[error("{INVALID_RESUMPTION} ({0})")]
     InvalidResumption(RestError),
-    /// Ours: so many bytes of the snapshot are there.
+    /// Not in etcd: this many bytes of the snapshot are there.
     #[error("{OTHER_OFFSET}")]
     OtherOffset(u64),
-    /// Ours.
+    /// Not in etcd: the received bytes of a snapshot differ from those sent.
     #[error("{CHECKSUM_MISMATCH} ({0})")]
     ChecksumMismatch(String),
 }

@@ -1,5 +1,5 @@
-//! `POST /raft/snapshot`: an envelope, then the data to the end of the body; answered once they are saved and the
-//! application has taken the message (etcd's `snapshotHandler`).
+//! `POST /raft/snapshot`: an envelope, then the data to the end of the body. It is answered once the data are saved and
+//! the application has taken the message (etcd's `snapshotHandler`).
 
 use std::{
     io,
@@ -45,7 +45,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     let (sender, told) = guard::admit(transport, &request, Kind::Snapshot)?;
     transport.may_speak(&sender, told).await?;
     let origin = guard::origin(&request);
-    // A hint for the progress: who lies about it does so about its own.
+    // It is only a hint for the progress: a sender with a wrong one falsifies only its own.
     let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());
     let rest = Rest::from_headers(request.headers()).map_err(Refusal::InvalidResumption)?;
     if let Some(rest) = rest
@@ -72,7 +72,7 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
         return Err(unreadable(NOT_A_SNAPSHOT, Refusal::WrongMessageType));
     };
     if message.snapshot.is_none() {
-        // etcd 3.6 and 3.7 panic here, and a panic answers nothing.
+        // etcd 3.6 and 3.7 panic here, and a panic sends no answer.
         let why = "a MsgSnap without a snapshot".to_owned();
         return Err(unreadable(NOT_A_SNAPSHOT, Refusal::DecodingEnvelope(why)));
     }
@@ -93,7 +93,7 @@ impl From<SnapshotError> for Refusal {
     }
 }
 
-/// The label `kind` of an envelope that is a message and no snapshot.
+/// The label `kind` of an envelope whose message is no snapshot.
 const NOT_A_SNAPSHOT: &str = "not_a_snapshot";
 
 fn refusal_of(error: &EnvelopeError) -> Refusal {
@@ -103,7 +103,7 @@ fn refusal_of(error: &EnvelopeError) -> Refusal {
     }
 }
 
-/// Why an envelope was not read.
+/// Why an envelope could not be read.
 #[derive(Debug, thiserror::Error)]
 enum EnvelopeError {
     #[error(transparent)]
@@ -121,14 +121,15 @@ impl EnvelopeError {
     }
 }
 
-/// The body of a snapshot: what was read beyond the envelope, then what is still to come.
+/// The body of a snapshot: the bytes that were read after the envelope, then those that are still to come.
 struct SnapshotData {
     rest: Bytes,
     reader: BodyReader,
 }
 
 impl SnapshotData {
-    /// Reads the envelope: its message (none for a link heartbeat, which is no snapshot either) and its bytes.
+    /// Reads the envelope, and returns its message and its bytes. There is no message for a link heartbeat, which is no
+    /// snapshot either.
     async fn envelope(
         &mut self,
         limits: FrameLimits,

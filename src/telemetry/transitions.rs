@@ -233,7 +233,7 @@ impl Events {
 
 /// Snapshots that break off, and go on.
 impl Events {
-    /// A peer's snapshot goes on, since so many of its bytes are there.
+    /// A peer's snapshot goes on, because this many of its bytes are there.
     pub(crate) fn snapshot_resumed(&self, peer: MemberId, direction: Direction, offset: u64, length: u64) {
         if let Some(member) = self.snapshot_line(Some(peer), false) {
             tracing::info!(%member, %peer, direction = direction.label(), offset, length, "snapshot resumed");
@@ -242,7 +242,7 @@ impl Events {
         self.record(resumed.detail(format!("at {offset} of {length} bytes")));
     }
 
-    /// A snapshot of a peer's of which so many bytes were there starts over.
+    /// A peer's snapshot starts over, although this many of its bytes were there.
     pub(crate) fn snapshot_restarted(&self, peer: MemberId, direction: Direction, reason: RestartReason, had: u64) {
         let way = direction.label();
         if let Some(member) = self.snapshot_line(Some(peer), true) {
@@ -252,7 +252,7 @@ impl Events {
         self.record(restarted.detail(format!("{had} bytes were there")));
     }
 
-    /// A snapshot from a peer broke off: so many of its bytes are kept.
+    /// A snapshot from a peer broke off. This many of its bytes are kept.
     pub(crate) fn snapshot_broke_off(&self, peer: MemberId, kept: u64, why: &str) {
         if let Some(member) = self.snapshot_line(Some(peer), false) {
             tracing::info!(%member, %peer, kept, why, "snapshot broke off");

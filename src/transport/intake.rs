@@ -42,29 +42,29 @@ use crate::{
 
 /// A snapshot that a request brings.
 pub(crate) struct Arrival {
-    /// What raft is to have of it.
+    /// Its message for raft.
     pub(crate) message: Message,
-    /// How long that was.
+    /// The length of the message, in bytes.
     pub(crate) envelope_bytes: u64,
     /// Its body, or the rest of it.
     pub(crate) body: BoxStream<'static, std::io::Result<Bytes>>,
-    /// What the sender says of the body's length.
+    /// The length of the body, as the sender says.
     pub(crate) length: Option<u64>,
-    /// Which it is, and where the body begins, of a sender who may go on with it.
+    /// The identity of the snapshot, and the offset of the body, if the sender resumes snapshots.
     pub(crate) rest: Option<Rest>,
-    /// Where it came from.
+    /// The origin of the request.
     pub(crate) origin: Origin,
-    /// What pays for the message, until it is dropped.
+    /// Pays for the message, until this is dropped.
     pub(crate) paid: Box<dyn Send>,
 }
 
-/// What became of a body.
+/// The result of receiving a body.
 enum Taken {
-    /// It is in its place.
+    /// It is in its final place.
     Placed(Placed, Option<Handing>),
-    /// It was read, and not kept.
+    /// It was read and discarded.
     Discarded,
-    /// Another connection brought the whole, and raft has answered.
+    /// Another connection brought the whole snapshot, and raft has answered.
     Answered(Result<(), SnapshotError>),
 }
 
@@ -218,7 +218,7 @@ impl Transport {
         self.inner.snapshots.is_some()
     }
 
-    /// The number of bytes that have arrived of a peer's snapshot.
+    /// How many bytes of a peer's snapshot have arrived.
     pub(crate) async fn has_of_snapshot(&self, sender: &Sender, of: &Named) -> Result<u64, SnapshotError> {
         match &self.inner.snapshots {
             Some(store) => store.spool().has(sender.id(), of).await,

@@ -32,18 +32,18 @@ pub struct Limits {
     /// Bytes that a received snapshot must leave free on its file system, whoever sends it: the log and the store need
     /// them to go on. Default 256 MiB.
     pub snapshot_headroom: u64,
-    /// How many bytes per second all snapshots that are sent may have together. While heartbeats are late, they get less.
-    /// Set it the same on all members: a peer that takes or sends less than half of it, and less than 64 KiB/s, for a
-    /// minute loses its place. Set at least 2 KiB/s: a receiver cuts a body that is slower than half of that. Default
-    /// `None`: no bound.
+    /// The most bytes per second for all outgoing snapshots together. While heartbeats are late, snapshots get less. Set
+    /// it the same on all members: a peer that takes or sends less than half of it, and less than 64 KiB/s, for a minute
+    /// loses its place. Set at least 2 KiB/s: a receiver cuts a body that is slower than half of that. Default `None`: no
+    /// limit.
     pub snapshot_rate: Option<NonZeroU64>,
     /// The most snapshots under way: to one peer, and from all peers together. Senders that are no peers yet have one
     /// more place. Default 2.
     pub snapshots: usize,
-    /// Snapshots of which a part is kept after their connection broke, from all peers, those under way included. What is
-    /// beyond gives way, the oldest first. Default 2.
+    /// The most snapshots of which a part is kept after their connection broke, from all peers, including those under
+    /// way. Parts beyond this number are dropped, the oldest first. Default 2.
     pub snapshot_parts: usize,
-    /// How long such a part is kept after something of it came last. Default 1 h.
+    /// How long such a part is kept after its last bytes came. Default 1 h.
     pub snapshot_part_age: Duration,
     /// The most remotes known at a time. Default 64.
     pub remotes: usize,

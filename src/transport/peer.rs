@@ -101,7 +101,7 @@ pub(crate) struct Peer {
     link: Mutex<Live<Link>>,
     /// The place in the traces where each open stream was attached, by kind and direction.
     attached: Mutex<PerStream<PerDirection<Option<TraceContext>>>>,
-    /// Whether it keeps what it received of a snapshot, as it said when it last opened a stream to us.
+    /// Whether the peer keeps the received part of a snapshot, as it said when it last opened a stream to us.
     resumes: AtomicBool,
     /// Counts how often its streams have to be dialled again.
     pub(super) reset: Times,
@@ -270,12 +270,12 @@ impl Peer {
         self.redial.up();
     }
 
-    /// Whether it goes on with snapshots that broke off.
+    /// Whether the peer resumes snapshots.
     pub(super) fn resumes_snapshots(&self) -> bool {
         self.resumes.load(Ordering::Relaxed)
     }
 
-    /// Notes whether it does.
+    /// Sets whether the peer resumes snapshots.
     pub(super) fn set_resumes_snapshots(&self, resumes: bool) {
         self.resumes.store(resumes, Ordering::Relaxed);
     }

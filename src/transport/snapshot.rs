@@ -1,4 +1,4 @@
-//! Snapshots: their bodies, how one is sent, and where received ones are kept.
+//! Snapshots: their bodies, how one is sent, and where received ones are stored.
 
 use std::{
     fs::File,
@@ -23,39 +23,39 @@ pub(crate) mod sender;
 pub(crate) mod spool;
 pub(crate) mod store;
 
-/// How much of a file is read at once.
+/// How much of a file is read at once, in bytes.
 const BLOCK: usize = 256 << 10;
 /// How many blocks may lie between the file and the network.
 const BLOCKS_AHEAD: usize = 4;
 
 /// The data of a snapshot on its way out.
 ///
-/// What comes from a file, or [again](Self::from_streams), can be read a second time: a member of ours that takes
-/// snapshots is then sent only what it does not have yet after its connection broke, and finds out by a checksum whether
-/// what it has is what was sent.
+/// A body from a file, or [from several streams](Self::from_streams), can be read more than once. If the connection to
+/// a member of this crate breaks, that member is then sent only the bytes that it does not have yet. By a checksum, it
+/// verifies that the bytes that it has are those that were sent.
 pub struct SnapshotBody {
     source: Source,
-    /// How many there will be, where it is known.
+    /// The length of the data, in bytes, if known.
     pub(crate) length: Option<u64>,
-    /// xxh3-128 of all its bytes, where it is known.
+    /// The xxh3-128 of all bytes, if known.
     pub(crate) checksum: Option<u128>,
-    /// What it is known by, where whoever sends it has named it.
+    /// The name of the snapshot, if the application gave it one.
     pub(crate) name: Option<u128>,
-    /// The threads that read it, where some do. They end soon after the streams are dropped.
+    /// The threads that read the data, if there are any. They end soon after the streams are dropped.
     pub(crate) reading: TaskTracker,
 }
 
-/// Where a body comes from. An error cuts the connection, so that the receiver cannot take a part for the whole.
+/// The source of a body. An error cuts the connection, so that the receiver cannot mistake a part for the whole.
 enum Source {
     Once(Bytestream),
-    /// From any offset, as often as it is asked for.
+    /// Can be opened at any offset, any number of times.
     Again(Open),
 }
 
-/// Gives the bytes from an offset on.
+/// Returns the bytes from an offset on.
 type Open = Arc<dyn Fn(u64) -> Bytestream + Send + Sync>;
 
-/// Bytes, one after the other.
+/// A sequence of bytes.
 enum Bytestream {
     Pieces(BoxStream<'static, io::Result<Bytes>>),
     Reader(Box<dyn Read + Send>),
@@ -67,8 +67,8 @@ impl SnapshotBody {
         Self::new(Source::Once(Bytestream::Pieces(stream.boxed())), length)
     }
 
-    /// Bytes that come in pieces, from any offset: `open` is asked for those from there to the end. They are the same each
-    /// time, and `length` in all.
+    /// Bytes that come in pieces, from any offset: `open` returns the bytes from there to the end. The bytes must be
+    /// the same each time, and `length` in total.
     pub fn from_streams<S>(open: impl Fn(u64) -> S + Send + Sync + 'static, length: u64) -> Self
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -77,23 +77,23 @@ impl SnapshotBody {
         Self::new(Source::Again(Arc::new(open)), Some(length))
     }
 
-    /// What a blocking reader gives, once, read on a thread of its own. A transport that stops waits for the read that is
-    /// under way.
+    /// The bytes of a blocking reader, once. It is read on a thread of its own. A transport that stops waits for the
+    /// current read to return.
     pub fn from_reader(reader: impl Read + Send + 'static, length: Option<u64>) -> Self {
         Self::new(Source::Once(Bytestream::Reader(Box::new(reader))), length)
     }
 
-    /// The bytes of a file, from where it stands to its end, as often as they are asked for. It must not change until its
-    /// snapshot has ended.
+    /// The bytes of a file, from its current position to its end. They can be read more than once. The file must not
+    /// change until its snapshot has ended.
     ///
     /// # Errors
-    /// When the file's length cannot be read.
+    /// The file's length cannot be read.
     pub fn from_file(mut file: File) -> io::Result<Self> {
         let (from, end) = (io::Seek::stream_position(&mut file)?, file.metadata()?.len());
         Ok(Self::from_places(move |place, into| file.read_at(into, place), from, end.max(from)))
     }
 
-    /// The bytes from one place to another, as often as they are asked for: `read` reads what is at a place, as a file's
+    /// The bytes from one position to another, which can be read more than once. `read` reads at a position, as a file's
     /// `read_at` does. It is dropped when the snapshot has ended.
     pub(crate) fn from_places<R>(read: R, from: u64, end: u64) -> Self
     where
@@ -111,24 +111,25 @@ impl SnapshotBody {
         Self { source, length, checksum: None, name: None, reading: TaskTracker::new() }
     }
 
-    /// Tells the xxh3-128 (seed 0) of all its bytes, by which a member of ours finds out whether it has received them.
-    /// Default: it is made, by one more pass over what can be read again, before a byte is sent. It protects from what
-    /// turns bits over on the way, not from who means to.
+    /// Sets the xxh3-128 (seed 0) of all bytes, by which a member of this crate verifies what it has received. Default:
+    /// if the body can be read more than once, one more pass computes it before a byte is sent. It protects against
+    /// bits that flip on the way, not against an attacker.
     #[must_use]
     pub fn with_checksum(mut self, checksum: u128) -> Self {
         self.checksum = Some(checksum);
         self
     }
 
-    /// Names it. What a member of ours has of a snapshot by this name, and of this length and checksum, it is not sent
-    /// again, in whichever of our calls that was. The same name stands for the same bytes. Default: another one each time.
+    /// Sets the name. If a member of this crate already has bytes of a snapshot with this name, length and checksum, it
+    /// is not sent them again, even if an earlier call sent them. The same name must stand for the same bytes. Default:
+    /// another name each time.
     #[must_use]
     pub fn with_name(mut self, name: u128) -> Self {
         self.name = Some(name);
         self
     }
 
-    /// The same, where it can be read more than once.
+    /// The body, if it can be read more than once.
     pub(crate) fn repeatable(&self) -> Option<Repeatable> {
         let Source::Again(open) = &self.source else { return None };
         let Self { length, checksum, name, reading, .. } = self;
@@ -154,7 +155,7 @@ impl SnapshotBody {
 /// A body that can be read more than once.
 pub(crate) struct Repeatable {
     open: Open,
-    /// How many bytes it has.
+    /// Its length, in bytes.
     pub(crate) length: u64,
     /// As [`SnapshotBody::checksum`].
     pub(crate) checksum: Option<u128>,
@@ -179,7 +180,7 @@ impl Bytestream {
     }
 }
 
-/// Reads what has places, from one of them to the end.
+/// Reads a file from one position to the end.
 struct Places<R> {
     read: Arc<R>,
     place: u64,
@@ -196,8 +197,8 @@ impl<R: Fn(u64, &mut [u8]) -> io::Result<usize>> Read for Places<R> {
     }
 }
 
-/// The blocks that a blocking reader gives. It is begun when the first is asked for: what waits for its turn holds no
-/// thread.
+/// The blocks of a blocking reader. The thread starts when the first block is asked for, so that a snapshot that waits
+/// for its turn holds no thread.
 fn blocks(reader: Box<dyn Read + Send>, owner: TaskTracker, world: World) -> BoxStream<'static, io::Result<Bytes>> {
     let begun = stream::once(async move {
         let (sender, receiver) = mpsc::channel(BLOCKS_AHEAD);
@@ -216,7 +217,7 @@ async fn read_blocks(mut reader: Box<dyn Read + Send>, sender: mpsc::Sender<io::
             Err(error) => Err(error),
         };
         let failed = read.is_err();
-        // Nobody takes it any more: the snapshot was given up.
+        // Nobody takes the block, because the snapshot was given up.
         if sender.send(read).await.is_err() || failed {
             return;
         }
@@ -236,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    /// Zeros without end, slowly; notes when it is dropped.
+    /// Zeros without end, slowly. Notes when it is dropped.
     struct Slow(Arc<AtomicBool>);
 
     impl Read for Slow {

@@ -1,4 +1,4 @@
-//! Writes a snapshot that comes in parts: its bytes, and every half second how many of them are synced.
+//! Writes a snapshot that arrives in parts: its bytes, and every half second how many of them are synced.
 
 use std::{
     io,
@@ -21,29 +21,29 @@ use super::{
 };
 use crate::world::{DiskFile, World};
 
-/// How long bytes may be there and not synced: a receiver that is killed is sent them again.
+/// How long written bytes may stay unsynced. A receiver that is killed is sent these bytes again.
 const SYNC_EACH: Duration = Duration::from_millis(500);
-/// A sync is followed by so many times as much without one, so that a slow disk gets to write.
+/// After a sync, no other one comes for this many times as long as the sync took, so that a slow disk can also write.
 const SYNC_SHARE: u32 = 8;
-/// How much is read at once of what an earlier process has written.
+/// How much is read at once of the bytes that an earlier process has written.
 const BLOCK: usize = 256 << 10;
 
-/// Somebody who writes a part.
+/// Writes one part.
 pub(super) struct Keeping {
     pub(super) world: World,
     pub(super) directory: PathBuf,
-    /// Where it is to be in the end.
+    /// The final place of the snapshot.
     pub(super) place: PathBuf,
     pub(super) room: Room,
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     pub(super) claim: Claim,
 }
 
-/// Why a part does not become a whole.
+/// Why a part did not become complete.
 enum Fault {
-    /// No more of it came: what is there is kept.
+    /// No more bytes came. Those that are there are kept.
     BrokeOff(String),
-    /// What is there is of no use, or cannot be kept.
+    /// The bytes that are there are useless, or cannot be kept.
     Lost(SnapshotError),
 }
 
@@ -54,7 +54,7 @@ impl From<io::Error> for Fault {
 }
 
 impl Keeping {
-    /// Writes what comes to the end of what is there, and the whole to its place.
+    /// Appends the arriving bytes, and moves the complete snapshot to its place.
     pub(super) async fn write(mut self, batches: mpsc::Receiver<Batch>) -> Result<(Placed, Handing), SnapshotError> {
         let outcome = match self.gather(batches).await {
             Ok(()) => self.finish().await,
@@ -63,7 +63,7 @@ impl Keeping {
         let fault = match outcome {
             Ok(turn) => {
                 let length = self.claim.part.head.of.length;
-                // Before the right to write it is given back.
+                // This comes before the right to write is given back.
                 self.claim.part.set_state(State::Handing);
                 return Ok((Placed { length, _turn: turn }, Handing { part: self.claim.part.clone() }));
             }
@@ -84,7 +84,7 @@ impl Keeping {
     async fn gather(&mut self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Fault> {
         let length = self.claim.part.head.of.length;
         let files = self.world.files();
-        // What is whole needs no file; what has none yet is given one, even where it has no bytes.
+        // A complete snapshot needs no file. A new one gets a file, even if it has no bytes.
         let data = if self.claim.kept.is_placed {
             None
         } else {
@@ -137,7 +137,7 @@ impl Keeping {
         Ok(())
     }
 
-    /// Syncs what is there, and notes how much that is.
+    /// Syncs the bytes that are there, and records how many they are.
     fn sync(&mut self) -> io::Result<()> {
         let (files, head) = (self.world.files(), self.claim.part.head);
         let now = self.world.now();
@@ -161,18 +161,19 @@ impl Keeping {
         Ok(())
     }
 
-    /// Finds it to be what its sender has, and puts it in its place.
+    /// Verifies the snapshot, and moves it to its place.
     async fn finish(&mut self) -> Result<OwnedMutexGuard<()>, Fault> {
         let files = self.world.files().clone();
         let data = self.claim.part.data(&self.directory);
         if self.claim.kept.is_placed {
-            // Another of its index may have come there since: it is looked at while nobody else may.
+            // Another snapshot of the same index may have come to the place. It is checked while nobody else may change
+            // it.
             let turn = self.turn.clone().lock_owned().await;
             return self.verify(&self.place).map(|()| turn);
         }
         self.verify(&data)?;
         if self.claim.kept.marks > 0 {
-            // What is whole and not handed over when the process is killed need not be sent again.
+            // After this, a complete snapshot need not be sent again if the process is killed before it is handed over.
             self.sync()?;
         } else {
             files.open_kept(&data)?.sync()?;
@@ -199,7 +200,7 @@ impl Keeping {
     }
 }
 
-/// The xxh3-128 of a file's first bytes, which are all that it has.
+/// The xxh3-128 of the first bytes of a file, which must be all that it has.
 fn sum_of(file: &dyn DiskFile, length: u64) -> io::Result<u128> {
     let (mut hash, mut block, mut at) = (Xxh3::new(), vec![0; BLOCK], 0);
     loop {

@@ -1,4 +1,4 @@
-//! A snapshot that comes in parts: what is there of it outlasts the connection that brought it, and this process.
+//! A snapshot that arrives in parts. The received bytes outlast the connection that brought them, and the process.
 
 use std::{
     io,
@@ -17,31 +17,31 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{receiver::SnapshotError, record::Head};
 use crate::world::Files;
 
-/// What the names of both its files begin with.
+/// The prefix of the names of both files.
 pub(super) const PREFIX: &str = "part-";
-/// What that of its bytes ends with.
+/// The suffix of the file with the bytes.
 pub(super) const DATA: &str = ".data";
-/// What that of its record ends with.
+/// The suffix of the file with the record.
 pub(super) const RECORD: &str = ".record";
-/// How long who comes on a newer connection waits until what the older one brought is written and synced.
+/// How long a newer connection waits until the bytes of the older one are written and synced.
 const TAKEOVER: Duration = Duration::from_secs(5);
 
 /// One snapshot of one sender.
 pub(crate) struct Part {
     pub(super) head: Head,
-    /// Held by who writes it.
+    /// Held by the task that writes it.
     kept: Arc<tokio::sync::Mutex<Kept>>,
     state: watch::Sender<State>,
-    /// Ends the writing that is under way.
+    /// Ends the current writing.
     writing: Mutex<CancellationToken>,
 }
 
-/// How far it is.
+/// The state of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// It is not whole, or nobody has handed it over.
+    /// It is incomplete, or nobody has handed it over.
     Arriving,
-    /// It is whole and in its place, and raft is asked.
+    /// It is complete and in its place, and raft is being asked.
     Handing,
     /// Raft has answered.
     Done(Result<(), SnapshotError>),
@@ -49,18 +49,19 @@ pub(crate) enum State {
     Gone,
 }
 
-/// What is there of it.
+/// What is there of a part.
 pub(super) struct Kept {
-    /// So many bytes.
+    /// The number of bytes.
     pub(super) offset: u64,
-    /// So many of them are synced, and noted in so many marks of its record.
+    /// How many of them are synced, and how many marks of the record say so.
     pub(super) synced: u64,
     pub(super) marks: u64,
-    /// The sum of all that is there; none: it was read by an earlier process, and is to be read again in the end.
+    /// The checksum of all bytes so far. `None` if an earlier process wrote them, and they have to be read again at the
+    /// end.
     pub(super) hash: Option<Box<Xxh3>>,
-    /// When something of it came last, by the clock on the wall.
+    /// When the last bytes came, by the time of day.
     pub(super) touched: SystemTime,
-    /// It is whole, and in its place already.
+    /// It is complete and already in its place.
     pub(super) is_placed: bool,
 }
 
@@ -72,19 +73,19 @@ impl Kept {
     }
 }
 
-/// The right to write it.
+/// The right to write a part.
 pub(crate) struct Claim {
     pub(super) part: Arc<Part>,
     pub(super) kept: OwnedMutexGuard<Kept>,
-    /// Somebody comes on a newer connection.
+    /// Cancelled when a newer connection comes.
     pub(super) stop: CancellationToken,
 }
 
-/// What becomes of who wants to write it.
+/// The result of asking for the right to write a part.
 pub(super) enum Claimed {
-    /// He may.
+    /// The caller may write.
     Claim(Claim),
-    /// It is whole: how it ends is told here.
+    /// It is complete. This tells the result.
     Whole(watch::Receiver<State>),
     /// It is gone.
     Gone,
@@ -112,7 +113,7 @@ impl Part {
         self.state.send_replace(state);
     }
 
-    /// Waits for the right to write it. Whoever has it is told to end: the connection that he writes for is older.
+    /// Waits for the right to write it. The task that has the right is told to end, because its connection is older.
     pub(super) async fn claim(self: &Arc<Self>) -> Result<Claimed, SnapshotError> {
         let stop = CancellationToken::new();
         std::mem::replace(&mut *self.writing(), stop.clone()).cancel();
@@ -129,19 +130,19 @@ impl Part {
         })
     }
 
-    /// The same right, where nobody has it.
+    /// The right to write it, if nobody else has it.
     pub(super) fn claim_idle(self: &Arc<Self>) -> Option<Claim> {
         let kept = self.kept.clone().try_lock_owned().ok()?;
         let is_idle = matches!(self.state(), State::Arriving | State::Done(_));
         is_idle.then(|| Claim { part: self.clone(), kept, stop: self.writing().clone() })
     }
 
-    /// Where its bytes are until it is whole.
+    /// The file of its bytes until it is complete.
     pub(super) fn data(&self, directory: &Path) -> PathBuf {
         directory.join(format!("{}{DATA}", self.stem()))
     }
 
-    /// Where it is said what they are.
+    /// The file of its record.
     pub(super) fn record(&self, directory: &Path) -> PathBuf {
         directory.join(format!("{}{RECORD}", self.stem()))
     }
@@ -158,19 +159,19 @@ impl Claim {
         self.kept.offset
     }
 
-    /// Forgets it and takes its files away; not what is in its place.
+    /// Forgets it and removes its files, except for one that is in its final place.
     pub(super) fn drop_files(self, files: &Files, directory: &Path) {
         self.part.set_state(State::Gone);
         for path in [self.part.record(directory), self.part.data(directory)] {
             if let Err(error) = remove(files, &path) {
-                // It is removed when the store is opened again.
+                // The file is removed when the store is opened again.
                 tracing::warn!(path = %path.display(), %error, "a part of a snapshot cannot be removed");
             }
         }
     }
 }
 
-/// Takes a file away that may not be there.
+/// Removes a file that may not exist.
 pub(super) fn remove(files: &Files, path: &Path) -> io::Result<()> {
     match files.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -178,13 +179,14 @@ pub(super) fn remove(files: &Files, path: &Path) -> io::Result<()> {
     }
 }
 
-/// A snapshot that raft is asked about. When this is dropped without an answer, it can be handed over once more.
+/// A snapshot that raft is being asked about. If this is dropped without an answer, the snapshot can be handed over
+/// again.
 pub(crate) struct Handing {
     pub(super) part: Arc<Part>,
 }
 
 impl Handing {
-    /// Raft has answered: whoever comes for it is told the same.
+    /// Raft has answered. Every connection that brings the snapshot gets the same answer.
     pub(super) fn done(&self, outcome: &Result<(), SnapshotError>) {
         self.part.set_state(State::Done(outcome.clone()));
     }

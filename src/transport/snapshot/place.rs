@@ -1,5 +1,5 @@
-//! The place that a received snapshot comes to, what it may take of the disk on the way, and how its body gets from the
-//! network to who writes it.
+//! The final place of a received snapshot, the disk space that it may take, and how its body gets from the network to
+//! the task that writes it.
 
 use std::{io, path::Path};
 
@@ -11,40 +11,41 @@ use crate::{wire::resumption::Named, world::Files};
 
 /// How many batches may lie between the network and the file.
 pub(super) const BATCHES_AHEAD: usize = 4;
-/// What a batch gathers. etcd sends 32 KiB at a time, and each hand-over wakes a thread and may put another to sleep.
+/// The size of a batch, in bytes. etcd sends 32 KiB at a time, and each hand-over wakes one thread and may put another
+/// to sleep.
 pub(super) const BATCH_BYTES: usize = 256 << 10;
-/// So many pieces make a batch too: a body in crumbs must not hold much more than its bytes.
+/// The most pieces in a batch, because a body in tiny pieces must not hold much more than its bytes.
 pub(super) const BATCH_PIECES: usize = 64;
-/// After so many bytes it is looked again whether the file system has room: others write to it, too.
+/// After this many bytes, the free space is checked again, because others write to the file system, too.
 pub(super) const LOOK_EACH: u64 = 16 << 20;
 
-/// A part of a body, in order. `None` says that the body is whole.
+/// A part of a body, in order. `None` says that the body is complete.
 pub(super) type Batch = Option<Vec<Bytes>>;
 
-/// A snapshot in its place. While this is there, no other one comes to the place: two may be on their way under one index,
-/// of which one may be a stranger's.
+/// A snapshot in its final place. While this exists, no other snapshot comes to the place: two with the same index may
+/// be under way, one of them from a stranger.
 #[derive(Debug)]
 pub(crate) struct Placed {
-    /// How many bytes it has.
+    /// Its length, in bytes.
     pub(crate) length: u64,
     pub(super) _turn: OwnedMutexGuard<()>,
 }
 
-/// What a snapshot may take of the disk.
+/// The disk space that a snapshot may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Its longest body.
+    /// The longest body, in bytes.
     pub(crate) most: u64,
-    /// The file system keeps so many bytes free.
+    /// The bytes that must stay free on the file system.
     pub(crate) headroom: u64,
-    /// How long its sender says that it is.
+    /// The length that its sender announced.
     pub(crate) told: Option<u64>,
-    /// What it is to be, as its sender says.
+    /// The identity that its sender announced.
     pub(crate) of: Option<Named>,
 }
 
 impl Room {
-    /// Whether the headroom stays in a directory if so many bytes more are written.
+    /// Checks that the headroom stays free in a directory if this many more bytes are written.
     pub(super) fn is_there_for(&self, bytes: u64, files: &Files, directory: &Path) -> io::Result<()> {
         let headroom = self.headroom;
         let free = files.free(directory)?;
@@ -57,8 +58,8 @@ impl Room {
     }
 }
 
-/// Hands a body on in batches. Only `None` says that it is whole; a sender that is merely dropped says that it is not.
-/// Where nobody receives, who does not says why.
+/// Passes on a body in batches. Only `None` says that the body is complete; a sender that is merely dropped says that
+/// it is not. If nobody receives any more, the receiving side reports the reason.
 pub(super) async fn batch<S>(
     mut body: S,
     most: u64,
@@ -74,7 +75,7 @@ where
         let piece = match piece {
             Ok(piece) => piece,
             Err(error) => {
-                // What came before is worth keeping to some.
+                // The bytes so far may still be worth keeping.
                 let _ = batches.send(Some(batch)).await;
                 return Err(error);
             }

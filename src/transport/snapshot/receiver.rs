@@ -1,4 +1,4 @@
-//! What is known of a snapshot while it arrives.
+//! The state of a snapshot while it arrives.
 
 use std::sync::Arc;
 
@@ -20,36 +20,36 @@ pub(crate) enum SnapshotError {
     /// The application did not take it.
     #[error("{0}")]
     Process(String),
-    /// No more of it came: so many bytes are there, for who goes on.
+    /// No more bytes came. This many are kept, so that the sender can go on.
     #[error("{why}; {kept} bytes are kept")]
     BrokeOff {
-        /// How many.
+        /// How many are kept.
         kept: u64,
         /// Why no more came.
         why: String,
     },
-    /// Its body does not begin where it broke off, after so many bytes.
+    /// Its body does not begin where the snapshot broke off, after this many bytes.
     #[error("{0} bytes of it are there")]
     OtherOffset(u64),
-    /// What was received is not what its sender has.
+    /// The received bytes differ from those of its sender.
     #[error("{0}")]
     Checksum(String),
-    /// What an older connection has brought of it is still being written.
+    /// An older connection's bytes of it are still being written.
     #[error("it is still being written")]
     Busy,
 }
 
-/// A snapshot that arrives. Counts as failed when it is dropped before its end: the connection broke.
+/// A snapshot that is arriving. It counts as failed if it is dropped before its end, because the connection broke.
 pub(crate) struct Receiving {
     peer: Option<Arc<Peer>>,
     index: u64,
-    /// How many bytes there will be, as the sender says.
+    /// The length of the body, as the sender says.
     length: Option<u64>,
-    /// So many of them were there before.
+    /// How many bytes were there before.
     resumed: u64,
     bytes: u64,
     since: Instant,
-    /// None for a stranger's: anyone can send many.
+    /// `None` for a stranger's snapshot: anyone can send many.
     span: Option<EventSpan>,
     events: Events,
     ended: bool,
@@ -89,18 +89,18 @@ impl Receiving {
         }
     }
 
-    /// The index that it stands for.
+    /// The index of the snapshot.
     pub(crate) fn index(&self) -> u64 {
         self.index
     }
 
-    /// How long its sender says that its body is.
+    /// The length of the body, as its sender says.
     pub(crate) fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// So many of its bytes are there: it goes on where it broke off. Where it begins, so many bytes of another one of its
-    /// sender's may have been dropped for it.
+    /// `offset` bytes of it are there already, so it goes on where it broke off. If `instead_of` is given, a part of
+    /// another snapshot of the sender, with this many bytes, was dropped for it.
     pub(crate) fn goes_on(&mut self, offset: u64, instead_of: Option<u64>) {
         let Some(peer) = &self.peer else { return };
         if let Some(had) = instead_of {
@@ -127,7 +127,7 @@ impl Receiving {
         }
     }
 
-    /// It was taken, or not.
+    /// It was taken or refused.
     pub(crate) fn end(&mut self, outcome: &Result<(), SnapshotError>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -152,7 +152,8 @@ impl Receiving {
         if let (Some(why), Some(span)) = (&why, &self.span) {
             span.failed("failed", why);
         }
-        // A stranger's is no event: whoever sends many must not wash away what happened to the members.
+        // There is no event for a stranger's snapshot: a stranger that sends many must not push out the events of the
+        // members.
         if let Some(peer) = &self.peer {
             self.events.snapshot_ended(Some(peer.id), Direction::In, self.bytes, took, why.as_deref());
         }

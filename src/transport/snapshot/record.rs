@@ -1,20 +1,20 @@
-//! What is kept on the disk beside the bytes of a snapshot that is not whole yet: a file that says what they are of, and
-//! then, each time that more of them were synced, how many.
+//! The record beside the bytes of an incomplete snapshot: a file that identifies the snapshot, and then has one mark
+//! for each sync, with the number of synced bytes.
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 8 | `raftpart` |
 //! | 1 | version: 1 |
-//! | 8 | ID of the member that sends it |
+//! | 8 | the ID of the member that sends it |
 //! | 16 | its name |
-//! | 8 | the index that it stands for |
-//! | 8 | how many bytes it has |
-//! | 16 | their xxh3-128 |
-//! | 8 | xxh3-64 of all before |
-//! | marks | each: how many bytes are synced (8), seconds since 1970 (8), xxh3-64 of these 16, seeded with the last field (8) |
+//! | 8 | the index of the snapshot |
+//! | 8 | its length in bytes |
+//! | 16 | the xxh3-128 of its bytes |
+//! | 8 | the xxh3-64 of all fields before |
+//! | marks | each: the number of synced bytes (8), seconds since 1970 (8), the xxh3-64 of these 16, seeded with the last field (8) |
 //!
-//! All integers are unsigned and big-endian. The last mark that is whole counts: a loss of power may have torn the one
-//! behind it.
+//! All integers are unsigned and big-endian. The last complete mark counts: a loss of power may have torn the one after
+//! it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,30 +25,30 @@ use crate::{id::MemberId, wire::resumption::Named};
 
 const MAGIC: &[u8; 8] = b"raftpart";
 const VERSION: u8 = 1;
-/// What comes before the marks.
+/// The length of the head before the marks.
 pub(super) const HEAD_BYTES: usize = 8 + 1 + 8 + 16 + 8 + 8 + 16 + 8;
-/// A mark.
+/// The length of a mark.
 pub(super) const MARK_BYTES: usize = 8 + 8 + 8;
-/// So long may such a file be: a mark each half second, of what takes two months.
+/// The longest record, in bytes: one mark each half second for two months.
 pub(super) const MAX_BYTES: u64 = 256 << 20;
 
-/// What the bytes are of.
+/// The identity of the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// Who sends it.
+    /// The member that sends it.
     pub(super) sender: MemberId,
-    /// What it is called, how long it is, and what its bytes add up to.
+    /// Its name, its length, and the checksum of its bytes.
     pub(super) of: Named,
-    /// The index that it stands for.
+    /// The index of the snapshot.
     pub(super) index: u64,
 }
 
-/// How far they are synced.
+/// A mark: how far the bytes are synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// So many of them.
+    /// The number of synced bytes.
     pub(super) synced: u64,
-    /// When that was, by the clock on the wall.
+    /// When they were synced, by the time of day.
     pub(super) at: SystemTime,
 }
 
@@ -67,7 +67,7 @@ impl Head {
         bytes
     }
 
-    /// A mark behind this head.
+    /// Encodes a mark after this head.
     pub(super) fn mark(self, mark: Mark) -> Vec<u8> {
         let seconds = mark.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut bytes = Vec::with_capacity(MARK_BYTES);
@@ -82,7 +82,7 @@ impl Head {
         (&bytes[HEAD_BYTES - 8..]).get_u64()
     }
 
-    /// What such a file says: its head, its last mark, and how many marks there are. None: it says nothing of use.
+    /// Parses a record: its head, its last mark, and the number of marks. `None` if it is unusable.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, Mark, u64)> {
         let (head, mut marks) = bytes.split_at_checked(HEAD_BYTES)?;
         let mut fields = head.strip_prefix(MAGIC)?.strip_prefix(&[VERSION])?;

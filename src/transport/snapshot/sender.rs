@@ -1,4 +1,4 @@
-//! Sends one snapshot by `POST /raft/snapshot`: the envelope, then the body (etcd: `snapshotSender`).
+//! Sends one snapshot by `POST /raft/snapshot`: the envelope, then the body (etcd's `snapshotSender`).
 
 use std::{
     future::poll_fn,
@@ -48,46 +48,46 @@ use crate::{
 
 mod resumption;
 
-/// How long a snapshot may make no progress, or its receiver, which is syncing it, may fail its probes.
+/// How long a snapshot may make no progress, and how long its receiver may fail its probes while it syncs the snapshot.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// As long, for a receiver that nobody probes: a remote, or any with probes turned off. Of one that is reached all the
-/// time, it is how long it may do without an answer, beside what its bytes earn it.
+/// The same for a receiver that is not probed: a remote, or any receiver if probes are turned off. For a receiver that
+/// probes reach, it is how long the answer may take, in addition to the time that its bytes earn.
 const PATIENCE_UNPROBED: Duration = Duration::from_secs(600);
-/// How much of an answer's text is read.
+/// How much of an answer's text is read, in bytes.
 const ANSWER_BYTES: usize = 4096;
 
-/// How far a body is.
+/// The progress of a body.
 #[derive(Default)]
 struct Progress {
-    /// Bytes of the envelope that were handed over.
+    /// Bytes of the envelope that were passed on.
     envelope: AtomicU64,
-    /// Bytes of the snapshot itself, those before included that the receiver has.
+    /// Bytes of the snapshot itself, including those that the receiver had before.
     body: AtomicU64,
-    /// Bytes of it that were handed over, as often as they were.
+    /// Bytes of the snapshot that were passed on, counted each time.
     handed_over: AtomicU64,
     whole: AtomicBool,
-    /// How long the connection has waited for the body, and not for the receiver.
+    /// How long the connection has waited for the body, as opposed to the receiver.
     ours: Arc<Ours>,
     /// The body could not be read, so another attempt would fail, too.
     unreadable: AtomicBool,
 }
 
-/// A snapshot under way. Ends in the ledger, and with raft, exactly once, even when the task is dropped.
+/// A snapshot under way. It ends in the ledger, and is reported to raft, exactly once, even if the task is dropped.
 struct Underway {
     peer: Arc<Peer>,
     kind: MessageKind,
     envelope: u64,
-    /// How many bytes the body has, where that is known.
+    /// The length of the body, in bytes, if known.
     length: Option<u64>,
     since: Instant,
     progress: Arc<Progress>,
     span: EventSpan,
-    /// The span of its message, when that is traced.
+    /// The span of its message, if that is traced.
     sent: Option<MessageSpan>,
     ended: bool,
 }
 
-/// Sends a snapshot whose start the ledger has seen.
+/// Sends a snapshot that the ledger has counted as started.
 pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, sent: Option<MessageSpan>) {
     let point = SnapshotPoint::of(&message);
     let (length, reading) = (body.length, body.reading.clone());
@@ -117,13 +117,13 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
         outcome = deliver(&peer, message, body, &underway) => outcome,
     };
     underway.end(outcome);
-    // The body is gone, and with it what its thread reads for.
+    // The body is gone, so its thread has nothing to read for.
     reading.close();
     reading.wait().await;
 }
 
-/// A peer that keeps what it received, of a body that can be read again, is sent what it does not have for as long as
-/// there is hope; any other one the whole, once.
+/// If the peer keeps what it received, and the body can be read more than once, the peer is sent what it does not have,
+/// for as long as there is hope. Otherwise it is sent the whole snapshot, once.
 async fn deliver(
     peer: &Arc<Peer>,
     message: Message,
@@ -207,7 +207,7 @@ async fn exchange(
             Ok(()) => answer.await,
             Err(error) => Err(error.to_string()),
         },
-        // Looked at after each turn of the driver, which finds it out.
+        // This is checked after each turn of the driver, which detects it.
         () = poll_fn(|_| if io.is_head_too_long() { Poll::Ready(()) } else { Poll::Pending }) => {
             Err(NoAnswer::Head.to_string())
         }
@@ -215,8 +215,9 @@ async fn exchange(
     }
 }
 
-/// The request's body: the envelope as one message frame, then the snapshot's bytes. If their source fails, or ends
-/// short of what it promised, the body breaks, and with it the connection: a terminating chunk would say *complete*.
+/// The body of the request: the envelope as one message frame, then the bytes of the snapshot. If their source fails,
+/// or ends before the announced length, the body breaks, and with it the connection, because a terminating chunk would
+/// mean *complete*.
 fn whole(
     peer: &Arc<Peer>,
     message: &Message,
@@ -254,8 +255,9 @@ fn whole(
     StreamBody::new(pieces.chain(end).map_ok(Frame::data)).boxed_unsync()
 }
 
-/// Ends when there is no hope: when the receiver takes too little of the body for too long, or when it has the whole body
-/// and fails its probes or does not answer. If it takes nothing at all, the connection's write deadline ends first.
+/// Ends when there is no hope: if the receiver takes too little of the body for too long, or if it has the whole body
+/// and fails its probes or does not answer. If it takes nothing at all, the connection's write deadline ends the
+/// request first.
 async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStatus) -> String {
     // Earlier attempts have waited, too.
     let (begun, earlier) = (Instant::now(), progress.ours.total());
@@ -275,7 +277,7 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
         {
             return format!("the receiver takes less than {} bytes a second", deadline.least());
         }
-        // Who is not probed is given long enough to sync gigabytes.
+        // A receiver that is not probed gets enough time to sync gigabytes.
         let reachable = peer.link(|link| link.read().reachable);
         let patience = if reachable.is_none() { PATIENCE_UNPROBED } else { PATIENCE };
         if reachable == Some(true)
@@ -289,8 +291,8 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
     }
 }
 
-/// How long the receiver of a whole body may take for its answer, even if probes reach it. It syncs that many bytes, and may
-/// still have to read some of them out of buffers.
+/// How long the receiver of a whole body may take for its answer, even if probes reach it. It has to sync this many
+/// bytes, and may still have to read some of them out of buffers.
 fn patience_for_an_answer(bytes: u64) -> Duration {
     PATIENCE_UNPROBED + Duration::from_secs(bytes / LEAST)
 }

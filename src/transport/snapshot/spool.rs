@@ -1,8 +1,9 @@
-//! What was received of snapshots that are not whole yet, or that raft is yet to be asked about: bounded in number, in age,
-//! and by what the file system has.
+//! The received parts of snapshots that are incomplete, or that raft has not been asked about yet. They are limited in
+//! number, in age, and by the free space of the file system.
 //!
-//! Two files each lie beside what is in its place: `part-{sender}-{name}.data`, and a [`record`](super::record) of how far
-//! that is synced. What has no record that can be read is removed when the store is opened.
+//! Each part has two files beside the final place of snapshots: `part-{sender}-{name}.data`, and a
+//! [`record`](super::record) of how far the data are synced. Data without a readable record are removed when the store
+//! is opened.
 
 use std::{
     fmt, io,
@@ -31,16 +32,16 @@ pub(crate) struct Spool {
     parts: Mutex<Vec<Arc<Part>>>,
 }
 
-/// What becomes of who brings the rest of a snapshot.
+/// The result of beginning to receive the rest of a snapshot.
 pub(crate) enum Begun {
-    /// He may write it.
+    /// The caller may write it.
     Writing {
-        /// By this.
+        /// The right to write.
         claim: Claim,
-        /// How many bytes of another snapshot of his were dropped for it.
+        /// How many bytes of another snapshot of the same sender were dropped for it.
         instead_of: Option<u64>,
     },
-    /// It is whole: how it ends is told here.
+    /// It is complete. This tells the result.
     Whole(watch::Receiver<State>),
 }
 
@@ -51,7 +52,7 @@ impl fmt::Debug for Spool {
 }
 
 impl Spool {
-    /// What an earlier process left in a directory, of which `place` tells where what is whole has its place.
+    /// Finds the parts that an earlier process left in a directory. `place` returns the final place of a snapshot.
     pub(super) fn open(world: &World, directory: &Path, place: impl Fn(u64) -> PathBuf) -> io::Result<Self> {
         let files = world.files();
         let mut parts = Vec::new();
@@ -80,7 +81,7 @@ impl Spool {
         parts.iter().find(|part| part.head.sender == sender && part.head.of == *of).cloned()
     }
 
-    /// How many bytes are there of what a sender names so. What an older connection still brings is written first.
+    /// How many bytes of the named snapshot are there. The bytes of an older connection are written first.
     pub(crate) async fn has(&self, sender: MemberId, of: &Named) -> Result<u64, SnapshotError> {
         let Some(part) = self.find(sender, of) else { return Ok(0) };
         Ok(match part.claim().await? {
@@ -90,8 +91,8 @@ impl Spool {
         })
     }
 
-    /// Lets a sender write the rest of a snapshot, of which what comes before is there. What is there of another of his
-    /// gives way, and where `most` are there, the oldest that nobody writes.
+    /// Begins to receive the rest of a snapshot whose first bytes are there. A part of another snapshot of the same
+    /// sender is dropped. If there are `most` parts, the oldest one that nobody writes is dropped.
     pub(crate) async fn begin(
         &self,
         sender: MemberId,
@@ -124,7 +125,7 @@ impl Spool {
         Ok(Begun::Writing { claim, instead_of })
     }
 
-    /// Takes one more in, and out what gives way to it.
+    /// Adds a part, and removes those that are dropped for it.
     fn admit(&self, head: Head, most: usize) -> Result<(Claim, Vec<Claim>), SnapshotError> {
         let part = Part::new(head, Kept::nothing(self.world.now()));
         let claim = part.claim_idle().ok_or(SnapshotError::Busy)?;
@@ -141,7 +142,8 @@ impl Spool {
         }
         let is_in = |claims: &[Claim], part: &Arc<Part>| claims.iter().any(|claim| Arc::ptr_eq(&claim.part, part));
         parts.retain(|part| part.state() != State::Gone && !is_in(&dropped, part));
-        // The oldest last. What raft has answered for is only remembered for who did not hear it.
+        // The oldest is last. Parts that raft has answered for are only remembered for senders that did not get the
+        // answer.
         idle.sort_by_key(|old| (old.part.state() == State::Arriving, old.kept.touched));
         idle.reverse();
         while parts.len() >= most {
@@ -155,20 +157,20 @@ impl Spool {
         Ok((claim, dropped))
     }
 
-    /// Forgets what is there of a snapshot, where nobody writes it.
+    /// Forgets the part of a snapshot, if nobody writes it.
     pub(crate) async fn forget(&self, sender: MemberId, of: &Named) {
         let claim = self.find(sender, of).and_then(|part| part.claim_idle());
         self.drop_files(claim.into_iter().collect()).await;
     }
 
-    /// Gives back a right to write of which nothing was made.
+    /// Gives back an unused right to write.
     pub(crate) async fn give_back(&self, claim: Claim) {
         if claim.offset() == 0 {
             self.drop_files(vec![claim]).await;
         }
     }
 
-    /// Drops what is older than this, and what is beyond so many.
+    /// Drops the parts that are older than `age`, and those beyond `most`.
     pub(crate) async fn age(&self, age: Duration, most: usize) {
         let now = self.world.now();
         let mut idle: Vec<Claim> = self.parts().iter().filter_map(Part::claim_idle).collect();
@@ -185,14 +187,14 @@ impl Spool {
             return;
         }
         let (files, directory) = (self.world.files().clone(), self.directory.clone());
-        // Where the runtime ends meanwhile, they are removed at the next start.
+        // If the runtime ends meanwhile, they are removed at the next start.
         let _ =
             self.world.blocking(move || claims.into_iter().for_each(|old| old.drop_files(&files, &directory))).await;
         self.parts().retain(|part| part.state() != State::Gone);
     }
 }
 
-/// What an earlier process has noted of a part, where that can be gone on with.
+/// The record of a part that an earlier process left, if it can be continued.
 fn found(files: &Files, directory: &Path, stem: &str, place: impl Fn(u64) -> PathBuf) -> io::Result<Option<Arc<Part>>> {
     let record = files.open_kept(&directory.join(format!("{stem}{RECORD}")))?;
     let length = record.len()?.min(MAX_BYTES);
@@ -212,7 +214,7 @@ fn found(files: &Files, directory: &Path, stem: &str, place: impl Fn(u64) -> Pat
     {
         return Ok(None);
     }
-    // A mark behind the torn one would be believed as soon as that is written anew.
+    // A mark after the torn one would be believed once the torn one is overwritten.
     let end = HEAD_BYTES as u64 + marks * MARK_BYTES as u64;
     if record.len()? > end {
         record.set_len(end)?;

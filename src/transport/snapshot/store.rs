@@ -1,4 +1,4 @@
-//! Where received snapshots are kept.
+//! Where received snapshots are stored.
 
 use std::{
     io::{self, Write},
@@ -48,25 +48,25 @@ pub struct SnapshotStore {
     directory: PathBuf,
     unfinished: Arc<AtomicU64>,
     world: World,
-    /// Who has a snapshot in its place that nobody has taken yet.
+    /// Held while a snapshot is in its final place and nobody has taken it yet.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// What is there of those that may be resumed.
+    /// The parts of snapshots that may be resumed.
     spool: Arc<Spool>,
 }
 
 const UNFINISHED: &str = "tmp";
 
 impl SnapshotStore {
-    /// A store in `directory`, which is made if it is not there. What a crash left half written is removed, but for what a
-    /// member of ours will be asked to go on with.
+    /// A store in `directory`, which is created if it does not exist. Incomplete files of a crash are removed, except
+    /// for parts that a sender may continue.
     ///
     /// # Errors
-    /// When the directory cannot be made or read.
+    /// The directory cannot be created or read.
     pub fn open(directory: impl Into<PathBuf>) -> io::Result<Self> {
         Self::open_in(World::default(), directory)
     }
 
-    /// [`Self::open`], on a world's disk. What is saved is written by its threads.
+    /// As [`Self::open`], on a world's disk. The world's threads write what is saved.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -83,19 +83,19 @@ impl SnapshotStore {
         Ok(Self { directory, unfinished: Arc::default(), world, turn: Arc::default(), spool })
     }
 
-    /// Where the snapshot at `index` is, from before [`Raft::process`](crate::Raft::process) is given its message
-    /// until the application removes it.
+    /// The path of the snapshot at `index`. The file exists from before [`Raft::process`](crate::Raft::process) is
+    /// given its message until the application removes it.
     pub fn path(&self, index: u64) -> PathBuf {
         place(&self.directory, index)
     }
 
-    /// What is there of snapshots that may be resumed.
+    /// The parts of snapshots that may be resumed.
     pub(crate) fn spool(&self) -> &Arc<Spool> {
         &self.spool
     }
 
-    /// Saves a body, synced, under its index, or nothing at all (etcd's `SaveDBFrom`). It is there for whoever is given its
-    /// message until what this returns is dropped.
+    /// Saves a body, synced, under its index, or nothing at all (etcd's `SaveDBFrom`). The file stays for the receiver
+    /// of its message until the returned value is dropped.
     pub(crate) async fn save<S>(
         &self,
         index: u64,
@@ -127,8 +127,8 @@ impl SnapshotStore {
         Ok(placed)
     }
 
-    /// Writes the rest of a snapshot that comes in parts, and puts the whole in its place, synced, once it is found to be
-    /// what its sender has. What comes is kept where there is more to come.
+    /// Writes the rest of a snapshot that arrives in parts. Once the snapshot is complete and verified, it is moved to
+    /// its place, synced. If it is incomplete, its bytes are kept.
     pub(crate) async fn keep<S>(
         &self,
         claim: Claim,
@@ -150,7 +150,7 @@ impl SnapshotStore {
         };
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let writing = self.world.spawn_blocking(tasks.track_future(keeping.write(receiver)));
-        // How long it may be, who writes it knows; and what broke, this does.
+        // The writer knows the limit of the length, and this side knows why the body broke off.
         let read = batch(body, u64::MAX, sender, progress).await;
         let written = writing.await.map_err(|error| SnapshotError::Save(error.to_string()))?;
         written.map_err(|error| match (error, read) {
@@ -161,19 +161,20 @@ impl SnapshotStore {
         })
     }
 
-    /// What raft says of a snapshot that was handed over: whoever brings it again is told the same.
+    /// Raft has answered for a snapshot that was handed over. Every connection that brings it again gets the same
+    /// answer.
     pub(crate) async fn handed_over(&self, handing: Handing, outcome: &Result<(), SnapshotError>) {
         handing.done(outcome);
         let (files, record) = (self.world.files().clone(), handing.part.record(&self.directory));
         let removed = self.world.blocking(move || remove(&files, &record)).await;
         if let Err(error) = removed.and_then(|removed| removed) {
-            // It is removed with the first start that finds nothing in the snapshot's place.
+            // It is removed at the first start that finds no snapshot in the place.
             tracing::warn!(%error, "the record of a snapshot cannot be removed");
         }
     }
 }
 
-/// Where the snapshot at an index is.
+/// The path of the snapshot at an index.
 fn place(directory: &Path, index: u64) -> PathBuf {
     directory.join(format!("{index:016x}.snap.db"))
 }
@@ -188,7 +189,7 @@ enum Stage {
     Done,
 }
 
-/// A save under way, as who waits for the disk has it.
+/// A save under way, from the side of the thread that waits for the disk.
 struct Save {
     files: Files,
     directory: PathBuf,
@@ -199,8 +200,8 @@ struct Save {
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A save under way, as who asked for it has it. When this is dropped before its end, nobody will ask for the file: it
-/// does not come to its place, or leaves it.
+/// A save under way, from the side of the task that asked for it. If this is dropped before its end, nobody will ask
+/// for the file: it does not come to its place, or is removed from there.
 struct Placing(Arc<Save>);
 
 impl Placing {
@@ -235,13 +236,13 @@ impl Save {
             Err(error) => Err(error),
         };
         if placed.is_err() {
-            // It may not be there; what remains is removed when the store is opened again.
+            // The file may not exist. If it remains, it is removed when the store is opened again.
             let _ = self.files.remove(&self.unfinished);
         }
         placed
     }
 
-    /// Writes a body's batches beside its place, synced.
+    /// Writes a body's batches to a file beside its place, synced.
     async fn gather(&self, mut batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<u64> {
         self.room.is_there_for(self.room.told.unwrap_or(0), &self.files, &self.directory)?;
         let mut file = self.files.create_new(&self.unfinished)?;
@@ -276,7 +277,7 @@ impl Save {
         Ok(length)
     }
 
-    /// Puts what was gathered in its place.
+    /// Moves the written file to its place.
     fn place(&self) -> io::Result<()> {
         {
             let mut stage = self.stage();
@@ -312,7 +313,7 @@ mod tests {
 
     const ANY: Room = Room { most: u64::MAX, headroom: 0, told: None, of: None };
 
-    /// Under index 1.
+    /// Saves under index 1.
     async fn save(
         store: &SnapshotStore,
         body: impl Stream<Item = io::Result<Bytes>> + Unpin,
@@ -337,7 +338,7 @@ mod tests {
     async fn a_body_of_many_batches_is_saved_in_its_order() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SnapshotStore::open(directory.path()).expect("a store");
-        // Crumbs, of which a batch holds few, then pieces of which one is more than a batch.
+        // Tiny pieces, of which a batch holds few, then pieces of which one is larger than a batch.
         let sizes = (0..3 * BATCH_PIECES + 1).map(|_| 1).chain([BATCH_BYTES - 1, 1, BATCH_BYTES + 1, 0, 7]);
         let pieces: Vec<Bytes> = (0..=u8::MAX).cycle().zip(sizes).map(|(n, size)| vec![n; size].into()).collect();
         let whole = pieces.concat();

@@ -1,5 +1,5 @@
-//! A snapshot to a peer that keeps what it received of it: as often as the connection breaks, it is asked what it has, and
-//! sent the rest. Raft is told once, when all of it was taken or there is no hope any more.
+//! Sends a snapshot to a peer that keeps what it received. Whenever the connection breaks, the peer is asked what it
+//! has, and sent the rest. Raft is told once: when the peer has taken everything, or when there is no hope any more.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -30,16 +30,16 @@ use crate::{
     },
 };
 
-/// How long a peer may not get further before the snapshot is given up: raft then looks anew what the peer needs.
+/// How long a peer may make no progress before the snapshot is given up. Raft then decides anew what the peer needs.
 const HOPE: Duration = Duration::from_secs(300);
-/// How long a write may be without progress. To dial again costs little.
+/// How long a write may make no progress. It is short because dialling again costs little.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// So often is it sent from its beginning because what arrived was not what was sent: what turns over more often does so in
-/// our own file.
+/// How often it is sent again from the beginning because the received bytes differed from those sent. If it happens
+/// more often, the bits probably flip in our own file.
 const MISMATCHES: u32 = 1;
 
-/// Sends what the peer does not have, until it has all of it. None: what answers is no member that goes on with snapshots
-/// any more, and is to be sent the whole, as any other.
+/// Sends the peer what it does not have, until it has everything. `None` if the answering member does not resume
+/// snapshots any more, and has to be sent the whole like any other.
 pub(super) async fn deliver(
     peer: &Arc<Peer>,
     message: &Message,
@@ -72,7 +72,7 @@ pub(super) async fn deliver(
     None
 }
 
-/// What a body is known by. Where nobody has told its checksum, it is read once for that.
+/// The identity of a body. If its checksum is not known, the body is read once to compute it.
 async fn named(peer: &Peer, body: &Repeatable) -> Result<Named, Undelivered> {
     let world = &peer.shared.world;
     let failed = |why: String| Undelivered::failed(format!("the snapshot cannot be read: {why}"));
@@ -104,28 +104,29 @@ struct Sending<'a> {
     body: &'a Repeatable,
     underway: &'a Underway,
     of: Named,
-    /// The most that the peer has said that it has.
+    /// The most bytes that the peer has said that it has.
     reached: u64,
-    /// How often what arrived was not what was sent.
+    /// How often the received bytes differed from those sent.
     mismatches: u32,
-    /// Until when it may get no further.
+    /// Until when it may make no progress.
     hope: Instant,
 }
 
-/// How one attempt ended.
+/// The outcome of one attempt.
 enum Ended {
-    /// The peer has taken it.
+    /// The peer has taken the snapshot.
     Taken,
-    /// The next one may get further.
+    /// Another attempt may get further.
     BrokeOff(Undelivered),
-    /// No other one will.
+    /// No other attempt will get further.
     Hopeless(Undelivered),
-    /// What answered does not know of resumption.
+    /// The answering member does not know resumption.
     Foreign,
 }
 
 impl Sending<'_> {
-    /// Asks the peer what it has, and sends it the rest on the same connection: so what has answered is what receives it.
+    /// Asks the peer what it has, and sends it the rest on the same connection, so that the member that answered is the
+    /// one that receives.
     async fn attempt(&mut self) -> Ended {
         let peer = self.peer;
         let Ok(permit) = timeout_at(self.hope, peer.redial.permit()).await else {
@@ -161,7 +162,7 @@ impl Sending<'_> {
         }
     }
 
-    /// What the peer has.
+    /// Asks how many bytes the peer has.
     async fn ask(&self, connection: &mut Connection, attempt: &Attempt) -> Result<u64, Ended> {
         let peer = self.peer;
         let request = self.head(attempt, 0).body(empty());
@@ -183,13 +184,13 @@ impl Sending<'_> {
                 .map_err(|error| Ended::BrokeOff(peer.post_failed(attempt, Reached::Unknown, error.to_string())));
         }
         match answer.status {
-            // An empty body is no message to whoever does not know what is asked.
+            // A member that does not know this request takes its empty body for an invalid message.
             StatusCode::BAD_REQUEST => Err(Ended::Foreign),
             _ => Err(self.refused(attempt, &answer)),
         }
     }
 
-    /// Notes where the snapshot goes on.
+    /// Records the offset at which the snapshot goes on.
     fn goes_on(&mut self, offset: u64) {
         let Underway { peer, progress, .. } = self.underway;
         let sent = progress.body.swap(offset, Ordering::Relaxed);
@@ -223,7 +224,7 @@ impl Sending<'_> {
     }
 
     fn head(&self, attempt: &Attempt, offset: u64) -> http::request::Builder {
-        // Its length is among what names it.
+        // The length is one of the headers that identify it.
         let mut request = request(self.peer, &attempt.url, None, self.underway);
         for (header, value) in (Rest { of: self.of, offset }).headers() {
             request = request.header(header, value);
@@ -247,7 +248,7 @@ impl Sending<'_> {
         }
     }
 
-    /// It was not taken; whether another attempt may be, its status says.
+    /// It was refused. The status says whether another attempt is useful.
     fn refused(&self, attempt: &Attempt, answer: &Answer) -> Ended {
         let there = resumption::offset(&answer.headers, self.of.length);
         match answer.status {
