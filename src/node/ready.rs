@@ -1,15 +1,15 @@
-//! Raft itself, without tasks, clocks or connections: what goes in is stepped, and each turn writes, sends and applies
-//! what came of it, in the order that makes raft safe.
+//! Raft itself, without tasks, clocks or connections. Inputs are stepped, and each turn writes, sends and applies the
+//! results, in the order that makes raft safe.
 //!
-//! A turn, for each `Ready` of raft-rs:
-//! 1. `messages()` go out: a leader's appends need not wait for its own disk;
+//! The steps of a turn, for each `Ready` of raft-rs:
+//! 1. `messages()` are sent: a leader's appends need not wait for its own disk;
 //! 2. entries and hard state are written as one synced record, after a snapshot if there is one;
-//! 3. `persisted_messages()` go out: votes and acknowledgements of what is now on the disk;
-//! 4. what is committed is applied, with the applied index and the membership in the transaction of the data;
-//! 5. whoever proposed it, or waits to read it, is answered.
+//! 3. `persisted_messages()` are sent: votes and acknowledgements of what is now on the disk;
+//! 4. committed entries are applied, with the applied index and the membership in the same transaction as the data;
+//! 5. the clients that proposed the entries, or wait to read, are answered.
 //!
-//! All messages and proposals that came during one turn share the next, and its sync. `intake` checks what peers send,
-//! `proposing` what is proposed.
+//! All messages and proposals that come during one turn share the next turn and its sync. `intake` checks what peers
+//! send, `proposing` what is proposed.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -58,14 +58,15 @@ pub(super) use retention::Retention;
 
 use retention::Handed;
 
-/// Bytes of entries in one append, and in one proposal of ours.
+/// The most bytes of entries in one append, and in one proposal of ours.
 const APPEND_BYTES: u64 = 1 << 20;
-/// Bytes that are proposed and not committed yet; what exceeds them is refused, certainly not proposed.
+/// The most bytes that are proposed and not committed yet. A proposal beyond them is refused, and was certainly not
+/// proposed.
 const UNCOMMITTED_BYTES: u64 = 64 << 20;
-/// Bytes of committed entries that are applied in one transaction.
+/// The most bytes of committed entries that are applied in one transaction.
 const APPLY_BYTES: u64 = 16 << 20;
 
-/// What leaves a turn.
+/// An output of a turn.
 pub(super) enum Outgoing {
     Messages(Vec<Message>),
     Snapshot(Box<Message>, SnapshotBody),
@@ -76,7 +77,7 @@ pub(super) enum Outgoing {
     Discard(Box<dyn Send>),
 }
 
-/// Where it goes: the transport, or a test.
+/// Takes the outputs: the transport, or a test.
 pub(super) type Outbox = Box<dyn FnMut(Outgoing) + Send>;
 
 /// Why raft cannot go on.
@@ -93,7 +94,7 @@ pub(super) enum CoreError {
 }
 
 impl CoreError {
-    /// Whether it is the disk that fails ([`StoreError::is_of_the_disk`]).
+    /// Whether the disk has failed ([`StoreError::is_of_the_disk`]).
     pub(super) fn is_of_the_disk(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_of_the_disk())
     }
@@ -109,7 +110,7 @@ pub(super) enum Flow {
     Refused(Impostor),
 }
 
-/// What a [`Core`] is told once.
+/// The settings of a [`Core`].
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) member: MemberId,
@@ -127,7 +128,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Raft, as a store has it.
+    /// Makes raft from the contents of a store.
     fn raft(&self, store: Store) -> Result<RawNode<Store>, CoreError> {
         let config = raft::Config {
             id: self.member.0,
@@ -157,25 +158,25 @@ pub(super) struct Core {
     ids: RequestIds,
     proposals: Proposals,
     reads: Reads,
-    /// Snapshots that were found whole and stepped; raft takes one of them, or none.
+    /// Snapshots that were verified and stepped. Raft takes one of them, or none.
     received: Vec<Received>,
-    /// Snapshots that raft handed out and that cannot be sent: raft is told after the `Ready`.
+    /// The receivers of snapshots that raft handed out and that cannot be sent. Raft is told after the `Ready`.
     unsent: Vec<u64>,
     handed: Handed,
     leader: u64,
-    /// What a leader last said to be committed, and how often leaders said so.
+    /// The commit index that a leader announced last, and how often leaders have announced one.
     leader_commit: u64,
     leader_words: u64,
     answers: Answers,
     following: Following,
-    /// Members that have more than we, their leader, have.
+    /// Members that have more entries than this member, although it is their leader.
     contradicting: BTreeMap<MemberId, String>,
-    /// Of messages that members send on their streams and raft does not take.
+    /// Limits the lines about messages on members' streams that raft does not take.
     refusals: Repeats,
-    /// When something last happened.
+    /// The time of the last input.
     now: Instant,
     halt: Halt,
-    /// Its disk cannot be written: see `suspension`.
+    /// The disk cannot be written: see `suspension`.
     suspended: bool,
     asked_of_space: quota::Asked,
     /// The last snapshot that was wanted could not be spooled.
@@ -231,7 +232,7 @@ impl Core {
         }
     }
 
-    /// Tells `waiter` when this member may answer a linearizable read. It hears nothing if that does not come to be.
+    /// Wakes `waiter` when this member may answer a linearizable read. If that never happens, `waiter` is dropped.
     pub(super) fn read(&mut self, waiter: Waiter) {
         if self.takes_part() {
             self.reads.ask(waiter);
@@ -251,12 +252,12 @@ impl Core {
         }
     }
 
-    /// Gives raft its patience with a silent leader from our world, of one to two election time-outs as raft's own, which
-    /// draws it where no seed decides. Raft draws only when it starts to wait.
+    /// Sets raft's election timeout from our world's random numbers: one to two of the configured timeouts, as raft
+    /// draws it itself, but by the seed. Raft draws only when it starts to wait.
     fn draw_election_timeout(&mut self) {
         if self.raw.raft.election_elapsed == 0 {
             let ticks = self.settings.election_ticks;
-            // A remainder below what came in fits again.
+            // The remainder is below `ticks`, so it fits again.
             let more = usize::try_from(self.settings.world.number() % ticks as u64).unwrap_or(0);
             self.raw.raft.set_randomized_election_timeout(ticks + more);
         }
@@ -278,7 +279,8 @@ impl Core {
         }
     }
 
-    /// If we lead, hands over to the voter that has most of the log. Whether there is one.
+    /// If this member leads, hands leadership to the voter that has the most entries. Returns whether there is such a
+    /// voter.
     pub(super) fn transfer_leadership(&mut self) -> bool {
         if !self.takes_part() || self.raw.raft.state != StateRole::Leader {
             return false;
@@ -297,18 +299,18 @@ impl Core {
         self.raw.raft.state == StateRole::Leader
     }
 
-    /// Nobody who waits for an answer gets one.
+    /// Ends all requests that wait, without an answer.
     pub(super) fn end_waiting(&mut self) {
         self.proposals.halt(self.why_not());
         self.reads.halt();
     }
 
-    /// Makes lasting what was applied without a sync.
+    /// Syncs the data that were applied without a sync.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         self.raw.mut_store().sync()
     }
 
-    /// Writes, sends and applies all that came of what was stepped.
+    /// Writes, sends and applies everything that the stepped inputs resulted in.
     pub(super) fn turn(&mut self, now: Instant) -> Result<Flow, CoreError> {
         self.now = now;
         if self.suspended {
@@ -363,7 +365,7 @@ impl Core {
         Ok(flow)
     }
 
-    /// Writes snapshot, entries and hard state.
+    /// Writes the snapshot, the entries and the hard state.
     fn save(&mut self, ready: &mut raft::Ready) -> Result<(), CoreError> {
         let (entries, hard_state, sync) = (ready.take_entries(), ready.hs().cloned(), ready.must_sync());
         if ready.snapshot().is_empty() {
@@ -393,7 +395,7 @@ impl Core {
         }
     }
 
-    /// Raft has only the metadata; the body is read out of the spooled file.
+    /// Raft has only the metadata. The body is read from the spooled file.
     fn send_snapshot(&mut self, message: Message) {
         let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
         let (index, term) = metadata.map_or((0, 0), |metadata| (metadata.index, metadata.term));
@@ -423,7 +425,7 @@ impl Core {
                 conf_state = Some(raw.apply_conf_change(&change).map_err(|_| ConfRefusal::Raft)?);
                 Ok(())
             });
-            // Whoever was removed must not step any more: raft-rs looks for itself among the members, and panics.
+            // A removed member must not step any more: raft-rs looks for itself among the members, and panics.
             if applied.removed {
                 break;
             }
@@ -450,14 +452,14 @@ impl Core {
         Ok(if applied.removed { Flow::Removed } else { Flow::Continue })
     }
 
-    /// Peers by hearsay that are no members go.
+    /// Drops the peers by hearsay that are no members.
     fn settle_hearsay(&mut self) {
         let (raft, applied) = (&self.raw.raft, self.raw.store().applied());
         let knows_all = match raft.state {
             StateRole::Leader => raft.commit_to_current_term() && applied >= raft.raft_log.committed,
             _ => raft.leader_id != 0 && applied >= self.leader_commit,
         };
-        // A leader says of itself what is committed.
+        // A leader determines the commit index itself.
         let heard = self.leader_words + u64::from(raft.state == StateRole::Leader);
         for change in self.settings.hearsay.settle(&self.membership, heard, knows_all) {
             (self.outbox)(Outgoing::Peer(change));

@@ -1,10 +1,11 @@
-//! Everything that a member must not forget: the log and the hard state in files that are only appended to (`wal`); the
-//! membership, the data, and how far they were applied, in an embedded database. `tables` lists what is where in that.
+//! Everything that a member must not forget. The log and the hard state are in files that are only appended to (`wal`).
+//! The membership, the data, and the applied index are in an embedded database, whose contents `tables` lists.
 //!
-//! What must never be seen apart is written at once: entries and hard state in one record; an applied index, its data and
-//! the membership in one transaction. A snapshot's data come first, then the log begins anew after them; if the power
-//! goes between the two, the start that follows makes up for it (`recovery`). What was promised to others is synced
-//! before it is told; what is merely applied is synced a little later, since after a crash the log brings it back.
+//! Things that must not be seen apart are written together: entries and hard state in one record; an applied index, its
+//! data and the membership in one transaction. For a snapshot, its data come first, and then the log begins anew after
+//! them; if the power fails in between, the next start completes this (`recovery`). What is promised to others is
+//! synced before it is sent. What is merely applied is synced a little later, because after a crash the log brings it
+//! back.
 
 use std::{cell::RefCell, collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
@@ -51,10 +52,10 @@ use spool::Spool;
 use tables::{DATA_BYTES, MET, META, bytes, damaged, length, message, meta, number, pair, pair_bytes};
 use wal::Wal;
 
-/// How long data may be applied and not synced (etcd's `backend-batch-interval`).
+/// How long applied data may stay unsynced (etcd's `backend-batch-interval`).
 const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Why the store cannot be used, or cannot go on.
+/// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -64,21 +65,21 @@ pub enum StoreError {
     /// The store's file cannot be read or written: the disk is full, gone, or faulty.
     #[error("{0}")]
     Disk(#[from] redb::Error),
-    /// The directory cannot be made, or the log cannot be read or written: the disk is full, gone, or faulty.
+    /// The directory cannot be created, or the log cannot be read or written: the disk is full, gone, or faulty.
     #[error("{0}")]
     Files(#[from] io::Error),
-    /// What is in it does not fit together.
+    /// Its contents are inconsistent.
     #[error("it is damaged: {0}")]
     Damaged(String),
 }
 
 impl StoreError {
-    /// Whether it is the disk that fails, and what is on it may be good: once there is room, or the disk is back, the store
-    /// can be opened again. A limit of this process's own stays for as long as the process.
+    /// Whether the disk has failed, and its contents may still be good: once there is room, or the disk is back, the
+    /// store can be opened again. A limit of this process itself stays as long as the process.
     pub(super) fn is_of_the_disk(&self) -> bool {
         use redb::Error::{DatabaseClosed, Io, PreviousIo};
         match self {
-            // What another has in use is given back.
+            // The other process will release it.
             Self::Locked | Self::Disk(PreviousIo | DatabaseClosed) => true,
             Self::Files(error) | Self::Disk(Io(error)) => error.kind() != io::ErrorKind::FileTooLarge,
             Self::Disk(_) | Self::Damaged(_) => false,
@@ -86,20 +87,20 @@ impl StoreError {
     }
 }
 
-/// The effect of committed entries, up to and with `index`.
+/// The effect of committed entries, up to and including `index`.
 #[derive(Debug, Default)]
 pub(super) struct Effect {
     pub(super) index: u64,
     pub(super) writes: Vec<Write>,
-    /// Raft's configuration, where it changed.
+    /// Raft's configuration, if it changed.
     pub(super) conf_state: Option<ConfState>,
-    /// The membership, where it changed.
+    /// The membership, if it changed.
     pub(super) membership: Option<Vec<u8>>,
-    /// Members that are none any more: what was kept of them is forgotten.
+    /// Members that were removed: what is stored about them is deleted.
     pub(super) gone: Vec<MemberId>,
 }
 
-/// The store, as the raft task has it.
+/// The store, as the raft task uses it.
 pub(super) struct Store {
     place: Arc<Place>,
     wal: Wal,
@@ -107,7 +108,7 @@ pub(super) struct Store {
     hard_state: HardState,
     conf_state: ConfState,
     applied: u64,
-    /// Since when data are applied and not synced.
+    /// Since when there have been unsynced data.
     unsynced_since: Option<Instant>,
     /// Bytes of all keys and values.
     data_bytes: u64,
@@ -115,22 +116,23 @@ pub(super) struct Store {
     met: BTreeMap<MemberId, Incarnation>,
     /// The snapshot that followers are sent.
     spool: RefCell<Spool>,
-    /// Snapshots that raft asked for and that the messages of the same `Ready` carry.
+    /// Snapshots that raft asked for, and that messages of the same `Ready` carry.
     outgoing: RefCell<Vec<Outgoing>>,
-    /// How many snapshots may be on their way.
+    /// Limits how many snapshots may be on their way.
     permits: Arc<Semaphore>,
-    /// Entries for an append that could not be read.
+    /// Limits the lines about entries for an append that could not be read.
     unreadable: Repeats,
 }
 
 impl Store {
-    /// Opens the store in `directory`, which is made if it is not there. `snapshots` may be on their way at a time.
+    /// Opens the store in `directory`, which is created if it does not exist. At most `snapshots` may be on their way
+    /// at a time.
     pub(super) fn open(files: &Files, directory: &Path, snapshots: usize) -> Result<Self, StoreError> {
         Self::read(Place::open(files, directory)?, Arc::new(Semaphore::new(snapshots)))
     }
 
-    /// The same store as its disk has it, after [`StoreError::is_of_the_disk`]: what this one had in memory may be more, or
-    /// less. Fails while there is no room; it may be asked again.
+    /// Opens the same store again as it is on the disk, after [`StoreError::is_of_the_disk`]: this one may have more or
+    /// less in memory. It fails while there is no room, and may then be tried again.
     pub(super) fn reopen(&self) -> Result<Self, StoreError> {
         self.place.reopen()?;
         Self::read(self.place.clone(), self.permits.clone())
@@ -169,7 +171,7 @@ impl Store {
         Ok(store)
     }
 
-    /// A transaction that reads the moment.
+    /// Starts a transaction that reads the present state.
     fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
         let begin = || Ok(self.place.database()?.begin_read()?);
         begin().map_err(StoreError::Disk)
@@ -182,7 +184,7 @@ impl Store {
         let (log, hard_state, is_outdated) = recovery.end();
         self.log = log;
         self.hard_state = hard_state.ok_or_else(|| damaged("log: it is not there"))?;
-        // Both are at least what the data show: a snapshot's data are there before its place in the log.
+        // Both are at least what the data show: a snapshot's data are written before its place in the log.
         self.hard_state.commit = self.hard_state.commit.max(self.applied);
         if self.hard_state.term < truncated.1 {
             (self.hard_state.term, self.hard_state.vote) = (truncated.1, 0);
@@ -194,7 +196,7 @@ impl Store {
         self.wal.remove_dropped()
     }
 
-    /// What raft takes for granted, and panics without.
+    /// Checks what raft takes for granted, and would panic without.
     fn check(&self) -> Result<(), StoreError> {
         let (first, last, commit) = (self.log.first_index(), self.log.last_index(), self.hard_state.commit);
         if commit > last || commit + 1 < first || self.applied > commit || self.applied + 1 < first {
@@ -212,7 +214,7 @@ impl Store {
         self.applied
     }
 
-    /// Bytes of all keys and values, as of the last applied entry: the same on every member.
+    /// Bytes of all keys and values, as of the last applied entry. The number is the same on every member.
     pub(super) fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
@@ -221,17 +223,18 @@ impl Store {
         (self.log.first_index(), self.log.last_index())
     }
 
-    /// The bytes of the log's entries up to and with `index`, to 64 KiB.
+    /// The bytes of the log's entries up to and including `index`, accurate to 64 KiB.
     pub(super) fn bytes_up_to(&self, index: u64) -> u64 {
         self.log.bytes_up_to(index)
     }
 
-    /// The last entry behind which so many bytes of entries follow, to 64 KiB; that before the first where there are fewer.
+    /// The last entry that is followed by this many bytes of entries, accurate to 64 KiB. If there are fewer, the entry
+    /// before the first.
     pub(super) fn last_without(&self, bytes: u64) -> u64 {
         self.log.last_without(bytes)
     }
 
-    /// For who reads the data while the raft task writes.
+    /// For reading the data while the raft task writes.
     pub(super) fn reader(&self) -> Reader {
         Reader::new(self.place.clone())
     }
@@ -244,8 +247,8 @@ impl Store {
         }
     }
 
-    /// Writes what a `Ready` brought: entries and hard state. Entries, and with `sync` all of it, are on the disk when this
-    /// returns.
+    /// Writes the results of a `Ready`: entries and hard state. When this returns, the entries are on the disk; with
+    /// `sync`, everything is.
     pub(super) fn save(
         &mut self,
         entries: Vec<Entry>,
@@ -256,7 +259,7 @@ impl Store {
             return Ok(());
         }
         let hard_state = hard_state.unwrap_or_else(|| self.hard_state.clone());
-        // A commit index that has merely grown comes with the next record, or with the data that it has applied.
+        // A commit index that has merely grown is written with the next record, or with the data that it has applied.
         if sync || !entries.is_empty() {
             self.wal.append(&entries, &hard_state)?;
         }
@@ -265,8 +268,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the effect of committed entries. For each write: whether its key was there. Not synced, unless the
-    /// membership changed: who was removed must not wake up as a member.
+    /// Writes the effect of committed entries. Returns for each write whether its key existed. It is not synced, unless
+    /// the membership changed: a removed member must not restart as a member.
     pub(super) fn apply(&mut self, effect: Effect) -> Result<Vec<bool>, StoreError> {
         let lasting = effect.conf_state.is_some() || effect.membership.is_some();
         let (found, held) = self.write(if lasting { Durability::Immediate } else { Durability::None }, |write| {
@@ -294,7 +297,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Cuts the log off up to `index`, which has been applied.
+    /// Removes the log up to `index`, which has been applied.
     pub(super) fn compact(&mut self, index: u64) -> Result<(), StoreError> {
         let Some(term) = self.log.term(index).filter(|_| index > self.log.truncated().0 && index <= self.applied)
         else {
@@ -303,14 +306,14 @@ impl Store {
         self.write(Durability::Immediate, |write| {
             Ok(write.open_table(META)?.insert("truncated", pair_bytes(index, term).as_slice()).map(drop)?)
         })?;
-        // What was applied is on the disk with that, so nothing of it is needed to apply it again.
+        // This has synced the applied data, so nothing is needed to apply them again.
         self.unsynced_since = None;
         self.wal.compact(index)?;
         self.log.compact(index, term);
         Ok(())
     }
 
-    /// Makes lasting what was applied without a sync.
+    /// Syncs the data that were applied without a sync.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         self.unsynced_since = None;
         self.write(Durability::Immediate, |write| {
@@ -319,8 +322,8 @@ impl Store {
         })
     }
 
-    /// Makes it lasting if it is time: a start then has little to apply again, and the database may use again the pages
-    /// that it has freed since the last sync.
+    /// Syncs the data if it is time. A start then has little to apply again, and the database may reuse the pages that
+    /// were freed since the last sync.
     pub(super) fn sync_if_due(&mut self, now: Instant) -> Result<(), StoreError> {
         match self.unsynced_since {
             Some(since) if now.duration_since(since) >= SYNC_INTERVAL => self.sync(),
@@ -328,7 +331,7 @@ impl Store {
         }
     }
 
-    /// One transaction: all of it or nothing.
+    /// Runs one transaction: all of it or nothing.
     fn write<T>(
         &self,
         durability: Durability,
@@ -355,7 +358,7 @@ fn transact<T>(
     perform().map_err(StoreError::Disk)
 }
 
-/// Makes the tables, and counts what was not counted by the version that wrote the data.
+/// Creates the tables, and computes the counts that an older version did not keep.
 fn prepare(database: &Database) -> Result<(), StoreError> {
     let perform = || {
         let write = database.begin_write()?;

@@ -1,4 +1,4 @@
-//! What of peers' messages raft is given.
+//! Decides which of the peers' messages raft is given.
 
 use super::{Core, NotTaken};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Core {
-    /// Gives raft a message that came from `peer`, if it is one that raft can take. If not, it is counted by its cause.
+    /// Gives raft a message from `peer`, if raft can take it. If not, the message is counted by its cause.
     pub(in crate::node) fn step(&mut self, peer: MemberId, source: Source, message: Message) -> Result<(), NotTaken> {
         let kind = message.r#type;
         let stepped = self.try_step(peer, source, message);
@@ -46,7 +46,7 @@ impl Core {
         given
     }
 
-    /// Gives raft a message that was found good.
+    /// Gives raft a message that has passed all checks.
     fn give(&mut self, message: Message) -> Result<(), NotTaken> {
         let message = raft_rs::message_from_raftpb(message).map_err(|error| NotTaken::refused("unreadable", &error))?;
         self.raw.step(message).map_err(|error| match error {
@@ -58,8 +58,8 @@ impl Core {
         })
     }
 
-    /// Judges a snapshot by its envelope. What raft would pass over it is given at once: it answers the sender where
-    /// there is an answer.
+    /// Judges a snapshot by its envelope. A snapshot that raft would ignore is given to raft at once, so that raft can
+    /// answer the sender.
     pub(in crate::node) fn judge_snapshot(&mut self, peer: MemberId, message: Message) -> Result<Judgement, NotTaken> {
         let (kind, judged) = (message.r#type, self.try_judge(peer, message));
         self.counted(peer, Source::Anyone, kind, judged)
@@ -74,7 +74,7 @@ impl Core {
         self.give(message).map(|()| Judgement::PassedOver)
     }
 
-    /// Gives raft a snapshot whose body was received and found whole.
+    /// Gives raft a snapshot whose body was received and verified.
     pub(in crate::node) fn step_snapshot(
         &mut self,
         peer: MemberId,
@@ -88,7 +88,7 @@ impl Core {
         self.counted(peer, Source::Anyone, kind, stepped)
     }
 
-    /// A snapshot comes by a request, always.
+    /// Checks a snapshot. A snapshot always comes by a request.
     fn check_snapshot(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
         self.check(Sender { peer, source: Source::Anyone, nobody_vouches: false }, message)
     }
@@ -100,14 +100,14 @@ impl Core {
         if self.is_halted() {
             return Err(NotTaken::refused("halted", &"this member takes no part any more"));
         }
-        // etcd's `EtcdServer.Process`, which looks at the sender that the message names.
+        // As etcd's `EtcdServer.Process`, which looks at the sender that the message names.
         if let Some(removed) =
             [sender.peer, MemberId(message.from)].into_iter().find(|id| self.membership.is_removed(*id))
         {
             return Err(NotTaken::from(&Refusal::Removed(removed)));
         }
         let checked = guard::check(&self.raw.raft, sender, message, self.settings.max_request_bytes);
-        // Entries are read again for who is believed alone.
+        // Entries are compared with ours only for senders that are believed.
         let checked = match sender.source {
             Source::Member => checked.and_then(|()| history::check_entries(&self.raw.raft, message)),
             Source::Anyone => checked,
@@ -126,8 +126,8 @@ impl Core {
         Err(NotTaken::from(&refusal))
     }
 
-    /// Whether raft must write before it is given this message: a leader is elected only with all its log on the
-    /// disk, or raft-rs panics (`become_leader`).
+    /// Whether raft must write before it is given a message of this kind. When raft-rs becomes leader, it panics unless
+    /// its whole log is on the disk (`become_leader`).
     pub(in crate::node) fn must_turn_before(&self, kind: i32) -> bool {
         let elects = kind == MessageType::MsgTimeoutNow as i32
             || kind == MessageType::MsgVoteResp as i32

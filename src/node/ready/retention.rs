@@ -1,9 +1,9 @@
 //! How much of the log is kept for followers that are behind.
 //!
-//! Every member keeps what it has applied last, by number and by bytes, since whoever leads next has to have it. A leader
-//! also keeps what a follower needs for which a snapshot is spooled, or that is being sent one, has just been sent one, or is heard: otherwise the log
-//! is cut away under it while the snapshot is on its way, and it needs another one, without end. There is a bound to that
-//! in bytes: a follower that needs more starts over.
+//! Every member keeps the entries that it applied last, up to a number and a size, because the next leader needs them.
+//! A leader also keeps what a follower needs for which a snapshot is spooled, or that is being sent a snapshot, has just
+//! been sent one, or is heard. Otherwise, the log would be compacted while the snapshot is on its way, and the follower
+//! would need another one, without end. This is limited in bytes: a follower that needs more starts over.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,43 +12,44 @@ use tokio::time::Instant;
 
 use super::{Core, CoreError};
 
-/// Entries that stay in the log when it is cut, for followers that are a little behind (etcd's
+/// How many entries a compaction keeps, for followers that are a little behind (etcd's
 /// `DefaultSnapshotCatchUpEntries`).
 const CATCH_UP_ENTRIES: u64 = 5000;
-/// Bytes of entries that are worth a cut, however few they are: what the log's files are dropped by.
+/// The bytes of entries that make a compaction worthwhile, however few entries there are: the size of a log file.
 const CUT_BYTES: u64 = 16 << 20;
-/// How long the log waits for a follower that is not heard after a snapshot was handed to it: it may be busy with it.
+/// How long the log waits for a follower that is not heard after it was sent a snapshot: it may be busy with the
+/// snapshot.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// How much of the log is kept.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::node) struct Retention {
-    /// Applied entries after which the log is cut.
+    /// The number of applied entries after which the log is compacted.
     pub(in crate::node) snapshot_count: u64,
     /// Bytes of entries that every member keeps.
     pub(in crate::node) bytes: u64,
-    /// Bytes of entries that a leader keeps at most for followers that need them.
+    /// The most bytes of entries that a leader keeps for followers that need them.
     pub(in crate::node) max_bytes: u64,
 }
 
-/// The snapshots that were sent to followers which have not taken an entry behind them yet.
+/// The snapshots that were sent to followers which have not taken a later entry yet.
 #[derive(Debug, Default)]
 pub(super) struct Handed {
     snapshots: HashMap<u64, Snapshot>,
-    /// How many were followed by another one, since the log had been cut behind them.
+    /// How many snapshots were followed by another one, because the log had been compacted past them.
     overtaken: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Snapshot {
     index: u64,
-    /// When the follower was heard last, or when the snapshot was seen first.
+    /// When the follower was last heard, or when the snapshot was first seen.
     heard: Option<Instant>,
 }
 
 impl Handed {
-    /// A snapshot as of this index is sent to a follower; the log begins with `first`. Whether it is sent since the log has
-    /// been cut behind the last one.
+    /// A snapshot as of this index is sent to a follower, and the log begins with `first`. Returns whether it is sent
+    /// because the log was compacted past the last one.
     pub(super) fn add(&mut self, to: u64, index: u64, first: u64) -> bool {
         let before = self.snapshots.insert(to, Snapshot { index, heard: None });
         let is_overtaken = before.is_some_and(|before| before.index + 1 < first);
@@ -56,14 +57,14 @@ impl Handed {
         is_overtaken
     }
 
-    /// How many snapshots were behind the log's first entry when they had arrived.
+    /// How many snapshots were older than the log's first entry when they arrived.
     pub(super) fn overtaken(&self) -> u64 {
         self.overtaken
     }
 }
 
 impl Core {
-    /// Cuts off the log what nobody needs, if it is worth it.
+    /// Compacts the log, if that is worthwhile.
     pub(super) fn cut_log(&mut self, now: Instant) -> Result<(), CoreError> {
         let retention = self.settings.retention;
         let needed = self.needed_by_followers(now);
@@ -82,7 +83,7 @@ impl Core {
         Ok(store.compact(to)?)
     }
 
-    /// After which entry the log is needed by the follower that is the farthest behind; none where nobody needs it.
+    /// The index after which the slowest follower needs the log. `None` if no follower needs it.
     fn needed_by_followers(&mut self, now: Instant) -> Option<u64> {
         if self.raw.raft.state != StateRole::Leader {
             self.handed.snapshots.clear();

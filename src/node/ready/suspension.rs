@@ -1,20 +1,20 @@
-//! A member whose disk is full, or fails: it takes no part until its store can be opened again, and goes on from what the
-//! disk has, as after a crash.
+//! A member whose disk is full or fails. It takes no part until its store can be opened again, and then continues from
+//! what is on the disk, as after a crash.
 //!
-//! What raft has in memory may be ahead of the disk then: entries, a vote or a term that could not be written. Nothing of
-//! that was promised to anyone, since what is promised is written first. So raft is made anew from the store, and only who
-//! waits for an answer notices: what was proposed has an unknown outcome.
+//! Raft's memory may then be ahead of the disk, with entries, a vote or a term that could not be written. None of that
+//! was promised to anyone, because everything is written before it is promised. So raft is made anew from the store.
+//! Only waiting clients notice: the outcome of their proposals is unknown.
 
 use super::{Core, CoreError, Flow, Outgoing};
 use crate::node::proposals::ProposeError;
 
 impl Core {
-    /// Whether raft hears and says anything.
+    /// Whether raft sends and receives.
     pub(super) fn takes_part(&self) -> bool {
         !self.is_halted() && !self.suspended
     }
 
-    /// What a proposal is told that raft does not get.
+    /// The error for a proposal that raft does not get.
     pub(super) fn why_not(&self) -> ProposeError {
         if self.suspended && !self.is_halted() { ProposeError::Suspended } else { ProposeError::Halted }
     }
@@ -31,7 +31,8 @@ impl Core {
         self.shared.suspended(&format!("the disk cannot be written: {why}"));
     }
 
-    /// Opens the store again, and goes on from what is in it. An error that is the disk's: not yet.
+    /// Opens the store again, and continues from it. It fails with an error of the disk while the disk still cannot be
+    /// used.
     pub(in crate::node) fn resume(&mut self) -> Result<Flow, CoreError> {
         let store = self.raw.store().reopen()?;
         let membership = store.membership()?;
@@ -39,7 +40,7 @@ impl Core {
             return Ok(Flow::Removed);
         }
         self.raw = self.settings.raft(store)?;
-        // What was written, and not told for the error.
+        // The changes that were written, but not passed on because of the error.
         for change in membership.peer_changes(&self.shared.membership.load(), self.settings.member) {
             (self.outbox)(Outgoing::Peer(change));
         }

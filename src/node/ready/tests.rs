@@ -50,19 +50,20 @@ struct Cluster {
     flying: Vec<(u64, Message)>,
     random: StdRng,
     seed: u64,
-    /// Of a hundred messages, how many are lost.
+    /// The percentage of messages that are lost.
     loss: u32,
     cut: Vec<u64>,
     now: Instant,
     snapshot_count: u64,
     max_bytes: u64,
     strict: bool,
-    /// Of whoever starts.
+    /// Given to every member that starts.
     hearsay: Hearsay,
-    /// Whom members drop from their peers.
+    /// The peers that members drop.
     dropped: Vec<(u64, MemberId)>,
     snapshots: usize,
-    /// How long a snapshot is on its way, and those that are: when one is there, from whom, and what.
+    /// How long a snapshot is on its way, and the snapshots on their way: when each arrives, from whom, and its
+    /// content.
     snapshot_ticks: u64,
     travelling: Vec<(u64, u64, Message, SnapshotBody)>,
     ticks: u64,
@@ -128,7 +129,7 @@ impl Cluster {
         store.bootstrap(&identity, &entries, &state, &membership).expect("room");
     }
 
-    /// The directory of a member that joins.
+    /// Makes the empty directory of a member that joins.
     fn empty(&self, id: u64) {
         let mut store = Store::open(&Files::default(), &self.path(id), 2).expect("a new store");
         let (cluster, joined) = (CLUSTER.0, Vec::new());
@@ -173,7 +174,7 @@ impl Cluster {
         self.restore(id, &kept);
     }
 
-    /// Copies what a member has on its disk.
+    /// Copies the disk of a member.
     fn back_up(&self, id: u64, to: &Path) {
         std::fs::create_dir_all(to.join("log")).expect("a directory");
         for file in files(&self.path(id)) {
@@ -181,7 +182,7 @@ impl Cluster {
         }
     }
 
-    /// Puts a copy in the place of what a member has.
+    /// Replaces the disk of a member by a copy.
     fn restore(&self, id: u64, from: &Path) {
         std::fs::remove_dir_all(self.path(id)).expect("it is there");
         std::fs::rename(from, self.path(id)).expect("a rename");
@@ -195,7 +196,7 @@ impl Cluster {
         self.running.keys().copied().find(|id| !self.cut.contains(id) && self.status(*id).role == Role::Leader)
     }
 
-    /// One tick of everybody's clock, and the network in between.
+    /// One tick of every member's clock, and the messages in between.
     fn tick(&mut self) {
         self.now += TICK;
         self.ticks += 1;
@@ -241,7 +242,7 @@ impl Cluster {
             if draw < self.loss || self.cut.contains(&from) || self.cut.contains(&to) {
                 continue;
             }
-            // As the wire carries it.
+            // The message is encoded and decoded, as on the wire.
             let message = Message::decode(message.encode_to_vec().as_slice()).expect("it was encoded");
             let Some(member) = self.running.get_mut(&to) else { continue };
             if member.core.must_turn_before(message.r#type) {
@@ -400,7 +401,7 @@ fn without_a_leader_a_proposal_is_refused_in_time_and_was_never_proposed() {
     assert_eq!(cluster.value(1, "k"), None);
 }
 
-/// Everything that members say and do, in its order, while messages are lost and members crash.
+/// Everything that members say and do, in order, while messages are lost and members crash.
 fn history(seed: u64) -> Vec<String> {
     let mut cluster = Cluster::new(3, seed);
     cluster.loss = 10;
@@ -429,7 +430,7 @@ fn one_seed_gives_one_history_elections_included() {
     assert_ne!(once, history(22));
 }
 
-/// The heart of it: whatever is lost on the way, and whoever crashes, what was acknowledged is there.
+/// The main property: whatever is lost on the way, and whichever members crash, acknowledged writes are there.
 #[test]
 fn what_was_acknowledged_survives_losses_and_crashes() {
     for seed in 0..6 {
@@ -512,7 +513,7 @@ fn a_member_that_missed_more_than_the_log_has_gets_a_snapshot() {
     assert_eq!(cluster.value(away, "k59"), Some(b"v".to_vec()));
 }
 
-/// How many snapshots a joiner needs that is sent one for 30 ticks, while the cluster writes on each of them.
+/// How many snapshots a joining member needs if each takes 30 ticks, while the cluster writes on each tick.
 fn snapshots_of_a_joiner_under_load(max_bytes: u64, change_of_leader: bool) -> usize {
     let mut cluster = Cluster::new(3, 31);
     (cluster.snapshot_count, cluster.max_bytes, cluster.snapshot_ticks) = (5, max_bytes, 30);
@@ -553,7 +554,7 @@ fn snapshots_of_a_joiner_under_load(max_bytes: u64, change_of_leader: bool) -> u
 fn a_joiner_under_load_needs_one_snapshot_and_one_more_after_a_change_of_leader() {
     assert_eq!(snapshots_of_a_joiner_under_load(1 << 30, false), 1);
     assert!(snapshots_of_a_joiner_under_load(1 << 30, true) <= 2);
-    // The bound holds: with less than what is written meanwhile, it starts over and over.
+    // The limit holds: if it is less than what is written meanwhile, the member starts over and over.
     assert!(snapshots_of_a_joiner_under_load(100_000, false) > 3);
 }
 
@@ -613,7 +614,7 @@ fn who_joins_drops_whom_it_was_told_of_and_who_is_no_member() {
         for peer in [1, 2, 3] {
             assert!(!cluster.dropped.contains(&(4, MemberId(peer))), "{peer} is a member");
         }
-        // A member that another vouched for, and that the log then does not have.
+        // Another member vouched for this one, but the log does not contain it.
         cluster.hearsay.add(MemberId(7));
         let answer = cluster.put(1, "again", "v");
         cluster.answer(answer).expect("all are there");
@@ -651,7 +652,7 @@ fn a_change_that_the_leader_refuses_is_told_to_the_follower_that_asked() {
     assert_eq!(cluster.answer(early), Ok(Outcome::Refused(ConfRefusal::NotReady)));
 }
 
-/// Its streams are open all the same.
+/// Its streams stay open.
 #[test]
 fn a_member_that_has_halted_does_not_count_where_the_membership_changes() {
     let mut cluster = Cluster::new(3, 23);
@@ -710,8 +711,8 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     all.map(|path| path.strip_prefix(directory).expect("it is in there").to_owned()).collect()
 }
 
-/// A cluster of which one member halts, who that is, and who leads. Its disk was put back to an earlier day: it has
-/// acknowledged what it has not got any more.
+/// A cluster in which one member halts, that member, and the leader. The member's disk was replaced by an older copy,
+/// so it has lost entries that it acknowledged.
 fn with_a_disk_that_lost_data(seed: u64) -> (Cluster, u64, u64) {
     let mut cluster = Cluster::new(3, seed);
     cluster.until("a leader", |cluster| cluster.leader().is_some());
@@ -734,7 +735,7 @@ fn with_a_disk_that_lost_data(seed: u64) -> (Cluster, u64, u64) {
     (cluster, victim, leader)
 }
 
-/// A member that has halted neither votes nor proposes.
+/// A halted member neither votes nor proposes.
 fn assert_takes_no_part(cluster: &mut Cluster, victim: u64, leader: u64) {
     let member = cluster.running.get_mut(&victim).expect("it stays up");
     let vote =
@@ -758,7 +759,7 @@ fn a_halt_outlives_restarts_and_needs_nobody_who_says_so_again() {
     let RaftStatus { halted: why, term, .. } = cluster.status(victim);
     for _ in 0..2 {
         cluster.crash(victim);
-        // Whoever knows that it has lost data is silent, and a candidate asks.
+        // A member that knows of the lost data is silent, and a candidate asks.
         cluster.cut = vec![victim];
         cluster.start(victim);
         assert_eq!(cluster.status(victim).halted, why, "at once");
@@ -770,7 +771,7 @@ fn a_halt_outlives_restarts_and_needs_nobody_who_says_so_again() {
     assert_eq!(cluster.status(victim).term, term, "it has not stood for election");
 }
 
-/// What is acknowledged is on a quorum, and the others hear that it is with the next heartbeat.
+/// An acknowledged write is on a quorum, and the other members learn that with the next heartbeat.
 #[test]
 fn who_is_left_keeps_what_was_acknowledged_and_nobody_has_told_it_so() {
     let mut cluster = Cluster::new(3, 14);
@@ -807,8 +808,8 @@ fn who_is_left_keeps_what_was_acknowledged_and_nobody_has_told_it_so() {
     assert_eq!(cluster.answer(after), Ok(Outcome::Written { found: false }));
 }
 
-/// A learner that is left is promoted; a halt is over; an entry that would remove who is left is not kept; and once more
-/// changes nothing.
+/// A remaining learner is promoted; a halt ends; an entry that would remove the remaining member is not kept; and a
+/// repetition changes nothing.
 #[test]
 fn a_new_cluster_is_forced_of_a_learner_that_has_halted_and_was_about_to_be_removed() {
     let mut cluster = Cluster::new(1, 15);
@@ -845,7 +846,8 @@ fn a_new_cluster_is_forced_of_a_learner_that_has_halted_and_was_about_to_be_remo
         assert_eq!(store.halted().expect("readable"), None);
         assert!(store.is_forced().expect("readable"));
         let after = raft::Storage::initial_state(&store).expect("in memory").hard_state;
-        // The put, a leader's first entry, the promotion, and the removal of the other; then a leader's first entry again.
+        // The put, a leader's first entry, the promotion, and the removal of the other member; then another leader's
+        // first entry.
         let entries = if once { 4 } else { 5 };
         assert_eq!((after.commit, after.vote), (last + entries, 2));
     }
@@ -856,9 +858,9 @@ fn a_new_cluster_is_forced_of_a_learner_that_has_halted_and_was_about_to_be_remo
     assert!(!cluster.status(2).is_learner);
 }
 
-/// Three members, of which two that had all that was written lose power, and one of them its disk, as a third comes back
-/// that knew nothing of it. `late`: whether that one was there for a moment. Gives who kept everything, and who leads
-/// the others.
+/// Three members. Two of them had everything that was written; both lose power, and one of them also its disk. Then the
+/// third comes back, which knew none of it. `late` says whether the third was up for a moment before. Returns the
+/// member that kept everything, and the leader of the others.
 fn two_histories(seed: u64, late: bool) -> (Cluster, u64, u64) {
     let mut cluster = Cluster::new(3, seed);
     if late {
@@ -919,7 +921,7 @@ fn two_histories_are_said_on_both_sides() {
         let theirs = cluster.status(leader).two_histories.expect("the leader sees that it lacks what was committed");
         assert!(theirs.contains(&MemberId(kept).to_string()), "{theirs}");
         assert_eq!(cluster.status(leader).halted, None, "one member alone does not end it");
-        // It keeps what it has, and says the same when it is started again.
+        // It keeps its data, and says the same after a restart.
         assert_eq!(cluster.value(kept, "k0"), Some(b"acknowledged".to_vec()));
         let (waiter, mut read) = oneshot::channel();
         cluster.running.get_mut(&kept).expect("it stays up").core.read(waiter);
@@ -938,7 +940,7 @@ fn two_histories_are_said_on_both_sides() {
     assert!(seen.contains(&"differs") && seen.contains(&"contradicts_committed"), "{seen:?}");
 }
 
-/// Whoever reaches the port can post in a leader's name.
+/// Anyone who can reach the port can POST in a leader's name.
 #[test]
 fn what_is_posted_and_contradicts_is_refused_and_counted_and_halts_nobody() {
     let mut cluster = Cluster::new(3, 37);
@@ -994,7 +996,7 @@ fn an_election_does_not_make_a_member_that_is_caught_up_one_that_is_not() {
     }
 }
 
-/// Messages as an enemy, or a broken peer, would make them: near to what is right, and wrong in every way.
+/// Messages that an enemy or a broken peer might send: almost correct, and wrong in every possible way.
 #[test]
 fn no_message_from_the_network_ends_the_process() {
     let mut cluster = Cluster::new(3, 11);
@@ -1011,14 +1013,14 @@ fn no_message_from_the_network_ends_the_process() {
         }
         let (status, from) = (cluster.status(id), cluster.random.random_range(0..6));
         let message = odd_message(&mut cluster.random, id, from, &status);
-        // A broken member's come on its streams, an enemy's by POST.
+        // The messages of a broken member come on its streams, those of an enemy by POST.
         let source = if cluster.random.random_range(0..2) == 0 { Source::Member } else { Source::Anyone };
         let member = cluster.running.get_mut(&id).expect("it runs");
         if member.core.must_turn_before(message.r#type) {
             cluster.turn(id);
         }
         let member = cluster.running.get_mut(&id).expect("it runs");
-        // What of a snapshot's message raft would choke on; the body that goes with it has its own tests.
+        // This is what raft would fail on in a snapshot's message. Its body has tests of its own.
         let taken_now = if message.r#type == MessageType::MsgSnap as i32 {
             let sender = guard::Sender { peer: MemberId(from), source, nobody_vouches: false };
             let fits = guard::check(&member.core.raw.raft, sender, &message, 1 << 20).is_ok();
@@ -1035,7 +1037,7 @@ fn no_message_from_the_network_ends_the_process() {
             _ => {}
         }
         if !cluster.stopped.is_empty() {
-            // It was talked into its own removal: a new cluster.
+            // The member was made to apply its own removal, so a new cluster begins.
             let seed = cluster.random.random();
             cluster = Cluster::new(3, seed);
             cluster.until("a leader", |cluster| cluster.leader().is_some());
@@ -1044,7 +1046,7 @@ fn no_message_from_the_network_ends_the_process() {
     assert!(taken > 1000, "only {taken} were near enough to be taken");
 }
 
-/// A body that is what its message says.
+/// A body that matches its message.
 fn body_of(directory: &tempfile::TempDir, message: &Message, builder: &Builder) -> Received {
     let snapshot = message.snapshot.clone().expect("it is a MsgSnap");
     let metadata = snapshot.metadata.clone().expect("it was checked");

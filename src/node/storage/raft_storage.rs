@@ -1,4 +1,4 @@
-//! The store, as raft-rs reads it.
+//! The store in the form that raft-rs reads.
 
 use std::ops::ControlFlow;
 
@@ -36,7 +36,7 @@ impl raft::Storage for Store {
             match self.read_entries(low, on_disk, &mut taken) {
                 Ok(true) => {}
                 Ok(false) => return Ok(taken.entries),
-                // Raft goes on without this append; whoever writes next finds out what the disk has.
+                // Raft goes on without this append. The next write finds out the state of the disk.
                 Err(error) if context.can_async() => {
                     if let Some(times) = self.unreadable.note() {
                         tracing::error!(%error, times, "the log cannot be read");
@@ -66,8 +66,8 @@ impl raft::Storage for Store {
         Ok(self.log.last_index())
     }
 
-    /// The metadata of the snapshot that is spooled, if it is one that this follower can go on from. If not, there is none
-    /// until one is spooled: raft asks again.
+    /// The metadata of the spooled snapshot, if this follower can go on from it. If not, there is no snapshot until one is
+    /// spooled, and raft asks again.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let unavailable = || RaftError::Store(StorageError::SnapshotTemporarilyUnavailable);
         self.outgoing.borrow_mut().retain(|snapshot| snapshot.to != to);
@@ -86,7 +86,7 @@ impl raft::Storage for Store {
 }
 
 impl Store {
-    /// Whether all of them were taken.
+    /// Whether all entries were taken.
     fn read_entries(&self, low: u64, high: u64, taken: &mut Taken) -> Result<bool, StoreError> {
         let mut next = low;
         let mut has_room = true;
@@ -106,7 +106,7 @@ impl Store {
     }
 }
 
-/// Entries up to a size, the first one whatever its size.
+/// Collects entries up to a size; the first one is taken whatever its size.
 struct Taken {
     entries: Vec<Entry>,
     room: u64,

@@ -45,7 +45,7 @@ fn reopened(store: Store, directory: &Path) -> Store {
     Store::open(&Files::default(), directory, 2).expect("what was written can be read")
 }
 
-/// What a crash leaves: the files, while nobody has closed them.
+/// The state after a crash: the files, copied while nobody has closed them.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to.join("log")).expect("a directory");
     let log = std::fs::read_dir(from.join("log")).expect("a directory");
@@ -109,7 +109,7 @@ fn applied_index_and_data_are_lost_together_or_kept_together() {
     for index in 2..=5 {
         let write = Write::Put("k".into(), index.to_string().into());
         store.apply(Effect { index, writes: vec![write], ..Effect::default() }).expect("room");
-        // As a crash leaves it: the file, copied while nobody closed it.
+        // The state after a crash: the file, copied while nobody has closed it.
         let crashed = tempfile::tempdir().expect("a directory");
         copy(directory.path(), crashed.path());
         let found = Store::open(&Files::default(), crashed.path(), 2).expect("a crash leaves a store that opens");
@@ -349,7 +349,7 @@ fn a_log_that_is_gone_is_told() {
 
 #[test]
 fn a_loss_of_power_between_a_snapshots_data_and_its_place_in_the_log_is_made_up_for() {
-    // The old log ends before the snapshot, or goes on behind it in another term.
+    // The old log ends before the snapshot, or continues past it in another term.
     for last in [4, 12] {
         let directory = tempfile::tempdir().expect("a directory");
         let (mut store, before) = (store(directory.path(), last), tempfile::tempdir().expect("a directory"));
@@ -429,7 +429,7 @@ fn a_store_whose_log_is_in_the_database_is_taken_over() {
     }
 }
 
-/// What the files of a log have, by name.
+/// The contents of a log's files, by name.
 fn log_of(directory: &Path) -> BTreeMap<std::ffi::OsString, Vec<u8>> {
     let files = std::fs::read_dir(directory.join("log")).expect("a directory").map(|entry| entry.expect("a file"));
     files.map(|file| (file.file_name(), std::fs::read(file.path()).expect("a file"))).collect()
@@ -465,7 +465,7 @@ fn a_start_that_was_interrupted_before_there_was_a_member_is_begun_anew() {
     assert_eq!(terms(&store), [(1, 1), (2, 1), (3, 1)]);
 }
 
-/// A segment in the middle is lost: what is before it may be all that is left of what was acknowledged.
+/// A segment in the middle is lost: the segments before it may be all that is left of what was acknowledged.
 #[test]
 fn a_log_of_which_a_part_is_lost_keeps_the_rest() {
     let directory = tempfile::tempdir().expect("a directory");
