@@ -1,4 +1,4 @@
-//! What a node says about how late its raft ticks.
+//! The metric that shows how late a node's raft ticks.
 
 use prometheus::{
     core::{Collector, Desc},
@@ -15,7 +15,7 @@ const NAME: &str = "rafthttp_raft_tick_delay_seconds";
 const HELP: &str =
     "How late each tick of raft came. While it waits, a leader sends no heartbeat, and nothing is written.";
 
-/// A collector of one family; reads the delays from `source` once a scrape.
+/// A collector of the family. It reads the delays from `source` once per scrape.
 pub(crate) fn ticks_collector(source: impl Fn() -> Histogram + Send + Sync + 'static) -> Box<dyn Collector> {
     Box::new(TicksCollector { source: Box::new(source), description: describe(NAME, HELP, &[]) })
 }

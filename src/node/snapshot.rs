@@ -1,4 +1,4 @@
-//! The body of a snapshot: the whole state as of one index, out of one store and into another. `spooling` writes it.
+//! The body of a snapshot: the whole state as of one index, passed from one store to another. `spooling` writes it.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -8,12 +8,12 @@
 //! | header | JSON: cluster, index, term, membership |
 //! | records | each: length of the key (4), length of the value (4), key, value |
 //! | 4 | `ff ff ff ff`: no more records |
-//! | 8 | how many there were |
-//! | 8 | how many bytes there were, up to and with this field |
+//! | 8 | the number of records |
+//! | 8 | the number of bytes, up to and including this field |
 //! | 16 | xxh3-128 of these bytes |
 //!
-//! All integers are unsigned and big-endian. A body is read to its end and found whole before raft hears of it: all that
-//! takes long was done by then, in a database of its own beside the store.
+//! All integers are unsigned and big-endian. A body is read completely and verified before raft hears of it. By then,
+//! everything that takes long is done, in a separate database beside the store.
 
 use std::{
     io::{self, BufReader, Read},
@@ -41,17 +41,17 @@ pub(super) use spooling::{Spooling, body};
 const MAGIC: &[u8; 8] = b"rafthttp";
 const VERSION: u8 = 1;
 const END: u32 = u32::MAX;
-/// What is read or written at once.
+/// How much is read or written at once, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
-/// What follows the records.
+/// The length of the fields after the records, in bytes.
 const TRAILER_BYTES: u64 = 4 + 8 + 8 + 16;
-/// The longest header: room for all members and a million removed IDs.
+/// The longest header, in bytes: it has room for all members and a million removed IDs.
 const MAX_HEADER_BYTES: u32 = 32 << 20;
 
 /// A key and its value.
 type Record = (Bytes, Bytes);
 
-/// Why a received snapshot is not taken.
+/// Why a received snapshot is refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SnapshotError {
     #[error("it cannot be read: {0}")]
@@ -72,8 +72,8 @@ struct Header {
     membership: serde_json::Value,
 }
 
-/// A snapshot that was received and found whole, with its data in a database that is ready to take the place of the store's.
-/// Nothing of it is left when this is dropped, which takes a while.
+/// A snapshot that was received and verified. Its data are in a database that is ready to replace the store's.
+/// Everything is deleted when this is dropped, which takes a while.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) index: u64,
@@ -83,7 +83,8 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// Takes a received snapshot out of its place, checks it against its message, and reads it to its end into a database.
+    /// Takes a received snapshot from its place, checks it against its message, and reads it completely into a
+    /// database.
     pub(super) fn take(
         files: &Files,
         path: &Path,
@@ -92,7 +93,7 @@ impl Received {
         builder: &Builder,
     ) -> Result<Self, SnapshotError> {
         let file = files.open(path)?;
-        // What cannot be removed is overwritten by the next of its index.
+        // A file that cannot be removed is overwritten by the next one of its index.
         if let Err(error) = files.remove(path) {
             tracing::warn!(path = %path.display(), %error, "a snapshot cannot be removed");
         }
@@ -102,7 +103,7 @@ impl Received {
         Ok(Self { index, term, membership, incoming })
     }
 
-    /// Checks what stands before its records.
+    /// Checks the fields before the records.
     fn check(file: File, cluster: u64, snapshot: &Snapshot) -> Result<(Reader, Membership), SnapshotError> {
         let metadata = snapshot.metadata.as_ref().ok_or(SnapshotError::Contradicts("no metadata"))?;
         let reader = Reader::open(file)?;
@@ -121,7 +122,7 @@ impl Received {
     }
 }
 
-/// Reads a body, and counts and hashes what it reads.
+/// Reads a body, and counts and hashes its bytes.
 struct Reader {
     input: BufReader<File>,
     header: Header,
@@ -152,7 +153,7 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The next record; none once the end was found, and found right.
+    /// The next record. `None` once the end was reached and verified.
     fn record(&mut self) -> Result<Option<Record>, SnapshotError> {
         let key = u32::from_be_bytes(self.array()?);
         if key == END {
@@ -186,7 +187,7 @@ impl Reader {
         Ok(bytes)
     }
 
-    /// Never more than the file still has: a length is believed only as far as there are bytes.
+    /// Reads at most what the file still has: an announced length is believed only as far as there are bytes.
     fn bytes(&mut self, length: u32) -> Result<Bytes, SnapshotError> {
         if u64::from(length) > self.size.saturating_sub(self.length) {
             return Err(SnapshotError::Torn("cut off"));
@@ -285,7 +286,7 @@ mod tests {
         bytes
     }
 
-    /// Reads a body to its end.
+    /// Reads a body completely.
     fn check(directory: &Path, body: &[u8], snapshot: &Snapshot) -> Result<(), SnapshotError> {
         let path = directory.join("received");
         std::fs::write(&path, body).expect("room");
@@ -294,7 +295,7 @@ mod tests {
         Ok(())
     }
 
-    /// Makes it ready to be installed.
+    /// Prepares it for installation.
     fn take(directory: &Path, body: &[u8], to: &Store) -> Result<Received, SnapshotError> {
         let path = directory.join("received");
         std::fs::write(&path, body).expect("room");

@@ -1,4 +1,4 @@
-//! Snapshots that are spooled, and what takes long to drop: neither is done here, since raft waits for it.
+//! Has snapshots spooled, and large files dropped. Both take long, so neither is done on the raft task.
 
 use raft::StateRole;
 use tokio::time::Instant;
@@ -7,7 +7,7 @@ use super::{Core, CoreError, Outgoing};
 use crate::node::snapshot::Spooling;
 
 impl Core {
-    /// Has a snapshot spooled that raft has asked for; what nobody asks for any more goes.
+    /// Has a snapshot spooled if raft has asked for one, and drops those that nobody asks for any more.
     pub(super) fn tend_spool(&mut self, now: Instant) -> Result<(), CoreError> {
         let store = self.raw.store();
         if self.raw.raft.state != StateRole::Leader {
@@ -19,7 +19,7 @@ impl Core {
         let begun = store.begin_spool(now)?;
         self.discard(news.outdated);
         if let Some(why) = news.failed {
-            // Told once, however often it is tried.
+            // This is logged once, however often it is tried.
             if !std::mem::replace(&mut self.cannot_spool, true) {
                 self.shared.events().snapshot_not_spooled(&why);
             }

@@ -1,4 +1,4 @@
-//! Writes a snapshot's body into a file of its own, from which it is sent.
+//! Writes the body of a snapshot into a file, from which it is sent.
 
 use std::io;
 
@@ -12,21 +12,21 @@ use crate::{
     transport::snapshot::SnapshotBody,
 };
 
-/// After so many bytes what was written is synced: the log's syncs would wait for all of it otherwise.
+/// After this many bytes, the file is synced. Otherwise the log's syncs would have to wait for all of it.
 const SYNC_EACH: u64 = 8 << 20;
 
-/// A snapshot that is to be spooled, by a thread that may wait for the disk.
+/// A snapshot that has to be spooled, on a thread that may wait for the disk.
 pub(in crate::node) struct Spooling {
     pub(in crate::node) moment: Moment,
     pub(in crate::node) cluster: u64,
-    /// The name that it gets.
+    /// The name of the snapshot.
     pub(in crate::node) name: u128,
-    /// Bytes that the file system keeps free.
+    /// The bytes that must stay free on the file system.
     pub(in crate::node) headroom: u64,
 }
 
 impl Spooling {
-    /// Spools it, and tells what came of it whoever still waits for it.
+    /// Spools it, and passes on the result, if anybody still waits for it.
     pub(in crate::node) fn run(self) {
         let begun = Instant::now();
         let spooled = self.spool();
@@ -64,21 +64,21 @@ impl Spooling {
     }
 }
 
-/// The body of a snapshot that raft hands out.
+/// The body of a snapshot that raft has handed out.
 pub(in crate::node) fn body(outgoing: Outgoing) -> SnapshotBody {
     let Spooled { length, checksum, name, .. } = *outgoing.spooled;
     let read = move |place, into: &mut [u8]| outgoing.spooled.file.read_at(place, into);
     SnapshotBody::from_places(read, 0, length).with_checksum(checksum).with_name(name)
 }
 
-/// The pieces of a body, one after the other.
+/// The pieces of a body, in order.
 struct Pieces {
     range: redb::Range<'static, &'static [u8], &'static [u8]>,
     piece: BytesMut,
     hash: Box<Xxh3>,
     records: u64,
     length: u64,
-    /// How long the body will be.
+    /// The announced length of the body.
     promised: u64,
     ended: bool,
 }

@@ -1,4 +1,4 @@
-//! The store's file, on the disk that the world gives.
+//! The file of the database, on the disk of the world.
 
 use std::{io, ops::Bound, path::Path, sync::Arc};
 
@@ -7,10 +7,10 @@ use redb::{BackendError, Database, DatabaseError, StorageBackend};
 use super::StoreError;
 use crate::world::{DiskFile, Files, Opening};
 
-/// Memory for pages of the store.
+/// The memory for cached pages, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Opens the database of this path, or makes it.
+/// Opens the database with this path, or creates it.
 pub(super) fn open(files: &Files, path: &Path) -> Result<Database, StoreError> {
     if !files.exists(path) || files.open(path)?.length()? == 0 {
         make(files, path)?;
@@ -18,8 +18,8 @@ pub(super) fn open(files: &Files, path: &Path) -> Result<Database, StoreError> {
     open_file(files, path)
 }
 
-/// Makes the database under another name, until it is whole: redb marks a file as its own last, and takes none that was
-/// begun and that the disk had no room for.
+/// Creates the database under another name until it is complete: redb marks a file as its own at the very end, and does
+/// not accept a file that it could not finish because the disk was full.
 fn make(files: &Files, path: &Path) -> Result<(), StoreError> {
     let unfinished = path.with_extension("unfinished");
     if files.exists(&unfinished) {
@@ -29,7 +29,7 @@ fn make(files: &Files, path: &Path) -> Result<(), StoreError> {
     Ok(files.rename(&unfinished, path)?)
 }
 
-/// On the system's disk, redb has the file to itself.
+/// On the system's disk, redb locks the file for itself.
 pub(super) fn open_file(files: &Files, path: &Path) -> Result<Database, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
@@ -43,7 +43,7 @@ pub(super) fn open_file(files: &Files, path: &Path) -> Result<Database, StoreErr
     })
 }
 
-/// A file of another disk, as redb takes it.
+/// A file of another disk, as redb uses it.
 #[derive(Debug)]
 struct Backend(Arc<dyn DiskFile>);
 
@@ -80,7 +80,7 @@ impl StorageBackend for Backend {
         self.0.unlock()
     }
 
-    // The one lock that one writer without readers beside it takes: the whole file.
+    // redb takes a single lock when there is one writer without readers beside it: the whole file.
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         if !is_whole(start, end) {
             return Err(BackendError::Unsupported);

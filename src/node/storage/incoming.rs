@@ -1,6 +1,6 @@
-//! The data of a received snapshot: a database of their own beside the one that is open, written and synced by whoever has
-//! received them, until the raft task gives it the place of the other. That takes as long as one small transaction,
-//! however many data there are.
+//! The data of a received snapshot: a separate database beside the open one. The task that received the data writes and
+//! syncs it, and then the raft task makes it replace the open one. That takes as long as one small transaction, however
+//! large the data are.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -16,37 +16,36 @@ use super::{
 };
 use crate::world::Files;
 
-/// Bytes of data in one transaction: what is not on the disk yet delays the syncs of the log.
+/// The bytes of data in one transaction. It is limited because unsynced data delay the syncs of the log.
 const BATCH_BYTES: u64 = 8 << 20;
 
-/// Makes such databases. Every clone makes them in the same place.
+/// Makes such databases. All clones make them in the same directory.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Builder {
     beside: Beside,
-    /// Bytes that the file system keeps free.
+    /// The bytes that must stay free on the file system.
     headroom: u64,
 }
 
-/// A database that is whole and synced, and that nobody has heard of yet. Nothing is left of it when this is dropped, which
-/// takes a while.
+/// A database that is complete and synced, and not in use yet. It is deleted when this is dropped, which takes a while.
 #[derive(Debug)]
 pub(in crate::node) struct Incoming {
     files: Files,
     path: PathBuf,
-    /// None once it was installed.
+    /// `None` once it was installed.
     database: Option<Arc<Database>>,
     data_bytes: u64,
 }
 
 impl Store {
-    /// Makes databases that [`Store::install`] takes. They leave so many bytes of the file system free.
+    /// A builder of databases for [`Store::install`]. They leave this many bytes of the file system free.
     pub(in crate::node) fn builder(&self, headroom: u64) -> Builder {
         Builder { beside: self.place.beside(), headroom }
     }
 }
 
 impl Builder {
-    /// Makes a database of these records, of which there are about so many bytes: of all of them, or none.
+    /// Makes a database of these records, which have about this many bytes. It has all of them, or is not made.
     pub(in crate::node) fn build<E: From<StoreError>>(
         &self,
         bytes: u64,
@@ -76,7 +75,7 @@ impl Builder {
 }
 
 impl Incoming {
-    /// Adds a batch. Whether there are more.
+    /// Adds a batch. Returns whether there are more.
     fn add<E: From<StoreError>>(
         &mut self,
         records: &mut impl FnMut() -> Result<Option<(Bytes, Bytes)>, E>,
@@ -113,11 +112,11 @@ impl Incoming {
         self.data_bytes
     }
 
-    /// Takes the place of the store's database, which is returned.
+    /// Replaces the store's database, and returns the old one.
     pub(super) fn take_place(mut self, place: &Place) -> Result<Option<Arc<Database>>, StoreError> {
         let database = self.database.take().ok_or(StoreError::Disk(redb::Error::DatabaseClosed))?;
         place.replace(&self.path, database).inspect_err(|_| {
-            // It may have the other name by now.
+            // It may have its new name by now.
             let _ = self.files.remove(&self.path);
         })
     }

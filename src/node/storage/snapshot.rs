@@ -1,4 +1,4 @@
-//! A received snapshot takes the place of everything.
+//! Installs a received snapshot, which replaces everything.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use super::{
 use crate::{id::MemberId, node::members::Membership};
 
 impl Store {
-    /// Puts a snapshot in the place of everything: data, membership and log; with it go the entries and the hard state
-    /// of the same `Ready`. Of what was there, what this member knows of itself and has met of others stays. If the power
-    /// goes when the data are there and the log does not begin after them yet, the next start has it begin there.
+    /// Replaces everything by a snapshot: data, membership and log, together with the entries and the hard state of the
+    /// same `Ready`. What this member knows about itself, and which starts of others it has met, stays. If the power
+    /// fails after the data are there and before the log begins after them, the next start makes the log begin there.
     ///
-    /// What was there before is to be dropped where that may take a while.
+    /// The caller drops the returned old database where that may take a while.
     pub(in crate::node) fn install(
         &mut self,
         snapshot: &SnapshotMetadata,
@@ -56,7 +56,7 @@ impl Store {
         Ok(before)
     }
 
-    /// Copies all but the data to the database that takes the place of this one.
+    /// Copies everything except the data to the database that replaces this one.
     fn hand_down(&self, write: &WriteTransaction) -> Result<(), redb::Error> {
         let read = redb::ReadableDatabase::begin_read(&*self.place.database()?)?;
         let mut meta = write.open_table(META)?;

@@ -1,9 +1,9 @@
-//! The snapshot that followers are sent: it is read out of the store once, as fast as the disk can, into a file of its own,
-//! and sent from there.
+//! The snapshot for followers. It is read from the store once, as fast as the disk allows, into a file, and is sent
+//! from there.
 //!
-//! No page that is freed while a transaction reads can be used again, and a slow line takes minutes for a snapshot. So raft
-//! is told that there is none yet until the file is whole, and asks again with the follower's next answer. Followers that
-//! can go on from the same snapshot are sent the same file.
+//! While a transaction reads, no page that is freed can be reused, and sending a snapshot over a slow link takes
+//! minutes. So raft is told that there is no snapshot yet until the file is complete, and asks again at the follower's
+//! next answer. Followers that can go on from the same snapshot are sent the same file.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ use super::{
 };
 use crate::world::{DiskFile, Files};
 
-/// How long a file is kept that nobody asks for: a follower whose line breaks asks again.
+/// How long a file is kept that nobody asks for. A follower whose connection breaks asks again.
 const KEPT: Duration = Duration::from_secs(60);
-/// How long nothing is spooled after a failure: most often there is no room.
+/// How long nothing is spooled after a failure, which is usually a lack of space.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// A snapshot in a file that has no name: nothing of it is left when the last who has it is gone, whatever ended him.
+/// A snapshot in a file that has no name, so that it disappears with the last handle, however that ends.
 #[derive(Debug)]
 pub(in crate::node) struct Spooled {
     pub(in crate::node) index: u64,
@@ -36,14 +36,14 @@ pub(in crate::node) struct Spooled {
     pub(in crate::node) length: u64,
     /// The xxh3-128 of its bytes.
     pub(in crate::node) checksum: u128,
-    /// Drawn for this file: what a follower has of another is not gone on with.
+    /// A random number for this file, so that a follower does not continue with bytes of another file.
     pub(in crate::node) name: u128,
 }
 
-/// What becomes of a snapshot that is being spooled. Who spools stops when nobody waits for it any more.
+/// The result of spooling a snapshot. The spooling stops when nobody waits for it any more.
 pub(in crate::node) type Outcome = Result<Spooled, String>;
 
-/// The store as of one moment, to be spooled. No page that is freed meanwhile can be used again.
+/// The store as of one moment, for spooling. While this exists, no page that is freed can be reused.
 pub(in crate::node) struct Moment {
     pub(in crate::node) index: u64,
     pub(in crate::node) term: u64,
@@ -62,26 +62,26 @@ impl Moment {
         meta(&self.read, "membership")?.ok_or_else(|| damaged("membership"))
     }
 
-    /// How many keys there are, and how many bytes they and their values have.
+    /// The number of keys, and the bytes of the keys and their values.
     pub(in crate::node) fn size(&self) -> Result<(u64, u64), StoreError> {
         let count = || Ok::<_, redb::Error>(self.read.open_table(DATA)?.len()?);
         Ok((count().map_err(StoreError::Disk)?, number(&self.read, DATA_BYTES)?))
     }
 }
 
-/// A snapshot that a `MsgSnap` of this `Ready` is to carry.
+/// A snapshot for a `MsgSnap` of this `Ready`.
 pub(in crate::node) struct Outgoing {
     pub(super) to: u64,
     pub(in crate::node) spooled: Arc<Spooled>,
-    /// One of the few that may be on their way; given back when this ends, however it ends.
+    /// One of the few snapshots that may be on their way. It is given back when this ends, however it ends.
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
-/// What there is to be sent.
+/// The state of the spool.
 #[derive(Default)]
 pub(super) struct Spool {
     state: State,
-    /// Raft has asked for one that is not there.
+    /// Raft has asked for a snapshot that is not there.
     is_wanted: bool,
 }
 
@@ -95,7 +95,7 @@ enum State {
     },
     Whole {
         spooled: Arc<Spooled>,
-        /// When it was asked for last.
+        /// When it was last asked for.
         asked: Instant,
         is_handed_out: bool,
     },
@@ -105,7 +105,7 @@ enum State {
 }
 
 impl Spool {
-    /// The snapshot, if there is one that `serves`. If not, one is wanted.
+    /// The snapshot, if there is one that `serves`. Otherwise a snapshot is now wanted.
     pub(super) fn ask(&mut self, now: Instant, serves: impl FnOnce(&Spooled) -> bool) -> Option<Arc<Spooled>> {
         if let State::Whole { spooled, asked, is_handed_out } = &mut self.state
             && serves(spooled)
@@ -121,19 +121,19 @@ impl Spool {
 /// A file that is not sent to anyone else.
 pub(in crate::node) type Outdated = Option<Arc<Spooled>>;
 
-/// What has become of the spool since it was looked at last.
+/// What has happened to the spool since the last look.
 #[derive(Debug, Default)]
 pub(in crate::node) struct SpoolNews {
     /// Why a snapshot could not be spooled.
     pub(in crate::node) failed: Option<String>,
-    /// Whether one has become whole.
+    /// Whether a snapshot has become complete.
     pub(in crate::node) is_whole: bool,
-    /// What nobody needs any more: it takes a while to drop it, since it gives gigabytes back to the disk.
+    /// The file that nobody needs any more. Dropping it takes a while, because gigabytes of disk space are freed.
     pub(in crate::node) outdated: Outdated,
 }
 
 impl Store {
-    /// The moment to spool, if raft has asked for a snapshot that is not there; with it what does not serve any more.
+    /// The moment to spool, if raft has asked for a snapshot that is not there, and the file that no longer serves.
     pub(in crate::node) fn begin_spool(&self, now: Instant) -> Result<Option<(Moment, Outdated)>, StoreError> {
         let mut spool = self.spool.borrow_mut();
         let is_wanted = std::mem::take(&mut spool.is_wanted);
@@ -157,7 +157,7 @@ impl Store {
         Ok(Some((moment, outdated)))
     }
 
-    /// Sees what has become of it, and gives up what nobody asks for any more or what no follower can go on from.
+    /// Checks the spool, and drops what nobody asks for any more or what no follower can go on from.
     pub(in crate::node) fn look_at_spool(&self, now: Instant) -> SpoolNews {
         let mut spool = self.spool.borrow_mut();
         let mut news = SpoolNews::default();
@@ -186,12 +186,12 @@ impl Store {
         news
     }
 
-    /// Gives up what is spooled, or is being spooled: this member does not lead any more.
+    /// Drops what is spooled or being spooled, because this member does not lead any more.
     pub(in crate::node) fn give_up_spool(&self) -> Outdated {
         self.spool.borrow_mut().give_up()
     }
 
-    /// The index from which on the log is needed by whoever is about to be sent what is spooled.
+    /// The index from which on the log is needed for followers that are about to be sent the spooled snapshot.
     pub(in crate::node) fn spool_needs(&self) -> Option<u64> {
         match &self.spool.borrow().state {
             State::Writing { index, .. } => Some(*index),
@@ -200,7 +200,7 @@ impl Store {
         }
     }
 
-    /// Whether the log has all that follows.
+    /// Whether the log has all entries after the snapshot.
     pub(super) fn can_follow(&self, spooled: &Spooled) -> bool {
         spooled.index + 1 >= self.log.first_index()
     }
@@ -223,8 +223,8 @@ impl Spool {
     }
 }
 
-/// Whether a member with this ID is among those that a snapshot brings up to date: one that joined later takes it for
-/// none of its own.
+/// Whether a snapshot's configuration contains the member with this ID. A member that joined later would ignore the
+/// snapshot as one of another cluster.
 pub(super) fn knows(conf_state: &ConfState, id: u64) -> bool {
     let ConfState { voters, learners, voters_outgoing, learners_next, .. } = conf_state;
     [voters, learners, voters_outgoing, learners_next].into_iter().any(|ids| ids.contains(&id))
