@@ -155,5 +155,5 @@ def expressions(check, dashboards):
 
 def families():
     """The names that the program has, by its source."""
-    text = "".join(path.read_text() for path in sorted((repository / "src/metrics").glob("*.rs")))
+    text = "".join(path.read_text() for path in sorted((repository / "src/metrics").rglob("*.rs")))
     return set(re.findall(r'"((?:rafthttp|etcd)_[a-z0-9_]+)"', text))
