@@ -85,7 +85,7 @@ fn is_root() -> bool {
 /// The blocks of a snapshot from an offset on; no two are alike.
 fn blocks(bytes: u64, offset: u64) -> impl Iterator<Item = Bytes> + Send {
     let pattern: Arc<Vec<u8>> =
-        Arc::new((0..BLOCK).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect());
+        Arc::new((0..BLOCK).map(|place| place.wrapping_mul(2_654_435_761).to_be_bytes()[5]).collect());
     (offset / BLOCK..bytes.div_ceil(BLOCK)).map(move |number| {
         let mut block = pattern.as_ref().clone();
         block[..8].copy_from_slice(&number.to_be_bytes());
