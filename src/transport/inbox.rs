@@ -58,8 +58,7 @@ enum Verdict {
 /// A value for each queue.
 type PerQueue<T> = Per<QueueKind, T, { QueueKind::ALL.len() }>;
 
-/// Proposals have a queue of their own: the application may hold them while there is no leader, and they must not hold
-/// up other messages.
+/// Proposals have a queue of their own, because the application may hold them while there is no leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueKind {
     Regular,
@@ -146,8 +145,7 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes messages of a stream. A message that does not fit is dropped and counted. It never waits for room, because
-    /// the writer's deadline would expire.
+    /// Takes messages of a stream. It drops and counts what does not fit: to wait would run out the writer's deadline.
     pub(super) fn push(
         &self,
         channel: Channel,
@@ -315,8 +313,7 @@ impl Inbox {
         };
         let mut counted = vec![false; kinds.len()];
         for rejection in rejections {
-            // A position outside of the batch, or one that is named twice, is a bug of the application and must not
-            // upset the ledger.
+            // A position outside of the batch, or a repeated one, is the application's bug and must not upset the ledger.
             let Some(counted) = counted.get_mut(rejection.position).filter(|counted| !**counted) else { continue };
             *counted = true;
             ledger.rejected(kinds[rejection.position], rejection.kind.into());
