@@ -2,6 +2,7 @@
 
 #[cfg(feature = "node")]
 mod disk;
+#[cfg_attr(not(feature = "node"), allow(dead_code, reason = "only a member with a disk receives snapshots"))]
 mod memory;
 #[cfg(feature = "node")]
 mod nodes;

@@ -18,7 +18,10 @@ use rafthttp::{
     wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::Instant,
+};
 
 use super::{CLUSTER, Member, Memory, disk::MemoryDisk, lock, memory::Mishap, simulate, until};
 
@@ -138,6 +141,26 @@ fn a_snapshot_that_is_cut_at_each_of_a_thousand_bytes_arrives_as_it_was_sent() {
         let received = counts(&two, Direction::In);
         assert_eq!((received.ok, received.in_flight, received.passed, received.promised), (index, 0, 0, 0));
         assert!(received.broken_off > 0);
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+#[test]
+fn who_takes_a_resumable_snapshot_too_slowly_loses_its_place_for_good() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let (one, two) = pair(&memory, &disk).await;
+        memory.set_pace(Duration::from_secs(4));
+        let begun = Instant::now();
+        one.transport.send_snapshot(message(1), body(&data(20 << 20, 1)));
+        while outcomes(&one).is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(200), "a place is not held for long by who is too slow");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(outcomes(&one), [SnapshotStatus::Failure]);
+        assert!(begun.elapsed() >= Duration::from_secs(60), "{:?}", begun.elapsed());
+        assert_eq!(counts(&one, Direction::Out).in_flight, 0);
         one.stop().await;
         two.stop().await;
     });

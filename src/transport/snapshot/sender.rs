@@ -68,8 +68,8 @@ struct Progress {
     whole: AtomicBool,
     /// How long the connection has waited for the body, as opposed to the receiver.
     ours: Arc<Ours>,
-    /// The body could not be read, so another attempt would fail, too.
-    unreadable: AtomicBool,
+    /// Another attempt would fail, too: the body cannot be read, or the receiver has missed the deadline.
+    hopeless: AtomicBool,
 }
 
 /// A snapshot under way. It ends in the ledger, and is reported to raft, exactly once, even if the task is dropped.
@@ -239,13 +239,13 @@ fn whole(
         counted.handed_over.fetch_add(bytes, Ordering::Relaxed);
         to.link(|link| link.snapshot_progressed(Direction::Out, bytes));
     });
-    let pieces = pieces.inspect_err(move |_| failed.unreadable.store(true, Ordering::Relaxed));
+    let pieces = pieces.inspect_err(move |_| failed.hopeless.store(true, Ordering::Relaxed));
     let pieces = stream::iter(envelope.map(Ok)).chain(pieces);
     let progress = progress.clone();
     let end = stream::once(async move {
         let sent = progress.body.load(Ordering::Relaxed);
         if let Some(promised) = promised.filter(|promised| *promised != sent) {
-            progress.unreadable.store(true, Ordering::Relaxed);
+            progress.hopeless.store(true, Ordering::Relaxed);
             let why = format!("the snapshot has {sent} bytes, not the {promised} that it promised");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
@@ -275,6 +275,7 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
         } else if deadline
             .is_missed(begun.elapsed().saturating_sub(progress.ours.total().saturating_sub(earlier)), io.written())
         {
+            progress.hopeless.store(true, Ordering::Relaxed);
             return format!("the receiver takes less than {} bytes a second", deadline.least());
         }
         // A receiver that is not probed gets enough time to sync gigabytes.

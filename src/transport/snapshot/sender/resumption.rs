@@ -154,7 +154,7 @@ impl Sending<'_> {
             Err(why) => {
                 let why = format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT);
                 let failed = peer.post_failed(&attempt, Reached::Unknown, why);
-                if self.underway.progress.unreadable.load(Ordering::Relaxed) {
+                if self.underway.progress.hopeless.load(Ordering::Relaxed) {
                     return Ended::Hopeless(failed);
                 }
                 Ended::BrokeOff(failed)
