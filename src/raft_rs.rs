@@ -85,7 +85,7 @@ pub fn message_from_raftpb(message: raftpb::Message) -> Result<eraftpb::Message,
         ..Default::default()
     };
     if let Some(snapshot) = message.snapshot.filter(|_| out.msg_type == eraftpb::MessageType::MsgSnapshot) {
-        out.set_snapshot(snapshot_from_raftpb(snapshot));
+        out.set_snapshot(snapshot_from_raftpb(*snapshot));
     }
     Ok(out)
 }
@@ -107,7 +107,7 @@ pub fn message_to_raftpb(mut message: eraftpb::Message) -> Result<raftpb::Messag
         index: message.index,
         entries: message.take_entries().into_iter().map(entry_to_raftpb).collect::<Result<_, _>>()?,
         commit: if vote { 0 } else { message.commit },
-        snapshot: message.snapshot.take().map(snapshot_to_raftpb),
+        snapshot: message.snapshot.take().map(|snapshot| snapshot_to_raftpb(snapshot).into()),
         reject: message.reject,
         reject_hint: message.reject_hint,
         context: message.context,
@@ -460,7 +460,7 @@ mod tests {
         let metadata = raftpb::SnapshotMetadata { conf_state: Some(conf_state), index: 11, term: 4 };
         let message = raftpb::Message {
             r#type: raftpb::MessageType::MsgSnap as i32,
-            snapshot: Some(raftpb::Snapshot { data: "x".into(), metadata: Some(metadata) }),
+            snapshot: Some(raftpb::Snapshot { data: "x".into(), metadata: Some(metadata) }.into()),
             ..Default::default()
         };
         let there = message_from_raftpb(message.clone()).expect("a snapshot");

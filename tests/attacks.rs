@@ -151,7 +151,7 @@ async fn a_stranger_removes_nobody() {
 fn snapshot(target: &Target, message_term: u64, index: u64, term: u64, voters: &[u64]) -> Message {
     let conf_state = Some(ConfState { voters: voters.to_vec(), ..ConfState::default() });
     let metadata = Some(SnapshotMetadata { conf_state, index, term });
-    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
+    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() }.into());
     Message { snapshot, ..target.message(MessageType::MsgSnap, STRANGER, message_term) }
 }
 

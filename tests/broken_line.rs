@@ -187,7 +187,7 @@ async fn send(load: &Load, cut_each: Duration, kill_each: Duration) -> (Snapshot
     let link = || one.transport.peers()[0].link.clone();
     support::until("both streams are open", || link().stream_up.values().all(|ways| ways[Direction::In])).await;
     let metadata = SnapshotMetadata { index: INDEX, term: 1, ..SnapshotMetadata::default() };
-    let snapshot = Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() });
+    let snapshot = Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }.into());
     let message =
         Message { r#type: MessageType::MsgSnap as i32, from: 1, to: 2, term: 1, snapshot, ..Message::default() };
     let begun = Instant::now();

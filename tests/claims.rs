@@ -125,7 +125,7 @@ fn snapshot(from: u64) -> Vec<u8> {
         from,
         to: 1,
         term: 1,
-        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }),
+        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }.into()),
         ..Message::default()
     };
     let message = message.encode_to_vec();

@@ -39,7 +39,7 @@ fn answer(index: u64) -> Message {
 
 fn snapshot(index: u64) -> Message {
     let metadata = Some(SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() });
-    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
+    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() }.into());
     Message { r#type: MessageType::MsgSnap as i32, from: 1, to: 2, term: 1, snapshot, ..Message::default() }
 }
 

@@ -181,10 +181,13 @@ async fn a_snapshots_progress_is_shown_while_its_length_is_known() {
         from: 1,
         to: 2,
         term: 1,
-        snapshot: Some(Snapshot {
-            metadata: Some(SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() }),
-            ..Snapshot::default()
-        }),
+        snapshot: Some(
+            Snapshot {
+                metadata: Some(SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() }),
+                ..Snapshot::default()
+            }
+            .into(),
+        ),
         ..Message::default()
     };
     for (index, length) in [(7, Some(4000)), (8, None)] {

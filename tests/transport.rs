@@ -279,7 +279,7 @@ async fn an_endless_run_of_informational_answers_costs_a_connection_and_delays_n
     one.transport.add_peer(MemberId(2), vec![url]).expect("a peer");
     let body = SnapshotBody::from_stream(futures_util::stream::iter([Ok("data".into())]), Some(4));
     let kind = MessageType::MsgSnap as i32;
-    let snapshot = Message { r#type: kind, snapshot: Some(Snapshot::default()), ..heartbeat(1, 2, 1) };
+    let snapshot = Message { r#type: kind, snapshot: Some(Box::default()), ..heartbeat(1, 2, 1) };
     one.transport.send_snapshot(snapshot, body);
     let mut slowest = Duration::ZERO;
     until("streams, a message and a snapshot were given up", || {
@@ -424,7 +424,7 @@ fn snapshot_message(index: u64) -> Message {
         from: 1,
         to: 2,
         term: 1,
-        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }),
+        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }.into()),
         ..Message::default()
     }
 }

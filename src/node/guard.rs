@@ -13,7 +13,7 @@ use super::{
 use crate::{
     id::MemberId,
     transport::raft::Source,
-    wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType, Snapshot},
+    wire::raftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType},
 };
 
 /// The largest term and index that are accepted: raft-rs adds to both without checks.
@@ -314,7 +314,7 @@ fn check_append_response<S: Storage>(raft: &Raft<S>, message: &Message) -> Resul
 
 /// Prevents "unable to restore config" and "invalid restore".
 fn check_snapshot<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
-    let metadata = message.snapshot.as_ref().and_then(|snapshot: &Snapshot| snapshot.metadata.as_ref());
+    let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
     let metadata = metadata.ok_or(Refusal::Snapshot("no metadata"))?;
     if !(1..=MAX_NUMBER).contains(&metadata.index) || !(1..=message.term).contains(&metadata.term) {
         return Err(Refusal::Snapshot("its index or term is impossible"));
@@ -368,7 +368,7 @@ mod tests {
     use crate::{
         node::request::{Command, RequestId},
         raft_rs,
-        wire::raftpb::{ConfState, Entry, SnapshotMetadata},
+        wire::raftpb::{ConfState, Entry, Snapshot, SnapshotMetadata},
     };
 
     /// Member 1 of three, in term 3, with entries 1 to 5 of terms 1, 1, 2, 3, 3, of which 3 are committed.
@@ -618,7 +618,7 @@ mod tests {
         let raw = follower();
         let with = |index, term, conf_state| {
             let metadata = Some(SnapshotMetadata { conf_state, index, term });
-            let snapshot = Some(Snapshot { data: Bytes::new(), metadata });
+            let snapshot = Some(Snapshot { data: Bytes::new(), metadata }.into());
             asked(&raw, &Message { snapshot, ..message(MessageType::MsgSnap) })
         };
         let state = |voters: &[u64], learners: &[u64]| {
@@ -657,7 +657,7 @@ mod tests {
         let with = |raw: &RawNode<MemStorage>, message_term, index, term, voters: &[u64]| {
             let conf_state = Some(ConfState { voters: voters.to_vec(), ..ConfState::default() });
             let metadata = Some(SnapshotMetadata { conf_state, index, term });
-            let snapshot = Some(Snapshot { data: Bytes::new(), metadata });
+            let snapshot = Some(Snapshot { data: Bytes::new(), metadata }.into());
             would_install(&raw.raft, &Message { snapshot, term: message_term, ..message(MessageType::MsgSnap) })
         };
         let raw = follower();

@@ -12,18 +12,12 @@ use crate::{
         peer::Peer,
         raft::{Rejected, Source},
     },
-    wire::raftpb::Message,
+    wire::message::Decoded,
 };
 
 /// Puts messages of a stream into the peer's receive queues, and starts a task for each queue that has none.
-pub(super) fn received(
-    peer: &Arc<Peer>,
-    channel: Channel,
-    source: Source,
-    messages: &mut Vec<Message>,
-    origin: Origin,
-) {
-    for queue in peer.received(channel, source, messages, origin) {
+pub(super) fn received(peer: &Arc<Peer>, channel: Channel, source: Source, decoded: &mut Decoded, origin: Origin) {
+    for queue in peer.received(channel, source, decoded, origin) {
         peer.spawn(process(peer.clone(), queue));
     }
 }

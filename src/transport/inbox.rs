@@ -18,13 +18,17 @@ use crate::{
         summary::Rejections,
     },
     wire::{
-        message::{memory_size, message_size},
+        message::{Decoded, memory_size, message_size},
         probing::ReadStream,
         raftpb::{Message, MessageType},
         stream::{StreamId, StreamKind},
     },
     world::World,
 };
+
+mod answering;
+
+pub(crate) use answering::Answering;
 
 /// The receive queues of one peer and their ledger.
 pub(crate) struct Inbox {
@@ -150,15 +154,15 @@ impl Inbox {
         &self,
         channel: Channel,
         source: Source,
-        messages: &mut Vec<Message>,
+        decoded: &mut Decoded,
         limits: &Limits,
         tracer: &Tracer<'_>,
     ) -> Arrival {
         let mut state = self.lock();
         if let Some(kind) = channel.stream() {
-            state.readings[kind].read(messages.len() as u64);
+            state.readings[kind].read(decoded.messages.len() as u64);
         }
-        let full = state.push(channel, messages, limits, tracer);
+        let full = state.push(channel, decoded, limits, tracer);
         if source == Source::Anyone {
             for queue in state.queues.values_mut() {
                 // The whole batch is believed no more than its least trusted message.
@@ -339,65 +343,6 @@ impl Inbox {
     }
 }
 
-/// One message whose sender waits for the answer. It ends in the ledger exactly once, even if its request breaks off.
-pub(crate) struct Answering<'a> {
-    inbox: &'a Inbox,
-    channel: Channel,
-    kind: MessageKind,
-    since: Instant,
-    outcome: Option<Result<(), RejectReason>>,
-}
-
-impl<'a> Answering<'a> {
-    /// Enters the message into the ledger. On an error, it is rejected and counted.
-    pub(crate) fn begin(
-        inbox: &'a Inbox,
-        channel: Channel,
-        message: &Message,
-        bytes: u64,
-    ) -> Result<Self, RejectReason> {
-        inbox.begin(channel, message, bytes)?;
-        Ok(Self { inbox, channel, kind: MessageKind::of(message.r#type), since: Instant::now(), outcome: None })
-    }
-
-    /// The application took the message. `span` is the message's span, if it is traced.
-    pub(crate) fn processed(&mut self, span: Option<&MessageSpan>) {
-        self.end(span, Ok(()));
-    }
-
-    /// The application rejected the message.
-    pub(crate) fn rejected(&mut self, reason: RejectReason) {
-        self.end(None, Err(reason));
-    }
-
-    /// From now on, the time counts as the application's. The time before, for reading a snapshot, does not.
-    pub(crate) fn handed_over(&mut self) {
-        self.since = Instant::now();
-    }
-
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel
-    }
-
-    /// Why it was rejected.
-    pub(crate) fn reason(&self) -> Option<RejectReason> {
-        self.outcome.and_then(Result::err)
-    }
-
-    fn end(&mut self, span: Option<&MessageSpan>, outcome: Result<(), RejectReason>) {
-        if self.outcome.is_none() {
-            self.outcome = Some(outcome);
-            self.inbox.end(self.kind, self.since.elapsed(), span, outcome);
-        }
-    }
-}
-
-impl Drop for Answering<'_> {
-    fn drop(&mut self) {
-        self.end(None, Err(RejectReason::Failed));
-    }
-}
-
 impl State {
     fn reject_waiting(&mut self, reason: RejectReason) {
         for queue in self.queues.values_mut() {
@@ -410,9 +355,11 @@ impl State {
     }
 
     /// Queues messages in their order. Returns how many found no room.
-    fn push(&mut self, channel: Channel, messages: &mut Vec<Message>, limits: &Limits, tracer: &Tracer<'_>) -> u64 {
+    fn push(&mut self, channel: Channel, decoded: &mut Decoded, limits: &Limits, tracer: &Tracer<'_>) -> u64 {
+        let Decoded { messages, sizes, .. } = decoded;
         let mut verdicts = mem::take(&mut self.verdicts);
-        verdicts.extend(messages.iter().map(|message| self.admit(channel, message, limits, tracer)));
+        let sized = messages.iter().zip(sizes.drain(..));
+        verdicts.extend(sized.map(|(message, size)| self.admit(channel, message, size, limits, tracer)));
         let full = verdicts.iter().filter(|verdict| **verdict == Verdict::Full).count();
         let regular = &mut self.queues[QueueKind::Regular].batch.messages;
         if verdicts.iter().any(|verdict| *verdict != Verdict::Queued(QueueKind::Regular)) {
@@ -433,9 +380,15 @@ impl State {
     }
 
     /// Enters a message into the ledger, and into its queue's batch except for the message itself.
-    fn admit(&mut self, channel: Channel, message: &Message, limits: &Limits, tracer: &Tracer<'_>) -> Verdict {
+    fn admit(
+        &mut self,
+        channel: Channel,
+        message: &Message,
+        size: usize,
+        limits: &Limits,
+        tracer: &Tracer<'_>,
+    ) -> Verdict {
         let kind = MessageKind::of(message.r#type);
-        let size = message_size(message);
         let span = tracer.receive_span(message, channel, size);
         let failed = |reason: RejectReason| {
             if let Some(span) = &span {

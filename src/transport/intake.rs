@@ -454,13 +454,13 @@ mod tests {
         id::ClusterId,
         ledger::Incoming,
         transport::{raft::Taker, snapshot::store::SnapshotStore},
-        wire::raftpb::{MessageType, Snapshot},
+        wire::raftpb::MessageType,
     };
 
     const SENDER: MemberId = MemberId(2);
 
     fn message(kind: MessageType) -> Message {
-        Message { r#type: kind as i32, from: 2, to: 1, snapshot: Some(Snapshot::default()), ..Message::default() }
+        Message { r#type: kind as i32, from: 2, to: 1, snapshot: Some(Box::default()), ..Message::default() }
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ use crate::{
     },
     wire::{
         message::message_size,
+        msgappv2::Plan,
         probing::ReadStream,
         raftpb::{Message, MessageType},
         stream::{StreamEncoder, StreamId, StreamKind},
@@ -387,7 +388,11 @@ impl State {
         let kind = MessageKind::of(message.r#type);
         self.ledger.offered(kind);
         let channel = self.channel(kind);
-        let size = message_size(message);
+        let plan = match channel.stream().and_then(|kind| self.streams[kind].as_ref()) {
+            Some(writer) => writer.encoder.plan(message),
+            None => Plan::whole(message),
+        };
+        let size = plan.size;
         let span = send_span(sampler, message, channel, size);
         if let Err(reason) = self.admit(channel, message, size, limits) {
             self.ledger.dropped(channel, kind, reason, 1);
@@ -403,7 +408,7 @@ impl State {
             return;
         }
         match channel.stream().and_then(|kind| self.streams[kind].as_mut()) {
-            Some(writer) => writer.push(message, kind, size, now, span),
+            Some(writer) => writer.push(message, plan, kind, now, span),
             None => {
                 let posting = Posting { message: message.clone(), size, since: now, span };
                 handover.workers += usize::from(self.pipeline.push(posting));

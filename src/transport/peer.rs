@@ -33,6 +33,7 @@ use crate::{
     },
     wire::{
         headers,
+        message::Decoded,
         raftpb::Message,
         stream::{StreamDecoder, StreamId, StreamKind},
     },
@@ -173,11 +174,14 @@ impl Peer {
         &self,
         channel: Channel,
         source: Source,
-        messages: &mut Vec<Message>,
+        decoded: &mut Decoded,
         origin: Origin,
     ) -> impl Iterator<Item = QueueKind> + use<> {
-        self.acknowledged(messages);
-        let arrival = self.inbox.push(channel, source, messages, &self.shared.limits, &self.tracer(origin));
+        // What answers appends comes on the other stream (etcd's `peer.pick`).
+        if channel != Channel::MsgApp {
+            self.acknowledged(&decoded.messages);
+        }
+        let arrival = self.inbox.push(channel, source, decoded, &self.shared.limits, &self.tracer(origin));
         if arrival.full > 0 {
             self.link(|link| link.receive_failed(arrival.full));
             tracing::trace!(peer = %self.id, messages = arrival.full, "receive queue full, messages dropped");

@@ -34,7 +34,7 @@ use crate::{
     },
     wire::{
         FrameError, headers,
-        raftpb::Message,
+        message::Decoded,
         resumption,
         stream::{StreamDecoder, StreamId, StreamKind},
         version::{Version, VersionError},
@@ -99,7 +99,7 @@ impl Reader {
         loop {
             // Boxed, so that the task stays small while a peer is down and it waits.
             let ended_well = match Box::pin(self.dial()).await {
-                Some(stream) => self.read(stream).await,
+                Some(stream) => Box::pin(self.read(stream)).await,
                 None => false,
             };
             self.refusals = if ended_well { 0 } else { self.refusals.saturating_add(1) };
@@ -287,7 +287,7 @@ impl Reader {
 impl Stream {
     async fn read_all(&mut self, peer: &Arc<Peer>, kind: StreamKind) -> (LossReason, Option<String>) {
         let origin = Origin { address: Some(self.remote), span: None };
-        let mut messages = Vec::new();
+        let mut decoded = Decoded::default();
         let mut expected = 0;
         let mut deadline = pin!(sleep(READ_DEADLINE));
         loop {
@@ -306,13 +306,13 @@ impl Stream {
             };
             deadline.as_mut().reset(Instant::now() + READ_DEADLINE);
             // The queue keeps the buffer that it is given, so room for as many messages is made at once.
-            messages.reserve(expected);
+            decoded.reserve(expected);
             if self.resets.has_changed() {
                 return (LossReason::Stopped, None);
             }
-            let outcome = self.decode(bytes, peer, kind, &mut messages);
-            expected = messages.len().min(BATCH_EXPECTED);
-            drain::received(peer, kind.channel(), self.source, &mut messages, origin);
+            let outcome = self.decode(bytes, peer, kind, &mut decoded);
+            expected = decoded.messages.len().min(BATCH_EXPECTED);
+            drain::received(peer, kind.channel(), self.source, &mut decoded, origin);
             if let Err(error) = outcome {
                 peer.unreadable(kind.channel(), error.kind.label());
                 return (LossReason::Frame, Some(error.to_string()));
@@ -337,17 +337,10 @@ impl Stream {
         }
     }
 
-    fn decode(
-        &mut self,
-        bytes: Bytes,
-        peer: &Peer,
-        kind: StreamKind,
-        messages: &mut Vec<Message>,
-    ) -> Result<(), FrameError> {
+    fn decode(&mut self, bytes: Bytes, peer: &Peer, kind: StreamKind, decoded: &mut Decoded) -> Result<(), FrameError> {
         let read = bytes.len() as u64;
-        let mut heartbeats = 0;
-        let outcome = self.decoder.read(bytes, messages, &mut heartbeats);
-        peer.inbox.read(kind, read, heartbeats);
+        let outcome = self.decoder.read(bytes, decoded);
+        peer.inbox.read(kind, read, std::mem::take(&mut decoded.heartbeats));
         outcome
     }
 

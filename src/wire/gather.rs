@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes};
 
 use crate::wire::{
     error::{FrameError, FrameErrorKind},
-    payload::{Arena, Payloads},
+    payload::{Arena, Copies, Payloads},
 };
 
 /// The most memory that is written to ahead of the received bytes, whatever length a peer announces.
@@ -78,7 +78,7 @@ impl Gather {
     ) -> Result<Option<T>, FrameError> {
         let start = self.offset;
         let decoded = if self.partial.is_empty() && input.len() >= length {
-            let mut payloads = Payloads { source: input, own_length: 0, arena: &mut self.arena };
+            let mut payloads = Payloads { source: input, own_length: 0, copies: Copies::Arena(&mut self.arena) };
             let decoded = decode(&input[..length], &mut payloads);
             input.advance(length);
             decoded
@@ -86,11 +86,17 @@ impl Gather {
             let Some(own) = self.rest(input, length) else {
                 return Ok(None);
             };
-            let mut payloads = Payloads { source: &own, own_length: length, arena: &mut self.arena };
+            let mut payloads = Payloads { source: &own, own_length: length, copies: Copies::Arena(&mut self.arena) };
             decode(&own, &mut payloads)
         };
         self.offset += length as u64;
         decoded.map(Some).map_err(|error| error.within(start))
+    }
+
+    /// Passes over the first `length` bytes of `input`, which were decoded where they lie.
+    pub(crate) fn skip(&mut self, input: &mut Bytes, length: usize) {
+        input.advance(length);
+        self.offset += length as u64;
     }
 
     /// The stream has ended. `expected` says whether another part had to follow.

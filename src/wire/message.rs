@@ -32,17 +32,44 @@ pub enum Item {
 }
 
 impl Item {
-    /// Appends the message to the list, or counts the heartbeat.
-    #[inline]
-    pub(crate) fn put(self, messages: &mut Vec<Message>, heartbeats: &mut u64) {
-        match self {
-            Self::Message(message) => messages.push(message),
-            Self::Heartbeat => *heartbeats += 1,
-        }
-    }
-
     pub(crate) fn new(message: Message) -> Self {
         if is_link_heartbeat(&message) { Self::Heartbeat } else { Self::Message(message) }
+    }
+}
+
+/// What one read of a stream brought, each message with the size that falls out of decoding it.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// The messages, in their order.
+    pub messages: Vec<Message>,
+    /// What [`message_size`] says of each, in bytes.
+    pub sizes: Vec<usize>,
+    /// Link heartbeats among them.
+    pub heartbeats: u64,
+}
+
+impl Decoded {
+    /// Makes room for so many messages more.
+    pub fn reserve(&mut self, messages: usize) {
+        self.messages.reserve(messages);
+        self.sizes.reserve(messages);
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, message: Message, size: usize) {
+        self.messages.push(message);
+        self.sizes.push(size);
+    }
+
+    /// Appends or counts it.
+    pub(crate) fn put(&mut self, item: Item) {
+        match item {
+            Item::Message(message) => {
+                let size = message_size(&message);
+                self.push(message, size);
+            }
+            Item::Heartbeat => self.heartbeats += 1,
+        }
     }
 }
 
@@ -77,7 +104,12 @@ pub struct MessageEncoder;
 impl MessageEncoder {
     /// Appends one message.
     pub fn encode(&mut self, message: &Message, out: &mut FrameBuffer) {
-        out.put_u64(message.encoded_len() as u64);
+        self.write(message, message_size(message), out);
+    }
+
+    /// Appends one message of this size.
+    pub(crate) fn write(&mut self, message: &Message, size: usize, out: &mut FrameBuffer) {
+        out.put_u64(size as u64);
         encode::put_message(message, out);
     }
 
@@ -121,6 +153,14 @@ impl MessageDecoder {
             self.length = None;
             Item::new(message)
         }))
+    }
+
+    /// Takes everything that is whole in `input`, which is used up.
+    pub(crate) fn read(&mut self, mut input: Bytes, decoded: &mut Decoded) -> Result<(), FrameError> {
+        while let Some(item) = self.next(&mut input)? {
+            decoded.put(item);
+        }
+        Ok(())
     }
 
     /// The stream has ended. Fails if it ended inside a frame.

@@ -10,7 +10,7 @@
 //! entries.
 
 use bytes::Bytes;
-use prost::Message as _;
+use prost::{Message as _, encoding::encoded_len_varint};
 
 use crate::{
     id::MemberId,
@@ -21,7 +21,8 @@ use crate::{
         frames::FrameBuffer,
         gather::Gather,
         limits::FrameLimits,
-        message::{Item, check_length, is_link_heartbeat, last_index},
+        message::{Decoded, Item, check_length, is_link_heartbeat, last_index},
+        payload::Payloads,
         raftpb::{Entry, Message, MessageType},
     },
 };
@@ -44,6 +45,13 @@ impl Running {
     fn after(message: &Message) -> Self {
         Self { term: message.term, index: last_index(message) }
     }
+
+    /// Protobuf size of what every message from one to the other has that stands on this: all but index, entries and
+    /// commit.
+    fn head_size(self, from: MemberId, to: MemberId) -> usize {
+        let (r#type, term) = (MessageType::MsgApp as i32, self.term);
+        Message { r#type, to: to.0, from: from.0, term, log_term: term, ..Message::default() }.encoded_len()
+    }
 }
 
 /// Writes msgappv2 frames (etcd's `msgAppV2Encoder`). Its state belongs to one stream: each stream needs a new encoder.
@@ -52,27 +60,69 @@ pub struct MsgAppV2Encoder {
     local: MemberId,
     remote: MemberId,
     running: Running,
+    /// Of what every message has that stands on `running`.
+    head_size: usize,
+}
+
+/// How a message is to be written where the stream stands now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Its protobuf size.
+    pub(crate) size: usize,
+    /// Whether it goes as type 1.
+    on_running: bool,
+    /// The protobuf size of its first entry, where it does: nearly always the only one.
+    first_entry: usize,
+}
+
+impl Plan {
+    /// The whole message is written.
+    pub(crate) fn whole(message: &Message) -> Self {
+        Self { size: message.encoded_len(), on_running: false, first_entry: 0 }
+    }
 }
 
 impl MsgAppV2Encoder {
     /// An encoder at the start of a stream from `local` to `remote`.
     pub fn new(local: MemberId, remote: MemberId) -> Self {
-        Self { local, remote, running: Running::default() }
+        Self { local, remote, running: Running::default(), head_size: 0 }
     }
 
     /// Appends one message.
     pub fn encode(&mut self, message: &Message, out: &mut FrameBuffer) {
+        self.write(message, self.plan(message), out);
+    }
+
+    /// How a message is to be written next.
+    #[inline]
+    pub(crate) fn plan(&self, message: &Message) -> Plan {
+        if !self.stands_on_running(message) {
+            return Plan::whole(message);
+        }
+        let mut size = self.head_size + field_size(message.index) + field_size(message.commit);
+        let mut first_entry = 0;
+        for entry in message.entries.iter().rev() {
+            first_entry = entry.encoded_len();
+            size += delimited_size(first_entry);
+        }
+        Plan { size, on_running: true, first_entry }
+    }
+
+    /// Appends one message as it was planned, since when nothing was written.
+    pub(crate) fn write(&mut self, message: &Message, plan: Plan, out: &mut FrameBuffer) {
+        if plan.on_running {
+            put_entries(message, plan.first_entry, out);
+            self.running.index = last_index(message);
+            return;
+        }
         if is_link_heartbeat(message) {
             return self.heartbeat(out);
         }
-        if self.stands_on_running(message) {
-            put_entries(message, out);
-        } else {
-            out.put_u8(APP);
-            out.put_u64(message.encoded_len() as u64);
-            encode::put_message(message, out);
-        }
+        out.put_u8(APP);
+        out.put_u64(plan.size as u64);
+        encode::put_message(message, out);
         self.running = Running::after(message);
+        self.head_size = self.running.head_size(self.local, self.remote);
     }
 
     /// Appends a link heartbeat.
@@ -105,12 +155,14 @@ fn are_contiguous(entries: &[Entry], mut index: u64) -> bool {
     })
 }
 
-fn put_entries(message: &Message, out: &mut FrameBuffer) {
+/// Appends a type 1 frame; the size of its first entry is known.
+fn put_entries(message: &Message, first_size: usize, out: &mut FrameBuffer) {
     let mut scalars = Scalars::new();
     scalars.byte(APP_ENTRIES);
     scalars.number(message.entries.len() as u64);
-    for entry in &message.entries {
-        scalars.number(entry.encoded_len() as u64);
+    for (place, entry) in message.entries.iter().enumerate() {
+        let size = if place == 0 { first_size } else { entry.encoded_len() };
+        scalars.number(size as u64);
         encode::put_entry(scalars, entry, out);
         scalars = Scalars::new();
     }
@@ -229,6 +281,76 @@ impl MsgAppV2Decoder {
         }
     }
 
+    /// Takes everything that is whole in `input`, which is used up.
+    pub(crate) fn read(&mut self, mut input: Bytes, decoded: &mut Decoded) -> Result<(), FrameError> {
+        loop {
+            if matches!(self.expect, Expect::Type) && self.running.term != 0 {
+                self.read_whole(&mut input, decoded);
+            }
+            match self.next(&mut input)? {
+                Some(item) => decoded.put(item),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes the entries frames that lie whole at the front of `input`: nearly all of a busy stream. Stops before
+    /// whatever is another, or amiss: [`Self::next`] says what it is.
+    fn read_whole(&mut self, input: &mut Bytes, decoded: &mut Decoded) {
+        let (mut at, mut payloads, head_size) =
+            (0, Payloads::of_many(input), self.running.head_size(self.remote, self.local));
+        while let Some(end) = self.whole_frame(input, at, head_size, &mut payloads, decoded) {
+            at = end;
+        }
+        self.gather.skip(input, at);
+    }
+
+    /// Takes the entries frame that lies whole at `at`. Says where it ends.
+    #[inline]
+    fn whole_frame(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        head_size: usize,
+        payloads: &mut Payloads<'_>,
+        decoded: &mut Decoded,
+    ) -> Option<usize> {
+        if *input.get(at)? != APP_ENTRIES {
+            return None;
+        }
+        let (count, start) = (number_at(input, at + 1)?, at + 9);
+        let end = self.whole_entries(input, start, count)?;
+        let commit = number_at(input, end)?;
+        let mut entries = Vec::with_capacity(usize::try_from(count).ok()?);
+        let mut size = head_size + field_size(self.running.index) + field_size(commit);
+        let mut at = start;
+        while at < end {
+            let (first, length) = (at + 8, usize::try_from(number_at(input, at)?).ok()?);
+            at = first + length;
+            let (entry, entry_size) = decode::usual_entry(input, first..at, payloads)?;
+            size += delimited_size(entry_size);
+            entries.push(entry);
+        }
+        self.entries = entries;
+        decoded.push(self.rebuild(commit), size);
+        Some(end + 8)
+    }
+
+    /// Where so many entries end that start at `at`, if they lie whole in `input` and within every limit.
+    #[inline]
+    fn whole_entries(&self, input: &[u8], mut at: usize, count: u64) -> Option<usize> {
+        if count > self.limits.entries || self.running.index.checked_add(count).is_none() {
+            return None;
+        }
+        let mut left = self.limits.msgapp_bytes;
+        for _ in 0..count {
+            let length = number_at(input, at)?;
+            left = left.checked_sub(length.saturating_add(8)).filter(|_| length <= self.limits.entry_bytes)?;
+            at = usize::try_from(length).ok()?.checked_add(at + 8).filter(|end| *end <= input.len())?;
+        }
+        Some(at)
+    }
+
     /// The stream has ended. Fails if it ended inside a frame.
     pub fn finish(&self) -> Result<(), FrameError> {
         self.gather.finish(!matches!(self.expect, Expect::Type))
@@ -289,6 +411,24 @@ impl MsgAppV2Decoder {
             ..Message::default()
         }
     }
+}
+
+/// The number at `at`, if it lies whole in `input`.
+#[inline]
+fn number_at(input: &[u8], at: usize) -> Option<u64> {
+    input.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The protobuf size of a number's field whose tag is a byte.
+#[inline]
+fn field_size(number: u64) -> usize {
+    if number == 0 { 0 } else { 1 + encoded_len_varint(number) }
+}
+
+/// The same of an embedded message of this size.
+#[inline]
+fn delimited_size(size: usize) -> usize {
+    1 + encoded_len_varint(size as u64) + size
 }
 
 fn unknown_type(kind: u8, at: u64) -> FrameError {

@@ -46,16 +46,56 @@ impl Arena {
     }
 }
 
-/// The frame that is being decoded, and the way payloads are taken out of it.
+/// A copy of the part of a buffer that small payloads lie in, one behind the other, with what is between them: one copy for
+/// all of them, and each a slice of it. Goes forward, so that no byte is copied twice.
+#[derive(Debug, Default)]
+pub(crate) struct Block {
+    bytes: Bytes,
+    /// Where in the buffer it begins.
+    start: usize,
+}
+
+impl Block {
+    #[inline]
+    fn take(&mut self, source: &[u8], range: Range<usize>) -> Bytes {
+        if range.start < self.start || range.end > self.start + self.bytes.len() {
+            if range.len() >= OWN_FROM {
+                return Bytes::copy_from_slice(&source[range]);
+            }
+            let end = source.len().min(range.start + BLOCK);
+            *self = Self { bytes: Bytes::copy_from_slice(&source[range.start..end]), start: range.start };
+        }
+        self.bytes.slice(range.start - self.start..range.end - self.start)
+    }
+}
+
+/// Where small payloads are copied to.
+#[derive(Debug)]
+pub(crate) enum Copies<'a> {
+    /// Each by itself, into blocks that frames share.
+    Arena(&'a mut Arena),
+    /// With all that lies beside it.
+    Block(Block),
+}
+
+/// The frame that is being decoded, and how payloads are taken out of it.
 pub(crate) struct Payloads<'a> {
-    /// A buffer that starts with the frame.
+    /// The buffer that starts with the frame, or that many frames lie in.
     pub(crate) source: &'a Bytes,
     /// The length of the frame if the buffer holds nothing else, and zero otherwise.
     pub(crate) own_length: usize,
-    pub(crate) arena: &'a mut Arena,
+    pub(crate) copies: Copies<'a>,
+}
+
+impl<'a> Payloads<'a> {
+    /// Payloads of many frames, one behind the other in a buffer.
+    pub(crate) fn of_many(source: &'a Bytes) -> Self {
+        Self { source, own_length: 0, copies: Copies::Block(Block::default()) }
+    }
 }
 
 impl Payloads<'_> {
+    #[inline]
     pub(crate) fn take(&mut self, range: Range<usize>) -> Bytes {
         let length = range.len();
         if length == 0 {
@@ -65,7 +105,10 @@ impl Payloads<'_> {
         if length >= SLICE_FROM || length.saturating_mul(2) >= self.own_length && self.own_length != 0 {
             return self.source.slice(range);
         }
-        self.arena.copy(&self.source[range])
+        match &mut self.copies {
+            Copies::Arena(arena) => arena.copy(&self.source[range]),
+            Copies::Block(block) => block.take(self.source, range),
+        }
     }
 }
 
@@ -77,7 +120,7 @@ mod tests {
     fn a_small_payload_does_not_pin_a_read_buffer() {
         let source = Bytes::from(vec![7; 1 << 20]);
         let mut arena = Arena::default();
-        let mut payloads = Payloads { source: &source, own_length: 0, arena: &mut arena };
+        let mut payloads = Payloads { source: &source, own_length: 0, copies: Copies::Arena(&mut arena) };
         let small = payloads.take(5..133);
         let large = payloads.take(0..SLICE_FROM);
         assert_eq!(small, source[5..133]);
@@ -89,9 +132,35 @@ mod tests {
     fn most_of_a_buffer_of_its_own_is_sliced() {
         let source = Bytes::from(vec![7; 140]);
         let mut arena = Arena::default();
-        let mut payloads = Payloads { source: &source, own_length: 140, arena: &mut arena };
+        let mut payloads = Payloads { source: &source, own_length: 140, copies: Copies::Arena(&mut arena) };
         assert!(source.as_ptr_range().contains(&payloads.take(12..140).as_ptr()));
         assert!(!source.as_ptr_range().contains(&payloads.take(12..20).as_ptr()));
+    }
+
+    #[test]
+    fn payloads_of_many_frames_share_one_copy_that_is_not_the_read_buffer() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3 * BLOCK).collect();
+        let source = Bytes::from(bytes);
+        let mut payloads = Payloads::of_many(&source);
+        let ranges: Vec<_> = (5..source.len() - 150).step_by(150).map(|start| start..start + 128).collect();
+        let taken: Vec<Bytes> = ranges.iter().map(|range| payloads.take(range.clone())).collect();
+        for (range, taken) in ranges.iter().zip(&taken) {
+            assert_eq!(taken, &source[range.clone()]);
+            assert!(!source.as_ptr_range().contains(&taken.as_ptr()), "it would keep the whole read buffer");
+        }
+        let together = taken.windows(2).filter(|pair| pair[0].as_ptr().wrapping_add(150) == pair[1].as_ptr()).count();
+        assert!(together >= taken.len() - 4, "three blocks for all, not {} copies", taken.len() - together);
+    }
+
+    #[test]
+    fn a_payload_that_fills_much_of_a_block_is_copied_alone_and_a_large_one_is_not() {
+        let source = Bytes::from(vec![7; 1 << 20]);
+        let mut payloads = Payloads::of_many(&source);
+        assert_eq!(payloads.take(1..OWN_FROM), source[1..OWN_FROM]);
+        let (alone, large) = (payloads.take(BLOCK..2 * BLOCK), payloads.take(2 * BLOCK..2 * BLOCK + SLICE_FROM));
+        assert_eq!(alone, source[BLOCK..2 * BLOCK]);
+        assert!(!source.as_ptr_range().contains(&alone.as_ptr()));
+        assert!(source.as_ptr_range().contains(&large.as_ptr()));
     }
 
     #[test]

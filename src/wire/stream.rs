@@ -10,8 +10,8 @@ use crate::{
         error::FrameError,
         frames::FrameBuffer,
         limits::FrameLimits,
-        message::{Item, MessageDecoder, MessageEncoder},
-        msgappv2::{MsgAppV2Decoder, MsgAppV2Encoder},
+        message::{Decoded, Item, MessageDecoder, MessageEncoder},
+        msgappv2::{MsgAppV2Decoder, MsgAppV2Encoder, Plan},
         raftpb::Message,
     },
 };
@@ -88,6 +88,23 @@ impl StreamEncoder {
         }
     }
 
+    /// How a message is to be written next.
+    #[inline]
+    pub(crate) fn plan(&self, message: &Message) -> Plan {
+        match self {
+            Self::MsgApp(encoder) => encoder.plan(message),
+            Self::Message(_) => Plan::whole(message),
+        }
+    }
+
+    /// Appends one message as it was planned, since when nothing was written.
+    pub(crate) fn write(&mut self, message: &Message, plan: Plan, out: &mut FrameBuffer) {
+        match self {
+            Self::MsgApp(encoder) => encoder.write(message, plan, out),
+            Self::Message(encoder) => encoder.write(message, plan.size, out),
+        }
+    }
+
     /// Appends a link heartbeat.
     pub fn heartbeat(&mut self, out: &mut FrameBuffer) {
         match self {
@@ -123,31 +140,16 @@ impl StreamDecoder {
         }
     }
 
-    /// Reads all of `input`: appends the messages that are complete, and counts the link heartbeats. The decoder keeps
-    /// an incomplete frame for the next call.
+    /// Reads all of `input` and adds it to `decoded`, as [`Self::next`] would, and faster. The decoder keeps an incomplete
+    /// frame for the next call.
     ///
     /// # Errors
-    /// A frame cannot be read. The messages before it are in `messages`.
-    pub fn read(
-        &mut self,
-        mut input: Bytes,
-        messages: &mut Vec<Message>,
-        heartbeats: &mut u64,
-    ) -> Result<(), FrameError> {
-        // There is one loop for each kind, so that an item is built in its final place.
+    /// A frame cannot be read. The messages before it are in `decoded`.
+    pub fn read(&mut self, input: Bytes, decoded: &mut Decoded) -> Result<(), FrameError> {
         match self {
-            Self::MsgApp(decoder) => {
-                while let Some(item) = decoder.next(&mut input)? {
-                    item.put(messages, heartbeats);
-                }
-            }
-            Self::Message(decoder) => {
-                while let Some(item) = decoder.next(&mut input)? {
-                    item.put(messages, heartbeats);
-                }
-            }
+            Self::MsgApp(decoder) => decoder.read(input, decoded),
+            Self::Message(decoder) => decoder.read(input, decoded),
         }
-        Ok(())
     }
 
     /// The stream has ended. Fails if it ended inside a frame.

@@ -600,7 +600,7 @@ impl Table<'_> {
     fn snapshot(&self, to: MemberId) -> Message {
         let conf_state = Some(ConfState { voters: vec![self.names.local.0], ..ConfState::default() });
         let metadata = Some(SnapshotMetadata { conf_state, index: 1, term: 1 });
-        let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
+        let snapshot = Some(Snapshot { metadata, ..Snapshot::default() }.into());
         Message { r#type: MessageType::MsgSnap as i32, snapshot, ..self.message(self.names.peer, to) }
     }
 }

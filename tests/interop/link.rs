@@ -103,13 +103,14 @@ impl Link {
             message.vote = 0;
         }
         let filled = message.snapshot.take().map(|snapshot| {
-            let metadata = snapshot.metadata.unwrap_or_default();
+            let Snapshot { data, metadata } = *snapshot;
+            let metadata = metadata.unwrap_or_default();
             let conf_state = Some(metadata.conf_state.unwrap_or_default());
-            Snapshot { metadata: Some(SnapshotMetadata { conf_state, ..metadata }), ..snapshot }
+            Box::new(Snapshot { data, metadata: Some(SnapshotMetadata { conf_state, ..metadata }) })
         });
         let empty = SnapshotMetadata { conf_state: Some(Default::default()), ..Default::default() };
         let empty = Snapshot { metadata: Some(empty), ..Default::default() };
-        message.snapshot = filled.filter(|snapshot| *snapshot != empty);
+        message.snapshot = filled.filter(|snapshot| **snapshot != empty);
         message
     }
 

@@ -29,7 +29,7 @@ pub(crate) fn message(from: u64, to: u64) -> Message {
     let metadata = SnapshotMetadata { conf_state: Some(conf_state), index: INDEX, term: 1 };
     let snapshot = Snapshot { data: b"membership".as_slice().into(), metadata: Some(metadata) };
     let kind = MessageType::MsgSnap as i32;
-    Message { r#type: kind, from, to, term: 1, snapshot: Some(snapshot), ..Message::default() }
+    Message { r#type: kind, from, to, term: 1, snapshot: Some(snapshot.into()), ..Message::default() }
 }
 
 /// Both, connected, with our store; every connection between them is cut when it has carried `most` bytes one way.

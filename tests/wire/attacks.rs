@@ -134,7 +134,10 @@ fn a_membership_of_millions_is_refused() {
     let snapshot = |voters| {
         let conf_state = ConfState { voters: vec![1; voters], ..ConfState::default() };
         let metadata = SnapshotMetadata { conf_state: Some(conf_state), ..SnapshotMetadata::default() };
-        Message { snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }), ..Message::default() }
+        Message {
+            snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }.into()),
+            ..Message::default()
+        }
     };
     let limits = FrameLimits::default();
     let large = snapshot(1 << 20).encode_to_vec();

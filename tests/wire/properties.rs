@@ -50,7 +50,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
 
 fn message() -> impl Strategy<Value = Message> {
     let log = (number(), number(), number(), number(), vec(entry(), 0..4));
-    let rest = (option::weighted(0.2, snapshot()), any::<bool>(), number(), payload(), number());
+    let rest = (option::weighted(0.2, snapshot().prop_map(Box::new)), any::<bool>(), number(), payload(), number());
     (prop_oneof![0..24, any::<i32>()], number(), number(), log, rest).prop_map(
         |(
             r#type,

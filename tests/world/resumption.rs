@@ -81,7 +81,7 @@ fn message(index: u64) -> Message {
         from: 1,
         to: 2,
         term: 1,
-        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }),
+        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }.into()),
         ..Message::default()
     }
 }

@@ -69,7 +69,7 @@ impl Host {
 
 fn snapshot(from: u64, to: u64) -> Message {
     let metadata = Some(SnapshotMetadata { index: 7, term: 1, ..SnapshotMetadata::default() });
-    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
+    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() }.into());
     Message { r#type: MessageType::MsgSnap as i32, from, to, term: 1, snapshot, ..Message::default() }
 }
 

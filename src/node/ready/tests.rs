@@ -1096,7 +1096,7 @@ fn odd_message(random: &mut StdRng, to: u64, from: u64, status: &RaftStatus) -> 
         let voters = (0..random.random_range(0..4)).map(|_| random.random_range(0..5)).collect();
         let conf_state = Some(ConfState { voters, ..ConfState::default() });
         let metadata = SnapshotMetadata { conf_state, index, term: near(random, status.term) };
-        message.snapshot = Some(Snapshot { data: Bytes::new(), metadata: Some(metadata) });
+        message.snapshot = Some(Snapshot { data: Bytes::new(), metadata: Some(metadata) }.into());
     }
     message
 }

@@ -20,6 +20,7 @@ use crate::{
     },
     wire::{
         frames::FrameBuffer,
+        msgappv2::Plan,
         raftpb::{Message, MessageType},
         stream::{StreamEncoder, StreamId},
     },
@@ -113,12 +114,13 @@ impl Writer {
     pub(super) fn push(
         &mut self,
         message: &Message,
+        plan: Plan,
         kind: MessageKind,
-        size: usize,
         since: Instant,
         span: Option<MessageSpan>,
     ) {
-        self.encoder.encode(message, &mut self.frames);
+        self.encoder.write(message, plan, &mut self.frames);
+        let size = plan.size as u64;
         let end = self.frames.produced();
         let append = Append::of(message);
         self.messages += 1;
@@ -127,10 +129,10 @@ impl Writer {
             Some(run) if run.kind == kind && run.since == since && run.end > self.frames.sealed() => {
                 run.end = end;
                 run.messages += 1;
-                run.size += size as u64;
+                run.size += size;
                 run.append = append;
             }
-            _ => self.runs.push_back(Run { end, kind, messages: 1, size: size as u64, since, append }),
+            _ => self.runs.push_back(Run { end, kind, messages: 1, size, since, append }),
         }
         if let Some(span) = span {
             if let Some(address) = self.address {

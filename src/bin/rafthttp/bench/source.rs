@@ -172,7 +172,7 @@ impl Load {
         let messages = length / self.plan.outline.size;
         let metadata = SnapshotMetadata { index: SNAPSHOT_INDEX, term: TERM, ..SnapshotMetadata::default() };
         let snapshot = Snapshot { metadata: Some(metadata), ..Snapshot::default() };
-        let message = Message { snapshot: Some(snapshot), ..self.message(MessageType::MsgSnap) };
+        let message = Message { snapshot: Some(snapshot.into()), ..self.message(MessageType::MsgSnap) };
         self.transport.send_snapshot(message, body);
         loop {
             match self.window.snapshot() {
