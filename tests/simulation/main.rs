@@ -33,8 +33,9 @@ use std::{ops::RangeInclusive, process::Command, thread::available_parallelism};
 use plan::{BUGS, Bug};
 use runner::simulate;
 
-/// The seeds that are run several times, and compared.
-const TWICE: RangeInclusive<u64> = 1..=4;
+/// The seeds that are run several times, and compared. The last one has seven members, which are killed: it was another run
+/// after another seed.
+const TWICE: [u64; 5] = [1, 2, 3, 4, 87];
 
 /// Within how many seeds a bug is found.
 const FOUND_WITHIN: u64 = 200;
@@ -88,18 +89,17 @@ fn sum(seed: u64) -> String {
     format!("{seed} {:016x} of {} events", report.sum.0, report.sum.1)
 }
 
-/// Runs seeds twice here and once in another process: each gives one sum.
+/// Runs seeds twice here and once in a process of their own: each gives one sum, whatever ran before it.
 fn repeated() -> (u64, u64) {
-    let range = format!("{}-{}", TWICE.start(), TWICE.end());
-    let other = Command::new(std::env::current_exe().expect("it runs")).args(["--sums", "--seeds", &range]).output();
-    let there = String::from_utf8(other.expect("it runs").stdout).expect("text");
     let (mut passed, mut failed) = (0, 0);
-    for (seed, there) in TWICE.zip(there.lines().chain(std::iter::repeat(""))) {
-        let here = [sum(seed), sum(seed)];
-        if here[0] == here[1] && here[0] == there {
+    for seed in TWICE {
+        let program = std::env::current_exe().expect("it runs");
+        let alone = Command::new(program).args(["--sums", "--seed", &seed.to_string()]).output().expect("it runs");
+        let (alone, here) = (String::from_utf8(alone.stdout).expect("text"), [sum(seed), sum(seed)]);
+        if here[0] == here[1] && here[0] == alone.trim_end() {
             passed += 1;
         } else {
-            println!("seed {seed} does not repeat: {here:?} here, {there:?} in another process");
+            println!("seed {seed} does not repeat: {here:?} here, {alone:?} in a process of its own");
             failed += 1;
         }
     }

@@ -52,6 +52,7 @@ struct Told {
 pub struct Running {
     pub process: Process,
     pub disk: ProcessDisk,
+    net: Net,
     told: Arc<Mutex<Told>>,
     pub since: Time,
     /// Whether the machine has seen it serve.
@@ -153,7 +154,8 @@ impl Member {
             }
         });
         let since = around.timeline.now();
-        self.running = Some(Running { process, disk, told, since, is_known: false, frozen_until: None });
+        self.running =
+            Some(Running { process, disk, net: around.net.clone(), told, since, is_known: false, frozen_until: None });
     }
 
     fn config(&self, around: &Surroundings, disk: &ProcessDisk) -> Config {
@@ -186,6 +188,7 @@ impl Member {
     pub fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             running.disk.end();
+            running.net.end_process(self.host);
             let Running { process, told, .. } = running;
             // The member is let go of where its clock is.
             let node = told.lock().expect("nobody panics while it holds this").node.take();

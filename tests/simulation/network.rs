@@ -272,6 +272,19 @@ impl Net {
         }
     }
 
+    /// The process on a machine ends: its kernel closes its connections, in the order in which they were made. Its tasks
+    /// would close them in the order in which tokio drops tasks, which depends on how many the whole program had before.
+    pub fn end_process(&self, host: Host) {
+        let mut state = self.state();
+        for place in 0..state.connections.len() {
+            for side in 0..2 {
+                if state.connections[place].ends[side].host == host {
+                    state.close(place, side);
+                }
+            }
+        }
+    }
+
     /// How many ends of connections a machine's processes have.
     pub fn open(&self, host: Host) -> usize {
         let state = self.state();

@@ -137,7 +137,7 @@ impl State {
     }
 
     /// A process has let go of one end.
-    fn close(&mut self, connection: usize, side: usize) {
+    pub(super) fn close(&mut self, connection: usize, side: usize) {
         let [own, other] = [side, 1 - side].map(|side| self.connections[connection].ends[side]);
         if own.state != Held::Open {
             return;
