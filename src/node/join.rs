@@ -10,11 +10,14 @@ use tokio::time::{sleep, timeout};
 
 mod auto;
 mod bootstrapped;
+mod quorum;
 mod undecided;
 
 pub(super) use auto::{Found, find_out};
 pub(super) use bootstrapped::{Birth, refuse_bootstrapped};
 pub(super) use undecided::Undecided;
+
+use quorum::{Standing, client_urls};
 
 use super::{
     config::{Config, same_urls},
@@ -93,7 +96,7 @@ impl Asker {
     }
 
     /// The membership, as the member at `url` has it.
-    pub(super) async fn members(&self, url: &PeerUrl) -> Result<(ClusterId, Vec<MemberRecord>), String> {
+    pub(super) async fn members(&self, url: &PeerUrl) -> Answer {
         let (head, body) = self.exchange(Method::GET, url, MEMBERS, None).await?;
         read_members(&head, &body)
     }
@@ -140,7 +143,7 @@ impl<'a> Seeker<'a> {
     }
 }
 
-fn read_members(head: &response::Parts, body: &[u8]) -> Result<(ClusterId, Vec<MemberRecord>), String> {
+fn read_members(head: &response::Parts, body: &[u8]) -> Answer {
     if head.status != StatusCode::OK {
         return Err(format!("answered {}", head.status));
     }
@@ -155,33 +158,76 @@ fn cluster_of(head: &response::Parts) -> Option<ClusterId> {
     head.headers.get(X_ETCD_CLUSTER_ID)?.to_str().ok()?.parse().ok()
 }
 
+/// The members that one of the others lists, or why it lists none.
+type Answer = Result<(ClusterId, Vec<MemberRecord>), String>;
+
+/// What the others say of us.
+#[derive(Debug)]
+enum Verdict<'a> {
+    Join(Joined),
+    /// We were started as this member, as the member at this URL says.
+    Started(MemberId, &'a PeerUrl),
+    /// The lists with us do not name one member, or not all know that it was started: some are old. A quorum can be
+    /// asked at these client URLs.
+    Disagree(Vec<Joined>, Vec<PeerUrl>),
+    Wait(String),
+}
+
 /// Asks the members at the others' URLs again and again, until one answers with a membership that contains this member.
+/// If the answers name different members with our URLs, a quorum decides: whoever is behind may still list the one that
+/// was removed before this one was added.
 ///
 /// # Errors
-/// A member says that this one was started before. One such answer is enough, because a member that is behind may not
-/// know.
+/// A member says that this one was started before. One such answer is enough if no other contradicts it, because a
+/// member that is behind may not know.
 pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
     let mut seeker = Seeker::new(config);
     let others: BTreeSet<&PeerUrl> =
         config.initial_cluster.iter().map(|(_, url)| url).filter(|url| !seeker.own.contains(url)).collect();
-    loop {
+    let joined = loop {
         let told = join_all(others.iter().map(async |url| (*url, seeker.asker.members(url).await))).await;
-        let (mut found, mut why) = (None, "initial-cluster names nobody else".to_owned());
-        for (url, answer) in told {
-            match answer.and_then(|(cluster, members)| find(seeker.own, cluster, members)) {
-                Ok(Joined { member, started: true, .. }) => {
-                    seeker.stop().await;
-                    return Err(Error::bootstrapped(config, member, url));
+        let why = match judge(seeker.own, told) {
+            Verdict::Join(joined) => break Ok(joined),
+            Verdict::Started(member, url) => break Err(Error::bootstrapped(config, member, url)),
+            Verdict::Disagree(found, through) => match seeker.standing(&through).await {
+                Ok(Standing::Started(member, url)) => break Err(Error::bootstrapped(config, member, &url)),
+                Ok(Standing::Added(member)) => match found.into_iter().find(|joined| joined.member == member) {
+                    Some(joined) => break Ok(joined),
+                    None => format!("this is member {member}, of whom no member that answers has heard"),
+                },
+                Ok(Standing::Unknown) => "no member has our peer URLs".to_owned(),
+                Err(why) => {
+                    format!("the others do not agree which member has our peer URLs, and no quorum says: {why}")
                 }
-                Ok(joined) => found = found.or(Some(joined)),
-                Err(error) => why = format!("{url}: {error}"),
-            }
-        }
-        if let Some(joined) = found {
-            seeker.stop().await;
-            return Ok(joined);
-        }
+            },
+            Verdict::Wait(why) => why,
+        };
         seeker.pause(why).await;
+    };
+    seeker.stop().await;
+    joined
+}
+
+/// What follows from the answers of the others.
+fn judge<'a>(own: &[PeerUrl], told: Vec<(&'a PeerUrl, Answer)>) -> Verdict<'a> {
+    let (mut found, mut why) = (Vec::new(), None);
+    let through = client_urls(own, told.iter().filter_map(|(_, answer)| answer.as_ref().ok()).map(|(_, list)| list));
+    let mut is_missing = false;
+    for (url, answer) in told {
+        is_missing |= answer.as_ref().is_ok_and(|(_, members)| ours(own, members).is_none());
+        match answer.and_then(|(cluster, members)| find(own, cluster, members)) {
+            Ok(joined) => found.push((url, joined)),
+            Err(error) => why = Some(format!("{url}: {error}")),
+        }
+    }
+    let Some((_, first)) = found.first() else {
+        return Verdict::Wait(why.unwrap_or_else(|| "initial-cluster names nobody else".to_owned()));
+    };
+    let is_one = found.iter().all(|(_, joined)| joined.member == first.member);
+    match found.iter().find(|(_, joined)| joined.started) {
+        Some((url, joined)) if is_one && !is_missing => Verdict::Started(joined.member, url),
+        None if is_one => Verdict::Join(found.swap_remove(0).1),
+        _ => Verdict::Disagree(found.into_iter().map(|(_, joined)| joined).collect(), through),
     }
 }
 
@@ -213,6 +259,38 @@ mod tests {
         let members = vec![record(7, &["http://h:1"]), record(8, &["http://h:2", "http://h:1"])];
         let joined = find(&own, ClusterId(5), members.clone()).expect("it is there");
         assert_eq!((joined.member, joined.cluster, joined.members), (MemberId(8), ClusterId(5), members));
+    }
+
+    /// What members at these ports answer: our ID, and whether we were started.
+    fn judged(told: &[Option<(u64, bool)>]) -> String {
+        let urls = PeerUrl::list("http://a:1,http://b:1,http://c:1").expect("URLs");
+        let list = |(id, started): (u64, bool)| {
+            let client_urls = if started { vec!["http://h:2".to_owned()] } else { Vec::new() };
+            let other = MemberRecord { client_urls: vec!["http://a:2".to_owned()], ..record(1, &["http://a:1"]) };
+            vec![other, MemberRecord { client_urls, ..record(id, &["http://h:1"]) }]
+        };
+        let answer = |told: &Option<(u64, bool)>| Ok((ClusterId(5), told.map_or_else(Vec::new, list)));
+        let told = urls.iter().zip(told).map(|(url, told)| (url, answer(told))).collect();
+        match judge(&PeerUrl::list("http://h:1").expect("a URL"), told) {
+            Verdict::Join(joined) => format!("join as {}", joined.member.0),
+            Verdict::Started(member, url) => format!("started as {}, says {url}", member.0),
+            Verdict::Disagree(found, through) => format!("{} disagree, ask {through:?}", found.len()),
+            Verdict::Wait(why) => why,
+        }
+    }
+
+    #[test]
+    fn who_is_behind_is_not_believed_where_others_know_more() {
+        let (old, new) = (Some((7, true)), Some((8, false)));
+        let asked = |found: usize| format!("{found} disagree, ask {:?}", PeerUrl::list("http://a:2").expect("a URL"));
+        assert_eq!(judged(&[new, old]), asked(2), "it was removed and added since");
+        assert_eq!(judged(&[old, new, new]), asked(3));
+        assert_eq!(judged(&[old, None]), asked(1), "it was removed since");
+        assert_eq!(judged(&[Some((7, false)), new]), asked(2), "it was removed and added, and never started");
+        assert_eq!(judged(&[new, None]), "join as 8", "it was added since");
+        assert_eq!(judged(&[Some((7, false)), old]), "started as 7, says http://b:1", "it was started since");
+        assert_eq!(judged(&[old]), "started as 7, says http://a:1", "nobody else answers");
+        assert_eq!(judged(&[None, None]), "http://b:1: no member has our peer URLs");
     }
 
     #[test]

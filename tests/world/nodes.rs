@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use super::{Memory, disk::MemoryDisk, simulate, until};
 
 mod auto;
+mod behind;
 mod incarnations;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];

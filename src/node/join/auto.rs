@@ -10,6 +10,7 @@
 //! | the same, but somebody is silent | we ask for the members as a quorum has them, and join or are removed accordingly |
 //! | a cluster does not have us | we are added as a learner, and join |
 //! | a cluster has us as a member that was started or met, from another disk | it is removed, and we are added as a learner |
+//! | the others do not agree which member has our URLs | some are behind: what a quorum knows is done |
 //!
 //! Nobody makes a cluster while one of the others is silent, because the silent one may have a cluster. A member that
 //! lost its disk never comes back under its old ID, because it has forgotten its vote and what it acknowledged. A
@@ -21,12 +22,14 @@
 //! Before it takes an ID or removes it, it asks at its own peer URLs. If another process answers there as that member,
 //! the member has not lost its disk, and this start ends.
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Method;
-use serde::Deserialize;
 
-use super::{Joined, Seeker, cluster_of, find, ours, read_members, undecided};
+use super::{
+    Joined, Seeker, cluster_of, find, ours,
+    quorum::{Standing, client_urls},
+    read_members, undecided,
+};
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
@@ -74,6 +77,8 @@ enum Verdict {
     Remove(MemberId, Vec<PeerUrl>),
     /// We may join if a quorum says, at one of these client URLs, that we were never started. Somebody is silent.
     Confirm(Joined, Vec<PeerUrl>, String),
+    /// The others do not agree which member has our peer URLs: some are behind. A quorum can be asked at these client URLs.
+    Disagree(Vec<PeerUrl>),
     Wait(String),
 }
 
@@ -84,7 +89,7 @@ impl Verdict {
             Self::Done(Found::New) => Some(birth.member),
             Self::Done(Found::Existing(joined)) | Self::Confirm(joined, ..) => Some(joined.member),
             Self::Remove(id, _) => Some(*id),
-            Self::Add(_) | Self::Wait(_) => None,
+            Self::Add(_) | Self::Disagree(_) | Self::Wait(_) => None,
         }
     }
 }
@@ -106,7 +111,10 @@ pub(in crate::node) async fn find_out(
     loop {
         let heard =
             join_all(others().map(async |member| (member.name.as_str(), seeker.listen(&member.urls).await))).await;
-        let verdict = judge(seeker.own, birth, &heard);
+        let verdict = match judge(seeker.own, birth, &heard) {
+            Verdict::Disagree(through) => seeker.decide(&heard, through).await,
+            verdict => verdict,
+        };
         if let Some(id) = verdict.claims(birth)
             && let Some(url) = seeker.finds_running(id, cluster_heard(&heard).unwrap_or(cluster)).await
         {
@@ -122,6 +130,8 @@ pub(in crate::node) async fn find_out(
                 Ok(false) => Ok(Some(Found::Existing(joined))),
                 Err(why) => Err(format!("{silent}; no quorum says whether this member was started: {why}")),
             },
+            // A quorum has decided.
+            Verdict::Disagree(_) => Err("the others do not agree which member has our peer URLs".to_owned()),
             Verdict::Wait(why) => Err(why),
         };
         match done {
@@ -133,20 +143,6 @@ pub(in crate::node) async fn find_out(
             Err(why) => seeker.pause(why).await,
         }
     }
-}
-
-/// A member in the answer to a client.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Listed {
-    id: MemberId,
-    #[serde(rename = "clientURLs")]
-    client_urls: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct List {
-    members: Vec<Listed>,
 }
 
 impl Seeker<'_> {
@@ -180,6 +176,26 @@ impl Seeker<'_> {
         })
     }
 
+    /// What is left to do if the others do not agree which member has our peer URLs.
+    async fn decide(&self, heard: &[(&str, Heard)], through: Vec<PeerUrl>) -> Verdict {
+        match self.standing(&through).await {
+            Ok(Standing::Unknown) => Verdict::Add(through),
+            Ok(Standing::Started(id, _)) => Verdict::Remove(id, through),
+            Ok(Standing::Added(id)) if is_met(heard, id) => Verdict::Remove(id, through),
+            Ok(Standing::Added(id)) => {
+                let mut lists =
+                    clusters(heard).filter_map(|(_, cluster, members)| find(self.own, cluster, members.clone()).ok());
+                match lists.find(|joined| joined.member == id) {
+                    Some(joined) => Verdict::Done(Found::Existing(joined)),
+                    None => Verdict::Wait(format!("this is member {id}, of whom no member that answers has heard")),
+                }
+            }
+            Err(why) => Verdict::Wait(format!(
+                "the others do not agree which member has our peer URLs, and no quorum says: {why}"
+            )),
+        }
+    }
+
     async fn add(&self, name: &str, through: &[PeerUrl]) -> Result<(), String> {
         let body = serde_json::json!({ "name": name, "peerURLs": self.own, "isLearner": true });
         self.change(Method::POST, MEMBERS, Some(&body.to_string()), through).await?;
@@ -192,39 +208,8 @@ impl Seeker<'_> {
         self.change(Method::DELETE, &format!("/members/{id}"), None, through).await
     }
 
-    /// Whether the member has told its client URLs, as a quorum knows: reads of the members at client URLs are
-    /// linearizable.
-    async fn was_started(&self, id: MemberId, through: &[PeerUrl]) -> Result<bool, String> {
-        let body = self.request(Method::GET, MEMBERS, None, through).await?;
-        let list: List =
-            serde_json::from_slice(&body).map_err(|error| format!("the answer is not a list of members: {error}"))?;
-        let us = list.members.into_iter().find(|listed| listed.id == id);
-        us.map(|us| !us.client_urls.is_empty()).ok_or_else(|| format!("member {id} is not a member any more"))
-    }
-
     async fn change(&self, method: Method, path: &str, body: Option<&str>, through: &[PeerUrl]) -> Result<(), String> {
         self.request(method, path, body, through).await.map(drop)
-    }
-
-    /// Sends a request to members at their client URLs, one after the other, until one accepts it. Returns its answer.
-    async fn request(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&str>,
-        through: &[PeerUrl],
-    ) -> Result<Bytes, String> {
-        let mut why = "no member has a client URL".to_owned();
-        for url in through {
-            match self.client.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
-                Ok((head, body)) if head.status.is_success() => return Ok(body),
-                Ok((head, body)) => {
-                    why = format!("{url}: {method} {path}: {}: {}", head.status, String::from_utf8_lossy(&body).trim());
-                }
-                Err(error) => why = format!("{url}: {error}"),
-            }
-        }
-        Err(why)
     }
 }
 
@@ -236,14 +221,21 @@ fn cluster_heard(heard: &[(&str, Heard)]) -> Option<ClusterId> {
     })
 }
 
+/// The lists of those that are in a cluster.
+fn clusters<'a>(heard: &'a [(&'a str, Heard)]) -> impl Iterator<Item = (&'a str, ClusterId, &'a Vec<MemberRecord>)> {
+    heard.iter().filter_map(|(name, heard)| match heard {
+        Heard::Cluster(cluster, members, _) => Some((*name, *cluster, members)),
+        Heard::Undecided(_) | Heard::Nothing(_) => None,
+    })
+}
+
+/// Whether one of the others knows a start of a member.
+fn is_met(heard: &[(&str, Heard)], id: MemberId) -> bool {
+    heard.iter().any(|(_, heard)| matches!(heard, Heard::Cluster(_, _, met) if met.contains(&id)))
+}
+
 /// What is left to do, according to the table above.
 fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
-    let clusters = || {
-        heard.iter().filter_map(|(name, heard)| match heard {
-            Heard::Cluster(cluster, members, _) => Some((*name, *cluster, members)),
-            Heard::Undecided(_) | Heard::Nothing(_) => None,
-        })
-    };
     let silent = heard.iter().find_map(|(name, heard)| match heard {
         Heard::Nothing(why) => Some(format!("{name} may have a cluster, but does not answer: {why}")),
         Heard::Cluster(..) | Heard::Undecided(_) => None,
@@ -254,43 +246,46 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
         }
         _ => None,
     });
-    let Some((first, cluster, members)) = clusters().next() else {
+    let Some((first, cluster, members)) = clusters(heard).next() else {
         return match silent.or(stranger) {
             Some(why) => Verdict::Wait(why),
             None => Verdict::Done(Found::New),
         };
     };
-    if let Some((name, other, _)) = clusters().find(|(_, other, _)| *other != cluster) {
+    if let Some((name, other, _)) = clusters(heard).find(|(_, other, _)| *other != cluster) {
         return Verdict::Wait(format!("{first} is in cluster {cluster}, {name} in {other}"));
     }
-    let records = || clusters().filter_map(|(_, _, members)| ours(own, members));
-    let is_met = |id| heard.iter().any(|(_, heard)| matches!(heard, Heard::Cluster(_, _, met) if met.contains(&id)));
-    if let Some(before) = records().find(|record| !record.client_urls.is_empty() || is_met(MemberId(record.id))) {
-        return Verdict::Remove(MemberId(before.id), client_urls(own, members));
+    let listed = || clusters(heard).map(|(_, _, members)| ours(own, members));
+    let records = || listed().flatten();
+    let through = || client_urls(own, clusters(heard).map(|(_, _, members)| members));
+    let before = records().find(|record| !record.client_urls.is_empty() || is_met(heard, MemberId(record.id)));
+    // Who does not list the one that was started may know that it was removed. Who lists another may know it, too.
+    let one = before.or_else(|| records().next());
+    let contradicts = |other: Option<&MemberRecord>| {
+        other.map_or(before.is_some(), |other| one.is_some_and(|one| one.id != other.id))
+    };
+    if listed().any(contradicts) {
+        return Verdict::Disagree(through());
+    }
+    if let Some(before) = before {
+        return Verdict::Remove(MemberId(before.id), client_urls(own, [members]));
     }
     match records().next() {
-        None => Verdict::Add(client_urls(own, members)),
+        None => Verdict::Add(client_urls(own, [members])),
         Some(record) if (MemberId(record.id), cluster) == (birth.member, birth.cluster) => match silent {
             // A silent member may know that we were started.
             Some(why) => Verdict::Wait(why),
             None => Verdict::Done(Found::New),
         },
         Some(_) => {
-            let mut lists = clusters().map(|(_, cluster, members)| find(own, cluster, members.clone()));
+            let mut lists = clusters(heard).map(|(_, cluster, members)| find(own, cluster, members.clone()));
             match (lists.find_map(Result::ok), silent) {
-                (Some(joined), Some(why)) => Verdict::Confirm(joined, client_urls(own, members), why),
+                (Some(joined), Some(why)) => Verdict::Confirm(joined, client_urls(own, [members]), why),
                 (Some(joined), None) => Verdict::Done(Found::Existing(joined)),
                 (None, _) => Verdict::Wait(format!("{first} tells an ID of 0")),
             }
         }
     }
-}
-
-/// The client URLs of the started members, which take changes.
-fn client_urls(own: &[PeerUrl], members: &[MemberRecord]) -> Vec<PeerUrl> {
-    let us = ours(own, members).map(|record| record.id);
-    let others = members.iter().filter(|record| Some(record.id) != us);
-    others.flat_map(|record| &record.client_urls).filter_map(|url| url.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -408,6 +403,23 @@ mod tests {
             }
             let found = verdict(&[knows(cluster_id, &members, 2), stranger]);
             assert!(matches!(found, Verdict::Done(_)), "another one was met: {found:?}");
+        }
+    }
+
+    /// Whoever lists the removed member is behind. Or whoever does not: then nothing may be taken that is not ours.
+    #[test]
+    fn a_quorum_is_asked_where_the_others_list_different_members_with_our_urls() {
+        let others = [record(1, 1, true), record(2, 2, true)];
+        let with = |id, started| cluster(7, &[&others[..], &[record(id, 3, started)]].concat());
+        for heard in [
+            [with(33, true), with(34, false)],
+            [with(33, false), with(34, false)],
+            [cluster(7, &others), with(33, true)],
+        ] {
+            match verdict(&heard) {
+                Verdict::Disagree(through) => assert_eq!(through.len(), 2, "{heard:?}"),
+                other => panic!("{heard:?}: {other:?}"),
+            }
         }
     }
 
