@@ -32,8 +32,9 @@ pub struct Oracles {
     peers: BTreeMap<(usize, Time, u64), Time>,
 }
 
-/// A path between two processes, by when they were started.
-type Reach = (Path, [Option<Time>; 2]);
+/// A path between two processes, what closes it, and when they were started. What was asked before a process stood still
+/// is answered once it goes on: that it could not be reached then, and cannot be now for another reason, is not one spell.
+type Reach = (Path, [bool; 4], [Option<Time>; 2]);
 
 /// How one member's question comes to another and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl Oracles {
         for from in members {
             for to in members.iter().filter(|to| to.host != from.host) {
                 let started = [from, to].map(|member| member.running.as_ref().map(|running| running.since));
-                let path = (path(from, to, net), started);
+                let path = (path(from, to, net), closed(from, to, net), started);
                 let noted = self.paths.entry((from.host, to.host)).or_insert((path, now));
                 if noted.0 != path {
                     *noted = (path, now);
@@ -132,7 +133,7 @@ impl Oracles {
     fn reachable(&mut self, now: Time, member: &Member, start: Time, node: &Node, net: &Net) -> Result<(), String> {
         for peer in node.transport().peers().iter().filter(|peer| peer.is_peer()) {
             let Some(other) = self.hosts.get(&peer.id.0) else { continue };
-            let Some(((path, _), since)) = self.paths.get(&(member.host, *other)) else { continue };
+            let Some(((path, ..), since)) = self.paths.get(&(member.host, *other)) else { continue };
             let is_wrong = match path {
                 Path::Open => peer.link.reachable != Some(true),
                 Path::Closed => peer.link.reachable == Some(true),
@@ -160,9 +161,18 @@ fn peer(of: &Member, other: &Member) -> Option<PeerStatus> {
     peers.into_iter().find(|peer| peer.id == id && peer.is_peer())
 }
 
+fn is_frozen(member: &Member) -> bool {
+    member.running.as_ref().is_some_and(|running| running.frozen_until.is_some())
+}
+
+/// What closes a path: there is no process, it stands still, nothing gets there, or nothing comes back.
+fn closed(from: &Member, to: &Member, net: &Net) -> [bool; 4] {
+    let is_cut = |from: &Member, to: &Member| net.link(from.host, to.host).is_cut;
+    [to.running.is_none(), is_frozen(to), is_cut(from, to), is_cut(to, from)]
+}
+
 fn path(from: &Member, to: &Member, net: &Net) -> Path {
     let serves = |member: &Member| member.running.as_ref().is_some_and(|running| running.node().is_some());
-    let is_frozen = |member: &Member| member.running.as_ref().is_some_and(|running| running.frozen_until.is_some());
     if !serves(from)
         || is_frozen(from)
         || from.is_doubtful
@@ -171,11 +181,11 @@ fn path(from: &Member, to: &Member, net: &Net) -> Path {
     {
         return Path::Unclear;
     }
-    let (there, back) = (net.link(from.host, to.host), net.link(to.host, from.host));
     // A process that is about to start, or is half stopped, may answer or not.
-    if to.running.is_none() || is_frozen(to) || there.is_cut || back.is_cut {
+    if closed(from, to, net).contains(&true) {
         return Path::Closed;
     }
+    let (there, back) = (net.link(from.host, to.host), net.link(to.host, from.host));
     let is_quick = |link: super::network::Link| link.latency + link.jitter <= 50 && link.bandwidth == 0;
     if serves(to) && is_quick(there) && is_quick(back) { Path::Open } else { Path::Unclear }
 }
