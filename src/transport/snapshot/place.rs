@@ -47,14 +47,7 @@ pub(crate) struct Room {
 impl Room {
     /// Checks that the headroom stays free in a directory if this many more bytes are written.
     pub(super) fn is_there_for(&self, bytes: u64, files: &Files, directory: &Path) -> io::Result<()> {
-        let headroom = self.headroom;
-        let free = files.free(directory)?;
-        if free >= headroom.saturating_add(bytes) {
-            return Ok(());
-        }
-        let why =
-            format!("the file system has {free} bytes left, and is to keep {headroom} beside {bytes} of a snapshot");
-        Err(io::Error::new(io::ErrorKind::StorageFull, why))
+        files.leave_free(directory, self.headroom, bytes)
     }
 }
 
