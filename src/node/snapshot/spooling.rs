@@ -45,13 +45,12 @@ impl Spooling {
         let path = directory.join(&self.moment.file_name);
         let file = files.open_kept(&path)?;
         files.remove(&path)?;
-        let (mut length, mut synced, mut hash) = (0, 0, Xxh3::new());
+        let (mut length, mut synced) = (0, 0);
         while let Some(piece) = pieces.next().map_err(StoreError::Disk)? {
             if outcome.is_closed() {
                 return Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more").into());
             }
             file.write_at(length, &piece)?;
-            hash.update(&piece);
             length += piece.len() as u64;
             if length - synced >= SYNC_EACH {
                 file.sync()?;
@@ -60,7 +59,7 @@ impl Spooling {
             }
         }
         let (index, term, conf_state) = (*index, *term, conf_state.clone());
-        Ok(Spooled { index, term, conf_state, file, length, checksum: hash.digest128(), name: self.name })
+        Ok(Spooled { index, term, conf_state, file, length, checksum: pieces.hash.digest128(), name: self.name })
     }
 }
 
@@ -75,6 +74,7 @@ pub(in crate::node) fn body(outgoing: Outgoing) -> SnapshotBody {
 struct Pieces {
     range: redb::Range<'static, &'static [u8], &'static [u8]>,
     piece: BytesMut,
+    /// The hash of the pieces so far. The trailer holds the hash of everything before it, and is hashed last.
     hash: Box<Xxh3>,
     records: u64,
     length: u64,
@@ -127,7 +127,9 @@ impl Pieces {
         self.hash.update(&self.piece);
         self.length += self.piece.len() as u64;
         if self.ended {
-            self.piece.put_u128(self.hash.digest128());
+            let trailer = self.hash.digest128().to_be_bytes();
+            self.piece.put_slice(&trailer);
+            self.hash.update(&trailer);
         }
         Ok(Some(self.piece.split().freeze()))
     }
