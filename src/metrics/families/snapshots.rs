@@ -1,8 +1,8 @@
 //! The families of snapshots.
 
 use crate::{
-    ledger::{Direction, Histogram, RestartReason},
-    metrics::family::{Family, Kind, Of},
+    ledger::{Direction, Histogram, RestartReason, Snapshots},
+    metrics::family::{Family, Kind, LabelledMember, Of, Samples},
 };
 
 /// The families of the results, the progress and the rate of snapshots.
@@ -26,11 +26,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Bytes of snapshots that were there already, each time that one went on where it had broken off.",
         kind: Kind::Counter,
         labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                samples.count(&[member.id, direction.label()], snapshots.resumed);
-            }
-        }),
+        of: Of::Peers(|member, samples| counts(member, samples, |snapshots| snapshots.resumed)),
     },
     Family {
         name: "rafthttp_snapshot_resent_bytes_total",
@@ -73,61 +69,35 @@ pub(crate) static FAMILIES: &[Family] = &[
         help: "Bytes of snapshot bodies.",
         kind: Kind::Counter,
         labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                samples.count(&[member.id, direction.label()], snapshots.bytes);
-            }
-        }),
+        of: Of::Peers(|member, samples| counts(member, samples, |snapshots| snapshots.bytes)),
     },
     Family {
         name: "rafthttp_snapshots_in_flight",
         help: "Snapshots in progress.",
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                samples.gauge(&[member.id, direction.label()], snapshots.in_flight as f64);
-            }
-        }),
+        of: Of::Peers(|member, samples| gauges(member, samples, |snapshots| Some(snapshots.in_flight as f64))),
     },
     Family {
         name: "rafthttp_snapshot_progress_ratio",
         help: "Transferred share of the snapshots in progress, if their length is known.",
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                if let Some(progress) = snapshots.progress() {
-                    samples.gauge(&[member.id, direction.label()], progress);
-                }
-            }
-        }),
+        of: Of::Peers(|member, samples| gauges(member, samples, Snapshots::progress)),
     },
     Family {
         name: "rafthttp_snapshot_left_bytes",
         help: "Bytes that the snapshots in progress still lack, if their length is known.",
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                if let Some(left) = snapshots.left() {
-                    samples.gauge(&[member.id, direction.label()], left as f64);
-                }
-            }
-        }),
+        of: Of::Peers(|member, samples| gauges(member, samples, |snapshots| snapshots.left().map(|left| left as f64))),
     },
     Family {
         name: "rafthttp_snapshot_bytes_per_second",
         help: "Bytes per second of the snapshots in progress, over the last ten seconds.",
         kind: Kind::Gauge,
         labels: &["peer", "direction"],
-        of: Of::Peers(|member, samples| {
-            for (direction, snapshots) in member.status.link.snapshots.iter() {
-                if let Some(rate) = snapshots.rate() {
-                    samples.gauge(&[member.id, direction.label()], rate);
-                }
-            }
-        }),
+        of: Of::Peers(|member, samples| gauges(member, samples, Snapshots::rate)),
     },
     Family {
         name: "rafthttp_snapshot_limit_bytes_per_second",
@@ -152,3 +122,19 @@ pub(crate) static FAMILIES: &[Family] = &[
         }),
     },
 ];
+
+/// A counter of each direction.
+fn counts(member: &LabelledMember<'_>, samples: &mut dyn Samples, of: impl Fn(&Snapshots) -> u64) {
+    for (direction, snapshots) in member.status.link.snapshots.iter() {
+        samples.count(&[member.id, direction.label()], of(snapshots));
+    }
+}
+
+/// A gauge of each direction that has a value.
+fn gauges(member: &LabelledMember<'_>, samples: &mut dyn Samples, of: impl Fn(&Snapshots) -> Option<f64>) {
+    for (direction, snapshots) in member.status.link.snapshots.iter() {
+        if let Some(value) = of(snapshots) {
+            samples.gauge(&[member.id, direction.label()], value);
+        }
+    }
+}
