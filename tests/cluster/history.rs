@@ -2,21 +2,10 @@
 
 use std::{sync::Mutex, time::Instant};
 
-use serde::Serialize;
-
 #[path = "../support/porcupine.rs"]
 mod porcupine;
 
-#[derive(Clone, Serialize)]
-struct Operation {
-    op: &'static str,
-    key: String,
-    value: Option<String>,
-    call: u64,
-    /// None: it may take effect at any time, or never.
-    #[serde(rename = "return")]
-    end: Option<u64>,
-}
+use porcupine::Operation;
 
 /// Operations of all clients, in the order in which they ended.
 pub(crate) struct History {

@@ -18,7 +18,6 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use rafthttp::internals::world::Network as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
-use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -26,29 +25,10 @@ use super::{
     events::Events,
     member::CLIENT_PORT,
     network::{Net, Place},
+    porcupine::Operation,
 };
 
 pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-
-/// One operation, as the checker reads it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Operation {
-    op: &'static str,
-    key: String,
-    value: Option<String>,
-    /// In microseconds, so that operations of one millisecond keep their order.
-    call: u64,
-    /// None: it may take effect at any time, or never.
-    #[serde(rename = "return")]
-    end: Option<u64>,
-}
-
-impl Operation {
-    /// The same under a key that names its seed: the histories of many go to the checker at once.
-    pub fn of_seed(self, seed: u64) -> Self {
-        Self { key: format!("{seed}/{}", self.key), ..self }
-    }
-}
 
 /// Operations of all clients, in the order in which they ended.
 #[derive(Clone, Debug, Default)]

@@ -13,7 +13,7 @@ use rafthttp::{metrics::Direction, node::Role};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    clients::{Asking, Client, History, KEYS, Operation},
+    clients::{Asking, Client, History, KEYS},
     clock::{Process, Time, Timeline, WINDOW},
     events::Events,
     faults::Ending,
@@ -23,6 +23,7 @@ use super::{
     operator::Job,
     oracles::Oracles,
     plan::{Bug, Plan},
+    porcupine::Operation,
 };
 
 /// When faults begin, when they end, and how long the cluster then has to be as if nothing had been, in milliseconds.

@@ -11,10 +11,9 @@ use std::{
 };
 
 use super::{
-    clients::Operation,
     panics,
     plan::{Bug, Plan},
-    porcupine,
+    porcupine::{self, Operation},
     run::{Report, Simulation},
     tier,
 };
@@ -114,7 +113,10 @@ impl Account {
         while !waiting.is_empty() {
             let mut operations = Vec::new();
             for (seed, history) in &waiting {
-                operations.extend(history.iter().cloned().map(|operation| operation.of_seed(*seed)));
+                // The histories of many seeds go to the checker at once.
+                let of_seed =
+                    |operation: &Operation| Operation { key: format!("{seed}/{}", operation.key), ..operation.clone() };
+                operations.extend(history.iter().map(of_seed));
             }
             match porcupine::judge(&operations) {
                 None => {

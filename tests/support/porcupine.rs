@@ -8,9 +8,23 @@ use std::{
 
 use serde::Serialize;
 
+/// One operation of a client, as the checker reads it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Operation {
+    /// `put`, `delete` or `get`.
+    pub op: &'static str,
+    pub key: String,
+    pub value: Option<String>,
+    /// When it was called. The unit is the history's own: only the order counts.
+    pub call: u64,
+    /// When it ended. None: it may take effect at any time, or never.
+    #[serde(rename = "return")]
+    pub end: Option<u64>,
+}
+
 /// Whether the operations of each key fit one order: what it says if they do, and the first key of which they do not. None:
 /// there is no Go on this machine.
-pub fn judge<T: Serialize>(operations: &[T]) -> Option<Result<String, String>> {
+pub fn judge(operations: &[Operation]) -> Option<Result<String, String>> {
     let checker = build()?;
     let mut child = Command::new(checker).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was built");
     let mut input = child.stdin.take().expect("piped");
