@@ -2,6 +2,9 @@
 //!
 //! Everything is in memory, on one thread and on a clock that stands still, so that two runs do the same.
 
+#[path = "support/append.rs"]
+mod append;
+
 use std::{
     env,
     hint::black_box,
@@ -17,6 +20,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use append::{READER, WRITER, append};
 use async_trait::async_trait;
 use axum::body::Body;
 use bytes::Bytes;
@@ -35,10 +39,7 @@ use rafthttp::{
         world::{ByteStream, Listen, Network, World},
     },
     router,
-    wire::{
-        StreamKind,
-        raftpb::{Entry, Message, MessageType},
-    },
+    wire::{StreamKind, raftpb::Message},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
@@ -48,8 +49,6 @@ use tokio::{
 use tower_service::Service as _;
 
 const CLUSTER: ClusterId = ClusterId(0x1000);
-const WRITER: MemberId = MemberId(0x8e9e_05c5_2164_694d);
-const READER: MemberId = MemberId(0x91bc_3c39_8fb3_c146);
 /// Messages of a round: what one read of a busy connection brings.
 const BATCH: u64 = 512;
 /// Bytes of an entry's data.
@@ -94,18 +93,7 @@ fn simulate(path: impl Future<Output = ()>) {
 
 /// The appends of a round, as raft sends them.
 fn appends(round: u64, data: &Bytes) -> Vec<Message> {
-    let append = |index| Message {
-        r#type: MessageType::MsgApp as i32,
-        to: READER.0,
-        from: WRITER.0,
-        term: 7,
-        log_term: 7,
-        index,
-        entries: vec![Entry { term: 7, index: index + 1, data: data.clone(), ..Entry::default() }],
-        commit: index,
-        ..Message::default()
-    };
-    (round * BATCH + 1..=(round + 1) * BATCH).map(append).collect()
+    (round * BATCH + 1..=(round + 1) * BATCH).map(|index| append(index, data)).collect()
 }
 
 fn data() -> Bytes {

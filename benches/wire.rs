@@ -1,43 +1,25 @@
 //! What a message costs at either end of a msgapp stream, without a connection between them.
 
+#[path = "support/append.rs"]
+mod append;
+
 use std::hint::black_box;
 
+use append::{READER, WRITER, append};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rafthttp::{
-    id::MemberId,
     internals::wire::{
         FrameLimits,
         frames::FrameBuffer,
         message::Item,
         stream::{StreamDecoder, StreamEncoder},
     },
-    wire::{
-        StreamKind,
-        raftpb::{Entry, Message, MessageType},
-    },
+    wire::{StreamKind, raftpb::Message},
 };
-
-const WRITER: MemberId = MemberId(0x8e9e_05c5_2164_694d);
-const READER: MemberId = MemberId(0x91bc_3c39_8fb3_c146);
 
 /// Messages in a buffer that is decoded in one go: what one read of a busy connection brings.
 const BATCH: u64 = 256;
-
-/// The append that carries entry `index` + 1.
-fn append(index: u64, data: &Bytes) -> Message {
-    Message {
-        r#type: MessageType::MsgApp as i32,
-        to: READER.0,
-        from: WRITER.0,
-        term: 7,
-        log_term: 7,
-        index,
-        entries: vec![Entry { term: 7, index: index + 1, data: data.clone(), ..Entry::default() }],
-        commit: index,
-        ..Message::default()
-    }
-}
 
 fn drain(frames: &mut FrameBuffer) {
     while let Some(piece) = frames.pop() {
