@@ -18,9 +18,8 @@ use futures_util::stream;
 use rafthttp::{
     SnapshotBody, SnapshotStatus, SnapshotStore,
     metrics::{Direction, RestartReason, Snapshots},
-    wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
 };
-use support::{TestMember, lock, not_run, ports::free_port, tier_is_all};
+use support::{TestMember, lock, not_run, ports::free_port, program, tier_is_all};
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinSet,
@@ -57,29 +56,36 @@ fn load() -> Load {
     }
 }
 
+/// What is not run where there can be no slow line.
+const SLOW_LINE: &str = "a snapshot over a slow line that breaks";
+
 /// Runs a test in a namespace whose loopback interface carries 40 MB/s: 20 MB/s through a relay, which everything passes
 /// twice. Returns whether this is the one inside.
 fn is_on_a_slow_line(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let line = "ip link set lo up && tc qdisc add dev lo root tbf rate 320mbit burst 512k latency 50ms || exit 99; exec \"$@\"";
+    if !rustix::process::geteuid().is_root() {
+        not_run(&format!("{SLOW_LINE}: only root may make a network namespace with tc"));
+        return false;
+    }
+    let Some(ip) = program(SLOW_LINE, "iproute2", &[]) else { return false };
+    let tc = ip.with_file_name("tc");
+    let line = "\"$1\" link set lo up && \"$2\" qdisc add dev lo root tbf rate 320mbit burst 512k latency 50ms || exit 99; \
+                shift 2; exec \"$@\"";
     let itself = std::env::current_exe().expect("it runs");
     let mut shell = Command::new("unshare");
-    shell.args(["--net", "sh", "-c", line, "sh"]).arg(itself).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-    match shell.status() {
-        Ok(status) if status.success() => {}
-        Ok(status) if matches!(status.code(), Some(1 | 99)) && !is_root() => {
-            not_run("a snapshot over a slow line that breaks: only root may make a network namespace with tc");
+    shell.args(["--net", "sh", "-c", line, "sh"]).args([&ip, &tc, &itself]);
+    let status = shell.args(["--exact", test, "--nocapture"]).env(INSIDE, "1").status();
+    match status {
+        // A container's root may not, or its kernel cannot.
+        Ok(status) if matches!(status.code(), Some(1 | 99)) => {
+            not_run(&format!("{SLOW_LINE}: unshare, {} or {}: {status}", ip.display(), tc.display()));
         }
-        Ok(status) => assert!(status.code() == Some(99), "{test}: {status}"),
-        Err(error) => not_run(&format!("a snapshot over a slow line that breaks: unshare: {error}")),
+        Ok(status) => assert!(status.success(), "{test}: {status}"),
+        Err(error) => not_run(&format!("{SLOW_LINE}: unshare: {error}")),
     }
     false
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 /// The blocks of a snapshot from an offset on; no two are alike.
@@ -186,12 +192,8 @@ async fn send(load: &Load, cut_each: Duration, kill_each: Duration) -> (Snapshot
     let carried = tokio::spawn(relay(relayed, port, cut_each));
     let link = || one.transport.peers()[0].link.clone();
     support::until("both streams are open", || link().stream_up.values().all(|ways| ways[Direction::In])).await;
-    let metadata = SnapshotMetadata { index: INDEX, term: 1, ..SnapshotMetadata::default() };
-    let snapshot = Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }.into());
-    let message =
-        Message { r#type: MessageType::MsgSnap as i32, from: 1, to: 2, term: 1, snapshot, ..Message::default() };
     let begun = Instant::now();
-    one.transport.send_snapshot(message, body(load.bytes));
+    one.transport.send_snapshot(support::snapshot(1, 2, INDEX), body(load.bytes));
     let (mut killed, mut kills) = (Instant::now(), 0);
     while lock(&one.raft.snapshots).is_empty() {
         sleep(Duration::from_millis(50)).await;

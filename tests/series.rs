@@ -9,10 +9,9 @@ use std::collections::BTreeSet;
 use rafthttp::{
     ClusterId, MemberId, SnapshotBody, SnapshotStore,
     metrics::{Channel, Direction, Exposition, Options},
-    wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
 };
 use scrape::Scrape;
-use support::{TestMember, append, connected, heartbeat, pair, until};
+use support::{TestMember, append, connected, heartbeat, pair, snapshot, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -176,20 +175,7 @@ async fn a_snapshots_progress_is_shown_while_its_length_is_known() {
     let progress = |member: &TestMember, direction: Direction| {
         scraped(member).sum("rafthttp_snapshot_progress_ratio", &[("direction", direction.label())])
     };
-    let message = |index| Message {
-        r#type: MessageType::MsgSnap as i32,
-        from: 1,
-        to: 2,
-        term: 1,
-        snapshot: Some(
-            Snapshot {
-                metadata: Some(SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() }),
-                ..Snapshot::default()
-            }
-            .into(),
-        ),
-        ..Message::default()
-    };
+    let message = |index| snapshot(1, 2, index);
     for (index, length) in [(7, Some(4000)), (8, None)] {
         assert_eq!((progress(&one, Direction::Out), progress(&two, Direction::In)), (None, None));
         let (give, pieces) = tokio::sync::mpsc::unbounded_channel();

@@ -11,10 +11,10 @@ use rafthttp::{
     metrics::{AttemptResult, Channel, Direction, DropReason, LossReason, MessageKind},
     wire::{
         StreamKind,
-        raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
+        raftpb::{Message, MessageType},
     },
 };
-use support::{TestMember, append, connected, heartbeat, lock, pair, proposal, until};
+use support::{TestMember, append, connected, heartbeat, lock, pair, proposal, snapshot, until};
 use tokio::io::AsyncWriteExt as _;
 
 #[tokio::test]
@@ -417,18 +417,6 @@ async fn another_member_that_answers_in_a_peers_place_is_not_the_peer() {
     until("neither is reachable", || failed(3) && failed(4)).await;
 }
 
-fn snapshot_message(index: u64) -> Message {
-    let metadata = SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() };
-    Message {
-        r#type: MessageType::MsgSnap as i32,
-        from: 1,
-        to: 2,
-        term: 1,
-        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }.into()),
-        ..Message::default()
-    }
-}
-
 async fn snapshot_pair() -> (TestMember, TestMember, SnapshotStore, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let store = SnapshotStore::open(directory.path()).expect("a store");
@@ -444,11 +432,10 @@ async fn snapshot_pair() -> (TestMember, TestMember, SnapshotStore, tempfile::Te
 async fn a_snapshot_is_saved_whole_before_its_message_is_handed_over() {
     let (one, two, store, _directory) = snapshot_pair().await;
     let body: Vec<u8> = (0..20 << 20).map(|at: u32| (at % 253) as u8).collect();
-    one.transport
-        .send_snapshot(snapshot_message(7), SnapshotBody::from_reader(std::io::Cursor::new(body.clone()), None));
+    one.transport.send_snapshot(snapshot(1, 2, 7), SnapshotBody::from_reader(std::io::Cursor::new(body.clone()), None));
     until("reported", || !lock(&one.raft.snapshots).is_empty()).await;
     assert_eq!(*lock(&one.raft.snapshots), [(two.id, SnapshotStatus::Finish)]);
-    assert_eq!(lock(&two.raft.taken)[0].1, snapshot_message(7));
+    assert_eq!(lock(&two.raft.taken)[0].1, snapshot(1, 2, 7));
     assert!(std::fs::read(store.path(7)).is_ok_and(|saved| saved == body));
     one.check_ledger();
     two.check_ledger();
@@ -465,7 +452,7 @@ async fn a_snapshot_whose_source_fails_is_not_taken_for_a_whole_one() {
             if piece < 2 { Ok(bytes::Bytes::from_static(b"half")) } else { Err(std::io::Error::other("no disk")) };
         Some((bytes, piece + 1))
     });
-    one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_stream(pieces, None));
+    one.transport.send_snapshot(snapshot(1, 2, 7), SnapshotBody::from_stream(pieces, None));
     until("reported", || !lock(&one.raft.snapshots).is_empty()).await;
     assert_eq!(*lock(&one.raft.snapshots), [(two.id, SnapshotStatus::Failure)]);
     until("counted", || two.transport.peers()[0].link.snapshots[Direction::In].failed == 1).await;
@@ -478,7 +465,7 @@ async fn a_snapshot_whose_source_fails_is_not_taken_for_a_whole_one() {
 #[tokio::test]
 async fn a_snapshot_to_who_is_no_peer_is_reported_as_failed_exactly_once() {
     let one = TestMember::start(1).await;
-    one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_reader(std::io::empty(), None));
+    one.transport.send_snapshot(snapshot(1, 2, 7), SnapshotBody::from_reader(std::io::empty(), None));
     assert_eq!(*lock(&one.raft.snapshots), [(MemberId(2), SnapshotStatus::Failure)]);
     assert_eq!(*lock(&one.raft.unreachable), [MemberId(2)]);
 }
@@ -486,7 +473,7 @@ async fn a_snapshot_to_who_is_no_peer_is_reported_as_failed_exactly_once() {
 #[tokio::test]
 async fn a_snapshot_through_send_to_who_is_no_peer_is_reported_as_failed() {
     let one = TestMember::start(1).await;
-    one.transport.send(vec![snapshot_message(7), heartbeat(1, 2, 1)]);
+    one.transport.send(vec![snapshot(1, 2, 7), heartbeat(1, 2, 1)]);
     assert_eq!(*lock(&one.raft.snapshots), [(MemberId(2), SnapshotStatus::Failure)]);
     assert_eq!(one.status().unroutable.of("unknown_peer"), 2);
 }
@@ -495,7 +482,7 @@ async fn a_snapshot_through_send_to_who_is_no_peer_is_reported_as_failed() {
 async fn a_paused_member_takes_no_snapshot_and_says_so() {
     let (one, two, store, _directory) = snapshot_pair().await;
     two.transport.pause();
-    one.transport.send_snapshot(snapshot_message(7), SnapshotBody::from_reader(&b"body"[..], None));
+    one.transport.send_snapshot(snapshot(1, 2, 7), SnapshotBody::from_reader(&b"body"[..], None));
     until("reported", || !lock(&one.raft.snapshots).is_empty()).await;
     assert_eq!(*lock(&one.raft.snapshots), [(two.id, SnapshotStatus::Failure)]);
     assert!(!store.path(7).exists());

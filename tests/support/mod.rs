@@ -13,7 +13,7 @@ use rafthttp::{
     TlsConfig, Transport, TransportStatus, Unheard,
     id::ClusterId,
     metrics::{Channel, Direction},
-    wire::raftpb::{Entry, Message, MessageType},
+    wire::raftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata},
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -217,6 +217,13 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The message of a snapshot at `index`.
+pub fn snapshot(from: u64, to: u64, index: u64) -> Message {
+    let metadata = Some(SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() });
+    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() }.into());
+    Message { r#type: MessageType::MsgSnap as i32, from, to, term: 1, snapshot, ..Message::default() }
 }
 
 pub fn heartbeat(from: u64, to: u64, commit: u64) -> Message {

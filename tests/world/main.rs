@@ -24,7 +24,7 @@ use rafthttp::{
     internals::world::{Network, World},
     wire::raftpb::Message,
 };
-use support::{CLUSTER, Recorder, append, heartbeat, lock, until};
+use support::{CLUSTER, Recorder, append, heartbeat, lock, snapshot, until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinHandle,

@@ -4,7 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use rafthttp::{
     internals::world::{ByteStream, Disk, Opening, World},
     metrics::{Direction, RestartReason, Snapshots},
     telemetry::EventKind,
-    wire::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata},
+    wire::raftpb::Message,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
@@ -23,7 +23,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{CLUSTER, Member, Memory, disk::MemoryDisk, lock, memory::Mishap, simulate, until};
+use super::{CLUSTER, Member, Memory, disk::MemoryDisk, lock, memory::Mishap, simulate, snapshot, until};
 
 const DIRECTORY: &str = "/rafthttp-in-memory/snap";
 /// What comes before the body on a connection, at most: two heads and the envelope.
@@ -36,9 +36,20 @@ async fn member(memory: &Memory, id: u64, disk: &MemoryDisk) -> Member {
 }
 
 async fn member_with(memory: &Memory, id: u64, disk: &MemoryDisk, limits: Limits) -> Member {
+    member_in(memory, id, disk, limits, |world| world).await
+}
+
+/// The same, whose snapshots are kept in a world that is changed like this.
+async fn member_in(
+    memory: &Memory,
+    id: u64,
+    disk: &MemoryDisk,
+    limits: Limits,
+    change: impl FnOnce(World) -> World,
+) -> Member {
     let build = |world: &World, builder: rafthttp::Builder| {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        let store = SnapshotStore::open_in(world.clone().with_disk(disk), DIRECTORY).expect("a store");
+        let store = SnapshotStore::open_in(change(world.clone().with_disk(disk)), DIRECTORY).expect("a store");
         builder.snapshots(store).limits(limits)
     };
     Member::start_with(memory, id, build).await
@@ -75,15 +86,7 @@ fn body(data: &Bytes) -> SnapshotBody {
 }
 
 fn message(index: u64) -> Message {
-    let metadata = SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() };
-    Message {
-        r#type: MessageType::MsgSnap as i32,
-        from: 1,
-        to: 2,
-        term: 1,
-        snapshot: Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() }.into()),
-        ..Message::default()
-    }
+    snapshot(1, 2, index)
 }
 
 fn path(index: u64) -> PathBuf {
@@ -329,10 +332,10 @@ fn what_is_kept_of_a_snapshot_has_an_age() {
         two.stop().await;
         assert_eq!(disk.files().len(), 2);
         memory.heal();
-        let limits = Limits { snapshot_headroom: 0, snapshot_part_age: Duration::ZERO, ..Limits::default() };
-        let two = member_with(&memory, 2, &disk, limits).await;
-        // The clock on the wall is the real one.
-        std::thread::sleep(Duration::from_millis(1100));
+        let limits = Limits { snapshot_headroom: 0, ..Limits::default() };
+        let age = limits.snapshot_part_age;
+        let later = move || SystemTime::now() + age + Duration::from_secs(1);
+        let two = member_in(&memory, 2, &disk, limits, |world| world.with_clock(later)).await;
         until("it is gone", || disk.files().is_empty()).await;
         two.stop().await;
     });

@@ -4,12 +4,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use futures_util::stream;
-use rafthttp::{
-    Limits, SnapshotBody, SnapshotStatus, SnapshotStore,
-    internals::world::ByteStream,
-    metrics::Direction,
-    wire::raftpb::{MessageType, Snapshot, SnapshotMetadata},
-};
+use rafthttp::{Limits, SnapshotBody, SnapshotStatus, SnapshotStore, internals::world::ByteStream, metrics::Direction};
 
 use super::*;
 
@@ -38,7 +33,7 @@ impl Host {
     fn send(&self, to: u64, pieces: usize, size: usize) {
         let body = stream::iter((0..pieces).map(move |_| Ok(Bytes::from(vec![0; size]))));
         let body = SnapshotBody::from_stream(body, Some((pieces * size) as u64));
-        self.member.transport.send_snapshot(snapshot(1, to), body);
+        self.member.transport.send_snapshot(snapshot(1, to, 7), body);
     }
 
     /// How those to a member ended.
@@ -65,12 +60,6 @@ impl Host {
     async fn stop(self) {
         self.member.stop().await;
     }
-}
-
-fn snapshot(from: u64, to: u64) -> Message {
-    let metadata = Some(SnapshotMetadata { index: 7, term: 1, ..SnapshotMetadata::default() });
-    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() }.into());
-    Message { r#type: MessageType::MsgSnap as i32, from, to, term: 1, snapshot, ..Message::default() }
 }
 
 fn about(time: Duration, seconds: u64) {
@@ -177,7 +166,7 @@ fn who_takes_64_kib_a_second_is_sent_all_of_a_snapshot() {
 async fn drip(memory: &Memory, pieces: usize, size: usize) -> (String, Duration) {
     let place = memory.place("member-2", [10, 0, 0, 2]);
     let mut stream = place.connect(([10, 0, 0, 1], 2380).into()).await.expect("it listens");
-    let envelope = snapshot(2, 1).encode_to_vec();
+    let envelope = snapshot(2, 1, 7).encode_to_vec();
     let envelope = [&(envelope.len() as u64).to_be_bytes()[..], &envelope].concat();
     let head = format!(
         "POST /raft/snapshot HTTP/1.1\r\nHost: x\r\nX-Server-From: 2\r\nX-Server-Version: 3.6.0\r\n\
