@@ -84,6 +84,13 @@ pub enum Bug {
     LocalReads,
 }
 
+impl Bug {
+    /// Whether only the checker of linearizability sees it.
+    pub fn is_for_the_checker(self) -> bool {
+        self == Self::LocalReads
+    }
+}
+
 pub const BUGS: [(&str, Bug); 3] =
     [("unsynced-files", Bug::UnsyncedFiles), ("unsynced-names", Bug::UnsyncedNames), ("local-reads", Bug::LocalReads)];
 

@@ -13,7 +13,7 @@ use std::{
 use super::{
     panics,
     plan::{Bug, Plan},
-    porcupine::{self, Operation},
+    porcupine::{self, Judgement, Operation},
     run::{Report, Simulation},
     tier,
 };
@@ -45,14 +45,30 @@ pub fn simulate(seed: u64, bug: Option<Bug>, is_traced: bool) -> Report {
     })
 }
 
-/// The first of so many seeds that finds a bug, and what it says.
-pub fn find(bug: Bug, most: u64) -> Option<(u64, String)> {
-    (1..=most).find_map(|seed| {
+/// What came of the search for a bug.
+pub enum Search {
+    /// The first seed that finds it, and what it says.
+    Found(u64, String),
+    NotFound,
+    /// Only the checker of linearizability would see it, and there is none on this machine.
+    NoChecker,
+}
+
+/// Looks for a bug in so many seeds.
+pub fn find(bug: Bug, most: u64) -> Search {
+    if bug.is_for_the_checker() && porcupine::judge(&[]) == Judgement::NoChecker {
+        return Search::NoChecker;
+    }
+    let found = (1..=most).find_map(|seed| {
         let report = simulate(seed, Some(bug), false);
-        let judged = || porcupine::judge(&report.history).and_then(Result::err);
-        let said = report.failure.clone().or_else(judged)?;
+        let violation = || match porcupine::judge(&report.history) {
+            Judgement::Violated(said) => Some(said),
+            Judgement::NoChecker | Judgement::Linearizable(_) | Judgement::Unknown(_) => None,
+        };
+        let said = report.failure.clone().or_else(violation)?;
         Some((seed, said.lines().next().unwrap_or_default().to_owned()))
-    })
+    });
+    found.map_or(Search::NotFound, |(seed, said)| Search::Found(seed, said))
 }
 
 /// Runs seeds; says how many have passed and how many have not.
@@ -119,16 +135,19 @@ impl Account {
                 operations.extend(history.iter().map(of_seed));
             }
             match porcupine::judge(&operations) {
-                None => {
+                Judgement::NoChecker => {
                     self.is_judged = false;
                     return;
                 }
-                Some(Ok(_)) => return,
-                Some(Err(said)) => {
+                Judgement::Linearizable(_) => return,
+                Judgement::Violated(said) | Judgement::Unknown(said) => {
                     let seed = said.split("key ").nth(1).and_then(|rest| rest.split('/').next()?.parse::<u64>().ok());
                     self.failed += 1;
                     println!("seed {} failed: {}", seed.unwrap_or_default(), said.trim_end());
-                    let Some(seed) = seed else { return };
+                    let Some(seed) = seed else {
+                        println!("    the histories of {} other seeds were not judged", waiting.len() - 1);
+                        return;
+                    };
                     println!("    repeat it: make simulate SEED={seed} TRACE=1");
                     waiting.retain(|(other, _)| *other != seed);
                 }

@@ -22,11 +22,25 @@ pub struct Operation {
     pub end: Option<u64>,
 }
 
-/// Whether the operations of each key fit one order: what it says if they do, and the first key of which they do not. None:
-/// there is no Go on this machine.
-pub fn judge(operations: &[Operation]) -> Option<Result<String, String>> {
-    let checker = build()?;
-    let mut child = Command::new(checker).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was built");
+/// What the checker says of a history.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// There is no Go on this machine, and so no checker.
+    NoChecker,
+    /// The operations of each key fit one order; how many they were, in words.
+    Linearizable(String),
+    /// Those of a key do not; the first such key.
+    Violated(String),
+    /// It was not found out, and why.
+    Unknown(String),
+}
+
+/// Asks whether the operations of each key fit one order.
+pub fn judge(operations: &[Operation]) -> Judgement {
+    let Some(checker) = build() else { return Judgement::NoChecker };
+    let mut command = Command::new(checker);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it was built");
     let mut input = child.stdin.take().expect("piped");
     for operation in operations {
         writeln!(input, "{}", serde_json::to_string(operation).expect("plain fields")).expect("it reads");
@@ -34,7 +48,11 @@ pub fn judge(operations: &[Operation]) -> Option<Result<String, String>> {
     drop(input);
     let output = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    Some(if output.status.success() { Ok(said) } else { Err(said) })
+    match output.status.code() {
+        Some(0) => Judgement::Linearizable(said),
+        Some(1) => Judgement::Violated(said),
+        _ => Judgement::Unknown(format!("{}: {said}{}", output.status, String::from_utf8_lossy(&output.stderr))),
+    }
 }
 
 fn build() -> Option<PathBuf> {
