@@ -83,6 +83,11 @@ impl ProcessDisk {
         self.plan().loses_power = Some((changes, seed));
     }
 
+    /// The power that was to go stays.
+    pub fn keep_power(&self) {
+        self.plan().loses_power = None;
+    }
+
     /// What is left since the power went, if it did.
     pub fn left(&self) -> Option<MemoryDisk> {
         self.plan().left.clone()

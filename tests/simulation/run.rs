@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use rafthttp::{metrics::Direction, node::Role};
+use rafthttp::{
+    metrics::Direction,
+    node::{InitialClusterState, Role},
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
@@ -22,7 +25,7 @@ use super::{
     network::Net,
     operator::Job,
     oracles::Oracles,
-    plan::{Bug, Plan},
+    plan::{Bug, Kind, Plan},
     porcupine::Operation,
 };
 
@@ -163,14 +166,20 @@ impl Simulation {
         self.stop()
     }
 
-    /// Lets everybody run through the next window.
-    fn go_on(&mut self) -> Result<(), String> {
+    /// Lets everybody run through the next window, and says when that ends.
+    fn step(&self) -> Time {
         let until = self.now() + WINDOW;
         for running in self.members.iter().filter_map(|member| member.running.as_ref()) {
             running.process.run_until(until);
         }
         self.clients.run_until(until);
         self.around.timeline.go_on();
+        until
+    }
+
+    /// Lets everybody run through the next window, and looks at what has come of it.
+    fn go_on(&mut self) -> Result<(), String> {
+        let until = self.step();
         self.notice()?;
         while self.pending.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
             let ending = self.pending.pop_first().expect("there is one").1;
@@ -211,9 +220,11 @@ impl Simulation {
         if member.is_doubtful || member.is_leaving {
             return Ok(());
         }
-        let is_of_the_disk = why.contains("storage full") || why.contains("sector") || why.contains("no storage space");
-        let is_joining =
-            ["no member", "not a member any more", "none of the members"].iter().any(|said| why.contains(said));
+        // A start on a disk that is full, or whose sync failed.
+        let a_disk_fails = self.plan.kinds.iter().any(|kind| matches!(kind, Kind::FullDisk | Kind::FailedSync));
+        let is_of_the_disk = a_disk_fails && (why.contains("sector") || why.contains("no storage space"));
+        let is_joining = member.state != InitialClusterState::New
+            && ["no member", "not a member any more"].iter().any(|said| why.contains(said));
         if is_of_the_disk || is_joining {
             self.say(&format!("{why}: it is started again"));
             let at = self.now() + 1000;
@@ -244,7 +255,9 @@ impl Simulation {
         for place in 0..self.members.len() {
             if let Some(running) = &mut self.members[place].running {
                 running.frozen_until = running.frozen_until.map(|_| 0);
+                running.disk.keep_power();
             }
+            self.members[place].disk.mend();
             self.end(Ending::Thaw(place));
             self.end(Ending::MakeRoom(place));
             self.end(Ending::Resolve(place));
@@ -387,15 +400,8 @@ impl Simulation {
                     left.load(Ordering::Relaxed)
                 ));
             }
-            let until = self.now() + WINDOW;
-            for running in self.members.iter().filter_map(|member| member.running.as_ref()) {
-                running.process.run_until(until);
-            }
-            self.clients.run_until(until);
-            self.around.timeline.go_on();
-            if let Some(why) = super::panics::take() {
-                return Err(why);
-            }
+            self.step();
+            super::panics::take().map_or(Ok(()), Err)?;
         }
         Ok(())
     }

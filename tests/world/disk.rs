@@ -165,6 +165,13 @@ impl MemoryDisk {
         self.state().is_full = false;
     }
 
+    /// Nothing fails any more.
+    #[allow(dead_code, reason = "only the simulation ends all faults at once")]
+    pub fn mend(&self) {
+        let mut state = self.state();
+        (state.is_full, state.fails_a_sync) = (false, false);
+    }
+
     /// The next sync of what was written to a file fails, once. As at Linux, what was to be lasting then never will be, and
     /// is read all the same until the file is told to forget it.
     pub fn fail_a_sync(&self) {
