@@ -178,7 +178,6 @@ impl Files {
     }
 
     /// Whether a directory's file system keeps so many bytes free if so many of a snapshot are written to it.
-    #[cfg(feature = "node")]
     pub(crate) fn leave_free(&self, directory: &Path, headroom: u64, bytes: u64) -> io::Result<()> {
         let free = self.free(directory)?;
         if free >= headroom.saturating_add(bytes) {
