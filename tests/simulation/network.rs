@@ -61,6 +61,8 @@ struct Machine {
     address: IpAddr,
     is_on: bool,
     resolver: Resolver,
+    /// When the last look-up is answered that was asked while names were answered late.
+    late_until: Time,
 }
 
 /// How names are answered to a machine.
@@ -158,6 +160,7 @@ impl Net {
             address: address(place),
             is_on: true,
             resolver: Resolver::default(),
+            late_until: 0,
         };
         let hosts: Vec<Machine> = names.iter().enumerate().map(machine).collect();
         let pairs = (0..hosts.len()).flat_map(|from| (0..names.len()).map(move |to| ((from, to), Link::default())));
@@ -246,12 +249,20 @@ impl Net {
 
     /// How names are answered to a machine from now on.
     pub fn resolve(&self, host: Host, resolver: Resolver) {
-        self.state().hosts[host].resolver = resolver;
+        let mut state = self.state();
+        let now = state.timeline.now();
+        let host = &mut state.hosts[host];
+        if let Resolver::Late(takes) = std::mem::replace(&mut host.resolver, resolver) {
+            host.late_until = host.late_until.max(now + takes);
+        }
     }
 
-    /// How names are answered to a machine.
-    pub fn resolver(&self, host: Host) -> Resolver {
-        self.state().hosts[host].resolver
+    /// Whether names are answered to a machine at once, and rightly: a look-up that was asked before is still answered
+    /// late.
+    pub fn resolves_well(&self, host: Host) -> bool {
+        let state = self.state();
+        let host = &state.hosts[host];
+        host.resolver == Resolver::Well && host.late_until <= state.timeline.now()
     }
 
     /// The power of a machine goes, or comes back.

@@ -8,11 +8,7 @@ use rafthttp::{
     node::{Node, Role},
 };
 
-use super::{
-    clock::Time,
-    member::Member,
-    network::{Net, Resolver},
-};
+use super::{clock::Time, member::Member, network::Net};
 
 /// How long it may take until a peer is seen as it is, in milliseconds.
 const TRUTH: Time = 1800;
@@ -173,12 +169,7 @@ fn closed(from: &Member, to: &Member, net: &Net) -> [bool; 4] {
 
 fn path(from: &Member, to: &Member, net: &Net) -> Path {
     let serves = |member: &Member| member.running.as_ref().is_some_and(|running| running.node().is_some());
-    if !serves(from)
-        || is_frozen(from)
-        || from.is_doubtful
-        || to.is_doubtful
-        || net.resolver(from.host) != Resolver::Well
-    {
+    if !serves(from) || is_frozen(from) || from.is_doubtful || to.is_doubtful || !net.resolves_well(from.host) {
         return Path::Unclear;
     }
     // A process that is about to start, or is half stopped, may answer or not.
