@@ -113,7 +113,8 @@ impl Spool {
             (*asked, *is_handed_out) = (now, true);
             return Some(spooled.clone());
         }
-        self.is_wanted = true;
+        // Raft asks again, and may well be given the one that is being made.
+        self.is_wanted |= !matches!(self.state, State::Writing { .. });
         None
     }
 }

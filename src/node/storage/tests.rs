@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raft::{Error as RaftError, GetEntriesContext, Storage as _, StorageError, eraftpb::SnapshotMetadata};
 
 use super::*;
-use crate::{id::DirectoryId, world::World};
+use crate::{id::DirectoryId, node::snapshot::Spooling, world::World};
 
 fn entry(index: u64, term: u64) -> Entry {
     Entry { index, term, data: format!("{index}@{term}").into(), ..Default::default() }
@@ -262,6 +262,20 @@ fn what_cannot_be_spooled_is_tried_again_after_a_while_and_who_spools_hears_when
     assert!(!moment.outcome.is_closed());
     assert!(store.give_up_spool().is_none());
     assert!(moment.outcome.is_closed(), "nobody waits for it");
+}
+
+/// Under load, raft asks in every turn, and the turn in which the file is found complete is no exception.
+#[test]
+fn a_snapshot_that_is_asked_for_while_it_is_spooled_is_not_spooled_again() {
+    let (directory, now) = (tempfile::tempdir().expect("a directory"), Instant::now());
+    let store = store(directory.path(), 3);
+    assert_eq!(asked(&store, 1), None);
+    let (moment, _) = store.begin_spool(now).expect("readable").expect("it is wanted");
+    Spooling { moment, cluster: 2, name: 1, headroom: 0 }.run();
+    assert_eq!(asked(&store, 1), None, "it was not looked at yet");
+    assert!(store.look_at_spool(now).is_whole);
+    assert!(store.begin_spool(now).expect("readable").is_none());
+    assert_eq!(asked(&store, 1), Some((1, 1)));
 }
 
 #[test]
