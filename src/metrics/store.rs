@@ -63,8 +63,8 @@ static FAMILIES: &[Single<StoreStatus, Option<u64>>] = &[
     ),
     (
         "rafthttp_store_snapshots_overtaken_total",
-        "Snapshots sent by this member as a leader that were behind its log's first entry when they had arrived: their \
-         receivers start over.",
+        "Snapshots of this member as a leader that were behind its log's first entry when they had arrived, so that their \
+         receivers start over, or before anyone was sent them, so that another one is made.",
         Kind::Counter,
         |store| Some(store.snapshots_overtaken),
     ),

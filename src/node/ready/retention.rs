@@ -36,7 +36,8 @@ pub(in crate::node) struct Retention {
 #[derive(Debug, Default)]
 pub(super) struct Handed {
     snapshots: HashMap<u64, Snapshot>,
-    /// How many snapshots were followed by another one, because the log had been compacted past them.
+    /// How many snapshots were followed by another one, because the log had been compacted past them, on their way or
+    /// before anyone was sent them.
     overtaken: u64,
 }
 
@@ -57,7 +58,12 @@ impl Handed {
         is_overtaken
     }
 
-    /// How many snapshots were older than the log's first entry when they arrived.
+    /// The log was compacted past a snapshot before anyone was sent it.
+    pub(super) fn overtake(&mut self) {
+        self.overtaken += 1;
+    }
+
+    /// How many snapshots were older than the log's first entry when they arrived, or when they were spooled.
     pub(super) fn overtaken(&self) -> u64 {
         self.overtaken
     }

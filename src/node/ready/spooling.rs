@@ -18,6 +18,9 @@ impl Core {
         let news = store.look_at_spool(now);
         let begun = store.begin_spool(now)?;
         self.discard(news.outdated);
+        if news.is_overtaken {
+            self.handed.overtake();
+        }
         if let Some(why) = news.failed {
             // This is logged once, however often it is tried.
             if !std::mem::replace(&mut self.cannot_spool, true) {

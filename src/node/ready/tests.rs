@@ -1,7 +1,7 @@
 //! Clusters in one thread: a network that loses, repeats and delays by a seed, and crashes that keep only what was synced.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -65,6 +65,9 @@ struct Cluster {
     /// How long a snapshot is on its way, and the snapshots on their way: when each arrives, from whom, and its
     /// content.
     snapshot_ticks: u64,
+    /// How long spooling takes, and what is being spooled: when it ends, and of whom.
+    spool_ticks: u64,
+    spooling: Vec<(u64, u64, Box<Spooling>)>,
     travelling: Vec<(u64, u64, Message, SnapshotBody)>,
     ticks: u64,
     runtime: tokio::runtime::Runtime,
@@ -97,6 +100,8 @@ impl Cluster {
             dropped: Vec::new(),
             snapshots: 0,
             snapshot_ticks: 0,
+            spool_ticks: 0,
+            spooling: Vec::new(),
             travelling: Vec::new(),
             ticks: 0,
             runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
@@ -201,6 +206,9 @@ impl Cluster {
         self.now += TICK;
         self.ticks += 1;
         let now = self.ticks;
+        for (.., spooling) in self.spooling.extract_if(.., |(due, ..)| *due <= now) {
+            spooling.run();
+        }
         for (_, from, message, body) in self.travelling.extract_if(.., |(due, ..)| *due <= now).collect::<Vec<_>>() {
             self.hand_over_snapshot(from, &message, body);
         }
@@ -227,7 +235,8 @@ impl Cluster {
                 Outgoing::Snapshot(message, body) => self.carry_snapshot(id, &message, body),
                 Outgoing::Peer(PeerChange::Remove(peer)) => self.dropped.push((id, peer)),
                 Outgoing::Peer(PeerChange::Set(..)) => {}
-                Outgoing::Spool(spooling) => spooling.run(),
+                Outgoing::Spool(spooling) if self.spool_ticks == 0 => spooling.run(),
+                Outgoing::Spool(spooling) => self.spooling.push((self.ticks + self.spool_ticks, id, spooling)),
                 Outgoing::Discard(what) => drop(what),
             }
         }
@@ -556,6 +565,39 @@ fn a_joiner_under_load_needs_one_snapshot_and_one_more_after_a_change_of_leader(
     assert!(snapshots_of_a_joiner_under_load(1 << 30, true) <= 2);
     // The limit holds: if it is less than what is written meanwhile, the member starts over and over.
     assert!(snapshots_of_a_joiner_under_load(100_000, false) > 3);
+}
+
+/// While more is written than the log keeps for it, no snapshot is of any use. That is counted, and the store is not
+/// read without a pause.
+#[test]
+fn a_snapshot_that_is_overtaken_while_it_is_spooled_is_counted_and_not_made_again_at_once() {
+    let mut cluster = Cluster::new(1, 33);
+    (cluster.snapshot_count, cluster.max_bytes, cluster.spool_ticks) = (5, 100_000, 40);
+    cluster.crash(1);
+    cluster.start(1);
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    let write = |cluster: &mut Cluster, key: u64| {
+        let answer = cluster.put(1, &key.to_string(), &"v".repeat(10_000));
+        cluster.answer(answer).expect("it writes alone");
+    };
+    (0..30).for_each(|key| write(&mut cluster, key));
+    let added = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record(2));
+    assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+    cluster.empty(2);
+    cluster.start(2);
+    let (begun, mut spooled) = (cluster.ticks, BTreeSet::new());
+    (0..200).for_each(|key| {
+        write(&mut cluster, key);
+        spooled.extend(cluster.spooling.iter().map(|(due, ..)| *due));
+    });
+    let seconds = (cluster.ticks - begun) / 10;
+    assert!(seconds >= 15, "{seconds}");
+    assert_eq!(cluster.snapshots, 0, "none is of any use");
+    assert!(spooled.len() as u64 <= 1 + seconds / 5, "{} in {seconds} s", spooled.len());
+    let overtaken = cluster.status(1).snapshots_overtaken;
+    assert!(overtaken >= 2 && overtaken <= spooled.len() as u64, "{overtaken} of {}", spooled.len());
+    cluster.settle();
+    assert_eq!(cluster.snapshots, 1);
 }
 
 #[test]

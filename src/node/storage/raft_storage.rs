@@ -73,7 +73,7 @@ impl raft::Storage for Store {
         self.outgoing.borrow_mut().retain(|snapshot| snapshot.to != to);
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| unavailable())?;
         let spooled = self.spool.borrow_mut().ask(Instant::now(), |spooled| {
-            spooled.index >= request_index && self.can_follow(spooled) && knows(&spooled.conf_state, to)
+            spooled.index >= request_index && self.can_follow(spooled.index) && knows(&spooled.conf_state, to)
         });
         let spooled = spooled.ok_or_else(unavailable)?;
         let mut snapshot = Snapshot::default();

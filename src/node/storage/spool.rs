@@ -119,6 +119,9 @@ impl Spool {
     }
 }
 
+/// Why a snapshot that nobody can go on from any more was not sent.
+const OVERTAKEN: &str = "more was written than --log-retention-max-bytes keeps while it was spooled";
+
 /// A file that is not sent to anyone else.
 pub(in crate::node) type Outdated = Option<Arc<Spooled>>;
 
@@ -127,6 +130,8 @@ pub(in crate::node) type Outdated = Option<Arc<Spooled>>;
 pub(in crate::node) struct SpoolNews {
     /// Why a snapshot could not be spooled.
     pub(in crate::node) failed: Option<String>,
+    /// Whether the reason is that the log was compacted past it before anyone was sent it.
+    pub(in crate::node) is_overtaken: bool,
     /// Whether a snapshot has become complete.
     pub(in crate::node) is_whole: bool,
     /// The file that nobody needs any more. Dropping it takes a while, because gigabytes of disk space are freed.
@@ -143,9 +148,10 @@ impl Store {
             State::Writing { .. } => false,
             State::Failed { at } => now.duration_since(*at) >= RETRY,
         };
-        let Some(term) = self.log.term(self.applied).filter(|term| is_wanted && may_begin && *term != 0) else {
+        if !is_wanted || !may_begin {
             return Ok(None);
-        };
+        }
+        let Some(term) = self.log.term(self.applied).filter(|term| *term != 0) else { return Ok(None) };
         let (index, conf_state) = (self.applied, self.conf_state.clone());
         let read = self.begin_read()?;
         let (told, outcome) = oneshot::channel();
@@ -161,6 +167,13 @@ impl Store {
     /// Checks the spool, and drops what nobody asks for any more or what no follower can go on from.
     pub(in crate::node) fn look_at_spool(&self, now: Instant) -> SpoolNews {
         let mut spool = self.spool.borrow_mut();
+        // This comes first: the file that is made just now may be of no use already. It is not made again at once,
+        // because the same would happen again.
+        if spool.needs().is_some_and(|index| !self.can_follow(index)) {
+            let outdated = spool.give_up();
+            spool.state = State::Failed { at: now };
+            return SpoolNews { failed: Some(OVERTAKEN.to_owned()), is_overtaken: true, is_whole: false, outdated };
+        }
         let mut news = SpoolNews::default();
         if let State::Writing { outcome, .. } = &mut spool.state {
             spool.state = match outcome.try_recv() {
@@ -180,7 +193,8 @@ impl Store {
             };
         }
         if let State::Whole { spooled, asked, .. } = &spool.state
-            && (Arc::strong_count(spooled) == 1 && now.duration_since(*asked) >= KEPT || !self.can_follow(spooled))
+            && (Arc::strong_count(spooled) == 1 && now.duration_since(*asked) >= KEPT
+                || !self.can_follow(spooled.index))
         {
             news.outdated = spool.give_up();
         }
@@ -194,16 +208,12 @@ impl Store {
 
     /// The index from which on the log is needed for followers that are about to be sent the spooled snapshot.
     pub(in crate::node) fn spool_needs(&self) -> Option<u64> {
-        match &self.spool.borrow().state {
-            State::Writing { index, .. } => Some(*index),
-            State::Whole { spooled, is_handed_out: false, .. } => Some(spooled.index),
-            State::Empty | State::Whole { .. } | State::Failed { .. } => None,
-        }
+        self.spool.borrow().needs()
     }
 
-    /// Whether the log has all entries after the snapshot.
-    pub(super) fn can_follow(&self, spooled: &Spooled) -> bool {
-        spooled.index + 1 >= self.log.first_index()
+    /// Whether the log has all entries after a snapshot as of this index.
+    pub(super) fn can_follow(&self, index: u64) -> bool {
+        index + 1 >= self.log.first_index()
     }
 
     /// The snapshot that raft was given for this member in this `Ready`.
@@ -215,6 +225,15 @@ impl Store {
 }
 
 impl Spool {
+    /// The index of a snapshot that nobody was sent yet.
+    fn needs(&self) -> Option<u64> {
+        match &self.state {
+            State::Writing { index, .. } => Some(*index),
+            State::Whole { spooled, is_handed_out: false, .. } => Some(spooled.index),
+            State::Empty | State::Whole { .. } | State::Failed { .. } => None,
+        }
+    }
+
     fn give_up(&mut self) -> Outdated {
         self.is_wanted = false;
         match std::mem::take(&mut self.state) {

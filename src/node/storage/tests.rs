@@ -264,6 +264,29 @@ fn what_cannot_be_spooled_is_tried_again_after_a_while_and_who_spools_hears_when
     assert!(moment.outcome.is_closed(), "nobody waits for it");
 }
 
+#[test]
+fn a_snapshot_that_the_log_overtakes_before_anyone_is_sent_it_has_failed() {
+    let (directory, begun) = (tempfile::tempdir().expect("a directory"), Instant::now());
+    let mut store = store(directory.path(), 9);
+    let later = |seconds| begun + Duration::from_secs(seconds);
+    assert_eq!(asked(&store, 1), None);
+    let (moment, _) = store.begin_spool(begun).expect("readable").expect("it is wanted");
+    store.apply(Effect { index: 5, ..Effect::default() }).expect("room");
+    store.compact(4).expect("room");
+    let news = store.look_at_spool(begun);
+    assert!(news.is_overtaken && news.failed.is_some_and(|why| why.contains("--log-retention-max-bytes")));
+    assert!(moment.outcome.is_closed(), "nobody waits for it");
+    assert_eq!((asked(&store, 1), spool(&store, later(1))), (None, false), "not at once");
+    assert_eq!(asked(&store, 1), None);
+    assert!(spool(&store, later(10)), "it is whole, and nobody has asked for it since");
+    store.apply(Effect { index: 8, ..Effect::default() }).expect("room");
+    store.compact(7).expect("room");
+    let news = store.look_at_spool(later(10));
+    assert!(news.is_overtaken && news.failed.is_some() && !news.is_whole);
+    assert!(news.outdated.is_some(), "its file goes");
+    assert_eq!((asked(&store, 1), spool(&store, later(11))), (None, false), "not at once");
+}
+
 /// Under load, raft asks in every turn, and the turn in which the file is found complete is no exception.
 #[test]
 fn a_snapshot_that_is_asked_for_while_it_is_spooled_is_not_spooled_again() {
