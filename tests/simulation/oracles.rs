@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rafthttp::{
-    Limits, PeerStatus,
+    Limits, MemberId, PeerStatus, TransportStatus,
     metrics::Channel,
     node::{Node, Role},
 };
@@ -32,6 +32,29 @@ pub struct Oracles {
 /// is answered once it goes on: that it could not be reached then, and cannot be now for another reason, is not one spell.
 type Reach = (Path, [bool; 4], [Option<Time>; 2]);
 
+/// What a member's transport says of itself. It is asked once a look: an answer is a copy of all that is counted.
+struct Said<'a> {
+    member: &'a Member,
+    node: Node,
+    id: MemberId,
+    since: Time,
+    status: TransportStatus,
+}
+
+impl<'a> Said<'a> {
+    /// `None` if the member does not run.
+    fn of(member: &'a Member) -> Option<Self> {
+        let (node, running) = (member.node()?, member.running.as_ref()?);
+        let status = running.process.within(|| node.transport().status());
+        Some(Self { member, id: node.raft_status().id, since: running.since, node, status })
+    }
+
+    /// What it knows of another.
+    fn peer(&self, other: &Said<'_>) -> Option<&PeerStatus> {
+        self.status.peers.iter().find(|peer| peer.id == other.id && peer.is_peer())
+    }
+}
+
 /// How one member's question comes to another and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
@@ -45,41 +68,19 @@ impl Oracles {
     /// Looks at every member that runs.
     pub fn look(&mut self, now: Time, members: &[Member], net: &Net, lost_a_disk: bool) -> Result<(), String> {
         self.note_paths(now, members, net);
-        for member in members {
-            let (Some(node), Some(running)) = (member.node(), &member.running) else { continue };
-            self.hosts.insert(node.raft_status().id.0, member.host);
-            running.process.within(|| {
-                self.raft(member, running.since, &node, lost_a_disk)?;
-                ledger(&member.name, &node)?;
-                self.reachable(now, member, running.since, &node, net)
-            })?;
+        let all: Vec<Said<'_>> = members.iter().filter_map(Said::of).collect();
+        for said in &all {
+            self.hosts.insert(said.id.0, said.member.host);
+            self.raft(said.member, said.since, &said.node, lost_a_disk)?;
+            ledger(&said.member.name, &said.status)?;
+            self.reachable(now, said, net)?;
         }
-        self.losses(members).map(drop)
+        losses(&all).map(drop)
     }
 
-    /// What was sent on streams, and what became of it, for each two processes that live since the beginning: what was
-    /// read and what was lost are no more than what was sent. Says whether they are just as much.
-    pub fn losses(&self, members: &[Member]) -> Result<bool, String> {
-        let mut is_settled = true;
-        let lives = |member: &&Member| member.starts == 1 && member.node().is_some();
-        for writer in members.iter().filter(lives) {
-            for reader in members.iter().filter(lives).filter(|reader| reader.host != writer.host) {
-                let (Some(to), Some(from)) = (peer(writer, reader), peer(reader, writer)) else { continue };
-                for channel in [Channel::MsgApp, Channel::Message] {
-                    let kind = channel.stream().expect("it is one of a stream");
-                    let (sent, lost) = (to.outgoing.sent[channel].total(), to.outgoing.lost[kind]);
-                    let read = from.incoming.received[channel].total();
-                    if read + lost > sent {
-                        let (writer, reader) = (&writer.name, &reader.name);
-                        return Err(format!(
-                            "{writer} has sent {reader} {sent} messages on {channel:?}, of which {read} were read and {lost} lost"
-                        ));
-                    }
-                    is_settled &= read + lost == sent;
-                }
-            }
-        }
-        Ok(is_settled)
+    /// Whether every message that was sent on a stream was read or is counted as lost, as far as [`losses`] knows.
+    pub fn losses_are_settled(members: &[Member]) -> Result<bool, String> {
+        losses(&members.iter().filter_map(Said::of).collect::<Vec<_>>())
     }
 
     /// One leader a term; what is committed stays; nobody has halted.
@@ -126,8 +127,9 @@ impl Oracles {
     }
 
     /// Whether `peer_reachable` tells the truth.
-    fn reachable(&mut self, now: Time, member: &Member, start: Time, node: &Node, net: &Net) -> Result<(), String> {
-        for peer in node.transport().peers().iter().filter(|peer| peer.is_peer()) {
+    fn reachable(&mut self, now: Time, said: &Said<'_>, net: &Net) -> Result<(), String> {
+        let member = said.member;
+        for peer in said.status.peers.iter().filter(|peer| peer.is_peer()) {
             let Some(other) = self.hosts.get(&peer.id.0) else { continue };
             let Some(((path, ..), since)) = self.paths.get(&(member.host, *other)) else { continue };
             let is_wrong = match path {
@@ -135,7 +137,7 @@ impl Oracles {
                 Path::Closed => peer.link.reachable == Some(true),
                 Path::Unclear => false,
             };
-            let known = *self.peers.entry((member.host, start, peer.id.0)).or_insert(now);
+            let known = *self.peers.entry((member.host, said.since, peer.id.0)).or_insert(now);
             let since = (*since).max(known).max(net.broken(member.host, *other));
             if is_wrong && now - since > TRUTH {
                 let (name, other) = (&member.name, &peer.name);
@@ -150,11 +152,29 @@ impl Oracles {
     }
 }
 
-/// What one member knows of another.
-fn peer(of: &Member, other: &Member) -> Option<PeerStatus> {
-    let (node, id) = (of.node()?, other.node()?.raft_status().id);
-    let peers = of.running.as_ref()?.process.within(|| node.transport().peers());
-    peers.into_iter().find(|peer| peer.id == id && peer.is_peer())
+/// What was sent on streams, and what became of it, for each two processes that live since the beginning: what was
+/// read and what was lost are no more than what was sent. Says whether they are just as much.
+fn losses(all: &[Said<'_>]) -> Result<bool, String> {
+    let mut is_settled = true;
+    let lives = |said: &&Said<'_>| said.member.starts == 1;
+    for writer in all.iter().filter(lives) {
+        for reader in all.iter().filter(lives).filter(|reader| reader.id != writer.id) {
+            let (Some(to), Some(from)) = (writer.peer(reader), reader.peer(writer)) else { continue };
+            for channel in [Channel::MsgApp, Channel::Message] {
+                let kind = channel.stream().expect("it is one of a stream");
+                let (sent, lost) = (to.outgoing.sent[channel].total(), to.outgoing.lost[kind]);
+                let read = from.incoming.received[channel].total();
+                if read + lost > sent {
+                    let (writer, reader) = (&writer.member.name, &reader.member.name);
+                    return Err(format!(
+                        "{writer} has sent {reader} {sent} messages on {channel:?}, of which {read} were read and {lost} lost"
+                    ));
+                }
+                is_settled &= read + lost == sent;
+            }
+        }
+    }
+    Ok(is_settled)
 }
 
 fn is_frozen(member: &Member) -> bool {
@@ -182,8 +202,7 @@ fn path(from: &Member, to: &Member, net: &Net) -> Path {
 }
 
 /// The laws of the ledger, and the bounds of the queues.
-fn ledger(name: &str, node: &Node) -> Result<(), String> {
-    let status = node.transport().status();
+fn ledger(name: &str, status: &TransportStatus) -> Result<(), String> {
     let limits = Limits::default();
     for peer in &status.peers {
         let PeerStatus { outgoing, incoming, .. } = peer;
@@ -208,8 +227,8 @@ fn ledger(name: &str, node: &Node) -> Result<(), String> {
             return Err(format!("{name} has {} messages of {} waiting", incoming.waiting, peer.name));
         }
     }
-    let strangers = status.strangers.is_none_or(|strangers| strangers.balances());
-    let others = status.others.is_none_or(|others| others.balances());
+    let strangers = status.strangers.as_ref().is_none_or(|strangers| strangers.balances());
+    let others = status.others.as_ref().is_none_or(|others| others.balances());
     if !strangers || !others {
         return Err(format!("{name}'s ledger of others does not balance"));
     }
