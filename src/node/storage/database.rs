@@ -78,17 +78,29 @@ impl Place {
     pub(super) fn open(files: &Files, directory: &Path) -> Result<Arc<Self>, StoreError> {
         files.create_directory(directory)?;
         restrict(files, directory);
-        remove_leftovers(files, directory)?;
         let place = Self {
             files: files.clone(),
             directory: directory.to_owned(),
             open: ArcSwapOption::empty(),
             begun: Arc::default(),
         };
-        place.open_file(|database, bytes| {
+        let database = place.open_first()?;
+        place.take_up(database, |database, bytes| {
             compaction::compact(database, bytes, compaction::LEAST_GAIN_BYTES).map(drop)
         })?;
         Ok(Arc::new(place))
+    }
+
+    /// Opens the file, and removes what an earlier process has left beside it. Whoever has the file open needs what is
+    /// beside it, so this is removed only by the one that has the file now.
+    fn open_first(&self) -> Result<Database, StoreError> {
+        let opened = backend::open(&self.files, &self.file());
+        if matches!(opened, Err(StoreError::Locked)) {
+            return opened;
+        }
+        remove_leftovers(&self.files, &self.directory)?;
+        // On a full disk, it may be opened in the room that was given back.
+        opened.or_else(|_| backend::open(&self.files, &self.file()))
     }
 
     fn file(&self) -> PathBuf {
@@ -106,9 +118,13 @@ impl Place {
         (&self.files, self.directory.join("log"))
     }
 
-    /// Opens the file, and calls `first` before anything else uses it. If `first` fails, the file is closed again.
-    fn open_file(&self, first: impl FnOnce(&mut Database, u64) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let mut database = backend::open(&self.files, &self.file())?;
+    /// Makes the opened file the one that is used, and calls `first` before anything else uses it. If `first` fails,
+    /// the file is closed, and opened again.
+    fn take_up(
+        &self,
+        mut database: Database,
+        first: impl FnOnce(&mut Database, u64) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let bytes = file_bytes(&self.files, &self.directory).unwrap_or(0);
         if let Err(error) = first(&mut database, bytes) {
             tracing::warn!(%error, "the data are not compacted");
@@ -155,6 +171,6 @@ impl Place {
         let (files, log) = self.log();
         files.names(&log)?.iter().try_for_each(|name| files.forget(&log.join(name)))?;
         // The file is not compacted now, because the member is needed.
-        self.open_file(|_, _| Ok(()))
+        self.take_up(backend::open(&self.files, &self.file())?, |_, _| Ok(()))
     }
 }

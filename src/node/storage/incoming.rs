@@ -62,10 +62,12 @@ impl Builder {
         self.leave_free(bytes)?;
         let (files, directory) = (&self.beside.files, &self.beside.directory);
         let path = directory.join(self.beside.new_name(INCOMING));
-        let mut incoming = Incoming { files: files.clone(), path, database: None, data_bytes: 0 };
-        incoming.database = Some(Arc::new(backend::open_file(files, &incoming.path)?));
-        restrict(files, &incoming.path);
-        Ok(incoming)
+        let database = backend::open_file(files, &path).inspect_err(|_| {
+            // On a full disk, a part of it may be there.
+            let _ = files.remove(&path);
+        })?;
+        restrict(files, &path);
+        Ok(Incoming { files: files.clone(), path, database: Some(Arc::new(database)), data_bytes: 0 })
     }
 
     fn leave_free(&self, bytes: u64) -> Result<(), StoreError> {

@@ -345,6 +345,17 @@ fn what_is_to_be_installed_leaves_the_disk_its_headroom() {
 }
 
 #[test]
+fn what_cannot_be_begun_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = store(directory.path(), 3);
+    // No database is made of it, as of a file that the disk had no room for.
+    std::fs::write(directory.path().join("incoming-0"), "no database").expect("room");
+    store.builder(0).build::<StoreError>(0, || Ok(None)).expect_err("it is none");
+    assert_eq!(beside(directory.path()), ["log", "node.redb"]);
+    incoming(&store, &[]);
+}
+
+#[test]
 fn entries_come_by_size_from_disk_and_memory_alike() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut store = store(directory.path(), 1);
@@ -365,6 +376,26 @@ fn a_directory_in_use_is_said_to_be() {
     let directory = tempfile::tempdir().expect("a directory");
     let _held = store(directory.path(), 1);
     assert!(matches!(Store::open(&Files::default(), directory.path(), 2), Err(StoreError::Locked)));
+}
+
+#[test]
+fn who_finds_a_directory_in_use_removes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let held = store(directory.path(), 1);
+    let incoming = incoming(&held, &[("k", "v")]);
+    assert!(matches!(Store::open(&Files::default(), directory.path(), 2), Err(StoreError::Locked)));
+    assert_eq!(beside(directory.path()), ["incoming-0", "log", "node.redb"]);
+    drop(incoming);
+}
+
+#[test]
+fn what_was_left_of_a_snapshot_is_removed_before_the_data_are_given_up() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["node.redb", "incoming-3", "spool-4"] {
+        std::fs::write(directory.path().join(name), "no database").expect("room");
+    }
+    Store::open(&Files::default(), directory.path(), 2).map(drop).expect_err("they are damaged");
+    assert_eq!(beside(directory.path()), ["node.redb"]);
 }
 
 #[test]
