@@ -1,8 +1,8 @@
 //! Writes a snapshot that arrives in parts: its bytes, and every half second how many of them are synced.
 
 use std::{
-    io,
-    path::{Path, PathBuf},
+    io::{self, Read},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -37,6 +37,8 @@ pub(super) struct Keeping {
     pub(super) room: Room,
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     pub(super) claim: Claim,
+    /// The file of its bytes, once it is open. `None` if the snapshot is in its place.
+    pub(super) data: Option<Arc<dyn DiskFile>>,
 }
 
 /// Why a part did not become complete.
@@ -83,14 +85,12 @@ impl Keeping {
 
     async fn gather(&mut self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Fault> {
         let length = self.claim.part.head.of.length;
-        let files = self.world.files();
-        // A complete snapshot needs no file. A new one gets a file, even if it has no bytes.
-        let data = if self.claim.kept.is_placed {
-            None
-        } else {
+        // A snapshot in its place needs no file. A new one gets a file, even if it has no bytes.
+        if !self.claim.kept.is_placed {
+            let files = self.world.files();
             self.room.is_there_for(length - self.claim.kept.offset, files, &self.directory)?;
-            Some(files.open_kept(&self.claim.part.data(&self.directory))?)
-        };
+            self.data = Some(files.open_kept(&self.claim.part.data(&self.directory))?);
+        }
         let (mut looked, mut synced, mut took) = (self.claim.kept.offset, Instant::now(), Duration::ZERO);
         loop {
             let batch = tokio::select! {
@@ -102,7 +102,7 @@ impl Keeping {
             };
             let offset = self.claim.kept.offset;
             match batch {
-                Some(Some(batch)) => self.append(data.as_ref(), &batch)?,
+                Some(Some(batch)) => self.append(&batch)?,
                 Some(None) if offset == length => return Ok(()),
                 Some(None) => return Err(Fault::BrokeOff(format!("the body ended at {offset} of {length} bytes"))),
                 None => return Err(Fault::BrokeOff("the body ended before it was whole".to_owned())),
@@ -119,12 +119,12 @@ impl Keeping {
         }
     }
 
-    fn append(&mut self, data: Option<&Arc<dyn DiskFile>>, batch: &[bytes::Bytes]) -> Result<(), Fault> {
+    fn append(&mut self, batch: &[bytes::Bytes]) -> Result<(), Fault> {
         let length = self.claim.part.head.of.length;
         let kept = &mut *self.claim.kept;
         for piece in batch {
             let end = kept.offset.saturating_add(piece.len() as u64);
-            let Some(data) = data.filter(|_| end <= length) else {
+            let Some(data) = self.data.as_ref().filter(|_| end <= length) else {
                 let why = format!("the snapshot has more than the {length} bytes that it was to have");
                 return Err(Fault::Lost(SnapshotError::Save(why)));
             };
@@ -142,10 +142,10 @@ impl Keeping {
         let (files, head) = (self.world.files(), self.claim.part.head);
         let now = self.world.now();
         let kept = &mut *self.claim.kept;
-        if kept.is_placed || (kept.marks > 0 && kept.synced == kept.offset) {
+        let Some(data) = self.data.as_ref().filter(|_| kept.marks == 0 || kept.synced < kept.offset) else {
             return Ok(());
-        }
-        files.open_kept(&self.claim.part.data(&self.directory))?.sync()?;
+        };
+        data.sync()?;
         let record = files.open_kept(&self.claim.part.record(&self.directory))?;
         let is_new = kept.marks == 0;
         if is_new {
@@ -164,32 +164,35 @@ impl Keeping {
     /// Verifies the snapshot, and moves it to its place.
     async fn finish(&mut self) -> Result<OwnedMutexGuard<()>, Fault> {
         let files = self.world.files().clone();
-        let data = self.claim.part.data(&self.directory);
-        if self.claim.kept.is_placed {
+        let Some(data) = self.data.clone() else {
             // Another snapshot of the same index may have come to the place. It is checked while nobody else may change
             // it.
             let turn = self.turn.clone().lock_owned().await;
-            return self.verify(&self.place).map(|()| turn);
-        }
-        self.verify(&data)?;
+            let mut file = files.open(&self.place)?;
+            return self.verify(&mut file).map(|()| turn);
+        };
+        self.verify(&mut Whole { file: data.clone(), at: 0 })?;
         if self.claim.kept.marks > 0 {
             // After this, a complete snapshot need not be sent again if the process is killed before it is handed over.
             self.sync()?;
         } else {
-            files.open_kept(&data)?.sync()?;
+            data.sync()?;
         }
         let turn = self.turn.clone().lock_owned().await;
-        files.rename(&data, &self.place)?;
+        files.rename(&self.claim.part.data(&self.directory), &self.place)?;
         files.sync_directory(&self.directory)?;
         self.claim.kept.is_placed = true;
+        // Others may change what is in the place. If it is handed over again, it is read again.
+        self.claim.kept.hash = None;
         Ok(turn)
     }
 
-    fn verify(&self, path: &Path) -> Result<(), Fault> {
+    /// Checks that the bytes are the sender's. `file` is read only if they were not hashed as they came.
+    fn verify(&self, file: &mut dyn Read) -> Result<(), Fault> {
         let told = self.claim.part.head.of;
         let sum = match &self.claim.kept.hash {
             Some(hash) => hash.digest128(),
-            None => sum_of(&*self.world.files().open_kept(path)?, told.length)?,
+            None => sum_of(file, told.length)?,
         };
         if sum == told.checksum {
             return Ok(());
@@ -200,11 +203,25 @@ impl Keeping {
     }
 }
 
+/// Reads a file from its beginning to its end.
+struct Whole {
+    file: Arc<dyn DiskFile>,
+    at: u64,
+}
+
+impl Read for Whole {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(self.at, into)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
 /// The xxh3-128 of the first bytes of a file, which must be all that it has.
-fn sum_of(file: &dyn DiskFile, length: u64) -> io::Result<u128> {
+fn sum_of(file: &mut dyn Read, length: u64) -> io::Result<u128> {
     let (mut hash, mut block, mut at) = (Xxh3::new(), vec![0; BLOCK], 0);
     loop {
-        let read = file.read_at(at, &mut block)?;
+        let read = file.read(&mut block)?;
         if read == 0 {
             break;
         }

@@ -45,7 +45,9 @@ pub(crate) enum State {
     Handing,
     /// Raft has answered.
     Done(Result<(), SnapshotError>),
-    /// Nothing of it is kept any more.
+    /// Its files are being removed.
+    Leaving,
+    /// Nothing of it is kept any more. A new part of the same name may have its files.
     Gone,
 }
 
@@ -109,6 +111,11 @@ impl Part {
         self.state.borrow().clone()
     }
 
+    /// Whether it counts as one of the parts that are kept.
+    pub(super) fn is_kept(&self) -> bool {
+        !matches!(*self.state.borrow(), State::Leaving | State::Gone)
+    }
+
     pub(super) fn set_state(&self, state: State) {
         self.state.send_replace(state);
     }
@@ -118,7 +125,7 @@ impl Part {
         let stop = CancellationToken::new();
         std::mem::replace(&mut *self.writing(), stop.clone()).cancel();
         let kept = match self.state() {
-            State::Arriving => timeout(TAKEOVER, self.kept.clone().lock_owned()).await,
+            State::Arriving | State::Leaving => timeout(TAKEOVER, self.kept.clone().lock_owned()).await,
             State::Handing | State::Done(_) => return Ok(Claimed::Whole(self.state.subscribe())),
             State::Gone => return Ok(Claimed::Gone),
         };
@@ -126,6 +133,7 @@ impl Part {
         Ok(match self.state() {
             State::Arriving => Claimed::Claim(Claim { part: self.clone(), kept, stop }),
             State::Handing | State::Done(_) => Claimed::Whole(self.state.subscribe()),
+            State::Leaving => return Err(SnapshotError::Busy),
             State::Gone => Claimed::Gone,
         })
     }
@@ -159,15 +167,22 @@ impl Claim {
         self.kept.offset
     }
 
+    /// Says that [`Self::drop_files`] comes: the part counts no more.
+    pub(super) fn leave(&self) {
+        self.part.set_state(State::Leaving);
+    }
+
     /// Forgets it and removes its files, except for one that is in its final place.
     pub(super) fn drop_files(self, files: &Files, directory: &Path) {
-        self.part.set_state(State::Gone);
+        self.leave();
         for path in [self.part.record(directory), self.part.data(directory)] {
             if let Err(error) = remove(files, &path) {
                 // The file is removed when the store is opened again.
                 tracing::warn!(path = %path.display(), %error, "a part of a snapshot cannot be removed");
             }
         }
+        // This comes last, and while the right to write is held: from now on a new part may have the same files.
+        self.part.set_state(State::Gone);
     }
 }
 

@@ -45,6 +45,16 @@ pub(crate) enum Begun {
     Whole(watch::Receiver<State>),
 }
 
+/// A part that was added.
+struct Admitted {
+    /// The right to write it.
+    claim: Claim,
+    /// The parts that are dropped for it.
+    dropped: Vec<Claim>,
+    /// As in [`Begun::Writing`].
+    instead_of: Option<u64>,
+}
+
 impl fmt::Debug for Spool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spool").field("directory", &self.directory).field("parts", &self.parts().len()).finish()
@@ -118,21 +128,20 @@ impl Spool {
         if rest.offset > 0 {
             return Err(SnapshotError::OtherOffset(0));
         }
-        let (claim, dropped) = self.admit(Head { sender, of: rest.of, index }, most)?;
-        let arriving = |old: &&Claim| old.part.head.sender == sender && old.part.state() == State::Arriving;
-        let instead_of = dropped.iter().filter(arriving).map(Claim::offset).max().filter(|bytes| *bytes > 0);
+        let Admitted { claim, dropped, instead_of } = self.admit(Head { sender, of: rest.of, index }, most)?;
         self.drop_files(dropped).await;
         Ok(Begun::Writing { claim, instead_of })
     }
 
-    /// Adds a part, and removes those that are dropped for it.
-    fn admit(&self, head: Head, most: usize) -> Result<(Claim, Vec<Claim>), SnapshotError> {
+    /// Adds a part. The caller removes the files of those that are dropped for it.
+    fn admit(&self, head: Head, most: usize) -> Result<Admitted, SnapshotError> {
         let part = Part::new(head, Kept::nothing(self.world.now()));
         let claim = part.claim_idle().ok_or(SnapshotError::Busy)?;
         let mut parts = self.parts();
+        parts.retain(|part| part.state() != State::Gone);
         let is_same = |other: &Head| (other.sender, other.of.name) == (head.sender, head.of.name);
         let (mut dropped, mut idle) = (Vec::new(), Vec::new());
-        for old in parts.iter().filter(|old| old.state() != State::Gone) {
+        for old in parts.iter() {
             match old.claim_idle() {
                 Some(old) if old.part.head.sender == head.sender => dropped.push(old),
                 Some(old) => idle.push(old),
@@ -140,21 +149,24 @@ impl Spool {
                 None => {}
             }
         }
-        let is_in = |claims: &[Claim], part: &Arc<Part>| claims.iter().any(|claim| Arc::ptr_eq(&claim.part, part));
-        parts.retain(|part| part.state() != State::Gone && !is_in(&dropped, part));
         // The oldest is last. Parts that raft has answered for are only remembered for senders that did not get the
         // answer.
         idle.sort_by_key(|old| (old.part.state() == State::Arriving, old.kept.touched));
         idle.reverse();
-        while parts.len() >= most {
+        // Those that are dropped do not count, and stay in the list until their files are gone: until then, nobody else
+        // may have the same files.
+        let kept = parts.iter().filter(|part| part.is_kept()).count() - dropped.len();
+        for _ in most..=kept {
             let Some(oldest) = idle.pop() else {
                 return Err(SnapshotError::Save("too many snapshots at a time".to_owned()));
             };
-            parts.retain(|part| !Arc::ptr_eq(part, &oldest.part));
             dropped.push(oldest);
         }
+        let arriving = |old: &&Claim| old.part.head.sender == head.sender && old.part.state() == State::Arriving;
+        let instead_of = dropped.iter().filter(arriving).map(Claim::offset).max().filter(|bytes| *bytes > 0);
+        dropped.iter().for_each(Claim::leave);
         parts.push(part);
-        Ok((claim, dropped))
+        Ok(Admitted { claim, dropped, instead_of })
     }
 
     /// Forgets the part of a snapshot, if nobody writes it.
@@ -175,7 +187,7 @@ impl Spool {
         let now = self.world.now();
         let mut idle: Vec<Claim> = self.parts().iter().filter_map(Part::claim_idle).collect();
         idle.sort_by_key(|old| old.kept.touched);
-        let beyond = self.parts().len().saturating_sub(most);
+        let beyond = self.parts().iter().filter(|part| part.is_kept()).count().saturating_sub(most);
         // A clock that went back makes nothing old.
         let is_old = |old: &Claim| now.duration_since(old.kept.touched).is_ok_and(|passed| passed > age);
         let old = idle.into_iter().enumerate().filter(|(place, old)| *place < beyond || is_old(old));
@@ -221,4 +233,32 @@ fn found(files: &Files, directory: &Path, stem: &str, place: impl Fn(u64) -> Pat
         record.sync()?;
     }
     Ok(Some(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: u128) -> Named {
+        Named { name, length: 1000, checksum: 5 }
+    }
+
+    #[tokio::test]
+    async fn a_part_comes_back_only_when_the_files_of_the_older_one_are_gone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let world = World::default();
+        let spool = Spool::open(&world, directory.path(), |_| PathBuf::new()).expect("a spool");
+        let first = Head { sender: MemberId(2), of: named(1), index: 1 };
+        let second = Head { of: named(2), ..first };
+        let data = spool.admit(first, 2).map(|admitted| admitted.claim.part.data(directory.path())).expect("room");
+        std::fs::write(&data, "the older one's").expect("a file");
+        let Admitted { dropped, .. } = spool.admit(second, 2).expect("room");
+        assert_eq!(dropped.len(), 1);
+        assert!(matches!(spool.admit(first, 2), Err(SnapshotError::Busy)), "its files are still there");
+        let of_another = spool.admit(Head { sender: MemberId(3), ..first }, 2);
+        assert!(of_another.is_ok_and(|admitted| admitted.dropped.is_empty()), "a part that leaves does not count");
+        spool.drop_files(dropped).await;
+        assert!(!data.exists());
+        assert!(spool.admit(first, 2).is_ok());
+    }
 }

@@ -147,6 +147,7 @@ impl SnapshotStore {
             room,
             turn: self.turn.clone(),
             claim,
+            data: None,
         };
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let writing = self.world.spawn_blocking(tasks.track_future(keeping.write(receiver)));
@@ -296,10 +297,18 @@ mod tests {
     use std::fs;
 
     use futures_util::{StreamExt as _, stream};
+    use xxhash_rust::xxh3::xxh3_128;
 
     use super::{
-        super::place::{BATCH_BYTES, BATCH_PIECES},
+        super::{
+            place::{BATCH_BYTES, BATCH_PIECES},
+            spool::Begun,
+        },
         *,
+    };
+    use crate::{
+        id::MemberId,
+        wire::resumption::{Named, Rest},
     };
 
     fn body(pieces: &[&'static str]) -> impl Stream<Item = io::Result<Bytes>> + Unpin + use<> {
@@ -430,6 +439,23 @@ mod tests {
         let _second = second.await.expect("it ends well").expect("it is saved");
         assert_eq!(fs::read(store.path(1)).ok(), Some(b"second".to_vec()));
         assert_eq!(files(directory.path()), ["0000000000000001.snap.db"]);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_in_its_place_is_read_before_it_is_handed_over_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SnapshotStore::open(directory.path()).expect("a store");
+        let of = Named { name: 1, length: 5, checksum: xxh3_128(b"abcde") };
+        let keep = async |offset, pieces: &[&'static str]| {
+            let begun = store.spool().begin(MemberId(2), Rest { of, offset }, 1, 2).await.expect("room");
+            let Begun::Writing { claim, .. } = begun else { panic!("nobody has handed it over") };
+            store.keep(claim, body(pieces), ANY, &TaskTracker::new(), |_| ()).await.map(drop)
+        };
+        assert_eq!(keep(0, &["ab", "cde"]).await, Ok(()));
+        assert_eq!(keep(5, &[]).await, Ok(()));
+        fs::write(store.path(1), "abcdx").expect("it is there");
+        let changed = keep(5, &[]).await;
+        assert!(matches!(changed, Err(SnapshotError::Checksum(_))), "{changed:?}");
     }
 
     #[test]
