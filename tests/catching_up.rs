@@ -216,13 +216,36 @@ fn left(directory: &Path) -> Vec<String> {
     left
 }
 
-/// Waits until there is something, without letting the process do more than it has to.
-async fn soon(what: &str, found: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+/// Waits until there is something, without letting the process do more than it has to. Says whether there was.
+async fn soon(patience: Duration, found: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + patience;
     while !found() {
-        assert!(Instant::now() < end, "{what}: not within a minute");
+        if Instant::now() >= end {
+            return false;
+        }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    true
+}
+
+/// Starts a member and kills it in the middle of an install. On a machine that is busy the install may end first: then
+/// the member is made to need another one.
+async fn kill_during_an_install(cluster: &mut Cluster, joiner: usize) {
+    let directory = cluster.members[joiner].directory.clone();
+    let installs = || left(&directory).iter().any(|name| name.starts_with("incoming-"));
+    for _ in 0..10 {
+        cluster.start(joiner);
+        soon(Duration::from_secs(20), installs).await;
+        cluster.kill(joiner);
+        if installs() {
+            return;
+        }
+        let leader = cluster.leader().await;
+        for number in 0..20 {
+            cluster.put(leader, &format!("more-{number}"), "more than the log keeps").await;
+        }
+    }
+    panic!("no kill came in the middle of an install, of ten");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,10 +257,7 @@ async fn a_kill_during_an_install_leaves_nothing() {
     let joiner = add(&mut cluster, &flags).await;
     let directory = cluster.members[joiner].directory.clone();
     for _ in 0..2 {
-        cluster.start(joiner);
-        soon("an install", || left(&directory).iter().any(|name| name.starts_with("incoming-"))).await;
-        cluster.kill(joiner);
-        assert!(left(&directory).iter().any(|name| name.starts_with("incoming-")), "it was in the middle of it");
+        kill_during_an_install(&mut cluster, joiner).await;
     }
     cluster.start(joiner);
     has_caught_up(&cluster, joiner, Duration::from_secs(60)).await;
@@ -255,7 +275,8 @@ fn has_open(process: u32, name: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_while_a_snapshot_is_spooled_or_sent_leaves_nothing() {
-    let flags = ["--snapshot-count", "5", "--log-retention-bytes", "0"];
+    // At this rate it is sent for four seconds at least.
+    let flags = ["--snapshot-count", "5", "--log-retention-bytes", "0", "--snapshot-rate", "4MiB"];
     let mut cluster = Cluster::new(1, &flags);
     cluster.start_all();
     fill(&cluster, 16, 1 << 20).await;
@@ -263,7 +284,7 @@ async fn a_kill_while_a_snapshot_is_spooled_or_sent_leaves_nothing() {
     let directory = cluster.members[0].directory.clone();
     cluster.start(joiner);
     let process = cluster.process(0);
-    soon("a spooled snapshot", || has_open(process, "spool-")).await;
+    assert!(soon(Duration::from_secs(60), || has_open(process, "spool-")).await, "nothing was spooled");
     cluster.kill(0);
     assert_eq!(left(&directory), ["log", "node.redb", "snap"]);
     cluster.start(0);
@@ -303,7 +324,8 @@ async fn raft_does_not_wait_for_a_snapshot_of_gigabytes() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     let quiet = load.times();
     let between = late_ticks(&cluster, 0).await;
-    println!("before: p99 {:?}, {} of {} ticks late", p99(&quiet), between.1 - before.1, between.0 - before.0);
+    let (late, all) = (between.1 - before.1, between.0 - before.0);
+    println!("before: p99 {:?}, {late} of {all} ticks late", p99(&quiet));
     cluster.start(joiner);
     let begun = Instant::now();
     has_caught_up(&cluster, joiner, Duration::from_secs(900)).await;
@@ -319,7 +341,10 @@ async fn raft_does_not_wait_for_a_snapshot_of_gigabytes() {
         follower.0
     );
     load.stop().await;
-    assert!(leader.1 - between.1 <= 0.0 && follower.1 <= 0.0, "ticks came more than {HEARTBEAT:?} late");
+    // A machine that makes ticks late by itself goes on doing so, at the same rate.
+    let most = |ticks: f64| (ticks * late / all).ceil();
+    let is_on_time = leader.1 - between.1 <= most(leader.0 - between.0) && follower.1 <= most(follower.0);
+    assert!(is_on_time, "ticks came more than {HEARTBEAT:?} late");
     // What a disk that is shared takes now and then is no multiple of anything.
     assert!(p99(&busy) <= (2 * p99(&quiet)).max(HEARTBEAT / 2), "{:?}, then {:?}", p99(&quiet), p99(&busy));
 }
