@@ -111,6 +111,19 @@ impl Pace {
             Some(places) => places.acquire().await.ok(),
             None => None,
         };
+        self.begin(permit)
+    }
+
+    /// A place, if one more snapshot may go out now.
+    pub(crate) fn try_place(&self) -> Option<Place<'_>> {
+        let permit = match &self.places {
+            Some(places) => Some(places.try_acquire().ok()?),
+            None => None,
+        };
+        Some(self.begin(permit))
+    }
+
+    fn begin<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> Place<'a> {
         if self.under_way.fetch_add(1, Relaxed) == 0 {
             // Earlier late heartbeats have nothing to do with this snapshot.
             self.late.store(false, Relaxed);

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -37,6 +38,22 @@ async fn member(memory: &Memory, id: u64, disk: &MemoryDisk) -> Member {
 
 async fn member_with(memory: &Memory, id: u64, disk: &MemoryDisk, limits: Limits) -> Member {
     member_in(memory, id, disk, limits, |world| world).await
+}
+
+/// The same, with a transport that is built like this.
+async fn member_built(
+    memory: &Memory,
+    id: u64,
+    disk: &MemoryDisk,
+    limits: Limits,
+    build: impl FnOnce(rafthttp::Builder) -> rafthttp::Builder,
+) -> Member {
+    let disk = disk.clone();
+    let build = |world: &World, builder: rafthttp::Builder| {
+        let store = SnapshotStore::open_in(world.clone().with_disk(Arc::new(disk)), DIRECTORY).expect("a store");
+        build(builder.snapshots(store).limits(limits))
+    };
+    Member::start_with(memory, id, build).await
 }
 
 /// The same, whose snapshots are kept in a world that is changed like this.
@@ -166,6 +183,93 @@ fn who_takes_a_resumable_snapshot_too_slowly_loses_its_place_for_good() {
         assert_eq!(counts(&one, Direction::Out).in_flight, 0);
         one.stop().await;
         two.stop().await;
+    });
+}
+
+#[test]
+fn who_is_too_slow_loses_its_place_though_its_connection_breaks_every_few_seconds() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let (one, two) = pair(&memory, &disk).await;
+        memory.set_pace(Duration::from_secs(4));
+        memory.befall([Mishap::Cut(HEADS + 100_000); 1000]);
+        let begun = Instant::now();
+        one.transport.send_snapshot(message(1), body(&data(20 << 20, 1)));
+        while outcomes(&one).is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(200), "a new connection is no new minute");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(outcomes(&one), [SnapshotStatus::Failure]);
+        assert!(memory.befallen() > 3, "{}", memory.befallen());
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+/// As slow as this, one snapshot goes out after the other.
+fn slow() -> Limits {
+    Limits { snapshot_headroom: 0, snapshot_rate: NonZeroU64::new(16 << 10), ..Limits::default() }
+}
+
+#[test]
+fn a_slow_line_may_break_after_any_time_if_it_has_carried_something_until_then() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let one = member_with(&memory, 1, &MemoryDisk::default(), slow()).await;
+        let two = member_with(&memory, 2, &disk, slow()).await;
+        meet(&one, &two).await;
+        let data = data(6 << 20, 1);
+        // After 350 of 384 seconds.
+        memory.befall([Mishap::Cut(350 * (16 << 10))]);
+        one.transport.send_snapshot(message(1), body(&data));
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        until("it was taken", || outcomes(&one) == [SnapshotStatus::Finish]).await;
+        assert_eq!(memory.befallen(), 1);
+        assert!(read(&disk, &path(1)) == data);
+        assert_eq!(counts(&two, Direction::In).broken_off, 1);
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+#[test]
+fn who_waits_for_its_turn_to_be_sent_a_snapshot_is_dialled_meanwhile_and_keeps_its_time() {
+    simulate(|| async {
+        let memory = Memory::default();
+        let one = member_built(&memory, 1, &MemoryDisk::default(), slow(), |builder| {
+            builder.probe(Duration::ZERO, Duration::from_millis(700))
+        })
+        .await;
+        let two = member_with(&memory, 2, &MemoryDisk::default(), slow()).await;
+        let three = member_with(&memory, 3, &MemoryDisk::default(), slow()).await;
+        for other in [&two, &three] {
+            one.add(other);
+            other.add(&one);
+        }
+        let peers = || one.transport.peers();
+        let up = || peers().iter().all(|peer| peer.link.stream_up.values().all(|ways| ways[Direction::In]));
+        until("it reads from both", up).await;
+        one.transport.send_snapshot(snapshot(1, 2, 1), body(&data(6 << 20, 1)));
+        three.stop().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        one.transport.send_snapshot(snapshot(1, 3, 2), body(&data(1000, 2)));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        // It comes back, and does not dial.
+        let disk = MemoryDisk::default();
+        let three = member_with(&memory, 3, &disk, slow()).await;
+        let dialled = memory.dialled();
+        until("it is dialled", || memory.dialled() > dialled).await;
+        assert_eq!(outcomes(&one), []);
+        three.add(&one);
+        // The first attempt fails, after more than the five minutes that a peer may make no progress.
+        memory.befall([Mishap::Cut(10)]);
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        until("both were taken", || outcomes(&one) == [SnapshotStatus::Finish; 2]).await;
+        assert_eq!(memory.befallen(), 1);
+        assert_eq!(disk.files(), [path(2)]);
+        for member in [one, two, three] {
+            member.stop().await;
+        }
     });
 }
 

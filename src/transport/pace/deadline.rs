@@ -17,6 +17,10 @@ pub(crate) struct Deadline {
     /// Marks of the total time spent waiting for the peer, with the bytes that had passed by then: one mark per step,
     /// back to the beginning of the window.
     marks: VecDeque<(Duration, u64)>,
+    /// The time spent on earlier connections, and the bytes that passed on them.
+    earlier: (Duration, u64),
+    /// The time until the last look.
+    looked: Duration,
 }
 
 impl Deadline {
@@ -24,7 +28,8 @@ impl Deadline {
     /// demanded, so that a peer that keeps to the rate keeps the deadline.
     pub(crate) fn new(rate: Option<NonZeroU64>) -> Self {
         let least = rate.map_or(LEAST, |rate| LEAST.min(rate.get().div_ceil(2)));
-        Self { least, marks: [(Duration::ZERO, 0)].into() }
+        let marks = [(Duration::ZERO, 0)].into();
+        Self { least, marks, earlier: (Duration::ZERO, 0), looked: Duration::ZERO }
     }
 
     /// The demanded rate, in bytes per second.
@@ -32,9 +37,18 @@ impl Deadline {
         self.least
     }
 
-    /// Whether the deadline is missed. `waited` is the total time spent waiting for the peer until now, and `bytes` is how
-    /// many bytes have passed.
+    /// The same body goes on, on another connection, behind the first `there` bytes. The time that was spent waiting for
+    /// the peer on earlier connections counts. Bytes that were sent and did not arrive do not.
+    pub(crate) fn goes_on(&mut self, there: u64) {
+        self.earlier = (self.looked, there);
+        self.marks.iter_mut().for_each(|(_, passed)| *passed = there.min(*passed));
+    }
+
+    /// Whether the deadline is missed. `waited` is the time spent waiting for the peer on this connection until now, and
+    /// `bytes` is how many bytes have passed on it.
     pub(crate) fn is_missed(&mut self, waited: Duration, bytes: u64) -> bool {
+        let (waited, bytes) = (self.earlier.0 + waited, self.earlier.1.saturating_add(bytes));
+        self.looked = waited;
         if self.marks.back().is_none_or(|(last, _)| waited.saturating_sub(*last) >= STEP) {
             self.marks.push_back((waited, bytes));
         }
@@ -80,6 +94,29 @@ mod tests {
         assert_eq!(missed(Some(1000), |_| 499), Some(60));
         assert_eq!(missed(Some(1 << 30), |_| LEAST - 1), Some(60));
         assert_eq!(missed(Some(1), |_| 1), None);
+    }
+
+    #[test]
+    fn a_peer_that_takes_too_little_misses_it_however_often_its_connection_breaks() {
+        // A connection of four seconds, on which this much is sent each second. Some of it is lost with the connection.
+        let missed = |sent: u64, arrives: u64| {
+            let mut deadline = Deadline::new(None);
+            (0..1000_u64).find(|connection| {
+                deadline.goes_on(connection * 4 * arrives);
+                (1..=4).any(|second| deadline.is_missed(Duration::from_secs(second), second * sent))
+            })
+        };
+        assert_eq!(missed(LEAST, LEAST), None);
+        assert_eq!(missed(LEAST - 1, LEAST - 1), Some(14), "after a minute");
+        // 4 MiB that lie between the two do not count, neither for the peer nor against it.
+        assert_eq!(missed(LEAST + (1 << 20), LEAST), None);
+        assert!(missed(LEAST + (1 << 20), LEAST / 2).is_some());
+        // It has lost everything.
+        let mut deadline = Deadline::new(None);
+        assert!(!deadline.is_missed(Duration::from_secs(30), 100 << 20));
+        deadline.goes_on(0);
+        assert!(!deadline.is_missed(Duration::from_secs(29), 0));
+        assert!(!deadline.is_missed(Duration::from_secs(30), 60 * LEAST));
     }
 
     #[test]

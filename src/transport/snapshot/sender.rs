@@ -152,7 +152,8 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
     let head = request(peer, &attempt.url, length, underway);
     let body = whole(peer, &message, body.into_stream(&peer.shared.world), length, &underway.progress);
     let request = head.body(body).map_err(|error| Undelivered::failed(error.to_string()))?;
-    match exchange(peer, connection, request, &underway.progress, PATIENCE).await {
+    let mut deadline = Deadline::new(peer.shared.limits.snapshot_rate);
+    match exchange(peer, connection, request, &underway.progress, PATIENCE, &mut deadline).await {
         Ok(answer) => peer.post_answered(&attempt, headers::RAFT_SNAPSHOT, &answer),
         Err(why) => {
             let why = format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT);
@@ -184,6 +185,7 @@ async fn exchange(
     request: Request<Body>,
     progress: &Progress,
     write_patience: Duration,
+    deadline: &mut Deadline,
 ) -> Result<Answer, String> {
     let Connection { mut sender, driver, io, .. } = connection;
     io.set_write_deadline(write_patience);
@@ -198,8 +200,11 @@ async fn exchange(
     };
     let mut answer = pin!(answer);
     let mut driver = pin!(driver);
-    let given_up = abandoned_by_its_receiver(peer, progress, &io);
-    tokio::select! {
+    // Earlier attempts have waited, too.
+    let (begun, earlier) = (Instant::now(), progress.ours.total());
+    let waited = || begun.elapsed().saturating_sub(progress.ours.total().saturating_sub(earlier));
+    let given_up = abandoned_by_its_receiver(peer, progress, &io, deadline, waited);
+    let outcome = tokio::select! {
         biased;
         outcome = &mut answer => outcome,
         ended = &mut driver => match ended {
@@ -212,7 +217,12 @@ async fn exchange(
             Err(NoAnswer::Head.to_string())
         }
         why = given_up => Err(why),
+    };
+    if !progress.whole.load(Ordering::Relaxed) {
+        // The time since its last look counts, too, if the rest goes out on another connection.
+        deadline.is_missed(waited(), io.written());
     }
+    outcome
 }
 
 /// The body of the request: the envelope as one message frame, then the bytes of the snapshot. If their source fails,
@@ -257,12 +267,15 @@ fn whole(
 
 /// Ends when there is no hope: if the receiver takes too little of the body for too long, or if it has the whole body
 /// and fails its probes or does not answer. If it takes nothing at all, the connection's write deadline ends the
-/// request first.
-async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStatus) -> String {
-    // Earlier attempts have waited, too.
-    let (begun, earlier) = (Instant::now(), progress.ours.total());
-    let mut deadline = Deadline::new(peer.shared.limits.snapshot_rate);
-    let (mut reached, mut whole) = (begun, None);
+/// request first. `waited` says how long the connection has waited for the receiver.
+async fn abandoned_by_its_receiver(
+    peer: &Peer,
+    progress: &Progress,
+    io: &IoStatus,
+    deadline: &mut Deadline,
+    waited: impl Fn() -> Duration,
+) -> String {
+    let (mut reached, mut whole) = (Instant::now(), None);
     let mut tick = interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
@@ -272,9 +285,7 @@ async fn abandoned_by_its_receiver(peer: &Peer, progress: &Progress, io: &IoStat
             if since.elapsed() >= patience {
                 return format!("no answer for {patience:?}");
             }
-        } else if deadline
-            .is_missed(begun.elapsed().saturating_sub(progress.ours.total().saturating_sub(earlier)), io.written())
-        {
+        } else if deadline.is_missed(waited(), io.written()) {
             progress.hopeless.store(true, Ordering::Relaxed);
             return format!("the receiver takes less than {} bytes a second", deadline.least());
         }

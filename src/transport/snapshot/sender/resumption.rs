@@ -20,7 +20,9 @@ use crate::{
     ledger::{Direction, RestartReason},
     transport::{
         attempt::{Attempt, Reached, Undelivered},
+        pace::{Place, deadline::Deadline},
         peer::Peer,
+        redial::Permit,
         snapshot::Repeatable,
     },
     wire::{
@@ -50,8 +52,18 @@ pub(super) async fn deliver(
         Ok(of) => of,
         Err(why) => return Some(Err(why)),
     };
-    let mut sending =
-        Sending { peer, message, body, underway, of, reached: 0, mismatches: 0, hope: Instant::now() + HOPE };
+    let mut sending = Sending {
+        peer,
+        message,
+        body,
+        underway,
+        of,
+        reached: 0,
+        furthest: 0,
+        mismatches: 0,
+        hope: Instant::now() + HOPE,
+        deadline: Deadline::new(peer.shared.limits.snapshot_rate),
+    };
     let mut failures = 0;
     loop {
         let before = sending.reached;
@@ -106,10 +118,14 @@ struct Sending<'a> {
     of: Named,
     /// The most bytes that the peer has said that it has.
     reached: u64,
+    /// How far its bytes were sent since then.
+    furthest: u64,
     /// How often the received bytes differed from those sent.
     mismatches: u32,
     /// Until when it may make no progress.
     hope: Instant,
+    /// The peer has to take a part of it in each minute, however often its connection breaks.
+    deadline: Deadline,
 }
 
 /// The outcome of one attempt.
@@ -124,15 +140,14 @@ enum Ended {
     Foreign,
 }
 
-impl Sending<'_> {
+impl<'a> Sending<'a> {
     /// Asks the peer what it has, and sends it the rest on the same connection, so that the member that answered is the
     /// one that receives.
     async fn attempt(&mut self) -> Ended {
         let peer = self.peer;
-        let Ok(permit) = timeout_at(self.hope, peer.redial.permit()).await else {
+        let Some((permit, _place)) = self.may_dial().await else {
             return Ended::BrokeOff(Undelivered::failed("the peer is down".to_owned()));
         };
-        let _place = peer.shared.pace.place().await;
         let attempt = peer.attempt();
         let dialled = peer.shared.client.dial(&attempt.url).await;
         drop(permit);
@@ -152,12 +167,34 @@ impl Sending<'_> {
         match self.send_rest(connection, &attempt, offset).await {
             Ok(answer) => self.answered(&attempt, &answer),
             Err(why) => {
+                self.broke_off();
                 let why = format!("POST {} failed: {why}", headers::RAFT_SNAPSHOT);
                 let failed = peer.post_failed(&attempt, Reached::Unknown, why);
                 if self.underway.progress.hopeless.load(Ordering::Relaxed) {
                     return Ended::Hopeless(failed);
                 }
                 Ended::BrokeOff(failed)
+            }
+        }
+    }
+
+    /// Waits until the peer may be dialled, and until one more snapshot may go out. `None` if there is no hope for the
+    /// peer any more. No permit is needed to dial a peer that is up.
+    async fn may_dial(&mut self) -> Option<(Option<Permit<'a>>, Place<'a>)> {
+        let Peer { redial, shared, .. } = &**self.peer;
+        loop {
+            let permit = timeout_at(self.hope, redial.permit()).await.ok()?;
+            if let Some(place) = shared.pace.try_place() {
+                return Some((Some(permit), place));
+            }
+            // A place may be taken for long, and meanwhile others may dial the peer. The wait says nothing about the
+            // peer.
+            drop(permit);
+            let begun = Instant::now();
+            let place = shared.pace.place().await;
+            self.hope += begun.elapsed();
+            if !redial.is_down() {
+                return Some((None, place));
             }
         }
     }
@@ -204,7 +241,16 @@ impl Sending<'_> {
             self.starts_over(RestartReason::Lost);
         }
         if offset > self.reached {
-            (self.reached, self.hope) = (offset, Instant::now() + HOPE);
+            (self.reached, self.furthest, self.hope) = (offset, offset, Instant::now() + HOPE);
+        }
+        self.deadline.goes_on(offset);
+    }
+
+    /// The connection broke. If more was sent than ever before, that was progress, however much of it has arrived.
+    fn broke_off(&mut self) {
+        let sent = self.underway.progress.body.load(Ordering::Relaxed);
+        if sent > self.furthest {
+            (self.furthest, self.hope) = (sent, Instant::now() + HOPE);
         }
     }
 
@@ -212,15 +258,16 @@ impl Sending<'_> {
         let peer = self.peer;
         peer.link(|link| link.snapshot_restarted(Direction::Out, reason));
         peer.shared.events.snapshot_restarted(peer.id, Direction::Out, reason, self.reached);
-        self.reached = 0;
+        (self.reached, self.furthest) = (0, 0);
     }
 
-    async fn send_rest(&self, connection: Connection, attempt: &Attempt, offset: u64) -> Result<Answer, String> {
+    async fn send_rest(&mut self, connection: Connection, attempt: &Attempt, offset: u64) -> Result<Answer, String> {
         let Self { peer, message, body, underway, of, .. } = self;
         let pieces = body.pieces(offset, &peer.shared.world);
         let body = whole(peer, message, pieces, Some(of.length), &underway.progress);
         let request = self.head(attempt, offset).body(body).map_err(|error| error.to_string())?;
-        exchange(peer, connection, request, &underway.progress, WRITE_PATIENCE).await
+        let Self { peer, underway, deadline, .. } = self;
+        exchange(peer, connection, request, &underway.progress, WRITE_PATIENCE, deadline).await
     }
 
     fn head(&self, attempt: &Attempt, offset: u64) -> http::request::Builder {
