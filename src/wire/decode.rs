@@ -86,13 +86,14 @@ pub(crate) fn entry(frame: &[u8], range: Range<usize>, payloads: &mut Payloads<'
     Ok(entry)
 }
 
-/// The entry at `range` of `frame` as every etcd and we write it, and its protobuf size: each field at most once, in the
-/// order of their numbers, and nothing else. None: it is written in another way, or amiss.
+/// Decodes the entry at `range` of `frame`, if it is written as every etcd and this crate write it: each field at most
+/// once, in the order of the field numbers, and nothing else. Returns the entry and its protobuf size. `None`: the entry
+/// is written in another way, or is invalid, and [`entry`] decides which.
 #[inline]
 pub(crate) fn usual_entry(frame: &[u8], range: Range<usize>, payloads: &mut Payloads<'_>) -> Option<(Entry, usize)> {
     let (mut fields, mut entry) = (Usual { bytes: &frame[..range.end], at: range.start, zeros: 0 }, Entry::default());
     if fields.has(1 << 3) {
-        // One that is cut is smaller than it was written.
+        // A type of more than 32 bits would be cut, and the size computed below would be too large.
         entry.r#type = i32::try_from(fields.varint()?).ok()?;
     }
     if fields.has(2 << 3) {
@@ -110,15 +111,15 @@ pub(crate) fn usual_entry(frame: &[u8], range: Range<usize>, payloads: &mut Payl
     } else if fields.at != range.end {
         return None;
     }
-    // A zero that is written, up to etcd 3.6, has no size: a tag and the number.
+    // Up to etcd 3.6, a zero is written as a tag and a number. The protobuf size leaves out such fields.
     Some((entry, range.len() - 2 * fields.zeros))
 }
 
-/// Fields that come in the order of their numbers.
+/// A position among fields that come in the order of their numbers.
 struct Usual<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// So many of them were zero.
+    /// How many of the fields before `at` were zero.
     zeros: usize,
 }
 
@@ -129,7 +130,8 @@ impl Usual<'_> {
         self.bytes.get(self.at) == Some(&tag)
     }
 
-    /// The number of a field that is there. None: it has more than 56 bits, more bytes than it needs, or no end.
+    /// The value of the field at the position, whose tag [`Self::has`] has found. `None`: the value has more than 56 bits,
+    /// takes more bytes than it needs, or does not end.
     #[inline]
     fn varint(&mut self) -> Option<u64> {
         let (mut value, mut shift) = (0, 0);

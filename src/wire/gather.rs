@@ -93,7 +93,7 @@ impl Gather {
         decoded.map(Some).map_err(|error| error.within(start))
     }
 
-    /// Passes over the first `length` bytes of `input`, which were decoded where they lie.
+    /// Skips the first `length` bytes of `input`, which were decoded in place.
     pub(crate) fn skip(&mut self, input: &mut Bytes, length: usize) {
         input.advance(length);
         self.offset += length as u64;

@@ -37,19 +37,19 @@ impl Item {
     }
 }
 
-/// What one read of a stream brought, each message with the size that falls out of decoding it.
+/// The content of one read of a stream. The decoder learns the size of each message, so it is kept with the message.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// The messages, in their order.
+    /// The messages, in the order of the stream.
     pub messages: Vec<Message>,
-    /// What [`message_size`] says of each, in bytes.
+    /// The [`message_size`] of each message, in bytes.
     pub sizes: Vec<usize>,
-    /// Link heartbeats among them.
+    /// How many link heartbeats came between them.
     pub heartbeats: u64,
 }
 
 impl Decoded {
-    /// Makes room for so many messages more.
+    /// Makes room for this many more messages.
     pub fn reserve(&mut self, messages: usize) {
         self.messages.reserve(messages);
         self.sizes.reserve(messages);
@@ -61,7 +61,7 @@ impl Decoded {
         self.sizes.push(size);
     }
 
-    /// Appends or counts it.
+    /// Appends a message, or counts a link heartbeat.
     pub(crate) fn put(&mut self, item: Item) {
         match item {
             Item::Message(message) => {
@@ -155,7 +155,7 @@ impl MessageDecoder {
         }))
     }
 
-    /// Takes everything that is whole in `input`, which is used up.
+    /// Reads all of `input`. An incomplete frame at its end is kept for the next call.
     pub(crate) fn read(&mut self, mut input: Bytes, decoded: &mut Decoded) -> Result<(), FrameError> {
         while let Some(item) = self.next(&mut input)? {
             decoded.put(item);

@@ -46,8 +46,7 @@ impl Running {
         Self { term: message.term, index: last_index(message) }
     }
 
-    /// Protobuf size of what every message from one to the other has that stands on this: all but index, entries and
-    /// commit.
+    /// The protobuf size that all messages with this term have in common: all fields but index, entries and commit.
     fn head_size(self, from: MemberId, to: MemberId) -> usize {
         let (r#type, term) = (MessageType::MsgApp as i32, self.term);
         Message { r#type, to: to.0, from: from.0, term, log_term: term, ..Message::default() }.encoded_len()
@@ -60,23 +59,24 @@ pub struct MsgAppV2Encoder {
     local: MemberId,
     remote: MemberId,
     running: Running,
-    /// Of what every message has that stands on `running`.
+    /// The [`Running::head_size`] of `running`.
     head_size: usize,
 }
 
-/// How a message is to be written where the stream stands now.
+/// How a message is written at the current position of the stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// Its protobuf size.
     pub(crate) size: usize,
-    /// Whether it goes as type 1.
+    /// Whether it is written as type 1, which continues from [`Running`].
     on_running: bool,
-    /// The protobuf size of its first entry, where it does: nearly always the only one.
+    /// For type 1, the protobuf size of the first entry. Nearly always there is no other, and its size need not be
+    /// computed again.
     first_entry: usize,
 }
 
 impl Plan {
-    /// The whole message is written.
+    /// Writes the whole message.
     pub(crate) fn whole(message: &Message) -> Self {
         Self { size: message.encoded_len(), on_running: false, first_entry: 0 }
     }
@@ -93,7 +93,7 @@ impl MsgAppV2Encoder {
         self.write(message, self.plan(message), out);
     }
 
-    /// How a message is to be written next.
+    /// Plans how a message is written if it comes next.
     #[inline]
     pub(crate) fn plan(&self, message: &Message) -> Plan {
         if !self.stands_on_running(message) {
@@ -108,7 +108,7 @@ impl MsgAppV2Encoder {
         Plan { size, on_running: true, first_entry }
     }
 
-    /// Appends one message as it was planned, since when nothing was written.
+    /// Appends one message by its plan. Nothing may have been written since it was planned.
     pub(crate) fn write(&mut self, message: &Message, plan: Plan, out: &mut FrameBuffer) {
         if plan.on_running {
             put_entries(message, plan.first_entry, out);
@@ -281,7 +281,7 @@ impl MsgAppV2Decoder {
         }
     }
 
-    /// Takes everything that is whole in `input`, which is used up.
+    /// Reads all of `input`. An incomplete frame at its end is kept for the next call.
     pub(crate) fn read(&mut self, mut input: Bytes, decoded: &mut Decoded) -> Result<(), FrameError> {
         loop {
             if matches!(self.expect, Expect::Type) && self.running.term != 0 {
@@ -294,8 +294,8 @@ impl MsgAppV2Decoder {
         }
     }
 
-    /// Takes the entries frames that lie whole at the front of `input`: nearly all of a busy stream. Stops before
-    /// whatever is another, or amiss: [`Self::next`] says what it is.
+    /// Reads the complete type 1 frames at the front of `input`, which are nearly all frames of a busy stream. Stops before
+    /// any other frame, and before an invalid one, which [`Self::next`] reads or refuses.
     fn read_whole(&mut self, input: &mut Bytes, decoded: &mut Decoded) {
         let (mut at, mut payloads, head_size) =
             (0, Payloads::of_many(input), self.running.head_size(self.remote, self.local));
@@ -305,7 +305,7 @@ impl MsgAppV2Decoder {
         self.gather.skip(input, at);
     }
 
-    /// Takes the entries frame that lies whole at `at`. Says where it ends.
+    /// Reads the complete type 1 frame at `at`, and returns where it ends. `None`: there is no such frame.
     #[inline]
     fn whole_frame(
         &mut self,
@@ -336,7 +336,7 @@ impl MsgAppV2Decoder {
         Some(end + 8)
     }
 
-    /// Where so many entries end that start at `at`, if they lie whole in `input` and within every limit.
+    /// The end of `count` entries that start at `at`. `None` if they are incomplete in `input`, or exceed a limit.
     #[inline]
     fn whole_entries(&self, input: &[u8], mut at: usize, count: u64) -> Option<usize> {
         if count > self.limits.entries || self.running.index.checked_add(count).is_none() {
@@ -397,7 +397,7 @@ impl MsgAppV2Decoder {
     fn rebuild(&mut self, commit: u64) -> Message {
         let Running { term, index } = self.running;
         let entries = std::mem::take(&mut self.entries);
-        // `entries_counted` has checked that this does not overflow.
+        // `entries_counted` or `whole_entries` has checked that this does not overflow.
         self.running.index = index.saturating_add(entries.len() as u64);
         Message {
             r#type: MessageType::MsgApp as i32,
@@ -413,19 +413,19 @@ impl MsgAppV2Decoder {
     }
 }
 
-/// The number at `at`, if it lies whole in `input`.
+/// The number at `at`, if `input` has all of its bytes.
 #[inline]
 fn number_at(input: &[u8], at: usize) -> Option<u64> {
     input.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The protobuf size of a number's field whose tag is a byte.
+/// The protobuf size of a field with this number, whose tag is one byte.
 #[inline]
 fn field_size(number: u64) -> usize {
     if number == 0 { 0 } else { 1 + encoded_len_varint(number) }
 }
 
-/// The same of an embedded message of this size.
+/// The protobuf size of a field with an embedded message of this size, whose tag is one byte.
 #[inline]
 fn delimited_size(size: usize) -> usize {
     1 + encoded_len_varint(size as u64) + size

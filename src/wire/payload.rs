@@ -46,12 +46,12 @@ impl Arena {
     }
 }
 
-/// A copy of the part of a buffer that small payloads lie in, one behind the other, with what is between them: one copy for
-/// all of them, and each a slice of it. Goes forward, so that no byte is copied twice.
+/// One copy of a part of a buffer that holds many small payloads one after the other. The bytes between the payloads are
+/// copied too, and each payload is a slice of the copy. It moves forward only, so no byte is copied twice.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     bytes: Bytes,
-    /// Where in the buffer it begins.
+    /// Where the copied part begins in the buffer.
     start: usize,
 }
 
@@ -69,18 +69,18 @@ impl Block {
     }
 }
 
-/// Where small payloads are copied to.
+/// How small payloads are copied.
 #[derive(Debug)]
 pub(crate) enum Copies<'a> {
-    /// Each by itself, into blocks that frames share.
+    /// One by one, into blocks that several frames share.
     Arena(&'a mut Arena),
-    /// With all that lies beside it.
+    /// Many at once, with the bytes between them.
     Block(Block),
 }
 
 /// The frame that is being decoded, and how payloads are taken out of it.
 pub(crate) struct Payloads<'a> {
-    /// The buffer that starts with the frame, or that many frames lie in.
+    /// The buffer. The frame is at its start, or it holds many frames.
     pub(crate) source: &'a Bytes,
     /// The length of the frame if the buffer holds nothing else, and zero otherwise.
     pub(crate) own_length: usize,
@@ -88,7 +88,7 @@ pub(crate) struct Payloads<'a> {
 }
 
 impl<'a> Payloads<'a> {
-    /// Payloads of many frames, one behind the other in a buffer.
+    /// For a buffer that holds many frames, one after the other.
     pub(crate) fn of_many(source: &'a Bytes) -> Self {
         Self { source, own_length: 0, copies: Copies::Block(Block::default()) }
     }

@@ -88,7 +88,7 @@ impl StreamEncoder {
         }
     }
 
-    /// How a message is to be written next.
+    /// Plans how a message is written if it comes next.
     #[inline]
     pub(crate) fn plan(&self, message: &Message) -> Plan {
         match self {
@@ -97,7 +97,7 @@ impl StreamEncoder {
         }
     }
 
-    /// Appends one message as it was planned, since when nothing was written.
+    /// Appends one message by its plan. Nothing may have been written since it was planned.
     pub(crate) fn write(&mut self, message: &Message, plan: Plan, out: &mut FrameBuffer) {
         match self {
             Self::MsgApp(encoder) => encoder.write(message, plan, out),
