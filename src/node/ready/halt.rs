@@ -53,7 +53,7 @@ impl Core {
 
     fn take_no_part(&mut self, why: &str) {
         tracing::error!(member = %self.settings.member, "taking no further part, until removed and added anew: {why}");
-        self.end_waiting();
+        self.let_go();
         self.shared.update(|status| {
             status.leader = MemberId(0);
             status.halted = Some(why.to_owned());

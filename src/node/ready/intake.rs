@@ -82,9 +82,12 @@ impl Core {
         body: Received,
     ) -> Result<(), NotTaken> {
         let kind = message.r#type;
-        // What raft does not take of it goes after the turn.
-        self.received.push(body);
         let stepped = self.check_snapshot(peer, &message).and_then(|()| self.give(message));
+        match stepped {
+            // If raft does not take it after all, it is dropped after the turn.
+            Ok(()) => self.received.push(body),
+            Err(_) => self.discard(Some(body)),
+        }
         self.counted(peer, Source::Anyone, kind, stepped)
     }
 

@@ -22,13 +22,18 @@ impl Core {
     /// Takes no part until [`Self::resume`] succeeds.
     pub(in crate::node) fn suspend(&mut self, why: &CoreError) {
         self.suspended = true;
-        self.end_waiting();
-        self.discard_received();
-        let spooled = self.raw.store().give_up_spool();
-        self.discard(spooled);
-        self.unsent.clear();
+        self.let_go();
         self.leader = 0;
         self.shared.suspended(&format!("the disk cannot be written: {why}"));
+    }
+
+    /// Ends what waits, and drops what only a member that takes part needs: it may have gigabytes.
+    pub(super) fn let_go(&mut self) {
+        self.end_waiting();
+        self.discard_received();
+        let (spooled, outgoing) = (self.raw.store().give_up_spool(), self.raw.store().give_up_outgoing());
+        self.discard(Some((spooled, outgoing)));
+        self.unsent.clear();
     }
 
     /// Opens the store again, and continues from it. It fails with an error of the disk while the disk still cannot be

@@ -600,6 +600,71 @@ fn a_snapshot_that_is_overtaken_while_it_is_spooled_is_counted_and_not_made_agai
     assert_eq!(cluster.snapshots, 1);
 }
 
+/// A leader that has spooled, or spools, a snapshot for a learner.
+fn leader_of_a_joiner(seed: u64, spool_ticks: u64) -> Cluster {
+    let mut cluster = Cluster::new(1, seed);
+    (cluster.snapshot_count, cluster.spool_ticks, cluster.snapshot_ticks) = (5, spool_ticks, 1000);
+    cluster.crash(1);
+    cluster.start(1);
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    for key in 0..30 {
+        let answer = cluster.put(1, &key.to_string(), "v");
+        cluster.answer(answer).expect("it writes alone");
+    }
+    let added = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record(2));
+    assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+    cluster.empty(2);
+    cluster.start(2);
+    cluster
+}
+
+#[test]
+fn a_leader_that_halts_spools_no_more_and_hands_nothing_out() {
+    let halt = |cluster: &mut Cluster| cluster.running.get_mut(&1).expect("it runs").core.halt("of the test");
+    let mut cluster = leader_of_a_joiner(34, 1000);
+    cluster.until("it is spooled", |cluster| !cluster.spooling.is_empty());
+    halt(&mut cluster);
+    assert!(cluster.spooling[0].2.moment.outcome.is_closed(), "nobody waits for it");
+
+    let mut cluster = leader_of_a_joiner(35, 0);
+    cluster.until("it is sent", |cluster| !cluster.travelling.is_empty());
+    let asked = |cluster: &Cluster| raft::Storage::snapshot(cluster.running[&1].core.raw.store(), 0, 2);
+    let index = asked(&cluster).expect("it is there").get_metadata().index;
+    halt(&mut cluster);
+    assert!(cluster.running[&1].core.raw.store().take_outgoing(2, index).is_none(), "it takes a place of two");
+    asked(&cluster).expect_err("its file is given up");
+}
+
+/// Such a body may have gigabytes.
+#[test]
+fn a_member_that_takes_no_part_keeps_no_snapshot_that_it_is_brought() {
+    let (mut cluster, victim, leader) = with_a_disk_that_lost_data(36);
+    let RaftStatus { term, commit, .. } = cluster.status(leader);
+    let conf_state = Some(ConfState { voters: vec![1, 2, 3], ..ConfState::default() });
+    let metadata = SnapshotMetadata { conf_state, index: commit, term };
+    let snapshot = Some(Snapshot { data: Bytes::new(), metadata: Some(metadata) }.into());
+    let message = Message { r#type: 7, to: victim, from: leader, term, snapshot, ..Message::default() };
+    let brought = |cluster: &mut Cluster, id: u64| {
+        let core = &mut cluster.running.get_mut(&id).expect("it runs").core;
+        let body = body_of(&cluster.directory, &message, &core.raw.store().builder(0));
+        let message = Message { to: id, ..message.clone() };
+        core.step_snapshot(MemberId(leader), message, body)
+    };
+    let kept = |cluster: &Cluster, id| {
+        files(&cluster.path(id)).into_iter().find(|name| name.to_string_lossy().starts_with("incoming-"))
+    };
+    brought(&mut cluster, victim).expect_err("it has halted");
+    cluster.turn(victim);
+    assert_eq!(kept(&cluster, victim), None);
+
+    let other = (1..=3).find(|id| *id != victim && *id != leader).expect("there are three");
+    brought(&mut cluster, other).expect("raft looks at it");
+    assert!(kept(&cluster, other).is_some(), "until the next turn");
+    cluster.running.get_mut(&other).expect("it runs").core.withdraw("of the test");
+    cluster.turn(other);
+    assert_eq!(kept(&cluster, other), None);
+}
+
 #[test]
 fn a_learner_joins_is_promoted_votes_and_is_removed() {
     let mut cluster = Cluster::new(3, 6);

@@ -206,6 +206,11 @@ impl Store {
         self.spool.borrow_mut().give_up()
     }
 
+    /// Drops the snapshots that raft was given and that no message carries any more, because this member takes no part.
+    pub(in crate::node) fn give_up_outgoing(&self) -> Vec<Outgoing> {
+        self.outgoing.take()
+    }
+
     /// The index from which on the log is needed for followers that are about to be sent the spooled snapshot.
     pub(in crate::node) fn spool_needs(&self) -> Option<u64> {
         self.spool.borrow().needs()
