@@ -52,7 +52,8 @@ impl Following {
     /// Raft took an append or a heartbeat of its leader. For an append, `append` says whether it continues our log.
     pub(super) fn heard(&mut self, leader: u64, term: u64, append: Option<bool>, now: Instant) {
         if self.of != (leader, term) {
-            *self = Self { of: (leader, term), since: self.since, ..Self::default() };
+            self.forget();
+            self.of = (leader, term);
         }
         self.last = Some(now);
         if let Some(continues) = append {
@@ -61,6 +62,11 @@ impl Following {
                 self.confirm();
             }
         }
+    }
+
+    /// Forgets everything but when this member last followed its leader.
+    pub(super) fn forget(&mut self) {
+        *self = Self { since: self.since, ..Self::default() };
     }
 
     /// An append of the leader was refused.

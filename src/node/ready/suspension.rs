@@ -51,6 +51,8 @@ impl Core {
         }
         self.membership = membership;
         self.asked_of_space = None;
+        // The appends that were refused meanwhile may not come again: an idle leader sends only heartbeats.
+        self.following.forget();
         self.share_membership();
         self.suspended = false;
         self.publish();

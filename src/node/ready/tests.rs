@@ -665,6 +665,25 @@ fn a_member_that_takes_no_part_keeps_no_snapshot_that_it_is_brought() {
     assert_eq!(kept(&cluster, other), None);
 }
 
+/// Its leader sends it nothing but heartbeats, because it lacks nothing.
+#[test]
+fn who_refused_an_append_while_it_was_suspended_follows_an_idle_leader_again() {
+    let mut cluster = Cluster::new(3, 37);
+    cluster.until("a leader", |cluster| cluster.leader().is_some());
+    cluster.settle();
+    let leader = cluster.leader().expect("it is settled");
+    let follower = if leader == 1 { 2 } else { 1 };
+    let RaftStatus { term, last_index: index, commit, .. } = cluster.status(leader);
+    let append =
+        Message { r#type: 3, to: follower, from: leader, term, index, log_term: term, commit, ..Message::default() };
+    let core = &mut cluster.running.get_mut(&follower).expect("it runs").core;
+    core.suspend(&CoreError::Store(StoreError::Files(std::io::Error::other("of the test"))));
+    core.step(MemberId(leader), Source::Member, append).expect_err("it takes no part");
+    assert_eq!(core.resume().expect("the disk is fine"), Flow::Continue);
+    core.following.since = None;
+    cluster.until("it follows", |cluster| cluster.running[&follower].core.following.since.is_some());
+}
+
 #[test]
 fn a_learner_joins_is_promoted_votes_and_is_removed() {
     let mut cluster = Cluster::new(3, 6);
