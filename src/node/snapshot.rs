@@ -62,6 +62,8 @@ pub(super) enum SnapshotError {
     Contradicts(&'static str),
     #[error("it cannot be installed: {0}")]
     Store(#[from] StoreError),
+    #[error("nobody waits for it any more")]
+    Unwanted,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,13 +86,14 @@ pub(super) struct Received {
 
 impl Received {
     /// Takes a received snapshot from its place, checks it against its message, and reads it completely into a
-    /// database.
+    /// database. Before each record, `is_wanted` is asked whether to go on.
     pub(super) fn take(
         files: &Files,
         path: &Path,
         cluster: u64,
         snapshot: &Snapshot,
         builder: &Builder,
+        is_wanted: impl Fn() -> bool,
     ) -> Result<Self, SnapshotError> {
         let file = files.open(path)?;
         // A file that cannot be removed is overwritten by the next one of its index.
@@ -98,8 +101,9 @@ impl Received {
             tracing::warn!(path = %path.display(), %error, "a snapshot cannot be removed");
         }
         let (mut reader, membership) = Self::check(file, cluster, snapshot)?;
-        let (index, term) = (reader.header.index, reader.header.term);
-        let incoming = builder.build(reader.size, || reader.record())?;
+        let (index, term, bytes) = (reader.header.index, reader.header.term, reader.size);
+        let record = || if is_wanted() { reader.record() } else { Err(SnapshotError::Unwanted) };
+        let incoming = builder.build(bytes, record)?;
         Ok(Self { index, term, membership, incoming })
     }
 
@@ -299,7 +303,7 @@ mod tests {
     fn take(directory: &Path, body: &[u8], to: &Store) -> Result<Received, SnapshotError> {
         let path = directory.join("received");
         std::fs::write(&path, body).expect("room");
-        Received::take(&Files::default(), &path, CLUSTER, &message(2, 3, conf_state()), &to.builder(0))
+        Received::take(&Files::default(), &path, CLUSTER, &message(2, 3, conf_state()), &to.builder(0), || true)
     }
 
     #[tokio::test]
@@ -369,6 +373,24 @@ mod tests {
         let left = std::fs::read_dir(directory.path().join("to")).expect("a directory").count();
         assert_eq!(left, 2, "log and data");
         assert!(!directory.path().join("received").exists());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_waits_for_any_more_is_not_read_to_its_end_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let body = sent(&store(&directory.path().join("from"), 100)).await;
+        let to = store(&directory.path().join("to"), 3);
+        let path = directory.path().join("received");
+        std::fs::write(&path, body).expect("room");
+        let asked = std::cell::Cell::new(0);
+        let is_wanted = || asked.replace(asked.get() + 1) < 10;
+        let snapshot = message(2, 3, conf_state());
+        let taken = Received::take(&Files::default(), &path, CLUSTER, &snapshot, &to.builder(0), is_wanted);
+        assert!(matches!(taken, Err(SnapshotError::Unwanted)), "{taken:?}");
+        assert_eq!(asked.get(), 11);
+        let left = std::fs::read_dir(directory.path().join("to")).expect("a directory").count();
+        assert_eq!(left, 2, "log and data");
+        assert!(!path.exists());
     }
 
     #[tokio::test]

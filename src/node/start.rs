@@ -179,8 +179,10 @@ impl Parts {
         let (end, reports) = (End::default(), Arc::<Reports>::default());
         let hearsay = Hearsay::default();
         let (doubted, vouching) = Vouching::new(&config, cluster, shared.clone(), &hearsay);
+        let disk = TaskTracker::new();
         let inlet = Inlet {
             cluster,
+            disk: disk.clone(),
             inbox: inbox.clone(),
             reports: reports.clone(),
             shared: shared.clone(),
@@ -193,7 +195,7 @@ impl Parts {
         };
         let transport = transport(&config, &identity, &membership, inlet, incarnation, &events, &hearsay)?;
         let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox, transport.clone());
-        let (settings, disk) = (settings(&config, member, cluster, hearsay), TaskTracker::new());
+        let settings = settings(&config, member, cluster, hearsay);
         let core = Core::new(settings, store, ids, shared.clone(), outbox(transport.clone(), &config.world, &disk));
         let core = core.map_err(|error: CoreError| Error::Raft(error.to_string()))?;
         if let Some(tls) = &config.client_tls {

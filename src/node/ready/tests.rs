@@ -284,7 +284,8 @@ impl Cluster {
         let status = match self.running.get_mut(&message.to).filter(|_| arrives) {
             Some(member) => {
                 let builder = member.core.raw.store().builder(0);
-                let received = Received::take(&Files::default(), &path, CLUSTER.0, &snapshot, &builder).expect("whole");
+                let received = Received::take(&Files::default(), &path, CLUSTER.0, &snapshot, &builder, || true);
+                let received = received.expect("whole");
                 let _ = member.core.step_snapshot(MemberId(from), message.clone(), received);
                 SnapshotStatus::Finish
             }
@@ -1183,7 +1184,7 @@ fn body_of(directory: &tempfile::TempDir, message: &Message, builder: &Builder) 
     }
     let path = directory.path().join("made");
     std::fs::write(&path, snapshot::made(CLUSTER.0, metadata.index, metadata.term, &membership)).expect("room");
-    Received::take(&Files::default(), &path, CLUSTER.0, &snapshot, builder).expect("whole")
+    Received::take(&Files::default(), &path, CLUSTER.0, &snapshot, builder, || true).expect("whole")
 }
 
 fn odd_message(random: &mut StdRng, to: u64, from: u64, status: &RaftStatus) -> Message {

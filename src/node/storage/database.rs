@@ -55,22 +55,7 @@ pub(super) struct Place {
     directory: PathBuf,
     open: ArcSwapOption<Database>,
     /// How many files were begun beside it, so that their names differ.
-    begun: Arc<AtomicU64>,
-}
-
-/// Where files are made beside a database, whether or not it is open.
-#[derive(Clone, Debug)]
-pub(super) struct Beside {
-    pub(super) files: Files,
-    pub(super) directory: PathBuf,
-    begun: Arc<AtomicU64>,
-}
-
-impl Beside {
-    /// A name that no other file gets while this member runs.
-    pub(super) fn new_name(&self, kind: &str) -> String {
-        format!("{kind}{}", self.begun.fetch_add(1, Ordering::Relaxed))
-    }
+    begun: AtomicU64,
 }
 
 impl Place {
@@ -82,7 +67,7 @@ impl Place {
             files: files.clone(),
             directory: directory.to_owned(),
             open: ArcSwapOption::empty(),
-            begun: Arc::default(),
+            begun: AtomicU64::default(),
         };
         let database = place.open_first()?;
         place.take_up(database, |database, bytes| {
@@ -107,10 +92,19 @@ impl Place {
         self.directory.join(FILE)
     }
 
-    /// Where files are made beside it.
-    pub(super) fn beside(&self) -> Beside {
-        let (files, directory) = (self.files.clone(), self.directory.clone());
-        Beside { files, directory, begun: self.begun.clone() }
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The directory of the database, in which files are also made beside it.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The name of a new file beside the database. No other file gets it while this exists, and as long as this has the
+    /// database open, no other process makes files here.
+    pub(super) fn new_name(&self, kind: &str) -> String {
+        format!("{kind}{}", self.begun.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The place of the log.

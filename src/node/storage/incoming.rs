@@ -2,7 +2,10 @@
 //! syncs it, and then the raft task makes it replace the open one. That takes as long as one small transaction, however
 //! large the data are.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 use bytes::Bytes;
 use redb::{Database, Durability};
@@ -10,19 +13,18 @@ use redb::{Database, Durability};
 use super::{
     Store, StoreError, backend,
     data::Write,
-    database::{Beside, INCOMING, Place, restrict},
+    database::{INCOMING, Place, restrict},
     tables::DATA,
     transact,
 };
-use crate::world::Files;
-
 /// The bytes of data in one transaction. It is limited because unsynced data delay the syncs of the log.
 const BATCH_BYTES: u64 = 8 << 20;
 
 /// Makes such databases. All clones make them in the same directory.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Builder {
-    beside: Beside,
+    /// Where the store is, while it is open.
+    place: Weak<Place>,
     /// The bytes that must stay free on the file system.
     headroom: u64,
 }
@@ -30,7 +32,8 @@ pub(in crate::node) struct Builder {
 /// A database that is complete and synced, and not in use yet. It is deleted when this is dropped, which takes a while.
 #[derive(Debug)]
 pub(in crate::node) struct Incoming {
-    files: Files,
+    /// Held so that the directory stays in use until the file is gone: the next store there begins with the same names.
+    place: Arc<Place>,
     path: PathBuf,
     /// `None` once it was installed.
     database: Option<Arc<Database>>,
@@ -40,12 +43,15 @@ pub(in crate::node) struct Incoming {
 impl Store {
     /// A builder of databases for [`Store::install`]. They leave this many bytes of the file system free.
     pub(in crate::node) fn builder(&self, headroom: u64) -> Builder {
-        Builder { beside: self.place.beside(), headroom }
+        Builder { place: Arc::downgrade(&self.place), headroom }
     }
 }
 
 impl Builder {
     /// Makes a database of these records, which have about this many bytes. It has all of them, or is not made.
+    ///
+    /// # Errors
+    /// The disk fails, the store was closed, or there is an error in place of a record.
     pub(in crate::node) fn build<E: From<StoreError>>(
         &self,
         bytes: u64,
@@ -53,26 +59,25 @@ impl Builder {
     ) -> Result<Incoming, E> {
         let mut incoming = self.begin(bytes)?;
         while incoming.add(&mut records)? {
-            self.leave_free(0)?;
+            self.leave_free(&incoming.place, 0)?;
         }
         Ok(incoming)
     }
 
     fn begin(&self, bytes: u64) -> Result<Incoming, StoreError> {
-        self.leave_free(bytes)?;
-        let (files, directory) = (&self.beside.files, &self.beside.directory);
-        let path = directory.join(self.beside.new_name(INCOMING));
+        let place = self.place.upgrade().ok_or(StoreError::Disk(redb::Error::DatabaseClosed))?;
+        self.leave_free(&place, bytes)?;
+        let (files, path) = (place.files(), place.directory().join(place.new_name(INCOMING)));
         let database = backend::open_file(files, &path).inspect_err(|_| {
             // On a full disk, a part of it may be there.
             let _ = files.remove(&path);
         })?;
         restrict(files, &path);
-        Ok(Incoming { files: files.clone(), path, database: Some(Arc::new(database)), data_bytes: 0 })
+        Ok(Incoming { place, path, database: Some(Arc::new(database)), data_bytes: 0 })
     }
 
-    fn leave_free(&self, bytes: u64) -> Result<(), StoreError> {
-        let (files, directory) = (&self.beside.files, &self.beside.directory);
-        Ok(files.leave_free(directory, self.headroom, bytes)?)
+    fn leave_free(&self, place: &Place, bytes: u64) -> Result<(), StoreError> {
+        Ok(place.files().leave_free(place.directory(), self.headroom, bytes)?)
     }
 }
 
@@ -119,7 +124,7 @@ impl Incoming {
         let database = self.database.take().ok_or(StoreError::Disk(redb::Error::DatabaseClosed))?;
         place.replace(&self.path, database).inspect_err(|_| {
             // It may have its new name by now.
-            let _ = self.files.remove(&self.path);
+            let _ = place.files().remove(&self.path);
         })
     }
 }
@@ -128,7 +133,7 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         if let Some(database) = self.database.take() {
             drop(database);
-            if let Err(error) = self.files.remove(&self.path) {
+            if let Err(error) = self.place.files().remove(&self.path) {
                 tracing::warn!(path = %self.path.display(), %error, "what was to be installed cannot be removed before the next start");
             }
         }

@@ -157,9 +157,8 @@ impl Store {
         let (told, outcome) = oneshot::channel();
         let outdated = spool.give_up();
         spool.state = State::Writing { index, outcome };
-        let beside = self.place.beside();
-        let file_name = beside.new_name(SPOOL);
-        let (files, directory) = (beside.files, beside.directory);
+        let (files, directory) = (self.place.files().clone(), self.place.directory().to_owned());
+        let file_name = self.place.new_name(SPOOL);
         let moment = Moment { index, term, conf_state, read, files, directory, file_name, outcome: told };
         Ok(Some((moment, outdated)))
     }

@@ -388,6 +388,21 @@ fn who_finds_a_directory_in_use_removes_nothing() {
     drop(incoming);
 }
 
+/// The next one there would use the same names.
+#[test]
+fn a_directory_is_in_use_until_what_is_made_in_it_has_ended() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let open = || Store::open(&Files::default(), directory.path(), 2);
+    let held = store(directory.path(), 1);
+    let (builder, incoming) = (held.builder(0), incoming(&held, &[("k", "v")]));
+    drop(held);
+    assert!(matches!(open(), Err(StoreError::Locked)));
+    drop(incoming);
+    builder.build::<StoreError>(0, || Ok(None)).expect_err("nobody can install it any more");
+    open().map(drop).expect("nobody uses it any more");
+    assert_eq!(beside(directory.path()), ["log", "node.redb"]);
+}
+
 #[test]
 fn what_was_left_of_a_snapshot_is_removed_before_the_data_are_given_up() {
     let directory = tempfile::tempdir().expect("a directory");
