@@ -197,8 +197,8 @@ fn check_membership(sender: Sender, message: &Message, kind: MessageType) -> Res
     }
 }
 
-/// Of an append, raft is given the entries before the first removal that is not believed. The rest is read on a stream,
-/// once a known member has vouched for the sender (`vouching`).
+/// Cuts off an append's entries from the first removal on that is not believed. They come again on a stream, once a
+/// known member has vouched for the sender (`vouching`).
 pub(super) fn without_removals(sender: Sender, message: &mut Message) {
     if let Some(first) = first_unbelieved(sender, message) {
         message.entries.truncate(first);

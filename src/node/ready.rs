@@ -71,9 +71,9 @@ pub(super) enum Outgoing {
     Messages(Vec<Message>),
     Snapshot(Box<Message>, SnapshotBody),
     Peer(PeerChange),
-    /// To be run where it may wait for the disk.
+    /// Runs on a thread that may wait for the disk.
     Spool(Box<Spooling>),
-    /// To be dropped there: it gives a large file back.
+    /// Is dropped on such a thread, because closing a large file takes long.
     Discard(Box<dyn Send>),
 }
 

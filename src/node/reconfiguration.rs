@@ -31,7 +31,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// The connection of a member that has been active for so long.
+    /// The connection of a member that has been active for this long. `None`: it is not active.
     pub(super) fn lasting(active: Option<Duration>) -> Self {
         match active {
             None => Self::None,

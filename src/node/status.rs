@@ -286,12 +286,12 @@ impl Shared {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).add(cause, 1);
     }
 
-    /// Raft has ticked, so late.
+    /// Raft has ticked, this long after the tick was due.
     pub(super) fn ticked(&self, late: Duration) {
         self.ticks.lock().unwrap_or_else(PoisonError::into_inner).observe(late);
     }
 
-    /// How late each tick came so far.
+    /// How late the ticks came until now.
     pub(super) fn tick_delays(&self) -> Histogram {
         self.ticks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -259,7 +259,7 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
     let records = || listed().flatten();
     let through = || client_urls(own, clusters(heard).map(|(_, _, members)| members));
     let before = records().find(|record| !record.client_urls.is_empty() || is_met(heard, MemberId(record.id)));
-    // Who does not list the one that was started may know that it was removed. Who lists another may know it, too.
+    // A member that does not list the started one may know that it was removed. So may a member that lists another one.
     let one = before.or_else(|| records().next());
     let contradicts = |other: Option<&MemberRecord>| {
         other.map_or(before.is_some(), |other| one.is_some_and(|one| one.id != other.id))
@@ -406,7 +406,7 @@ mod tests {
         }
     }
 
-    /// Whoever lists the removed member is behind. Or whoever does not: then nothing may be taken that is not ours.
+    /// One of the two answers is old, and it cannot be said which. So no ID may be taken by their word alone.
     #[test]
     fn a_quorum_is_asked_where_the_others_list_different_members_with_our_urls() {
         let others = [record(1, 1, true), record(2, 2, true)];

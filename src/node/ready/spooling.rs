@@ -45,7 +45,7 @@ impl Core {
         }
     }
 
-    /// Has something dropped that takes a while.
+    /// Drops something on another thread, because dropping it takes long.
     pub(super) fn discard<T: Send + 'static>(&mut self, what: Option<T>) {
         if let Some(what) = what {
             (self.outbox)(Outgoing::Discard(Box::new(what)));

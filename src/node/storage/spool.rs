@@ -113,13 +113,13 @@ impl Spool {
             (*asked, *is_handed_out) = (now, true);
             return Some(spooled.clone());
         }
-        // Raft asks again, and may well be given the one that is being made.
+        // Raft asks again. By then, the snapshot that is being made may be complete and may serve.
         self.is_wanted |= !matches!(self.state, State::Writing { .. });
         None
     }
 }
 
-/// Why a snapshot that nobody can go on from any more was not sent.
+/// Why a snapshot was not sent: the log no longer has the entries after it.
 const OVERTAKEN: &str = "more was written than --log-retention-max-bytes keeps while it was spooled";
 
 /// A file that is not sent to anyone else.
