@@ -149,7 +149,8 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes messages of a stream. It drops and counts what does not fit: to wait would run out the writer's deadline.
+    /// Takes messages of a stream. Messages that do not fit are dropped and counted. Waiting for room instead would
+    /// make the peer's writes miss their deadline.
     pub(super) fn push(
         &self,
         channel: Channel,
@@ -317,7 +318,8 @@ impl Inbox {
         };
         let mut counted = vec![false; kinds.len()];
         for rejection in rejections {
-            // A position outside of the batch, or a repeated one, is the application's bug and must not upset the ledger.
+            // A position outside of the batch, or a repeated one, is the application's bug and must not upset the
+            // ledger.
             let Some(counted) = counted.get_mut(rejection.position).filter(|counted| !**counted) else { continue };
             *counted = true;
             ledger.rejected(kinds[rejection.position], rejection.kind.into());

@@ -177,7 +177,7 @@ impl Peer {
         decoded: &mut Decoded,
         origin: Origin,
     ) -> impl Iterator<Item = QueueKind> + use<> {
-        // What answers appends comes on the other stream (etcd's `peer.pick`).
+        // Answers to appends come on the other stream (etcd's `peer.pick`).
         if channel != Channel::MsgApp {
             self.acknowledged(&decoded.messages);
         }

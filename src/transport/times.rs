@@ -1,8 +1,8 @@
 //! How often something has happened, for tasks that wait for the next time.
 //!
-//! It is a smaller `tokio::sync::watch`. That one wakes its waiting tasks in an order that chance decides, and the chance is
-//! not [`World`](crate::world::World)'s. This one wakes them in the order in which they began to wait, so that a simulated
-//! member does the same each time.
+//! It is a smaller `tokio::sync::watch`. `watch` wakes waiting tasks in a random order, and its random numbers do not
+//! come from [`World`](crate::world::World). This one wakes them in the order in which they began to wait, so that a
+//! simulated member does the same each time.
 
 use std::{
     pin::pin,
@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Counts the times. Cheap to clone: every clone is the same.
+/// Counts the times. Cheap to clone: all clones are one counter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Times(Arc<Counted>);
 
@@ -24,7 +24,7 @@ struct Counted {
     again: Notify,
 }
 
-/// Follows [`Times`] from where it was last looked at.
+/// Follows [`Times`], from the count that it has last seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Following {
     times: Times,

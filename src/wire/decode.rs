@@ -87,8 +87,8 @@ pub(crate) fn entry(frame: &[u8], range: Range<usize>, payloads: &mut Payloads<'
 }
 
 /// Decodes the entry at `range` of `frame`, if it is written as every etcd and this crate write it: each field at most
-/// once, in the order of the field numbers, and nothing else. Returns the entry and its protobuf size. `None`: the entry
-/// is written in another way, or is invalid, and [`entry`] decides which.
+/// once, in the order of the field numbers, and nothing else. Returns the entry and its protobuf size. `None`: the
+/// entry is written in another way, or is invalid, and [`entry`] decides which.
 #[inline]
 pub(crate) fn usual_entry(frame: &[u8], range: Range<usize>, payloads: &mut Payloads<'_>) -> Option<(Entry, usize)> {
     let (mut fields, mut entry) = (Usual { bytes: &frame[..range.end], at: range.start, zeros: 0 }, Entry::default());
@@ -130,8 +130,8 @@ impl Usual<'_> {
         self.bytes.get(self.at) == Some(&tag)
     }
 
-    /// The value of the field at the position, whose tag [`Self::has`] has found. `None`: the value has more than 56 bits,
-    /// takes more bytes than it needs, or does not end.
+    /// The value of the field at the position, whose tag [`Self::has`] has found. `None`: the value has more than 56
+    /// bits, takes more bytes than it needs, or does not end.
     #[inline]
     fn varint(&mut self) -> Option<u64> {
         let (mut value, mut shift) = (0, 0);

@@ -294,8 +294,8 @@ impl MsgAppV2Decoder {
         }
     }
 
-    /// Reads the complete type 1 frames at the front of `input`, which are nearly all frames of a busy stream. Stops before
-    /// any other frame, and before an invalid one, which [`Self::next`] reads or refuses.
+    /// Reads the complete type 1 frames at the front of `input`, which are nearly all frames of a busy stream. Stops
+    /// before any other frame, and before an invalid one, which [`Self::next`] reads or refuses.
     fn read_whole(&mut self, input: &mut Bytes, decoded: &mut Decoded) {
         let (mut at, mut payloads, head_size) =
             (0, Payloads::of_many(input), self.running.head_size(self.remote, self.local));

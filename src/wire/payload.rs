@@ -46,8 +46,8 @@ impl Arena {
     }
 }
 
-/// One copy of a part of a buffer that holds many small payloads one after the other. The bytes between the payloads are
-/// copied too, and each payload is a slice of the copy. It moves forward only, so no byte is copied twice.
+/// One copy of a part of a buffer that holds many small payloads one after the other. The bytes between the payloads
+/// are copied too, and each payload is a slice of the copy. It moves forward only, so no byte is copied twice.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     bytes: Bytes,

@@ -167,7 +167,7 @@ impl Claim {
         self.kept.offset
     }
 
-    /// Says that [`Self::drop_files`] comes: the part counts no more.
+    /// Announces [`Self::drop_files`]: from now on, the part does not count as kept.
     pub(super) fn leave(&self) {
         self.part.set_state(State::Leaving);
     }
@@ -181,7 +181,7 @@ impl Claim {
                 tracing::warn!(path = %path.display(), %error, "a part of a snapshot cannot be removed");
             }
         }
-        // This comes last, and while the right to write is held: from now on a new part may have the same files.
+        // This comes last, and before the right to write is given back: a new part may use the same files from now on.
         self.part.set_state(State::Gone);
     }
 }
