@@ -1,10 +1,10 @@
-//! **No part of the public API.** What is here may change in any version, without a line in the changelog.
+//! **Not part of the public API.** Everything here may change in any version, without a line in the changelog.
 //!
-//! Three kinds of code need it, and all stand in this repository: tests that hold bytes against the wire format, fuzz
-//! targets and benchmarks that call a codec by itself, and simulations that give a member another clock, network or disk.
-//! This module is the only door to it, so that whatever an application can name elsewhere is meant to stay.
+//! Three kinds of code in this repository need it: tests that compare bytes with the wire format, fuzz targets and
+//! benchmarks that call a single codec, and simulations that give a member another clock, network or disk. They get it
+//! only through this module. So everything that an application can name elsewhere is meant to stay.
 
-/// Frames, one by one: the codecs of both streams, without I/O.
+/// Single frames: the codecs of both streams, without I/O.
 pub mod wire {
     pub use crate::wire::{
         error::{FrameError, FrameErrorKind},
@@ -16,7 +16,7 @@ pub mod wire {
         pub use crate::wire::frames::*;
     }
 
-    /// Names of headers and paths, and the words of refusals.
+    /// Names of headers and paths, and the texts of refusals.
     pub mod headers {
         pub use crate::wire::headers::*;
     }
@@ -26,7 +26,7 @@ pub mod wire {
         pub use crate::wire::message::*;
     }
 
-    /// How a snapshot that broke off goes on.
+    /// How a snapshot continues after its connection broke.
     pub mod resumption {
         pub use crate::wire::resumption::*;
     }
@@ -42,12 +42,12 @@ pub mod wire {
     }
 }
 
-/// Spans, one by one.
+/// Single spans.
 pub mod telemetry {
     pub use crate::telemetry::message::{MessageSpan, send_span};
 }
 
-/// The seam to what comes from outside of the process: clock, chance, network, disk and threads.
+/// Everything that a process gets from outside: clock, random numbers, network, disk and threads.
 pub mod world {
     pub use crate::world::*;
 }

@@ -45,7 +45,7 @@ pub struct Link {
     pub losses: Tally<(Channel, Direction, LossReason)>,
     /// When the peer became active (etcd's `ActiveSince`). `None` while it is inactive.
     pub active_since: Option<SystemTime>,
-    /// The same by the clock that measures durations, which nobody sets.
+    /// The same time by the monotonic clock, which nobody can set.
     active_from: Option<Instant>,
     /// How often the peer went from active to inactive: etcd's `disconnected_peers_total`.
     pub disconnected: u64,
@@ -60,12 +60,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// How long the peer has been active, whatever the time of day was set to meanwhile; `None` while it is inactive.
+    /// How long the peer has been active, even if the time of day was set meanwhile. `None` while it is inactive.
     pub(crate) fn active_for(&self) -> Option<Duration> {
         self.active_from.map(|from| from.elapsed())
     }
 
-    /// How the peer is reached, as this member tells others now, by the clock that the probes' times are of.
+    /// How this member reaches the peer, as it reports that to others. `now` is the time of day, as are the probes'
+    /// times.
     pub(crate) fn sight(&self, id: MemberId, now: SystemTime) -> Sight {
         let age = self.last_probe.map(|ended| now.duration_since(ended).unwrap_or_default().as_secs_f64());
         let round_trip = self.round_trip.map(|time| time.as_secs_f64());

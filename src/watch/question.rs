@@ -44,7 +44,7 @@ pub(super) struct Told {
 pub(super) struct Wanted {
     /// `None` until a member has answered: then any cluster is right.
     pub(super) cluster: Option<ClusterId>,
-    /// What that cluster is to us, for messages about another one.
+    /// How messages about another cluster call this one.
     pub(super) role: &'static str,
 }
 

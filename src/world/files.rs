@@ -177,7 +177,7 @@ impl Files {
         disk.free(directory)
     }
 
-    /// Whether a directory's file system keeps so many bytes free if so many of a snapshot are written to it.
+    /// Whether a directory's file system still has `headroom` bytes free after `bytes` of a snapshot are written to it.
     pub(crate) fn leave_free(&self, directory: &Path, headroom: u64, bytes: u64) -> io::Result<()> {
         let free = self.free(directory)?;
         if free >= headroom.saturating_add(bytes) {

@@ -62,7 +62,7 @@ async fn run(endpoint: &Endpoint, to: &HostPort, load: &Load) -> Result<(Seen, O
     if !endpoint.until(SINK, OPENING, is_connected).await {
         return Err(no_streams(&endpoint.transport, to));
     }
-    // Made before the time counts: an application has its snapshot's checksum when it has the snapshot.
+    // It is made before the measurement starts, because an application computes the checksum when it makes a snapshot.
     let snapshot = (load.plan.outline.work == Work::Snapshot).then(|| zeros(load.plan.snapshot_bytes()));
     if !load.tell(Notice::Begin(load.plan.outline)).await {
         return Err(no_streams(&endpoint.transport, to));
@@ -211,7 +211,7 @@ impl Load {
     }
 }
 
-/// A snapshot that can be resumed, so that its receiver checks it.
+/// A snapshot of zeros. It can be resumed, so its receiver checks the checksum.
 fn zeros(length: u64) -> SnapshotBody {
     let piece = Bytes::from(vec![0; PIECE]);
     let pieces = move |offset: u64| {
@@ -225,7 +225,7 @@ fn zeros(length: u64) -> SnapshotBody {
     SnapshotBody::from_streams(pieces, length).with_checksum(checksum_of_zeros(length))
 }
 
-/// The checksum of so many zeros, as [`SnapshotBody::with_checksum`] takes it.
+/// The checksum of this many zeros, for [`SnapshotBody::with_checksum`].
 fn checksum_of_zeros(length: u64) -> u128 {
     let (piece, mut hash, mut left) = (vec![0; PIECE], Xxh3::new(), length);
     while left > 0 {
