@@ -105,8 +105,8 @@ impl Builder {
         self
     }
 
-    /// The incarnation of this member, which is sent with every request to a peer, and every answer. Default: not sent.
-    /// For peers that send theirs, [`Raft::meet`] decides which of them are heard.
+    /// The incarnation of this start of the member, which is sent with every request to a peer and with every answer.
+    /// [`Raft::meet`] decides which incarnations of peers are heard. Default: none is sent.
     #[must_use]
     pub fn incarnation(mut self, own: Incarnation) -> Self {
         self.identity.incarnation = Some(own);

@@ -12,7 +12,8 @@ use crate::{
 
 /// What the transport needs from the raft that it serves: etcd's `rafthttp.Raft`.
 ///
-/// Raft itself most often lives in a task of its own, and this hands messages to it and waits for its answer:
+/// Raft usually runs in a task of its own. An implementation then hands messages to that task and waits for the
+/// outcome:
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -65,11 +66,15 @@ pub trait Raft: Send + Sync + 'static {
         Ok(Judgement::Wanted)
     }
 
-    /// Decides whether a start of a member is heard. It is called for each stream and each request that carries an
-    /// incarnation, before anything of it counts. It is not called if there is no incarnation. With [`Source::Member`],
-    /// a configured member's URL has answered our dial: if the incarnation may follow the newest one that was met, it
-    /// must be stored durably before this returns. With [`Source::Anyone`], nothing is proved, and nothing may be
-    /// stored. Default: every start is heard.
+    /// Decides whether one start of a member is heard: whether its messages and answers count. A member that was
+    /// started without its disk, or from an old copy of it, has forgotten votes and entries. `docs/incarnations.md`
+    /// says why it must not be heard.
+    ///
+    /// It is called for each stream and each request that carries an incarnation, before anything of it counts. It is
+    /// not called if there is no incarnation. With [`Source::Member`], a configured member's URL has answered our dial:
+    /// if the incarnation may follow the newest one that was met ([`Incarnation::after`]), it must be stored durably
+    /// before this returns. With [`Source::Anyone`], nothing is proved, and nothing may be stored. Default: every start
+    /// is heard.
     ///
     /// # Errors
     /// The start is not heard, for this reason.
@@ -92,8 +97,9 @@ pub trait Raft: Send + Sync + 'static {
         None
     }
 
-    /// Whether a start of the member is known, so that a start from an empty data directory would not be heard. `GET
-    /// /members` reports it, for members that find their cluster by themselves. Default: false.
+    /// Whether this member knows an incarnation or the data directory of that one, so that it would not hear a start
+    /// from an empty directory. `GET /members` reports it, for members that find their cluster by themselves. Default:
+    /// false.
     fn has_met(&self, _id: MemberId) -> bool {
         false
     }
@@ -102,9 +108,9 @@ pub trait Raft: Send + Sync + 'static {
     fn critical(&self, error: Critical);
 }
 
-/// How messages came, and so whether their sender's name can be believed. etcd does not distinguish this. Without
-/// certificates, anyone who can reach the peer port may POST in any member's name, so such messages must not lead to
-/// the end of this member.
+/// How messages came, and so whether their sender can be believed. etcd does not distinguish this. Without
+/// certificates, anyone who can reach the peer port may POST with any member's ID, so such messages must not be able to
+/// end this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// All messages came on streams that we dialled at a configured member's URL, and whose answers carried our
