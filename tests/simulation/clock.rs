@@ -1,9 +1,9 @@
 //! Virtual time, and the machines that live in it.
 //!
-//! Each process has a tokio runtime of its own on a paused clock, so that it can end with all of its tasks at once, or
-//! stand still. They share one time line: a window of it after the other, each process runs through the window, timers
-//! and all, before the next begins. Nothing that one does reaches another within less than a window, since no link is
-//! that fast ([`WINDOW`]), so the order in which they run through it does not matter to what they see.
+//! Each process has a tokio runtime of its own on a paused clock, so that it can be killed with all of its tasks at
+//! once, or frozen. The processes share one time line and take turns: each one runs through the next [`WINDOW`],
+//! including its timers, before any runs through the one after it. No link is faster than a window. So nothing that a
+//! process does can reach another one within the same window, and the order of the turns does not matter.
 
 use std::{
     sync::{
@@ -24,10 +24,10 @@ pub type Time = u64;
 /// How far each process runs before the others do, in milliseconds: the latency of the fastest link.
 pub const WINDOW: Time = 4;
 
-/// Nobody runs: the machine itself acts.
+/// No process runs: the simulation itself acts.
 const NOBODY: usize = usize::MAX;
 
-/// The time that all share.
+/// The time line that all processes share.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline(Arc<Shared>);
 
@@ -46,7 +46,7 @@ impl Default for Shared {
 }
 
 impl Timeline {
-    /// What time it is: within a process by its own clock, between them the beginning of the window.
+    /// The current time: by the clock of the process that runs, or the beginning of the window if none does.
     pub fn now(&self) -> Time {
         let origin = *self.0.origin.lock().expect("nobody panics while it holds this");
         match origin {
@@ -57,12 +57,12 @@ impl Timeline {
         }
     }
 
-    /// The next window begins.
+    /// Begins the next window.
     pub fn go_on(&self) {
         self.0.now.fetch_add(WINDOW, Ordering::Relaxed);
     }
 
-    /// Does something as the process of this number.
+    /// Runs `work` as this process.
     fn run<T>(&self, process: &Process, work: impl FnOnce() -> T) -> T {
         *self.0.origin.lock().expect("nobody panics while it holds this") = Some((process.origin, process.born));
         self.0.runs.store(process.host, Ordering::Relaxed);
@@ -72,7 +72,7 @@ impl Timeline {
     }
 }
 
-/// A process: its tasks and its clock. All of it ends when it is dropped, wherever it was.
+/// A process: its tasks and its clock. Dropping it ends all of its tasks, wherever they are.
 pub struct Process {
     host: usize,
     timeline: Timeline,
@@ -83,7 +83,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// One that begins now.
+    /// A process that starts now.
     pub fn new(host: usize, timeline: &Timeline) -> Self {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
         let origin = runtime.block_on(async { Instant::now() });
@@ -98,7 +98,7 @@ impl Process {
         }
     }
 
-    /// Does something within it, while its tasks wait.
+    /// Runs `work` within it, while its tasks wait.
     pub fn within<T>(&self, work: impl FnOnce() -> T) -> T {
         let _entered = self.runtime.enter();
         self.timeline.run(self, work)
@@ -109,12 +109,12 @@ impl Process {
         self.within(|| drop(self.runtime.spawn(task)));
     }
 
-    /// It stands still, as by SIGSTOP.
+    /// Freezes it, as by SIGSTOP.
     pub fn freeze(&mut self) {
         self.is_frozen = true;
     }
 
-    /// It goes on: its clock has, too, so that all that was due is due at once.
+    /// Continues it. Its clock went on meanwhile, so all timers that became due fire at once.
     pub fn thaw(&mut self) {
         if std::mem::take(&mut self.is_frozen) {
             let now = self.timeline.now();

@@ -1,5 +1,5 @@
-//! The disk of a machine as one process sees it, until that ends: every change of it is an event, and the power can go at
-//! any of them.
+//! The disk of a machine as one process sees it, until the process ends. Every change of the disk is an event, and the
+//! power can fail at any event.
 
 use std::{
     ffi::OsString,
@@ -31,7 +31,7 @@ struct Shared {
     host: Host,
     net: Net,
     events: Events,
-    /// Whether the process has ended, as far as the disk goes.
+    /// Whether the process has ended: it changes the disk no more.
     is_over: AtomicBool,
     bug: Option<Bug>,
     plan: Mutex<Plan>,
@@ -39,9 +39,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Plan {
-    /// How many changes more there are until the power goes, and what decides what is left then.
+    /// After how many more changes the power fails, and the seed that decides what is left then.
     loses_power: Option<(u64, u64)>,
-    /// What was left when it went.
+    /// What was left when the power failed.
     left: Option<MemoryDisk>,
 }
 
@@ -73,27 +73,27 @@ impl ProcessDisk {
         self.0.plan.lock().expect("nobody panics while it holds this")
     }
 
-    /// Nothing that the process does from now on comes to the disk.
+    /// Ends it: nothing that the process does from now on reaches the disk.
     pub fn end(&self) {
         self.0.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// The power goes at the change after so many others; `seed` decides what is left of what was not synced.
+    /// Lets the power fail at a change, after this many others. `seed` decides what is left of unsynced bytes.
     pub fn lose_power_after(&self, changes: u64, seed: u64) {
         self.plan().loses_power = Some((changes, seed));
     }
 
-    /// The power that was to go stays.
+    /// Cancels [`Self::lose_power_after`].
     pub fn keep_power(&self) {
         self.plan().loses_power = None;
     }
 
-    /// What is left since the power went, if it did.
+    /// What is left since the power failed. `None` if it did not.
     pub fn left(&self) -> Option<MemoryDisk> {
         self.plan().left.clone()
     }
 
-    /// A change is to be made.
+    /// Records a change that is about to be made. Fails if the power fails now, or the process has ended.
     fn changes(&self, what: u64, numbers: [u64; 3]) -> io::Result<()> {
         let shared = &self.0;
         if shared.is_over.load(Ordering::Relaxed) {

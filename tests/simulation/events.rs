@@ -1,5 +1,5 @@
-//! What happened, in the order in which it did: hashed, so that two runs of a seed can be compared, and told in words where
-//! somebody asks for it.
+//! The events of a run, in their order. They are hashed, so that two runs of a seed can be compared, and printed in
+//! words on request.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::clock::Timeline;
 
-/// The events of one run. Every clone is the same.
+/// The events of one run. All clones are one list.
 #[derive(Clone)]
 pub struct Events {
     timeline: Timeline,
@@ -21,7 +21,7 @@ struct Told {
     hash: Xxh3Default,
     count: u64,
     is_traced: bool,
-    /// The last of them in words, for a failure's end.
+    /// The last events in words, to be printed after a failure.
     last: std::collections::VecDeque<String>,
 }
 
@@ -44,7 +44,7 @@ impl Events {
         self.told.lock().expect("nobody panics while it holds this")
     }
 
-    /// Something that a reader of the trace wants to know.
+    /// Records an event in words.
     pub fn say(&self, what: &str) {
         let now = self.timeline.now();
         let mut told = self.told();
@@ -52,7 +52,7 @@ impl Events {
         let mut line = String::new();
         let _ = write!(line, "{:>4}.{:03}  {what}", now / 1000, now % 1000);
         if told.is_traced {
-            // Two traces of a seed part where their sums do.
+            // Two traces of a seed differ from the first event on by which their hashes differ.
             println!("{:04x} {line}", told.hash.digest() & 0xffff);
         }
         if told.last.len() == LAST {
@@ -61,7 +61,7 @@ impl Events {
         told.last.push_back(line);
     }
 
-    /// Something of which only the hash is kept: bytes that crossed the network, or came to a disk.
+    /// Records an event of which only the hash is kept: bytes on the network, or a change of a disk.
     pub fn took(&self, numbers: &[u64], bytes: &[u8]) {
         let now = self.timeline.now();
         let mut told = self.told();
@@ -71,13 +71,13 @@ impl Events {
         told.take(now, bytes);
     }
 
-    /// The hash of all of them so far, and how many they are.
+    /// The hash of all events until now, and their number.
     pub fn sum(&self) -> (u64, u64) {
         let told = self.told();
         (told.hash.digest(), told.count)
     }
 
-    /// The last of them, in words.
+    /// The last events, in words.
     pub fn last(&self) -> Vec<String> {
         self.told().last.iter().cloned().collect()
     }

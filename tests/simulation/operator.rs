@@ -1,4 +1,4 @@
-//! Who looks after the cluster: adds, promotes and removes members, and adds anew one that has lost its disk.
+//! The operator of the cluster. It adds, promotes and removes members, and replaces a member that has lost its disk.
 
 use std::{
     sync::{
@@ -13,20 +13,20 @@ use tokio::time::sleep;
 
 use super::{clients::Asking, member::peer_url};
 
-/// How long an answer may take, and how long a pause after one that was of no use.
+/// How long an answer may take, and the pause after an answer that was of no use.
 const PATIENCE: Duration = Duration::from_secs(9);
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What is to be done for a member.
+/// A change of the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// It is removed, and added.
+    /// A member is removed, and added anew.
     Replace,
-    /// It is added as a learner.
+    /// A member is added as a learner.
     Add,
     /// A learner gets its vote.
     Promote,
-    /// It is removed.
+    /// A member is removed.
     Remove,
 }
 
@@ -48,7 +48,7 @@ impl Job {
     }
 }
 
-/// Does a job for a member of this name, whatever stands in the way.
+/// Does a job for the member of this name, and repeats each request until it succeeds.
 pub struct Operator {
     pub asking: Asking,
     /// The machines that are asked, in turn.
@@ -66,7 +66,7 @@ impl Operator {
         let known = members.iter().find(|member| member["peerURLs"][0] == url.as_str());
         let path = known.map(|known| format!("/members/{}", known["id"].as_str().expect("an ID")));
         if let (Some(path), Task::Replace | Task::Remove) = (&path, job.task) {
-            // Of a change without a known outcome, the next says that it was made.
+            // If the outcome of a request is unknown, the answer to the next one says that the change was made.
             let is_gone = |status, _: &str| [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND].contains(&status);
             self.until(Method::DELETE, path, "", is_gone).await;
         }
@@ -83,7 +83,7 @@ impl Operator {
         job.is_done.store(true, Ordering::Relaxed);
     }
 
-    /// Asks members in turn until one gives such an answer.
+    /// Asks members in turn until one gives an answer for which `is_it` holds. Returns its text.
     async fn until(&self, method: Method, path: &str, body: &str, is_it: impl Fn(StatusCode, &str) -> bool) -> String {
         for host in self.hosts.iter().cycle() {
             if let Some((status, said)) = self.asking.ask(*host, method.clone(), path, body, PATIENCE).await {

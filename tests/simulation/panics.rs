@@ -1,4 +1,4 @@
-//! What panicked on this thread. tokio catches a task's panic, and nobody else would see it.
+//! Panics on this thread. tokio catches the panic of a task, so it would not be seen otherwise.
 
 use std::{cell::RefCell, panic};
 
@@ -6,7 +6,7 @@ thread_local! {
     static FIRST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// From now on panics of threads that run seeds are kept, and not printed.
+/// Keeps the panics of threads that run seeds from now on, instead of printing them.
 pub fn watch() {
     panic::set_hook(Box::new(|info| {
         let said = info.to_string();
@@ -16,7 +16,7 @@ pub fn watch() {
     }));
 }
 
-/// The first since this was last asked.
+/// The first panic since the last call.
 pub fn take() -> Option<String> {
     FIRST.with(|first| first.borrow_mut().take())
 }

@@ -1,4 +1,4 @@
-//! A disk in memory, which forgets what was not synced when the power goes.
+//! A disk in memory. When the power fails, it loses what was not synced.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,7 +11,7 @@ use std::{
 use rafthttp::internals::world::{Disk, DiskFile, Opening};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-/// The disk of one member. Every clone is the same.
+/// The disk of one member. All clones are one disk.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk(Arc<Mutex<State>>);
 
@@ -23,14 +23,14 @@ struct State {
     locks: HashMap<usize, usize>,
     opened: usize,
     is_full: bool,
-    /// How many bytes there is room for; none: without end.
+    /// How many bytes there is room for. `None`: any number.
     capacity: Option<u64>,
     fails_reads: bool,
     fails_a_sync: bool,
     before_a_sync: Hook,
 }
 
-/// What is called once.
+/// A function that is called once.
 #[derive(Default)]
 struct Hook(Option<Box<dyn FnOnce() + Send>>);
 
@@ -45,7 +45,7 @@ type Names = BTreeMap<PathBuf, Entry>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Directory,
-    /// By its number.
+    /// A file, by its number.
     File(usize),
 }
 
@@ -53,7 +53,7 @@ enum Entry {
 struct Content {
     now: Vec<u8>,
     lasting: Vec<u8>,
-    /// What was done to it since.
+    /// The changes since the last sync.
     unsynced: Vec<Change>,
 }
 
@@ -85,17 +85,17 @@ impl MemoryDisk {
         self.0.lock().expect("nobody panics while it holds this")
     }
 
-    /// What is left of it when the power goes now: the names and the bytes that were synced.
+    /// The disk that is left if the power fails now: the names and the bytes that were synced.
     pub fn after_a_loss_of_power(&self) -> Self {
         self.left(|content| content.lasting.clone())
     }
 
-    /// Calls this when a file is synced next, before that has come about.
+    /// Calls this at the next sync of a file, before the sync takes effect.
     pub fn before_a_sync(&self, call: impl FnOnce() + Send + 'static) {
         self.state().before_a_sync = Hook(Some(Box::new(call)));
     }
 
-    /// What a process that is killed now leaves of it: everything that it has written and named.
+    /// The disk that is left if the process is killed now: everything that it has written and named.
     pub fn after_a_kill(&self) -> Self {
         let state = self.state();
         let content = |now: &Vec<u8>| Content { now: now.clone(), lasting: now.clone(), unsynced: Vec::new() };
@@ -104,7 +104,7 @@ impl MemoryDisk {
         Self(Arc::new(Mutex::new(State { now, lasting, files, ..State::default() })))
     }
 
-    /// Calls this before a later sync has come about: so many others come before it.
+    /// Calls this at a later sync, before it takes effect. `later` is how many syncs come before it.
     pub fn at_sync(&self, later: usize, call: impl FnOnce() + Send + 'static) {
         let disk = self.clone();
         self.before_a_sync(move || match later {
@@ -113,8 +113,8 @@ impl MemoryDisk {
         });
     }
 
-    /// What is left of it when the power goes while the disk writes: of what was not synced some is there, some is not,
-    /// and some is there in part, as `seed` has it.
+    /// The disk that is left if the power fails while it writes. `seed` decides for each unsynced write whether all of
+    /// it is there, nothing, or a part.
     pub fn torn(&self, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         self.left(|content| {
@@ -128,7 +128,7 @@ impl MemoryDisk {
         })
     }
 
-    /// How many writes nobody has synced yet.
+    /// How many writes are not synced yet.
     pub fn unsynced(&self) -> usize {
         let is_put = |change: &&Change| matches!(change, Change::Put(..));
         self.state().files.values().map(|content| content.unsynced.iter().filter(is_put).count()).sum()
@@ -145,40 +145,40 @@ impl MemoryDisk {
         Self(Arc::new(Mutex::new(State { now: names.clone(), lasting: names, files, ..State::default() })))
     }
 
-    /// From now on there is no room for more bytes, and none to change those there are.
+    /// Makes the disk full: from now on no byte can be added or changed.
     pub fn fill(&self) {
         self.state().is_full = true;
     }
 
-    /// Says from now on that it has room for so many bytes in all.
+    /// Sets how many bytes it reports to have room for in total.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = Some(bytes);
     }
 
-    /// How many bytes its files have.
+    /// The total size of its files, in bytes.
     pub fn used(&self) -> u64 {
         self.state().used()
     }
 
-    /// There is room again.
+    /// Ends [`Self::fill`].
     pub fn make_room(&self) {
         self.state().is_full = false;
     }
 
-    /// Nothing fails any more.
+    /// Ends all faults.
     #[allow(dead_code, reason = "only the simulation ends all faults at once")]
     pub fn mend(&self) {
         let mut state = self.state();
         (state.is_full, state.fails_a_sync) = (false, false);
     }
 
-    /// The next sync of what was written to a file fails, once. As at Linux, what was to be lasting then never will be, and
-    /// is read all the same until the file is told to forget it.
+    /// Makes the next sync of a written file fail, once. As on Linux, the bytes of that sync never become durable, but
+    /// reads return them until the system's cache of the file is discarded.
     pub fn fail_a_sync(&self) {
         self.state().fails_a_sync = true;
     }
 
-    /// From now on nothing can be read.
+    /// Makes all reads fail from now on.
     pub fn fail_reads(&self) {
         self.state().fails_reads = true;
     }

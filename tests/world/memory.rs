@@ -19,28 +19,29 @@ use tokio::{
 
 /// How long connecting takes.
 pub const CONNECTING: Duration = Duration::from_millis(5);
-/// What is carried at once.
+/// How many bytes are carried at once.
 const PIECE: usize = 8 << 10;
-/// What lies between the two ends of a connection at most, in bytes each way and at each end.
+/// The most bytes between the two ends of a connection, each way and at each end.
 const WINDOW: usize = 64 << 10;
 
-/// What a connection on which snapshots are sent begins with.
+/// The first bytes of a connection on which snapshots are sent.
 const SNAPSHOT: &[u8] = b"POST /raft/snapshot ";
 
-/// What befalls one connection on which snapshots are sent.
+/// A fault of one connection on which snapshots are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mishap {
-    /// It is closed when so many bytes have gone out.
+    /// The connection is closed when this many bytes have gone out.
     Cut(u64),
-    /// A bit of the byte at this place is turned over.
+    /// A bit of the byte at this place is flipped.
     Turn(u64),
-    /// It is closed when the second answer comes back: the first tells what is there, the second that all was taken.
+    /// The connection is closed when the second answer comes back. The first answer says how many bytes have arrived,
+    /// the second that the snapshot was taken.
     LoseAnswer,
 }
 
 type Dialled = (Box<dyn ByteStream>, SocketAddr);
 
-/// What all members share.
+/// The network that all members share.
 #[derive(Clone, Debug, Default)]
 pub struct Memory(Arc<Mutex<State>>);
 
@@ -57,7 +58,7 @@ struct State {
     pace: Duration,
 }
 
-/// What one member sees of it.
+/// The network as one member sees it.
 #[derive(Debug)]
 struct Place {
     memory: Memory,
@@ -75,7 +76,7 @@ impl Memory {
         self.0.lock().expect("nobody panics while it holds this")
     }
 
-    /// A place on it for a member of this name.
+    /// A place on the network for a member of this name.
     pub fn place(&self, name: &str, address: [u8; 4]) -> Arc<dyn Network> {
         self.state().names.insert(name.to_owned(), address.into());
         Arc::new(Place { memory: self.clone(), address: address.into() })
@@ -93,22 +94,22 @@ impl Memory {
         self.state().is_cut = false;
     }
 
-    /// What befalls the next connections on which snapshots are sent, one after the other.
+    /// Sets the faults of the next connections on which snapshots are sent, one for each connection.
     pub fn befall(&self, mishaps: impl IntoIterator<Item = Mishap>) {
         self.state().mishaps.extend(mishaps);
     }
 
-    /// How many mishaps are still to come.
+    /// How many faults are still to come.
     pub fn mishaps(&self) -> usize {
         self.state().mishaps.len()
     }
 
-    /// How many connections were cut by one.
+    /// How many connections were cut by a fault.
     pub fn befallen(&self) -> usize {
         self.state().befallen
     }
 
-    /// From now on a window's worth of a snapshot takes so long.
+    /// Sets how long a window's worth of a snapshot takes from now on.
     pub fn set_pace(&self, pace: Duration) {
         self.state().pace = pace;
     }
@@ -118,7 +119,7 @@ impl Memory {
         (state.mishaps.pop_front(), state.pace)
     }
 
-    /// How many connections there ever were.
+    /// How many connections there have been.
     pub fn dialled(&self) -> usize {
         self.state().dialled
     }

@@ -29,16 +29,16 @@ struct Listening {
     address: SocketAddr,
 }
 
-/// What comes of one attempt to connect.
+/// The outcome of one attempt to connect.
 enum Attempt {
     Connected(Stream),
     Refused,
-    /// Nobody has answered.
+    /// No answer came.
     Silence,
 }
 
 impl State {
-    /// Whether the first packet of a connection gets there and the answer back, and how long that takes.
+    /// How long the first packet of a connection and its answer take. `None` if one of them does not arrive.
     fn round_trip(&mut self, from: Host, to: Host) -> Option<u64> {
         let now = self.timeline.now();
         let (there, back) = (self.news(from, to), self.news(to, from));
@@ -147,7 +147,8 @@ impl Listen for Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        // What nobody has accepted is closed with it, outside of the lock that closing takes.
+        // Connections that nobody has accepted are closed with the port. Closing takes the lock, so it is not held
+        // here.
         let port = self.net.state().ports.remove(&self.address);
         drop(port);
     }

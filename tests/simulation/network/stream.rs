@@ -14,16 +14,16 @@ use tokio::{
 
 use super::{BUFFER, Chunk, Held, NEVER, Net, State, Time, wake};
 
-/// The most that one piece has, in bytes.
+/// The largest piece, in bytes.
 const PIECE: usize = 16 << 10;
 
-/// One end of a connection, which a process has.
+/// One end of a connection, held by a process.
 #[derive(Debug)]
 pub struct Stream {
     net: Net,
     connection: usize,
     side: usize,
-    /// Until something arrives that is under way, for who reads and who writes.
+    /// Sleeps until something arrives that is under way, one for the reading and one for the writing task.
     reading: Option<Pin<Box<Sleep>>>,
     writing: Option<Pin<Box<Sleep>>>,
 }
@@ -34,7 +34,7 @@ impl Stream {
     }
 }
 
-/// Waits until a time at which there is more to see. False: it is there already.
+/// Waits until a time at which more arrives. Returns false if that time has come.
 fn wait(sleeping: &mut Option<Pin<Box<Sleep>>>, now: Time, until: Time, cx: &mut Context<'_>) -> bool {
     if until == NEVER {
         *sleeping = None;
@@ -51,7 +51,7 @@ fn broken() -> io::Error {
 }
 
 impl State {
-    /// What an end can read now; none: nothing before this time.
+    /// Reads what has arrived at an end. On an error: nothing arrives before this time.
     fn read(&mut self, connection: usize, side: usize, into: &mut ReadBuf<'_>) -> Result<io::Result<()>, Time> {
         let now = self.timeline.now();
         let own = self.connections[connection].ends[side];
@@ -82,7 +82,7 @@ impl State {
         }
     }
 
-    /// Takes what an end writes; none: there is no room before this time.
+    /// Takes bytes that an end writes. On an error: there is no room before this time.
     fn write(&mut self, connection: usize, side: usize, bytes: &[u8]) -> Result<io::Result<usize>, Time> {
         let now = self.timeline.now();
         let [own, other] = [side, 1 - side].map(|side| self.connections[connection].ends[side]);
@@ -103,7 +103,7 @@ impl State {
         let taken = &bytes[..bytes.len().min(room).min(PIECE)];
         let arrives = self.arrival(own.host, other.host, taken.len());
         let pipe = &mut self.connections[connection].pipes[side];
-        // In order: what comes behind what is held up is held up, too.
+        // Bytes arrive in order: if those before are held back by a cut, these are too.
         let arrives = match pipe.chunks.back() {
             Some(last) if last.arrives == NEVER => NEVER,
             _ => arrives.max(pipe.last),
@@ -122,7 +122,7 @@ impl State {
         Ok(Ok(taken.len()))
     }
 
-    /// One end says that it writes no more.
+    /// One end announces that it writes no more.
     fn finish(&mut self, connection: usize, side: usize) {
         let [own, other] = [side, 1 - side].map(|side| self.connections[connection].ends[side]);
         if self.connections[connection].pipes[side].end.is_some() || own.state != Held::Open {
@@ -136,7 +136,7 @@ impl State {
         self.events.took(&[2, connection as u64, side as u64], &[]);
     }
 
-    /// A process has let go of one end.
+    /// A process closes one end.
     pub(super) fn close(&mut self, connection: usize, side: usize) {
         let [own, other] = [side, 1 - side].map(|side| self.connections[connection].ends[side]);
         if own.state != Held::Open {
@@ -144,7 +144,7 @@ impl State {
         }
         let has_unread = self.connections[connection].pipes[1 - side].bytes > 0;
         if has_unread {
-            // What lay unread makes a kernel say that the connection is broken.
+            // As a kernel does: if bytes were not read, the other end is told that the connection is broken.
             let arrives = self.news(own.host, other.host);
             let last = self.connections[connection].pipes[side].last;
             self.tell_reset(connection, side, if arrives == NEVER { NEVER } else { arrives.max(last) });
@@ -159,7 +159,7 @@ impl State {
     }
 }
 
-/// The bytes with the time of day blanked that hyper takes from the real clock for the head of an answer.
+/// Blanks the date in the head of an answer, because hyper takes it from the real clock.
 fn without_date(bytes: &[u8]) -> Vec<u8> {
     const HEADER: &[u8] = b"date: ";
     const LENGTH: usize = b"Thu, 01 Jan 1970 00:00:00 GMT".len();
