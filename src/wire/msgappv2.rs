@@ -22,7 +22,7 @@ use crate::{
         gather::Gather,
         limits::FrameLimits,
         message::{Decoded, Item, check_length, is_link_heartbeat, last_index},
-        payload::Payloads,
+        payload::{Block, Payloads},
         raftpb::{Entry, Message, MessageType},
     },
 };
@@ -283,9 +283,11 @@ impl MsgAppV2Decoder {
 
     /// Reads all of `input`. An incomplete frame at its end is kept for the next call.
     pub(crate) fn read(&mut self, mut input: Bytes, decoded: &mut Decoded) -> Result<(), FrameError> {
+        let (length, mut block) = (input.len(), Block::default());
         loop {
             if matches!(self.expect, Expect::Type) && self.running.term != 0 {
-                self.read_whole(&mut input, decoded);
+                let before = length - input.len();
+                self.read_whole(&mut input, before, &mut block, decoded);
             }
             match self.next(&mut input)? {
                 Some(item) => decoded.put(item),
@@ -295,10 +297,11 @@ impl MsgAppV2Decoder {
     }
 
     /// Reads the complete type 1 frames at the front of `input`, which are nearly all frames of a busy stream. Stops
-    /// before any other frame, and before an invalid one, which [`Self::next`] reads or refuses.
-    fn read_whole(&mut self, input: &mut Bytes, decoded: &mut Decoded) {
+    /// before any other frame, and before an invalid one, which [`Self::next`] reads or refuses. `before` is how many
+    /// bytes of the buffer came before `input`, and `block` holds small payloads of the buffer.
+    fn read_whole(&mut self, input: &mut Bytes, before: usize, block: &mut Block, decoded: &mut Decoded) {
         let (mut at, mut payloads, head_size) =
-            (0, Payloads::of_many(input), self.running.head_size(self.remote, self.local));
+            (0, Payloads::of_many(input, before, block), self.running.head_size(self.remote, self.local));
         while let Some(end) = self.whole_frame(input, at, head_size, &mut payloads, decoded) {
             at = end;
         }
@@ -433,4 +436,47 @@ fn delimited_size(size: usize) -> usize {
 
 fn unknown_type(kind: u8, at: u64) -> FrameError {
     FrameError::new(FrameErrorKind::Type, at, format!("frame type {kind} does not exist"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_copied_for_small_payloads_is_bounded_by_what_was_received_whatever_lies_between_them() {
+        let (writer, reader) = (MemberId(2), MemberId(1));
+        let (mut encoder, mut out) = (MsgAppV2Encoder::new(writer, reader), FrameBuffer::new());
+        for index in 0..5000_u64 {
+            let entry = Entry { term: 1, index: index + 1, data: vec![7].into(), ..Entry::default() };
+            encoder.encode(
+                &Message {
+                    r#type: MessageType::MsgApp as i32,
+                    to: reader.0,
+                    from: writer.0,
+                    term: 1,
+                    log_term: 1,
+                    index,
+                    entries: vec![entry],
+                    ..Message::default()
+                },
+                &mut out,
+            );
+            encoder.heartbeat(&mut out);
+        }
+        let input = Bytes::from(std::iter::from_fn(|| out.pop()).collect::<Vec<_>>().concat());
+        let (length, mut decoded) = (input.len(), Decoded::default());
+        MsgAppV2Decoder::new(reader, writer, FrameLimits::default()).read(input, &mut decoded).expect("it is legal");
+        assert_eq!((decoded.messages.len(), decoded.heartbeats), (5000, 5000));
+        let payloads = decoded.messages.iter().flat_map(|message| &message.entries).map(|entry| &entry.data);
+        let (mut block, mut copied) = (0..0, 0);
+        for payload in payloads {
+            assert_eq!(payload[..], [7]);
+            let place = payload.as_ptr().addr();
+            if !block.contains(&place) {
+                block = place..place + (16 << 10);
+                copied += block.len();
+            }
+        }
+        assert!(copied <= 2 * length, "{copied} bytes were copied for {length}");
+    }
 }

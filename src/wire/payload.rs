@@ -47,25 +47,29 @@ impl Arena {
 }
 
 /// One copy of a part of a buffer that holds many small payloads one after the other. The bytes between the payloads
-/// are copied too, and each payload is a slice of the copy. It moves forward only, so no byte is copied twice.
+/// are copied too, and each payload is a slice of the copy. It moves forward only, so no byte is copied twice, whatever
+/// frames lie between the payloads.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     bytes: Bytes,
     /// Where the copied part begins in the buffer.
     start: usize,
+    /// How many bytes of the buffer come before what is decoded now.
+    before: usize,
 }
 
 impl Block {
     #[inline]
     fn take(&mut self, source: &[u8], range: Range<usize>) -> Bytes {
-        if range.start < self.start || range.end > self.start + self.bytes.len() {
+        let (start, end) = (self.before + range.start, self.before + range.end);
+        if start < self.start || end > self.start + self.bytes.len() {
             if range.len() >= OWN_FROM {
                 return Bytes::copy_from_slice(&source[range]);
             }
-            let end = source.len().min(range.start + BLOCK);
-            *self = Self { bytes: Bytes::copy_from_slice(&source[range.start..end]), start: range.start };
+            let copied = range.start..source.len().min(range.start + BLOCK);
+            (self.bytes, self.start) = (Bytes::copy_from_slice(&source[copied]), start);
         }
-        self.bytes.slice(range.start - self.start..range.end - self.start)
+        self.bytes.slice(start - self.start..end - self.start)
     }
 }
 
@@ -75,7 +79,7 @@ pub(crate) enum Copies<'a> {
     /// One by one, into blocks that several frames share.
     Arena(&'a mut Arena),
     /// Many at once, with the bytes between them.
-    Block(Block),
+    Block(&'a mut Block),
 }
 
 /// The frame that is being decoded, and how payloads are taken out of it.
@@ -88,9 +92,11 @@ pub(crate) struct Payloads<'a> {
 }
 
 impl<'a> Payloads<'a> {
-    /// For a buffer that holds many frames, one after the other.
-    pub(crate) fn of_many(source: &'a Bytes) -> Self {
-        Self { source, own_length: 0, copies: Copies::Block(Block::default()) }
+    /// For the rest of a buffer that holds many frames, one after the other; `before` bytes of it came before. One block
+    /// serves the whole buffer: with a new one for each rest, a sender of small parts would have one copied for each.
+    pub(crate) fn of_many(source: &'a Bytes, before: usize, block: &'a mut Block) -> Self {
+        block.before = before;
+        Self { source, own_length: 0, copies: Copies::Block(block) }
     }
 }
 
@@ -141,7 +147,8 @@ mod tests {
     fn payloads_of_many_frames_share_one_copy_that_is_not_the_read_buffer() {
         let bytes: Vec<u8> = (0..=255).cycle().take(3 * BLOCK).collect();
         let source = Bytes::from(bytes);
-        let mut payloads = Payloads::of_many(&source);
+        let mut block = Block::default();
+        let mut payloads = Payloads::of_many(&source, 0, &mut block);
         let ranges: Vec<_> = (5..source.len() - 150).step_by(150).map(|start| start..start + 128).collect();
         let taken: Vec<Bytes> = ranges.iter().map(|range| payloads.take(range.clone())).collect();
         for (range, taken) in ranges.iter().zip(&taken) {
@@ -155,7 +162,8 @@ mod tests {
     #[test]
     fn a_payload_that_fills_much_of_a_block_is_copied_alone_and_a_large_one_is_not() {
         let source = Bytes::from(vec![7; 1 << 20]);
-        let mut payloads = Payloads::of_many(&source);
+        let mut block = Block::default();
+        let mut payloads = Payloads::of_many(&source, 0, &mut block);
         assert_eq!(payloads.take(1..OWN_FROM), source[1..OWN_FROM]);
         let (alone, large) = (payloads.take(BLOCK..2 * BLOCK), payloads.take(2 * BLOCK..2 * BLOCK + SLICE_FROM));
         assert_eq!(alone, source[BLOCK..2 * BLOCK]);
