@@ -88,6 +88,7 @@ impl From<SnapshotError> for Refusal {
             SnapshotError::OtherOffset(there) => Self::OtherOffset(there),
             SnapshotError::Checksum(why) => Self::ChecksumMismatch(why),
             SnapshotError::Busy => Self::Busy,
+            SnapshotError::Stopped => Self::Stopped,
             SnapshotError::Save(_) | SnapshotError::BrokeOff { .. } => Self::SavingSnapshot(error.to_string()),
         }
     }

@@ -196,7 +196,10 @@ impl Transport {
         }
         let inbox = sender.inbox(&self.inner.strangers);
         match inbox::Answering::begin(inbox, Channel::Pipeline, &message, bytes) {
-            Ok(answering) => self.answer(sender, message, answering, origin).await,
+            Ok(answering) => {
+                let outcome = self.answer(sender, message, answering, origin).await;
+                outcome.unwrap_or_else(|| Err(Rejected::one("stopped")))
+            }
             // A cut peer gets the impression of a network that swallows messages.
             Err(RejectReason::Paused) => Ok(()),
             Err(_) => Err(Rejected::one("stopped")),
@@ -239,7 +242,8 @@ impl Transport {
         // A task of the transport: when the connection breaks, it still syncs the part, or passes the whole on.
         let (transport, sender) = (self.clone(), sender.clone());
         let taking = self.inner.shared.tasks.spawn(async move { transport.take_in(&sender, arrival).await });
-        taking.await.unwrap_or_else(|_| Err(SnapshotError::Process("stopped".to_owned())))
+        // Without a verdict, the sender may bring the rest again.
+        taking.await.unwrap_or(Err(SnapshotError::Stopped))
     }
 
     async fn take_in(&self, sender: &Sender, arrival: Arrival) -> Result<(), SnapshotError> {
@@ -264,25 +268,21 @@ impl Transport {
             Ok(answering) => answering,
             // Unlike a message, a snapshot is not swallowed silently, because an answer of success would say that raft
             // has it.
+            Err(RejectReason::Stopped) => return Err(SnapshotError::Stopped),
             Err(reason) => return Err(SnapshotError::Process(reason.label().to_owned())),
         };
-        let judgement = match self.judge(sender, &message, rest).await {
-            Ok(judgement) => judgement,
-            Err(rejected) => {
-                answering.rejected(rejected.0.first().map_or(RejectReason::Refused, |first| first.kind.into()));
-                return Err(SnapshotError::Process(rejected.to_string()));
-            }
-        };
+        let judgement = self.judge(sender, &message, rest, &mut answering).await?;
         let taking = async {
             match judgement {
                 Judgement::Wanted => self.save(sender, body, rest, receiving).await,
                 Judgement::PassedOver => self.discard(sender, body, receiving).await,
             }
         };
-        let stopped = || Err(SnapshotError::Save("stopped".to_owned()));
-        match self.until_stopped(taking).await.unwrap_or_else(stopped) {
+        match self.until_stopped(taking).await.unwrap_or(Err(SnapshotError::Stopped)) {
             Ok(Taken::Placed(_placed, handing)) => {
                 let outcome = self.answer(sender, message, answering, origin).await;
+                // Without an answer, it can be handed over again: nobody remembers one.
+                let outcome = outcome.ok_or(SnapshotError::Stopped)?;
                 let outcome = outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()));
                 if let (Some(handing), Some(store)) = (handing, &self.inner.snapshots) {
                     store.handed_over(handing, &outcome).await;
@@ -302,7 +302,8 @@ impl Transport {
                 outcome
             }
             Err(error) => {
-                answering.rejected(RejectReason::Failed);
+                let is_stopped = error == SnapshotError::Stopped;
+                answering.rejected(if is_stopped { RejectReason::Stopped } else { RejectReason::Failed });
                 Err(error)
             }
         }
@@ -324,12 +325,13 @@ impl Transport {
         if of.is_some_and(|of| of.length > most) {
             return Err(failed(format!("the snapshot has more than {most} bytes")));
         }
+        let (index, term) = (receiving.index(), receiving.term());
         // Senders that are no peers yet have a place of their own, take none of the peers' places, and send the whole.
         let configured = sender.standing() == Standing::Peer;
         let mut claimed = None;
         if let Some(rest) = rest.filter(|_| configured) {
             // Before a place is taken: an older connection of the same snapshot may hold one.
-            match store.spool().begin(sender.id(), rest, receiving.index(), snapshot_parts).await? {
+            match store.spool().begin(sender.id(), rest, index, term, snapshot_parts).await? {
                 Begun::Whole(state) => return Ok(Taken::Answered(answered(state).await)),
                 Begun::Writing { claim, instead_of } => claimed = Some((claim, instead_of)),
             }
@@ -344,14 +346,14 @@ impl Transport {
         if let Some((claim, instead_of)) = &claimed {
             receiving.goes_on(claim.offset(), *instead_of);
         }
-        let (room, index) = (Room { most, headroom, told: receiving.length(), of }, receiving.index());
+        let room = Room { most, headroom, told: receiving.length(), of };
         let progress = |bytes| {
             inbox.body(bytes);
             receiving.progressed(bytes);
         };
         let (placed, handing) = match claimed {
             Some((claim, _)) => {
-                let (placed, handing) = store.keep(claim, body, room, &shared.tasks, progress).await?;
+                let (placed, handing) = store.keep(claim, term, body, room, &shared.tasks, progress).await?;
                 (placed, Some(handing))
             }
             None => {
@@ -364,13 +366,25 @@ impl Transport {
     }
 
     /// Raft's judgement of a snapshot. The part of an unwanted one is dropped.
-    async fn judge(&self, sender: &Sender, message: &Message, rest: Option<Rest>) -> Result<Judgement, Rejected> {
+    async fn judge(
+        &self,
+        sender: &Sender,
+        message: &Message,
+        rest: Option<Rest>,
+        answering: &mut inbox::Answering<'_>,
+    ) -> Result<Judgement, SnapshotError> {
         let judged = self.until_stopped(self.raft().judge_snapshot(sender.id(), message)).await;
-        let judgement = judged.unwrap_or_else(|| Err(Rejected::one("stopped")));
+        let Some(judgement) = judged else {
+            answering.rejected(RejectReason::Stopped);
+            return Err(SnapshotError::Stopped);
+        };
         if !matches!(judgement, Ok(Judgement::Wanted)) {
             self.forget_part(sender, rest).await;
         }
-        judgement
+        judgement.map_err(|rejected| {
+            answering.rejected(rejected.0.first().map_or(RejectReason::Refused, |first| first.kind.into()));
+            SnapshotError::Process(rejected.to_string())
+        })
     }
 
     /// Drops the part of an unwanted snapshot.
@@ -404,14 +418,14 @@ impl Transport {
         Ok(Taken::Discarded)
     }
 
-    /// Passes on one message, whose sender waits.
+    /// Passes on one message, whose sender waits. `None` if this transport stopped before the application answered.
     async fn answer(
         &self,
         sender: &Sender,
         message: Message,
         mut answering: inbox::Answering<'_>,
         origin: Origin,
-    ) -> Result<(), Rejected> {
+    ) -> Option<Result<(), Rejected>> {
         let size = message_size(&message);
         let span = sender.peer().and_then(|peer| peer.tracer(origin).receive_span(&message, answering.channel(), size));
         answering.handed_over();
@@ -428,7 +442,7 @@ impl Transport {
         if let (Some(span), Some(reason)) = (&span, answering.reason()) {
             span.failed(reason.label());
         }
-        outcome.unwrap_or_else(|| Err(Rejected::one("stopped")))
+        outcome
     }
 
     async fn until_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
@@ -438,9 +452,9 @@ impl Transport {
 
 /// Raft's answer to a snapshot that another connection has brought.
 async fn answered(mut state: watch::Receiver<State>) -> Result<(), SnapshotError> {
-    let ended = state.wait_for(|state| *state != State::Handing).await;
+    let ended = state.wait_for(|state| !matches!(state, State::Handing { .. })).await;
     match ended.map(|state| state.clone()) {
-        Ok(State::Done(outcome)) => outcome,
+        Ok(State::Done { outcome, .. }) => outcome,
         _ => Err(SnapshotError::Busy),
     }
 }

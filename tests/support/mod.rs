@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use rafthttp::{
-    Builder, Critical, Impostor, Incarnation, MemberId, PeerUrl, Raft, Rejected, Server, SnapshotStatus, Source, Tls,
-    TlsConfig, Transport, TransportStatus, Unheard,
+    Builder, Critical, Impostor, Incarnation, Judgement, MemberId, PeerUrl, Raft, Rejected, Server, SnapshotStatus,
+    Source, Tls, TlsConfig, Transport, TransportStatus, Unheard,
     id::ClusterId,
     metrics::{Channel, Direction},
     wire::raftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata},
@@ -52,6 +52,8 @@ pub struct Recorder {
     pub proposals: tokio::sync::Mutex<()>,
     /// While it is held, nothing else is taken.
     pub rest: tokio::sync::Mutex<()>,
+    /// While it is held, no snapshot is judged.
+    pub judgement: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
@@ -67,6 +69,11 @@ impl Raft for Recorder {
         }
         lock(&self.taken).extend(batch.into_iter().map(|message| (from, message)));
         Ok(())
+    }
+
+    async fn judge_snapshot(&self, _: MemberId, _: &Message) -> Result<Judgement, Rejected> {
+        drop(self.judgement.lock().await);
+        Ok(Judgement::Wanted)
     }
 
     async fn meet(&self, id: MemberId, told: Incarnation, source: Source) -> Result<(), Unheard> {

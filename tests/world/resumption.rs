@@ -314,6 +314,83 @@ fn a_snapshot_is_handed_over_once_though_its_answer_is_lost() {
     });
 }
 
+/// Starts a member again that has stopped, on its disk.
+async fn again(memory: &Memory, disk: &MemoryDisk, one: &Member) -> Member {
+    let two = member(memory, 2, disk).await;
+    two.add(one);
+    two
+}
+
+#[test]
+fn a_receiver_that_is_stopped_well_keeps_what_it_has_wherever_it_stops() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let (one, mut two) = pair(&memory, &disk).await;
+        let data = data(2 << 20, 1);
+        memory.set_pace(Duration::from_millis(20));
+        one.transport.send_snapshot(message(1), body(&data));
+        until("half of it is there", || counts(&two, Direction::In).passed > 1 << 20).await;
+        two.stop().await;
+        assert_eq!((outcomes(&one), disk.files().len()), (vec![], 2), "while it arrives");
+
+        two = again(&memory, &disk, &one).await;
+        let raft = two.raft.clone();
+        let judging = raft.judgement.lock().await;
+        until("it is being judged", || two.transport.peers()[0].link.snapshots[Direction::In].in_flight == 1).await;
+        two.stop().await;
+        assert_eq!((outcomes(&one), disk.files().len()), (vec![], 2), "before it is judged");
+        drop(judging);
+
+        two = again(&memory, &disk, &one).await;
+        let raft = two.raft.clone();
+        let asking = raft.rest.lock().await;
+        until("raft is asked", || disk.files().contains(&path(1))).await;
+        two.stop().await;
+        assert_eq!((outcomes(&one), disk.files().len()), (vec![], 2), "before raft has answered");
+        drop(asking);
+
+        two = again(&memory, &disk, &one).await;
+        until("it was taken", || !outcomes(&one).is_empty()).await;
+        assert_eq!(outcomes(&one), [SnapshotStatus::Finish]);
+        assert_eq!(lock(&two.raft.taken).len(), 1);
+        assert!(read(&disk, &path(1)) == data && disk.files() == [path(1)]);
+        assert_eq!(restarts(&one, Direction::Out, RestartReason::Lost), 0);
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+#[test]
+fn what_raft_did_not_take_it_is_asked_about_again() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let (one, two) = pair(&memory, &disk).await;
+        let data = data(300_000, 1);
+        let send = |term| one.transport.send_snapshot(Message { term, ..message(1) }, body(&data).with_name(5));
+        *lock(&two.raft.refuses) = true;
+        send(1);
+        until("it was refused", || outcomes(&one) == [SnapshotStatus::Failure]).await;
+        *lock(&two.raft.refuses) = false;
+        send(1);
+        until("it was taken", || outcomes(&one).len() == 2).await;
+        assert_eq!(outcomes(&one)[1], SnapshotStatus::Finish);
+        assert_eq!(lock(&two.raft.taken).len(), 1);
+        // The answer is remembered for this message, and not for one of a later term.
+        let sent = counts(&one, Direction::Out).bytes;
+        send(1);
+        until("its answer is known", || outcomes(&one).len() == 3).await;
+        assert_eq!((lock(&two.raft.taken).len(), counts(&one, Direction::Out).bytes), (1, sent));
+        send(2);
+        until("it was taken again", || outcomes(&one).len() == 4).await;
+        assert_eq!(outcomes(&one)[2..], [SnapshotStatus::Finish; 2]);
+        let terms: Vec<u64> = lock(&two.raft.taken).iter().map(|(_, message)| message.term).collect();
+        assert_eq!(terms, [1, 2]);
+        assert_eq!(disk.files(), [path(1)]);
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
 /// Sends a snapshot to a member that dies in the middle, again and again, and starts on the disk that `left` says. Tells how
 /// many bytes were sent twice.
 async fn through_deaths(left: impl Fn(&MemoryDisk, u64) -> MemoryDisk) -> u64 {

@@ -37,6 +37,8 @@ pub(super) struct Keeping {
     pub(super) room: Room,
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     pub(super) claim: Claim,
+    /// The term of its message.
+    pub(super) term: u64,
     /// The file of its bytes, once it is open. `None` if the snapshot is in its place.
     pub(super) data: Option<Arc<dyn DiskFile>>,
 }
@@ -66,8 +68,9 @@ impl Keeping {
             Ok(turn) => {
                 let length = self.claim.part.head.of.length;
                 // This comes before the right to write is given back.
-                self.claim.part.set_state(State::Handing);
-                return Ok((Placed { length, _turn: turn }, Handing { part: self.claim.part.clone() }));
+                let (part, term) = (self.claim.part.clone(), self.term);
+                part.set_state(State::Handing { term });
+                return Ok((Placed { length, _turn: turn }, Handing { part, term }));
             }
             Err(fault) => fault,
         };

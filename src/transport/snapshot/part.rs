@@ -42,9 +42,17 @@ pub(crate) enum State {
     /// It is incomplete, or nobody has handed it over.
     Arriving,
     /// It is complete and in its place, and raft is being asked.
-    Handing,
+    Handing {
+        /// The term of its message.
+        term: u64,
+    },
     /// Raft has answered.
-    Done(Result<(), SnapshotError>),
+    Done {
+        /// The term of the message that it has answered.
+        term: u64,
+        /// Its answer.
+        outcome: Result<(), SnapshotError>,
+    },
     /// Its files are being removed.
     Leaving,
     /// Nothing of it is kept any more. A new part of the same name may have its files.
@@ -111,6 +119,11 @@ impl Part {
         self.state.borrow().clone()
     }
 
+    /// Whether raft is being asked, or has answered, about a message of this term.
+    pub(super) fn is_of_term(&self, of: u64) -> bool {
+        matches!(&*self.state.borrow(), State::Handing { term } | State::Done { term, .. } if *term == of)
+    }
+
     /// Whether it counts as one of the parts that are kept.
     pub(super) fn is_kept(&self) -> bool {
         !matches!(*self.state.borrow(), State::Leaving | State::Gone)
@@ -126,13 +139,13 @@ impl Part {
         std::mem::replace(&mut *self.writing(), stop.clone()).cancel();
         let kept = match self.state() {
             State::Arriving | State::Leaving => timeout(TAKEOVER, self.kept.clone().lock_owned()).await,
-            State::Handing | State::Done(_) => return Ok(Claimed::Whole(self.state.subscribe())),
+            State::Handing { .. } | State::Done { .. } => return Ok(Claimed::Whole(self.state.subscribe())),
             State::Gone => return Ok(Claimed::Gone),
         };
         let kept = kept.map_err(|_| SnapshotError::Busy)?;
         Ok(match self.state() {
             State::Arriving => Claimed::Claim(Claim { part: self.clone(), kept, stop }),
-            State::Handing | State::Done(_) => Claimed::Whole(self.state.subscribe()),
+            State::Handing { .. } | State::Done { .. } => Claimed::Whole(self.state.subscribe()),
             State::Leaving => return Err(SnapshotError::Busy),
             State::Gone => Claimed::Gone,
         })
@@ -141,7 +154,7 @@ impl Part {
     /// The right to write it, if nobody else has it.
     pub(super) fn claim_idle(self: &Arc<Self>) -> Option<Claim> {
         let kept = self.kept.clone().try_lock_owned().ok()?;
-        let is_idle = matches!(self.state(), State::Arriving | State::Done(_));
+        let is_idle = matches!(self.state(), State::Arriving | State::Done { .. });
         is_idle.then(|| Claim { part: self.clone(), kept, stop: self.writing().clone() })
     }
 
@@ -198,19 +211,21 @@ pub(super) fn remove(files: &Files, path: &Path) -> io::Result<()> {
 /// again.
 pub(crate) struct Handing {
     pub(super) part: Arc<Part>,
+    /// The term of its message.
+    pub(super) term: u64,
 }
 
 impl Handing {
     /// Raft has answered. Every connection that brings the snapshot gets the same answer.
     pub(super) fn done(&self, outcome: &Result<(), SnapshotError>) {
-        self.part.set_state(State::Done(outcome.clone()));
+        self.part.set_state(State::Done { term: self.term, outcome: outcome.clone() });
     }
 }
 
 impl Drop for Handing {
     fn drop(&mut self) {
         self.part.state.send_if_modified(|state| {
-            let is_open = *state == State::Handing;
+            let is_open = matches!(state, State::Handing { .. });
             if is_open {
                 *state = State::Arriving;
             }

@@ -37,12 +37,16 @@ pub(crate) enum SnapshotError {
     /// An older connection's bytes of it are still being written.
     #[error("it is still being written")]
     Busy,
+    /// This member stopped before the application answered. What there is of it is kept.
+    #[error("stopped")]
+    Stopped,
 }
 
 /// A snapshot that is arriving. It counts as failed if it is dropped before its end, because the connection broke.
 pub(crate) struct Receiving {
     peer: Option<Arc<Peer>>,
     index: u64,
+    term: u64,
     /// The length of the body, as the sender says.
     length: Option<u64>,
     /// How many bytes were there before.
@@ -78,6 +82,7 @@ impl Receiving {
         Self {
             peer,
             index: point.index,
+            term: message.term,
             length,
             resumed: 0,
             bytes: 0,
@@ -92,6 +97,11 @@ impl Receiving {
     /// The index of the snapshot.
     pub(crate) fn index(&self) -> u64 {
         self.index
+    }
+
+    /// The term of its message.
+    pub(crate) fn term(&self) -> u64 {
+        self.term
     }
 
     /// The length of the body, as its sender says.

@@ -101,13 +101,15 @@ impl Spool {
         })
     }
 
-    /// Begins to receive the rest of a snapshot whose first bytes are there. A part of another snapshot of the same
+    /// Begins to receive the rest of a snapshot whose first bytes are there. `index` and `term` are those of its message.
+    /// If the application took the snapshot with a message of another term, it is asked anew, with all bytes. A part of another snapshot of the same
     /// sender is dropped. If there are `most` parts, the oldest one that nobody writes is dropped.
     pub(crate) async fn begin(
         &self,
         sender: MemberId,
         rest: Rest,
         index: u64,
+        term: u64,
         most: usize,
     ) -> Result<Begun, SnapshotError> {
         if let Some(part) = self.find(sender, &rest.of) {
@@ -120,6 +122,11 @@ impl Spool {
                     return Ok(Begun::Writing { claim, instead_of: None });
                 }
                 Claimed::Claim(claim) => return Err(SnapshotError::OtherOffset(claim.offset())),
+                Claimed::Whole(state) if !part.is_of_term(term) => {
+                    drop(state);
+                    let claim = part.claim_idle().ok_or(SnapshotError::Busy)?;
+                    self.drop_files(vec![claim]).await;
+                }
                 Claimed::Whole(state) if rest.offset == rest.of.length => return Ok(Begun::Whole(state)),
                 Claimed::Whole(_) => return Err(SnapshotError::OtherOffset(rest.of.length)),
                 Claimed::Gone => {}
@@ -173,6 +180,11 @@ impl Spool {
     pub(crate) async fn forget(&self, sender: MemberId, of: &Named) {
         let claim = self.find(sender, of).and_then(|part| part.claim_idle());
         self.drop_files(claim.into_iter().collect()).await;
+    }
+
+    /// Forgets a snapshot that the application has not taken. Nothing of it is left but the answer.
+    pub(super) fn forget_failed(&self, failed: &Arc<Part>) {
+        self.parts().retain(|part| !Arc::ptr_eq(part, failed));
     }
 
     /// Gives back an unused right to write.

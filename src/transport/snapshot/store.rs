@@ -132,6 +132,7 @@ impl SnapshotStore {
     pub(crate) async fn keep<S>(
         &self,
         claim: Claim,
+        term: u64,
         body: S,
         room: Room,
         tasks: &TaskTracker,
@@ -147,6 +148,7 @@ impl SnapshotStore {
             room,
             turn: self.turn.clone(),
             claim,
+            term,
             data: None,
         };
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
@@ -162,15 +164,20 @@ impl SnapshotStore {
         })
     }
 
-    /// Raft has answered for a snapshot that was handed over. Every connection that brings it again gets the same
-    /// answer.
+    /// Raft has answered for a snapshot that was handed over. Every connection that waits for the answer gets it. A
+    /// success is remembered for those that bring the snapshot again. After a failure they start anew, because their
+    /// next try may succeed.
     pub(crate) async fn handed_over(&self, handing: Handing, outcome: &Result<(), SnapshotError>) {
-        handing.done(outcome);
+        // Before the answer is known: then another part may have this file.
         let (files, record) = (self.world.files().clone(), handing.part.record(&self.directory));
         let removed = self.world.blocking(move || remove(&files, &record)).await;
         if let Err(error) = removed.and_then(|removed| removed) {
             // It is removed at the first start that finds no snapshot in the place.
             tracing::warn!(%error, "the record of a snapshot cannot be removed");
+        }
+        handing.done(outcome);
+        if outcome.is_err() {
+            self.spool.forget_failed(&handing.part);
         }
     }
 }
@@ -447,9 +454,9 @@ mod tests {
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let of = Named { name: 1, length: 5, checksum: xxh3_128(b"abcde") };
         let keep = async |offset, pieces: &[&'static str]| {
-            let begun = store.spool().begin(MemberId(2), Rest { of, offset }, 1, 2).await.expect("room");
+            let begun = store.spool().begin(MemberId(2), Rest { of, offset }, 1, 1, 2).await.expect("room");
             let Begun::Writing { claim, .. } = begun else { panic!("nobody has handed it over") };
-            store.keep(claim, body(pieces), ANY, &TaskTracker::new(), |_| ()).await.map(drop)
+            store.keep(claim, 1, body(pieces), ANY, &TaskTracker::new(), |_| ()).await.map(drop)
         };
         assert_eq!(keep(0, &["ab", "cde"]).await, Ok(()));
         assert_eq!(keep(5, &[]).await, Ok(()));
