@@ -233,19 +233,19 @@ async fn soon(patience: Duration, found: impl Fn() -> bool) -> bool {
 async fn kill_during_an_install(cluster: &mut Cluster, joiner: usize) {
     let directory = cluster.members[joiner].directory.clone();
     let installs = || left(&directory).iter().any(|name| name.starts_with("incoming-"));
-    for _ in 0..10 {
+    for tried in 1.. {
         cluster.start(joiner);
         soon(Duration::from_secs(20), installs).await;
         cluster.kill(joiner);
         if installs() {
             return;
         }
+        assert!(tried < 10, "no kill came in the middle of an install, of ten");
         let leader = cluster.leader().await;
         for number in 0..20 {
             cluster.put(leader, &format!("more-{number}"), "more than the log keeps").await;
         }
     }
-    panic!("no kill came in the middle of an install, of ten");
 }
 
 #[tokio::test(flavor = "multi_thread")]
