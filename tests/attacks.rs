@@ -50,7 +50,8 @@ async fn term(cluster: &Cluster, member: usize) -> u64 {
     cluster.status(member).await.expect("it answers")["term"].as_u64().expect("a number")
 }
 
-/// The first makes the stranger the leader in its term, as raft has it; the second says that the member had more.
+/// For raft, the first message makes the stranger the leader of its term. The second says that the member once had more
+/// entries than it has.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_posts_of_a_stranger_halt_nobody_and_disturb_a_term_at_most() {
     let mut cluster = Cluster::new(3, &[]);
@@ -77,8 +78,8 @@ async fn two_posts_of_a_stranger_halt_nobody_and_disturb_a_term_at_most() {
     assert_eq!(cluster.local(0, "before").await.as_deref(), Some("v"));
 }
 
-/// Each member in a term that is further from those of the others than elections lead: when the stranger is gone they meet
-/// in the highest, and one that joins meets them there.
+/// Each member in a term that is further from those of the others than elections lead: when the stranger is gone they
+/// meet in the highest, and one that joins meets them there.
 #[tokio::test(flavor = "multi_thread")]
 async fn terms_that_a_stranger_has_driven_far_apart_meet_when_he_is_gone() {
     let mut cluster = Cluster::new(3, &[]);
@@ -111,7 +112,7 @@ async fn what_is_posted_in_a_members_name_halts_nobody() {
     assert_serves(&cluster).await;
 }
 
-/// An append by POST whose entry, committed as it says, is the removal of who reads it.
+/// Posts an append whose entry removes the member that reads it, and which says that the entry is committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_removes_nobody() {
     let mut cluster = Cluster::new(3, &[]);
@@ -161,7 +162,8 @@ fn snapshot_files(cluster: &Cluster, member: usize) -> usize {
     std::fs::read_dir(directory).expect("it is there").count()
 }
 
-/// Each says that a megabyte follows its envelope, of which some comes at once and the rest never, or only in the end.
+/// Each snapshot announces a megabyte after its envelope. Half of it comes at once, and the rest never, or only at the
+/// end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strangers_snapshot_is_judged_by_its_envelope_before_a_byte_of_it_is_kept() {
     const LENGTH: usize = 1 << 20;
@@ -206,7 +208,7 @@ async fn a_strangers_snapshot_is_judged_by_its_envelope_before_a_byte_of_it_is_k
     assert_serves(&cluster).await;
 }
 
-/// Where somebody listens who has nothing to do with it all, and how often he was dialled.
+/// A listener that has nothing to do with the cluster: its URL, and how often it was dialled.
 async fn bystander(address: &str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((address, 0)).await.expect("an address of this machine");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -222,7 +224,7 @@ async fn bystander(address: &str) -> (String, Arc<AtomicUsize>) {
     (url, dialled)
 }
 
-/// Raft answers a heartbeat of whoever leads in a later term, at the URLs that he tells.
+/// Raft answers the heartbeat of anyone who claims to lead in a later term, at the URLs that the request has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_has_no_address_dialled_but_his_own() {
     for (flags, is_dialled) in [(&[][..], false), (&["--peer-skip-url-verification"][..], true)] {
@@ -368,7 +370,7 @@ async fn a_member_that_was_away_while_the_others_were_replaced_returns() {
     cluster.put(2, "before", "v").await;
     cluster.kill(2);
     replace(&mut cluster, &[0, 1]).await;
-    // Of the two, the one of which the log of who was away tells only after a removal.
+    // One of the two new members must lead: the one that the log of the absent member names only after a removal.
     while cluster.leader().await != 4 {
         cluster.kill(3);
         tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -406,7 +408,7 @@ async fn replace(cluster: &mut Cluster, members: &[usize]) {
     }
 }
 
-/// It gets what was written meanwhile, takes part, and knows who is there.
+/// Asserts that a member that was away gets what was written meanwhile, takes part, and knows the members.
 async fn assert_returns(cluster: &mut Cluster, away: usize) {
     cluster.put(cluster.members.len() - 1, "meanwhile", "v").await;
     cluster.start(away);
@@ -430,13 +432,13 @@ async fn change(cluster: &Cluster, method: Method, path: &str, body: &str, done:
         .await;
 }
 
-/// Asks for a voter where nobody is; the answer's status and words.
+/// Asks to add a voter at a URL where nobody listens. Returns the answer's status and text.
 async fn add_nobody(cluster: &Cluster, member: usize, name: &str) -> (StatusCode, String) {
     let body = format!(r#"{{"name":"{name}","peerURLs":["{}"]}}"#, ports::free_url());
     cluster.ask(member, Method::POST, "/members", &body).await.expect("an answer")
 }
 
-/// The second would make four voters of whom two are there, for ever.
+/// With the second such member there would be four voters, two of which never run.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_at_dead_urls_do_not_end_a_cluster_of_two() {
     let mut cluster = Cluster::new(2, &[]);
@@ -468,7 +470,7 @@ async fn members_at_dead_urls_do_not_end_a_cluster_of_two() {
     assert_serves(&cluster).await;
 }
 
-/// As the operator's flag has it. The leader looks at its own.
+/// The operator's flag turns the check off. The leader goes by its own flag.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_check_two_members_at_dead_urls_end_it() {
     let mut cluster = Cluster::new(2, UNCHECKED);

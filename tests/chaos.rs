@@ -1,9 +1,10 @@
-//! Faults of every kind in a loop, under load: every acknowledged write is there in the end, what was read fits one order
-//! of all operations, and the ledgers balance all the while.
+//! Faults of every kind in a loop, under load. In the end every acknowledged write is there, and the history is
+//! linearizable. The ledgers balance all the time.
 //!
-//! Members are killed, frozen and cut off from what the others send; their disks fill up. And they lose their disks: one
-//! comes back with an empty directory, with an old copy of it, or beside a clone of itself. Started as it was, it is
-//! refused; removed and added anew, it goes on. A loss of power needs a disk that can forget: `tests/world`.
+//! Members are killed, frozen and cut off from what the others send; their disks fill up. They also lose their disks: a
+//! member comes back with an empty directory, with an old copy of it, or beside a clone of itself. With its old flags
+//! it is refused. Removed and added anew, it takes part again. Losses of power need a simulated disk: see
+//! `tests/world`.
 
 use std::{
     path::{Path, PathBuf},
@@ -271,7 +272,7 @@ impl Chaos {
         self.add_anew(victim).await;
     }
 
-    /// What the others have been told last by a member, of which start it is, where they hear it.
+    /// The incarnation of a member that each of the others hears now. `None` for one that does not hear it.
     async fn told(&self, by: usize) -> Vec<Option<String>> {
         let name = &self.cluster.members[by].name;
         let mut told = Vec::new();
@@ -299,7 +300,7 @@ impl Chaos {
             .await;
     }
 
-    /// Started as it was, a member on another disk ends by itself.
+    /// Starts a member with its old flags on another disk, on which it must end by itself.
     async fn come_back_refused(&mut self, victim: usize) {
         self.cluster.members[victim].state = "new";
         self.cluster.start(victim);

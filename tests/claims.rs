@@ -1,5 +1,5 @@
-//! Who speaks as a member has shown that it is one: certificates, the addresses that they come from, and the IDs that
-//! requests say.
+//! Checks that a sender is the member that it claims to be: certificates, the addresses from which they come, and the
+//! IDs in requests.
 
 mod support;
 
@@ -59,7 +59,8 @@ impl Place {
         Files::new(&self.authority.issue(Leaf { names: names.to_vec(), ..Leaf::default() }), &self.authority.pem)
     }
 
-    /// Sends a request on a connection of its own, from this address, and returns the status and the head and body so far.
+    /// Sends a request on a connection of its own, from this address, and returns the status and the head and body so
+    /// far.
     async fn ask(&self, bearer: &Files, from: &str, request: &[u8]) -> Result<String, String> {
         let client = Tls::load(bearer.config()).expect("the files are good").client().expect("there is a CA");
         let socket = TcpSocket::new_v4().expect("a socket");

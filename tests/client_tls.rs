@@ -334,7 +334,7 @@ async fn who_lost_its_disk_joins_again_by_https_client_urls_and_member_speaks_to
         .await;
     assert_ne!(cluster.status(2).await.expect("it runs")["id"], before, "it never comes back under its old ID");
 
-    // Who shrinks asks the others' client URLs whether they are well.
+    // `member shrink` asks the others' client URLs whether they are well.
     cluster
         .until("a vote for it", Duration::from_secs(40), async |cluster: &Cluster| {
             let (status, body) = cluster.ask(0, Method::GET, "/members", "").await?;
@@ -383,7 +383,7 @@ async fn a_watch_shows_itself_by_tls_too() {
     get(&metrics, "/livez", Some(&pki.connector(None))).await.expect_err("it shows no certificate");
 }
 
-/// Who may speak to a port, under the same flags, at etcd and here.
+/// Which clients a port accepts under the same flags, at etcd and here.
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_takes_and_refuses_the_same_clients_under_the_same_flags() {
     let Some(etcd) = support::program("clients by TLS beside etcd", "etcd", &["3.6"]) else { return };

@@ -363,7 +363,7 @@ async fn the_one_that_is_left_of_three_becomes_a_cluster_of_one_and_grows_again(
     let dropped = said.lines().find(|line| line.contains("the others are removed")).expect("it says so");
     assert!(["n1 (", "n2 ("].iter().all(|name| dropped.contains(name)), "{dropped}");
 
-    // Who was given up and comes back is told so, and ends.
+    // A member that was given up and comes back is told so, and ends.
     cluster.start(0);
     assert_eq!(cluster.exit(0, Duration::from_secs(20)).await.code(), Some(3), "{}", cluster.log(0));
     // Anew, on an empty directory, it is welcome.
@@ -437,7 +437,7 @@ async fn what_a_member_keeps_is_its_users_alone_whatever_the_mask() {
     }
 }
 
-/// No room that somebody makes helps against a limit of its own.
+/// Freeing space does not help if the process itself has a limit on the size of files.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_may_not_grow_ends_the_member_and_loses_nothing_that_was_acknowledged() {
     let mut cluster = Cluster::new(1, &[]);

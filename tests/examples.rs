@@ -12,7 +12,7 @@ use tokio::{process::Command, time::timeout};
 /// Longer than an example takes, on a machine with a hundred other things to do.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Builds an example if it is not there as it is now, runs it to its end, and returns what it printed.
+/// Builds an example if it has changed, runs it to its end, and returns its output.
 async fn printed(name: &str, environment: &[(&str, String)]) -> String {
     let cargo = std::env::var_os("CARGO").expect("cargo runs the tests");
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");

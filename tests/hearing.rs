@@ -1,4 +1,5 @@
-//! Incarnations between transports: who tells one is asked about before anything of it counts.
+//! Incarnations between transports: the application is asked about a sender's incarnation before anything from it
+//! counts.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Members that come back as another than they were: from an empty disk, a restored backup, a clone. Nobody hears them,
-//! they end and say why, and what was acknowledged is there when who has it returns.
+//! Members that come back with another disk: an empty one, a restored backup, a clone. Nobody hears them, and they end
+//! and say why. Acknowledged writes are there as soon as a member that has them returns.
 
 use std::time::Duration;
 
@@ -250,7 +250,7 @@ async fn who_was_removed_and_added_anew_is_heard() {
     cluster.put(1, "with-its-vote", "v").await;
 }
 
-/// Whoever reaches the port may say what he likes in a member's name: no member is refused for it.
+/// Anyone who reaches the port can send any incarnation with a member's ID. No member is refused for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_stranger_tells_as_a_members_incarnation_harms_nobody() {
     let mut cluster = acquainted().await;

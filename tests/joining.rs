@@ -1,5 +1,5 @@
-//! Members that find out by themselves whether to make their cluster or to join it (`--initial-cluster-state auto`), and
-//! members without data that the others know already.
+//! Members that find out by themselves whether to make their cluster or to join it (`--initial-cluster-state auto`),
+//! and members without data that the others know already.
 
 use std::time::Duration;
 
@@ -168,7 +168,7 @@ async fn a_joiner_drops_who_was_removed_before_its_snapshot() {
             (cluster.ask(0, Method::POST, "/members", &body).await?.0 == StatusCode::CREATED).then_some(())
         })
         .await;
-    // Without a leader nobody tells it anything but who the members are.
+    // Without a leader, all that it can learn is who the members are.
     cluster.kill(1);
     cluster.kill(2);
     cluster
@@ -305,7 +305,7 @@ async fn nobody_has_a_vote_before_the_cluster_knows_its_client_urls() {
     cluster.members[place].state = "auto";
     cluster.start(place);
     has(&cluster, place, "k").await;
-    // It asks each second, and whoever may have a vote has it after three.
+    // It asks each second. If it were allowed to vote, it would be promoted within three.
     for _ in 0..12 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let listed = voters(&cluster, 0).await.expect("it leads");
@@ -324,7 +324,7 @@ async fn who_was_added_takes_the_place_of_one_that_is_gone_once_a_quorum_says_th
     cluster.members[place].state = "auto";
     add(&cluster, place, true).await;
     lose_disk(&mut cluster, 2);
-    // No quorum, and one that nobody hears: it may be known to who is silent.
+    // There is no quorum, and one member is silent. The silent one may know that the new member was started.
     cluster.kill(1);
     cluster.start(place);
     cluster

@@ -1,5 +1,5 @@
-//! The log of a member as a collector of logs gets it: JSON with stable fields, a line for each transition, none for each
-//! message, dial or request.
+//! The log of a member as a collector of logs gets it: JSON with stable fields, a line for each transition, none for
+//! each message, dial or request.
 
 #![allow(clippy::panic, reason = "a line that is none ends the test")]
 
@@ -181,7 +181,8 @@ async fn who_flaps_who_is_dead_and_who_is_a_stranger_do_not_flood_the_log() {
         })
         .await;
 
-    // A burst, and then one line in five seconds: some sixty in a minute, where each flap of each stream would have two.
+    // A burst, and then one line in five seconds: some sixty in a minute, where each flap of each stream would have
+    // two.
     let of_flapping = about(&told, &flaps);
     assert!(of_flapping.values().sum::<usize>() < 80, "{of_flapping:?}");
     assert_eq!(of_flapping.get("the peer's clock is more than a second off"), Some(&1), "{of_flapping:?}");
@@ -212,7 +213,7 @@ async fn who_flaps_who_is_dead_and_who_is_a_stranger_do_not_flood_the_log() {
     }
 }
 
-/// Ports without a descriptor left for who dials them fail some twenty times a second each.
+/// Ports that have no file descriptor left for new connections fail some twenty times a second each.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_of_descriptors_is_told_at_once_and_then_in_sums() {
     const CROWDED: Duration = Duration::from_secs(8);

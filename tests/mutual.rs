@@ -1,4 +1,4 @@
-//! The mutual view: what was written to a peer and never read is known, and who hears whom.
+//! The view of both sides: messages that were written to a peer and never read are known, and which member hears which.
 
 mod support;
 

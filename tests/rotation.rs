@@ -1,5 +1,5 @@
-//! Certificates and CAs are renewed, revoked and expire under a running cluster and its load: the links that stood on what
-//! is gone are closed and come back, all others stay, nobody is restarted, and no acknowledged write is lost.
+//! Certificates and CAs are renewed, revoked and expire under a running cluster and its load: the links that stood on
+//! what is gone are closed and come back, all others stay, nobody is restarted, and no acknowledged write is lost.
 
 use std::{
     sync::{
@@ -33,7 +33,7 @@ use process::Cluster;
 /// What is promised of closing, and what a busy machine takes beyond it.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Three members by mTLS, each with files of its own.
+/// Three members with mTLS, each with its own files.
 struct Members {
     cluster: Cluster,
     files: Vec<Files>,

@@ -1,4 +1,4 @@
-//! What a scrape of a thousand peers takes. A process of its own, since it looks at the process' memory.
+//! The memory that a scrape of a thousand peers takes. It measures the process' memory, so it is a program of its own.
 
 #![cfg(target_os = "linux")]
 

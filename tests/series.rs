@@ -156,7 +156,7 @@ async fn ask_all(member: &TestMember, stranger: u64) {
             let mut stream = TcpStream::connect(member.url.authority()).await.expect("it listens");
             stream.write_all(request.as_bytes()).await.expect("it reads");
             let mut answer = Vec::new();
-            // Who is refused may find the connection reset behind the answer.
+            // A refused client may find the connection reset after the answer.
             let _ = stream.read_to_end(&mut answer).await;
             let text = String::from_utf8_lossy(&answer);
             assert!(!text.contains("\"member\""), "a stranger is told no more than that we are there: {text}");

@@ -1,4 +1,4 @@
-//! TLS between members: who is let in, who is not, and what changes without a restart.
+//! TLS between members: which peers are accepted, which are refused, and what changes without a restart.
 
 use std::{
     sync::Arc,
@@ -461,8 +461,8 @@ fn refusal(issued: &Issued, authority: &str) -> String {
     error.replace(&files.path("").display().to_string(), "")
 }
 
-/// What `etcd --peer-auto-tls` makes: P-521, `CA:TRUE`, for servers only. Nobody can verify it; who does not verify
-/// speaks with it.
+/// The certificate that `etcd --peer-auto-tls` makes: P-521, `CA:TRUE`, for servers only. Nobody can verify it. A
+/// client that does not verify can use it.
 #[tokio::test]
 async fn a_server_with_a_pair_of_etcds_auto_tls_is_reached_by_who_does_not_verify() {
     let issued = Issued { cert: fixture("autotls.pem"), key: fixture("autotls.key") };
@@ -475,7 +475,7 @@ async fn a_server_with_a_pair_of_etcds_auto_tls_is_reached_by_who_does_not_verif
     assert_eq!(meet(&server, dials(&skips), "localhost").await, (Ok(()), Ok(())));
 }
 
-/// It has no names, so nobody dials its owner; who shows it when dialling is let in, as by etcd.
+/// It has no names, so nobody can dial its owner. A client that shows it is accepted, as by etcd.
 #[tokio::test]
 async fn a_certificate_of_version_1_is_taken_from_who_dials() {
     let authority = Authority::new("ca");
@@ -487,7 +487,7 @@ async fn a_certificate_of_version_1_is_taken_from_who_dials() {
     assert!(meet(&client, dials(&server), "localhost").await.1.is_err());
 }
 
-/// What `openssl req -x509` makes has it.
+/// Certificates that `openssl req -x509` makes are marked so.
 #[tokio::test]
 async fn members_whose_certificates_are_marked_as_a_cas_meet() {
     let authority = Authority::new("ca");

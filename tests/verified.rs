@@ -25,7 +25,7 @@ struct Secured {
     member: TestMember,
 }
 
-/// A member with a list of revoked certificates, of which there is none yet.
+/// A member with a revocation list that is empty so far.
 async fn member(id: u64, authority: &Authority, leaf: Leaf) -> Secured {
     let files = Files::new(&authority.issue(leaf), &authority.pem);
     files.write("crl.pem", authority.revoke(&[], 2190).0);

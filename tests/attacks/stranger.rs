@@ -1,4 +1,4 @@
-//! Who belongs to no cluster and can reach a peer port: he says whatever he likes.
+//! A stranger: a client that belongs to no cluster, can reach a peer port, and sends whatever it likes.
 
 use http::StatusCode;
 use prost::Message as _;
@@ -57,14 +57,15 @@ impl Target {
             let headers = format!("Content-Length: {}\r\nX-PeerURLs: {urls}\r\n", body.len());
             let head = self.head("POST /raft", sender, &headers).replace("Connection: close\r\n", "");
             stream.write_all(&[head.as_bytes(), &body].concat()).await.expect("it reads");
-            // Whoever comes while the member is busy is told so, and let go.
+            // A busy member says so, and closes the connection.
             if read_answer(&mut stream).await.contains("connection: close") {
                 stream = TcpStream::connect(&self.authority).await.expect("it listens");
             }
         }
     }
 
-    /// `POST /raft/snapshot` with a frame of `message` and so much of the body as is given, of the length that is told.
+    /// Begins a `POST /raft/snapshot` that announces a body of `length` bytes: sends the frame of `message`, and
+    /// `body`.
     pub(crate) async fn begin_snapshot(&self, message: &Message, length: usize, body: &[u8]) -> TcpStream {
         let envelope = message.encode_to_vec();
         let frame = [&(envelope.len() as u64).to_be_bytes()[..], &envelope].concat();

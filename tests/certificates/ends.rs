@@ -78,7 +78,7 @@ pub async fn we_dial(tls: &Tls, host: &'static str, port: u16) -> bool {
     tokio::time::timeout(PATIENCE, asked).await.expect("it ends").is_some()
 }
 
-/// Our listener: whoever is let in gets the answer.
+/// Our listener. Every client that it accepts gets the answer.
 pub async fn we_listen(tls: Tls) -> (JoinHandle<()>, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let port = listener.local_addr().expect("it is bound").port();
@@ -98,7 +98,7 @@ pub async fn we_listen(tls: Tls) -> (JoinHandle<()>, u16) {
     (serving, port)
 }
 
-/// Whether who listens at this port answers OpenSSL with this kind's certificate. Blocks.
+/// Whether the server at this port answers OpenSSL that shows this kind of certificate. Blocks.
 pub fn is_answered(shop: &Workshop, kind: &Kind, port: u16) -> bool {
     let mut command = client(shop, port);
     show(&mut command, kind);
@@ -158,13 +158,13 @@ impl Etcd<'_> {
         command.args(["--initial-cluster", &format!("self={own}{others}"), "--initial-cluster-state", state]);
         command.args(["--peer-cert-file", text(&self.cert), "--peer-key-file", text(&self.key)]);
         command.args(["--peer-trusted-ca-file", text(&self.trusted), "--peer-client-cert-auth"]);
-        // Whether names and addresses of who dials fit is another question than whether the certificate is taken.
+        // The check of a client's names and address is another test's subject.
         command.arg("--peer-skip-client-san-verification");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
 
-    /// Starts it; none where it ends instead, which is what it does with files that it does not take. Blocks.
+    /// Starts it. `None` if it ends by itself, as it does with files that it does not take. Blocks.
     pub fn start(&self) -> Option<(Process, u16)> {
         let port = free_port();
         let mut process = Process(self.command(port, "", "new").stderr(Stdio::null()).spawn().expect("it starts"));
@@ -181,8 +181,8 @@ impl Etcd<'_> {
         }
     }
 
-    /// What it says of each of these URLs, which it dials when it is to join them: none, if it speaks with who is there.
-    /// Blocks.
+    /// What it logs about each of these URLs, which it dials to join their cluster. `None` for a URL that it can talk
+    /// to. Blocks.
     pub fn dial(&self, urls: &[String], proxy: u16) -> HashMap<String, Option<String>> {
         let others: String = urls.iter().enumerate().map(|(number, url)| format!(",other-{number}={url}")).collect();
         let mut command = self.command(free_port(), &others, "existing");

@@ -33,7 +33,7 @@ pub struct Case {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub trusted: PathBuf,
-    /// What we say of it; none: it is taken.
+    /// What our refusal says. `None`: the file is taken.
     pub said: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What certificates are taken, what is said of those that are not, and how each end compares with etcd's.
+//! Which certificates are accepted, what a refusal says, and how both ends compare with etcd.
 
 #![allow(clippy::panic, reason = "what a test stands on ends it when it gives way")]
 

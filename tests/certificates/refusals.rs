@@ -1,4 +1,5 @@
-//! Who refuses a certificate says which, and what it lacks; who is refused says so too, and knew at its start.
+//! A member that refuses a certificate says which one, and what it lacks. The refused member says so too, and warned of
+//! it at its start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +30,7 @@ fn with(usages: &[Usage]) -> Leaf {
     Leaf { usages: usages.to_vec(), ..Leaf::default() }
 }
 
-/// Why `server` refuses who dials with `client`.
+/// Why `server` refuses a client that dials with `client`.
 async fn refusal(server: &Tls, client: Arc<ClientConfig>) -> (HandshakeReason, String) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let name = ServerName::try_from("localhost").expect("a name");
@@ -39,7 +40,7 @@ async fn refusal(server: &Tls, client: Arc<ClientConfig>) -> (HandshakeReason, S
     (error.reason(), error.to_string())
 }
 
-/// Why a member that trusts this CA refuses this certificate, of who dials it and trusts it.
+/// Why a member that trusts this CA refuses a client with this certificate.
 async fn refused(issued: &Issued, authority: &Authority) -> (HandshakeReason, String) {
     let good = Authority::new("good");
     let server = load(&good.issue(Leaf::default()), &authority.pem);
@@ -110,8 +111,8 @@ async fn a_ca_of_the_same_name_and_another_key_is_told_as_that() {
     assert_eq!(said, "the certificate of \"member\" says that \"ca\" signed it, but the CA of that name did not");
 }
 
-/// webpki believes whatever stands in the trusted file, for ever. Whoever has the key of a member's certificate that was
-/// put there would make members.
+/// webpki trusts everything in the trusted file, for ever. With webpki alone, a holder of the key of a member's
+/// certificate in that file could issue certificates for members.
 #[tokio::test]
 async fn what_stands_in_the_trusted_file_signs_others_only_if_it_is_a_ca_that_is_valid() {
     let no_authority = Authority::changed("leaf", |params| params.is_ca = rcgen::IsCa::NoCa);

@@ -1,4 +1,4 @@
-//! The tables of docs/certificates.md: what both ends do, as it is seen.
+//! The tables of docs/certificates.md, as the test observes both ends.
 //!
 //! A table that differs from what is seen fails the test, which leaves what it saw in target/certificates.md. With
 //! `RAFTHTTP_TEST_TIER=all` etcd is started with every certificate and every file too; else these cells are the docs'.
@@ -76,7 +76,7 @@ impl Bench {
         self.member(program, name, pair, self.usual.path("ca.pem"))
     }
 
-    /// Those who are dialled.
+    /// The dialled ends.
     async fn dialled(&self, kinds: &[Kind]) -> Vec<Taken> {
         let servers: Vec<_> = kinds.iter().map(|kind| serve(&self.shop, kind)).collect();
         let tls = self.tls();
@@ -99,7 +99,7 @@ impl Bench {
         taken
     }
 
-    /// Those who dial.
+    /// The dialling ends.
     async fn dialling(&self, kinds: &[Kind]) -> Vec<Taken> {
         let (serving, ours) = we_listen(self.tls()).await;
         let _tasks = Tasks(vec![serving]);

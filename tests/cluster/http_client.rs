@@ -33,7 +33,7 @@ impl HttpClient {
         Self(Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(2)).build(connector))
     }
 
-    /// None: no answer, and nobody knows what became of it.
+    /// `None`: there was no answer, so the outcome is unknown.
     pub(crate) async fn ask(&self, method: Method, url: String, body: String) -> Option<(StatusCode, String)> {
         let request = Request::builder().method(method).uri(url).body(Full::new(body.into())).expect("a good URL");
         let exchange = async {

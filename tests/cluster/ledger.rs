@@ -22,7 +22,7 @@ impl Scrape {
         self.0.len()
     }
 
-    /// The sum of a metric's samples of which all these labels have these values.
+    /// The sum of a metric's samples that have all these labels with these values.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |have: &BTreeMap<String, String>| {
             labels.iter().all(|(label, value)| have.get(*label).is_some_and(|found| found == value))

@@ -25,7 +25,7 @@ pub(crate) struct Member {
     pub(crate) metrics: String,
     pub(crate) extra: Vec<String>,
     pub(crate) state: &'static str,
-    /// Its directory is a file system of its own, of so many bytes, which is gone when the process is.
+    /// Its directory is a file system of this many bytes, which is gone when the process is.
     pub(crate) room: Option<u64>,
     /// Where it listens for peers, where that is not what it tells them.
     pub(crate) listen: Option<String>,
@@ -256,7 +256,7 @@ impl Cluster {
         (status == StatusCode::OK).then(|| serde_json::from_str(&body).expect("JSON"))
     }
 
-    /// Who leads, as a member that leads says.
+    /// The leader, as the leader itself says.
     pub(crate) async fn leader(&self) -> usize {
         self.until("a leader", Duration::from_secs(20), async |cluster: &Self| {
             for member in 0..cluster.members.len() {

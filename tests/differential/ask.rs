@@ -28,7 +28,7 @@ pub enum Pace {
 /// What was answered.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// None: the connection was closed without an answer.
+    /// `None`: the connection was closed without an answer.
     pub status: Option<u16>,
     /// By name in lower case.
     pub headers: BTreeMap<String, String>,

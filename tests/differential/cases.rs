@@ -26,7 +26,7 @@ pub struct Difference {
     pub reason: &'static str,
 }
 
-/// Of which etcd.
+/// The versions of etcd that differ.
 #[derive(Clone, Copy, Debug)]
 pub enum When {
     Always,
@@ -591,7 +591,7 @@ impl Table<'_> {
         text.replace("{stranger}", &STRANGER.to_string()).into_bytes()
     }
 
-    /// Of a term that is past: whoever takes it forgets it.
+    /// A message of an old term: raft ignores it.
     fn message(&self, from: MemberId, to: MemberId) -> Message {
         Message { r#type: MessageType::MsgHeartbeatResp as i32, from: from.0, to: to.0, term: 1, ..Message::default() }
     }

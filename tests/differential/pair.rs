@@ -17,7 +17,7 @@ use crate::support::{
     ports::free_url,
 };
 
-/// Who is who, for both.
+/// The IDs of the members, the same for both.
 pub struct Names {
     pub local: MemberId,
     pub cluster: String,

@@ -1,6 +1,6 @@
-//! Who a member is, by the flags that say so, held against etcd's own code: whatever `--initial-cluster`,
-//! `--initial-cluster-token`, `--initial-advertise-peer-urls` and `--name` etcd takes gives the same IDs here, or is
-//! refused for a reason that `docs/coming-from-etcd.md` names.
+//! Compares the IDs of members and clusters with those of etcd's own code. For all values of `--initial-cluster`,
+//! `--initial-cluster-token`, `--initial-advertise-peer-urls` and `--name` that etcd accepts, the IDs here are the
+//! same, or the values are refused for a reason that `docs/coming-from-etcd.md` names.
 
 #![cfg(feature = "node")]
 #![allow(clippy::panic, reason = "a program that does not answer ends the test")]
@@ -85,7 +85,7 @@ fn ours(flags: &Flags) -> Result<Ids, String> {
     Ok((ids.cluster.to_string(), members))
 }
 
-/// Whether our refusal of what etcd takes is one of those that the documents name, and the flags have what it is about.
+/// Whether the documents name this refusal of flags that etcd accepts, and whether the flags contain what it refuses.
 fn is_documented(flags: &Flags, refusal: &str, resolves: bool) -> bool {
     let urls = format!("{},{}", flags.cluster, flags.advertise);
     let parts = || {
@@ -161,7 +161,7 @@ fn differences(etcd: &Path, asked: &[Flags]) -> Vec<String> {
     wrong
 }
 
-/// One of these, and now and then one of those.
+/// Mostly a good value, and now and then an odd one.
 fn mostly(good: &'static [&'static str], odd: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop_oneof![20 => select(good), 1 => select(odd)].prop_map(str::to_owned)
 }

@@ -36,7 +36,7 @@ fn in_some_order(mut messages: Vec<Message>) -> Vec<Message> {
 async fn without_streams_messages_go_by_post() {
     for link in links() {
         let (ours, mut etcds) = (link.ours().await, link.etcds().await);
-        // Only we dial. etcd's side learns of us by that, as of a remote, and answers by requests of its own.
+        // Only our side dials. etcd's side learns of us from that, as a remote, and answers by its own requests.
         ours.transport.add_peer(etcds.id, vec![etcds.url.clone()]).unwrap();
         let out = few(OURS, ETCDS);
         ours.transport.send(out.clone());

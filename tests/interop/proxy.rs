@@ -28,7 +28,7 @@ impl Proxy {
         Self::cutting(target, u64::MAX).await
     }
 
-    /// One that cuts a connection once it has passed so many bytes to `target`.
+    /// A proxy that cuts a connection once it has passed this many bytes to `target`.
     pub(crate) async fn cutting(target: &PeerUrl, after: u64) -> Self {
         let (_, target) = target.as_ref().split_once("//").unwrap();
         let target = target.to_owned();

@@ -35,7 +35,7 @@ const OF_REMOVED: &str = "cannot process message from removed member";
 /// What etcd logs of itself, and names us as one whom it concerns: its own disk was slow.
 const OF_ITSELF: &str = "leader failed to send out heartbeat on time";
 
-/// Words of complaints about what a message says, whoever sent it: none of them is ever right.
+/// Words of complaints about the content of a message. A correct member causes none of them, whoever sent the message.
 const OF_MESSAGES: [&str; 13] = [
     "panic",
     "malformed",

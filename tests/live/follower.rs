@@ -7,7 +7,7 @@ use rafthttp::wire::raftpb::{Entry, Message, MessageType, SnapshotMetadata};
 /// What the test puts into the log, to find it again: a number follows.
 pub const MARKER: &str = "marker-";
 
-/// How far the log goes, and who leads.
+/// The end of the log, and the leader.
 #[derive(Debug, Default)]
 pub struct Follower {
     pub id: u64,

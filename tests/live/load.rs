@@ -33,7 +33,7 @@ impl Load {
         Self(command.spawn().expect("it is there"))
     }
 
-    /// Waits until it has done what it was to do, for so long at most.
+    /// Waits until the load has ended, for at most this long.
     pub async fn done(mut self, patience: Duration) {
         let end = Instant::now() + patience;
         while Instant::now() < end && self.0.try_wait().expect("it is ours").is_none() {
@@ -50,7 +50,7 @@ impl Drop for Load {
     }
 }
 
-/// Waits until the log has so many entries more.
+/// Waits until the log has this many more entries.
 pub async fn grown(cluster: &Cluster, by: u64, patience: Duration) {
     let (start, end) = (log_index(cluster), Instant::now() + patience);
     while log_index(cluster) < start + by {

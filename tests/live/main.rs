@@ -119,7 +119,7 @@ fn snapshots_soon(version: Version) -> Vec<&'static str> {
     flags
 }
 
-/// Writes until the log no longer begins at its beginning: who joins then needs a snapshot.
+/// Writes until the log is compacted, so that a member that joins needs a snapshot.
 async fn fill_log(cluster: &Cluster) {
     let entries = if keeps_entries(cluster.version) { 6500 } else { 1500 };
     let load = Load::check_perf(cluster, "/before/");

@@ -20,7 +20,7 @@ pub const VISIBLE: Duration = Duration::from_millis(1800);
 /// What the processes of a test may lose to others on a busy machine.
 pub const SCHEDULING: Duration = Duration::from_secs(4);
 
-/// Longer than anything takes that has no time of its own.
+/// The time limit for everything that has no limit of its own.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn rafthttp() -> Command {
@@ -102,7 +102,7 @@ impl Watching {
     }
 }
 
-/// 1, 0, or none before the first probe and for who is no member.
+/// Whether a peer is reachable (1 or 0). `None` before the first probe, and for a peer that is not a member.
 pub fn reachable(scrape: &Scrape, peer: &str) -> Option<f64> {
     scrape.sum("rafthttp_peer_reachable", &[("peer", peer)])
 }

@@ -1,4 +1,4 @@
-//! A member that behaves as it is told: what `probe` asks, answered from a socket of its own.
+//! A member that behaves as a test tells it to. It answers the requests of `probe` from its own socket.
 
 use std::{
     io,
@@ -87,7 +87,7 @@ impl Fake {
         Self { id, url, behaviour, task }
     }
 
-    /// So many members, numbered from 1, each of which tells of all.
+    /// This many members, numbered from 1. Each lists all of them.
     pub async fn cluster(size: u64) -> Vec<Self> {
         let mut fakes = Vec::new();
         for id in 1..=size {
@@ -146,7 +146,7 @@ async fn serve(listener: TcpListener, tls: Option<Tls>, behaviour: Arc<Mutex<Beh
                 None => answer(stream, behaviour).await,
                 Some(tls) => match tls.accept(stream, Duration::from_secs(10)).await {
                     Ok(stream) => answer(stream, behaviour).await,
-                    // Who dialled does not like the certificate, or shows none that is liked.
+                    // The client refuses the certificate, or shows none that is accepted.
                     Err(_) => Ok(()),
                 },
             }

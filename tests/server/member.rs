@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Who is who: member 1 answers, members 2 to 4 are its peers, member 9 was removed, all others are strangers.
+/// The members: member 1 answers, members 2 to 4 are its peers, member 9 was removed, all others are strangers.
 pub const LOCAL: MemberId = MemberId(1);
 pub const PEERS: [MemberId; 3] = [MemberId(2), MemberId(3), MemberId(4)];
 pub const REMOVED: MemberId = MemberId(9);

@@ -18,7 +18,7 @@ use super::TlsConfig;
 /// The serial number of every intermediate CA.
 pub const INTERMEDIATE: u64 = 0x7001;
 
-/// A CA, and what it signs with.
+/// A CA and its key.
 pub struct Authority {
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -36,7 +36,7 @@ pub struct Leaf {
     /// Any, unless it matters.
     pub serial: Option<u64>,
     pub is_authority: bool,
-    /// Its extended key usages; none: the extension is left out.
+    /// Its extended key usages. If there are none, the extension is left out.
     pub usages: Vec<ExtendedKeyUsagePurpose>,
 }
 

@@ -8,10 +8,10 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
-/// As a listener has it by default.
+/// A listener's default.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the one who was dialled, and the one who dialled, came to.
+/// The outcome at the dialled end, and at the dialling end.
 pub type Outcome = (Result<(), HandshakeReason>, Result<(), String>);
 
 /// A handshake over memory, and one byte each way: with TLS 1.3 a client learns only then that it was refused.

@@ -1,4 +1,4 @@
-//! The checker of linearizability: porcupine, which is Go's.
+//! The linearizability checker: porcupine, a Go program.
 
 use std::{
     io::Write,
@@ -17,25 +17,25 @@ pub struct Operation {
     pub value: Option<String>,
     /// When it was called. The unit is the history's own: only the order counts.
     pub call: u64,
-    /// When it ended. None: it may take effect at any time, or never.
+    /// When it ended. `None`: it may take effect at any time, or never.
     #[serde(rename = "return")]
     pub end: Option<u64>,
 }
 
-/// What the checker says of a history.
+/// The checker's judgement of a history.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// There is no Go on this machine, and so no checker.
     NoChecker,
-    /// The operations of each key fit one order; how many they were, in words.
+    /// The history of each key is linearizable. The text says how many operations there were.
     Linearizable(String),
-    /// Those of a key do not; the first such key.
+    /// The history of a key is not linearizable: the first such key.
     Violated(String),
-    /// It was not found out, and why.
+    /// The checker could not decide, for this reason.
     Unknown(String),
 }
 
-/// Asks whether the operations of each key fit one order.
+/// Asks whether the history of each key is linearizable.
 pub fn judge(operations: &[Operation]) -> Judgement {
     let Some(checker) = build() else { return Judgement::NoChecker };
     let mut command = Command::new(checker);

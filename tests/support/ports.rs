@@ -10,9 +10,9 @@ use std::{
 
 use rand::RngExt as _;
 
-/// A port that nobody listens on, that this process has not given away before, and that no connection going out takes
-/// before it is used: Linux takes those from 32768 on, so that one which the system gave for port 0 may be gone again
-/// when the process starts.
+/// A free port that this process has not given away before. Outgoing connections do not take it either: Linux gives
+/// them ports from 32768 on, so a port that the system gave for port 0 may be taken again before a process listens on
+/// it.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);

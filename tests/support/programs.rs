@@ -11,8 +11,8 @@ use std::{
 
 use super::not_run;
 
-/// The path of what `tests/tools/NAME ARGUMENTS` obtains; building it may take a minute, the first time. Where it cannot
-/// be had, none, and `what` is named as not run.
+/// The path of the program that `tests/tools/NAME ARGUMENTS` obtains. Building it may take a minute, the first time. If
+/// it cannot be obtained, the result is `None`, and `what` is reported as not run.
 pub fn program(what: &str, name: &str, arguments: &[&str]) -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools").join(name);
     let mut command = Command::new(&script);

@@ -144,7 +144,7 @@ impl Collector {
         self.kept.spans.lock().expect("no test panics while it holds this").clone()
     }
 
-    /// The `service.name` of those that sent.
+    /// The `service.name` of the senders.
     pub(crate) fn services(&self) -> Vec<String> {
         self.kept.services.lock().expect("no test panics while it holds this").iter().cloned().collect()
     }

@@ -37,7 +37,7 @@ async fn run(environment: Vec<(&'static str, String)>) -> [bench::Side; 2] {
     sides
 }
 
-/// What a collector that speaks gRPC gets. It holds 64 spans, and then waits for who takes them.
+/// The spans that a gRPC collector gets. It holds 64, and then waits until they are taken.
 async fn collected(collector: &mut FakeCollectorServer, environment: Vec<(&'static str, String)>) -> Vec<ExportedSpan> {
     let mut running = pin!(run(environment));
     let mut spans = Vec::new();

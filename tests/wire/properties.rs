@@ -78,7 +78,7 @@ fn message() -> impl Strategy<Value = Message> {
     )
 }
 
-/// Appends of one leader, most of which stand on the one before.
+/// Appends of one leader. Most of them continue from the one before.
 fn appends() -> impl Strategy<Value = Vec<Message>> {
     let append = (vec(payload(), 0..4), 1..3_u64, prop_oneof![9 => Just(0), 1 => 0..3_u64], number());
     vec(append, 0..12).prop_map(|appends| {

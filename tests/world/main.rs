@@ -1,4 +1,4 @@
-//! Members in a world that a test has made: a network and disks in memory, and time that moves when everybody waits.
+//! Members in a simulated world: a network and disks in memory, and a clock that advances when everybody waits.
 
 #[cfg(feature = "node")]
 mod disk;
@@ -137,7 +137,7 @@ fn a_cut_is_seen_in_time_and_healed_by_redialling() {
     });
 }
 
-/// `POST /raft` of a heartbeat to member 1, from who says that he is member 9.
+/// Posts a heartbeat to member 1 as member 9.
 async fn post_as_nine(place: &dyn Network, urls: &str) -> String {
     let body = heartbeat(9, 1, 0).encode_to_vec();
     let head = format!(
@@ -163,7 +163,7 @@ fn a_strangers_name_is_dialled_where_it_asked_from_and_nowhere_else() {
             let others = one.transport.status().others.expect("it writes");
             others.dropped.total()
         };
-        // A name of its own, for an address that is another's.
+        // A name that resolves to another member's address.
         let answer = post_as_nine(&*place, "http://member-2:2380").await;
         assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
         let dialled = memory.dialled();

@@ -79,7 +79,7 @@ impl Cluster {
         nodes
     }
 
-    /// Stops members, and looks that nothing of them is left, on the real disk neither.
+    /// Stops members, and checks that nothing of them is left, not even on the real disk.
     async fn stop(&self, nodes: impl IntoIterator<Item = Node>) {
         for node in nodes {
             node.stop().await;
@@ -258,7 +258,7 @@ fn a_member_whose_disk_is_full_takes_no_part_and_goes_on_when_there_is_room() {
             write_and_read(&cluster.memory, 0..20, &NAMES).await;
             cluster.disks[full].fill();
             let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != NAMES[full]).collect();
-            // Where it led, what is asked meanwhile may be unknown: who asks again has an answer.
+            // If it was the leader, the outcome of a request may be unknown. Asking again gives an answer.
             let put = async || ask(&cluster.memory, others[0], Method::PUT, "/kv/other", "x").await.0;
             while put().await != StatusCode::NO_CONTENT {}
             until("it says so", || suspended(&nodes[full]).is_some_and(|why| why.contains("no storage space"))).await;
@@ -270,9 +270,9 @@ fn a_member_whose_disk_is_full_takes_no_part_and_goes_on_when_there_is_room() {
             let why = "this member's disk cannot be written, nothing was proposed\n".to_owned();
             assert_eq!(refused, (StatusCode::SERVICE_UNAVAILABLE, why.clone()));
             let local = ask(&cluster.memory, NAMES[full], Method::GET, "/kv/1?consistency=local", "").await;
-            // What it has in memory it may answer.
+            // It may answer from its memory.
             assert!([(StatusCode::OK, "value 1".to_owned()), (StatusCode::SERVICE_UNAVAILABLE, why)].contains(&local));
-            // Not for long, nor only once.
+            // It stays suspended.
             tokio::time::sleep(Duration::from_secs(30)).await;
             assert!(suspended(&nodes[full]).is_some());
 
@@ -340,7 +340,7 @@ fn a_member_over_its_quota_makes_all_refuse_puts_until_the_data_are_well_below_i
         assert_eq!(events(&nodes[0], KINDS), KINDS);
         assert_eq!(put("a").await.0, StatusCode::NO_CONTENT);
 
-        // Of a member that is away, whoever leads takes it back; and all know it after the power went.
+        // The leader clears the alarm of a member that is away, and all members still know it after a loss of power.
         let (taken, _) = fill(&cluster.memory, "c").await;
         let left = cluster.disks.each_ref().map(MemoryDisk::after_a_loss_of_power);
         cluster.stop(nodes).await;
@@ -373,7 +373,7 @@ fn what_a_failed_sync_left_behind_is_not_taken_for_written() {
         let running: Vec<&str> = (0..3).filter(|place| *place != away).map(|place| NAMES[place]).collect();
         write_and_read(&cluster.memory, 0..20, &NAMES).await;
         cluster.disks[failing].fail_a_sync();
-        // Of what is large, nothing is written again with the next that comes.
+        // The value is large, so it is not part of a page that the next write writes again.
         let large = "large".repeat(50_000);
         let leads = NAMES[3 - failing - away];
         let put = ask(&cluster.memory, leads, Method::PUT, "/kv/20", &large).await;
@@ -402,9 +402,9 @@ fn beside_the_log(disk: &MemoryDisk, name: &str) -> Vec<PathBuf> {
     files.filter_map(|file| file.file_name().map(PathBuf::from)).collect()
 }
 
-/// A member that was behind is stopped at each sync from its start until it has installed a snapshot, by what `left` makes
-/// of its disk. The next start finds a store that opens, and removes what was left of the install. Returns what was there
-/// before that.
+/// A member that was behind is stopped at each sync from its start until it has installed a snapshot, by what `left`
+/// makes of its disk. The next start finds a store that opens, and removes what was left of the install. Returns what
+/// was there before that.
 fn stopped_at_each_sync(left: fn(&MemoryDisk) -> MemoryDisk) -> Vec<PathBuf> {
     let mut names = Vec::new();
     for at in 0.. {
@@ -649,7 +649,7 @@ fn a_new_cluster_is_not_forced_while_enough_of_the_others_answer() {
         refused(&["a"]).await;
         b.stop().await;
         refused(&["a"]).await;
-        // It is as it was.
+        // It is unchanged.
         let c = cluster.start(2).await;
         until("two are a quorum", || c.raft_status().leader.0 != 0).await;
         write_and_read(&cluster.memory, 5..10, &["a", "c"]).await;

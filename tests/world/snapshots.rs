@@ -162,7 +162,7 @@ fn who_takes_64_kib_a_second_is_sent_all_of_a_snapshot() {
     });
 }
 
-/// Sends a snapshot to member 1, a piece of so many bytes a second; returns the answer, and after how long it came.
+/// Sends a snapshot to member 1, one piece of `size` bytes a second. Returns the answer, and how long it took.
 async fn drip(memory: &Memory, pieces: usize, size: usize) -> (String, Duration) {
     let place = memory.place("member-2", [10, 0, 0, 2]);
     let mut stream = place.connect(([10, 0, 0, 1], 2380).into()).await.expect("it listens");

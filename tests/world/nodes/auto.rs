@@ -1,21 +1,21 @@
-//! Members that find out by themselves who they are (`--initial-cluster-state auto`), where their ID has been somebody's.
+//! Members with `--initial-cluster-state auto` whose ID has been used by an earlier start.
 
 use rafthttp::{MemberId, PeerIncarnation};
 use tokio::time::timeout;
 
 use super::*;
 
-/// More client URLs than the membership takes of a member: it can never tell them.
+/// More client URLs than the membership takes from a member, so it can never publish them.
 const TOO_MANY: usize = 17;
 
-/// How a member starts on this disk; chance is another at each of its starts.
+/// The config of a member's start on this disk. Each start has other random numbers.
 fn started(cluster: &Cluster, place: usize, disk: &MemoryDisk, starts: u64) -> Config {
     let mut config = config(&cluster.memory, disk, NAMES[place]);
     config.world = config.world.with_seed((starts << 8) + place as u64);
     config
 }
 
-/// One that finds out, with so many client URLs.
+/// The config of a start with `auto`, an empty disk and this many client URLs.
 fn finds_out(cluster: &Cluster, place: usize, starts: u64, client_urls: usize) -> Config {
     Config {
         initial_cluster_state: InitialClusterState::Auto,
