@@ -12,6 +12,8 @@
 //! | `POST /members/{id}/promote` | 200 |
 //! | `GET /status` | 200, JSON |
 //!
+//! Every answer about members names the cluster (`X-Etcd-Cluster-ID`), as on the peer port.
+//!
 //! Every member takes every request. A refusal says why in one line: 400, 404, 409, 413, or 507 (no space). It is 503
 //! with `Retry-After` only if nothing was proposed. It is 504 `outcome unknown` if something was proposed, because that
 //! may still be committed, now or later. Nothing is proposed twice.
@@ -22,6 +24,7 @@ use axum::{
     Router,
     body::Body,
     http::{HeaderMap, StatusCode, header},
+    middleware::map_response_with_state,
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -63,11 +66,14 @@ const JSON_BYTES: usize = 64 << 10;
 
 /// The routes of a client URL.
 pub(super) fn router(client: Client) -> Router {
-    Router::new()
-        .route("/kv/{key}", get(keys::read).put(keys::write).delete(keys::delete))
+    let members = Router::new()
         .route("/members", get(membership::list).post(membership::add))
         .route("/members/{id}", put(membership::update).delete(membership::remove))
         .route("/members/{id}/promote", post(membership::promote))
+        .layer(map_response_with_state(client.clone(), membership::with_cluster));
+    Router::new()
+        .route("/kv/{key}", get(keys::read).put(keys::write).delete(keys::delete))
+        .merge(members)
         .route("/status", get(membership::status))
         .fallback(|| async { ClientRefusal::NotFound("404 page not found") })
         .with_state(client)

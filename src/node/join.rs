@@ -17,7 +17,7 @@ pub(super) use auto::{Found, find_out};
 pub(super) use bootstrapped::{Birth, refuse_bootstrapped};
 pub(super) use undecided::Undecided;
 
-use quorum::{Standing, client_urls};
+use quorum::{Standing, client_urls, listed_as};
 
 use super::{
     config::{Config, same_urls},
@@ -167,9 +167,9 @@ enum Verdict<'a> {
     Join(Joined),
     /// We were started as this member, as the member at this URL says.
     Started(MemberId, &'a PeerUrl),
-    /// The lists with us do not name one member, or not all know that it was started: some are old. A quorum can be
-    /// asked at these client URLs.
-    Disagree(Vec<Joined>, Vec<PeerUrl>),
+    /// The lists of this cluster with us do not name one member, or not all know that it was started: some are old. A
+    /// quorum can be asked at these client URLs.
+    Disagree(ClusterId, Vec<Joined>, Vec<PeerUrl>),
     Wait(String),
 }
 
@@ -189,13 +189,13 @@ pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
         let why = match judge(seeker.own, told) {
             Verdict::Join(joined) => break Ok(joined),
             Verdict::Started(member, url) => break Err(Error::bootstrapped(config, member, url)),
-            Verdict::Disagree(found, through) => match seeker.standing(&through).await {
-                Ok(Standing::Started(member, url)) => break Err(Error::bootstrapped(config, member, &url)),
-                Ok(Standing::Added(member)) => match found.into_iter().find(|joined| joined.member == member) {
-                    Some(joined) => break Ok(joined),
-                    None => format!("this is member {member}, of whom no member that answers has heard"),
+            Verdict::Disagree(cluster, found, through) => match seeker.standing(cluster, &through).await {
+                Ok((Standing::Started(member), url)) => break Err(Error::bootstrapped(config, member, url)),
+                Ok((Standing::Added(member), _)) => match listed_as(member, found) {
+                    Ok(joined) => break Ok(joined),
+                    Err(why) => why,
                 },
-                Ok(Standing::Unknown) => "no member has our peer URLs".to_owned(),
+                Ok((Standing::Unknown, _)) => "no member has our peer URLs".to_owned(),
                 Err(why) => {
                     format!("the others do not agree which member has our peer URLs, and no quorum says: {why}")
                 }
@@ -223,11 +223,14 @@ fn judge<'a>(own: &[PeerUrl], told: Vec<(&'a PeerUrl, Answer)>) -> Verdict<'a> {
     let Some((_, first)) = found.first() else {
         return Verdict::Wait(why.unwrap_or_else(|| "initial-cluster names nobody else".to_owned()));
     };
-    let is_one = found.iter().all(|(_, joined)| joined.member == first.member);
+    if let Some((url, other)) = found.iter().find(|(_, joined)| joined.cluster != first.cluster) {
+        return Verdict::Wait(format!("we are in cluster {}, and, as {url} says, in {}", first.cluster, other.cluster));
+    }
+    let (cluster, is_one) = (first.cluster, found.iter().all(|(_, joined)| joined.member == first.member));
     match found.iter().find(|(_, joined)| joined.started) {
         Some((url, joined)) if is_one && !is_missing => Verdict::Started(joined.member, url),
         None if is_one => Verdict::Join(found.swap_remove(0).1),
-        _ => Verdict::Disagree(found.into_iter().map(|(_, joined)| joined).collect(), through),
+        _ => Verdict::Disagree(cluster, found.into_iter().map(|(_, joined)| joined).collect(), through),
     }
 }
 
@@ -274,7 +277,7 @@ mod tests {
         match judge(&PeerUrl::list("http://h:1").expect("a URL"), told) {
             Verdict::Join(joined) => format!("join as {}", joined.member.0),
             Verdict::Started(member, url) => format!("started as {}, says {url}", member.0),
-            Verdict::Disagree(found, through) => format!("{} disagree, ask {through:?}", found.len()),
+            Verdict::Disagree(_, found, through) => format!("{} disagree, ask {through:?}", found.len()),
             Verdict::Wait(why) => why,
         }
     }
@@ -291,6 +294,18 @@ mod tests {
         assert_eq!(judged(&[Some((7, false)), old]), "started as 7, says http://b:1", "it was started since");
         assert_eq!(judged(&[old]), "started as 7, says http://a:1", "nobody else answers");
         assert_eq!(judged(&[None, None]), "http://b:1: no member has our peer URLs");
+    }
+
+    #[test]
+    fn who_is_listed_in_two_clusters_joins_neither() {
+        let own = PeerUrl::list("http://h:1").expect("a URL");
+        let urls = PeerUrl::list("http://a:1,http://b:1").expect("URLs");
+        let answer = |cluster| Ok((ClusterId(cluster), vec![record(7, &["http://h:1"])]));
+        let told = urls.iter().zip([5, 6]).map(|(url, cluster)| (url, answer(cluster))).collect();
+        match judge(&own, told) {
+            Verdict::Wait(why) => assert_eq!(why, "we are in cluster 5, and, as http://b:1 says, in 6"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@ use axum::{
     Json,
     body::Body,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,10 @@ use crate::{
         status::RaftStatus,
     },
     transport::raft::Member,
-    wire::raftpb::{ConfChange, ConfChangeType},
+    wire::{
+        headers::X_ETCD_CLUSTER_ID,
+        raftpb::{ConfChange, ConfChangeType},
+    },
 };
 
 /// A member in answers to clients: its ID is printed in hexadecimal.
@@ -76,6 +80,14 @@ impl Asked {
 
 pub(super) async fn status(State(client): State<Client>) -> Json<RaftStatus> {
     Json(client.shared.status())
+}
+
+/// Names the cluster in an answer. A member without data asks at URLs that may lead to another cluster by now.
+pub(super) async fn with_cluster(State(client): State<Client>, mut response: Response) -> Response {
+    let cluster = client.transport.identity().cluster.to_string();
+    let cluster = HeaderValue::try_from(cluster).expect("hexadecimal digits are a header value");
+    response.headers_mut().insert(X_ETCD_CLUSTER_ID, cluster);
+    response
 }
 
 pub(super) async fn list(

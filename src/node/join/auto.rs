@@ -27,7 +27,7 @@ use http::Method;
 
 use super::{
     Joined, Seeker, cluster_of, find, ours,
-    quorum::{Standing, client_urls},
+    quorum::{Standing, client_urls, listed_as},
     read_members, undecided,
 };
 use crate::{
@@ -75,10 +75,9 @@ enum Verdict {
     Add(Vec<PeerUrl>),
     /// Our old self has to be removed, at one of these client URLs.
     Remove(MemberId, Vec<PeerUrl>),
-    /// We may join if a quorum says, at one of these client URLs, that we were never started. Somebody is silent.
-    Confirm(Joined, Vec<PeerUrl>, String),
-    /// The others do not agree which member has our peer URLs: some are behind. A quorum can be asked at these client URLs.
-    Disagree(Vec<PeerUrl>),
+    /// Only a quorum, at one of these client URLs, can say which member has our peer URLs, and whether it was started. The
+    /// reason is what is said if none does.
+    Disagree(Vec<PeerUrl>, String),
     Wait(String),
 }
 
@@ -87,9 +86,9 @@ impl Verdict {
     fn claims(&self, birth: Birth) -> Option<MemberId> {
         match self {
             Self::Done(Found::New) => Some(birth.member),
-            Self::Done(Found::Existing(joined)) | Self::Confirm(joined, ..) => Some(joined.member),
+            Self::Done(Found::Existing(joined)) => Some(joined.member),
             Self::Remove(id, _) => Some(*id),
-            Self::Add(_) | Self::Disagree(_) | Self::Wait(_) => None,
+            Self::Add(_) | Self::Disagree(..) | Self::Wait(_) => None,
         }
     }
 }
@@ -111,28 +110,23 @@ pub(in crate::node) async fn find_out(
     loop {
         let heard =
             join_all(others().map(async |member| (member.name.as_str(), seeker.listen(&member.urls).await))).await;
+        let running = cluster_heard(&heard).unwrap_or(cluster);
         let verdict = match judge(seeker.own, birth, &heard) {
-            Verdict::Disagree(through) => seeker.decide(&heard, through).await,
+            Verdict::Disagree(through, why) => seeker.decide(running, &heard, &through, &why).await,
             verdict => verdict,
         };
         if let Some(id) = verdict.claims(birth)
-            && let Some(url) = seeker.finds_running(id, cluster_heard(&heard).unwrap_or(cluster)).await
+            && let Some(url) = seeker.finds_running(id, running).await
         {
             seeker.stop().await;
             return Err(Error::runs(config, id, url));
         }
         let done = match verdict {
             Verdict::Done(found) => Ok(Some(found)),
-            Verdict::Add(through) => seeker.add(&config.name, &through).await.map(|()| None),
-            Verdict::Remove(id, through) => seeker.remove(id, &through).await.map(|()| None),
-            Verdict::Confirm(joined, through, silent) => match seeker.was_started(joined.member, &through).await {
-                Ok(true) => seeker.remove(joined.member, &through).await.map(|()| None),
-                Ok(false) => Ok(Some(Found::Existing(joined))),
-                Err(why) => Err(format!("{silent}; no quorum says whether this member was started: {why}")),
-            },
-            // A quorum has decided.
-            Verdict::Disagree(_) => Err("the others do not agree which member has our peer URLs".to_owned()),
-            Verdict::Wait(why) => Err(why),
+            Verdict::Add(through) => seeker.add(&config.name, running, &through).await.map(|()| None),
+            Verdict::Remove(id, through) => seeker.remove(id, running, &through).await.map(|()| None),
+            // Whatever there is to decide has been decided.
+            Verdict::Disagree(_, why) | Verdict::Wait(why) => Err(why),
         };
         match done {
             Ok(Some(found)) => {
@@ -176,40 +170,34 @@ impl Seeker<'_> {
         })
     }
 
-    /// What is left to do if the others do not agree which member has our peer URLs.
-    async fn decide(&self, heard: &[(&str, Heard)], through: Vec<PeerUrl>) -> Verdict {
-        match self.standing(&through).await {
-            Ok(Standing::Unknown) => Verdict::Add(through),
-            Ok(Standing::Started(id, _)) => Verdict::Remove(id, through),
-            Ok(Standing::Added(id)) if is_met(heard, id) => Verdict::Remove(id, through),
-            Ok(Standing::Added(id)) => {
-                let mut lists =
+    /// What is left to do, as a quorum of the cluster knows it. A change is asked of the member that has said so.
+    async fn decide(&self, cluster: ClusterId, heard: &[(&str, Heard)], through: &[PeerUrl], why: &str) -> Verdict {
+        match self.standing(cluster, through).await {
+            Ok((Standing::Unknown, url)) => Verdict::Add(vec![url.clone()]),
+            Ok((Standing::Started(id), url)) => Verdict::Remove(id, vec![url.clone()]),
+            Ok((Standing::Added(id), url)) if is_met(heard, id) => Verdict::Remove(id, vec![url.clone()]),
+            Ok((Standing::Added(id), _)) => {
+                let lists =
                     clusters(heard).filter_map(|(_, cluster, members)| find(self.own, cluster, members.clone()).ok());
-                match lists.find(|joined| joined.member == id) {
-                    Some(joined) => Verdict::Done(Found::Existing(joined)),
-                    None => Verdict::Wait(format!("this is member {id}, of whom no member that answers has heard")),
+                match listed_as(id, lists) {
+                    Ok(joined) => Verdict::Done(Found::Existing(joined)),
+                    Err(why) => Verdict::Wait(why),
                 }
             }
-            Err(why) => Verdict::Wait(format!(
-                "the others do not agree which member has our peer URLs, and no quorum says: {why}"
-            )),
+            Err(error) => Verdict::Wait(format!("{why}: {error}")),
         }
     }
 
-    async fn add(&self, name: &str, through: &[PeerUrl]) -> Result<(), String> {
+    async fn add(&self, name: &str, cluster: ClusterId, through: &[PeerUrl]) -> Result<(), String> {
         let body = serde_json::json!({ "name": name, "peerURLs": self.own, "isLearner": true });
-        self.change(Method::POST, MEMBERS, Some(&body.to_string()), through).await?;
+        self.change(Method::POST, MEMBERS, Some(&body.to_string()), cluster, through).await?;
         tracing::info!("added to the cluster as a learner");
         Ok(())
     }
 
-    async fn remove(&self, id: MemberId, through: &[PeerUrl]) -> Result<(), String> {
+    async fn remove(&self, id: MemberId, cluster: ClusterId, through: &[PeerUrl]) -> Result<(), String> {
         tracing::warn!(member = %id, "the cluster knows this member, but its disk is empty: it is removed, to be added anew");
-        self.change(Method::DELETE, &format!("/members/{id}"), None, through).await
-    }
-
-    async fn change(&self, method: Method, path: &str, body: Option<&str>, through: &[PeerUrl]) -> Result<(), String> {
-        self.request(method, path, body, through).await.map(drop)
+        self.change(Method::DELETE, &format!("/members/{id}"), None, cluster, through).await
     }
 }
 
@@ -265,7 +253,8 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
         other.map_or(before.is_some(), |other| one.is_some_and(|one| one.id != other.id))
     };
     if listed().any(contradicts) {
-        return Verdict::Disagree(through());
+        let why = "the others do not agree which member has our peer URLs, and no quorum says";
+        return Verdict::Disagree(through(), why.to_owned());
     }
     if let Some(before) = before {
         return Verdict::Remove(MemberId(before.id), client_urls(own, [members]));
@@ -280,7 +269,10 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
         Some(_) => {
             let mut lists = clusters(heard).map(|(_, cluster, members)| find(own, cluster, members.clone()));
             match (lists.find_map(Result::ok), silent) {
-                (Some(joined), Some(why)) => Verdict::Confirm(joined, client_urls(own, [members]), why),
+                (Some(_), Some(silent)) => {
+                    let why = format!("{silent}; no quorum says whether this member was started");
+                    Verdict::Disagree(client_urls(own, [members]), why)
+                }
                 (Some(joined), None) => Verdict::Done(Found::Existing(joined)),
                 (None, _) => Verdict::Wait(format!("{first} tells an ID of 0")),
             }
@@ -368,8 +360,9 @@ mod tests {
     fn who_was_added_asks_a_quorum_while_somebody_is_silent() {
         let running = cluster(7, &[record(1, 1, true), record(2, 2, true), record(33, 3, false)]);
         match verdict(&[running, silent()]) {
-            Verdict::Confirm(joined, through, _) => {
-                assert_eq!((joined.member, through.len()), (MemberId(33), 2));
+            Verdict::Disagree(through, why) => {
+                assert_eq!(through.len(), 2);
+                assert!(why.contains("whether this member was started"), "{why}");
             }
             other => panic!("{other:?}"),
         }
@@ -417,7 +410,7 @@ mod tests {
             [cluster(7, &others), with(33, true)],
         ] {
             match verdict(&heard) {
-                Verdict::Disagree(through) => assert_eq!(through.len(), 2, "{heard:?}"),
+                Verdict::Disagree(through, _) => assert_eq!(through.len(), 2, "{heard:?}"),
                 other => panic!("{heard:?}: {other:?}"),
             }
         }

@@ -5,13 +5,18 @@ use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 
-use super::{Seeker, ours};
+use super::{Joined, Seeker, cluster_of, ours};
 use crate::{
     dial::urls::PeerUrl,
-    id::MemberId,
+    id::{ClusterId, MemberId},
     node::{config::same_urls, members::MemberRecord},
     wire::headers::MEMBERS,
 };
+
+/// The members as the asked one has them.
+const LOCAL_MEMBERS: &str = "/members?consistency=local";
+/// Why nobody was asked.
+const NOBODY: &str = "no member has a client URL";
 
 /// What a quorum knows of the member with our peer URLs.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,8 +25,8 @@ pub(super) enum Standing {
     Unknown,
     /// It was added, and has not told its client URLs yet.
     Added(MemberId),
-    /// It was started, as the member at this client URL says.
-    Started(MemberId, PeerUrl),
+    /// It was started.
+    Started(MemberId),
 }
 
 /// A member in the answer to a client.
@@ -48,55 +53,87 @@ impl Listed {
 }
 
 impl Seeker<'_> {
-    /// What a quorum knows of us.
+    /// What a quorum of a cluster knows of us, and the client URL that says so. They are asked one after the other.
     ///
     /// # Errors
-    /// None of the members at these client URLs reaches a quorum.
-    pub(super) async fn standing(&self, through: &[PeerUrl]) -> Result<Standing, String> {
-        let (url, listed) = self.listed(through).await?;
-        let us = listed.into_iter().find(|listed| listed.has_urls(self.own));
-        Ok(match us {
-            None => Standing::Unknown,
-            Some(us) if us.client_urls.is_empty() => Standing::Added(us.id),
-            Some(us) => Standing::Started(us.id, url.clone()),
-        })
-    }
-
-    /// Whether a member has told its client URLs.
-    pub(super) async fn was_started(&self, id: MemberId, through: &[PeerUrl]) -> Result<bool, String> {
-        let (_, listed) = self.listed(through).await?;
-        let us = listed.into_iter().find(|listed| listed.id == id);
-        us.map(|us| !us.client_urls.is_empty()).ok_or_else(|| format!("member {id} is not a member any more"))
-    }
-
-    async fn listed<'a>(&self, through: &'a [PeerUrl]) -> Result<(&'a PeerUrl, Vec<Listed>), String> {
-        let (url, body) = self.request(Method::GET, MEMBERS, None, through).await?;
-        let list: List = serde_json::from_slice(&body)
-            .map_err(|error| format!("{url}: the answer is not a list of members: {error}"))?;
-        Ok((url, list.members))
-    }
-
-    /// Sends a request to members at their client URLs, one after the other, until one accepts it. Returns its URL and
-    /// its answer.
-    pub(super) async fn request<'a>(
+    /// None of the members of the cluster at these client URLs reaches a quorum.
+    pub(super) async fn standing<'a>(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<&str>,
+        cluster: ClusterId,
         through: &'a [PeerUrl],
-    ) -> Result<(&'a PeerUrl, Bytes), String> {
-        let mut why = "no member has a client URL".to_owned();
+    ) -> Result<(Standing, &'a PeerUrl), String> {
+        let mut why = NOBODY.to_owned();
         for url in through {
-            match self.client.exchange(method.clone(), url, path, body.map(str::to_owned)).await {
-                Ok((head, body)) if head.status.is_success() => return Ok((url, body)),
-                Ok((head, body)) => {
-                    why = format!("{url}: {method} {path}: {}: {}", head.status, String::from_utf8_lossy(&body).trim());
-                }
-                Err(error) => why = format!("{url}: {error}"),
+            match self.standing_at(url, cluster).await {
+                Ok(standing) => return Ok((standing, url)),
+                Err(error) => why = error,
             }
         }
         Err(why)
     }
+
+    async fn standing_at(&self, url: &PeerUrl, cluster: ClusterId) -> Result<Standing, String> {
+        let body = self.ask(Method::GET, url, MEMBERS, None, cluster).await?;
+        let List { members } = serde_json::from_slice(&body)
+            .map_err(|error| format!("{url}: the answer is not a list of members: {error}"))?;
+        Ok(match members.into_iter().find(|listed| listed.has_urls(self.own)) {
+            None => Standing::Unknown,
+            Some(us) if us.client_urls.is_empty() => Standing::Added(us.id),
+            Some(us) => Standing::Started(us.id),
+        })
+    }
+
+    /// Has the membership of a cluster changed, by the first member of it at these client URLs that does so.
+    pub(super) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&str>,
+        cluster: ClusterId,
+        through: &[PeerUrl],
+    ) -> Result<(), String> {
+        let mut why = NOBODY.to_owned();
+        for url in through {
+            // Whoever is there now must not be asked for a change before it is known to be in this cluster.
+            let found = self.ask(Method::GET, url, LOCAL_MEMBERS, None, cluster).await;
+            let changed = match found {
+                Ok(_) => self.ask(method.clone(), url, path, body, cluster).await,
+                Err(error) => Err(error),
+            };
+            match changed {
+                Ok(_) => return Ok(()),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    /// Sends a request to a client URL. The answer of a member of another cluster does not count: a URL of an old list
+    /// may lead there by now. A member that names no cluster is believed.
+    async fn ask(
+        &self,
+        method: Method,
+        url: &PeerUrl,
+        path: &str,
+        body: Option<&str>,
+        cluster: ClusterId,
+    ) -> Result<Bytes, String> {
+        let answer = self.client.exchange(method.clone(), url, path, body.map(str::to_owned)).await;
+        let (head, body) = answer.map_err(|error| format!("{url}: {error}"))?;
+        if let Some(other) = cluster_of(&head).filter(|other| *other != cluster) {
+            return Err(format!("{url} is in cluster {other}, not in {cluster}"));
+        }
+        if head.status.is_success() {
+            return Ok(body);
+        }
+        Err(format!("{url}: {method} {path}: {}: {}", head.status, String::from_utf8_lossy(&body).trim()))
+    }
+}
+
+/// The list that has us as this member, as which a quorum has added us.
+pub(super) fn listed_as(id: MemberId, lists: impl IntoIterator<Item = Joined>) -> Result<Joined, String> {
+    let joined = lists.into_iter().find(|joined| joined.member == id);
+    joined.ok_or_else(|| format!("this is member {id}, of whom no member that answers has heard"))
 }
 
 /// The client URLs of the started members of these lists, which take requests of clients. Ours are left out.

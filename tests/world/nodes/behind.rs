@@ -5,9 +5,13 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// The answer of a member at its peer URL to whoever joins.
-async fn list_for_who_joins(memory: &Memory, name: &str) -> axum::http::Response<String> {
-    let stream = memory.place("client", [10, 0, 2, 1]).connect((address(name), 2380).into()).await.expect("it listens");
+/// The port of a peer URL, and of a client URL.
+const PEERS: u16 = 2380;
+const CLIENTS: u16 = 2379;
+
+/// The list of a member at its peer URL, for whoever joins, or at its client URL.
+async fn list_at(memory: &Memory, name: &str, port: u16) -> axum::http::Response<String> {
+    let stream = memory.place("client", [10, 0, 2, 1]).connect((address(name), port).into()).await.expect("it listens");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("nothing is said yet");
     let connection = tokio::spawn(connection);
@@ -19,30 +23,35 @@ async fn list_for_who_joins(memory: &Memory, name: &str) -> axum::http::Response
     axum::http::Response::from_parts(head, String::from_utf8(body.to_vec()).expect("JSON"))
 }
 
-/// A member that says for ever what another one has said.
+/// A member that says for ever what another one has said. It notes what it is asked.
 async fn says_for_ever(
     memory: &Memory,
     name: &str,
+    port: u16,
     answer: axum::http::Response<String>,
-) -> tokio::task::JoinHandle<()> {
-    let port = memory.place(name, address(name)).listen(name, 2380).await.expect("nobody else does");
-    tokio::spawn(async move {
+) -> (tokio::task::JoinHandle<()>, Arc<Mutex<Vec<Method>>>) {
+    let port = memory.place(name, address(name)).listen(name, port).await.expect("nobody else does");
+    let asked = Arc::<Mutex<Vec<Method>>>::default();
+    let notes = asked.clone();
+    let saying = tokio::spawn(async move {
         while let Ok((stream, _)) = port.accept().await {
-            let answer = answer.clone();
-            let service = service_fn(move |_: Request<Incoming>| {
+            let (answer, notes) = (answer.clone(), notes.clone());
+            let service = service_fn(move |request: Request<Incoming>| {
+                notes.lock().expect("one thread").push(request.method().clone());
                 let answer = answer.clone();
                 async move { Ok::<_, std::convert::Infallible>(answer) }
             });
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
-    })
+    });
+    (saying, asked)
 }
 
-/// How the third member starts on an empty disk, if it is told of a fourth one.
-fn with_a_fourth(cluster: &Cluster, state: InitialClusterState, starts: u64) -> Config {
+/// How the third member starts on an empty disk, if it is told of a fourth one before all others.
+fn with_a_fourth(cluster: &Cluster, name: &str, state: InitialClusterState, starts: u64) -> Config {
     let mut config = config(&cluster.memory, &MemoryDisk::default(), "c");
     config.world = config.world.with_seed(starts);
-    config.initial_cluster.push(("d".to_owned(), peer_url("d")));
+    config.initial_cluster.insert(0, (name.to_owned(), peer_url(name)));
     Config { initial_cluster_state: state, ..config }
 }
 
@@ -72,11 +81,12 @@ fn who_was_removed_and_added_anew_joins_though_one_that_is_behind_lists_what_it_
             let [a, b, c] = cluster.start_all().await;
             lists_c(&cluster).await;
             let before = c.raft_status().id;
-            let behind = says_for_ever(&cluster.memory, "d", list_for_who_joins(&cluster.memory, "a").await).await;
+            let list = list_at(&cluster.memory, "a", PEERS).await;
+            let (behind, _) = says_for_ever(&cluster.memory, "d", PEERS, list).await;
             c.stop().await;
             changed(&cluster, Method::DELETE, &format!("/members/{before}"), "").await;
             changed(&cluster, Method::POST, "/members", r#"{"peerURLs":["http://c:2380"],"isLearner":true}"#).await;
-            let starting = Node::start(with_a_fourth(&cluster, state, 7));
+            let starting = Node::start(with_a_fourth(&cluster, "d", state, 7));
             let c = timeout(Duration::from_secs(60), starting).await.expect("it does not wait").expect("it was added");
             assert_ne!(c.raft_status().id, before);
             until("it follows", || c.raft_status().leader.0 != 0).await;
@@ -86,12 +96,53 @@ fn who_was_removed_and_added_anew_joins_though_one_that_is_behind_lists_what_it_
             let id = c.raft_status().id;
             c.stop().await;
             if state == InitialClusterState::Existing {
-                let Err(error) = Node::start(with_a_fourth(&cluster, state, 8)).await else { panic!("it started") };
+                let Err(error) = Node::start(with_a_fourth(&cluster, "d", state, 8)).await else {
+                    panic!("it started")
+                };
                 let said = error.to_string();
                 assert!(said.starts_with(&format!("member {id} has already been bootstrapped, as http://")), "{said}");
             }
             behind.abort();
             cluster.stop([a, b]).await;
+        });
+    }
+}
+
+/// A client URL of an old list leads to another cluster by now, in which a member that was started has our peer URLs.
+#[test]
+fn a_quorum_of_another_cluster_decides_nothing_and_is_asked_for_no_change() {
+    for state in [InitialClusterState::Existing, InitialClusterState::Auto] {
+        simulate(move || async move {
+            let cluster = Cluster::new();
+            let [a, b, c] = cluster.start_all().await;
+            lists_c(&cluster).await;
+            let before = c.raft_status().id;
+            let list = list_at(&cluster.memory, "a", PEERS).await;
+            let clusters = list.headers().get("x-etcd-cluster-id").cloned();
+            assert!(clusters.is_some());
+            // The one that is behind is the first to be asked, and the first of its list is one that is gone.
+            let gone = r#"[{"id":77,"peerURLs":["http://e:2380"],"name":"e","clientURLs":["http://e:2379"]},"#;
+            let (mut head, body) = list.into_parts();
+            head.headers.remove("content-length");
+            let list = axum::http::Response::from_parts(head, body.replacen('[', gone, 1));
+            let (behind, _) = says_for_ever(&cluster.memory, "0d", PEERS, list).await;
+            let other = axum::http::Response::builder().header("x-etcd-cluster-id", "abc").body(
+                r#"{"members":[{"id":"99","name":"","peerURLs":["http://c:2380"],"clientURLs":["http://c:1"]}]}"#
+                    .to_owned(),
+            );
+            let (elsewhere, asked) = says_for_ever(&cluster.memory, "e", CLIENTS, other.expect("an answer")).await;
+            c.stop().await;
+            changed(&cluster, Method::DELETE, &format!("/members/{before}"), "").await;
+            changed(&cluster, Method::POST, "/members", r#"{"peerURLs":["http://c:2380"],"isLearner":true}"#).await;
+            let starting = Node::start(with_a_fourth(&cluster, "0d", state, 7));
+            let c = timeout(Duration::from_secs(60), starting).await.expect("it does not wait").expect("it was added");
+            until("it follows", || c.raft_status().leader.0 != 0).await;
+            let asked = asked.lock().expect("one thread").clone();
+            assert!(!asked.is_empty() && asked.iter().all(|method| *method == Method::GET), "{asked:?}");
+            let client = list_at(&cluster.memory, "a", CLIENTS).await;
+            assert_eq!(client.headers().get("x-etcd-cluster-id"), clusters.as_ref());
+            (behind.abort(), elsewhere.abort());
+            cluster.stop([a, b, c]).await;
         });
     }
 }
