@@ -8,12 +8,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{END, Header, MAGIC, PIECE_BYTES, SnapshotError, TRAILER_BYTES, VERSION};
 use crate::{
-    node::storage::{DATA, Moment, Outgoing, Spooled, StoreError},
+    node::storage::{DATA, Moment, Outgoing, SYNC_EACH_BYTES, Spooled, StoreError},
     transport::snapshot::SnapshotBody,
 };
-
-/// After this many bytes, the file is synced. Otherwise the log's syncs would have to wait for all of it.
-const SYNC_EACH: u64 = 8 << 20;
 
 /// A snapshot that has to be spooled, on a thread that may wait for the disk.
 pub(in crate::node) struct Spooling {
@@ -52,7 +49,7 @@ impl Spooling {
             }
             file.write_at(length, &piece)?;
             length += piece.len() as u64;
-            if length - synced >= SYNC_EACH {
+            if length - synced >= SYNC_EACH_BYTES {
                 file.sync()?;
                 files.leave_free(directory, self.headroom, 0)?;
                 synced = length;

@@ -11,15 +11,12 @@ use bytes::Bytes;
 use redb::{Database, Durability};
 
 use super::{
-    Store, StoreError, backend,
+    SYNC_EACH_BYTES, Store, StoreError, backend,
     data::Write,
     database::{INCOMING, Place, restrict},
     tables::DATA,
     transact,
 };
-/// The bytes of data in one transaction. It is limited because unsynced data delay the syncs of the log.
-const BATCH_BYTES: u64 = 8 << 20;
-
 /// Makes such databases. All clones make them in the same directory.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Builder {
@@ -91,7 +88,7 @@ impl Incoming {
         let mut torn = None;
         let added = transact(self.database()?, Durability::Immediate, |write| {
             let mut data = write.open_table(DATA)?;
-            while held.saturating_sub(begun) < BATCH_BYTES {
+            while held.saturating_sub(begun) < SYNC_EACH_BYTES {
                 match records() {
                     Ok(Some((key, value))) => Write::Put(key, value).perform(&mut data, &mut held).map(drop)?,
                     Ok(None) => return Ok(false),
