@@ -58,7 +58,7 @@ pub(super) use retention::Retention;
 
 use retention::Handed;
 
-/// The most bytes of entries in one append, and in one proposal of ours.
+/// The most bytes of entries in one append (etcd's `maxSizePerMsg`), and in one proposal of ours.
 const APPEND_BYTES: u64 = 1 << 20;
 /// The most bytes that are proposed and not committed yet. A proposal beyond them is refused, and was certainly not
 /// proposed.

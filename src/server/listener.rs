@@ -39,7 +39,7 @@ use crate::{
     world::{Listener, Socket, World},
 };
 
-/// The most headers in a head.
+/// The most headers in a head, which is also the default of hyper.
 const HEADERS: usize = 100;
 /// How long accepting pauses after an error that does not concern one connection, such as having no file descriptor
 /// left.
