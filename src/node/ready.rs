@@ -31,7 +31,7 @@ use super::{
 use crate::{
     id::{ClusterId, Impostor, MemberId},
     raft_rs::{self, ConvertError},
-    telemetry::Repeats,
+    telemetry::{Pace, Repeats},
     transport::{raft::SnapshotStatus, snapshot::SnapshotBody},
     wire::raftpb::{Entry, Message, MessageType},
     world::World,
@@ -179,8 +179,8 @@ pub(super) struct Core {
     /// The disk cannot be written: see `suspension`.
     suspended: bool,
     asked_of_space: quota::Asked,
-    /// The last snapshot that was wanted could not be spooled.
-    cannot_spool: bool,
+    /// Limits the lines and events about snapshots that cannot be spooled, while that goes on.
+    unspooled: Pace,
 }
 
 impl Core {
@@ -217,7 +217,7 @@ impl Core {
             halt: Halt::Not,
             suspended: false,
             asked_of_space: None,
-            cannot_spool: false,
+            unspooled: Pace::default(),
         };
         core.publish();
         core.stay_halted()?;

@@ -4,7 +4,7 @@ use raft::StateRole;
 use tokio::time::Instant;
 
 use super::{Core, CoreError, Outgoing};
-use crate::node::snapshot::Spooling;
+use crate::{node::snapshot::Spooling, telemetry::Pace};
 
 impl Core {
     /// Has a snapshot spooled if raft has asked for one, and drops those that nobody asks for any more.
@@ -13,6 +13,7 @@ impl Core {
         if self.raw.raft.state != StateRole::Leader {
             let outdated = store.give_up_spool();
             self.discard(outdated);
+            self.unspooled = Pace::default();
             return Ok(());
         }
         let news = store.look_at_spool(now);
@@ -22,12 +23,12 @@ impl Core {
             self.handed.overtake();
         }
         if let Some(why) = news.failed {
-            // This is logged once, however often it is tried.
-            if !std::mem::replace(&mut self.cannot_spool, true) {
+            // It is tried every few seconds. A failure is told at once, and less and less often while that goes on.
+            if self.unspooled.is_due(true, now) {
                 self.shared.events().snapshot_not_spooled(&why);
             }
         } else if news.is_whole {
-            self.cannot_spool = false;
+            self.unspooled = Pace::default();
         }
         if let Some((moment, outdated)) = begun {
             self.discard(outdated);

@@ -56,6 +56,8 @@ struct Cluster {
     now: Instant,
     snapshot_count: u64,
     max_bytes: u64,
+    /// The bytes that must stay free on the disk of a member that starts.
+    headroom: u64,
     strict: bool,
     /// Given to every member that starts.
     hearsay: Hearsay,
@@ -95,6 +97,7 @@ impl Cluster {
             now: Instant::now(),
             snapshot_count: 1000,
             max_bytes: 1 << 30,
+            headroom: 0,
             strict: false,
             hearsay: Hearsay::default(),
             dropped: Vec::new(),
@@ -162,7 +165,7 @@ impl Cluster {
             strict_reconfig_check: self.strict,
             hearsay: self.hearsay.clone(),
             quota: None,
-            headroom: 0,
+            headroom: self.headroom,
             world: World::default().with_seed(self.seed << 8 | id),
         };
         let queue = sent.clone();
@@ -601,10 +604,11 @@ fn a_snapshot_that_is_overtaken_while_it_is_spooled_is_counted_and_not_made_agai
     assert_eq!(cluster.snapshots, 1);
 }
 
-/// A leader that has spooled, or spools, a snapshot for a learner.
-fn leader_of_a_joiner(seed: u64, spool_ticks: u64) -> Cluster {
+/// A leader that has spooled, or spools, a snapshot for a learner, if its disk keeps so much room.
+fn leader_of_a_joiner(seed: u64, spool_ticks: u64, headroom: u64) -> Cluster {
     let mut cluster = Cluster::new(1, seed);
     (cluster.snapshot_count, cluster.spool_ticks, cluster.snapshot_ticks) = (5, spool_ticks, 1000);
+    cluster.headroom = headroom;
     cluster.crash(1);
     cluster.start(1);
     cluster.until("a leader", |cluster| cluster.leader().is_some());
@@ -622,18 +626,35 @@ fn leader_of_a_joiner(seed: u64, spool_ticks: u64) -> Cluster {
 #[test]
 fn a_leader_that_halts_spools_no_more_and_hands_nothing_out() {
     let halt = |cluster: &mut Cluster| cluster.running.get_mut(&1).expect("it runs").core.halt("of the test");
-    let mut cluster = leader_of_a_joiner(34, 1000);
+    let mut cluster = leader_of_a_joiner(34, 1000, 0);
     cluster.until("it is spooled", |cluster| !cluster.spooling.is_empty());
     halt(&mut cluster);
     assert!(cluster.spooling[0].2.moment.outcome.is_closed(), "nobody waits for it");
 
-    let mut cluster = leader_of_a_joiner(35, 0);
+    let mut cluster = leader_of_a_joiner(35, 0, 0);
     cluster.until("it is sent", |cluster| !cluster.travelling.is_empty());
     let asked = |cluster: &Cluster| raft::Storage::snapshot(cluster.running[&1].core.raw.store(), 0, 2);
     let index = asked(&cluster).expect("it is there").get_metadata().index;
     halt(&mut cluster);
     assert!(cluster.running[&1].core.raw.store().take_outgoing(2, index).is_none(), "it takes a place of two");
     asked(&cluster).expect_err("its file is given up");
+}
+
+/// It may be another failure, of which nobody has heard.
+#[test]
+fn a_snapshot_that_cannot_be_spooled_is_told_again_while_that_goes_on() {
+    let mut cluster = leader_of_a_joiner(39, 0, 1 << 62);
+    let told = |cluster: &Cluster| {
+        let events = cluster.running[&1].shared.events().after(0);
+        events.iter().filter(|event| event.kind == EventKind::SnapshotNotSpooled).count()
+    };
+    cluster.until("it is told", |cluster| told(cluster) == 1);
+    (0..600).for_each(|_| cluster.tick());
+    let after_a_minute = told(&cluster);
+    assert!((3..=7).contains(&after_a_minute), "{after_a_minute} in a minute of failures each five seconds");
+    cluster.now += Duration::from_secs(3600);
+    (0..100).for_each(|_| cluster.tick());
+    assert!(told(&cluster) > after_a_minute);
 }
 
 /// Such a body may have gigabytes.
