@@ -141,7 +141,8 @@ fn a_quorum_of_another_cluster_decides_nothing_and_is_asked_for_no_change() {
             assert!(!asked.is_empty() && asked.iter().all(|method| *method == Method::GET), "{asked:?}");
             let client = list_at(&cluster.memory, "a", CLIENTS).await;
             assert_eq!(client.headers().get("x-etcd-cluster-id"), clusters.as_ref());
-            (behind.abort(), elsewhere.abort());
+            behind.abort();
+            elsewhere.abort();
             cluster.stop([a, b, c]).await;
         });
     }
