@@ -81,6 +81,9 @@ pub(super) enum Refusal {
     /// Not in etcd, which holds any number of bodies.
     #[error("too many raft messages under way")]
     Busy,
+    /// etcd answers 500, after which a member of ours would give the snapshot up.
+    #[error("{SAVING_SNAPSHOT} ({0})")]
+    BusyWithSnapshots(&'static str),
     #[error("{PROCESSING_MESSAGE}")]
     ProcessingMessage,
     #[error("{DECODING_ENVELOPE} ({0})")]
@@ -114,7 +117,9 @@ impl Refusal {
             Self::NotItsCertificate => StatusCode::FORBIDDEN,
             Self::IncarnationRefused(_) | Self::OtherOffset(_) => StatusCode::CONFLICT,
             Self::ChecksumMismatch(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Stopped | Self::Busy | Self::IncarnationNotMet => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Stopped | Self::Busy | Self::BusyWithSnapshots(_) | Self::IncarnationNotMet => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ReadingMessage
             | Self::UnmarshallingMessage
@@ -146,7 +151,7 @@ impl Refusal {
             | Self::InvalidIncarnation
             | Self::InvalidResumption(_) => "unreadable",
             Self::MessageTooLarge => "too_large",
-            Self::Busy => "busy",
+            Self::Busy | Self::BusyWithSnapshots(_) => "busy",
             Self::ProcessingMessage
             | Self::SavingSnapshot(_)
             | Self::ProcessingSnapshot(_)

@@ -87,7 +87,7 @@ impl From<SnapshotError> for Refusal {
             SnapshotError::Process(why) => Self::ProcessingSnapshot(why),
             SnapshotError::OtherOffset(there) => Self::OtherOffset(there),
             SnapshotError::Checksum(why) => Self::ChecksumMismatch(why),
-            SnapshotError::Busy => Self::Busy,
+            SnapshotError::Busy(why) => Self::BusyWithSnapshots(why),
             SnapshotError::Stopped => Self::Stopped,
             SnapshotError::Save(_) | SnapshotError::BrokeOff { .. } => Self::SavingSnapshot(error.to_string()),
         }

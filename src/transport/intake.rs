@@ -20,7 +20,6 @@ use super::{
         part::{Handing, State},
         place::{Placed, Room},
         receiver::{Receiving, SnapshotError},
-        spool::Begun,
     },
     writer::StreamBody,
 };
@@ -39,6 +38,10 @@ use crate::{
     },
     world::World,
 };
+
+mod places;
+
+use places::Granted;
 
 /// A snapshot that a request brings.
 pub(crate) struct Arrival {
@@ -320,43 +323,28 @@ impl Transport {
         let failed = |why: String| SnapshotError::Save(why);
         let store = self.inner.snapshots.as_ref().ok_or_else(|| failed("this member takes no snapshots".into()))?;
         let (shared, inbox) = (&self.inner.shared, sender.inbox(&self.inner.strangers));
-        let Limits { snapshot_bytes: most, snapshot_headroom: headroom, snapshot_parts, .. } = shared.limits;
+        let Limits { snapshot_bytes: most, snapshot_headroom: headroom, .. } = shared.limits;
         let of = rest.map(|rest| rest.of);
         if of.is_some_and(|of| of.length > most) {
             return Err(failed(format!("the snapshot has more than {most} bytes")));
         }
-        let (index, term) = (receiving.index(), receiving.term());
-        // Senders that are no peers yet have a place of their own, take none of the peers' places, and send the whole.
-        let configured = sender.standing() == Standing::Peer;
-        let mut claimed = None;
-        if let Some(rest) = rest.filter(|_| configured) {
-            // Before a place is taken: an older connection of the same snapshot may hold one.
-            match store.spool().begin(sender.id(), rest, index, term, snapshot_parts).await? {
-                Begun::Whole(state) => return Ok(Taken::Answered(answered(state).await)),
-                Begun::Writing { claim, instead_of } => claimed = Some((claim, instead_of)),
-            }
-        }
-        let places = if configured { &self.inner.receiving } else { &self.inner.receiving_others };
-        let Ok(_place) = places.try_acquire() else {
-            if let Some((claim, _)) = claimed {
-                store.spool().give_back(claim).await;
-            }
-            return Err(failed("too many snapshots at a time".into()));
+        let (claim, _place) = match self.grant(store, sender, rest, receiving).await? {
+            Granted::Place(place, claim) => (claim, place),
+            Granted::Whole(state) => return Ok(Taken::Answered(answered(state).await)),
         };
-        if let Some((claim, instead_of)) = &claimed {
-            receiving.goes_on(claim.offset(), *instead_of);
-        }
-        let room = Room { most, headroom, told: receiving.length(), of };
+        let (index, term, told) = (receiving.index(), receiving.term(), receiving.length());
         let progress = |bytes| {
             inbox.body(bytes);
             receiving.progressed(bytes);
         };
-        let (placed, handing) = match claimed {
-            Some((claim, _)) => {
-                let (placed, handing) = store.keep(claim, term, body, room, &shared.tasks, progress).await?;
+        let (placed, handing) = match claim {
+            Some(claim) => {
+                store.spool().make_room(&claim, headroom).await;
+                let (placed, handing) = store.keep(claim, term, body, headroom, &shared.tasks, progress).await?;
                 (placed, Some(handing))
             }
             None => {
+                let room = Room { most, headroom, told, of };
                 let saved = store.save(index, body, room, &shared.tasks, progress).await;
                 (saved.map_err(|error| failed(error.to_string()))?, None)
             }
@@ -455,7 +443,7 @@ async fn answered(mut state: watch::Receiver<State>) -> Result<(), SnapshotError
     let ended = state.wait_for(|state| !matches!(state, State::Handing { .. })).await;
     match ended.map(|state| state.clone()) {
         Ok(State::Done { outcome, .. }) => outcome,
-        _ => Err(SnapshotError::Busy),
+        _ => Err(SnapshotError::UNANSWERED),
     }
 }
 

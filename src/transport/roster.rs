@@ -173,7 +173,12 @@ impl Transport {
 
     fn removed(&self, known: &Known) {
         match known {
-            Known::Peer(peer) => self.events().peer_removed(peer.id),
+            Known::Peer(peer) => {
+                self.events().peer_removed(peer.id);
+                if let Some(store) = &self.inner.snapshots {
+                    store.spool().forsake(peer.id);
+                }
+            }
             Known::Remote(remote) => self.events().remote_removed(remote.id, "it was removed"),
         }
     }

@@ -14,7 +14,8 @@
 //! with 400, and keeps nothing.) A POST with a body brings the envelope and then the rest of the snapshot, on the same
 //! connection, so that the member that answered is the one that receives. 409 says that the receiver has another number
 //! of bytes than the sender assumed. 422 says that the received bytes differ from those that were sent, and that the
-//! receiver kept nothing.
+//! receiver kept nothing. 503 says that the receiver is stopping, or has no place for the snapshot now: what it has is
+//! kept, and the sender tries again.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

@@ -218,7 +218,7 @@ async fn strangers_take_one_place_for_snapshots_and_leave_members_theirs() {
         let headers = LEGAL.replace("X-Server-From: 2", &format!("X-Server-From: {from}"));
         let answer = member.ask(&post("/raft/snapshot", &headers, &frame(SNAPSHOT, b"one more"))).await;
         let why = "failed to save KV snapshot (too many snapshots at a time)\n";
-        assert_eq!((answer.status, answer.body.as_str()), (500, why), "{from}");
+        assert_eq!((answer.status, answer.body.as_str()), (503, why), "{from}");
     }
     for mut connection in waiting {
         connection.write_all(&[7]).await.unwrap();

@@ -227,6 +227,10 @@ fn a_slow_line_may_break_after_any_time_if_it_has_carried_something_until_then()
         assert_eq!(memory.befallen(), 1);
         assert!(read(&disk, &path(1)) == data);
         assert_eq!(counts(&two, Direction::In).broken_off, 1);
+        let events = two.transport.events().after(0);
+        let last = events.iter().rfind(|event| event.kind == EventKind::SnapshotEnded);
+        let last = last.and_then(|event| event.detail.as_deref()).unwrap_or_default();
+        assert!(last.starts_with(&format!("{} bytes in", data.len())), "all of it is there: {last}");
         one.stop().await;
         two.stop().await;
     });
@@ -308,6 +312,7 @@ fn a_snapshot_is_handed_over_once_though_its_answer_is_lost() {
         until("it was taken", || outcomes(&one) == [SnapshotStatus::Finish]).await;
         assert_eq!(memory.mishaps(), 0);
         assert_eq!(lock(&two.raft.taken).len(), 1);
+        assert_eq!(told(&two, EventKind::SnapshotEnded), 1, "its outcome is counted once");
         assert_eq!(counts(&one, Direction::Out).bytes, data.len() as u64, "nothing is sent twice");
         one.stop().await;
         two.stop().await;
@@ -675,6 +680,72 @@ fn parts_of_many_snapshots_give_way_to_the_newest() {
         // Another start finds the same.
         let two = with_peers(&memory, &disk, [1, 3, 4]).await;
         let kept = has(&memory, 3, 5, 1000).await;
+        assert!(kept.contains("x-rafthttp-offset: 600"), "{kept}");
+        two.stop().await;
+    });
+}
+
+#[test]
+fn a_connection_that_a_newer_one_has_taken_over_gives_its_place_back() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let limits = Limits { snapshot_headroom: 0, snapshots: 1, ..Limits::default() };
+        let two = member_with(&memory, 2, &disk, limits).await;
+        for id in [1, 3, 4] {
+            let url = "http://10.0.0.99:2380".parse().expect("a URL");
+            two.transport.add_peer(MemberId(id), vec![url]).expect("a peer");
+        }
+        drop(begin(&memory, 4, 4, 1000, 0, &[5; 600]).await);
+        until("it is kept", || disk.files().len() == 2).await;
+        // It has sent something, and nothing more comes.
+        let stalled = begin(&memory, 1, 1, 1000, 0, &[5; 600]).await;
+        until("it is being written", || disk.files().len() == 3).await;
+        // Another has to wait for the only place, and nobody loses anything for it.
+        let refused = answer(begin(&memory, 3, 3, 1000, 0, &[5; 1000]).await).await;
+        assert!(refused.starts_with("http/1.1 503") && refused.contains("too many snapshots at a time"), "{refused}");
+        let kept = has(&memory, 4, 4, 1000).await;
+        assert!(kept.contains("x-rafthttp-offset: 600"), "{kept}");
+        // The same sender comes again. Its bytes are not what it says that they are, which is only seen at the end.
+        let whole = answer(begin(&memory, 1, 1, 1000, 0, &[5; 1000]).await).await;
+        assert!(whole.starts_with("http/1.1 422"), "{whole}");
+        drop(stalled);
+        two.stop().await;
+    });
+}
+
+#[test]
+fn parts_that_nobody_brings_give_way_where_there_is_no_room() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let two = with_peers(&memory, &disk, [1, 3]).await;
+        disk.set_capacity(1200);
+        drop(begin(&memory, 1, 1, 1000, 0, &[5; 600]).await);
+        until("it is kept", || disk.files().len() == 2).await;
+        // Not for one that has no room even then.
+        let too_long = answer(begin(&memory, 3, 2, 5000, 0, &[5; 10]).await).await;
+        assert!(too_long.starts_with("http/1.1 500") && too_long.contains("bytes left"), "{too_long}");
+        let kept = has(&memory, 1, 1, 1000).await;
+        assert!(kept.contains("x-rafthttp-offset: 600"), "{kept}");
+        let whole = answer(begin(&memory, 3, 3, 800, 0, &[5; 800]).await).await;
+        assert!(whole.starts_with("http/1.1 422"), "it has come to the end: {whole}");
+        let gone = has(&memory, 1, 1, 1000).await;
+        assert!(gone.contains("x-rafthttp-offset: 0"), "{gone}");
+        two.stop().await;
+    });
+}
+
+#[test]
+fn nothing_is_kept_of_the_snapshots_of_a_removed_peer() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let two = with_peers(&memory, &disk, [1, 3]).await;
+        for from in [1, 3] {
+            drop(begin(&memory, from, from.into(), 1000, 0, &[5; 600]).await);
+        }
+        until("both are kept", || disk.files().len() == 4).await;
+        two.transport.remove_peer(MemberId(1));
+        until("one is gone", || disk.files().len() == 2).await;
+        let kept = has(&memory, 3, 3, 1000).await;
         assert!(kept.contains("x-rafthttp-offset: 600"), "{kept}");
         two.stop().await;
     });

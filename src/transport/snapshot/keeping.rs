@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     part::{Claim, Handing, State},
-    place::{Batch, LOOK_EACH, Placed, Room},
+    place::{Batch, LOOK_EACH, Placed},
     receiver::SnapshotError,
     record::{HEAD_BYTES, MARK_BYTES, Mark},
 };
@@ -34,7 +34,8 @@ pub(super) struct Keeping {
     pub(super) directory: PathBuf,
     /// The final place of the snapshot.
     pub(super) place: PathBuf,
-    pub(super) room: Room,
+    /// The bytes that must stay free on the file system.
+    pub(super) headroom: u64,
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     pub(super) claim: Claim,
     /// The term of its message.
@@ -91,7 +92,7 @@ impl Keeping {
         // A snapshot in its place needs no file. A new one gets a file, even if it has no bytes.
         if !self.claim.kept.is_placed {
             let files = self.world.files();
-            self.room.is_there_for(length - self.claim.kept.offset, files, &self.directory)?;
+            files.leave_free(&self.directory, self.headroom, length - self.claim.kept.offset)?;
             self.data = Some(files.open_kept(&self.claim.part.data(&self.directory))?);
         }
         let (mut looked, mut synced, mut took) = (self.claim.kept.offset, Instant::now(), Duration::ZERO);
@@ -112,7 +113,7 @@ impl Keeping {
             }
             if self.claim.kept.offset - looked >= LOOK_EACH {
                 looked = self.claim.kept.offset;
-                self.room.is_there_for(length - looked, self.world.files(), &self.directory)?;
+                self.world.files().leave_free(&self.directory, self.headroom, length - looked)?;
             }
             if self.claim.kept.offset > self.claim.kept.synced && synced.elapsed() >= SYNC_EACH.max(took * SYNC_SHARE) {
                 let begin = Instant::now();

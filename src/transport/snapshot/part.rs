@@ -142,11 +142,11 @@ impl Part {
             State::Handing { .. } | State::Done { .. } => return Ok(Claimed::Whole(self.state.subscribe())),
             State::Gone => return Ok(Claimed::Gone),
         };
-        let kept = kept.map_err(|_| SnapshotError::Busy)?;
+        let kept = kept.map_err(|_| SnapshotError::BEING_WRITTEN)?;
         Ok(match self.state() {
             State::Arriving => Claimed::Claim(Claim { part: self.clone(), kept, stop }),
             State::Handing { .. } | State::Done { .. } => Claimed::Whole(self.state.subscribe()),
-            State::Leaving => return Err(SnapshotError::Busy),
+            State::Leaving => return Err(SnapshotError::BEING_WRITTEN),
             State::Gone => Claimed::Gone,
         })
     }
@@ -178,6 +178,11 @@ impl Claim {
     /// How many of its bytes are there.
     pub(crate) fn offset(&self) -> u64 {
         self.kept.offset
+    }
+
+    /// How many bytes its file has.
+    pub(super) fn on_disk(&self) -> u64 {
+        if self.kept.is_placed { 0 } else { self.kept.offset }
     }
 
     /// Announces [`Self::drop_files`]: from now on, the part does not count as kept.

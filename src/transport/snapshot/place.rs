@@ -1,13 +1,13 @@
 //! The final place of a received snapshot, the disk space that it may take, and how its body gets from the network to
 //! the task that writes it.
 
-use std::{io, path::Path};
+use std::io;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
-use crate::{wire::resumption::Named, world::Files};
+use crate::wire::resumption::Named;
 
 /// How many batches may lie between the network and the file.
 pub(super) const BATCHES_AHEAD: usize = 4;
@@ -31,7 +31,7 @@ pub(crate) struct Placed {
     pub(super) _turn: OwnedMutexGuard<()>,
 }
 
-/// The disk space that a snapshot may take.
+/// The disk space that a snapshot may take that is sent whole.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     /// The longest body, in bytes.
@@ -44,15 +44,9 @@ pub(crate) struct Room {
     pub(crate) of: Option<Named>,
 }
 
-impl Room {
-    /// Checks that the headroom stays free in a directory if this many more bytes are written.
-    pub(super) fn is_there_for(&self, bytes: u64, files: &Files, directory: &Path) -> io::Result<()> {
-        files.leave_free(directory, self.headroom, bytes)
-    }
-}
-
 /// Passes on a body in batches. Only `None` says that the body is complete; a sender that is merely dropped says that
-/// it is not. If nobody receives any more, the receiving side reports the reason.
+/// it is not. If nobody receives any more, this ends at once, and the receiving side reports the reason: a body that
+/// does not move must not keep its place.
 pub(super) async fn batch<S>(
     mut body: S,
     most: u64,
@@ -64,7 +58,13 @@ where
 {
     let mut length = 0;
     let (mut batch, mut gathered) = (Vec::new(), 0);
-    while let Some(piece) = body.next().await {
+    loop {
+        let piece = tokio::select! {
+            biased;
+            () = batches.closed() => return Ok(()),
+            piece = body.next() => piece,
+        };
+        let Some(piece) = piece else { break };
         let piece = match piece {
             Ok(piece) => piece,
             Err(error) => {

@@ -34,12 +34,21 @@ pub(crate) enum SnapshotError {
     /// The received bytes differ from those of its sender.
     #[error("{0}")]
     Checksum(String),
-    /// An older connection's bytes of it are still being written.
-    #[error("it is still being written")]
-    Busy,
+    /// It cannot be taken now, for this reason. The sender tries again.
+    #[error("{0}")]
+    Busy(&'static str),
     /// This member stopped before the application answered. What there is of it is kept.
     #[error("stopped")]
     Stopped,
+}
+
+impl SnapshotError {
+    /// An older connection's bytes of it are still being written.
+    pub(super) const BEING_WRITTEN: Self = Self::Busy("it is still being written");
+    /// Raft was asked about it by another connection, and has given no answer.
+    pub(crate) const UNANSWERED: Self = Self::Busy("raft has not answered");
+    /// Every place for snapshots is taken, or every part of one is being written.
+    pub(crate) const TOO_MANY: Self = Self::Busy("too many snapshots at a time");
 }
 
 /// A snapshot that is arriving. It counts as failed if it is dropped before its end, because the connection broke.
@@ -146,6 +155,9 @@ impl Receiving {
         let there = self.resumed + self.bytes;
         if let (Some(peer), Err(SnapshotError::BrokeOff { kept, why })) = (&self.peer, outcome) {
             peer.link(|link| link.snapshot_broke_off(self.length, there));
+            if let Some(span) = &self.span {
+                span.failed("broken_off", why);
+            }
             return self.events.snapshot_broke_off(peer.id, *kept, why);
         }
         if let Some(peer) = self.peer.as_ref().filter(|_| self.counted) {
@@ -163,9 +175,9 @@ impl Receiving {
             span.failed("failed", why);
         }
         // There is no event for a stranger's snapshot: a stranger that sends many must not push out the events of the
-        // members.
-        if let Some(peer) = &self.peer {
-            self.events.snapshot_ended(Some(peer.id), Direction::In, self.bytes, took, why.as_deref());
+        // members. Nor is there a second one for an outcome that another connection has counted.
+        if let Some(peer) = self.peer.as_ref().filter(|_| !self.counted) {
+            self.events.snapshot_ended(Some(peer.id), Direction::In, there, took, why.as_deref());
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -35,12 +35,7 @@ pub(crate) struct Spool {
 /// The result of beginning to receive the rest of a snapshot.
 pub(crate) enum Begun {
     /// The caller may write it.
-    Writing {
-        /// The right to write.
-        claim: Claim,
-        /// How many bytes of another snapshot of the same sender were dropped for it.
-        instead_of: Option<u64>,
-    },
+    Writing(Claim),
     /// It is complete. This tells the result.
     Whole(watch::Receiver<State>),
 }
@@ -51,7 +46,7 @@ struct Admitted {
     claim: Claim,
     /// The parts that are dropped for it.
     dropped: Vec<Claim>,
-    /// As in [`Begun::Writing`].
+    /// How many bytes of another snapshot of the same sender are dropped for it.
     instead_of: Option<u64>,
 }
 
@@ -102,78 +97,105 @@ impl Spool {
     }
 
     /// Begins to receive the rest of a snapshot whose first bytes are there. `index` and `term` are those of its message.
-    /// If the application took the snapshot with a message of another term, it is asked anew, with all bytes. A part of another snapshot of the same
-    /// sender is dropped. If there are `most` parts, the oldest one that nobody writes is dropped.
-    pub(crate) async fn begin(
+    /// `None` if nothing of it is there. If the application took the snapshot with a message of another term, that is
+    /// forgotten, so that it is asked anew, with all bytes.
+    pub(crate) async fn go_on(
         &self,
         sender: MemberId,
         rest: Rest,
         index: u64,
         term: u64,
-        most: usize,
-    ) -> Result<Begun, SnapshotError> {
+    ) -> Result<Option<Begun>, SnapshotError> {
         if let Some(part) = self.find(sender, &rest.of) {
             if part.head.index != index {
                 let why = format!("it stood for index {}, and now for {index}", part.head.index);
                 return Err(SnapshotError::Save(why));
             }
             match part.claim().await? {
-                Claimed::Claim(claim) if claim.offset() == rest.offset => {
-                    return Ok(Begun::Writing { claim, instead_of: None });
-                }
+                Claimed::Claim(claim) if claim.offset() == rest.offset => return Ok(Some(Begun::Writing(claim))),
                 Claimed::Claim(claim) => return Err(SnapshotError::OtherOffset(claim.offset())),
-                Claimed::Whole(state) if !part.is_of_term(term) => {
-                    drop(state);
-                    let claim = part.claim_idle().ok_or(SnapshotError::Busy)?;
+                Claimed::Whole(_) if !part.is_of_term(term) => {
+                    let claim = part.claim_idle().ok_or(SnapshotError::BEING_WRITTEN)?;
                     self.drop_files(vec![claim]).await;
                 }
-                Claimed::Whole(state) if rest.offset == rest.of.length => return Ok(Begun::Whole(state)),
+                Claimed::Whole(state) if rest.offset == rest.of.length => return Ok(Some(Begun::Whole(state))),
                 Claimed::Whole(_) => return Err(SnapshotError::OtherOffset(rest.of.length)),
                 Claimed::Gone => {}
             }
         }
-        if rest.offset > 0 {
-            return Err(SnapshotError::OtherOffset(0));
-        }
-        let Admitted { claim, dropped, instead_of } = self.admit(Head { sender, of: rest.of, index }, most)?;
+        if rest.offset > 0 { Err(SnapshotError::OtherOffset(0)) } else { Ok(None) }
+    }
+
+    /// Begins to receive a snapshot of which nothing is there. A part of another snapshot of the same sender is dropped.
+    /// If there are `most` parts, the first that is [idle](idle) is dropped. Returns the right to write, and how many
+    /// bytes of another snapshot of the same sender were dropped.
+    pub(crate) async fn add(
+        &self,
+        sender: MemberId,
+        of: Named,
+        index: u64,
+        most: usize,
+    ) -> Result<(Claim, Option<u64>), SnapshotError> {
+        let Admitted { claim, dropped, instead_of } = self.admit(Head { sender, of, index }, most)?;
         self.drop_files(dropped).await;
-        Ok(Begun::Writing { claim, instead_of })
+        Ok((claim, instead_of))
     }
 
     /// Adds a part. The caller removes the files of those that are dropped for it.
     fn admit(&self, head: Head, most: usize) -> Result<Admitted, SnapshotError> {
         let part = Part::new(head, Kept::nothing(self.world.now()));
-        let claim = part.claim_idle().ok_or(SnapshotError::Busy)?;
+        let claim = part.claim_idle().ok_or(SnapshotError::BEING_WRITTEN)?;
         let mut parts = self.parts();
         parts.retain(|part| part.state() != State::Gone);
+        let (mut dropped, idle): (Vec<Claim>, Vec<Claim>) =
+            idle(&parts).into_iter().partition(|old| old.part.head.sender == head.sender);
         let is_same = |other: &Head| (other.sender, other.of.name) == (head.sender, head.of.name);
-        let (mut dropped, mut idle) = (Vec::new(), Vec::new());
-        for old in parts.iter() {
-            match old.claim_idle() {
-                Some(old) if old.part.head.sender == head.sender => dropped.push(old),
-                Some(old) => idle.push(old),
-                None if is_same(&old.head) => return Err(SnapshotError::Busy),
-                None => {}
-            }
+        let same = parts.iter().filter(|part| is_same(&part.head)).count();
+        if same > dropped.iter().filter(|old| is_same(&old.part.head)).count() {
+            return Err(SnapshotError::BEING_WRITTEN);
         }
-        // The oldest is last. Parts that raft has answered for are only remembered for senders that did not get the
-        // answer.
-        idle.sort_by_key(|old| (old.part.state() == State::Arriving, old.kept.touched));
-        idle.reverse();
         // Those that are dropped do not count, and stay in the list until their files are gone: until then, nobody else
         // may have the same files.
         let kept = parts.iter().filter(|part| part.is_kept()).count() - dropped.len();
-        for _ in most..=kept {
-            let Some(oldest) = idle.pop() else {
-                return Err(SnapshotError::Save("too many snapshots at a time".to_owned()));
-            };
-            dropped.push(oldest);
+        let beyond = (kept + 1).saturating_sub(most);
+        if beyond > idle.len() {
+            return Err(SnapshotError::TOO_MANY);
         }
-        let arriving = |old: &&Claim| old.part.head.sender == head.sender && old.part.state() == State::Arriving;
+        let arriving = |old: &&Claim| old.part.state() == State::Arriving;
         let instead_of = dropped.iter().filter(arriving).map(Claim::offset).max().filter(|bytes| *bytes > 0);
+        dropped.extend(idle.into_iter().take(beyond));
         dropped.iter().for_each(Claim::leave);
         parts.push(part);
         Ok(Admitted { claim, dropped, instead_of })
+    }
+
+    /// Drops parts that nobody writes until there is room for the rest of this one, beside so many bytes that must stay
+    /// free. If they would not make enough room together, none is dropped.
+    pub(crate) async fn make_room(&self, claim: &Claim, headroom: u64) {
+        let missing = claim.part.head.of.length.saturating_sub(claim.offset());
+        let (files, directory) = (self.world.files().clone(), self.directory.clone());
+        let is_room = move |bytes| files.leave_free(&directory, headroom, bytes).is_ok();
+        let look = is_room.clone();
+        // A disk that does not answer is the writer's to report.
+        if self.world.blocking(move || look(missing)).await.unwrap_or(true) {
+            return;
+        }
+        let idle = idle(&self.parts());
+        let (files, directory) = (self.world.files().clone(), self.directory.clone());
+        let drops = move || {
+            let all: u64 = idle.iter().map(Claim::on_disk).sum();
+            if !is_room(missing.saturating_sub(all)) {
+                return;
+            }
+            for old in idle {
+                if is_room(missing) {
+                    return;
+                }
+                old.drop_files(&files, &directory);
+            }
+        };
+        let _ = self.world.blocking(drops).await;
+        self.parts().retain(|part| part.state() != State::Gone);
     }
 
     /// Forgets the part of a snapshot, if nobody writes it.
@@ -197,13 +219,19 @@ impl Spool {
     /// Drops the parts that are older than `age`, and those beyond `most`.
     pub(crate) async fn age(&self, age: Duration, most: usize) {
         let now = self.world.now();
-        let mut idle: Vec<Claim> = self.parts().iter().filter_map(Part::claim_idle).collect();
-        idle.sort_by_key(|old| old.kept.touched);
+        let idle = idle(&self.parts());
         let beyond = self.parts().iter().filter(|part| part.is_kept()).count().saturating_sub(most);
         // A clock that went back makes nothing old.
         let is_old = |old: &Claim| now.duration_since(old.kept.touched).is_ok_and(|passed| passed > age);
         let old = idle.into_iter().enumerate().filter(|(place, old)| *place < beyond || is_old(old));
         self.drop_files(old.map(|(_, old)| old).collect()).await;
+    }
+
+    /// A sender is no peer any more. Its parts that nobody writes are as good as old.
+    pub(crate) fn forsake(&self, sender: MemberId) {
+        for mut old in idle(&self.parts()).into_iter().filter(|old| old.part.head.sender == sender) {
+            old.kept.touched = SystemTime::UNIX_EPOCH;
+        }
     }
 
     async fn drop_files(&self, claims: Vec<Claim>) {
@@ -216,6 +244,14 @@ impl Spool {
             self.world.blocking(move || claims.into_iter().for_each(|old| old.drop_files(&files, &directory))).await;
         self.parts().retain(|part| part.state() != State::Gone);
     }
+}
+
+/// The parts that nobody writes, in the order in which they are dropped: first those that raft has answered for, which are
+/// only remembered for senders that did not get the answer, and then the oldest.
+fn idle(parts: &[Arc<Part>]) -> Vec<Claim> {
+    let mut idle: Vec<Claim> = parts.iter().filter_map(Part::claim_idle).collect();
+    idle.sort_by_key(|old| (old.part.state() == State::Arriving, old.kept.touched));
+    idle
 }
 
 /// The record of a part that an earlier process left, if it can be continued.
@@ -266,7 +302,7 @@ mod tests {
         std::fs::write(&data, "the older one's").expect("a file");
         let Admitted { dropped, .. } = spool.admit(second, 2).expect("room");
         assert_eq!(dropped.len(), 1);
-        assert!(matches!(spool.admit(first, 2), Err(SnapshotError::Busy)), "its files are still there");
+        assert!(matches!(spool.admit(first, 2), Err(SnapshotError::Busy(_))), "its files are still there");
         let of_another = spool.admit(Head { sender: MemberId(3), ..first }, 2);
         assert!(of_another.is_ok_and(|admitted| admitted.dropped.is_empty()), "a part that leaves does not count");
         spool.drop_files(dropped).await;

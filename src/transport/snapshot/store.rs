@@ -134,7 +134,7 @@ impl SnapshotStore {
         claim: Claim,
         term: u64,
         body: S,
-        room: Room,
+        headroom: u64,
         tasks: &TaskTracker,
         progress: impl FnMut(u64),
     ) -> Result<(Placed, Handing), SnapshotError>
@@ -145,7 +145,7 @@ impl SnapshotStore {
             world: self.world.clone(),
             directory: self.directory.clone(),
             place: self.path(claim.part.head.index),
-            room,
+            headroom,
             turn: self.turn.clone(),
             claim,
             term,
@@ -252,7 +252,7 @@ impl Save {
 
     /// Writes a body's batches to a file beside its place, synced.
     async fn gather(&self, mut batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<u64> {
-        self.room.is_there_for(self.room.told.unwrap_or(0), &self.files, &self.directory)?;
+        self.files.leave_free(&self.directory, self.room.headroom, self.room.told.unwrap_or(0))?;
         let mut file = self.files.create_new(&self.unfinished)?;
         let (mut length, mut looked) = (0, 0);
         let mut hash = self.room.of.map(|_| Xxh3::new());
@@ -265,7 +265,7 @@ impl Save {
                         hash.iter_mut().for_each(|hash| hash.update(&piece));
                     }
                     if length - looked >= LOOK_EACH {
-                        self.room.is_there_for(0, &self.files, &self.directory)?;
+                        self.files.leave_free(&self.directory, self.room.headroom, 0)?;
                         looked = length;
                     }
                 }
@@ -454,9 +454,13 @@ mod tests {
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let of = Named { name: 1, length: 5, checksum: xxh3_128(b"abcde") };
         let keep = async |offset, pieces: &[&'static str]| {
-            let begun = store.spool().begin(MemberId(2), Rest { of, offset }, 1, 1, 2).await.expect("room");
-            let Begun::Writing { claim, .. } = begun else { panic!("nobody has handed it over") };
-            store.keep(claim, 1, body(pieces), ANY, &TaskTracker::new(), |_| ()).await.map(drop)
+            let begun = store.spool().go_on(MemberId(2), Rest { of, offset }, 1, 1).await.expect("nobody writes it");
+            let claim = match begun {
+                Some(Begun::Writing(claim)) => claim,
+                Some(Begun::Whole(_)) => panic!("nobody has handed it over"),
+                None => store.spool().add(MemberId(2), of, 1, 2).await.expect("room").0,
+            };
+            store.keep(claim, 1, body(pieces), 0, &TaskTracker::new(), |_| ()).await.map(drop)
         };
         assert_eq!(keep(0, &["ab", "cde"]).await, Ok(()));
         assert_eq!(keep(5, &[]).await, Ok(()));
