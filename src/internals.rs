@@ -26,6 +26,11 @@ pub mod wire {
         pub use crate::wire::message::*;
     }
 
+    /// The answer to a probe.
+    pub mod probing {
+        pub use crate::wire::probing::*;
+    }
+
     /// How a snapshot continues after its connection broke.
     pub mod resumption {
         pub use crate::wire::resumption::*;
@@ -50,4 +55,32 @@ pub mod telemetry {
 /// Everything that a process gets from outside: clock, random numbers, network, disk and threads.
 pub mod world {
     pub use crate::world::*;
+}
+
+/// Texts that strangers send, and JSON of the store.
+pub mod texts {
+    use crate::{PeerUrl, PeerUrlError, watch};
+
+    /// The URLs of `X-PeerURLs`.
+    ///
+    /// # Errors
+    /// There is none, or one of the first few cannot be parsed.
+    pub fn told_urls(text: &str) -> Result<Vec<PeerUrl>, PeerUrlError> {
+        PeerUrl::told(text)
+    }
+
+    /// The number of members in an answer to `GET /members`.
+    ///
+    /// # Errors
+    /// Why it is no list of members, in one line.
+    pub fn listed_members(json: &[u8]) -> Result<usize, String> {
+        watch::listed(json)
+    }
+
+    /// The membership that a store keeps as this JSON, in the form in which it would be stored again. `None` if it is
+    /// no membership.
+    #[cfg(feature = "node")]
+    pub fn kept_membership(json: &[u8]) -> Option<Vec<u8>> {
+        crate::node::kept_membership(json)
+    }
 }

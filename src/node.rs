@@ -49,3 +49,8 @@ pub use start::Node;
 pub use status::{RaftStatus, Role};
 pub use storage::StoreError;
 pub use task::Stopped;
+
+/// Parses the JSON of a stored membership, and returns it as it would be stored again. `None` if it is no membership.
+pub(crate) fn kept_membership(json: &[u8]) -> Option<Vec<u8>> {
+    members::Membership::parse(json).ok().map(|membership| membership.to_json())
+}

@@ -1,5 +1,3 @@
 #![no_main]
 
-use rafthttp::wire::StreamKind;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| rafthttp_fuzz::check(StreamKind::Message, data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rafthttp_fuzz::codecs::message_stream(data));

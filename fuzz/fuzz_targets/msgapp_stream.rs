@@ -1,5 +1,3 @@
 #![no_main]
 
-use rafthttp::wire::StreamKind;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| rafthttp_fuzz::check(StreamKind::MsgApp, data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rafthttp_fuzz::codecs::msgapp_stream(data));

@@ -1,47 +1,39 @@
-//! What the stream targets have in common.
+//! The fuzz targets: functions that take any bytes, and panic if the code that reads them breaks a promise.
+//!
+//! `fuzz_targets` gives each of them to libFuzzer. `tests/fuzz.rs` gives them the inputs in `corpus` and `regressions`,
+//! without libFuzzer. Those with state run a member on one thread, on a network and a disk in memory (`tests/world`).
 
-use bytes::Bytes;
-use rafthttp::{id::MemberId, internals::wire::{FrameError, FrameLimits, frames::FrameBuffer, message::Item, stream::{StreamDecoder, StreamEncoder}}, wire::StreamKind};
+pub mod codecs;
+pub mod dialled;
+#[path = "../../tests/world/disk.rs"]
+#[allow(dead_code, reason = "no target needs every fault of it")]
+mod disk;
+#[allow(dead_code, reason = "each target uses its part")]
+mod member;
+#[path = "../../tests/world/memory.rs"]
+#[allow(dead_code, reason = "no target needs every fault of it")]
+mod memory;
+pub mod router;
+mod script;
+pub mod snapshot;
+pub mod store;
+pub mod texts;
 
-const WRITER: MemberId = MemberId(0xa1);
-const READER: MemberId = MemberId(0xb2);
+/// A target: its name, which is that of its directory in `corpus`, and what is called with the bytes.
+pub type Target = (&'static str, fn(&[u8]));
 
-/// Reads `stream` in pieces of `piece` bytes; the last two bytes of a fuzzer's input say how many.
-pub fn read(kind: StreamKind, stream: &[u8], piece: usize) -> (Vec<Item>, Result<(), FrameError>) {
-    let mut decoder = StreamDecoder::new(kind, READER, WRITER, FrameLimits::default());
-    let mut items = Vec::new();
-    for piece in stream.chunks(piece.max(1)) {
-        let mut input = Bytes::copy_from_slice(piece);
-        loop {
-            match decoder.next(&mut input) {
-                Ok(Some(item)) => items.push(item),
-                Ok(None) => break,
-                Err(error) => return (items, Err(error)),
-            }
-        }
-        assert!(input.is_empty(), "what is needed later is taken");
-    }
-    (items, decoder.finish())
-}
-
-/// Any bytes are read alike however they are split, and what was read is written and read again the same.
-pub fn check(kind: StreamKind, data: &[u8]) {
-    let Some((stream, [low, high])) = data.split_last_chunk() else {
-        return;
-    };
-    let (items, end) = read(kind, stream, usize::MAX);
-    assert_eq!(
-        read(kind, stream, usize::from(u16::from_le_bytes([*low, *high]))),
-        (items.clone(), end)
-    );
-    let mut encoder = StreamEncoder::new(kind, WRITER, READER);
-    let mut frames = FrameBuffer::new();
-    for item in &items {
-        match item {
-            Item::Message(message) => encoder.encode(message, &mut frames),
-            Item::Heartbeat => encoder.heartbeat(&mut frames),
-        }
-    }
-    let written: Vec<u8> = std::iter::from_fn(|| frames.pop()).flatten().collect();
-    assert_eq!(read(kind, &written, usize::MAX), (items, Ok(())));
-}
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("message_stream", codecs::message_stream),
+    ("msgapp_stream", codecs::msgapp_stream),
+    ("post_body", codecs::post_body),
+    ("reply", codecs::reply),
+    ("probing", texts::probing),
+    ("texts", texts::texts),
+    ("members", texts::members),
+    ("heads", texts::heads),
+    ("router", router::router),
+    ("dialled", dialled::dialled),
+    ("snapshot", snapshot::snapshot),
+    ("store", store::store),
+];
