@@ -50,7 +50,7 @@ pub enum PeerUrlError {
 
 /// How many of the URLs in a request are looked at. A member has one or two.
 const TOLD: usize = 16;
-/// The longest URL, in bytes. A name has at most 253 characters.
+/// The longest URL, as it was given and as it prints, in bytes. A name has at most 253 characters.
 const LONGEST: usize = 512;
 
 impl PeerUrl {
@@ -111,9 +111,12 @@ impl PeerUrl {
         if text.chars().any(|char| char.is_ascii_control() || char == ' ') {
             return Err(PeerUrlError::Unparsable(own()));
         }
-        if text.len() > LONGEST {
+        let too_long = || {
             let start: String = text.chars().take(LONGEST).collect();
-            return Err(PeerUrlError::Host(start, "it is longer than any name"));
+            PeerUrlError::Host(start, "it is longer than any name")
+        };
+        if text.len() > LONGEST {
+            return Err(too_long());
         }
         if is_socket(text) {
             return Err(PeerUrlError::Scheme(own()));
@@ -132,7 +135,9 @@ impl PeerUrl {
             Unusable::Host(why) => PeerUrlError::Host(own(), why),
         })?;
         let scheme = if tls { "https" } else { "http" };
-        Ok(Self { text: format!("{scheme}://{written}"), tls, authority: header, host, port })
+        let url = Self { text: format!("{scheme}://{written}"), tls, authority: header, host, port };
+        // Escaped, it may be longer. It is kept and sent like this, and has to be readable then.
+        if url.text.len() > LONGEST { Err(too_long()) } else { Ok(url) }
     }
 
     /// Parses a list of URLs with commas between them, as in `--initial-advertise-peer-urls`.
