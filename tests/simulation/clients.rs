@@ -28,6 +28,9 @@ use super::{
     porcupine::Operation,
 };
 
+/// What a value is padded with.
+const PADDING: &str = "-";
+
 pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 /// Operations of all clients, in the order in which they ended.
@@ -133,6 +136,8 @@ pub struct Client {
     pub seed: u64,
     /// Whether it asks for what the member has, and takes it for what a quorum has.
     pub reads_locally: bool,
+    /// How many bytes are added to each value.
+    pub padding: usize,
 }
 
 impl Client {
@@ -154,7 +159,8 @@ impl Client {
         let value = format!("v{}", self.values.fetch_add(1, Ordering::Relaxed));
         let call = self.asking.now();
         let begun = self.begin("put", key, Some(value.clone()), call);
-        let answer = self.asking.ask(host, Method::PUT, &format!("/kv/{key}"), &value, self.patience).await;
+        let padded = value + &PADDING.repeat(self.padding);
+        let answer = self.asking.ask(host, Method::PUT, &format!("/kv/{key}"), &padded, self.patience).await;
         self.ended(begun, answer.map(|(status, _)| status), &[StatusCode::NO_CONTENT]);
     }
 
@@ -191,7 +197,7 @@ impl Client {
         let query = if self.reads_locally { "?consistency=local" } else { "" };
         let answer = self.asking.ask(host, Method::GET, &format!("/kv/{key}{query}"), "", self.patience).await;
         let value = match answer {
-            Some((StatusCode::OK, value)) => Some(value),
+            Some((StatusCode::OK, value)) => Some(value.trim_end_matches(PADDING).to_owned()),
             Some((StatusCode::NOT_FOUND, _)) => None,
             _ => return,
         };

@@ -64,6 +64,8 @@ impl Simulation {
             Kind::Wiped | Kind::RolledBack => self.lose_a_disk(kind, victim),
             Kind::Added | Kind::Removed => self.change_the_members(kind, victim),
             Kind::Moved => self.move_to_another_address(victim),
+            Kind::Stranger => self.let_a_stranger_speak(victim),
+            Kind::Behind => self.let_fall_behind(victim),
         }
     }
 
@@ -185,6 +187,25 @@ impl Simulation {
             }
         }
         self.later(Ending::QuickenLinks);
+    }
+
+    /// A member is killed, and comes back after a while over a line so slow that a snapshot takes seconds.
+    fn let_fall_behind(&mut self, victim: usize) {
+        if self.members[victim].running.is_none() || self.members[victim].is_doubtful {
+            return;
+        }
+        let (latency, bandwidth) = (self.random.random_range(100..400), self.random.random_range(2..10));
+        let name = &self.members[victim].name;
+        self.say(&format!("{name} is killed, and comes back over links with {latency} ms and {bandwidth} kB/s"));
+        self.members[victim].kill();
+        for other in (0..self.around.net.machines()).filter(|other| *other != victim) {
+            for (from, to) in [(victim, other), (other, victim)] {
+                self.around.net.change(from, to, |link| *link = Link { latency, bandwidth, ..*link });
+            }
+        }
+        self.later(Ending::Start(victim));
+        let until = self.now() + self.plan.longest + self.random.random_range(2000..10_000);
+        self.at(until, Ending::QuickenLinks);
     }
 
     fn cut(&self, ways: &[(usize, usize)]) {

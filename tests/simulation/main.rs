@@ -3,7 +3,8 @@
 //!
 //! It is a program of its own, with these flags: `--seeds N` runs the seeds from 1 to N, `--seeds N-M` those from N to M,
 //! `--seed N` one; `--threads N` at a time (default: as many as there are cores); `--trace` says in words what happens;
-//! `--sums` prints the hash of each seed's events; `--bug NAME` puts a bug in. Without a flag it first runs a few seeds
+//! `--sums` prints the hash of each seed's events; `--bug NAME` puts a bug in; `--find` ends at the first seed that fails, and
+//! its status is 1 if none does, 3 if the histories could not be judged. Without a flag it first runs a few seeds
 //! several times, here and in another process, then looks for each bug that can be put in, and then runs as many seeds as
 //! the tier of the tests asks for.
 
@@ -12,6 +13,7 @@ mod clock;
 mod disk;
 mod events;
 mod faults;
+mod logs;
 mod member;
 #[path = "../world/disk.rs"]
 #[allow(dead_code, reason = "the tests of worlds use the rest")]
@@ -19,12 +21,14 @@ mod memory_disk;
 mod network;
 mod operator;
 mod oracles;
+mod order;
 mod panics;
 mod plan;
 #[path = "../support/porcupine.rs"]
 mod porcupine;
 mod run;
 mod runner;
+mod stranger;
 #[path = "../support/tier.rs"]
 mod tier;
 
@@ -47,6 +51,7 @@ struct Flags {
     threads: usize,
     is_traced: bool,
     sums: bool,
+    finds: bool,
 }
 
 fn main() {
@@ -55,6 +60,9 @@ fn main() {
         std::process::exit(2);
     });
     panics::watch();
+    if let (true, Some(seeds)) = (flags.finds, &flags.seeds) {
+        std::process::exit(find(seeds.clone(), &flags));
+    }
     let is_well = match &flags.seeds {
         Some(seeds) if flags.sums => {
             seeds.clone().for_each(|seed| println!("{}", sum(seed)));
@@ -63,7 +71,7 @@ fn main() {
         Some(seeds) => told("seeds", runner::run(seeds.clone(), flags.bug, flags.threads, flags.is_traced)),
         None => {
             told("repeated", repeated())
-                & told("bugs", bugs())
+                & told("bugs", bugs(flags.threads))
                 & told("seeds", runner::run(1..=by_tier(), None, flags.threads, false))
         }
     };
@@ -106,11 +114,23 @@ fn repeated() -> (u64, u64) {
     (passed, failed)
 }
 
+/// Looks for the first seed that fails; returns the status of the program.
+fn find(seeds: RangeInclusive<u64>, flags: &Flags) -> i32 {
+    match runner::find(flags.bug, seeds, flags.threads) {
+        Search::Found(seed, said) => {
+            println!("seed {seed}: {said}");
+            0
+        }
+        Search::NotFound => 1,
+        Search::NoChecker => 3,
+    }
+}
+
 /// Looks for each bug that can be put in.
-fn bugs() -> (u64, u64) {
+fn bugs(threads: usize) -> (u64, u64) {
     let (mut passed, mut failed) = (0, 0);
     for (name, bug) in BUGS {
-        match runner::find(bug, FOUND_WITHIN) {
+        match runner::find(Some(bug), 1..=FOUND_WITHIN, threads) {
             Search::Found(seed, said) => {
                 println!("bug {name}: seed {seed} finds it: {said}");
                 passed += 1;
@@ -128,7 +148,7 @@ fn bugs() -> (u64, u64) {
 impl Flags {
     fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let threads = available_parallelism().map_or(1, std::num::NonZero::get);
-        let mut flags = Self { bug: None, seeds: None, threads, is_traced: false, sums: false };
+        let mut flags = Self { bug: None, seeds: None, threads, is_traced: false, sums: false, finds: false };
         let mut arguments = arguments;
         while let Some(flag) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{flag}: expected a value"));
@@ -139,9 +159,14 @@ impl Flags {
                 "--bug" => flags.bug = Some(bug(&value()?)?),
                 "--trace" => flags.is_traced = true,
                 "--sums" => flags.sums = true,
+                "--find" => flags.finds = true,
                 // What cargo's own harness understands.
                 "--nocapture" => {}
-                _ => return Err(format!("{flag}: expected --seed, --seeds, --threads, --bug, --trace or --sums")),
+                _ => {
+                    return Err(format!(
+                        "{flag}: expected --seed, --seeds, --threads, --bug, --find, --trace or --sums"
+                    ));
+                }
             }
         }
         Ok(flags)

@@ -22,9 +22,9 @@ use super::{
 };
 
 /// Where members keep what they must not forget. The system has no such directory.
-const DIRECTORY: &str = "/rafthttp-in-memory";
+pub const DIRECTORY: &str = "/rafthttp-in-memory";
 /// The ports for members and for clients.
-const PEER_PORT: u16 = 2380;
+pub const PEER_PORT: u16 = 2380;
 pub const CLIENT_PORT: u16 = 2379;
 /// The time of day at the beginning: in 2033.
 const MORNING: Duration = Duration::from_secs(2_000_000_000);
@@ -87,6 +87,7 @@ pub struct Surroundings {
     pub events: Events,
     pub seed: u64,
     pub snapshot_count: u64,
+    pub traces: bool,
     pub bug: Option<Bug>,
 }
 
@@ -179,6 +180,7 @@ impl Member {
             initial_cluster_state: self.state,
             snapshot_count: around.snapshot_count,
             log_retention_bytes: 0,
+            trace_ratio: if around.traces { 1.0 } else { 0.0 },
             world: world.with_disk(Arc::new(disk.clone())).with_one_thread(),
             ..Config::default()
         }

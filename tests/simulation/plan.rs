@@ -48,8 +48,14 @@ pub enum Kind {
     Removed,
     /// A machine has another address, after a start.
     Moved,
+    /// Somebody who is no member posts messages.
+    Stranger,
+    /// A member falls behind, and comes back over a slow line.
+    Behind,
 }
 
+/// The kinds that a seed picks from. Those that are missing were added later and are picked apart, so that what the seeds
+/// had decided before stays.
 pub const KINDS: [Kind; 20] = [
     Kind::Kill,
     Kind::PowerLoss,
@@ -109,6 +115,10 @@ pub struct Plan {
     /// How long a client waits, in milliseconds.
     pub patience: Time,
     pub snapshot_count: u64,
+    /// How many bytes are added to each value.
+    pub padding: usize,
+    /// Whether each message is traced, and the order of each stream looked at. It takes time.
+    pub traces: bool,
     pub bug: Option<Bug>,
 }
 
@@ -116,8 +126,8 @@ impl Plan {
     pub fn of(seed: u64) -> Self {
         let random = &mut StdRng::seed_from_u64(seed);
         let count = random.random_range(1..=5);
-        let kinds = KINDS.sample(random, count).copied().collect();
-        Self {
+        let kinds: Vec<Kind> = KINDS.sample(random, count).copied().collect();
+        let mut plan = Self {
             members: *[3, 3, 3, 3, 3, 3, 4, 5, 5, 7].choose(random).expect("some"),
             kinds,
             interval: random.random_range(500..6000),
@@ -126,7 +136,22 @@ impl Plan {
             pause: random.random_range(60..400),
             patience: *[300, 2000, 10_000].choose(random).expect("some"),
             snapshot_count: *[5, 20, 60, 10_000].choose(random).expect("some"),
+            padding: 0,
+            traces: false,
             bug: None,
+        };
+        plan.add_what_came_later(&mut StdRng::seed_from_u64(!seed));
+        plan
+    }
+
+    fn add_what_came_later(&mut self, random: &mut StdRng) {
+        self.kinds.extend(random.random_bool(0.15).then_some(Kind::Stranger));
+        self.padding = *[0, 0, 0, 0, 0, 8_000].choose(random).expect("some");
+        self.traces = random.random_bool(0.25);
+        if random.random_bool(0.1) {
+            self.kinds.push(Kind::Behind);
+            // Others are cut short while it catches up.
+            self.snapshot_count = self.snapshot_count.min(20);
         }
     }
 }

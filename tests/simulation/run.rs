@@ -20,11 +20,13 @@ use super::{
     clock::{Process, Time, Timeline, WINDOW},
     events::Events,
     faults::Ending,
+    logs::Logs,
     member::{Member, Outcome, Surroundings},
     memory_disk::MemoryDisk,
     network::Net,
     operator::Job,
-    oracles::Oracles,
+    oracles::{self, Oracles},
+    order::Order,
     plan::{Bug, Kind, Plan},
     porcupine::Operation,
 };
@@ -35,6 +37,8 @@ const FAULTS_END: Time = 50_000;
 const RECOVERY: Time = 40_000;
 /// How often the oracles look, in milliseconds.
 const LOOK: Time = 48;
+/// How often the logs are compared, in milliseconds.
+const COMPARE: Time = 4_000;
 /// How long a clean stop may take, in milliseconds.
 const STOPPING: Time = 20_000;
 
@@ -58,6 +62,8 @@ pub struct Simulation {
     pending: BTreeMap<(Time, u64), Ending>,
     endings: u64,
     oracles: Oracles,
+    logs: Logs,
+    order: Order,
     history: History,
     stop_clients: Arc<AtomicBool>,
     serving: Arc<Mutex<Vec<usize>>>,
@@ -105,7 +111,7 @@ impl Simulation {
         };
         Self {
             random: StdRng::seed_from_u64(seed ^ 0x5eed),
-            around: Surroundings { timeline, net, events, seed, snapshot_count, bug: plan.bug },
+            around: Surroundings { timeline, net, events, seed, snapshot_count, traces: plan.traces, bug: plan.bug },
             members,
             clients,
             asking,
@@ -116,6 +122,8 @@ impl Simulation {
             pending: BTreeMap::new(),
             endings: 0,
             oracles: Oracles::default(),
+            logs: Logs::default(),
+            order: Order::default(),
             history: History::default(),
             stop_clients: Arc::default(),
             serving: Arc::new(Mutex::new((0..plan.members).collect())),
@@ -125,7 +133,12 @@ impl Simulation {
 
     /// Runs it to its end, or to the first thing that must not be.
     pub fn run(mut self) -> Report {
-        let failure = self.whole().err();
+        let order = self.order.clone();
+        let failure = if self.plan.traces {
+            tracing::subscriber::with_default(order, || self.whole()).err()
+        } else {
+            self.whole().err()
+        };
         if let Some(why) = &failure {
             self.say(why);
         }
@@ -160,8 +173,9 @@ impl Simulation {
         self.stop_clients.store(true, Ordering::Relaxed);
         self.last_look()?;
         self.until("all are in step without clients", RECOVERY, Self::is_in_step)?;
+        self.compare_logs()?;
         self.until("every message that was sent was read or is counted as lost", RECOVERY, |run| {
-            if Oracles::losses_are_settled(&run.members)? { Ok(()) } else { Err("some are neither".to_owned()) }
+            if oracles::is_settled(&run.members)? { Ok(()) } else { Err("some are neither".to_owned()) }
         })?;
         self.stop()
     }
@@ -189,8 +203,20 @@ impl Simulation {
         if until % LOOK < WINDOW {
             let net = self.around.net.clone();
             self.oracles.look(until, &self.members, &net, self.lost_a_disk)?;
+            self.order.look()?;
+        }
+        if until % COMPARE < WINDOW {
+            self.compare_logs()?;
         }
         super::panics::take().map_or(Ok(()), Err)
+    }
+
+    /// Compares what the members have committed, unless a disk was lost: then a history of before may be there, too.
+    fn compare_logs(&mut self) -> Result<(), String> {
+        if self.lost_a_disk {
+            return Ok(());
+        }
+        self.members.iter().try_for_each(|member| self.logs.look(member))
     }
 
     /// Sees which processes serve, have ended, or have lost their power.
@@ -282,6 +308,7 @@ impl Simulation {
                 pause: self.plan.pause,
                 seed: self.around.seed ^ ((number as u64 + 1) << 40),
                 reads_locally: self.plan.bug == Some(Bug::LocalReads),
+                padding: self.plan.padding,
             };
             self.clients.spawn(client.run());
         }
@@ -301,6 +328,7 @@ impl Simulation {
                 pause: 1,
                 seed: 0,
                 reads_locally: false,
+                padding: 0,
             };
             let (host, left) = (member.host, left.clone());
             self.clients.spawn(async move {

@@ -4,6 +4,7 @@ use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
+        Mutex,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -54,21 +55,49 @@ pub enum Search {
     NoChecker,
 }
 
-/// Looks for a bug in so many seeds.
-pub fn find(bug: Bug, most: u64) -> Search {
-    if bug.is_for_the_checker() && porcupine::judge(&[]) == Judgement::NoChecker {
+/// Looks for the first of these seeds that finds something wrong, so many at a time.
+pub fn find(bug: Option<Bug>, seeds: RangeInclusive<u64>, threads: usize) -> Search {
+    let has_checker = porcupine::judge(&[]) != Judgement::NoChecker;
+    if !has_checker && bug.is_some_and(Bug::is_for_the_checker) {
         return Search::NoChecker;
     }
-    let found = (1..=most).find_map(|seed| {
-        let report = simulate(seed, Some(bug), false);
-        let violation = || match porcupine::judge(&report.history) {
-            Judgement::Violated(said) => Some(said),
-            Judgement::NoChecker | Judgement::Linearizable(_) | Judgement::Unknown(_) => None,
-        };
-        let said = report.failure.clone().or_else(violation)?;
-        Some((seed, said.lines().next().unwrap_or_default().to_owned()))
+    let (next, first) = (AtomicU64::new(*seeds.start()), Mutex::new(None::<(u64, String)>));
+    let found = || first.lock().expect("nobody panics while it holds this");
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    // Smaller ones that are under way go on to their end.
+                    if seed > *seeds.end() || found().as_ref().is_some_and(|(first, _)| *first < seed) {
+                        return;
+                    }
+                    let Some(said) = said(seed, bug) else { continue };
+                    let mut first = found();
+                    if first.as_ref().is_none_or(|(first, _)| seed < *first) {
+                        *first = Some((seed, said));
+                    }
+                }
+            });
+        }
     });
-    found.map_or(Search::NotFound, |(seed, said)| Search::Found(seed, said))
+    match first.into_inner().expect("nobody panicked while holding it") {
+        Some((seed, said)) => Search::Found(seed, said),
+        // The checker might have seen it.
+        None if !has_checker && bug.is_none() => Search::NoChecker,
+        None => Search::NotFound,
+    }
+}
+
+/// What a seed finds wrong, in one line.
+fn said(seed: u64, bug: Option<Bug>) -> Option<String> {
+    let report = simulate(seed, bug, false);
+    let violation = || match porcupine::judge(&report.history) {
+        Judgement::Violated(said) => Some(said),
+        Judgement::NoChecker | Judgement::Linearizable(_) | Judgement::Unknown(_) => None,
+    };
+    let said = report.failure.clone().or_else(violation)?;
+    Some(said.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Runs seeds; says how many have passed and how many have not.
