@@ -261,7 +261,9 @@ async fn a_kill_during_an_install_leaves_nothing() {
     }
     cluster.start(joiner);
     has_caught_up(&cluster, joiner, Duration::from_secs(60)).await;
-    assert_eq!(left(&directory), ["log", "node.redb", "snap"]);
+    // The record of a snapshot that came in parts is removed after raft's answer, which a busy machine may delay.
+    let is_clean = || left(&directory) == ["log", "node.redb", "snap"];
+    assert!(soon(Duration::from_secs(20), is_clean).await, "{:?}", left(&directory));
 }
 
 /// Whether a process has a file open that begins with this, and that has no name any more.
