@@ -4,14 +4,16 @@
 # make test-fresh     make test in a root made of Debian's base system, as on a new machine: before a release, as root
 # make test-cluster   the chart on a real API server: a quarter of an hour, and ten minutes more to build it the first time
 # make simulate   simulated members, faults and clients: SEEDS=1000 (the seeds from 1), or SEED=17 TRACE=1 for one in words
+# make bugs       bugs that were put in on purpose, and the seed that finds each: half an hour
 # make fuzz       libFuzzer on the code that reads what strangers send, minutes: FUZZ=TARGET for one, FUZZ_SECONDS=600 for longer
+# make mutants    bugs that a program puts in, one at a time, and whether the tests see them: many hours, and goes on where it was
 # make soak       the long tests alone, in release
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
 # make bench-compare   this transport beside etcd's own, in interleaved pairs (two hours; goes on where it was)
 
 CARGO ?= cargo
 
-.PHONY: build test test-all test-fresh test-cluster simulate fuzz soak lint bench-compare clean
+.PHONY: build test test-all test-fresh test-cluster simulate bugs fuzz mutants soak lint bench-compare clean
 
 build:
 	$(CARGO) build --release --locked
@@ -34,8 +36,14 @@ simulate:
 	$(CARGO) test --locked --profile simulation --test simulation -- \
 		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(TRACE),--trace)
 
+bugs:
+	tests/simulation/bugs/run
+
 fuzz:
 	fuzz/run $(FUZZ)
+
+mutants:
+	tests/mutants
 
 soak:
 	tests/run --soak

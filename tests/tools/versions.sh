@@ -18,3 +18,4 @@ PROMETHEUS_OPERATOR=0.85.0 # whose definitions of ServiceMonitor, PodMonitor and
 CERT_MANAGER=1.21.2        # whose definitions of Certificate and Issuer it has
 PUBLIC_API=0.52.1          # the crate that lists a public API from rustdoc's JSON
 RUSTDOC_FORMAT=57          # of that JSON, which it reads: Rust 1.95 writes it
+CARGO_MUTANTS=27.1.0        # what `make mutants` puts bugs in with
