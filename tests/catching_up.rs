@@ -314,7 +314,7 @@ async fn raft_does_not_wait_for_a_snapshot_of_gigabytes() {
     }
     let megabytes =
         std::env::var("RAFTHTTP_SNAPSHOT_MEGABYTES").ok().and_then(|text| text.parse().ok()).unwrap_or(4096);
-    let flags = ["--snapshot-count", "1000", "--log-retention-bytes", "0", "--quota-backend-bytes", "0"];
+    let flags = ["--snapshot-count", "1000", "--log-retention-bytes", "0", "--quota-backend-bytes", "16GiB"];
     let mut cluster = Cluster::new(1, &flags);
     cluster.start_all();
     fill(&cluster, megabytes, 1 << 20).await;
