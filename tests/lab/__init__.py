@@ -15,6 +15,7 @@ Standard library alone. Everything binds 127.0.0.1 on a port that was free, or s
 `$RAFTHTTP_BIN`, else target/debug/rafthttp.
 """
 
+from . import tree
 from .certificates import Certificates
 from .cluster import Cluster, Node, Watcher
 from .exposition import Scrape, scrape
@@ -27,5 +28,5 @@ from .report import Report
 
 __all__ = [
     "Alertmanager", "Certificates", "Cluster", "Lab", "Load", "Network", "Node", "NotHere", "Process", "Prometheus", "Relay", "Report",
-    "Scrape", "Watcher", "Webhook", "binary", "repository", "scrape", "targets_of", "tool", "until", "within_a_network",
+    "Scrape", "Watcher", "Webhook", "binary", "repository", "scrape", "targets_of", "tool", "tree", "until", "within_a_network",
 ]

@@ -29,9 +29,12 @@ def tool(name, *arguments):
     """The paths that `tests/tools/NAME` prints, one as a string, several as a list."""
     script = repository / "tests/tools" / name
     done = subprocess.run([script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    said = done.stderr.strip().splitlines()
+    # Status 3: it cannot be had here. Any other is a fault of the script.
+    if done.returncode == 3:
+        raise NotHere(said[-1] if said else name)
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise NotHere(said[-1] if said else f"{name}: exit status {done.returncode}")
+        raise RuntimeError(f"tests/tools/{name}: exit status {done.returncode}: {said[-1] if said else ''}")
     paths = done.stdout.split()
     return paths[0] if len(paths) == 1 else paths
 
