@@ -73,6 +73,19 @@ async fn changed(cluster: &Cluster, method: Method, path: &str, body: &str) {
     timeout(Duration::from_secs(60), change).await.expect("it is made");
 }
 
+/// Stops member c, has it removed and added anew, and starts it without its disk, until it follows. `fourth` is in its list
+/// of members, too.
+async fn added_anew(cluster: &Cluster, c: Node, fourth: &str, state: InitialClusterState) -> Node {
+    let before = c.raft_status().id;
+    c.stop().await;
+    changed(cluster, Method::DELETE, &format!("/members/{before}"), "").await;
+    changed(cluster, Method::POST, "/members", r#"{"peerURLs":["http://c:2380"],"isLearner":true}"#).await;
+    let starting = Node::start(with_a_fourth(cluster, fourth, state, 7));
+    let c = timeout(Duration::from_secs(60), starting).await.expect("it does not wait").expect("it was added");
+    until("it follows", || c.raft_status().leader.0 != 0).await;
+    c
+}
+
 #[test]
 fn who_was_removed_and_added_anew_joins_though_one_that_is_behind_lists_what_it_was() {
     for state in [InitialClusterState::Existing, InitialClusterState::Auto] {
@@ -83,13 +96,8 @@ fn who_was_removed_and_added_anew_joins_though_one_that_is_behind_lists_what_it_
             let before = c.raft_status().id;
             let list = list_at(&cluster.memory, "a", PEERS).await;
             let (behind, _) = says_for_ever(&cluster.memory, "d", PEERS, list).await;
-            c.stop().await;
-            changed(&cluster, Method::DELETE, &format!("/members/{before}"), "").await;
-            changed(&cluster, Method::POST, "/members", r#"{"peerURLs":["http://c:2380"],"isLearner":true}"#).await;
-            let starting = Node::start(with_a_fourth(&cluster, "d", state, 7));
-            let c = timeout(Duration::from_secs(60), starting).await.expect("it does not wait").expect("it was added");
+            let c = added_anew(&cluster, c, "d", state).await;
             assert_ne!(c.raft_status().id, before);
-            until("it follows", || c.raft_status().leader.0 != 0).await;
             lists_c(&cluster).await;
 
             // Once the new one is lost, too, this is not hidden by who lists the old one.
@@ -116,7 +124,6 @@ fn a_quorum_of_another_cluster_decides_nothing_and_is_asked_for_no_change() {
             let cluster = Cluster::new();
             let [a, b, c] = cluster.start_all().await;
             lists_c(&cluster).await;
-            let before = c.raft_status().id;
             let list = list_at(&cluster.memory, "a", PEERS).await;
             let clusters = list.headers().get("x-etcd-cluster-id").cloned();
             assert!(clusters.is_some());
@@ -131,12 +138,7 @@ fn a_quorum_of_another_cluster_decides_nothing_and_is_asked_for_no_change() {
                     .to_owned(),
             );
             let (elsewhere, asked) = says_for_ever(&cluster.memory, "e", CLIENTS, other.expect("an answer")).await;
-            c.stop().await;
-            changed(&cluster, Method::DELETE, &format!("/members/{before}"), "").await;
-            changed(&cluster, Method::POST, "/members", r#"{"peerURLs":["http://c:2380"],"isLearner":true}"#).await;
-            let starting = Node::start(with_a_fourth(&cluster, "0d", state, 7));
-            let c = timeout(Duration::from_secs(60), starting).await.expect("it does not wait").expect("it was added");
-            until("it follows", || c.raft_status().leader.0 != 0).await;
+            let c = added_anew(&cluster, c, "0d", state).await;
             let asked = asked.lock().expect("one thread").clone();
             assert!(!asked.is_empty() && asked.iter().all(|method| *method == Method::GET), "{asked:?}");
             let client = list_at(&cluster.memory, "a", CLIENTS).await;
