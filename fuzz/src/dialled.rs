@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     disk::MemoryDisk,
-    member::{CLUSTER, LOCAL, Member, Mood, PEER, nothing_is_left, settle, simulate},
+    member::{CLUSTER, LOCAL, Member, Mood, PEER, nothing_is_left, simulate, until_idle},
     memory::Memory,
     script::{Step, steps},
 };
@@ -73,7 +73,7 @@ pub fn dialled(data: &[u8]) {
         });
         for step in steps(data) {
             take(step, &memory, &member, &prepared).await;
-            settle().await;
+            until_idle().await;
             member.check();
         }
         member.stop().await;

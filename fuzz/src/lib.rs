@@ -8,6 +8,8 @@ pub mod dialled;
 #[path = "../../tests/world/disk.rs"]
 #[allow(dead_code, reason = "no target needs every fault of it")]
 mod disk;
+#[path = "../../tests/support/laws.rs"]
+mod laws;
 #[allow(dead_code, reason = "each target uses its part")]
 mod member;
 #[path = "../../tests/world/memory.rs"]

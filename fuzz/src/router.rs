@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    member::{CLUSTER, Member, Mood, PEER, nothing_is_left, settle, simulate, url},
+    member::{CLUSTER, Member, Mood, PEER, nothing_is_left, simulate, until_idle, url},
     memory::Memory,
     script::{Step, steps},
 };
@@ -50,7 +50,7 @@ pub fn router(data: &[u8]) {
         let mut scene = Scene { memory, member, connections: Vec::new() };
         for step in steps(data) {
             scene.take(step).await;
-            settle().await;
+            until_idle().await;
             scene.member.check();
         }
         let Scene { memory, member, connections } = scene;

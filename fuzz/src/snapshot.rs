@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 use super::{
     disk::MemoryDisk,
-    member::{CLUSTER, LOCAL, Look, Member, Mood, limits, nothing_is_left, settle, simulate},
+    member::{CLUSTER, LOCAL, Look, Member, Mood, limits, nothing_is_left, simulate, until_idle},
     memory::Memory,
     script::{Step, steps},
 };
@@ -58,7 +58,7 @@ pub fn snapshot(data: &[u8]) {
         let mut scene = Scene { memory, disk, sent: Sent::default(), member: None };
         for step in steps(data) {
             scene.take(step).await;
-            settle().await;
+            until_idle().await;
             scene.check();
         }
         scene.restart(MemoryDisk::clone).await;

@@ -13,6 +13,8 @@ mod clock;
 mod disk;
 mod events;
 mod faults;
+#[path = "../support/laws.rs"]
+mod laws;
 mod logs;
 mod member;
 #[path = "../world/disk.rs"]

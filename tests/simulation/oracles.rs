@@ -8,7 +8,7 @@ use rafthttp::{
     node::{RaftStatus, Role},
 };
 
-use super::{clock::Time, member::Member, network::Net};
+use super::{clock::Time, laws, member::Member, network::Net};
 
 mod streams;
 
@@ -72,7 +72,10 @@ impl Oracles {
         }
         for view in &views {
             self.raft(view, lost_a_disk)?;
-            ledger(view)?;
+            let (name, said) = (&view.member.name, &view.transport);
+            laws::ledgers(said)
+                .and_then(|()| laws::queues(said, &Limits::default()))
+                .map_err(|why| format!("{name}: {why}"))?;
             self.reachable(now, view, &views, net)?;
             for peer in view.peers() {
                 let open_since = self.open_since(view, peer, &views, net);
@@ -295,39 +298,4 @@ fn path(from: &Member, to: &Member, net: &Net) -> Path {
     let (there, back) = (net.link(from.host, to.host), net.link(to.host, from.host));
     let is_quick = |link: super::network::Link| link.latency + link.jitter <= 50 && link.bandwidth == 0;
     if serves(to) && is_quick(there) && is_quick(back) { Path::Open } else { Path::Unclear }
-}
-
-/// The laws of the ledger, and the bounds of the queues.
-fn ledger(view: &View<'_>) -> Result<(), String> {
-    let (name, status) = (&view.member.name, &view.transport);
-    let limits = Limits::default();
-    for peer in &status.peers {
-        let PeerStatus { outgoing, incoming, .. } = peer;
-        if !outgoing.balances() {
-            return Err(format!("{name}'s ledger of what goes to {} does not balance: {outgoing:?}", peer.name));
-        }
-        if !incoming.balances() {
-            return Err(format!("{name}'s ledger of what comes from {} does not balance: {incoming:?}", peer.name));
-        }
-        for (channel, queued) in outgoing.queued.iter() {
-            let bound = match channel {
-                Channel::MsgApp | Channel::Message => limits.stream_queue,
-                Channel::Pipeline => limits.pipeline_queue + 4,
-                Channel::Snapshot => limits.snapshots,
-                other => return Err(format!("{name} queues messages on {other:?}, of which no bound is known here")),
-            };
-            if *queued > bound as u64 {
-                return Err(format!("{name} has {queued} messages to {} in the queue of {channel:?}", peer.name));
-            }
-        }
-        if incoming.waiting > 2 * limits.receive_queue as u64 + 512 {
-            return Err(format!("{name} has {} messages of {} waiting", incoming.waiting, peer.name));
-        }
-    }
-    let strangers = status.strangers.as_ref().is_none_or(|strangers| strangers.balances());
-    let others = status.others.as_ref().is_none_or(|others| others.balances());
-    if !strangers || !others {
-        return Err(format!("{name}'s ledger of others does not balance"));
-    }
-    Ok(())
 }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod certificates;
 pub mod etcd;
+mod laws;
 pub mod ports;
 mod programs;
 mod tier;
@@ -180,13 +181,8 @@ impl TestMember {
 
     /// Panics if one of the ledger's laws does not hold.
     pub fn check_ledger(&self) {
-        for peer in self.transport.peers() {
-            assert!(peer.outgoing.balances(), "{}: to {}: {:?}", self.id, peer.id, peer.outgoing);
-            assert!(peer.incoming.balances(), "{}: from {}: {:?}", self.id, peer.id, peer.incoming);
-        }
-        let status = self.transport.status();
-        assert!(status.strangers.is_some_and(|strangers| strangers.balances()));
-        assert!(status.others.is_some_and(|others| others.balances()));
+        let checked = laws::ledgers(&self.transport.status());
+        assert_eq!(checked, Ok(()), "{}", self.id);
     }
 
     pub async fn stop(self) {
