@@ -17,6 +17,7 @@ use super::{
     tables::DATA,
     transact,
 };
+
 /// Makes such databases. All clones make them in the same directory.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Builder {
