@@ -99,6 +99,12 @@ impl Default for Link {
     }
 }
 
+impl Link {
+    fn is_wider_than(&self, other: &Self) -> bool {
+        other.bandwidth != 0 && (self.bandwidth == 0 || self.bandwidth > other.bandwidth)
+    }
+}
+
 #[derive(Debug)]
 struct Port {
     dialled: VecDeque<(Stream, SocketAddr)>,
@@ -205,16 +211,18 @@ impl Net {
         state.names.insert(name, address);
     }
 
-    /// Changes one way between two machines. What was held up by a cut that ends is sent again.
+    /// Changes one way between two machines. What a cut has held up is sent again when the cut ends. What waits for a
+    /// narrow link leaves when the link gets wider.
     pub fn change(&self, from: Host, to: Host, change: impl FnOnce(&mut Link)) {
         let mut state = self.state();
         let link = state.links.get_mut(&(from, to)).expect("both are there");
-        let was_cut = link.is_cut;
+        let before = *link;
         change(link);
-        let is_cut = link.is_cut;
-        match (was_cut, is_cut) {
+        let after = *link;
+        match (before.is_cut, after.is_cut) {
             (false, true) => state.hold(from, to),
             (true, false) => state.send_again(from, to),
+            (false, false) if after.is_wider_than(&before) => state.hasten(from, to),
             _ => {}
         }
     }
@@ -345,6 +353,35 @@ impl State {
                     pipe.reset = None;
                     pipe.is_lost = true;
                 }
+            }
+        }
+    }
+
+    /// What waits for a link leaves at the link's present rate.
+    fn hasten(&mut self, from: Host, to: Host) {
+        let now = self.timeline.now();
+        self.links.get_mut(&(from, to)).expect("both are there").free_at = now;
+        for place in 0..self.connections.len() {
+            for side in 0..2 {
+                let ends = &self.connections[place].ends;
+                if (ends[side].host, ends[1 - side].host) != (from, to) {
+                    continue;
+                }
+                let mut last = now;
+                for chunk in 0..self.connections[place].pipes[side].chunks.len() {
+                    let Chunk { arrives, ref bytes, .. } = self.connections[place].pipes[side].chunks[chunk];
+                    let bytes = bytes.len();
+                    if (now + 1..NEVER).contains(&arrives) {
+                        let arrives = arrives.min(self.arrival(from, to, bytes)).max(last);
+                        self.connections[place].pipes[side].chunks[chunk].arrives = arrives;
+                        last = arrives;
+                    }
+                }
+                let news = self.news(from, to);
+                let pipe = &mut self.connections[place].pipes[side];
+                pipe.last = pipe.last.min(last);
+                pipe.end = pipe.end.map(|at| if (now + 1..NEVER).contains(&at) { at.min(news).max(last) } else { at });
+                wake(&mut pipe.reader);
             }
         }
     }
