@@ -10,10 +10,11 @@
 # make soak       the long tests alone, in release
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
 # make bench-compare   this transport beside etcd's own, in interleaved pairs (two hours; goes on where it was)
+# make bench-writes    writes to three members beside etcd's, in interleaved pairs (25 minutes; goes on where it was)
 
 CARGO ?= cargo
 
-.PHONY: build test test-all test-fresh test-cluster simulate bugs fuzz mutants soak lint bench-compare clean
+.PHONY: build test test-all test-fresh test-cluster simulate bugs fuzz mutants soak lint bench-compare bench-writes clean
 
 build:
 	$(CARGO) build --release --locked
@@ -53,6 +54,9 @@ lint:
 
 bench-compare:
 	benches/compare.py
+
+bench-writes:
+	benches/writes.py
 
 clean:
 	$(CARGO) clean
