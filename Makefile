@@ -11,10 +11,11 @@
 # make lint       format, clippy and rustdoc for every set of features, and the library's dependencies
 # make bench-compare   this transport beside etcd's own, in interleaved pairs (two hours; goes on where it was)
 # make bench-writes    writes to three members beside etcd's, in interleaved pairs (25 minutes; goes on where it was)
+# make bench-growth    the same by size, window and peers, and scrapes (half an hour; goes on where it was)
 
 CARGO ?= cargo
 
-.PHONY: build test test-all test-fresh test-cluster simulate bugs fuzz mutants soak lint bench-compare bench-writes clean
+.PHONY: build test test-all test-fresh test-cluster simulate bugs fuzz mutants soak lint bench-compare bench-writes bench-growth clean
 
 build:
 	$(CARGO) build --release --locked
@@ -57,6 +58,9 @@ bench-compare:
 
 bench-writes:
 	benches/writes.py
+
+bench-growth:
+	benches/growth.py
 
 clean:
 	$(CARGO) clean

@@ -14,34 +14,16 @@ Needs Go (etcd's side), rustc, openssl and taskset; Python's standard library al
 
 import argparse
 import json
-import os
 import pathlib
-import shutil
-import socket
-import statistics
 import subprocess
-import sys
 import tempfile
 
-from medians import interval
+import sides
+from pairs import Pairs, cost, highest, markdown, median, rate, ratio
+from sides import DEADLINE, ETCD, KIB, MIB, ROOT, Row, Sides, at, clean_environment, free_ports
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent
 WORK = ROOT / "target" / "compare"
 RESULTS = WORK / "results.jsonl"
-ETCD = "3.6.16"
-# No run takes longer; etcd's side ends itself after 100 s.
-DEADLINE = 110
-KIB, MIB = 1 << 10, 1 << 20
-
-
-class Row:
-    """One line of the table: a work, its size and window, and how many messages make a run of 1 to 3 s."""
-
-    def __init__(self, name, work, size, window, ours, etcd, pinned=False, tls=False, ends="ours"):
-        self.name, self.work, self.size, self.window = name, work, size, window
-        # What stands against etcd → etcd: "ours" at both ends, or ours as "source" or as "sink", etcd's at the other.
-        self.ours, self.etcd, self.pinned, self.tls, self.ends = ours, etcd, pinned, tls, ends
 
 
 def rows():
@@ -71,113 +53,10 @@ def interop_rows(all_rows):
     ]
 
 
-def free_ports(count):
-    """Ports that were free a moment ago; all held until all are known, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def clean_environment():
-    """Ours without the variables that would be flags."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAFTHTTP_")}
-
-
-def run_both(first, second):
-    """Runs two processes until both end; their last lines of standard output as JSON. Ends them if one hangs."""
-    processes = []
-    try:
-        for command in (first, second):
-            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                              env=clean_environment()))
-        outcomes = []
-        for process, command in zip(processes, (first, second)):
-            out, err = process.communicate(timeout=DEADLINE)
-            if process.returncode != 0:
-                raise RuntimeError(f"{' '.join(map(str, command))}\nexit status {process.returncode}: {err.strip()[-500:]}")
-            outcomes.append(json.loads(out.strip().splitlines()[-1]))
-        return outcomes
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-
-
-def pin(core, pinned):
-    return ["taskset", "-c", str(core)] if pinned else []
-
-
-def at(port):
-    return f"127.0.0.1:{port}"
-
-
-def read(line):
-    """What a side says of itself, in one shape: etcd's side has names of its own."""
-    if line.get("impl") != "go":
-        return line
-    return {"seconds": line["secs"], "cpu_seconds": line["cpu"], "peak_rss_bytes": line["rss_mb"] * MIB,
-            "p50_us": line.get("p50_us"), "p99_us": line.get("p99_us")}
-
-
-def outcome(messages, source, sink):
-    source, sink = read(source), read(sink)
-    return {
-        "seconds": source["seconds"], "messages": messages, "cpu": source["cpu_seconds"] + sink["cpu_seconds"],
-        "cpu_source": source["cpu_seconds"], "cpu_sink": sink["cpu_seconds"],
-        "rss_source": source["peak_rss_bytes"], "rss_sink": sink["peak_rss_bytes"],
-        "p50": source.get("p50_us"), "p99": source.get("p99_us"),
-    }
-
-
-class Bench:
+class Bench(Sides):
     def __init__(self, ours, gopeer, rawcopy, certificates, directory):
-        self.ours, self.gopeer, self.rawcopy = ours, gopeer, rawcopy
-        self.certificates, self.directory = certificates, directory
-
-    def our_tls(self, row):
-        if not row.tls:
-            return []
-        certificate, key, ca = self.certificates
-        return ["--peer-cert-file", certificate, "--peer-key-file", key, "--peer-trusted-ca-file", ca]
-
-    def our_sink(self, row, port):
-        return pin(1, row.pinned) + [self.ours, "bench", "sink", "--listen", at(port), "--data-dir", self.directory, "--log",
-                                     "error"] + self.our_tls(row)
-
-    def our_source(self, row, port, to):
-        return pin(0, row.pinned) + [self.ours, "bench", "source", "--listen", at(port), "--to", at(to), "--work", row.work,
-                                     "--size", str(row.size), "--window", str(row.window), "--messages", str(row.ours),
-                                     "--log", "error"] + self.our_tls(row)
-
-    def etcds(self, row, role, port, peer, *side):
-        mode = {"append": "app", "ping": "ping", "snapshot": "snap"}[row.work]
-        command = [self.gopeer, "-role", role, "-local", at(port), "-peer", at(peer), "-mode", mode, "-size", str(row.size),
-                   "-n", str(row.etcd), "-win", str(row.window), *side]
-        if row.tls:
-            certificate, key, ca = self.certificates
-            command += ["-cert", certificate, "-key", key, "-ca", ca]
-        return pin(1 if role in ("recv", "sink") else 0, row.pinned) + command
-
-    def run_ours(self, row):
-        """Ours at one end, or at both."""
-        source, sink = free_ports(2)
-        sinks = self.etcds(row, "sink", sink, source) if row.ends == "source" else self.our_sink(row, sink)
-        sources = self.etcds(row, "source", source, sink) if row.ends == "sink" else self.our_source(row, source, sink)
-        received, sent = run_both(sinks, sources)
-        return outcome(row.ours, sent, received)
-
-    def run_etcd(self, row):
-        source, sink, side = free_ports(3)
-        acknowledgements = ("-side", at(side))
-        received, sent = run_both(self.etcds(row, "recv", sink, source, *acknowledgements),
-                                  self.etcds(row, "send", source, sink, *acknowledgements))
-        return outcome(row.etcd, sent, received)
+        super().__init__(ours, gopeer, directory, certificates)
+        self.rawcopy = rawcopy
 
     def run_raw(self, row):
         done = subprocess.run([self.rawcopy, self.directory, str(row.size * row.ours)], capture_output=True, text=True,
@@ -194,7 +73,7 @@ class Bench:
     def idle_etcd(self, peers):
         port, = free_ports(1)
         done = subprocess.run([self.gopeer, "-role", "idle", "-peers", str(peers), "-peer", "127.0.0.1:1", "-local",
-                               f"127.0.0.1:{port}"], capture_output=True, text=True, timeout=DEADLINE, check=True)
+                               at(port)], capture_output=True, text=True, timeout=DEADLINE, check=True)
         line = json.loads(done.stdout.strip().splitlines()[-1])
         return {"cpu": line["cpu_10s"], "rss": line["rss_kb"] * KIB}
 
@@ -224,85 +103,37 @@ def make_certificates(directory):
 def build():
     """Everything that is measured."""
     WORK.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
-    gopeer = subprocess.run([ROOT / "tests" / "tools" / "gopeer", ETCD], stdout=subprocess.PIPE, text=True, check=True)
-    rawcopy, source = WORK / "rawcopy", HERE / "compare" / "rawcopy.rs"
+    ours, gopeer = sides.build()
+    rawcopy, source = WORK / "rawcopy", pathlib.Path(__file__).parent / "compare" / "rawcopy.rs"
     if not rawcopy.exists() or rawcopy.stat().st_mtime < source.stat().st_mtime:
         subprocess.run(["rustc", "-O", "--edition", "2024", "-o", rawcopy, source], check=True)
-    return str(ROOT / "target" / "release" / "rafthttp"), gopeer.stdout.strip(), str(rawcopy)
+    return ours, gopeer, str(rawcopy)
 
 
-def record(name, pair, who, result):
-    with RESULTS.open("a") as file:
-        file.write(json.dumps({"row": name, "pair": pair, "who": who, **result}) + "\n")
-
-
-def recorded():
-    """By row and pair: what each side did."""
-    runs = {}
-    if RESULTS.exists():
-        for line in RESULTS.read_text().splitlines():
-            run = json.loads(line)
-            runs.setdefault(run["row"], {}).setdefault(run["pair"], {})[run["who"]] = run
-    return runs
-
-
-def measure(bench, wanted, pairs, idle_pairs, idle_peers):
-    runs = recorded()
-    have = lambda name, pair, who: who in runs.get(name, {}).get(pair, {})
+def measure(bench, results, wanted, pairs, idle_pairs, idle_peers):
     for pair in range(pairs):
         for row in wanted:
-            sides = [("ours", bench.run_ours), ("etcd", bench.run_etcd)]
+            runs = [("ours", lambda: bench.run_ours(row)), ("etcd", lambda: bench.run_etcd(row))]
             if row.work == "snapshot" and not row.tls and row.ends == "ours":
-                sides.append(("raw", bench.run_raw))
-            # Who goes first takes turns: what one run leaves behind must not favour one side.
-            turn = pair % len(sides)
-            for who, run in sides[turn:] + sides[:turn]:
-                if not have(row.name, pair, who):
-                    print(f"{pair + 1}/{pairs} {row.name}: {who}", file=sys.stderr, flush=True)
-                    record(row.name, pair, who, run(row))
+                runs.append(("raw", lambda: bench.run_raw(row)))
+            results.measure(row.name, pair, pairs, runs)
     for pair in range(idle_pairs):
-        for who, run in (("ours", bench.idle_ours), ("etcd", bench.idle_etcd)):
-            name = f"idle {idle_peers}"
-            if not have(name, pair, who):
-                print(f"{pair + 1}/{idle_pairs} {name}: {who}", file=sys.stderr, flush=True)
-                record(name, pair, who, run(idle_peers))
+        runs = [("ours", lambda: bench.idle_ours(idle_peers)), ("etcd", lambda: bench.idle_etcd(idle_peers))]
+        results.measure(f"idle {idle_peers}", pair, idle_pairs, runs)
 
 
-def ratio(pairs, numerator, denominator, value):
-    ratios = [value(pair[numerator]) / value(pair[denominator]) for pair in pairs if numerator in pair and denominator in pair]
-    if not ratios:
-        return "–"
-    middle, low, high = interval(ratios)
-    return f"{middle:.2f} ({low:.2f} – {high:.2f})"
-
-
-def median(pairs, who, value):
-    values = [value(pair[who]) for pair in pairs if who in pair]
-    return statistics.median(values) if values else float("nan")
-
-
-def highest(pairs, who, *names):
-    values = [pair[who][name] for pair in pairs if who in pair for name in names if pair[who].get(name)]
-    return f"{max(values) / MIB:.0f}" if values else "–"
-
-
-def table(wanted, idle_peers):
-    runs = recorded()
+def table(results, wanted, idle_peers):
     head = ["work", "pairs", "etcd " + ETCD, "ours", "ours / etcd (95 %)", "CPU a message, ours / etcd (95 %)",
             "peak MiB ours, source + sink", "peak MiB etcd"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    rate = lambda run: run["messages"] / run["seconds"]
-    cost = lambda run: run["cpu"] / run["messages"]
+    lines = []
     for row in wanted:
-        pairs = [pair for pair in runs.get(row.name, {}).values() if "ours" in pair and "etcd" in pair]
+        pairs = results.of(row.name)
         if not pairs:
             continue
         memory = [f"{highest(pairs, 'ours', 'rss_source')} + {highest(pairs, 'ours', 'rss_sink')}",
                   f"{highest(pairs, 'etcd', 'rss_source')} + {highest(pairs, 'etcd', 'rss_sink')}"]
         processor = ratio(pairs, "ours", "etcd", cost)
-        add = lambda name, etcd, ours, factor, cpu: lines.append(
-            "| " + " | ".join([name, str(len(pairs)), etcd, ours, factor, cpu, *memory]) + " |")
+        add = lambda name, etcd, ours, factor, cpu: lines.append([name, str(len(pairs)), etcd, ours, factor, cpu, *memory])
         if row.work == "ping":
             for percentile in ("p50", "p99"):
                 value = lambda run: run[percentile]
@@ -318,13 +149,13 @@ def table(wanted, idle_peers):
             if any("raw" in pair for pair in pairs):
                 add(row.name + " against a raw TCP copy", f"raw {median(pairs, 'raw', speed):.0f} MB/s",
                     f"{median(pairs, 'ours', speed):.0f} MB/s", ratio(pairs, "ours", "raw", speed) + " of raw", "–")
-    idle = list(runs.get(f"idle {idle_peers}", {}).values())
+    idle = results.of(f"idle {idle_peers}")
     if idle:
         show = lambda who: (f"{median(idle, who, lambda run: run['rss']) / MIB:.0f} MiB, "
                             f"{median(idle, who, lambda run: run['cpu'] / 10):.3f} cores")
-        lines.append(f"| {idle_peers} peers that do not answer | {len(idle)} | {show('etcd')} | {show('ours')} | – | – | "
-                     f"{highest(idle, 'ours', 'rss_peak')} | – |")
-    return "\n".join(lines)
+        lines.append([f"{idle_peers} peers that do not answer", str(len(idle)), show("etcd"), show("ours"), "–", "–",
+                      highest(idle, "ours", "rss_peak"), "–"])
+    return markdown(head, lines)
 
 
 def main():
@@ -339,17 +170,14 @@ def main():
     wanted = [row for row in rows() if flags.only in row.name]
     if flags.fresh and RESULTS.exists():
         RESULTS.unlink()
+    results = Pairs(RESULTS)
     if not flags.table:
-        missing = [tool for tool in ("cargo", "rustc", "go", "openssl", "taskset") if not shutil.which(tool)]
-        if missing:
-            sys.exit(f"not run: {', '.join(missing)} missing")
+        sides.need("cargo", "rustc", "go", "openssl", "taskset")
         ours, gopeer, rawcopy = build()
-        # Where memory is a file system, the disk is not what is measured; etcd's side chooses it by itself.
-        shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
-        with tempfile.TemporaryDirectory(prefix="compare-", dir=shared) as directory:
+        with tempfile.TemporaryDirectory(prefix="compare-", dir=sides.memory_directory()) as directory:
             bench = Bench(ours, gopeer, rawcopy, make_certificates(WORK / "certificates"), directory)
-            measure(bench, wanted, flags.pairs, flags.idle_pairs if flags.only in "idle" else 0, flags.idle_peers)
-    print(table(wanted, flags.idle_peers))
+            measure(bench, results, wanted, flags.pairs, flags.idle_pairs if flags.only in "idle" else 0, flags.idle_peers)
+    print(table(results, wanted, flags.idle_peers))
 
 
 if __name__ == "__main__":

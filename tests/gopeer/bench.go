@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"sort"
@@ -15,16 +16,18 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.uber.org/zap"
 )
 
 // A run. Between two of etcd's, acknowledgements go by a connection of their own beside the transport; see interop.go
-// for a run with ours at the other end.
+// for a run with ours at the other end. One send may have several recv, all of them in one process: each has a transport
+// with an address of its own, and is sent the whole load by a goroutine of its own.
 type bench struct {
-	mode, peer, side string
-	size, n, window  int
-	peers            int
+	mode, peer, side, hold string
+	size, n, window        int
+	peers                  int
 
 	member    *member
 	node      *node
@@ -35,8 +38,9 @@ type bench struct {
 func benchFlags() *bench {
 	var b bench
 	flag.StringVar(&b.mode, "mode", "app", "app, ping or snap")
-	flag.StringVar(&b.peer, "peer", "", "host:port of the other end")
-	flag.StringVar(&b.side, "side", "", "host:port of the acknowledgements (recv listens)")
+	flag.StringVar(&b.peer, "peer", "", "host:port of the other end; of send: of every recv, with commas between")
+	flag.StringVar(&b.side, "side", "", "host:port of the acknowledgements (recv listens), one for each recv")
+	flag.StringVar(&b.hold, "hold", "", "after the load, keep the streams open; send serves /metrics at this host:port")
 	flag.IntVar(&b.size, "size", 128, "bytes of a message's payload")
 	flag.IntVar(&b.n, "n", 100000, "messages; of a snapshot, how many times the size")
 	flag.IntVar(&b.window, "win", 2048, "messages sent and not acknowledged, at most")
@@ -44,6 +48,7 @@ func benchFlags() *bench {
 	return &b
 }
 
+// Who sends, and the first who receives: the others have the IDs after it.
 const source, sink = 1, 2
 
 func (b *bench) run(role string, c config) error {
@@ -58,7 +63,33 @@ func (b *bench) run(role string, c config) error {
 	}
 	defer os.RemoveAll(dir)
 	b.snapshots = make(chan struct{}, 1)
-	b.node = &node{
+	c.logger, c.dir, c.id = zap.NewNop(), dir, source
+	if role == "recv" {
+		return b.receive(c)
+	}
+	if role == "sink" {
+		c.id = sink
+	}
+	c.node = b.newNode()
+	b.node = c.node
+	if b.member, err = start(c); err != nil {
+		return err
+	}
+	switch role {
+	case "send":
+		return b.send()
+	case "idle":
+		return b.idle()
+	case "source":
+		return b.source()
+	case "sink":
+		return b.sink()
+	}
+	return fmt.Errorf("no role %q", role)
+}
+
+func (b *bench) newNode() *node {
+	return &node{
 		take:        func(message) error { return nil },
 		removed:     func(uint64) bool { return false },
 		unreachable: func(uint64) { b.given.Add(1) },
@@ -70,26 +101,6 @@ func (b *bench) run(role string, c config) error {
 			b.snapshots <- struct{}{}
 		},
 	}
-	c.logger, c.node, c.dir, c.id = zap.NewNop(), b.node, dir, source
-	if role == "recv" || role == "sink" {
-		c.id = sink
-	}
-	if b.member, err = start(c); err != nil {
-		return err
-	}
-	switch role {
-	case "send":
-		return b.send()
-	case "recv":
-		return b.receive()
-	case "idle":
-		return b.idle()
-	case "source":
-		return b.source()
-	case "sink":
-		return b.sink()
-	}
-	return fmt.Errorf("no role %q", role)
 }
 
 func (b *bench) connect(id types.ID) {
@@ -114,15 +125,60 @@ func (b *bench) idle() error {
 // How often the receiving end acknowledges: eight times in a window.
 func (b *bench) acknowledgeEvery() int { return max(b.window/8, 1) }
 
-func (b *bench) receive() error {
-	listener, err := net.Listen("tcp", b.side)
+// Runs a member at each local address until each has received everything, and reports what all of them took together:
+// since the first message of any.
+func (b *bench) receive(c config) error {
+	locals, sides := strings.Split(c.local, ","), strings.Split(b.side, ",")
+	if len(locals) != len(sides) {
+		return errors.New("-local and -side differ in length")
+	}
+	ended := make(chan clock, len(locals))
+	failed := make(chan error, len(locals))
+	for i := range locals {
+		id, n := sink+uint64(i), b.newNode()
+		c.local, c.id, c.node = locals[i], id, n
+		m, err := start(c)
+		if err != nil {
+			return err
+		}
+		go func() {
+			began, err := b.receiveAs(m, n, id, sides[i])
+			if err != nil {
+				failed <- err
+				return
+			}
+			ended <- began
+		}()
+	}
+	var first clock
+	for range locals {
+		select {
+		case err := <-failed:
+			return err
+		case began := <-ended:
+			if first.at.IsZero() || began.at.Before(first.at) {
+				first = began
+			}
+		}
+	}
+	b.report("recv", first, nil)
+	if b.hold != "" {
+		select {}
+	}
+	time.Sleep(300 * time.Millisecond)
+	return nil
+}
+
+// One member's part of that. Returns when its part began.
+func (b *bench) receiveAs(m *member, n *node, id uint64, at string) (clock, error) {
+	listener, err := net.Listen("tcp", at)
 	if err != nil {
-		return err
+		return clock{}, err
 	}
 	var side net.Conn
 	var buf [8]byte
 	count, done, clock := 0, make(chan struct{}), newClock()
-	b.node.take = func(m message) error {
+	n.take = func(got message) error {
 		if count == 0 && b.mode != "snap" {
 			clock = newClock()
 		}
@@ -134,7 +190,7 @@ func (b *bench) receive() error {
 				side.Write(buf[:])
 			}
 		case "ping":
-			b.member.Send([]message{other(heartbeatResp, sink, source, 0, nil)})
+			m.Send([]message{other(heartbeatResp, id, source, 0, nil)})
 		case "snap":
 			count = b.n
 		}
@@ -143,9 +199,10 @@ func (b *bench) receive() error {
 		}
 		return nil
 	}
-	b.connect(source)
+	m.serve()
+	m.AddPeer(source, []string{m.scheme + "://" + b.peer})
 	if side, err = listener.Accept(); err != nil {
-		return err
+		return clock, err
 	}
 	side.Read(buf[:1])
 	side.Write(buf[:1])
@@ -153,48 +210,82 @@ func (b *bench) receive() error {
 		clock = newClock()
 	}
 	<-done
-	b.report("recv", clock, nil)
-	time.Sleep(300 * time.Millisecond)
-	return nil
+	return clock, nil
 }
 
 func (b *bench) send() error {
-	pong := make(chan struct{}, 1)
-	b.node.take = func(message) error { pong <- struct{}{}; return nil }
-	b.connect(sink)
-	var side net.Conn
-	var err error
+	peers, sides := strings.Split(b.peer, ","), strings.Split(b.side, ",")
+	if len(peers) != len(sides) {
+		return errors.New("-peer and -side differ in length")
+	}
+	pongs := make([]chan struct{}, len(peers))
+	for i := range pongs {
+		pongs[i] = make(chan struct{}, 1)
+	}
+	b.node.take = func(m message) error { pongs[fromOf(m)-sink] <- struct{}{}; return nil }
+	b.member.serve()
+	for i, peer := range peers {
+		b.member.AddPeer(types.ID(sink+i), []string{b.member.scheme + "://" + peer})
+	}
+	connections := make([]net.Conn, len(sides))
+	for i, side := range sides {
+		var err error
+		if connections[i], err = dialSide(side); err != nil {
+			return err
+		}
+	}
+	time.Sleep(streamsOpen + time.Duration(len(peers)-1)*streamsOpenOfEach)
+	for i, side := range connections {
+		var buf [1]byte
+		side.Write(buf[:])
+		side.Read(buf[:])
+		if b.member.ActiveSince(types.ID(sink + i)).IsZero() {
+			return errors.New("not active")
+		}
+	}
+	clock := newClock()
+	loads := make(chan []float64, len(peers))
+	for i, side := range connections {
+		go func() {
+			var buf [8]byte
+			acknowledged := func() uint64 {
+				io.ReadFull(side, buf[:])
+				return binary.BigEndian.Uint64(buf[:])
+			}
+			loads <- b.load(sink+uint64(i), acknowledged, func() { <-pongs[i] })
+		}()
+	}
+	var times []float64
+	for range peers {
+		times = append(times, <-loads...)
+	}
+	sort.Float64s(times)
+	b.report("send", clock, times)
+	if b.hold != "" {
+		http.Handle("/metrics", promhttp.Handler())
+		return http.ListenAndServe(b.hold, nil)
+	}
+	return nil
+}
+
+func dialSide(at string) (side net.Conn, err error) {
 	for range 100 {
-		if side, err = net.Dial("tcp", b.side); err == nil {
+		if side, err = net.Dial("tcp", at); err == nil {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if err != nil {
-		return err
-	}
-	time.Sleep(streamsOpen)
-	var buf [8]byte
-	side.Write(buf[:1])
-	side.Read(buf[:1])
-	if b.member.ActiveSince(sink).IsZero() {
-		return errors.New("not active")
-	}
-	clock := newClock()
-	acknowledged := func() uint64 {
-		io.ReadFull(side, buf[:])
-		return binary.BigEndian.Uint64(buf[:])
-	}
-	times := b.load(acknowledged, func() { <-pong })
-	b.report("send", clock, times)
-	return nil
+	return side, err
 }
 
 // How long the streams may take to open; the transport does not tell.
 const streamsOpen = 1500 * time.Millisecond
 
-// Sends what is to be sent, and returns the round trips of a ping.
-func (b *bench) load(acknowledged func() uint64, answered func()) (times []float64) {
+// And with each further peer.
+const streamsOpenOfEach = 10 * time.Millisecond
+
+// Sends what is to be sent to one member, and returns the round trips of a ping.
+func (b *bench) load(to uint64, acknowledged func() uint64, answered func()) (times []float64) {
 	data := make([]byte, b.size)
 	switch b.mode {
 	case "app":
@@ -203,7 +294,7 @@ func (b *bench) load(acknowledged func() uint64, answered func()) (times []float
 			for i-1-taken >= uint64(b.window) {
 				taken = acknowledged()
 			}
-			b.member.Send([]message{appendOf(source, sink, i, data)})
+			b.member.Send([]message{appendOf(source, to, i, data)})
 		}
 		for taken < uint64(b.n) {
 			taken = acknowledged()
@@ -211,14 +302,13 @@ func (b *bench) load(acknowledged func() uint64, answered func()) (times []float
 	case "ping":
 		for i := 1; i <= b.n; i++ {
 			sent := time.Now()
-			b.member.Send([]message{other(heartbeat, source, sink, uint64(i), nil)})
+			b.member.Send([]message{other(heartbeat, source, to, uint64(i), nil)})
 			answered()
 			times = append(times, float64(time.Since(sent).Nanoseconds())/1e3)
 		}
-		sort.Float64s(times)
 	case "snap":
 		total := int64(b.n) * int64(b.size)
-		sendSnapshot(b.member.Transport, snapshotOf(source, sink, 10), &zeros{total}, total)
+		sendSnapshot(b.member.Transport, snapshotOf(source, to, 10), &zeros{total}, total)
 		<-b.snapshots
 	}
 	return times

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"sort"
 	"time"
 )
 
@@ -97,8 +98,9 @@ func (b *bench) source() error {
 		return err
 	}
 	began := newClock()
-	times := b.load(func() uint64 { return <-taken }, func() { <-pong })
+	times := b.load(sink, func() uint64 { return <-taken }, func() { <-pong })
 	end := newClock()
+	sort.Float64s(times)
 	if err := tell(notice{End: &b.n}); err != nil {
 		return err
 	}

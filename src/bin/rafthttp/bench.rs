@@ -1,12 +1,15 @@
-//! Measures the load between two transports, and its cost.
+//! Measures the load between one transport and one or more others, and its cost.
 //!
-//! The source is member 1 and the sink is member 2 of cluster `1000`. The source sends a plan before its load and the
-//! sum after it, each in the context of a `MsgHeartbeat`, so that both sides report the same about a run. All other
+//! The source is member 1 of cluster `1000`. The sinks are the members from 2 on, all of them in one process. The source
+//! sends a plan before its load and the sum after it, each in the context of a `MsgHeartbeat`, so that both sides report
+//! the same about a run. Each sink is sent the whole load, and has a window of its own. All other
 //! messages are those that raft itself would send. Acknowledgements are raft's own, one for each batch that the sink's
 //! application took: `MsgAppResp` with the last index, or `MsgHeartbeatResp` with the number of the last heartbeat in
 //! `index`.
 
 use rafthttp::{ClusterId, MemberId, PeerUrlError, TransportError};
+
+use crate::serving::ServingError;
 
 mod arrivals;
 mod endpoint;
@@ -26,12 +29,17 @@ pub(crate) use source::source;
 
 /// The member that sends.
 const SOURCE: MemberId = MemberId(1);
-/// The member that receives.
-const SINK: MemberId = MemberId(2);
+/// The first member that receives. The others have the IDs after it.
+const FIRST_SINK: u64 = 2;
 /// Their cluster.
 const CLUSTER: ClusterId = ClusterId(0x1000);
 /// The one term of a bench. There is no election.
 const TERM: u64 = 1;
+
+/// The IDs of the sinks, in the order of their addresses.
+fn sink_ids() -> impl Iterator<Item = MemberId> {
+    (FIRST_SINK..).map(MemberId)
+}
 
 /// Why a bench failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +55,9 @@ pub(crate) enum BenchError {
     /// A directory or file cannot be used.
     #[error("cannot keep snapshots: {0}")]
     Store(#[source] std::io::Error),
+    /// The metrics cannot be served.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
     /// The transport cannot be built, or the peer cannot be added.
     #[error(transparent)]
     Transport(#[from] TransportError),

@@ -31,6 +31,7 @@ func newLeaderStats() *stats.LeaderStats { return stats.NewLeaderStats(zap.NewNo
 func decode(b []byte) (m message, err error) { return m, m.Unmarshal(b) }
 func encode(m message) ([]byte, error)       { return m.Marshal() }
 func typeOf(m message) raftpb.MessageType    { return m.Type }
+func fromOf(m message) uint64                { return m.From }
 func indexOf(m message) uint64               { return m.Index }
 func contextOf(m message) []byte             { return m.Context }
 

@@ -35,6 +35,7 @@ func decode(b []byte) (message, error) {
 }
 func encode(m message) ([]byte, error)    { return proto.Marshal(m) }
 func typeOf(m message) raftpb.MessageType { return m.GetType() }
+func fromOf(m message) uint64             { return m.GetFrom() }
 func indexOf(m message) uint64            { return m.GetIndex() }
 func contextOf(m message) []byte          { return m.GetContext() }
 

@@ -15,13 +15,15 @@ use rafthttp::{
 use tokio::sync::Notify;
 
 use super::{
-    SINK, TERM,
+    TERM,
     plan::{Notice, Outline},
     usage,
 };
 
 /// Counts the messages that arrive, and wakes the task that waits for the end.
 pub(super) struct Arrivals {
+    /// The member that takes them.
+    member: MemberId,
     /// Sends the acknowledgements. Set once the transport is built, because the transport needs this application first.
     transport: OnceLock<Transport>,
     store: SnapshotStore,
@@ -64,8 +66,8 @@ struct Answer {
 }
 
 impl Arrivals {
-    pub(super) fn new(store: SnapshotStore) -> Arc<Self> {
-        Arc::new(Self { transport: OnceLock::new(), store, count: Mutex::default(), changed: Notify::new() })
+    pub(super) fn new(member: MemberId, store: SnapshotStore) -> Arc<Self> {
+        Arc::new(Self { member, transport: OnceLock::new(), store, count: Mutex::default(), changed: Notify::new() })
     }
 
     /// Sends acknowledgements by this transport from now on. Only the first call counts.
@@ -134,7 +136,7 @@ impl Arrivals {
         let taken = self.lock().messages;
         let reply = |kind: MessageType| Message {
             r#type: kind.into(),
-            from: SINK.0,
+            from: self.member.0,
             to: to.0,
             term: TERM,
             index: taken,

@@ -3,21 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use rafthttp::{
-    MemberId, PeerStatus, PeerUrl, Raft, Server, SnapshotStore, Tls, Transport,
-    metrics::{Channel, Direction},
+    ConnectionLimits, MemberId, PeerStatus, PeerUrl, Raft, Server, SnapshotStore, Tls, Transport,
+    admin::{About, Admin, Health},
+    metrics::{Channel, Direction, Options},
     router,
 };
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{BenchError, CLUSTER};
-use crate::config::HostPort;
+use crate::{
+    config::HostPort,
+    serving::{MetricsListener, Serving},
+};
 
 /// How often the state of the streams is checked while they open and close.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The settings of either side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct EndpointConfig {
     pub(crate) listen: HostPort,
     /// The certificates. With them, everything is https.
@@ -26,6 +30,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) metrics: bool,
     /// The share of messages that are traced.
     pub(crate) trace_ratio: f64,
+    /// How many other members there are. They may all have one address, unlike those of a cluster.
+    pub(crate) peers: usize,
 }
 
 /// A transport with its listener.
@@ -78,7 +84,12 @@ impl Endpoint {
         let transport = builder.build()?;
 
         let stop = CancellationToken::new();
-        let mut server = Server::new(router(&transport));
+        let limits = ConnectionLimits::default();
+        let mut server = Server::new(router(&transport)).limits(ConnectionLimits {
+            per_address: limits.per_address * config.peers,
+            handshakes_per_address: limits.handshakes_per_address * config.peers,
+            ..limits
+        });
         if let Some(tls) = config.tls {
             server = server.tls(tls);
         }
@@ -97,19 +108,39 @@ impl Endpoint {
         Ok(format!("{}://{address}", self.scheme).parse()?)
     }
 
-    /// Waits until `condition` holds for the status of `peer`. Returns false if it does not within `time`.
+    /// Waits until `condition` holds for the status of the peers, which is read this often. Returns false if it does
+    /// not hold within `time`.
     pub(super) async fn until(
         &self,
-        peer: MemberId,
         time: Duration,
-        condition: impl Fn(Option<&PeerStatus>) -> bool,
+        every: Duration,
+        condition: impl Fn(&[PeerStatus]) -> bool,
     ) -> bool {
         let holds = async {
-            while !condition(self.transport.peers().iter().find(|status| status.id == peer)) {
-                sleep(LOOK_EVERY).await;
+            while !condition(&self.transport.peers()) {
+                sleep(every).await;
             }
         };
         tokio::time::timeout(time, holds).await.is_ok()
+    }
+
+    /// Serves the metrics at this address, as a member does, until the process is told to stop.
+    pub(super) async fn hold(&self, address: &HostPort, stop: &CancellationToken) -> Result<(), BenchError> {
+        let cannot_listen = |error| BenchError::Listen { address: address.to_string(), error };
+        let listener = std::net::TcpListener::bind(address.as_str()).map_err(cannot_listen)?;
+        let transport = self.transport.clone();
+        let admin = Admin {
+            registry: prometheus::Registry::new(),
+            transport: Some(Arc::new(move || transport.status())),
+            events: Some(self.transport.events().clone()),
+            options: Options::default(),
+            about: Arc::new(About::default),
+            health: Arc::new(Health::default),
+        };
+        let serving = Serving::start(vec![MetricsListener { listener, tls: None }], admin)?;
+        stop.cancelled().await;
+        serving.stop().await;
+        Ok(())
     }
 
     /// Ends every stream and the listener. Returns when every task has ended.
@@ -125,21 +156,18 @@ impl Endpoint {
 }
 
 /// Whether both streams to the peer and both from it are open.
-pub(super) fn is_connected(peer: Option<&PeerStatus>) -> bool {
-    let up = |peer: &PeerStatus| {
-        [Channel::MsgApp, Channel::Message]
-            .into_iter()
-            .all(|channel| is_up(peer, channel, Direction::In) && is_up(peer, channel, Direction::Out))
-    };
-    peer.is_some_and(up)
+pub(super) fn is_connected(peer: &PeerStatus) -> bool {
+    [Channel::MsgApp, Channel::Message]
+        .into_iter()
+        .all(|channel| is_up(peer, channel, Direction::In) && is_up(peer, channel, Direction::Out))
 }
 
-/// Whether no stream from the peer is open.
-pub(super) fn is_gone(peer: Option<&PeerStatus>) -> bool {
-    let silent = |peer: &PeerStatus| {
+/// Whether no stream from any of the peers is open.
+pub(super) fn are_gone(peers: &[PeerStatus]) -> bool {
+    let is_gone = |peer: &PeerStatus| {
         [Channel::MsgApp, Channel::Message].into_iter().all(|channel| !is_up(peer, channel, Direction::In))
     };
-    peer.is_none_or(silent)
+    peers.iter().all(is_gone)
 }
 
 fn is_up(peer: &PeerStatus, channel: Channel, direction: Direction) -> bool {

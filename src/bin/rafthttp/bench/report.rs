@@ -17,9 +17,11 @@ pub(super) enum Side {
     Sink,
 }
 
-/// What a side has measured.
+/// What a side has measured, of all sinks together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
+    /// The number of sinks.
+    pub(super) peers: usize,
     pub(super) messages: u64,
     pub(super) lost: u64,
     pub(super) elapsed: Duration,
@@ -33,6 +35,7 @@ pub(super) struct Report {
     work: Work,
     size: u64,
     window: u64,
+    peers: usize,
     messages: u64,
     lost: u64,
     seconds: f64,
@@ -62,6 +65,7 @@ impl Report {
             work,
             size,
             window,
+            peers: seen.peers,
             messages: seen.messages,
             lost: seen.lost,
             seconds,
@@ -109,7 +113,7 @@ mod tests {
     fn a_line_has_the_names_that_scripts_read() {
         let outline = Outline { work: Work::Ping, size: 10, window: 1 };
         let second = Duration::from_secs(2);
-        let seen = Seen { messages: 100, lost: 0, elapsed: second, processor: Duration::from_millis(500) };
+        let seen = Seen { peers: 1, messages: 100, lost: 0, elapsed: second, processor: Duration::from_millis(500) };
         let report = Report::new(Side::Source, outline, seen, RoundTrips::of(vec![Duration::from_micros(90)]));
         let value = serde_json::to_value(&report).unwrap();
         let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -119,6 +123,7 @@ mod tests {
             "work",
             "size",
             "window",
+            "peers",
             "messages",
             "lost",
             "seconds",

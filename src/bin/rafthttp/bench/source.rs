@@ -1,13 +1,18 @@
 //! The side that sends.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{
+    StreamExt as _,
+    future::join_all,
+    stream::{self, FuturesOrdered},
+};
 use rafthttp::{
     Critical, MemberId, Raft, Rejected, SnapshotBody, SnapshotStatus, Source, Transport,
     wire::raftpb::{Entry, Message, MessageType, Snapshot, SnapshotMetadata},
@@ -17,17 +22,20 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    BenchError, SINK, SOURCE, TERM,
+    BenchError, SOURCE, TERM,
     arrivals::Moment,
-    endpoint::{Endpoint, EndpointConfig, is_connected},
+    endpoint::{Endpoint, EndpointConfig, LOOK_EVERY, is_connected},
     plan::{Extent, Notice, Plan, Work},
     report::{Report, RoundTrips, Seen, Side},
+    sink_ids,
     window::Window,
 };
 use crate::config::HostPort;
 
 /// How long the streams may take to open.
 const OPENING: Duration = Duration::from_secs(10);
+/// How much longer with each sink.
+const OPENING_OF_EACH: Duration = Duration::from_millis(50);
 /// How long to wait for an acknowledgement before the missing messages count as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The most messages in one call of `send`: as many as one turn of a busy raft has for a peer. It sends fewer when the
@@ -38,68 +46,126 @@ const PIECE: usize = 256 << 10;
 /// The index of the one snapshot.
 const SNAPSHOT_INDEX: u64 = 10;
 
-/// Sends the planned load, and prints what was sent and how fast it was taken.
+/// Sends the planned load to each of the sinks, and prints what was sent and how fast it was taken. If `hold` is given,
+/// it then serves the metrics there, with the streams open, until it is told to stop.
 pub(crate) async fn source(
     config: EndpointConfig,
-    to: &HostPort,
+    to: &[HostPort],
     plan: Plan,
+    hold: Option<HostPort>,
     stop: &CancellationToken,
 ) -> Result<(), BenchError> {
-    let window = Arc::new(Window::default());
-    let raft = Arc::new(Acknowledgements(Arc::clone(&window)));
+    let windows: BTreeMap<MemberId, Arc<Window>> = sink_ids().take(to.len()).map(|id| (id, Arc::default())).collect();
+    let raft = Arc::new(Acknowledgements(windows.clone()));
     let endpoint = Endpoint::start(config, SOURCE, raft, None).await?;
-    let load = Load { transport: endpoint.transport.clone(), window, plan };
-    let ran = stop.run_until_cancelled(run(&endpoint, to, &load)).await;
+    let load = |(to, window)| Load { to, transport: endpoint.transport.clone(), window, plan };
+    let loads: Vec<Load> = windows.into_iter().map(load).collect();
+    let ran = stop.run_until_cancelled(run(&endpoint, to, &loads)).await;
+    let ended = match ran {
+        None => Err(BenchError::Stopped),
+        Some(Err(error)) => Err(error),
+        Some(Ok(sent)) => end(&endpoint, &loads, sent, hold, stop).await,
+    };
     endpoint.stop().await;
-    let (seen, round_trips) = ran.ok_or(BenchError::Stopped)??;
-    Report::new(Side::Source, plan.outline, seen, round_trips).print();
-    let Seen { messages, lost, .. } = seen;
+    ended
+}
+
+/// What was sent to all sinks, in the order of the loads, and what it took.
+struct Ran {
+    sent: Vec<Sent>,
+    elapsed: Duration,
+    processor: Duration,
+}
+
+async fn run(endpoint: &Endpoint, to: &[HostPort], loads: &[Load]) -> Result<Ran, BenchError> {
+    for (load, address) in loads.iter().zip(to) {
+        endpoint.transport.add_peer(load.to, vec![endpoint.url_of(address)?])?;
+    }
+    let opening = OPENING + OPENING_OF_EACH * u32::try_from(loads.len()).unwrap_or(u32::MAX);
+    if !endpoint.until(opening, LOOK_EVERY, |peers| peers.iter().all(is_connected)).await {
+        return Err(no_streams(&endpoint.transport, opening));
+    }
+    // They are made before the measurement starts, because an application computes the checksum when it makes a
+    // snapshot.
+    let bodies: Vec<_> = loads.iter().map(Load::snapshot_body).collect();
+    if !join_all(loads.iter().map(|load| load.tell(Notice::Begin(load.plan.outline)))).await.iter().all(|heard| *heard)
+    {
+        return Err(no_streams(&endpoint.transport, PATIENCE));
+    }
+    let start = Moment::now();
+    let under_way: FuturesOrdered<_> = loads.iter().zip(bodies).map(|(load, body)| load.send(body)).collect();
+    let sent: Vec<Sent> = under_way.collect().await;
+    let end = Moment::now();
+    Ok(Ran { sent, elapsed: end.at - start.at, processor: end.processor.saturating_sub(start.processor) })
+}
+
+/// Prints the report, and tells the sinks that it is over: at once, or when the time of `hold` ends.
+async fn end(
+    endpoint: &Endpoint,
+    loads: &[Load],
+    ran: Ran,
+    hold: Option<HostPort>,
+    stop: &CancellationToken,
+) -> Result<(), BenchError> {
+    let Ran { sent, elapsed, processor } = ran;
+    let (messages, lost) = (sent.iter().map(|to| to.messages).sum(), sent.iter().map(|to| to.lost).sum());
+    let seen = Seen { peers: loads.len(), messages, lost, elapsed, processor };
+    let outline = loads.first().map(|load| load.plan.outline).ok_or(BenchError::Stopped)?;
+    let round_trips = RoundTrips::of(sent.iter().flat_map(|to| to.times.iter().copied()).collect());
+    let tell = || join_all(loads.iter().zip(&sent).map(|(load, sent)| load.tell(Notice::End(sent.messages))));
+    if hold.is_none() {
+        tell().await;
+    }
+    Report::new(Side::Source, outline, seen, round_trips).print();
+    if let Some(address) = hold {
+        endpoint.hold(&address, stop).await?;
+        tell().await;
+    }
     if lost == 0 { Ok(()) } else { Err(BenchError::Lost { lost, messages }) }
 }
 
-async fn run(endpoint: &Endpoint, to: &HostPort, load: &Load) -> Result<(Seen, Option<RoundTrips>), BenchError> {
-    endpoint.transport.add_peer(SINK, vec![endpoint.url_of(to)?])?;
-    if !endpoint.until(SINK, OPENING, is_connected).await {
-        return Err(no_streams(&endpoint.transport, to));
-    }
-    // It is made before the measurement starts, because an application computes the checksum when it makes a snapshot.
-    let snapshot = (load.plan.outline.work == Work::Snapshot).then(|| zeros(load.plan.snapshot_bytes()));
-    if !load.tell(Notice::Begin(load.plan.outline)).await {
-        return Err(no_streams(&endpoint.transport, to));
-    }
-    let start = Moment::now();
-    let mut times = Vec::new();
-    let sent = match load.plan.outline.work {
-        Work::Append | Work::Message => load.stream().await,
-        Work::Ping => load.ping(&mut times).await,
-        Work::Snapshot => load.snapshot(snapshot.unwrap_or_else(|| zeros(0))).await,
-    };
-    let end = Moment::now();
-    load.tell(Notice::End(sent.messages)).await;
-    let (elapsed, processor) = (end.at - start.at, end.processor.saturating_sub(start.processor));
-    Ok((Seen { messages: sent.messages, lost: sent.lost, elapsed, processor }, RoundTrips::of(times)))
+/// Names the first sink without streams, and the last error about it.
+fn no_streams(transport: &Transport, waited: Duration) -> BenchError {
+    let peers = transport.peers();
+    let silent = peers.iter().find(|peer| !is_connected(peer)).or_else(|| peers.first());
+    let peer = silent.and_then(|peer| peer.urls.first()).map_or_else(String::new, |url| url.authority().to_owned());
+    let last = silent.and_then(|peer| peer.link.last_error.as_ref());
+    let why = last.map_or(String::new(), |(_, text)| format!(": {text}"));
+    BenchError::NoStreams { peer, seconds: waited.as_secs(), why }
 }
 
-fn no_streams(transport: &Transport, to: &HostPort) -> BenchError {
-    let peer = transport.peers().into_iter().find(|peer| peer.id == SINK);
-    let last = peer.and_then(|peer| peer.link.last_error).map_or(String::new(), |(_, text)| format!(": {text}"));
-    BenchError::NoStreams { peer: to.to_string(), seconds: OPENING.as_secs(), why: last }
-}
-
-/// The load of one run.
+/// The load of one run, to one sink.
 struct Load {
+    to: MemberId,
     transport: Transport,
     window: Arc<Window>,
     plan: Plan,
 }
 
-/// The result of a run.
+/// The result of a run, of one sink.
+#[derive(Default)]
 struct Sent {
     messages: u64,
     lost: u64,
+    /// The round trips of a ping.
+    times: Vec<Duration>,
 }
 
 impl Load {
+    /// Sends everything. A snapshot has this body.
+    async fn send(&self, body: Option<SnapshotBody>) -> Sent {
+        match body {
+            Some(body) => self.snapshot(body).await,
+            None if self.plan.outline.work == Work::Ping => self.ping().await,
+            None => self.stream().await,
+        }
+    }
+
+    /// The body of the snapshot, if one is to be sent.
+    fn snapshot_body(&self) -> Option<SnapshotBody> {
+        (self.plan.outline.work == Work::Snapshot).then(|| zeros(self.plan.snapshot_bytes()))
+    }
+
     /// Sends a notice to the sink, and waits until the sink has received it.
     async fn tell(&self, notice: Notice) -> bool {
         let heard = self.window.notices() + 1;
@@ -125,7 +191,7 @@ impl Load {
             };
             let acknowledged = self.window.acknowledged();
             if left == 0 && acknowledged >= sent {
-                return Sent { messages: sent, lost: 0 };
+                return Sent { messages: sent, ..Sent::default() };
             }
             let free = (acknowledged + self.plan.outline.window).saturating_sub(sent);
             let count = free.min(left).min(SEND_BATCH);
@@ -136,16 +202,17 @@ impl Load {
                 // The connections are on this thread too.
                 tokio::task::yield_now().await;
             } else if timeout(PATIENCE, self.window.changed()).await.is_err() {
-                return Sent { messages: sent, lost: sent.saturating_sub(self.window.acknowledged()) };
+                let lost = sent.saturating_sub(self.window.acknowledged());
+                return Sent { messages: sent, lost, ..Sent::default() };
             }
         }
     }
 
     /// Sends one message at a time, waits for the answer, and notes the time of each.
-    async fn ping(&self, times: &mut Vec<Duration>) -> Sent {
+    async fn ping(&self) -> Sent {
         let payload = self.payload();
         let start = Instant::now();
-        let mut sent = 0;
+        let (mut sent, mut times) = (0, Vec::new());
         while match self.plan.extent {
             Extent::Messages(messages) => sent < messages,
             Extent::Time(time) => start.elapsed() < time,
@@ -159,11 +226,11 @@ impl Load {
                 }
             };
             if timeout(PATIENCE, answered).await.is_err() {
-                return Sent { messages: sent, lost: 1 };
+                return Sent { messages: sent, lost: 1, times };
             }
             times.push(sent_at.elapsed());
         }
-        Sent { messages: sent, lost: 0 }
+        Sent { messages: sent, lost: 0, times }
     }
 
     /// Sends one snapshot with a body of zeros. The transport's own deadlines decide when it is lost.
@@ -176,10 +243,8 @@ impl Load {
         self.transport.send_snapshot(message, body);
         loop {
             match self.window.snapshot() {
-                Some(SnapshotStatus::Finish) => return Sent { messages, lost: 0 },
-                Some(SnapshotStatus::Failure) => {
-                    return Sent { messages, lost: messages };
-                }
+                Some(SnapshotStatus::Finish) => return Sent { messages, ..Sent::default() },
+                Some(SnapshotStatus::Failure) => return Sent { messages, lost: messages, ..Sent::default() },
                 None => self.window.changed().await,
             }
         }
@@ -207,7 +272,7 @@ impl Load {
     }
 
     fn message(&self, kind: MessageType) -> Message {
-        Message { r#type: kind.into(), from: SOURCE.0, to: SINK.0, term: TERM, ..Message::default() }
+        Message { r#type: kind.into(), from: SOURCE.0, to: self.to.0, term: TERM, ..Message::default() }
     }
 }
 
@@ -236,16 +301,17 @@ fn checksum_of_zeros(length: u64) -> u128 {
     hash.digest128()
 }
 
-/// The source's application: it takes acknowledgements and nothing else.
-struct Acknowledgements(Arc<Window>);
+/// The source's application: it takes acknowledgements and nothing else. It has a window for each sink.
+struct Acknowledgements(BTreeMap<MemberId, Arc<Window>>);
 
 #[async_trait]
 impl Raft for Acknowledgements {
-    async fn process(&self, _from: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
+    async fn process(&self, from: MemberId, _: Source, batch: Vec<Message>) -> Result<(), Rejected> {
+        let Some(window) = self.0.get(&from) else { return Ok(()) };
         for message in &batch {
             match message.r#type() {
-                MessageType::MsgHeartbeatResp if !message.context.is_empty() => self.0.hear_notice(),
-                MessageType::MsgAppResp | MessageType::MsgHeartbeatResp => self.0.acknowledge(message.index),
+                MessageType::MsgHeartbeatResp if !message.context.is_empty() => window.hear_notice(),
+                MessageType::MsgAppResp | MessageType::MsgHeartbeatResp => window.acknowledge(message.index),
                 _ => {}
             }
         }
@@ -258,8 +324,10 @@ impl Raft for Acknowledgements {
 
     fn report_unreachable(&self, _id: MemberId) {}
 
-    fn report_snapshot(&self, _id: MemberId, status: SnapshotStatus) {
-        self.0.snapshot_ended(status);
+    fn report_snapshot(&self, id: MemberId, status: SnapshotStatus) {
+        if let Some(window) = self.0.get(&id) {
+            window.snapshot_ended(status);
+        }
     }
 
     fn critical(&self, error: Critical) {

@@ -15,7 +15,7 @@ use crate::{
 
 /// Drive load between the transports of two processes: one is the sink, the other the source.
 ///
-/// Start the sink first. Each side prints one JSON line when the source has finished, and its exit status is 1 if a
+/// The sink can be several members, each of which is sent the whole load: as many as it has addresses. Start it first. Each side prints one JSON line when the source has finished, and its exit status is 1 if a
 /// message was lost. Both sides listen, because the receiver dials: the source tells the sink its address.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
@@ -55,9 +55,9 @@ enum Switch {
 
 #[derive(Args, Debug)]
 struct SinkFlags {
-    /// The address to listen on.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9000")]
-    listen: HostPort,
+    /// The addresses to listen on, with commas between them: each is a member.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:9000")]
+    listen: Vec<HostPort>,
 
     /// The directory for received snapshots; a directory is made in it and removed at the end [default: the system's
     /// directory for temporary files]
@@ -70,9 +70,9 @@ struct SinkFlags {
 
 #[derive(Args, Debug)]
 struct SourceFlags {
-    /// The address of the sink.
-    #[arg(long, value_name = "HOST:PORT")]
-    to: HostPort,
+    /// The addresses of the sink's members, with commas between them, in the order of the sink's `--listen`.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    to: Vec<HostPort>,
 
     /// The address to listen on for the sink's dials.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
@@ -86,12 +86,16 @@ struct SourceFlags {
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = config::size)]
     size: u64,
 
-    /// The most messages that are sent and not yet acknowledged [default: 2048; ping and snapshot have one at a time]
+    /// The most messages that are sent to a member and not yet acknowledged [default: 2048; ping and snapshot have one at a time]
     #[arg(long, value_name = "N", value_parser = config::positive)]
     window: Option<u64>,
 
     #[command(flatten)]
     extent: ExtentFlags,
+
+    /// After the load, keep the streams open and serve `/metrics` at this address, until told to stop.
+    #[arg(long, value_name = "HOST:PORT")]
+    hold: Option<HostPort>,
 
     #[command(flatten)]
     common: Common,
@@ -100,7 +104,7 @@ struct SourceFlags {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct ExtentFlags {
-    /// The number of messages; for a snapshot, its one body has this many times SIZE.
+    /// The number of messages to each member; for a snapshot, its one body has this many times SIZE.
     #[arg(long, value_name = "N", value_parser = config::positive)]
     messages: Option<u64>,
 
@@ -136,16 +140,16 @@ impl Flags {
         let stop = stop.token();
         match self.side {
             Side::Sink(flags) => {
-                let endpoint = flags.common.endpoint(&flags.listen)?;
-                bench::sink(endpoint, flags.data_dir, stop).await.map_err(Failure::failed)
+                let endpoint = flags.common.endpoint(&HostPort::any_port_on_loopback(), 1)?;
+                bench::sink(endpoint, &flags.listen, flags.data_dir, stop).await.map_err(Failure::failed)
             }
             Side::Source(flags) => {
                 let plan = flags.plan()?;
-                let endpoint = flags.common.endpoint(&flags.listen)?;
-                bench::source(endpoint, &flags.to, plan, stop).await.map_err(Failure::failed)
+                let endpoint = flags.common.endpoint(&flags.listen, flags.to.len())?;
+                bench::source(endpoint, &flags.to, plan, flags.hold, stop).await.map_err(Failure::failed)
             }
             Side::Idle(flags) => {
-                let endpoint = flags.common.endpoint(&HostPort::any_port_on_loopback())?;
+                let endpoint = flags.common.endpoint(&HostPort::any_port_on_loopback(), 1)?;
                 let idle = bench::Idle { peers: flags.peers, settle: flags.settle, measure: flags.r#for };
                 bench::idle(endpoint, &flags.to, idle, stop).await.map_err(Failure::failed)
             }
@@ -154,12 +158,13 @@ impl Flags {
 }
 
 impl Common {
-    fn endpoint(self, listen: &HostPort) -> Result<EndpointConfig, Failure> {
+    fn endpoint(self, listen: &HostPort, peers: usize) -> Result<EndpointConfig, Failure> {
         Ok(EndpointConfig {
             listen: listen.clone(),
             tls: self.tls.load(PeerNames::default())?,
             metrics: self.metrics == Switch::On,
             trace_ratio: self.trace_ratio,
+            peers,
         })
     }
 }
