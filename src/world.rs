@@ -26,7 +26,7 @@ mod threads;
 
 use clock::Clock;
 pub use disk::{Disk, DiskFile, Opening};
-pub(crate) use files::{File, Files};
+pub(crate) use files::{File, Files, UNSYNCED_BYTES};
 pub use listener::Listener;
 pub(crate) use listener::Port;
 pub use network::{ByteStream, Listen, Network};

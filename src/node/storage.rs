@@ -55,10 +55,6 @@ use wal::Wal;
 /// How long applied data may stay unsynced (etcd's `backend-batch-interval`).
 const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
-/// After this many bytes of a snapshot, they are synced, whether it is spooled or installed. Otherwise, the syncs of the
-/// log would have to wait for all of it.
-pub(super) const SYNC_EACH_BYTES: u64 = 8 << 20;
-
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -15,6 +15,10 @@ use super::disk::{Disk, DiskFile, Opening};
 #[cfg(feature = "node")]
 const ROOM: &str = "room.tmp";
 
+/// The most bytes of a large file that stay unsynced while it is written. The syncs of other files on the same disk have
+/// to wait for them, and raft waits for the syncs of its log.
+pub(crate) const UNSYNCED_BYTES: u64 = 8 << 20;
+
 /// The mode of directories: only the owner may read, write and enter.
 const DIRECTORY_MODE: u32 = 0o700;
 /// The mode of files: only the owner may read and write.

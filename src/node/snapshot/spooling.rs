@@ -8,8 +8,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{END, Header, MAGIC, PIECE_BYTES, SnapshotError, TRAILER_BYTES, VERSION};
 use crate::{
-    node::storage::{DATA, Moment, Outgoing, SYNC_EACH_BYTES, Spooled, StoreError},
+    node::storage::{DATA, Moment, Outgoing, Spooled, StoreError},
     transport::snapshot::SnapshotBody,
+    world::UNSYNCED_BYTES,
 };
 
 /// A snapshot that has to be spooled, on a thread that may wait for the disk.
@@ -49,7 +50,7 @@ impl Spooling {
             }
             file.write_at(length, &piece)?;
             length += piece.len() as u64;
-            if length - synced >= SYNC_EACH_BYTES {
+            if length - synced >= UNSYNCED_BYTES {
                 file.sync()?;
                 files.leave_free(directory, self.headroom, 0)?;
                 synced = length;

@@ -11,12 +11,13 @@ use bytes::Bytes;
 use redb::{Database, Durability};
 
 use super::{
-    SYNC_EACH_BYTES, Store, StoreError, backend,
+    Store, StoreError, backend,
     data::Write,
     database::{INCOMING, Place, restrict},
     tables::DATA,
     transact,
 };
+use crate::world::UNSYNCED_BYTES;
 
 /// Makes such databases. All clones make them in the same directory.
 #[derive(Clone, Debug)]
@@ -89,7 +90,7 @@ impl Incoming {
         let mut torn = None;
         let added = transact(self.database()?, Durability::Immediate, |write| {
             let mut data = write.open_table(DATA)?;
-            while held.saturating_sub(begun) < SYNC_EACH_BYTES {
+            while held.saturating_sub(begun) < UNSYNCED_BYTES {
                 match records() {
                     Ok(Some((key, value))) => Write::Put(key, value).perform(&mut data, &mut held).map(drop)?,
                     Ok(None) => return Ok(false),

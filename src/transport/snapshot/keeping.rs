@@ -19,9 +19,10 @@ use super::{
     receiver::SnapshotError,
     record::{HEAD_BYTES, MARK_BYTES, Mark},
 };
-use crate::world::{DiskFile, World};
+use crate::world::{DiskFile, UNSYNCED_BYTES, World};
 
-/// How long written bytes may stay unsynced. A receiver that is killed is sent these bytes again.
+/// How long it may take until it is on record that written bytes are synced. A receiver that is killed is sent the bytes
+/// again that are not on record.
 const SYNC_EACH: Duration = Duration::from_millis(500);
 /// After a sync, no other one comes for this many times as long as the sync took, so that a slow disk can also write.
 const SYNC_SHARE: u32 = 8;
@@ -96,6 +97,7 @@ impl Keeping {
             self.data = Some(files.open_kept(&self.claim.part.data(&self.directory))?);
         }
         let (mut looked, mut synced, mut took) = (self.claim.kept.offset, Instant::now(), Duration::ZERO);
+        let mut on_disk = self.claim.kept.offset;
         loop {
             let batch = tokio::select! {
                 biased;
@@ -114,6 +116,10 @@ impl Keeping {
             if self.claim.kept.offset - looked >= LOOK_EACH {
                 looked = self.claim.kept.offset;
                 self.world.files().leave_free(&self.directory, self.headroom, length - looked)?;
+            }
+            if let Some(data) = self.data.as_ref().filter(|_| self.claim.kept.offset - on_disk >= UNSYNCED_BYTES) {
+                data.sync()?;
+                on_disk = self.claim.kept.offset;
             }
             if self.claim.kept.offset > self.claim.kept.synced && synced.elapsed() >= SYNC_EACH.max(took * SYNC_SHARE) {
                 let begin = Instant::now();

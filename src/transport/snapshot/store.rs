@@ -22,7 +22,7 @@ use super::{
     receiver::SnapshotError,
     spool::Spool,
 };
-use crate::world::{Files, World};
+use crate::world::{Files, UNSYNCED_BYTES, World};
 
 /// A directory of received snapshots, as etcd's `Snapshotter` keeps them: `{index:016x}.snap.db`.
 ///
@@ -254,7 +254,7 @@ impl Save {
     async fn gather(&self, mut batches: mpsc::Receiver<Option<Vec<Bytes>>>) -> io::Result<u64> {
         self.files.leave_free(&self.directory, self.room.headroom, self.room.told.unwrap_or(0))?;
         let mut file = self.files.create_new(&self.unfinished)?;
-        let (mut length, mut looked) = (0, 0);
+        let (mut length, mut looked, mut synced) = (0, 0, 0);
         let mut hash = self.room.of.map(|_| Xxh3::new());
         loop {
             match batches.recv().await {
@@ -263,6 +263,10 @@ impl Save {
                         file.write_all(&piece)?;
                         length += piece.len() as u64;
                         hash.iter_mut().for_each(|hash| hash.update(&piece));
+                    }
+                    if length - synced >= UNSYNCED_BYTES {
+                        file.sync()?;
+                        synced = length;
                     }
                     if length - looked >= LOOK_EACH {
                         self.files.leave_free(&self.directory, self.room.headroom, 0)?;
