@@ -277,16 +277,22 @@ fn has_open(process: u32, name: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_while_a_snapshot_is_spooled_or_sent_leaves_nothing() {
-    // At this rate it is sent for four seconds at least.
+    // At this rate it is sent for four seconds at least, and the receiver records twice a second what it has.
     let flags = ["--snapshot-count", "5", "--log-retention-bytes", "0", "--snapshot-rate", "4MiB"];
     let mut cluster = Cluster::new(1, &flags);
     cluster.start_all();
     fill(&cluster, 16, 1 << 20).await;
     let joiner = add(&mut cluster, &flags).await;
     let directory = cluster.members[0].directory.clone();
+    let received = cluster.members[joiner].directory.clone();
     cluster.start(joiner);
     let process = cluster.process(0);
     assert!(soon(Duration::from_secs(60), || has_open(process, "spool-")).await, "nothing was spooled");
+    cluster.kill(0);
+    assert_eq!(left(&directory), ["log", "node.redb", "snap"]);
+    cluster.start(0);
+    let has_a_part = || left(&received).iter().any(|name| name.ends_with(".record"));
+    assert!(soon(Duration::from_secs(60), has_a_part).await, "{:?}", left(&received));
     cluster.kill(0);
     assert_eq!(left(&directory), ["log", "node.redb", "snap"]);
     cluster.start(0);
@@ -294,6 +300,9 @@ async fn a_kill_while_a_snapshot_is_spooled_or_sent_leaves_nothing() {
     cluster.until("a status", Duration::from_secs(60), async |cluster: &Cluster| cluster.status(0).await).await;
     has_caught_up(&cluster, joiner, Duration::from_secs(60)).await;
     assert_eq!(left(&directory), ["log", "node.redb", "snap"]);
+    let restarted = events(&cluster, joiner, "snapshot_restarted").await.expect("it runs");
+    let reasons: Vec<_> = restarted.iter().map(|event| &event["reason"]).collect();
+    assert_eq!(reasons, ["another"], "a new snapshot is another one, and that is said once");
 }
 
 /// How many ticks of raft there were, and how many of them came more than a heartbeat interval late.
