@@ -28,6 +28,7 @@ struct State {
     fails_reads: bool,
     fails_a_sync: bool,
     before_a_sync: Hook,
+    most_unsynced: u64,
 }
 
 /// A function that is called once.
@@ -53,8 +54,9 @@ enum Entry {
 struct Content {
     now: Vec<u8>,
     lasting: Vec<u8>,
-    /// The changes since the last sync.
+    /// The changes since the last sync, and the bytes that they wrote.
     unsynced: Vec<Change>,
+    unsynced_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -98,7 +100,7 @@ impl MemoryDisk {
     /// The disk that is left if the process is killed now: everything that it has written and named.
     pub fn after_a_kill(&self) -> Self {
         let state = self.state();
-        let content = |now: &Vec<u8>| Content { now: now.clone(), lasting: now.clone(), unsynced: Vec::new() };
+        let content = |now: &Vec<u8>| Content { now: now.clone(), lasting: now.clone(), ..Content::default() };
         let files = state.files.iter().map(|(number, found)| (*number, content(&found.now))).collect();
         let (now, lasting) = (state.now.clone(), state.now.clone());
         Self(Arc::new(Mutex::new(State { now, lasting, files, ..State::default() })))
@@ -134,13 +136,18 @@ impl MemoryDisk {
         self.state().files.values().map(|content| content.unsynced.iter().filter(is_put).count()).sum()
     }
 
+    /// The most bytes that any file had unsynced until now.
+    pub fn most_unsynced(&self) -> u64 {
+        self.state().most_unsynced
+    }
+
     fn left(&self, mut of: impl FnMut(&Content) -> Vec<u8>) -> Self {
         let state = self.state();
         let is_reached =
             |path: &&Path| path.parent().is_none() || matches!(state.lasting.get(*path), Some(Entry::Directory));
         let is_left = |path: &Path| path.ancestors().skip(1).all(|path| is_reached(&path));
         let names: Names = state.lasting.clone().into_iter().filter(|(path, _)| is_left(path)).collect();
-        let content = |left: Vec<u8>| Content { now: left.clone(), lasting: left, unsynced: Vec::new() };
+        let content = |left: Vec<u8>| Content { now: left.clone(), lasting: left, ..Content::default() };
         let files = state.files.iter().map(|(number, found)| (*number, content(of(found)))).collect();
         Self(Arc::new(Mutex::new(State { now: names.clone(), lasting: names, files, ..State::default() })))
     }
@@ -319,6 +326,9 @@ impl DiskFile for File {
         let from = usize::try_from(offset).expect("it is in memory");
         put(&mut content.now, from, bytes);
         content.unsynced.push(Change::Put(from, bytes.to_vec()));
+        content.unsynced_bytes += bytes.len() as u64;
+        let unsynced = content.unsynced_bytes;
+        state.most_unsynced = state.most_unsynced.max(unsynced);
         Ok(())
     }
 
@@ -337,7 +347,9 @@ impl DiskFile for File {
             call();
         }
         let mut state = self.disk.state();
-        let changes = std::mem::take(&mut state.content(self.file).unsynced);
+        let content = state.content(self.file);
+        content.unsynced_bytes = 0;
+        let changes = std::mem::take(&mut content.unsynced);
         if state.fails_a_sync && changes.iter().any(|change| matches!(change, Change::Put(..))) {
             state.fails_a_sync = false;
             return Err(io::Error::other("the sector cannot be written"));

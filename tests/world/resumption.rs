@@ -452,6 +452,27 @@ fn a_receiver_that_loses_power_is_sent_what_was_not_synced() {
 }
 
 #[test]
+fn few_bytes_of_a_received_snapshot_are_unsynced_at_any_time() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let (one, two) = pair(&memory, &disk).await;
+        let data = data(40 << 20, 1);
+        // In parts, and whole as etcd sends it.
+        let whole = SnapshotBody::from_stream(pieces(data.clone()), Some(data.len() as u64));
+        for (index, body) in [(1, body(&data)), (2, whole)] {
+            one.transport.send_snapshot(message(index), body);
+            until("it was taken", || outcomes(&one).len() as u64 == index).await;
+            assert!(read(&disk, &path(index)) == data);
+            // 8 MiB, and what comes in one batch.
+            assert!(disk.most_unsynced() <= 9 << 20, "{}", disk.most_unsynced());
+        }
+        assert_eq!(outcomes(&one), [SnapshotStatus::Finish; 2]);
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+#[test]
 fn what_turns_over_on_the_receivers_disk_is_found() {
     simulate(|| async {
         let (memory, disk) = (Memory::default(), MemoryDisk::default());
