@@ -107,12 +107,12 @@ pub use server::{ConnectionLimits, Server, router, serve};
 pub use tls::{Tls, TlsClientConfig, TlsConfig, TlsError};
 pub use transport::{
     Builder, Transport, TransportError,
+    incarnation::{PeerIncarnation, Refused},
     limits::Limits,
     raft::{
         Critical, Judgement, Member, Members, Raft, Rejected, Rejection, RejectionKind, SnapshotStatus, Source, Unheard,
     },
     snapshot::{SnapshotBody, store::SnapshotStore},
-    standing::{PeerIncarnation, Refused},
     status::{PeerRole, PeerStatus, TransportStatus, Watched},
 };
 pub use watch::{Survey, SurveyRow, Watch, WatchConfig, survey};

@@ -45,7 +45,7 @@ pub use listener::{Server, serve};
 pub use metrics::ConnectionMetrics;
 
 use body::Budget;
-use guard::Refusal;
+use guard::RequestRefusal;
 
 /// The state that the handlers share.
 #[derive(Clone)]
@@ -78,5 +78,5 @@ pub fn router(transport: &Transport) -> Router {
 
 /// Answers any other path: a redirect to the clean path, or 404.
 async fn unknown(State(_): State<Endpoint>, request: Request) -> Response {
-    path::redirect(&request).unwrap_or_else(|| Refusal::PageNotFound.into_response())
+    path::redirect(&request).unwrap_or_else(|| RequestRefusal::PageNotFound.into_response())
 }

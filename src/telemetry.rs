@@ -32,7 +32,7 @@ pub use events::{Event, EventKind, Events};
 #[cfg(feature = "otlp")]
 pub use logging::{InitError, LogFormat, Telemetry, init};
 pub(crate) use message::{MessageSpan, receive_span, send_span};
-pub(crate) use repeats::{Pace, Repeats, SOONEST};
+pub(crate) use repeats::{RepeatPace, Repeats, SOONEST};
 pub use sampler::Sampler;
 
 pub use crate::id::trace::{SpanId, TraceContext, TraceId};

@@ -50,9 +50,9 @@ use certificate::{Certificate, Purpose};
 pub use config::{TlsClientConfig, TlsConfig};
 pub(crate) use failure::rustls_error;
 pub use failure::{HandshakeError, HandshakeReason, TlsError};
-use open::{Lease, Open, Seen, VerifiedAs};
-use parts::{InUse, Source};
-use state::State;
+use open::{Lease, OpenConnections, PeerChain, VerifiedAs};
+use parts::{InUse, ProcessTls};
+use state::TlsState;
 pub use status::{CertificatePart, Reloads, TlsStatus};
 pub use stream::VerifiedStream;
 
@@ -98,9 +98,9 @@ pub struct Tls {
 
 #[derive(Debug)]
 struct Inner {
-    config: Source,
-    state: Mutex<State>,
-    open: Open,
+    config: ProcessTls,
+    state: Mutex<TlsState>,
+    open: OpenConnections,
     failures: Mutex<Tally<(Direction, HandshakeReason)>>,
     closed: Mutex<Tally<(Direction, HandshakeReason)>>,
     /// Held while the open connections are verified.
@@ -121,22 +121,22 @@ impl Tls {
     /// # Errors
     /// A file cannot be read or parsed, or the key does not belong to the certificate.
     pub fn load(config: TlsConfig) -> Result<Self, TlsError> {
-        Self::of(Source::Member(config))
+        Self::of(ProcessTls::Member(config))
     }
 
     /// As [`Self::load`], for a port for clients, where this process accepts connections and does not dial. The
     /// certificate need not allow client authentication, and the port offers HTTP/1.1 alone.
     pub fn load_server(config: TlsConfig) -> Result<Self, TlsError> {
-        Self::of(Source::Server(config))
+        Self::of(ProcessTls::Server(config))
     }
 
     /// As [`Self::load`], for a process that dials and does not accept connections.
     pub fn load_client(config: TlsClientConfig) -> Result<Self, TlsError> {
-        Self::of(Source::Client(config))
+        Self::of(ProcessTls::Client(config))
     }
 
-    fn of(config: Source) -> Result<Self, TlsError> {
-        let state = Mutex::new(State::load(&config)?);
+    fn of(config: ProcessTls) -> Result<Self, TlsError> {
+        let state = Mutex::new(TlsState::load(&config)?);
         let (open, failures, closed, verifying, told, refused) = Default::default();
         let (mismatches, mismatches_told) = Default::default();
         let inner =
@@ -242,7 +242,7 @@ impl Tls {
         };
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         // The lease is added before the check, so that `watch` finds it if a change comes after the check.
-        let seen = Seen { chain: chain.to_vec(), verified_as };
+        let seen = PeerChain { chain: chain.to_vec(), verified_as };
         let due = begun.next_end(&seen);
         let lease = self.inner.open.add(seen, due);
         let now = self.in_use();
@@ -291,7 +291,7 @@ impl Tls {
 
     /// Ends these leases and counts them. They are counted under the lock, so that everyone who sees one end also sees
     /// it counted.
-    fn close(&self, leases: &[Arc<Lease>], seen: &Seen, error: &HandshakeError) -> u64 {
+    fn close(&self, leases: &[Arc<Lease>], seen: &PeerChain, error: &HandshakeError) -> u64 {
         let why: Arc<str> = error.to_string().into();
         let mut counted = lock(&self.inner.closed);
         let closed = leases.iter().filter(|lease| lease.end(why.clone())).count() as u64;
@@ -301,7 +301,7 @@ impl Tls {
         closed
     }
 
-    fn tell_closed(&self, seen: &Seen, error: &HandshakeError, connections: u64) {
+    fn tell_closed(&self, seen: &PeerChain, error: &HandshakeError, connections: u64) {
         if connections == 0 {
             return;
         }
@@ -316,7 +316,7 @@ impl Tls {
 
     /// Whether a request is refused if its certificate is not for the member that it claims to be from.
     pub(crate) fn binds_members(&self) -> bool {
-        matches!(&self.inner.config, Source::Member(config) if config.bind_members)
+        matches!(&self.inner.config, ProcessTls::Member(config) if config.bind_members)
     }
 
     /// Counts a request whose certificate is not for the member that it claims to be from, whether or not it is
@@ -346,7 +346,7 @@ impl Tls {
 
     /// Whether clients' certificates are checked against the addresses that they come from.
     pub(crate) fn checks_client_names(&self) -> bool {
-        matches!(&self.inner.config, Source::Member(config) if !config.skip_client_san_verification)
+        matches!(&self.inner.config, ProcessTls::Member(config) if !config.skip_client_san_verification)
     }
 
     async fn within<S>(
@@ -442,7 +442,7 @@ impl Tls {
         self.current().in_use.clone()
     }
 
-    fn current(&self) -> MutexGuard<'_, State> {
+    fn current(&self) -> MutexGuard<'_, TlsState> {
         let mut state = lock(&self.inner.state);
         if state.looked.elapsed() >= LOOK_EVERY {
             state.look(&self.inner.config, &lock(&self.inner.told));

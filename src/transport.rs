@@ -28,6 +28,7 @@ mod builder;
 mod drain;
 mod hearing;
 mod inbox;
+pub(crate) mod incarnation;
 pub(crate) mod intake;
 pub(crate) mod limits;
 mod meeting;
@@ -46,22 +47,21 @@ mod refusals;
 mod remote;
 mod roster;
 pub(crate) mod sender;
+pub(crate) mod signal;
 pub(crate) mod snapshot;
-pub(crate) mod standing;
 pub(crate) mod status;
 mod summary;
 mod tasks;
-pub(crate) mod times;
 mod unread;
 pub(crate) mod writer;
 
 pub use builder::Builder;
 use inbox::Inbox;
 use others::Others;
-use peer::{Peer, Shared};
+use peer::{Peer, PeerContext};
 use raft::{Members, SnapshotStatus};
 use refusals::Untold;
-use roster::{Changes, Known, Roster, close_all};
+use roster::{Changes, KnownMember, Roster, close_all};
 use snapshot::{SnapshotBody, store::SnapshotStore};
 use status::{PeerStatus, TransportStatus};
 
@@ -121,7 +121,7 @@ pub struct Transport {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
+    shared: Arc<PeerContext>,
     /// Read by every `send`, and changed with the membership.
     known: ArcSwap<Roster>,
     /// Held while `known` changes. It holds whether all peers are paused, and whether the transport has stopped.
@@ -288,7 +288,7 @@ impl Transport {
         self.inner.known.load().peers.get(&id).cloned()
     }
 
-    fn known(&self, id: MemberId) -> Option<Known> {
+    fn known(&self, id: MemberId) -> Option<KnownMember> {
         self.inner.known.load().get(id)
     }
 

@@ -34,7 +34,7 @@ mod target;
 mod watcher;
 
 use hub::Hub;
-use members::List;
+use members::MemberList;
 pub use survey::{Survey, SurveyRow, survey};
 
 /// Which members to watch, and how.
@@ -67,7 +67,7 @@ impl Default for WatchConfig {
 
 /// The number of members in an answer to `GET /members`. The error says in one line why it is no list of members.
 pub(crate) fn listed(json: &[u8]) -> Result<usize, String> {
-    List::parse(json).map(|list| list.members.len()).map_err(|fault| fault.to_string())
+    MemberList::parse(json).map(|list| list.members.len()).map_err(|fault| fault.to_string())
 }
 
 /// A running watch. Cheap to clone: all clones are one watch, which ends when it is stopped, or when its last clone is

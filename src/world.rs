@@ -30,18 +30,18 @@ pub(crate) use files::{File, Files, UNSYNCED_BYTES};
 pub use listener::Listener;
 pub(crate) use listener::Port;
 pub use network::{ByteStream, Listen, Network};
-pub(crate) use ports::{Taken, canonical, in_zone, take};
+pub(crate) use ports::{TakenSocket, canonical, in_zone, take};
 use random::Random;
 pub(crate) use socket::Socket;
 use threads::Threads;
 
 /// The world of a member. Cheap to clone: all clones are one world.
 #[derive(Clone, Debug, Default)]
-pub struct World(Arc<Parts>);
+pub struct World(Arc<WorldParts>);
 
 /// Each part is the real one unless it was replaced.
 #[derive(Clone, Debug, Default)]
-struct Parts {
+struct WorldParts {
     clock: Clock,
     random: Random,
     /// `None`: the system's.
@@ -88,7 +88,7 @@ impl World {
         self.changed(|parts| parts.threads = Threads::One)
     }
 
-    fn changed(self, change: impl FnOnce(&mut Parts)) -> Self {
+    fn changed(self, change: impl FnOnce(&mut WorldParts)) -> Self {
         let mut parts = Arc::unwrap_or_clone(self.0);
         change(&mut parts);
         Self(Arc::new(parts))

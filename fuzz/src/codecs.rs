@@ -8,7 +8,7 @@ use rafthttp::{
         FrameError, FrameErrorKind, FrameLimits,
         frames::FrameBuffer,
         message::{Item, decode_message},
-        reply::{Reading, Reply, ReplyError},
+        reply::{Reply, ReplyError, ReplyReader},
         stream::{StreamDecoder, StreamEncoder},
     },
     wire::{StreamKind, raftpb::Message},
@@ -89,7 +89,7 @@ pub fn reply(data: &[u8]) {
 }
 
 fn read_reply(pieces: &[&[u8]]) -> Result<Reply, ReplyError> {
-    let mut reading = Reading::new(Vec::new(), REPLY_BYTES);
+    let mut reading = ReplyReader::new(Vec::new(), REPLY_BYTES);
     for piece in pieces {
         reading.room().extend_from_slice(piece);
         if let Some(reply) = reading.advance()? {

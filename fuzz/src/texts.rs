@@ -7,7 +7,7 @@ use rafthttp::{
     ClusterId, DirectoryId, Incarnation, MemberId, PeerUrl,
     internals::{
         texts::{kept_membership, listed_members, told_urls},
-        wire::{headers, probing::Answer, resumption, resumption::Rest},
+        wire::{headers, probing::ProbeAnswer, resumption, resumption::Rest},
     },
     node::InitialCluster,
     telemetry::TraceContext,
@@ -19,9 +19,9 @@ const URLS: usize = 16;
 
 /// The answer to a probe: what is read of it is written and read again the same.
 pub fn probing(data: &[u8]) {
-    let Some(answer) = Answer::parse(data) else { return };
+    let Some(answer) = ProbeAnswer::parse(data) else { return };
     let written = answer.encode();
-    assert_eq!(Answer::parse(written.as_bytes()), Some(answer), "as it was written: {written}");
+    assert_eq!(ProbeAnswer::parse(written.as_bytes()), Some(answer), "as it was written: {written}");
 }
 
 /// URLs, initial clusters, IDs and versions: what is read prints as something that is read the same, and an error is one

@@ -42,18 +42,18 @@ use crate::{
 };
 
 #[derive(Deserialize)]
-pub(super) struct Range {
+pub(super) struct EventRange {
     #[serde(default)]
     after: u64,
 }
 
 #[derive(Serialize)]
-struct Answer {
-    events: Vec<Shown>,
+struct EventsView {
+    events: Vec<EventView>,
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct EventView {
     id: u64,
     time: String,
     kind: EventKind,
@@ -64,11 +64,11 @@ struct Shown {
     detail: Option<String>,
 }
 
-pub(super) fn answer(events: &Events, Query(Range { after }): Query<Range>) -> Response {
-    Json(Answer { events: events.after(after).into_iter().map(Shown::from).collect() }).into_response()
+pub(super) fn answer(events: &Events, Query(EventRange { after }): Query<EventRange>) -> Response {
+    Json(EventsView { events: events.after(after).into_iter().map(EventView::from).collect() }).into_response()
 }
 
-impl From<Event> for Shown {
+impl From<Event> for EventView {
     fn from(event: Event) -> Self {
         let Event { id, time, kind, peer, channel, direction, reason, detail } = event;
         Self { id, time: rfc3339(time), kind, peer, channel, direction, reason, detail }

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// A file of the page.
 #[derive(Clone, Copy)]
-struct File {
+struct PageFile {
     path: &'static str,
     content_type: &'static str,
     text: &'static str,
@@ -25,19 +25,19 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-static FILES: &[File] = &[
-    File { path: "/", content_type: HTML, text: include_str!("page/index.html") },
-    File { path: "/page/page.css", content_type: CSS, text: include_str!("page/page.css") },
-    File { path: "/page/icon.svg", content_type: "image/svg+xml", text: include_str!("page/icon.svg") },
-    File { path: "/page/page.js", content_type: JAVASCRIPT, text: include_str!("page/page.js") },
-    File { path: "/page/poll.js", content_type: JAVASCRIPT, text: include_str!("page/poll.js") },
-    File { path: "/page/model.js", content_type: JAVASCRIPT, text: include_str!("page/model.js") },
-    File { path: "/page/peers.js", content_type: JAVASCRIPT, text: include_str!("page/peers.js") },
-    File { path: "/page/spark.js", content_type: JAVASCRIPT, text: include_str!("page/spark.js") },
-    File { path: "/page/matrix.js", content_type: JAVASCRIPT, text: include_str!("page/matrix.js") },
-    File { path: "/page/events.js", content_type: JAVASCRIPT, text: include_str!("page/events.js") },
-    File { path: "/page/format.js", content_type: JAVASCRIPT, text: include_str!("page/format.js") },
-    File { path: "/page/dom.js", content_type: JAVASCRIPT, text: include_str!("page/dom.js") },
+static FILES: &[PageFile] = &[
+    PageFile { path: "/", content_type: HTML, text: include_str!("page/index.html") },
+    PageFile { path: "/page/page.css", content_type: CSS, text: include_str!("page/page.css") },
+    PageFile { path: "/page/icon.svg", content_type: "image/svg+xml", text: include_str!("page/icon.svg") },
+    PageFile { path: "/page/page.js", content_type: JAVASCRIPT, text: include_str!("page/page.js") },
+    PageFile { path: "/page/poll.js", content_type: JAVASCRIPT, text: include_str!("page/poll.js") },
+    PageFile { path: "/page/model.js", content_type: JAVASCRIPT, text: include_str!("page/model.js") },
+    PageFile { path: "/page/peers.js", content_type: JAVASCRIPT, text: include_str!("page/peers.js") },
+    PageFile { path: "/page/spark.js", content_type: JAVASCRIPT, text: include_str!("page/spark.js") },
+    PageFile { path: "/page/matrix.js", content_type: JAVASCRIPT, text: include_str!("page/matrix.js") },
+    PageFile { path: "/page/events.js", content_type: JAVASCRIPT, text: include_str!("page/events.js") },
+    PageFile { path: "/page/format.js", content_type: JAVASCRIPT, text: include_str!("page/format.js") },
+    PageFile { path: "/page/dom.js", content_type: JAVASCRIPT, text: include_str!("page/dom.js") },
 ];
 
 /// The page shows names that peers give themselves. Should one of them ever be parsed as HTML, this policy still only
@@ -61,7 +61,7 @@ pub(super) fn router() -> Router {
     })
 }
 
-fn answer(file: &'static File, tag: &str, headers: &HeaderMap) -> Response {
+fn answer(file: &'static PageFile, tag: &str, headers: &HeaderMap) -> Response {
     let head = (HEADERS, [(header::ETAG, tag)]);
     if knows(headers, tag) {
         (StatusCode::NOT_MODIFIED, head).into_response()

@@ -81,7 +81,7 @@ fn pieces(mut head: Vec<u8>, status: TransportStatus) -> impl Iterator<Item = By
     tail.extend_from_slice(b",\"others\":");
     write_json(&mut tail, &others.as_ref().map(view::outgoing));
     tail.extend_from_slice(b",\"unroutable\":");
-    write_json(&mut tail, &unroutable.iter().collect::<view::Counts>());
+    write_json(&mut tail, &unroutable.iter().collect::<view::CountsByLabel>());
     tail.extend_from_slice(b",\"tls\":");
     write_json(&mut tail, &tls.as_ref().map(view::tls_state));
     tail.extend_from_slice(b"}\n");

@@ -36,19 +36,19 @@ impl Gate {
         let Ok(permit) = self.0.clone().try_acquire_owned() else {
             return (StatusCode::SERVICE_UNAVAILABLE, "too many requests are in progress\n").into_response();
         };
-        let pieces = Pieces { pieces: make(), deadline: Instant::now() + TIMEOUT, _permit: permit };
+        let pieces = TimedPieces { pieces: make(), deadline: Instant::now() + TIMEOUT, _permit: permit };
         ([(header::CONTENT_TYPE, content_type)], Body::from_stream(stream::iter(pieces))).into_response()
     }
 }
 
-struct Pieces<P> {
+struct TimedPieces<P> {
     pieces: P,
     deadline: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 /// An error cuts the connection, so that no client takes half an answer for a whole one.
-impl<P: Iterator<Item = Bytes>> Iterator for Pieces<P> {
+impl<P: Iterator<Item = Bytes>> Iterator for TimedPieces<P> {
     type Item = io::Result<Bytes>;
 
     fn next(&mut self) -> Option<Self::Item> {

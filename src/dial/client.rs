@@ -18,12 +18,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     dial::{
-        connection::{Connection, DialPhases, Dialled, full},
+        connection::{DialPhases, Dialled, DialledConnection, full},
         failure::{DialError, PostError, innermost},
         identity::Identity,
         io::{DeadlineIo, IoStatus, PeerIo, WRITE_DEADLINE},
         pool::{IDLE_TIMEOUT, Pool, is_idle},
-        post::{Answer, exchange},
+        post::{PostAnswer, exchange},
         resolver::Resolver,
         urls::PeerUrl,
     },
@@ -84,18 +84,18 @@ impl Client {
     }
 
     /// Opens a connection for requests. The limits are 1 s for the look-up, the dial timeout for TCP, and 10 s for TLS.
-    pub(crate) async fn dial(&self, url: &PeerUrl) -> Result<Connection, DialError> {
+    pub(crate) async fn dial(&self, url: &PeerUrl) -> Result<DialledConnection, DialError> {
         self.dial_at(url, None).await
     }
 
     /// As [`Self::dial`], but at no other address than `only`, if it is given.
-    async fn dial_at(&self, url: &PeerUrl, only: Option<IpAddr>) -> Result<Connection, DialError> {
+    async fn dial_at(&self, url: &PeerUrl, only: Option<IpAddr>) -> Result<DialledConnection, DialError> {
         let (stream, Dialled { remote, .. }, io) = Box::pin(self.connect_and_secure(url, only)).await?;
         let mut http = http1::Builder::new();
         http.max_buf_size(READ_BUFFER);
         let handshake = http.handshake(TokioIo::new(stream)).await;
         let (sender, driver) = handshake.map_err(|error| DialError::Http { address: remote, error })?;
-        Ok(Connection { sender, driver: driver.fuse(), remote, io })
+        Ok(DialledConnection { sender, driver: driver.fuse(), remote, io })
     }
 
     /// As [`Self::dial`], but without HTTP: nothing is spoken on the connection yet.
@@ -221,7 +221,7 @@ impl Client {
         content_type: &str,
         body: Bytes,
         span: Option<&MessageSpan>,
-    ) -> Result<Answer, PostError> {
+    ) -> Result<PostAnswer, PostError> {
         let traceparent = span.and_then(MessageSpan::traceparent);
         let went_to = |address| {
             if let Some(span) = span {
@@ -235,7 +235,7 @@ impl Client {
             }
             request.body(full(body.clone())).map_err(|error| PostError::Request { url: url.clone(), error })
         };
-        let may_go_to = |kept: &Connection| only.is_none_or(|only| kept.remote.ip().to_canonical() == only);
+        let may_go_to = |kept: &DialledConnection| only.is_none_or(|only| kept.remote.ip().to_canonical() == only);
         if let Some(mut kept) = self.pool.take(url.as_str()).filter(may_go_to) {
             let written = kept.io.written();
             match Box::pin(exchange(&mut kept, request()?)).await {
@@ -283,7 +283,7 @@ impl Client {
         Some(format!("TLS with {remote}: {why}"))
     }
 
-    fn keep(&self, url: &PeerUrl, mut connection: Connection) {
+    fn keep(&self, url: &PeerUrl, mut connection: DialledConnection) {
         if !is_idle(&mut connection) {
             return;
         }

@@ -22,7 +22,7 @@ use crate::dial::io::{ANSWER_HEAD, IoStatus, PeerIo};
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// The future that moves a connection. Its owner polls it, beside whatever the owner waits for. It is fused: once the
 /// connection has ended, it is never ready again.
-pub(crate) type Driver = Fuse<http1::Connection<TokioIo<PeerIo>, Body>>;
+pub(crate) type ConnectionDriver = Fuse<http1::Connection<TokioIo<PeerIo>, Body>>;
 
 /// A body without bytes.
 pub(crate) fn empty() -> Body {
@@ -35,11 +35,11 @@ pub(crate) fn full(bytes: Bytes) -> Body {
 }
 
 /// A connection that its owner polls: no task runs it.
-pub(crate) struct Connection {
+pub(crate) struct DialledConnection {
     /// Takes the requests.
     pub(crate) sender: http1::SendRequest<Body>,
     /// Must be polled for anything to move. It ends when the connection does.
-    pub(crate) driver: Driver,
+    pub(crate) driver: ConnectionDriver,
     /// The address that answered.
     pub(crate) remote: SocketAddr,
     /// How the connection ended, and how much was written to it.

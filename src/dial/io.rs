@@ -29,7 +29,7 @@ const NO_HEAD: usize = usize::MAX;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ConnectionEnd {
     /// No byte could be written for the write deadline.
     Stalled,
     /// The connection broke: a reset, an alert, any error of the socket.
@@ -70,12 +70,12 @@ impl IoStatus {
     }
 
     /// How the connection ended; the first cause counts. `None` while it is open, or when this member closed it.
-    pub(crate) fn end(&self) -> Option<End> {
+    pub(crate) fn end(&self) -> Option<ConnectionEnd> {
         match self.end.load(Relaxed) {
-            1 => Some(End::Stalled),
-            2 => Some(End::Broken),
-            3 => Some(End::Eof),
-            4 => Some(End::Unverified),
+            1 => Some(ConnectionEnd::Stalled),
+            2 => Some(ConnectionEnd::Broken),
+            3 => Some(ConnectionEnd::Eof),
+            4 => Some(ConnectionEnd::Unverified),
             _ => None,
         }
     }
@@ -122,12 +122,12 @@ impl IoStatus {
         self.last_write_millis.store(millis, Relaxed);
     }
 
-    fn note_end(&self, end: End) {
+    fn note_end(&self, end: ConnectionEnd) {
         let value = match end {
-            End::Stalled => 1,
-            End::Broken => 2,
-            End::Eof => 3,
-            End::Unverified => 4,
+            ConnectionEnd::Stalled => 1,
+            ConnectionEnd::Broken => 2,
+            ConnectionEnd::Eof => 3,
+            ConnectionEnd::Unverified => 4,
         };
         // Only the first cause counts. Later ones follow from it.
         let _ = self.end.compare_exchange(0, value, Relaxed, Relaxed);
@@ -135,10 +135,10 @@ impl IoStatus {
 
     fn note_read(&self, outcome: &io::Result<()>, room: usize, bytes: usize) {
         match outcome {
-            Ok(()) if bytes == 0 && room > 0 => self.note_end(End::Eof),
+            Ok(()) if bytes == 0 && room > 0 => self.note_end(ConnectionEnd::Eof),
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.note_end(End::Eof),
-            Err(_) => self.note_end(End::Broken),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.note_end(ConnectionEnd::Eof),
+            Err(_) => self.note_end(ConnectionEnd::Broken),
         }
     }
 }
@@ -195,13 +195,13 @@ impl<T> DeadlineIo<T> {
                     patience.as_mut().set(None);
                 }
                 if outcome.is_err() {
-                    self.status.note_end(End::Broken);
+                    self.status.note_end(ConnectionEnd::Broken);
                 }
                 Poll::Ready(outcome)
             }
             Poll::Pending => {
                 ready!(self.wait(cx));
-                self.status.note_end(End::Stalled);
+                self.status.note_end(ConnectionEnd::Stalled);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no write progress within the deadline")))
             }
         }
@@ -320,7 +320,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> PeerIo<T> {
                 let outcome = ready!(Pin::new(&mut *io).poll_read(cx, buffer));
                 let status = io.get_ref().status();
                 if io.is_over() {
-                    status.note_end(End::Unverified);
+                    status.note_end(ConnectionEnd::Unverified);
                 }
                 // Only this layer sees an end by `close_notify` or an alert.
                 status.note_read(&outcome, room, buffer.filled().len() - before);
@@ -417,7 +417,7 @@ mod tests {
         let error = io.write_all(&[0; 17]).await.expect_err("only 16 bytes fit");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begin.elapsed().as_secs(), 5);
-        assert_eq!((status.end(), status.written()), (Some(End::Stalled), 16));
+        assert_eq!((status.end(), status.written()), (Some(ConnectionEnd::Stalled), 16));
     }
 
     #[tokio::test(start_paused = true)]
@@ -466,7 +466,7 @@ mod tests {
         let (mut io, far, status) = pair(WRITE_DEADLINE);
         drop(far);
         io.read_u8().await.expect_err("it is closed");
-        assert_eq!(status.end(), Some(End::Eof));
+        assert_eq!(status.end(), Some(ConnectionEnd::Eof));
     }
 
     #[tokio::test]
@@ -480,7 +480,7 @@ mod tests {
         let status = IoStatus::new(WRITE_DEADLINE);
         let mut io = DeadlineIo::new(near.expect("it listens"), status.clone());
         io.read_u8().await.expect_err("it was reset");
-        assert_eq!(status.end(), Some(End::Broken));
+        assert_eq!(status.end(), Some(ConnectionEnd::Broken));
         assert!(io.is_write_vectored());
     }
 }

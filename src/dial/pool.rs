@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::FusedFuture;
 use tokio::time::Instant;
 
-use crate::dial::connection::Connection;
+use crate::dial::connection::DialledConnection;
 
 /// How long a connection is kept without a request. etcd closes it after 5 s.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -19,7 +19,7 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const IDLE_PER_HOST: usize = 4;
 
 /// Whether another request may follow on a connection: it is open, and nothing of the last request is under way.
-pub(super) fn is_idle(connection: &mut Connection) -> bool {
+pub(super) fn is_idle(connection: &mut DialledConnection) -> bool {
     let cx = &mut Context::from_waker(Waker::noop());
     !connection.driver.is_terminated()
         && Pin::new(&mut connection.driver).poll(cx).is_pending()
@@ -28,18 +28,18 @@ pub(super) fn is_idle(connection: &mut Connection) -> bool {
 
 /// Connections that wait for the next request, by URL. A host without connections has no entry.
 #[derive(Default)]
-pub(super) struct Pool(pub(super) Mutex<Idle>);
+pub(super) struct Pool(pub(super) Mutex<IdleConnections>);
 
 #[derive(Default)]
-pub(super) struct Idle {
-    pub(super) hosts: BTreeMap<Box<str>, Vec<(Instant, Connection)>>,
+pub(super) struct IdleConnections {
+    pub(super) hosts: BTreeMap<Box<str>, Vec<(Instant, DialledConnection)>>,
     swept: bool,
     closed: bool,
 }
 
 impl Pool {
     /// The connection that was used last, if it is still open.
-    pub(super) fn take(&self, url: &str) -> Option<Connection> {
+    pub(super) fn take(&self, url: &str) -> Option<DialledConnection> {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.hosts.get_mut(url)?;
         let mut found = None;
@@ -56,7 +56,7 @@ impl Pool {
     }
 
     /// Keeps a connection, unless the pool is closed. Returns true if the caller has to start sweeping.
-    pub(super) fn put(&self, url: &str, connection: Connection) -> bool {
+    pub(super) fn put(&self, url: &str, connection: DialledConnection) -> bool {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.closed {
             return false;

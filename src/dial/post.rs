@@ -7,9 +7,9 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::dial::{
-    connection::{Body, Connection, NoAnswer, drive, drive_to_head},
+    connection::{Body, DialledConnection, NoAnswer, drive, drive_to_head},
     failure::{ANSWER_TIMEOUT, PostError},
-    io::End,
+    io::ConnectionEnd,
 };
 
 /// How much of an answer's text is read, in bytes.
@@ -17,7 +17,7 @@ pub(super) const ANSWER_TEXT: usize = 64 << 10;
 
 /// The answer to a POST.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct PostAnswer {
     /// Its status.
     pub(crate) status: StatusCode,
     /// Its headers.
@@ -27,8 +27,11 @@ pub(crate) struct Answer {
 }
 
 /// Sends a request and waits for its answer, at most 10 s after the last byte of it was written.
-pub(crate) async fn exchange(connection: &mut Connection, request: Request<Body>) -> Result<Answer, PostError> {
-    let Connection { sender, driver, io, .. } = connection;
+pub(crate) async fn exchange(
+    connection: &mut DialledConnection,
+    request: Request<Body>,
+) -> Result<PostAnswer, PostError> {
+    let DialledConnection { sender, driver, io, .. } = connection;
     let begin = Instant::now();
     let answer = async {
         let response = drive_to_head(driver, io, sender.send_request(request)).await?;
@@ -47,7 +50,7 @@ pub(crate) async fn exchange(connection: &mut Connection, request: Request<Body>
         biased;
         // An answer that has arrived counts, even if the time is up in the same turn.
         outcome = answer => outcome.map_err(|error| match (io.end(), error) {
-            (Some(End::Stalled), _) => PostError::Stalled,
+            (Some(ConnectionEnd::Stalled), _) => PostError::Stalled,
             (_, NoAnswer::Broken(error)) => PostError::Broken(error),
             (_, NoAnswer::Head) => PostError::Head,
         }),
@@ -55,7 +58,7 @@ pub(crate) async fn exchange(connection: &mut Connection, request: Request<Body>
     }
 }
 
-async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+async fn read_answer(response: Response<Incoming>) -> Result<PostAnswer, hyper::Error> {
     let (head, mut body) = response.into_parts();
     let mut text = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -67,5 +70,5 @@ async fn read_answer(response: Response<Incoming>) -> Result<Answer, hyper::Erro
             }
         }
     }
-    Ok(Answer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
+    Ok(PostAnswer { status: head.status, headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
 }

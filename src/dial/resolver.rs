@@ -70,8 +70,8 @@ pub(crate) enum LookupError {
     },
 }
 
-type Outcome = Result<Arc<[IpAddr]>, LookupError>;
-type Lookup = BoxFuture<'static, Outcome>;
+type LookupResult = Result<Arc<[IpAddr]>, LookupError>;
+type Lookup = BoxFuture<'static, LookupResult>;
 
 /// Resolves names. It keeps no answer that came in time.
 pub(crate) struct Resolver {
@@ -100,7 +100,7 @@ impl Resolver {
     }
 
     /// The addresses of a name, in the order in which to try them. There is at least one.
-    pub(crate) async fn lookup(&self, name: &str) -> Outcome {
+    pub(crate) async fn lookup(&self, name: &str) -> LookupResult {
         if let Some(known) = self.system.known(name) {
             return Ok(known);
         }
@@ -110,7 +110,7 @@ impl Resolver {
 
     /// As [`Self::lookup`], for a name that a stranger sent. It is refused while many look-ups are under way, because a
     /// stranger that sends a new name with each request must not make this member hold a look-up for each.
-    pub(crate) async fn lookup_for_a_stranger(&self, name: &str) -> Outcome {
+    pub(crate) async fn lookup_for_a_stranger(&self, name: &str) -> LookupResult {
         let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).len();
         if under_way >= MOST_FOR_STRANGERS {
             let why = "too many names are being looked up".into();
@@ -201,19 +201,19 @@ struct System {
 enum Dns {
     #[default]
     NotYet,
-    Open(Box<Open>),
+    Open(Box<OpenServers>),
     Closed,
 }
 
 /// The servers, and the text of `resolv.conf` that names them.
-struct Open {
+struct OpenServers {
     text: Vec<u8>,
-    servers: Servers,
+    servers: NameServers,
 }
 
 /// The servers of `resolv.conf`, asked in two ways.
 #[derive(Clone)]
-struct Servers {
+struct NameServers {
     quick: TokioResolver,
     patient: TokioResolver,
 }
@@ -235,7 +235,7 @@ impl System {
         is_localhost(name).then(|| [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into())
     }
 
-    async fn lookup(&self, name: &Arc<str>) -> Outcome {
+    async fn lookup(&self, name: &Arc<str>) -> LookupResult {
         let failed = |why: String| LookupError::Failed { name: name.clone(), why: why.into() };
         let answer = timeout(PATIENCE, self.ask(name)).await;
         let answer = answer.map_err(|_| LookupError::Timeout { name: name.clone(), after: PATIENCE })?;
@@ -272,7 +272,7 @@ impl System {
 
     /// The servers that `resolv.conf` names now. It is read each time, like the hosts file, because a new network or a
     /// VPN changes it while the process runs. While it cannot be read or used, the servers that it named last are used.
-    fn servers(&self) -> Result<Servers, String> {
+    fn servers(&self) -> Result<NameServers, String> {
         let mut dns = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.resolv_conf.display();
         let read = std::fs::read(&self.resolv_conf).map_err(|error| format!("{at}: {error}"));
@@ -280,12 +280,12 @@ impl System {
             (Dns::Closed, _) => Err(STOPPED.to_owned()),
             (Dns::NotYet, read) => {
                 let text = read?;
-                let servers = Servers::of_file(&text).map_err(|error| format!("{at}: {error}"))?;
-                *dns = Dns::Open(Box::new(Open { text, servers: servers.clone() }));
+                let servers = NameServers::of_file(&text).map_err(|error| format!("{at}: {error}"))?;
+                *dns = Dns::Open(Box::new(OpenServers { text, servers: servers.clone() }));
                 Ok(servers)
             }
             (Dns::Open(open), Ok(text)) if open.text != text => {
-                match Servers::of_file(&text) {
+                match NameServers::of_file(&text) {
                     Ok(servers) => {
                         tracing::info!(path = %at, "the name servers have changed");
                         open.servers = servers;
@@ -311,7 +311,7 @@ impl System {
     }
 }
 
-impl Servers {
+impl NameServers {
     fn of_file(text: &[u8]) -> Result<Self, String> {
         let parsed = hickory_resolver::system_conf::parse_resolv_conf(text);
         let (config, options) = parsed.map_err(|error| error.to_string())?;

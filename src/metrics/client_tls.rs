@@ -8,7 +8,7 @@ use prometheus::{
 use super::{
     collector::{Metrics, describe},
     families::unix_seconds,
-    family::{Kind, Samples},
+    family::{MetricKind, Samples},
 };
 use crate::{
     ledger::Direction,
@@ -16,19 +16,19 @@ use crate::{
 };
 
 /// A family: its name, help, type and labels, and a function that makes its samples.
-struct Family {
+struct TlsFamily {
     name: &'static str,
     help: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     labels: &'static [&'static str],
     of: fn(&TlsStatus, &mut Metrics),
 }
 
-static FAMILIES: [Family; 3] = [
-    Family {
+static FAMILIES: [TlsFamily; 3] = [
+    TlsFamily {
         name: "rafthttp_client_tls_certificate_expiry_timestamp_seconds",
         help: "Expiry of the certificate that we show to clients.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         of: |tls, samples| {
             if let Some(expiry) = tls.certificate_expiry {
@@ -36,20 +36,20 @@ static FAMILIES: [Family; 3] = [
             }
         },
     },
-    Family {
+    TlsFamily {
         name: "rafthttp_client_tls_reloads_total",
         help: "Changed certificate files of the client port, by result: ok, or failed (the old ones stay in use).",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["result"],
         of: |tls, samples| {
             samples.count(&["ok"], tls.reloads_ok);
             samples.count(&["failed"], tls.reloads_failed);
         },
     },
-    Family {
+    TlsFamily {
         name: "rafthttp_client_tls_handshake_failures_total",
         help: "Failed TLS handshakes on the ports for clients and metrics; plain HTTP has the reason protocol.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["reason"],
         of: |tls, samples| {
             // If the certificates serve peers as well, they also count handshakes that this member dialled. Those would
@@ -81,7 +81,7 @@ impl Collector for ClientTlsCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let status = self.tls.status();
-        let collect = |Family { name, help, kind, labels, of }: &Family| {
+        let collect = |TlsFamily { name, help, kind, labels, of }: &TlsFamily| {
             let mut metrics = Metrics::new(*kind, labels);
             of(&status, &mut metrics);
             metrics.into_family(name, help)
@@ -100,7 +100,7 @@ mod tests {
         let mut status = TlsStatus::default();
         status.handshake_failures.add((Direction::In, "protocol"), 2);
         status.handshake_failures.add((Direction::Out, "protocol"), 7);
-        let Family { name, help, kind, labels, of } = &FAMILIES[2];
+        let TlsFamily { name, help, kind, labels, of } = &FAMILIES[2];
         let mut metrics = Metrics::new(*kind, labels);
         of(&status, &mut metrics);
         let family = metrics.into_family(name, help);

@@ -9,7 +9,7 @@ use prometheus::{
 
 use super::{
     Options,
-    family::{Family, Kind, Samples},
+    family::{Family, MetricKind, Samples},
     options,
 };
 use crate::{ledger::Histogram, transport::status::TransportStatus};
@@ -69,16 +69,16 @@ pub(super) fn describe(name: &str, help: &str, labels: &[&str]) -> Desc {
 /// Collects the samples of one family.
 pub(super) struct Metrics {
     labels: &'static [&'static str],
-    kind: Kind,
+    kind: MetricKind,
     metrics: Vec<Metric>,
 }
 
 impl Metrics {
-    pub(super) fn single(kind: Kind) -> Self {
+    pub(super) fn single(kind: MetricKind) -> Self {
         Self::new(kind, &[])
     }
 
-    pub(super) fn new(kind: Kind, labels: &'static [&'static str]) -> Self {
+    pub(super) fn new(kind: MetricKind, labels: &'static [&'static str]) -> Self {
         Self { labels, kind, metrics: Vec::new() }
     }
 
@@ -87,9 +87,9 @@ impl Metrics {
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
         family.set_field_type(match self.kind {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
+            MetricKind::Counter => MetricType::COUNTER,
+            MetricKind::Gauge => MetricType::GAUGE,
+            MetricKind::Histogram => MetricType::HISTOGRAM,
         });
         family.set_metric(self.metrics);
         family

@@ -1,7 +1,7 @@
 //! etcd's own names, so that its alerts and dashboards work unchanged. Names, labels, help and buckets are as in etcd's
 //! `rafthttp/metrics.go`, which is the same from 3.4 to 3.7.
 
-use super::family::{Family, Kind, LabelledMember, Of};
+use super::family::{Family, LabelledMember, MetricKind, Of};
 use crate::ledger::{Direction, Snapshots};
 
 /// etcd's `ExponentialBuckets(0.0001, 2, 16)`.
@@ -18,7 +18,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "etcd_network_active_peers",
         help: "The current number of active peer connections.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["Local", "Remote"],
         of: Of::Peers(|member, samples| {
             let active = member.status.link.active_since.is_some();
@@ -28,7 +28,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "etcd_network_disconnected_peers_total",
         help: "The total number of disconnected peers.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["Local", "Remote"],
         of: Of::Peers(|member, samples| {
             samples.count(&[member.local, member.id], member.status.link.disconnected);
@@ -37,84 +37,84 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "etcd_network_peer_sent_bytes_total",
         help: "The total number of bytes sent to peers.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["To"],
         of: Of::Peers(|member, samples| samples.count(&[member.id], member.status.outgoing.etcd_bytes)),
     },
     Family {
         name: "etcd_network_peer_received_bytes_total",
         help: "The total number of bytes received from peers.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["From"],
         of: Of::Peers(|member, samples| samples.count(&[member.id], member.status.incoming.etcd_bytes)),
     },
     Family {
         name: "etcd_network_peer_sent_failures_total",
         help: "The total number of send failures from peers.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["To"],
         of: Of::Peers(|member, samples| samples.count(&[member.id], member.status.link.sent_failures)),
     },
     Family {
         name: "etcd_network_peer_received_failures_total",
         help: "The total number of receive failures from peers.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["From"],
         of: Of::Peers(|member, samples| samples.count(&[member.id], member.status.link.received_failures)),
     },
     Family {
         name: "etcd_network_snapshot_send_success",
         help: "Total number of successful snapshot sends",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["To"],
         of: Of::Peers(|member, samples| samples.count(&[member.id], sent(member).ok)),
     },
     Family {
         name: "etcd_network_snapshot_send_inflights_total",
         help: "Total number of inflight snapshot sends",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["To"],
         of: Of::Peers(|member, samples| samples.gauge(&[member.id], sent(member).in_flight as f64)),
     },
     Family {
         name: "etcd_network_snapshot_send_failures",
         help: "Total number of snapshot send failures",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["To"],
         of: Of::Peers(|member, samples| samples.count(&[member.id], sent(member).failed)),
     },
     Family {
         name: "etcd_network_snapshot_send_total_duration_seconds",
         help: "Total latency distributions of v3 snapshot sends",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["To"],
         of: Of::Peers(|member, samples| samples.histogram(&[member.id], &sent(member).seconds, &SNAPSHOT_BOUNDS)),
     },
     Family {
         name: "etcd_network_snapshot_receive_success",
         help: "Total number of successful snapshot receives",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["From"],
         of: Of::Peers(|member, samples| samples.count(&[member.id], received(member).ok)),
     },
     Family {
         name: "etcd_network_snapshot_receive_inflights_total",
         help: "Total number of inflight snapshot receives",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["From"],
         of: Of::Peers(|member, samples| samples.gauge(&[member.id], received(member).in_flight as f64)),
     },
     Family {
         name: "etcd_network_snapshot_receive_failures",
         help: "Total number of snapshot receive failures",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["From"],
         of: Of::Peers(|member, samples| samples.count(&[member.id], received(member).failed)),
     },
     Family {
         name: "etcd_network_snapshot_receive_total_duration_seconds",
         help: "Total latency distributions of v3 snapshot receives",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["From"],
         of: Of::Peers(|member, samples| {
             samples.histogram(&[member.id], &received(member).seconds, &SNAPSHOT_BOUNDS);
@@ -123,7 +123,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "etcd_network_peer_round_trip_time_seconds",
         help: "Round-Trip-Time histogram between peers",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["To"],
         of: Of::Probed(|peer, samples| {
             samples.histogram(&[peer.id], &peer.status.link.probe_seconds, &ROUND_TRIP_BOUNDS);

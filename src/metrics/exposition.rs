@@ -59,7 +59,7 @@ impl Iterator for Exposition {
         {
             if self.turn < family.turns(&self.status) {
                 let lines = Lines { format: self.format, name: family.name, text: &mut text };
-                let mut sink = Text { family, lines, headed: &mut self.headed };
+                let mut sink = ExpositionText { family, lines, headed: &mut self.headed };
                 family.write(&self.status, self.turn, &mut sink);
                 self.turn += 1;
             } else {
@@ -71,13 +71,13 @@ impl Iterator for Exposition {
     }
 }
 
-struct Text<'a> {
+struct ExpositionText<'a> {
     family: &'static Family,
     lines: Lines<'a>,
     headed: &'a mut bool,
 }
 
-impl Text<'_> {
+impl ExpositionText<'_> {
     /// One sample: `name_suffix{label="value",…,le="edge"} value`.
     fn sample(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: impl Display) {
         self.bucket(suffix, labels, le, value, None);
@@ -110,7 +110,7 @@ impl Text<'_> {
     }
 }
 
-impl Samples for Text<'_> {
+impl Samples for ExpositionText<'_> {
     fn count(&mut self, labels: &[&str], value: u64) {
         self.sample("", labels, None, value);
     }

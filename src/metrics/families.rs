@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::family::{Family, Kind, Of, Samples};
+use super::family::{Family, MetricKind, Of, Samples};
 use crate::{
     ledger::{AttemptResult, Channel, Direction, Histogram, MessageKind, PerChannel, PerKind, ProbeResult},
     wire::FrameErrorKind,
@@ -18,21 +18,21 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_messages_offered_total",
         help: "Messages given to send or send_snapshot for a known peer.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "type"],
         of: Of::Receivers(|outgoing, peer, samples| by_type(peer, &outgoing.offered, samples)),
     },
     Family {
         name: "rafthttp_messages_sent_total",
         help: "Messages that were given to the connection of a stream, or whose POST succeeded.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "type", "channel"],
         of: Of::Receivers(|outgoing, peer, samples| by_channel_and_type(peer, &outgoing.sent, samples)),
     },
     Family {
         name: "rafthttp_messages_dropped_total",
         help: "Messages dropped on the sending side.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "type", "channel", "reason"],
         of: Of::Receivers(|outgoing, peer, samples| {
             for ((kind, channel, reason), count) in outgoing.dropped.iter() {
@@ -43,7 +43,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_messages_queued",
         help: "Messages that are neither sent nor dropped yet, including requests in progress.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "channel"],
         of: Of::Receivers(|outgoing, peer, samples| {
             for (channel, queued) in outgoing.queued.iter() {
@@ -54,7 +54,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_messages_unconfirmed",
         help: "Messages written before the newest probe that the peer has not confirmed as read.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "channel"],
         of: Of::Peers(|peer, samples| {
             for (stream, unconfirmed) in peer.status.outgoing.unconfirmed.iter() {
@@ -67,7 +67,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_messages_lost_total",
         help: "Messages written to a stream that ended before the peer read them.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "channel"],
         of: Of::Peers(|peer, samples| {
             for (stream, lost) in peer.status.outgoing.lost.iter() {
@@ -78,7 +78,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_messages_unroutable_total",
         help: "Messages without a receiver, or to a member that is neither peer nor remote.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["reason"],
         of: Of::Transport(|status, samples| {
             for (reason, count) in status.unroutable.iter() {
@@ -89,28 +89,28 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_messages_received_total",
         help: "Messages decoded from the wire, without link heartbeats.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "type", "channel"],
         of: Of::Senders(|incoming, peer, samples| by_channel_and_type(peer, &incoming.received, samples)),
     },
     Family {
         name: "rafthttp_messages_waiting",
         help: "Received messages that are neither processed nor rejected yet.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer"],
         of: Of::Senders(|incoming, peer, samples| samples.gauge(&[peer], incoming.waiting as f64)),
     },
     Family {
         name: "rafthttp_messages_processed_total",
         help: "Messages that the application accepted.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "type"],
         of: Of::Senders(|incoming, peer, samples| by_type(peer, &incoming.processed, samples)),
     },
     Family {
         name: "rafthttp_messages_rejected_total",
         help: "Received messages that were not processed.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "type", "reason"],
         of: Of::Senders(|incoming, peer, samples| {
             for ((kind, reason), count) in incoming.rejected.iter() {
@@ -121,7 +121,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_peer_reachable",
         help: "Whether the last probe of the peer succeeded.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer"],
         of: Of::Probed(|peer, samples| {
             if let Some(reachable) = peer.status.link.reachable {
@@ -132,7 +132,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_probe_duration_seconds",
         help: "Raw round trips of successful probes on a warm connection.",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["peer"],
         of: Of::Probed(|peer, samples| {
             samples.histogram(&[peer.id], &peer.status.link.probe_seconds, &Histogram::BOUNDS);
@@ -141,7 +141,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_probes_total",
         help: "Probes by result.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "result"],
         of: Of::Probed(|peer, samples| {
             for result in ProbeResult::ALL {
@@ -152,7 +152,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_probe_dial_seconds",
         help: "Duration of the phases of a probe's dial, if it had to dial.",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["peer", "phase"],
         of: Of::Probed(|peer, samples| {
             for (phase, histogram) in peer.status.link.dial_seconds.iter() {
@@ -163,7 +163,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_peer_clock_offset_seconds",
         help: "The peer's clock minus ours, at the middle of the last round trip.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer"],
         of: Of::Probed(|peer, samples| {
             if let Some(offset) = peer.status.link.clock_offset {
@@ -174,7 +174,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_stream_up",
         help: "Whether the stream is open.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "channel", "direction"],
         of: Of::Peers(|peer, samples| {
             for (stream, ways) in peer.status.link.stream_up.iter() {
@@ -188,7 +188,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_stream_attempts_total",
         help: "Dials of streams by result.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "channel", "result"],
         of: Of::Peers(|peer, samples| {
             for channel in STREAMS {
@@ -202,7 +202,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_stream_losses_total",
         help: "Open streams that ended, by reason.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "channel", "direction", "reason"],
         of: Of::Peers(|peer, samples| {
             for ((channel, direction, reason), count) in peer.status.link.losses.iter() {
@@ -213,7 +213,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_stream_last_frame_timestamp_seconds",
         help: "Time of the last frame, including link heartbeats.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "channel", "direction"],
         of: Of::Peers(|peer, samples| {
             let ways = [peer.status.incoming.last_frame, peer.status.outgoing.last_frame];
@@ -230,7 +230,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_frame_errors_total",
         help: "Frames and bodies from a peer that could not be read.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "channel", "kind"],
         of: Of::Senders(|incoming, peer, samples| {
             let errors = &incoming.frame_errors;
@@ -249,7 +249,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_peer_active",
         help: "Whether the peer is active in etcd's sense: the last stream or request succeeded.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer"],
         of: Of::Peers(|member, samples| {
             samples.gauge(&[member.id], f64::from(u8::from(member.status.link.active_since.is_some())));
@@ -258,7 +258,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_peer_refused",
         help: "Whether the peer is not heard because it came back from another disk or an old copy. 1 if so, 0 otherwise.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer"],
         of: Of::Peers(|peer, samples| {
             samples.gauge(&[peer.id], f64::from(u8::from(peer.status.refused().is_some())));
@@ -268,7 +268,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         // Only for peers: a remote's URLs are merely what it says of itself.
         name: "rafthttp_peer_info",
         help: "The peer's name and URLs.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "name", "urls"],
         of: Of::Probed(|peer, samples| {
             let urls = peer.status.urls.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
@@ -278,7 +278,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_peer_version_info",
         help: "Versions that a watched member reports while it answers: its server's and its cluster's.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "version", "cluster_version"],
         of: Of::Probed(|peer, samples| {
             let told = peer.status.watched().and_then(|watched| Some((watched.version?, watched.cluster_version)));
@@ -291,7 +291,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_peer_foreign",
         help: "Whether a watched member answers for another cluster than the watched one.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer"],
         of: Of::Probed(|peer, samples| {
             if let Some(foreign) = peer.status.watched().and_then(|watched| watched.is_foreign) {
@@ -302,21 +302,21 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_sent_bytes_total",
         help: "Bytes of sent frames and bodies, including link heartbeats.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "channel"],
         of: Of::Receivers(|outgoing, peer, samples| by_channel(peer, &outgoing.bytes, samples)),
     },
     Family {
         name: "rafthttp_received_bytes_total",
         help: "Bytes of received frames and bodies, including link heartbeats.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "channel"],
         of: Of::Senders(|incoming, peer, samples| by_channel(peer, &incoming.bytes, samples)),
     },
     Family {
         name: "rafthttp_queue_seconds",
         help: "Time from send to written.",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["peer", "channel"],
         of: Of::Peers(|member, samples| {
             for (channel, histogram) in member.status.outgoing.queue_seconds.iter() {
@@ -327,7 +327,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_process_seconds",
         help: "Time that the application took for a batch of messages.",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["peer"],
         of: Of::Senders(|incoming, peer, samples| {
             samples.histogram(&[peer], &incoming.process_seconds, &Histogram::BOUNDS);
@@ -336,7 +336,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_append_round_trip_seconds",
         help: "Time from a sent MsgApp to the MsgAppResp that covers its last index.",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["peer"],
         of: Of::Peers(|member, samples| {
             samples.histogram(&[member.id], &member.status.outgoing.append_round_trip, &Histogram::BOUNDS);
@@ -346,7 +346,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         // Joins a row of a scrape, which has an address, with the ID that other members use.
         name: "rafthttp_member_info",
         help: "This member's ID and its cluster's ID.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["member", "cluster_id"],
         of: Of::Transport(|status, samples| {
             let cluster = status.cluster.map(|cluster| cluster.to_string()).unwrap_or_default();
@@ -357,7 +357,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_build_info",
         help: "The version of this program.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["version"],
         of: Of::Transport(|_, samples| samples.gauge(&[env!("CARGO_PKG_VERSION")], 1.0)),
     },

@@ -19,10 +19,10 @@ impl Format {
     /// otherwise. Without the header, text.
     pub fn asked_for(headers: &HeaderMap) -> Self {
         let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let ranges: Vec<Range<'_>> = values.flat_map(|value| value.split(',').map(Range)).collect();
-        let open_metrics = best(&ranges, Range::is_open_metrics).unwrap_or(0.0);
+        let ranges: Vec<MediaRange<'_>> = values.flat_map(|value| value.split(',').map(MediaRange)).collect();
+        let open_metrics = best(&ranges, MediaRange::is_open_metrics).unwrap_or(0.0);
         // The most specific range that matches text says how much text is wanted.
-        let text = best(&ranges, Range::is_text)
+        let text = best(&ranges, MediaRange::is_text)
             .or_else(|| best(&ranges, |range| range.is("text/*")))
             .or_else(|| best(&ranges, |range| range.is("*/*")))
             .unwrap_or(0.0);
@@ -47,15 +47,15 @@ impl Format {
 }
 
 /// The highest weight among the ranges that `wanted` selects. `None` if there is none.
-fn best<'a>(ranges: &[Range<'a>], wanted: impl Fn(&Range<'a>) -> bool) -> Option<f32> {
-    ranges.iter().filter(|range| wanted(range)).map(Range::weight).reduce(f32::max)
+fn best<'a>(ranges: &[MediaRange<'a>], wanted: impl Fn(&MediaRange<'a>) -> bool) -> Option<f32> {
+    ranges.iter().filter(|range| wanted(range)).map(MediaRange::weight).reduce(f32::max)
 }
 
 /// One of the media ranges in `Accept`: `type/subtype;name=value;q=0.5`. A quoted value that contains separators is
 /// split like any other, and then matches neither format.
-struct Range<'a>(&'a str);
+struct MediaRange<'a>(&'a str);
 
-impl<'a> Range<'a> {
+impl<'a> MediaRange<'a> {
     fn is(&self, kind: &str) -> bool {
         self.0.split(';').next().is_some_and(|found| found.trim().eq_ignore_ascii_case(kind))
     }

@@ -7,7 +7,7 @@ use prometheus::{
 
 use super::{
     collector::{Metrics, describe},
-    family::{Kind, Samples},
+    family::{MetricKind, Samples},
     singles::single,
 };
 use crate::ledger::Tally;
@@ -53,11 +53,11 @@ impl Collector for HistoriesCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let status = (self.source)();
-        let mut refused = Metrics::new(Kind::Counter, &["reason"]);
+        let mut refused = Metrics::new(MetricKind::Counter, &["reason"]);
         for cause in self.causes {
             refused.count(&[cause], status.refused.of(cause));
         }
-        let two = single(HISTORIES.0, HISTORIES.1, Kind::Gauge, status.two.into());
+        let two = single(HISTORIES.0, HISTORIES.1, MetricKind::Gauge, status.two.into());
         vec![two, refused.into_family(REFUSED.0, REFUSED.1)]
     }
 }

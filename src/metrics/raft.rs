@@ -3,7 +3,7 @@
 use prometheus::core::Collector;
 
 use super::{
-    family::Kind,
+    family::MetricKind,
     singles::{Single, singles_collector},
 };
 
@@ -28,28 +28,40 @@ pub struct RaftStatus {
 
 /// Names, help and types are as in etcd's `etcdserver/metrics.go`, where committed and applied are gauges.
 static FAMILIES: &[Single<RaftStatus, u64>] = &[
-    ("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", Kind::Gauge, |raft| {
-        u64::from(raft.has_leader)
-    }),
-    ("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", Kind::Gauge, |raft| {
-        u64::from(raft.is_leader)
-    }),
-    ("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", Kind::Counter, |raft| {
+    (
+        "etcd_server_has_leader",
+        "Whether or not a leader exists. 1 is existence, 0 is not.",
+        MetricKind::Gauge,
+        |raft| u64::from(raft.has_leader),
+    ),
+    (
+        "etcd_server_is_leader",
+        "Whether or not this member is a leader. 1 if is, 0 otherwise.",
+        MetricKind::Gauge,
+        |raft| u64::from(raft.is_leader),
+    ),
+    ("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", MetricKind::Counter, |raft| {
         raft.leader_changes
     }),
     (
         "etcd_server_proposals_committed_total",
         "The total number of consensus proposals committed.",
-        Kind::Gauge,
+        MetricKind::Gauge,
         |raft| raft.proposals_committed,
     ),
-    ("etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", Kind::Gauge, |raft| {
-        raft.proposals_applied
-    }),
-    ("etcd_server_proposals_pending", "The current number of pending proposals to commit.", Kind::Gauge, |raft| {
-        raft.proposals_pending
-    }),
-    ("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", Kind::Counter, |raft| {
+    (
+        "etcd_server_proposals_applied_total",
+        "The total number of consensus proposals applied.",
+        MetricKind::Gauge,
+        |raft| raft.proposals_applied,
+    ),
+    (
+        "etcd_server_proposals_pending",
+        "The current number of pending proposals to commit.",
+        MetricKind::Gauge,
+        |raft| raft.proposals_pending,
+    ),
+    ("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", MetricKind::Counter, |raft| {
         raft.proposals_failed
     }),
 ];

@@ -7,11 +7,11 @@ use prometheus::{
 
 use super::{
     collector::{Metrics, describe},
-    family::{Kind, Samples},
+    family::{MetricKind, Samples},
 };
 
 /// A family: its name, its help, its type, and its value in a status. If the value is `None`, there is no sample.
-pub(super) type Single<S, V> = (&'static str, &'static str, Kind, fn(&S) -> V);
+pub(super) type Single<S, V> = (&'static str, &'static str, MetricKind, fn(&S) -> V);
 
 /// A collector of such families for a `prometheus::Registry`. It reads the status from `source` once per scrape.
 pub(super) fn singles_collector<S: 'static, V: Into<Option<u64>> + 'static>(
@@ -44,11 +44,11 @@ impl<S, V: Into<Option<u64>>> Collector for Singles<S, V> {
 }
 
 /// A family of one sample without labels.
-pub(super) fn single(name: &str, help: &str, kind: Kind, value: u64) -> MetricFamily {
+pub(super) fn single(name: &str, help: &str, kind: MetricKind, value: u64) -> MetricFamily {
     let mut metrics = Metrics::single(kind);
     match kind {
-        Kind::Counter => metrics.count(&[], value),
-        Kind::Gauge | Kind::Histogram => metrics.gauge(&[], value as f64),
+        MetricKind::Counter => metrics.count(&[], value),
+        MetricKind::Gauge | MetricKind::Histogram => metrics.gauge(&[], value as f64),
     }
     metrics.into_family(name, help)
 }

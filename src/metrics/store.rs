@@ -3,7 +3,7 @@
 use prometheus::core::Collector;
 
 use super::{
-    family::Kind,
+    family::MetricKind,
     singles::{Single, singles_collector},
 };
 
@@ -29,43 +29,43 @@ pub struct StoreStatus {
 }
 
 static FAMILIES: &[Single<StoreStatus, Option<u64>>] = &[
-    ("rafthttp_store_data_bytes", "Bytes of all keys and values.", Kind::Gauge, |store| Some(store.data_bytes)),
+    ("rafthttp_store_data_bytes", "Bytes of all keys and values.", MetricKind::Gauge, |store| Some(store.data_bytes)),
     (
         "rafthttp_store_file_bytes",
         "Bytes of the file with keys and values; the log has its own files.",
-        Kind::Gauge,
+        MetricKind::Gauge,
         |store| store.file_bytes,
     ),
     (
         "rafthttp_store_quota_bytes",
         "Quota for the bytes of keys and values: above it, the cluster refuses puts. Absent without a quota.",
-        Kind::Gauge,
+        MetricKind::Gauge,
         |store| store.quota_bytes,
     ),
     (
         "rafthttp_store_no_space",
         "Whether the cluster refuses puts because the data exceed a member's quota. 1 if so, 0 otherwise.",
-        Kind::Gauge,
+        MetricKind::Gauge,
         |store| Some(store.no_space.into()),
     ),
     (
         "rafthttp_store_suspended",
         "Whether this member takes no part because its disk cannot be written. 1 if so, 0 otherwise.",
-        Kind::Gauge,
+        MetricKind::Gauge,
         |store| Some(store.suspended.into()),
     ),
-    ("rafthttp_store_log_bytes", "Bytes of the entries in the log.", Kind::Gauge, |store| Some(store.log_bytes)),
+    ("rafthttp_store_log_bytes", "Bytes of the entries in the log.", MetricKind::Gauge, |store| Some(store.log_bytes)),
     (
         "rafthttp_store_log_limit_bytes",
         "The most bytes of entries that a leader keeps for members that are behind.",
-        Kind::Gauge,
+        MetricKind::Gauge,
         |store| Some(store.log_limit_bytes),
     ),
     (
         "rafthttp_store_snapshots_overtaken_total",
         "Snapshots of this member as a leader that were behind its log's first entry when they had arrived, so that their \
          receivers start over, or before anyone was sent them, so that another one is made.",
-        Kind::Counter,
+        MetricKind::Counter,
         |store| Some(store.snapshots_overtaken),
     ),
 ];

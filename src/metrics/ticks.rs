@@ -7,7 +7,7 @@ use prometheus::{
 
 use super::{
     collector::{Metrics, describe},
-    family::{Kind, Samples},
+    family::{MetricKind, Samples},
 };
 use crate::ledger::Histogram;
 
@@ -31,7 +31,7 @@ impl Collector for TicksCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut delays = Metrics::single(Kind::Histogram);
+        let mut delays = Metrics::single(MetricKind::Histogram);
         delays.histogram(&[], &(self.source)(), &Histogram::BOUNDS);
         vec![delays.into_family(NAME, HELP)]
     }

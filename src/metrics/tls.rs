@@ -2,7 +2,7 @@
 
 use super::{
     families::unix_seconds,
-    family::{Family, Kind, Of},
+    family::{Family, MetricKind, Of},
 };
 
 /// The families of certificates, of handshakes, and of connections that were closed because of certificates.
@@ -10,7 +10,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_tls_certificate_expiry_timestamp_seconds",
         help: "Expiry of the chain that we show to peers: the earliest of its certificates and its CA.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         of: Of::Transport(|status, samples| {
             if let Some(expiry) = status.tls.as_ref().and_then(|tls| tls.certificate_expiry) {
@@ -21,7 +21,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_tls_certificate_part_expiry_timestamp_seconds",
         help: "Expiry of each part of that chain: leaf, intermediate (the earliest), authority.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["part"],
         of: Of::Transport(|status, samples| {
             for (part, end) in status.tls.iter().flat_map(|tls| &tls.certificate_parts) {
@@ -32,7 +32,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_tls_reloads_total",
         help: "Changed certificate files, by result: ok, or failed (the old ones stay in use).",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["result"],
         of: Of::Transport(|status, samples| {
             if let Some(tls) = &status.tls {
@@ -44,7 +44,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_tls_handshake_failures_total",
         help: "Failed TLS handshakes with peers.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["direction", "reason"],
         of: Of::Transport(|status, samples| {
             for ((direction, reason), count) in status.tls.iter().flat_map(|tls| tls.handshake_failures.iter()) {
@@ -55,7 +55,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_tls_connections_closed_total",
         help: "Open connections that were closed because the peer's certificate no longer verified.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["direction", "reason"],
         of: Of::Transport(|status, samples| {
             for ((direction, reason), count) in status.tls.iter().flat_map(|tls| tls.connections_closed.iter()) {
@@ -66,7 +66,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_tls_crl_next_update_timestamp_seconds",
         help: "Time by which a newer list of revoked certificates is due.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         of: Of::Transport(|status, samples| {
             if let Some(next) = status.tls.as_ref().and_then(|tls| tls.revocation_next_update) {
@@ -77,7 +77,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_identity_mismatches_total",
         help: "Requests whose certificate is not valid for the member that they name as their sender.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["request"],
         of: Of::Transport(|status, samples| {
             for (request, count) in status.tls.iter().flat_map(|tls| tls.identity_mismatches.iter()) {

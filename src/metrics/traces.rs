@@ -3,31 +3,34 @@
 use prometheus::core::Collector;
 
 use super::{
-    family::Kind,
+    family::MetricKind,
     singles::{Single, singles_collector},
 };
 use crate::ledger::TraceExportStatus;
 
 static FAMILIES: &[Single<TraceExportStatus, u64>] = &[
-    ("rafthttp_trace_spans_exported_total", "Spans that the trace collector accepted.", Kind::Counter, |status| {
-        status.exported
-    }),
+    (
+        "rafthttp_trace_spans_exported_total",
+        "Spans that the trace collector accepted.",
+        MetricKind::Counter,
+        |status| status.exported,
+    ),
     (
         "rafthttp_trace_spans_dropped_total",
         "Spans dropped because the queue was full or their batch could not be exported.",
-        Kind::Counter,
+        MetricKind::Counter,
         |status| status.dropped,
     ),
     (
         "rafthttp_trace_export_failures_total",
         "Batches of spans that the trace collector did not accept.",
-        Kind::Counter,
+        MetricKind::Counter,
         |status| status.failures,
     ),
     (
         "rafthttp_trace_spans_waiting",
         "Spans that are neither exported nor dropped yet, including those on their way.",
-        Kind::Gauge,
+        MetricKind::Gauge,
         |status| status.waiting,
     ),
 ];

@@ -8,9 +8,9 @@ use super::{
     config::{Config, DEFAULT_TOKEN, InitialClusterState, InitialMember},
     error::Error,
     join::{self, Found, Joined, Undecided},
-    listeners::Bound,
+    listeners::BoundPort,
     members::{MemberRecord, Membership},
-    storage::{Identity, Store},
+    storage::{Store, StoredIdentity},
 };
 use crate::{
     id::{ClusterId, MemberId},
@@ -34,7 +34,7 @@ pub(super) fn refuse_etcds(files: &Files, data_dir: &Path) -> Result<(), Error> 
 
 /// The identity of the member that the store belongs to. A member that was never started gets one, and waits for its
 /// cluster if it joins one. Until then, it answers at `peers` that it is undecided.
-pub(super) async fn identify(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Identity, Error> {
+pub(super) async fn identify(config: &Config, store: &mut Store, peers: &[BoundPort]) -> Result<StoredIdentity, Error> {
     match store.identity() {
         Some(identity) => {
             let identity = recognise(config, identity.clone())?;
@@ -49,7 +49,7 @@ pub(super) async fn identify(config: &Config, store: &mut Store, peers: &[Bound]
 }
 
 /// Uses the identity from the disk. The directory must belong to this member.
-fn recognise(config: &Config, identity: Identity) -> Result<Identity, Error> {
+fn recognise(config: &Config, identity: StoredIdentity) -> Result<StoredIdentity, Error> {
     let directory = || config.data_dir.display().to_string();
     if identity.name != config.name {
         let (found, name) = (identity.name, config.name.clone());
@@ -71,7 +71,7 @@ fn recognise(config: &Config, identity: Identity) -> Result<Identity, Error> {
 }
 
 /// Makes the identity of a member that was never started.
-async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Identity, Error> {
+async fn make(config: &Config, store: &mut Store, peers: &[BoundPort]) -> Result<StoredIdentity, Error> {
     let members = config.initial_members()?;
     let (name, token) = (config.name.clone(), config.initial_cluster_token.clone());
     let birth = Birth::of(&members, &token);
@@ -82,7 +82,7 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
     let undecided = || Undecided::serve(peers, config.tls.as_ref(), birth.cluster);
     let found = match config.initial_cluster_state {
         InitialClusterState::New => {
-            let (undecided, born) = (undecided()?, join::Birth { member, cluster: birth.cluster, urls });
+            let (undecided, born) = (undecided()?, join::BootstrapIdentity { member, cluster: birth.cluster, urls });
             let refused = join::refuse_bootstrapped(config, &members, born).await;
             undecided.stop().await;
             refused.map(|()| Found::New)?
@@ -96,10 +96,13 @@ async fn make(config: &Config, store: &mut Store, peers: &[Bound]) -> Result<Ide
         }
     };
     let (identity, birth) = match found {
-        Found::New => (Identity { member: member.0, cluster: birth.cluster.0, name, token, joined: Vec::new() }, birth),
-        Found::Existing(Joined { member, cluster, members, .. }) => {
-            (Identity { member: member.0, cluster: cluster.0, name, token, joined: members }, Birth::elsewhere(cluster))
+        Found::New => {
+            (StoredIdentity { member: member.0, cluster: birth.cluster.0, name, token, joined: Vec::new() }, birth)
         }
+        Found::Existing(Joined { member, cluster, members, .. }) => (
+            StoredIdentity { member: member.0, cluster: cluster.0, name, token, joined: members },
+            Birth::elsewhere(cluster),
+        ),
     };
     let entries = birth.entries.into_iter().map(raft_rs::entry_from_raftpb).collect::<Result<Vec<_>, _>>();
     let entries = entries.map_err(|error| Error::Raft(error.to_string()))?;
@@ -178,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_directory_is_recognised_by_name_and_token_and_by_nothing_else() {
-        let identity = Identity { member: 1, cluster: 2, name: "a".into(), token: "t".into(), joined: Vec::new() };
+        let identity =
+            StoredIdentity { member: 1, cluster: 2, name: "a".into(), token: "t".into(), joined: Vec::new() };
         let with = |name: &str, token: &str| Config {
             name: name.to_owned(),
             initial_cluster_token: token.to_owned(),

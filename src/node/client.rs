@@ -38,11 +38,11 @@ use tokio::{
 use super::{
     config::Config,
     members::{ConfRefusal, MemberRecord},
-    proposals::{Outcome, Payload, Proposal, ProposeError},
+    proposals::{Payload, Proposal, ProposalOutcome, ProposeError},
     ready::CLEARED_AT_PER_CENT,
     request::{Command, MAX_KEY_BYTES, Request, RequestIds},
-    status::Shared,
-    storage::Reader,
+    status::NodeState,
+    storage::StoreReader,
     task::Input,
 };
 use crate::{id::DirectoryId, telemetry::Repeats, transport::Transport, wire::raftpb::ConfChangeType, world::World};
@@ -65,7 +65,7 @@ const DISCARD_BYTES: usize = 16 << 20;
 const JSON_BYTES: usize = 64 << 10;
 
 /// The routes of a client URL.
-pub(super) fn router(client: Client) -> Router {
+pub(super) fn router(client: ClientHandler) -> Router {
     let members = Router::new()
         .route("/members", get(membership::list).post(membership::add))
         .route("/members/{id}", put(membership::update).delete(membership::remove))
@@ -81,10 +81,10 @@ pub(super) fn router(client: Client) -> Router {
 
 /// Passes clients' requests to raft.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(super) struct ClientHandler {
     ids: RequestIds,
-    reader: Reader,
-    shared: Arc<Shared>,
+    reader: StoreReader,
+    shared: Arc<NodeState>,
     inbox: mpsc::Sender<Input>,
     requests: Arc<Semaphore>,
     values: Arc<Semaphore>,
@@ -176,12 +176,12 @@ impl From<ConfRefusal> for ClientRefusal {
     }
 }
 
-impl Client {
+impl ClientHandler {
     pub(super) fn new(
         config: &Config,
         ids: RequestIds,
-        reader: Reader,
-        shared: Arc<Shared>,
+        reader: StoreReader,
+        shared: Arc<NodeState>,
         inbox: mpsc::Sender<Input>,
         transport: Transport,
     ) -> Self {
@@ -221,7 +221,7 @@ impl Client {
     }
 
     /// Proposes once, and waits for the outcome.
-    async fn propose(&self, payload: Payload) -> Result<Outcome, ClientRefusal> {
+    async fn propose(&self, payload: Payload) -> Result<ProposalOutcome, ClientRefusal> {
         let deadline = Instant::now() + self.patience;
         let (reply, answer) = oneshot::channel();
         let place = timeout_at(deadline, self.inbox.reserve()).await;
@@ -235,7 +235,7 @@ impl Client {
         }
     }
 
-    async fn command(&self, command: Command) -> Result<Outcome, ClientRefusal> {
+    async fn command(&self, command: Command) -> Result<ProposalOutcome, ClientRefusal> {
         let request = Request { id: self.ids.next(), command };
         self.propose(Payload::Request(request.id, request.encode())).await
     }
@@ -267,7 +267,7 @@ impl Client {
             directory: Some(directory.to_string()),
             ..MemberRecord::from(member)
         };
-        matches!(self.command(Command::Attributes { member: record.to_json() }).await, Ok(Outcome::Membership))
+        matches!(self.command(Command::Attributes { member: record.to_json() }).await, Ok(ProposalOutcome::Membership))
     }
 
     /// Asks for a vote for this member, unless it has one. Returns whether it has one. The leader grants it once the

@@ -25,9 +25,9 @@ use raft::{GetEntriesContext, Storage as _, eraftpb::HardState};
 use super::{
     config::Config,
     error::Error,
-    join::Asker,
+    join::MembersClient,
     members::{MemberRecord, Membership},
-    storage::{Identity, Store},
+    storage::{Store, StoredIdentity},
 };
 use crate::{
     id::{ClusterId, MemberId},
@@ -47,7 +47,7 @@ const READ_BYTES: u64 = 16 << 20;
 ///
 /// # Errors
 /// The others are not lost, or there is no data to make a cluster from. Nothing has happened then.
-pub(super) async fn if_asked(config: &Config, store: &mut Store, identity: &Identity) -> Result<(), Error> {
+pub(super) async fn if_asked(config: &Config, store: &mut Store, identity: &StoredIdentity) -> Result<(), Error> {
     let in_directory = Error::store(&config.data_dir);
     if !config.force_new_cluster {
         return store.forget_forced().map_err(&in_directory);
@@ -136,7 +136,7 @@ impl Forced {
     async fn refuse_while_others_answer(&self, config: &Config, cluster: ClusterId) -> Result<(), Error> {
         let voters = || self.others.iter().filter(|member| !member.is_learner);
         let quorum = (voters().count() + usize::from(!self.own.is_learner)) / 2 + 1;
-        let asker = Asker::new(config);
+        let asker = MembersClient::new(config);
         let (mut answered, mut lost) = (BTreeMap::new(), BTreeMap::new());
         let is_quorum = |answered: usize| answered > 0 && answered + usize::from(!self.own.is_learner) >= quorum;
         for round in 0..ROUNDS {
@@ -230,7 +230,7 @@ fn others(membership: &Membership, own: MemberId) -> Vec<Member> {
 }
 
 /// Checks whether a member of this cluster answers at one of a member's URLs. The error says why not.
-async fn answers(asker: &Asker, member: &Member, cluster: ClusterId) -> Result<(), String> {
+async fn answers(asker: &MembersClient, member: &Member, cluster: ClusterId) -> Result<(), String> {
     let asked = join_all(member.peer_urls.iter().map(|url| asker.members(url))).await;
     let mut silent = String::new();
     for answer in asked {

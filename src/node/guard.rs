@@ -31,7 +31,7 @@ const PROPOSAL_OVERHEAD: usize = 8192;
 
 /// Why a message is not given to raft.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum MessageRefusal {
     #[error("it is for member {0}")]
     NotForUs(MemberId),
     #[error("it names {from} as its sender, but came from {peer}")]
@@ -73,7 +73,7 @@ pub(super) enum Refusal {
     LostData { commit: u64, last: u64 },
 }
 
-impl Refusal {
+impl MessageRefusal {
     /// The name of the cause, for metrics.
     pub(super) fn cause(&self) -> &'static str {
         match self {
@@ -100,7 +100,7 @@ impl Refusal {
 
 /// The sender of a message, and how far it is believed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sender {
+pub(super) struct MessageSender {
     pub(super) peer: MemberId,
     pub(super) source: Source,
     /// No known member answers any more, so nobody can vouch for a sender (`vouching`).
@@ -110,18 +110,18 @@ pub(super) struct Sender {
 /// Whether raft may step `message`, which came from `sender`.
 pub(super) fn check<S: Storage>(
     raft: &Raft<S>,
-    sender: Sender,
+    sender: MessageSender,
     message: &Message,
     max_request_bytes: usize,
-) -> Result<(), Refusal> {
+) -> Result<(), MessageRefusal> {
     if message.to != raft.id {
-        return Err(Refusal::NotForUs(MemberId(message.to)));
+        return Err(MessageRefusal::NotForUs(MemberId(message.to)));
     }
-    let kind = MessageType::try_from(message.r#type).map_err(|_| Refusal::Type(message.r#type))?;
+    let kind = MessageType::try_from(message.r#type).map_err(|_| MessageRefusal::Type(message.r#type))?;
     check_origin(sender.peer, message, kind)?;
     // Raft returns the context in its answer, and the receiver of the answer may not accept a long one.
     if message.context.len() > MAX_READ_CONTEXT {
-        return Err(Refusal::Context(message.context.len()));
+        return Err(MessageRefusal::Context(message.context.len()));
     }
     check_term(raft, sender.source, message, kind)?;
     check_membership(sender, message, kind)?;
@@ -134,7 +134,7 @@ pub(super) fn check<S: Storage>(
         MessageType::MsgReadIndex => check_read_index(raft, message),
         MessageType::MsgReadIndexResp => check_read_index_response(message),
         // A follower that forwards this with a term panics: "term should not be set when sending".
-        MessageType::MsgTransferLeader if raft.state != StateRole::Leader => Err(Refusal::NotLeader),
+        MessageType::MsgTransferLeader if raft.state != StateRole::Leader => Err(MessageRefusal::NotLeader),
         MessageType::MsgTransferLeader
         | MessageType::MsgVote
         | MessageType::MsgVoteResp
@@ -151,16 +151,16 @@ pub(super) fn check<S: Storage>(
         | MessageType::MsgStorageAppendResp
         | MessageType::MsgStorageApply
         | MessageType::MsgStorageApplyResp
-        | MessageType::MsgForgetLeader => Err(Refusal::Type(message.r#type)),
+        | MessageType::MsgForgetLeader => Err(MessageRefusal::Type(message.r#type)),
     }
 }
 
 /// Followers forward three types unchanged. All other messages must come from the member that sent them.
-fn check_origin(peer: MemberId, message: &Message, kind: MessageType) -> Result<(), Refusal> {
+fn check_origin(peer: MemberId, message: &Message, kind: MessageType) -> Result<(), MessageRefusal> {
     let forwarded = matches!(kind, MessageType::MsgProp | MessageType::MsgReadIndex | MessageType::MsgTransferLeader);
     let from = MemberId(message.from);
     if from.0 == 0 || (from != peer && !forwarded) {
-        return Err(Refusal::NotFromPeer { from, peer });
+        return Err(MessageRefusal::NotFromPeer { from, peer });
     }
     Ok(())
 }
@@ -170,7 +170,12 @@ fn check_origin(peer: MemberId, message: &Message, kind: MessageType) -> Result<
 ///
 /// A member's own term is believed, however high. A stranger may have raised it step by step, and the member comes back
 /// only when the others follow. A member that joins begins far behind the others.
-fn check_term<S: Storage>(raft: &Raft<S>, source: Source, message: &Message, kind: MessageType) -> Result<(), Refusal> {
+fn check_term<S: Storage>(
+    raft: &Raft<S>,
+    source: Source,
+    message: &Message,
+    kind: MessageType,
+) -> Result<(), MessageRefusal> {
     let highest = match source {
         Source::Member => MAX_NUMBER,
         Source::Anyone => raft.term.saturating_add(MAX_TERM_LEAP).min(MAX_NUMBER),
@@ -180,32 +185,32 @@ fn check_term<S: Storage>(raft: &Raft<S>, source: Source, message: &Message, kin
         MessageType::MsgTransferLeader => message.term <= highest,
         _ => (1..=highest).contains(&message.term),
     };
-    if fits { Ok(()) } else { Err(Refusal::Term(message.term)) }
+    if fits { Ok(()) } else { Err(MessageRefusal::Term(message.term)) }
 }
 
 /// Whether a message may change the membership. Anyone who can reach the peer port can POST in any member's name, and a
 /// removal is for good. So a change may be proposed only over a stream, and a removal is read only on a stream. If no
 /// known member is left, a removal of others is accepted from anyone; otherwise, a member that was away while all
 /// others were replaced could never return. A removal of this member is still not accepted.
-fn check_membership(sender: Sender, message: &Message, kind: MessageType) -> Result<(), Refusal> {
+fn check_membership(sender: MessageSender, message: &Message, kind: MessageType) -> Result<(), MessageRefusal> {
     match (sender.source, kind) {
         (Source::Anyone, MessageType::MsgProp) if message.entries.iter().any(is_change) => {
-            Err(Refusal::Proposal("a change of the membership is proposed over a stream"))
+            Err(MessageRefusal::Proposal("a change of the membership is proposed over a stream"))
         }
-        (_, MessageType::MsgApp) if first_unbelieved(sender, message) == Some(0) => Err(Refusal::Removal),
+        (_, MessageType::MsgApp) if first_unbelieved(sender, message) == Some(0) => Err(MessageRefusal::Removal),
         _ => Ok(()),
     }
 }
 
 /// Cuts off an append's entries from the first removal on that is not believed. They come again on a stream, once a
 /// known member has vouched for the sender (`vouching`).
-pub(super) fn without_removals(sender: Sender, message: &mut Message) {
+pub(super) fn without_removals(sender: MessageSender, message: &mut Message) {
     if let Some(first) = first_unbelieved(sender, message) {
         message.entries.truncate(first);
     }
 }
 
-fn first_unbelieved(sender: Sender, message: &Message) -> Option<usize> {
+fn first_unbelieved(sender: MessageSender, message: &Message) -> Option<usize> {
     if sender.source != Source::Anyone || message.r#type != MessageType::MsgApp as i32 {
         return None;
     }
@@ -229,13 +234,13 @@ fn removed(entry: &Entry) -> Option<u64> {
 }
 
 /// Prevents "stepped empty MsgProp". Also, an entry that our state machine could not decode must not get into the log.
-fn check_proposal(message: &Message, max_request_bytes: usize) -> Result<(), Refusal> {
+fn check_proposal(message: &Message, max_request_bytes: usize) -> Result<(), MessageRefusal> {
     if message.entries.is_empty() {
-        return Err(Refusal::Proposal("a proposal without entries"));
+        return Err(MessageRefusal::Proposal("a proposal without entries"));
     }
     for entry in &message.entries {
         if entry.data.len() > max_request_bytes.saturating_add(PROPOSAL_OVERHEAD) {
-            return Err(Refusal::Proposal("a proposal larger than max-request-bytes"));
+            return Err(MessageRefusal::Proposal("a proposal larger than max-request-bytes"));
         }
         if entry.r#type == EntryType::EntryNormal as i32 {
             Request::decode(entry.data.clone())?;
@@ -247,9 +252,9 @@ fn check_proposal(message: &Message, max_request_bytes: usize) -> Result<(), Ref
 /// Entries must follow each other from `index` + 1, in terms that do not decrease. Otherwise there is "slice out of
 /// bound", or entries are mistaken for known ones. An index other than 0 with term 0 would be taken for a match,
 /// however far ahead it is.
-fn check_append<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
+fn check_append<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), MessageRefusal> {
     if message.index > MAX_NUMBER || (message.index == 0) != (message.log_term == 0) {
-        return Err(Refusal::Entry(message.index));
+        return Err(MessageRefusal::Entry(message.index));
     }
     // raft-rs ignores a message of an earlier term, whose leader may have had entries that were never committed.
     let counts = message.term >= raft.term;
@@ -259,7 +264,7 @@ fn check_append<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Ref
     let mut term = message.log_term.max(1);
     for (index, entry) in (message.index + 1..).zip(&message.entries) {
         if entry.index != index || !(term..=message.term).contains(&entry.term) {
-            return Err(Refusal::Entry(entry.index));
+            return Err(MessageRefusal::Entry(entry.index));
         }
         term = entry.term;
         if counts {
@@ -267,19 +272,19 @@ fn check_append<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Ref
         }
     }
     if message.log_term > message.term {
-        return Err(Refusal::Entry(message.index));
+        return Err(MessageRefusal::Entry(message.index));
     }
     Ok(())
 }
 
 /// Prevents "entry conflict with committed entry". For the entry before an append, raft-rs would report a match. For
 /// the compacted part of the log, only its last term is known; raft-rs does not check the rest either.
-fn check_committed<S: Storage>(raft: &Raft<S>, index: u64, term: u64) -> Result<(), Refusal> {
+fn check_committed<S: Storage>(raft: &Raft<S>, index: u64, term: u64) -> Result<(), MessageRefusal> {
     if index > raft.raft_log.committed || index + 1 < raft.raft_log.first_index() {
         return Ok(());
     }
     match raft.raft_log.term(index) {
-        Ok(known) if known != term => Err(Refusal::Contradicts(index)),
+        Ok(known) if known != term => Err(MessageRefusal::Contradicts(index)),
         _ => Ok(()),
     }
 }
@@ -288,7 +293,7 @@ fn check_committed<S: Storage>(raft: &Raft<S>, index: u64, term: u64) -> Result<
 /// than we have, then we have lost entries, and must not vote or acknowledge with a log that is not what it was. That
 /// is for good, so it is believed only from a member. It is believed in whatever term the message is: the member knows
 /// it because we told it in that term, when the entries were on our disk.
-fn check_heartbeat<S: Storage>(raft: &Raft<S>, source: Source, message: &Message) -> Result<(), Refusal> {
+fn check_heartbeat<S: Storage>(raft: &Raft<S>, source: Source, message: &Message) -> Result<(), MessageRefusal> {
     let (commit, last) = (message.commit, raft.raft_log.last_index());
     // raft-rs does not look into a message of an earlier term.
     if commit <= last || message.term < raft.term {
@@ -296,41 +301,41 @@ fn check_heartbeat<S: Storage>(raft: &Raft<S>, source: Source, message: &Message
     }
     let leads = raft.state == StateRole::Leader && message.term == raft.term;
     match source {
-        Source::Member if !leads => Err(Refusal::LostData { commit, last }),
-        _ => Err(Refusal::Commit { commit, last }),
+        Source::Member if !leads => Err(MessageRefusal::LostData { commit, last }),
+        _ => Err(MessageRefusal::Commit { commit, last }),
     }
 }
 
 /// A leader would continue from an index that it does not have, and `hint + 1` would overflow. An answer of another
 /// term is not checked: with an earlier term, it may be about entries that were never committed.
-fn check_append_response<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
+fn check_append_response<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), MessageRefusal> {
     let (index, last) = (message.index, raft.raft_log.last_index());
     let ours = message.term == raft.term && raft.state == StateRole::Leader;
     if ours && index > last || message.reject_hint > MAX_NUMBER {
-        return Err(Refusal::Acknowledges { index: index.max(message.reject_hint), last });
+        return Err(MessageRefusal::Acknowledges { index: index.max(message.reject_hint), last });
     }
     Ok(())
 }
 
 /// Prevents "unable to restore config" and "invalid restore".
-fn check_snapshot<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
+fn check_snapshot<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), MessageRefusal> {
     let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
-    let metadata = metadata.ok_or(Refusal::Snapshot("no metadata"))?;
+    let metadata = metadata.ok_or(MessageRefusal::Snapshot("no metadata"))?;
     if !(1..=MAX_NUMBER).contains(&metadata.index) || !(1..=message.term).contains(&metadata.term) {
-        return Err(Refusal::Snapshot("its index or term is impossible"));
+        return Err(MessageRefusal::Snapshot("its index or term is impossible"));
     }
     check_committed(raft, metadata.index, metadata.term)?;
-    let state = metadata.conf_state.as_ref().ok_or(Refusal::Snapshot("no membership"))?;
+    let state = metadata.conf_state.as_ref().ok_or(MessageRefusal::Snapshot("no membership"))?;
     if !state.voters_outgoing.is_empty() || !state.learners_next.is_empty() || state.auto_leave {
-        return Err(Refusal::Snapshot("it has a joint membership, which etcd never has"));
+        return Err(MessageRefusal::Snapshot("it has a joint membership, which etcd never has"));
     }
     let mut ids = [&state.voters[..], &state.learners[..]].concat();
     if state.voters.is_empty() || ids.len() > MAX_MEMBERS {
-        return Err(Refusal::Snapshot("it has no voter, or too many members"));
+        return Err(MessageRefusal::Snapshot("it has no voter, or too many members"));
     }
     ids.sort_unstable();
     if ids[0] == 0 || ids.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(Refusal::Snapshot("it has a member twice, or none"));
+        return Err(MessageRefusal::Snapshot("it has a member twice, or none"));
     }
     Ok(())
 }
@@ -347,15 +352,15 @@ pub(super) fn would_install<S: Storage>(raft: &Raft<S>, message: &Message) -> bo
 }
 
 /// Prevents `entries[0]` on a message without entries. A read index with an empty context is never confirmed.
-fn check_read_index<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
+fn check_read_index<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), MessageRefusal> {
     check_read_index_response(message)?;
-    if raft.pending_read_count() >= MAX_PENDING_READS { Err(Refusal::Reads) } else { Ok(()) }
+    if raft.pending_read_count() >= MAX_PENDING_READS { Err(MessageRefusal::Reads) } else { Ok(()) }
 }
 
-fn check_read_index_response(message: &Message) -> Result<(), Refusal> {
+fn check_read_index_response(message: &Message) -> Result<(), MessageRefusal> {
     match message.entries.as_slice() {
         [entry] if (1..=MAX_READ_CONTEXT).contains(&entry.data.len()) => Ok(()),
-        _ => Err(Refusal::ReadIndex),
+        _ => Err(MessageRefusal::ReadIndex),
     }
 }
 
@@ -396,15 +401,15 @@ mod tests {
         Message { r#type: kind as i32, from: 2, to: 1, term: 3, ..Message::default() }
     }
 
-    fn sender(source: Source) -> Sender {
-        Sender { peer: MemberId(2), source, nobody_vouches: false }
+    fn sender(source: Source) -> MessageSender {
+        MessageSender { peer: MemberId(2), source, nobody_vouches: false }
     }
 
-    fn asked(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), Refusal> {
+    fn asked(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), MessageRefusal> {
         check(&raw.raft, sender(Source::Member), message, 1000)
     }
 
-    fn posted(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), Refusal> {
+    fn posted(raw: &RawNode<MemStorage>, message: &Message) -> Result<(), MessageRefusal> {
         check(&raw.raft, sender(Source::Anyone), message, 1000)
     }
 
@@ -421,13 +426,13 @@ mod tests {
         let (raw, good) = (follower(), message(MessageType::MsgHeartbeat));
         assert_eq!(asked(&raw, &good), Ok(()));
         for to in [0, 3] {
-            assert_eq!(asked(&raw, &Message { to, ..good.clone() }), Err(Refusal::NotForUs(MemberId(to))));
+            assert_eq!(asked(&raw, &Message { to, ..good.clone() }), Err(MessageRefusal::NotForUs(MemberId(to))));
         }
         for from in [0, 1, 3] {
             let (from, peer) = (MemberId(from), MemberId(2));
             assert_eq!(
                 asked(&raw, &Message { from: from.0, ..good.clone() }),
-                Err(Refusal::NotFromPeer { from, peer })
+                Err(MessageRefusal::NotFromPeer { from, peer })
             );
         }
     }
@@ -437,14 +442,14 @@ mod tests {
         let heartbeat = |length| Message { context: vec![0; length].into(), ..message(MessageType::MsgHeartbeat) };
         assert_eq!(asked(&follower(), &heartbeat(MAX_READ_CONTEXT)), Ok(()));
         let long = MAX_READ_CONTEXT + 1;
-        assert_eq!(asked(&follower(), &heartbeat(long)), Err(Refusal::Context(long)));
+        assert_eq!(asked(&follower(), &heartbeat(long)), Err(MessageRefusal::Context(long)));
     }
 
     #[test]
     fn followers_forward_what_is_anothers_but_never_nobodys() {
         let read = |from| Message { from, term: 0, entries: vec![data("ctx")], ..message(MessageType::MsgReadIndex) };
         assert_eq!(asked(&follower(), &read(3)), Ok(()));
-        assert!(matches!(asked(&follower(), &read(0)), Err(Refusal::NotFromPeer { .. })));
+        assert!(matches!(asked(&follower(), &read(0)), Err(MessageRefusal::NotFromPeer { .. })));
     }
 
     fn data(text: &'static str) -> Entry {
@@ -455,7 +460,7 @@ mod tests {
     fn types_that_are_local_or_unknown_are_refused() {
         for kind in [0, 1, 10, 11, 12, 19, 20, 21, 22, 23, 24, -1] {
             let message = Message { r#type: kind, ..message(MessageType::MsgHup) };
-            assert_eq!(asked(&follower(), &message), Err(Refusal::Type(kind)));
+            assert_eq!(asked(&follower(), &message), Err(MessageRefusal::Type(kind)));
         }
     }
 
@@ -466,14 +471,14 @@ mod tests {
         for kind in
             [MessageType::MsgVote, MessageType::MsgPreVote, MessageType::MsgHeartbeat, MessageType::MsgTimeoutNow]
         {
-            assert_eq!(with(kind, 0), Err(Refusal::Term(0)), "{kind:?}");
+            assert_eq!(with(kind, 0), Err(MessageRefusal::Term(0)), "{kind:?}");
             assert_eq!(with(kind, 4), Ok(()), "{kind:?}");
-            assert_eq!(with(kind, u64::MAX), Err(Refusal::Term(u64::MAX)), "{kind:?}");
+            assert_eq!(with(kind, u64::MAX), Err(MessageRefusal::Term(u64::MAX)), "{kind:?}");
         }
         let far = Message { term: raw.raft.term + MAX_TERM_LEAP + 1, ..message(MessageType::MsgHeartbeat) };
-        assert_eq!((posted(&raw, &far), asked(&raw, &far)), (Err(Refusal::Term(far.term)), Ok(())));
-        assert_eq!(with(MessageType::MsgReadIndex, 3), Err(Refusal::Term(3)));
-        assert_eq!(with(MessageType::MsgProp, 3), Err(Refusal::Term(3)));
+        assert_eq!((posted(&raw, &far), asked(&raw, &far)), (Err(MessageRefusal::Term(far.term)), Ok(())));
+        assert_eq!(with(MessageType::MsgReadIndex, 3), Err(MessageRefusal::Term(3)));
+        assert_eq!(with(MessageType::MsgProp, 3), Err(MessageRefusal::Term(3)));
     }
 
     #[test]
@@ -499,13 +504,13 @@ mod tests {
             (append(5, 4, vec![]), 5),
             (append(u64::MAX, 3, vec![]), u64::MAX),
         ] {
-            assert_eq!(asked(&raw, &bad), Err(Refusal::Entry(at)), "{bad:?}");
+            assert_eq!(asked(&raw, &bad), Err(MessageRefusal::Entry(at)), "{bad:?}");
         }
         let contradicting = append(0, 0, vec![entry(1, 1), entry(2, 2)]);
-        assert_eq!(asked(&raw, &contradicting), Err(Refusal::Contradicts(2)));
+        assert_eq!(asked(&raw, &contradicting), Err(MessageRefusal::Contradicts(2)));
         // The same holds for the entry before an append: below the commit index, raft-rs reports a match for any.
         for (index, term) in [(3, 3), (2, 2)] {
-            assert_eq!(asked(&raw, &append(index, term, vec![])), Err(Refusal::Contradicts(index)));
+            assert_eq!(asked(&raw, &append(index, term, vec![])), Err(MessageRefusal::Contradicts(index)));
         }
         assert_eq!(asked(&raw, &append(5, 2, vec![])), Ok(()), "what is not committed may be another");
         let earlier = Message { term: 2, ..append(2, 2, vec![entry(3, 2)]) };
@@ -515,7 +520,8 @@ mod tests {
     #[test]
     fn a_commit_beyond_our_log_is_lost_data_on_a_members_stream_and_a_lie_by_post() {
         let heartbeat = |term, commit| Message { term, commit, ..message(MessageType::MsgHeartbeat) };
-        let (lost, lie) = (Refusal::LostData { commit: 6, last: 5 }, Refusal::Commit { commit: 6, last: 5 });
+        let (lost, lie) =
+            (MessageRefusal::LostData { commit: 6, last: 5 }, MessageRefusal::Commit { commit: 6, last: 5 });
         let mut raw = follower();
         for leader in [0, 2, 3] {
             raw.raft.become_follower(3, leader);
@@ -528,7 +534,7 @@ mod tests {
         }
         let raw = leader();
         let (term, last) = (raw.raft.term, raw.raft.raft_log.last_index());
-        assert_eq!(asked(&raw, &heartbeat(term, 99)), Err(Refusal::Commit { commit: 99, last }), "we lead");
+        assert_eq!(asked(&raw, &heartbeat(term, 99)), Err(MessageRefusal::Commit { commit: 99, last }), "we lead");
     }
 
     #[test]
@@ -541,7 +547,7 @@ mod tests {
         let (add, remove) = (ConfChangeType::ConfChangeAddNode, ConfChangeType::ConfChangeRemoveNode);
         let raw = follower();
         let removal = append(5, 3, vec![change(remove, 6)]);
-        assert_eq!((asked(&raw, &removal), posted(&raw, &removal)), (Ok(()), Err(Refusal::Removal)));
+        assert_eq!((asked(&raw, &removal), posted(&raw, &removal)), (Ok(()), Err(MessageRefusal::Removal)));
         let mut replaced = append(5, 3, vec![change(add, 6), entry(7, 3), change(remove, 8), change(add, 9)]);
         assert_eq!(posted(&raw, &replaced), Ok(()));
         let whole = replaced.clone();
@@ -549,13 +555,13 @@ mod tests {
         assert_eq!(replaced, whole);
         without_removals(sender(Source::Anyone), &mut replaced);
         assert_eq!(replaced.entries.len(), 2, "up to the removal");
-        let alone = Sender { nobody_vouches: true, ..sender(Source::Anyone) };
+        let alone = MessageSender { nobody_vouches: true, ..sender(Source::Anyone) };
         assert_eq!(check(&raw.raft, alone, &removal, 1000), Ok(()), "nobody else can say it");
         let ours = Message { to: 3, ..removal };
         assert!(first_unbelieved(alone, &ours).is_some(), "our own is not believed even so");
         let proposal = Message { term: 0, entries: vec![change(add, 0)], ..message(MessageType::MsgProp) };
         assert_eq!(asked(&leader(), &proposal), Ok(()));
-        assert!(matches!(posted(&leader(), &proposal), Err(Refusal::Proposal(_))));
+        assert!(matches!(posted(&leader(), &proposal), Err(MessageRefusal::Proposal(_))));
     }
 
     #[test]
@@ -565,7 +571,7 @@ mod tests {
         let response = |index, reject_hint| Message { term, index, reject_hint, ..message(MessageType::MsgAppResp) };
         assert_eq!(asked(&raw, &response(last, 0)), Ok(()));
         let index = last + 1;
-        assert_eq!(asked(&raw, &response(index, 0)), Err(Refusal::Acknowledges { index, last }));
+        assert_eq!(asked(&raw, &response(index, 0)), Err(MessageRefusal::Acknowledges { index, last }));
         assert!(asked(&raw, &Message { reject: true, ..response(last, u64::MAX) }).is_err());
         assert_eq!(asked(&raw, &Message { term: term - 1, ..response(99, 0) }), Ok(()), "of an earlier leader's");
         assert_eq!(asked(&follower(), &Message { term: 3, ..response(99, 0) }), Ok(()), "nobody looks");
@@ -580,10 +586,10 @@ mod tests {
             Entry { data: Request { id, command }.encode(), ..Entry::default() }
         };
         assert_eq!(asked(&leader(), &proposal(vec![put(1000)])), Ok(()));
-        assert!(matches!(asked(&leader(), &proposal(vec![])), Err(Refusal::Proposal(_))));
-        assert!(matches!(asked(&leader(), &proposal(vec![put(10_000)])), Err(Refusal::Proposal(_))));
+        assert!(matches!(asked(&leader(), &proposal(vec![])), Err(MessageRefusal::Proposal(_))));
+        assert!(matches!(asked(&leader(), &proposal(vec![put(10_000)])), Err(MessageRefusal::Proposal(_))));
         for garbage in [Entry::default(), data("garbage")] {
-            assert!(matches!(asked(&leader(), &proposal(vec![put(1), garbage])), Err(Refusal::Request(_))));
+            assert!(matches!(asked(&leader(), &proposal(vec![put(1), garbage])), Err(MessageRefusal::Request(_))));
         }
     }
 
@@ -594,22 +600,22 @@ mod tests {
         assert_eq!(asked(&raw, &read(vec![data("ctx")])), Ok(()));
         let long = Entry { data: vec![0; MAX_READ_CONTEXT + 1].into(), ..Entry::default() };
         for bad in [vec![], vec![data("")], vec![data("a"), data("b")], vec![long]] {
-            assert_eq!(asked(&raw, &read(bad.clone())), Err(Refusal::ReadIndex));
+            assert_eq!(asked(&raw, &read(bad.clone())), Err(MessageRefusal::ReadIndex));
             let response = Message { entries: bad, ..message(MessageType::MsgReadIndexResp) };
-            assert_eq!(asked(&raw, &response), Err(Refusal::ReadIndex));
+            assert_eq!(asked(&raw, &response), Err(MessageRefusal::ReadIndex));
         }
         for number in 0..MAX_PENDING_READS {
             let entry = Entry { data: Bytes::from(number.to_string()), ..Entry::default() };
             let request = raft_rs::message_from_raftpb(read(vec![entry])).expect("it was checked");
             raw.raft.read_only.add_request(1, request, 1);
         }
-        assert_eq!(asked(&raw, &read(vec![data("one more")])), Err(Refusal::Reads));
+        assert_eq!(asked(&raw, &read(vec![data("one more")])), Err(MessageRefusal::Reads));
     }
 
     #[test]
     fn only_a_leader_is_asked_to_hand_over() {
         let transfer = |term| Message { term, ..message(MessageType::MsgTransferLeader) };
-        assert_eq!(asked(&follower(), &transfer(3)), Err(Refusal::NotLeader));
+        assert_eq!(asked(&follower(), &transfer(3)), Err(MessageRefusal::NotLeader));
         assert_eq!(asked(&leader(), &transfer(0)), Ok(()));
     }
 
@@ -626,7 +632,7 @@ mod tests {
         };
         assert_eq!(with(9, 3, state(&[1, 2, 3], &[4])), Ok(()));
         assert_eq!(with(2, 1, state(&[1, 2, 3], &[])), Ok(()), "a late one is legal");
-        assert_eq!(with(2, 2, state(&[1], &[])), Err(Refusal::Contradicts(2)));
+        assert_eq!(with(2, 2, state(&[1], &[])), Err(MessageRefusal::Contradicts(2)));
         let joint = |change: fn(&mut ConfState)| {
             let mut joint = ConfState { voters: vec![1, 2], ..ConfState::default() };
             change(&mut joint);
@@ -647,9 +653,12 @@ mod tests {
             (9, 3, joint(|state| state.learners_next = vec![3])),
             (9, 3, joint(|state| state.auto_leave = true)),
         ] {
-            assert!(matches!(with(index, term, state.clone()), Err(Refusal::Snapshot(_))), "{index} {term} {state:?}");
+            assert!(
+                matches!(with(index, term, state.clone()), Err(MessageRefusal::Snapshot(_))),
+                "{index} {term} {state:?}"
+            );
         }
-        assert!(matches!(asked(&raw, &message(MessageType::MsgSnap)), Err(Refusal::Snapshot(_))));
+        assert!(matches!(asked(&raw, &message(MessageType::MsgSnap)), Err(MessageRefusal::Snapshot(_))));
     }
 
     #[test]

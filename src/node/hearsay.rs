@@ -24,7 +24,7 @@ impl Hearsay {
     /// Compares the list with `membership`, and returns the peers that the transport has to drop. `heard` counts how
     /// often leaders have announced a commit index. `knows_all` says whether this member has applied everything up to
     /// it.
-    pub(super) fn settle(&self, membership: &Membership, heard: u64, knows_all: bool) -> Vec<PeerChange> {
+    pub(super) fn reconcile(&self, membership: &Membership, heard: u64, knows_all: bool) -> Vec<PeerChange> {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = Vec::new();
         peers.retain(|id, since| {
@@ -55,19 +55,19 @@ mod tests {
         let hearsay = Hearsay::default();
         (1..=3).for_each(|id| hearsay.add(MemberId(id)));
         let nobody = Membership::default();
-        assert_eq!(hearsay.settle(&nobody, 7, false), []);
-        assert_eq!(hearsay.settle(&membership(), 7, false), [PeerChange::Remove(MemberId(2))]);
-        assert_eq!(hearsay.settle(&membership(), 8, false), [], "3 may be added by what is not applied yet");
-        assert_eq!(hearsay.settle(&nobody, 9, true), [PeerChange::Remove(MemberId(3))], "1 was confirmed");
-        assert_eq!(hearsay.settle(&nobody, 10, true), []);
+        assert_eq!(hearsay.reconcile(&nobody, 7, false), []);
+        assert_eq!(hearsay.reconcile(&membership(), 7, false), [PeerChange::Remove(MemberId(2))]);
+        assert_eq!(hearsay.reconcile(&membership(), 8, false), [], "3 may be added by what is not applied yet");
+        assert_eq!(hearsay.reconcile(&nobody, 9, true), [PeerChange::Remove(MemberId(3))], "1 was confirmed");
+        assert_eq!(hearsay.reconcile(&nobody, 10, true), []);
     }
 
     #[test]
     fn who_was_told_of_just_now_waits_for_the_next_word_of_a_leader() {
         let hearsay = Hearsay::default();
         hearsay.add(MemberId(3));
-        assert_eq!(hearsay.settle(&membership(), 7, true), []);
-        assert_eq!(hearsay.settle(&membership(), 7, true), []);
-        assert_eq!(hearsay.settle(&membership(), 8, true), [PeerChange::Remove(MemberId(3))]);
+        assert_eq!(hearsay.reconcile(&membership(), 7, true), []);
+        assert_eq!(hearsay.reconcile(&membership(), 7, true), []);
+        assert_eq!(hearsay.reconcile(&membership(), 8, true), [PeerChange::Remove(MemberId(3))]);
     }
 }

@@ -6,7 +6,7 @@
 
 use raft::{GetEntriesContext, Raft, Storage};
 
-use super::guard::Refusal;
+use super::guard::MessageRefusal;
 use crate::{
     raft_rs,
     wire::raftpb::{Entry, Message, MessageType},
@@ -20,7 +20,7 @@ pub(super) const TWO_HISTORIES: &str = "two histories: ";
 
 /// Checks that the entries of an append equal ours with the same index and term. It reads no more of our log than the
 /// message has.
-pub(super) fn check_entries<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), Refusal> {
+pub(super) fn check_entries<S: Storage>(raft: &Raft<S>, message: &Message) -> Result<(), MessageRefusal> {
     if message.r#type != MessageType::MsgApp as i32 || message.term < raft.term {
         return Ok(());
     }
@@ -39,7 +39,7 @@ pub(super) fn check_entries<S: Storage>(raft: &Raft<S>, message: &Message) -> Re
             Some(ours) if ours.term != theirs.term => return Ok(()),
             Some(ours) if raft_rs::is_same_entry(ours, theirs) => {}
             // A missing entry is longer than theirs.
-            _ => return Err(Refusal::Differs(theirs.index)),
+            _ => return Err(MessageRefusal::Differs(theirs.index)),
         }
     }
     Ok(())

@@ -11,11 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     guard,
-    incarnations::Verdict,
+    incarnations::IncarnationVerdict,
     snapshot::Received,
-    status::Shared,
-    storage::Builder,
-    task::{End, Input, Reports, Stopped},
+    status::NodeState,
+    storage::IncomingBuilder,
+    task::{Input, MemberEnd, Reports, Stopped},
     vouching::Doubted,
 };
 use crate::{
@@ -35,12 +35,12 @@ pub(super) struct Inlet {
     pub(super) cluster: ClusterId,
     pub(super) inbox: mpsc::Sender<Input>,
     pub(super) reports: Arc<Reports>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<NodeState>,
     pub(super) snapshots: SnapshotStore,
-    pub(super) builder: Builder,
+    pub(super) builder: IncomingBuilder,
     /// What waits for the disk. A member that stops waits for it to end.
     pub(super) disk: TaskTracker,
-    pub(super) end: End,
+    pub(super) end: MemberEnd,
     /// How long a proposal may wait for a leader. It is shorter than the time for which its sender waits for the
     /// answer.
     pub(super) patience: Duration,
@@ -72,7 +72,7 @@ impl Raft for Inlet {
 
     async fn meet(&self, id: MemberId, told: Incarnation, source: Source) -> Result<(), Unheard> {
         let verdict = self.shared.known(id).judge(&told);
-        if (verdict, source) != (Verdict::New, Source::Member) {
+        if (verdict, source) != (IncarnationVerdict::New, Source::Member) {
             return verdict.of_a_request();
         }
         let (reply, answer) = oneshot::channel();
@@ -192,7 +192,7 @@ mod tests {
     /// The inlet of a member in this directory, and what comes out of it.
     fn inlet(directory: &std::path::Path, store: &Store, world: &World) -> (Inlet, mpsc::Receiver<Input>) {
         let (inbox, queue) = mpsc::channel(8);
-        let shared = Shared::new(RaftStatus::default(), Membership::default(), Events::default());
+        let shared = NodeState::new(RaftStatus::default(), Membership::default(), Events::default());
         let (doubted, _) = Vouching::new(&Config::default(), CLUSTER, shared.clone(), &Hearsay::default());
         let inlet = Inlet {
             cluster: CLUSTER,
@@ -202,7 +202,7 @@ mod tests {
             snapshots: SnapshotStore::open_in(world.clone(), directory.join("snap")).expect("a store"),
             builder: store.builder(0),
             disk: TaskTracker::new(),
-            end: End::default(),
+            end: MemberEnd::default(),
             patience: Duration::ZERO,
             world: world.clone(),
             doubted,

@@ -14,10 +14,10 @@ mod quorum;
 mod undecided;
 
 pub(super) use auto::{Found, find_out};
-pub(super) use bootstrapped::{Birth, refuse_bootstrapped};
+pub(super) use bootstrapped::{BootstrapIdentity, refuse_bootstrapped};
 pub(super) use undecided::Undecided;
 
-use quorum::{Standing, client_urls, listed_as};
+use quorum::{MemberStatus, client_urls, listed_as};
 
 use super::{
     config::{Config, same_urls},
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     dial::{
         client::Client,
-        connection::{Connection, drive, drive_to_head, empty, full},
+        connection::{DialledConnection, drive, drive_to_head, empty, full},
         urls::PeerUrl,
     },
     id::{ClusterId, MemberId},
@@ -55,11 +55,11 @@ pub(super) struct Joined {
 }
 
 /// Asks members without naming a sender.
-pub(super) struct Asker {
+pub(super) struct MembersClient {
     client: Client,
 }
 
-impl Asker {
+impl MembersClient {
     /// Asks at peer URLs.
     pub(super) fn new(config: &Config) -> Self {
         Self::with(config.tls.as_ref(), config)
@@ -86,7 +86,7 @@ impl Asker {
             let mut connection = self.client.dial(url).await.map_err(|error| error.to_string())?;
             let body = body.map_or_else(empty, |body| full(body.into()));
             let request = self.client.request(method, url, path).body(body).map_err(|error| error.to_string())?;
-            let Connection { sender, driver, io, .. } = &mut connection;
+            let DialledConnection { sender, driver, io, .. } = &mut connection;
             let answer = drive_to_head(driver, io, sender.send_request(request)).await;
             let (head, body) = answer.map_err(|error| error.to_string())?.into_parts();
             let body = drive(driver, Limited::new(body, ANSWER_BYTES).collect()).await;
@@ -96,7 +96,7 @@ impl Asker {
     }
 
     /// The membership, as the member at `url` has it.
-    pub(super) async fn members(&self, url: &PeerUrl) -> Answer {
+    pub(super) async fn members(&self, url: &PeerUrl) -> MembersResult {
         let (head, body) = self.exchange(Method::GET, url, MEMBERS, None).await?;
         read_members(&head, &body)
     }
@@ -109,9 +109,9 @@ impl Asker {
 /// Asks the others while this member has no identity yet.
 struct Seeker<'a> {
     own: &'a [PeerUrl],
-    asker: Asker,
+    asker: MembersClient,
     /// Asks for changes of the membership, which members take at their client URLs.
-    client: Asker,
+    client: MembersClient,
     said: Option<String>,
     changes: Repeats,
 }
@@ -120,8 +120,8 @@ impl<'a> Seeker<'a> {
     fn new(config: &'a Config) -> Self {
         Self {
             own: &config.initial_advertise_peer_urls,
-            asker: Asker::new(config),
-            client: Asker::as_client(config),
+            asker: MembersClient::new(config),
+            client: MembersClient::as_client(config),
             said: None,
             changes: Repeats::default(),
         }
@@ -143,7 +143,7 @@ impl<'a> Seeker<'a> {
     }
 }
 
-fn read_members(head: &response::Parts, body: &[u8]) -> Answer {
+fn read_members(head: &response::Parts, body: &[u8]) -> MembersResult {
     if head.status != StatusCode::OK {
         return Err(format!("answered {}", head.status));
     }
@@ -159,11 +159,11 @@ fn cluster_of(head: &response::Parts) -> Option<ClusterId> {
 }
 
 /// The members that one of the others lists, or why it lists none.
-type Answer = Result<(ClusterId, Vec<MemberRecord>), String>;
+type MembersResult = Result<(ClusterId, Vec<MemberRecord>), String>;
 
 /// What the others say of us.
 #[derive(Debug)]
-enum Verdict<'a> {
+enum JoinVerdict<'a> {
     Join(Joined),
     /// We were started as this member, as the member at this URL says.
     Started(MemberId, &'a PeerUrl),
@@ -187,20 +187,20 @@ pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
     let joined = loop {
         let told = join_all(others.iter().map(async |url| (*url, seeker.asker.members(url).await))).await;
         let why = match judge(seeker.own, told) {
-            Verdict::Join(joined) => break Ok(joined),
-            Verdict::Started(member, url) => break Err(Error::bootstrapped(config, member, url)),
-            Verdict::Disagree(cluster, found, through) => match seeker.standing(cluster, &through).await {
-                Ok((Standing::Started(member), url)) => break Err(Error::bootstrapped(config, member, url)),
-                Ok((Standing::Added(member), _)) => match listed_as(member, found) {
+            JoinVerdict::Join(joined) => break Ok(joined),
+            JoinVerdict::Started(member, url) => break Err(Error::bootstrapped(config, member, url)),
+            JoinVerdict::Disagree(cluster, found, through) => match seeker.status(cluster, &through).await {
+                Ok((MemberStatus::Started(member), url)) => break Err(Error::bootstrapped(config, member, url)),
+                Ok((MemberStatus::Added(member), _)) => match listed_as(member, found) {
                     Ok(joined) => break Ok(joined),
                     Err(why) => why,
                 },
-                Ok((Standing::Unknown, _)) => "no member has our peer URLs".to_owned(),
+                Ok((MemberStatus::Unknown, _)) => "no member has our peer URLs".to_owned(),
                 Err(why) => {
                     format!("the others do not agree which member has our peer URLs, and no quorum says: {why}")
                 }
             },
-            Verdict::Wait(why) => why,
+            JoinVerdict::Wait(why) => why,
         };
         seeker.pause(why).await;
     };
@@ -209,7 +209,7 @@ pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
 }
 
 /// What follows from the answers of the others.
-fn judge<'a>(own: &[PeerUrl], told: Vec<(&'a PeerUrl, Answer)>) -> Verdict<'a> {
+fn judge<'a>(own: &[PeerUrl], told: Vec<(&'a PeerUrl, MembersResult)>) -> JoinVerdict<'a> {
     let (mut found, mut why) = (Vec::new(), None);
     let through = client_urls(own, told.iter().filter_map(|(_, answer)| answer.as_ref().ok()).map(|(_, list)| list));
     let mut is_missing = false;
@@ -221,16 +221,19 @@ fn judge<'a>(own: &[PeerUrl], told: Vec<(&'a PeerUrl, Answer)>) -> Verdict<'a> {
         }
     }
     let Some((_, first)) = found.first() else {
-        return Verdict::Wait(why.unwrap_or_else(|| "initial-cluster names nobody else".to_owned()));
+        return JoinVerdict::Wait(why.unwrap_or_else(|| "initial-cluster names nobody else".to_owned()));
     };
     if let Some((url, other)) = found.iter().find(|(_, joined)| joined.cluster != first.cluster) {
-        return Verdict::Wait(format!("we are in cluster {}, and, as {url} says, in {}", first.cluster, other.cluster));
+        return JoinVerdict::Wait(format!(
+            "we are in cluster {}, and, as {url} says, in {}",
+            first.cluster, other.cluster
+        ));
     }
     let (cluster, is_one) = (first.cluster, found.iter().all(|(_, joined)| joined.member == first.member));
     match found.iter().find(|(_, joined)| joined.started) {
-        Some((url, joined)) if is_one && !is_missing => Verdict::Started(joined.member, url),
-        None if is_one => Verdict::Join(found.swap_remove(0).1),
-        _ => Verdict::Disagree(cluster, found.into_iter().map(|(_, joined)| joined).collect(), through),
+        Some((url, joined)) if is_one && !is_missing => JoinVerdict::Started(joined.member, url),
+        None if is_one => JoinVerdict::Join(found.swap_remove(0).1),
+        _ => JoinVerdict::Disagree(cluster, found.into_iter().map(|(_, joined)| joined).collect(), through),
     }
 }
 
@@ -275,10 +278,10 @@ mod tests {
         let answer = |told: &Option<(u64, bool)>| Ok((ClusterId(5), told.map_or_else(Vec::new, list)));
         let told = urls.iter().zip(told).map(|(url, told)| (url, answer(told))).collect();
         match judge(&PeerUrl::list("http://h:1").expect("a URL"), told) {
-            Verdict::Join(joined) => format!("join as {}", joined.member.0),
-            Verdict::Started(member, url) => format!("started as {}, says {url}", member.0),
-            Verdict::Disagree(_, found, through) => format!("{} disagree, ask {through:?}", found.len()),
-            Verdict::Wait(why) => why,
+            JoinVerdict::Join(joined) => format!("join as {}", joined.member.0),
+            JoinVerdict::Started(member, url) => format!("started as {}, says {url}", member.0),
+            JoinVerdict::Disagree(_, found, through) => format!("{} disagree, ask {through:?}", found.len()),
+            JoinVerdict::Wait(why) => why,
         }
     }
 
@@ -303,7 +306,7 @@ mod tests {
         let answer = |cluster| Ok((ClusterId(cluster), vec![record(7, &["http://h:1"])]));
         let told = urls.iter().zip([5, 6]).map(|(url, cluster)| (url, answer(cluster))).collect();
         match judge(&own, told) {
-            Verdict::Wait(why) => assert_eq!(why, "we are in cluster 5, and, as http://b:1 says, in 6"),
+            JoinVerdict::Wait(why) => assert_eq!(why, "we are in cluster 5, and, as http://b:1 says, in 6"),
             other => panic!("{other:?}"),
         }
     }

@@ -14,12 +14,12 @@ use crate::{
 
 /// The ports of a member, bound and not served yet.
 pub(super) struct Listeners {
-    pub(super) peers: Vec<Bound>,
-    pub(super) clients: Vec<Bound>,
+    pub(super) peers: Vec<BoundPort>,
+    pub(super) clients: Vec<BoundPort>,
 }
 
 /// A bound port.
-pub(super) struct Bound {
+pub(super) struct BoundPort {
     port: Port,
     /// The flag that asked for it.
     flag: &'static str,
@@ -34,7 +34,7 @@ impl Listeners {
     }
 }
 
-impl Bound {
+impl BoundPort {
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.port.local_addr().ok()
     }
@@ -65,7 +65,7 @@ impl Bound {
     }
 }
 
-async fn bind_peers(config: &mut Config) -> Result<Vec<Bound>, Error> {
+async fn bind_peers(config: &mut Config) -> Result<Vec<BoundPort>, Error> {
     let flag = "listen-peer-urls";
     let bound = std::mem::take(&mut config.peer_listeners);
     if bound.is_empty() {
@@ -76,7 +76,7 @@ async fn bind_peers(config: &mut Config) -> Result<Vec<Bound>, Error> {
     taken(bound, flag, tls, config.tls.as_ref())
 }
 
-async fn bind_clients(config: &mut Config) -> Result<Vec<Bound>, Error> {
+async fn bind_clients(config: &mut Config) -> Result<Vec<BoundPort>, Error> {
     let flag = "listen-client-urls";
     let bound = std::mem::take(&mut config.client_listeners);
     if bound.is_empty() {
@@ -101,9 +101,9 @@ fn taken(
     flag: &'static str,
     tls: bool,
     certificate: Option<&Tls>,
-) -> Result<Vec<Bound>, Error> {
-    let bound = listeners.into_iter().map(|listener| Bound { port: Port::Tcp(listener), flag, tls });
-    let bound: Vec<Bound> = bound.collect();
+) -> Result<Vec<BoundPort>, Error> {
+    let bound = listeners.into_iter().map(|listener| BoundPort { port: Port::Tcp(listener), flag, tls });
+    let bound: Vec<BoundPort> = bound.collect();
     match bound.first().filter(|_| tls && certificate.is_none()) {
         Some(first) => Err(Error::NoCertificate { flag, url: format!("https://{}", first.name()) }),
         None => Ok(bound),
@@ -111,7 +111,7 @@ fn taken(
 }
 
 /// Binds a port for each socket that the URLs mean.
-async fn bind(world: &World, urls: &[PeerUrl], flag: &'static str) -> Result<Vec<Bound>, Error> {
+async fn bind(world: &World, urls: &[PeerUrl], flag: &'static str) -> Result<Vec<BoundPort>, Error> {
     let wanted: Vec<_> = urls.iter().map(|url| (url.host(), url.port())).collect();
     let failed = |(place, error): (usize, _)| Error::Listen { url: urls[place].to_string(), flag, error };
     let taken = world.take_ports(&wanted).await.map_err(failed)?;
@@ -119,7 +119,7 @@ async fn bind(world: &World, urls: &[PeerUrl], flag: &'static str) -> Result<Vec
         let (first, rest) = of.split_first().map_or((&urls[0], &[][..]), |(first, rest)| (&urls[*first], rest));
         match rest.iter().map(|place| &urls[*place]).find(|url| url.is_tls() != first.is_tls()) {
             Some(other) => Err(Error::OneSocket { flag, one: first.to_string(), other: other.to_string() }),
-            None => Ok(Bound { port, flag, tls: first.is_tls() }),
+            None => Ok(BoundPort { port, flag, tls: first.is_tls() }),
         }
     };
     taken.into_iter().map(bound).collect()

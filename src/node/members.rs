@@ -326,7 +326,7 @@ impl Membership {
             directory: self.directory(member.id).map(|directory| directory.to_string()),
             ..MemberRecord::from(member)
         };
-        let kept = Kept {
+        let kept = StoredMembership {
             members: self.members.values().map(record).collect(),
             removed: self.removed.iter().map(|id| id.0).collect(),
             over_quota: self.over_quota.iter().map(|(id, quota)| (id.0, *quota)).collect(),
@@ -336,7 +336,7 @@ impl Membership {
 
     /// Parses what [`Self::to_json`] wrote.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, ConfRefusal> {
-        let kept: Kept = serde_json::from_slice(json).map_err(|_| ConfRefusal::Malformed)?;
+        let kept: StoredMembership = serde_json::from_slice(json).map_err(|_| ConfRefusal::Malformed)?;
         let members = kept.members.iter().map(|record| Ok((MemberId(record.id), record.member()?)));
         let members = members.collect::<Result<_, ConfRefusal>>()?;
         let directories = kept.members.iter().filter_map(|record| Some((MemberId(record.id), record.directory()?)));
@@ -351,7 +351,7 @@ impl Membership {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredMembership {
     members: Vec<MemberRecord>,
     removed: Vec<u64>,
     #[serde(rename = "overQuota", default, skip_serializing_if = "Vec::is_empty")]

@@ -12,11 +12,11 @@ use super::{members::ConfRefusal, request::RequestId};
 use crate::wire::raftpb::ConfChange;
 
 /// The result of a proposal.
-pub(super) type Answer = Result<Outcome, ProposeError>;
+pub(super) type ProposalResult = Result<ProposalOutcome, ProposeError>;
 
 /// The effect of a committed proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ProposalOutcome {
     /// The value was written. `found` says whether the key existed before.
     Written { found: bool },
     /// The membership was changed.
@@ -56,16 +56,16 @@ pub(super) enum Payload {
 
 /// The key by which an outcome finds its proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) enum ProposalKey {
     Request(RequestId),
     ConfChange(u64),
 }
 
 impl Payload {
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn key(&self) -> ProposalKey {
         match self {
-            Self::Request(id, _) => Key::Request(*id),
-            Self::ConfChange(change) => Key::ConfChange(change.id),
+            Self::Request(id, _) => ProposalKey::Request(*id),
+            Self::ConfChange(change) => ProposalKey::ConfChange(change.id),
         }
     }
 
@@ -81,15 +81,15 @@ impl Payload {
 #[derive(Debug)]
 pub(super) struct Proposal {
     pub(super) payload: Payload,
-    pub(super) reply: oneshot::Sender<Answer>,
+    pub(super) reply: oneshot::Sender<ProposalResult>,
 }
 
-/// The proposals of this member. Their number is limited by the number of requests that `Client` admits.
+/// The proposals of this member. Their number is limited by the number of requests that `ClientHandler` admits.
 #[derive(Debug)]
 pub(super) struct Proposals {
     held: VecDeque<(Instant, Proposal)>,
     /// The proposals that raft has accepted, with the term in which it did.
-    proposed: BTreeMap<Key, (u64, oneshot::Sender<Answer>)>,
+    proposed: BTreeMap<ProposalKey, (u64, oneshot::Sender<ProposalResult>)>,
     /// The highest term of the applied entries.
     applied_term: u64,
     patience: Duration,
@@ -119,19 +119,19 @@ impl Proposals {
     }
 
     /// Raft has accepted the proposal in this term. From now on, it may be committed.
-    pub(super) fn proposed(&mut self, term: u64, key: Key, reply: oneshot::Sender<Answer>) {
+    pub(super) fn proposed(&mut self, term: u64, key: ProposalKey, reply: oneshot::Sender<ProposalResult>) {
         self.proposed.insert(key, (term, reply));
     }
 
     /// Ends a proposal that raft does not have.
-    pub(super) fn fail(&mut self, reply: oneshot::Sender<Answer>, error: ProposeError) {
+    pub(super) fn fail(&mut self, reply: oneshot::Sender<ProposalResult>, error: ProposeError) {
         self.failed += 1;
         // The client may have stopped waiting.
         let _ = reply.send(Err(error));
     }
 
     /// An entry was applied. If this member proposed it, the client gets the outcome.
-    pub(super) fn applied(&mut self, key: Key, outcome: Outcome) {
+    pub(super) fn applied(&mut self, key: ProposalKey, outcome: ProposalOutcome) {
         if let Some((_, reply)) = self.proposed.remove(&key)
             && reply.send(Ok(outcome)).is_err()
         {
@@ -185,7 +185,7 @@ impl Proposals {
 mod tests {
     use super::*;
 
-    fn proposal(counter: u64) -> (Proposal, oneshot::Receiver<Answer>) {
+    fn proposal(counter: u64) -> (Proposal, oneshot::Receiver<ProposalResult>) {
         let (reply, answer) = oneshot::channel();
         let id = RequestId { member: 1, boot: 1, counter };
         (Proposal { payload: Payload::Request(id, Bytes::new()), reply }, answer)
@@ -223,9 +223,9 @@ mod tests {
         let (one, mut answer) = proposal(1);
         let key = one.payload.key();
         proposals.proposed(1, key, one.reply);
-        proposals.applied(key, Outcome::Written { found: true });
-        proposals.applied(key, Outcome::Written { found: false });
-        assert_eq!(answer.try_recv(), Ok(Ok(Outcome::Written { found: true })));
+        proposals.applied(key, ProposalOutcome::Written { found: true });
+        proposals.applied(key, ProposalOutcome::Written { found: false });
+        assert_eq!(answer.try_recv(), Ok(Ok(ProposalOutcome::Written { found: true })));
     }
 
     #[test]

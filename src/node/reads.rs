@@ -20,7 +20,7 @@ struct Round {
     waiters: Vec<Waiter>,
 }
 
-/// The reads of this member. Their number is limited by the number of requests that `Client` admits.
+/// The reads of this member. Their number is limited by the number of requests that `ClientHandler` admits.
 #[derive(Debug)]
 pub(super) struct Reads {
     ids: RequestIds,

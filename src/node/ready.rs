@@ -20,18 +20,18 @@ use self::{answers::Answers, following::Following, halt::Halt};
 use super::{
     hearsay::Hearsay,
     members::{ConfRefusal, Membership, PeerChange},
-    proposals::{Outcome, Proposal, Proposals},
+    proposals::{Proposal, ProposalOutcome, Proposals},
     reads::{Reads, Waiter},
     request::RequestIds,
     snapshot::{self, Received, Spooling},
     state::{Applied, Done},
-    status::Shared,
+    status::NodeState,
     storage::{Effect, Store, StoreError},
 };
 use crate::{
     id::{ClusterId, Impostor, MemberId},
     raft_rs::{self, ConvertError},
-    telemetry::{Pace, Repeats},
+    telemetry::{RepeatPace, Repeats},
     transport::{raft::SnapshotStatus, snapshot::SnapshotBody},
     wire::raftpb::{Entry, Message, MessageType},
     world::World,
@@ -67,7 +67,7 @@ const UNCOMMITTED_BYTES: u64 = 64 << 20;
 const APPLY_BYTES: u64 = 16 << 20;
 
 /// An output of a turn.
-pub(super) enum Outgoing {
+pub(super) enum TurnOutput {
     Messages(Vec<Message>),
     Snapshot(Box<Message>, SnapshotBody),
     Peer(PeerChange),
@@ -78,7 +78,7 @@ pub(super) enum Outgoing {
 }
 
 /// Takes the outputs: the transport, or a test.
-pub(super) type Outbox = Box<dyn FnMut(Outgoing) + Send>;
+pub(super) type OutputSink = Box<dyn FnMut(TurnOutput) + Send>;
 
 /// Why raft cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,7 @@ pub(super) enum Flow {
 
 /// The settings of a [`Core`].
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct CoreSettings {
     pub(super) member: MemberId,
     pub(super) cluster: ClusterId,
     pub(super) election_ticks: usize,
@@ -127,7 +127,7 @@ pub(super) struct Settings {
     pub(super) world: World,
 }
 
-impl Settings {
+impl CoreSettings {
     /// Makes raft from the contents of a store.
     fn raft(&self, store: Store) -> Result<RawNode<Store>, CoreError> {
         let config = raft::Config {
@@ -150,11 +150,11 @@ impl Settings {
 
 /// One member's raft, with its log and its state machine.
 pub(super) struct Core {
-    settings: Settings,
+    settings: CoreSettings,
     raw: RawNode<Store>,
     membership: Membership,
-    shared: Arc<Shared>,
-    outbox: Outbox,
+    shared: Arc<NodeState>,
+    outbox: OutputSink,
     ids: RequestIds,
     proposals: Proposals,
     reads: Reads,
@@ -178,18 +178,18 @@ pub(super) struct Core {
     halt: Halt,
     /// The disk cannot be written: see `suspension`.
     suspended: bool,
-    asked_of_space: quota::Asked,
+    asked_of_space: quota::PendingReport,
     /// Limits the lines and events about snapshots that cannot be spooled, while that goes on.
-    unspooled: Pace,
+    unspooled: RepeatPace,
 }
 
 impl Core {
     pub(super) fn new(
-        settings: Settings,
+        settings: CoreSettings,
         store: Store,
         ids: RequestIds,
-        shared: Arc<Shared>,
-        outbox: Outbox,
+        shared: Arc<NodeState>,
+        outbox: OutputSink,
     ) -> Result<Self, CoreError> {
         let membership = store.membership()?;
         let raw = settings.raft(store)?;
@@ -217,7 +217,7 @@ impl Core {
             halt: Halt::Not,
             suspended: false,
             asked_of_space: None,
-            unspooled: Pace::default(),
+            unspooled: RepeatPace::default(),
         };
         core.publish();
         core.stay_halted()?;
@@ -332,7 +332,7 @@ impl Core {
             self.submit(now);
         }
         self.discard_received();
-        self.settle_hearsay();
+        self.reconcile_hearsay();
         self.tend_spool(now)?;
         self.cut_log(now)?;
         self.raw.mut_store().sync_if_due(now)?;
@@ -378,7 +378,7 @@ impl Core {
         self.discard(before);
         tracing::info!(index = body.index, term = body.term, "installed a snapshot");
         for change in body.membership.peer_changes(&self.membership, self.settings.member) {
-            (self.outbox)(Outgoing::Peer(change));
+            (self.outbox)(TurnOutput::Peer(change));
         }
         self.membership = body.membership;
         self.share_membership();
@@ -391,7 +391,7 @@ impl Core {
             self.send_snapshot(snapshot);
         }
         if !messages.is_empty() {
-            (self.outbox)(Outgoing::Messages(messages));
+            (self.outbox)(TurnOutput::Messages(messages));
         }
     }
 
@@ -406,7 +406,7 @@ impl Core {
                 if self.handed.add(message.to, index, first) {
                     self.shared.events().snapshot_overtaken(MemberId(message.to), self.settings.retention.max_bytes);
                 }
-                (self.outbox)(Outgoing::Snapshot(Box::new(message), snapshot::body(outgoing)));
+                (self.outbox)(TurnOutput::Snapshot(Box::new(message), snapshot::body(outgoing)));
             }
             None => self.unsent.push(message.to),
         }
@@ -439,11 +439,11 @@ impl Core {
             self.share_membership();
         }
         for change in applied.peers {
-            (self.outbox)(Outgoing::Peer(change));
+            (self.outbox)(TurnOutput::Peer(change));
         }
         for (key, done) in applied.outcomes {
             let outcome = match done {
-                Done::Write(place) => Outcome::Written { found: found.get(place).copied().unwrap_or(false) },
+                Done::Write(place) => ProposalOutcome::Written { found: found.get(place).copied().unwrap_or(false) },
                 Done::Other(outcome) => outcome,
             };
             self.proposals.applied(key, outcome);
@@ -453,7 +453,7 @@ impl Core {
     }
 
     /// Drops the peers by hearsay that are no members.
-    fn settle_hearsay(&mut self) {
+    fn reconcile_hearsay(&mut self) {
         let (raft, applied) = (&self.raw.raft, self.raw.store().applied());
         let knows_all = match raft.state {
             StateRole::Leader => raft.commit_to_current_term() && applied >= raft.raft_log.committed,
@@ -461,8 +461,8 @@ impl Core {
         };
         // A leader determines the commit index itself.
         let heard = self.leader_words + u64::from(raft.state == StateRole::Leader);
-        for change in self.settings.hearsay.settle(&self.membership, heard, knows_all) {
-            (self.outbox)(Outgoing::Peer(change));
+        for change in self.settings.hearsay.reconcile(&self.membership, heard, knows_all) {
+            (self.outbox)(TurnOutput::Peer(change));
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The connection to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Connection {
+pub(super) enum Connectivity {
     /// It is not connected.
     None,
     /// It is connected, for less than the health interval.
@@ -30,7 +30,7 @@ pub(super) enum Connection {
     Lasting,
 }
 
-impl Connection {
+impl Connectivity {
     /// The connection of a member that has been active for this long. `None`: it is not active.
     pub(super) fn lasting(active: Option<Duration>) -> Self {
         match active {
@@ -47,11 +47,11 @@ pub(super) fn check_as_asked(
     membership: &Membership,
     own: MemberId,
     change: &ConfChange,
-    connection: impl Fn(MemberId) -> Connection,
+    connection: impl Fn(MemberId) -> Connectivity,
 ) -> Result<(), ConfRefusal> {
     let Some(after) = After::of(membership, change) else { return Ok(()) };
     after.check_started()?;
-    if matches!(after.change, Change::Promotion(_)) { Ok(()) } else { after.check_connected(own, connection) }
+    if matches!(after.change, VoterChange::Promotion(_)) { Ok(()) } else { after.check_connected(own, connection) }
 }
 
 /// The check by the leader `own`. `answers` says whether a member has answered it within an election timeout.
@@ -63,12 +63,12 @@ pub(super) fn check_as_leader(
 ) -> Result<(), ConfRefusal> {
     let Some(after) = After::of(membership, change) else { return Ok(()) };
     after.check_started()?;
-    after.check_connected(own, |id| if answers(id) { Connection::Lasting } else { Connection::None })
+    after.check_connected(own, |id| if answers(id) { Connectivity::Lasting } else { Connectivity::None })
 }
 
 /// The effect of a change on the voters.
 #[derive(Clone, Copy, Debug)]
-enum Change<'a> {
+enum VoterChange<'a> {
     /// A member is added.
     Addition { learner: bool },
     /// A learner becomes a voter.
@@ -79,7 +79,7 @@ enum Change<'a> {
 
 /// The voters after a change.
 struct After<'a> {
-    change: Change<'a>,
+    change: VoterChange<'a>,
     /// The current voters that remain.
     stay: Vec<&'a Member>,
 }
@@ -89,13 +89,13 @@ impl<'a> After<'a> {
     fn of(membership: &'a Membership, change: &ConfChange) -> Option<Self> {
         let id = MemberId(change.node_id);
         let change = match (ConfChangeType::try_from(change.r#type).ok()?, membership.get(id)) {
-            (ConfChangeType::ConfChangeAddNode, Some(member)) if member.is_learner => Change::Promotion(member),
-            (ConfChangeType::ConfChangeAddNode, None) => Change::Addition { learner: false },
-            (ConfChangeType::ConfChangeAddLearnerNode, None) => Change::Addition { learner: true },
-            (ConfChangeType::ConfChangeRemoveNode, Some(member)) if !member.is_learner => Change::Removal(id),
+            (ConfChangeType::ConfChangeAddNode, Some(member)) if member.is_learner => VoterChange::Promotion(member),
+            (ConfChangeType::ConfChangeAddNode, None) => VoterChange::Addition { learner: false },
+            (ConfChangeType::ConfChangeAddLearnerNode, None) => VoterChange::Addition { learner: true },
+            (ConfChangeType::ConfChangeRemoveNode, Some(member)) if !member.is_learner => VoterChange::Removal(id),
             _ => return None,
         };
-        let goes = |member: &Member| matches!(change, Change::Removal(id) if member.id == id);
+        let goes = |member: &Member| matches!(change, VoterChange::Removal(id) if member.id == id);
         let stay: Vec<_> = membership.iter().filter(|member| !member.is_learner && !goes(member)).collect();
         // Without voters there is no quorum. Another check refuses the removal of the last voter.
         (!stay.is_empty()).then_some(Self { change, stay })
@@ -105,22 +105,22 @@ impl<'a> After<'a> {
     /// instead, but a member here may be given a name before it starts.
     fn check_started(&self) -> Result<(), ConfRefusal> {
         let newcomer = match self.change {
-            Change::Addition { learner: true } => return Ok(()),
-            Change::Promotion(_) => true,
-            Change::Addition { learner: false } | Change::Removal(_) => false,
+            VoterChange::Addition { learner: true } => return Ok(()),
+            VoterChange::Promotion(_) => true,
+            VoterChange::Addition { learner: false } | VoterChange::Removal(_) => false,
         };
         let enough = self.has_quorum(|member| !member.client_urls.is_empty(), newcomer);
         if enough { Ok(()) } else { Err(ConfRefusal::NotStarted) }
     }
 
     /// Checks that enough voters are connected. An added member counts as not connected, even if it is a learner.
-    fn check_connected(&self, own: MemberId, connection: impl Fn(MemberId) -> Connection) -> Result<(), ConfRefusal> {
-        let lasting = |member: &Member| member.id == own || connection(member.id) == Connection::Lasting;
+    fn check_connected(&self, own: MemberId, connection: impl Fn(MemberId) -> Connectivity) -> Result<(), ConfRefusal> {
+        let lasting = |member: &Member| member.id == own || connection(member.id) == Connectivity::Lasting;
         let newcomer = match self.change {
-            Change::Promotion(learner) => lasting(learner),
+            VoterChange::Promotion(learner) => lasting(learner),
             // A member that is down does not belong to the present quorum.
-            Change::Removal(id) if id != own && connection(id) == Connection::None => return Ok(()),
-            Change::Addition { .. } | Change::Removal(_) => false,
+            VoterChange::Removal(id) if id != own && connection(id) == Connectivity::None => return Ok(()),
+            VoterChange::Addition { .. } | VoterChange::Removal(_) => false,
         };
         if self.has_quorum(lasting, newcomer) { Ok(()) } else { Err(ConfRefusal::Unhealthy) }
     }
@@ -128,9 +128,9 @@ impl<'a> After<'a> {
     /// Whether more than half of the voters meet the condition. `newcomer` is the result for the added one.
     fn has_quorum(&self, so: impl Fn(&Member) -> bool, newcomer: bool) -> bool {
         let (total, restores) = match self.change {
-            Change::Addition { .. } => (self.stay.len() + 1, self.stay.len() == 1),
-            Change::Promotion(_) => (self.stay.len() + 1, false),
-            Change::Removal(_) => (self.stay.len(), false),
+            VoterChange::Addition { .. } => (self.stay.len() + 1, self.stay.len() == 1),
+            VoterChange::Promotion(_) => (self.stay.len() + 1, false),
+            VoterChange::Removal(_) => (self.stay.len(), false),
         };
         let there = self.stay.iter().filter(|member| so(member)).count() + usize::from(newcomer);
         restores || there > total / 2
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn asked(membership: &Membership, change: &ConfChange, down: &[u64]) -> Result<(), ConfRefusal> {
-        let connection = |id: MemberId| if down.contains(&id.0) { Connection::None } else { Connection::Lasting };
+        let connection = |id: MemberId| if down.contains(&id.0) { Connectivity::None } else { Connectivity::Lasting };
         check_as_asked(membership, OWN, change, connection)
     }
 
@@ -232,10 +232,10 @@ mod tests {
 
     #[test]
     fn a_connection_counts_from_five_seconds_on() {
-        let after = |seconds: u64| Connection::lasting(Some(Duration::from_secs(seconds)));
-        assert_eq!((after(4), after(5)), (Connection::Recent, Connection::Lasting));
-        assert_eq!(Connection::lasting(None), Connection::None);
-        let recent = |_| Connection::Recent;
+        let after = |seconds: u64| Connectivity::lasting(Some(Duration::from_secs(seconds)));
+        assert_eq!((after(4), after(5)), (Connectivity::Recent, Connectivity::Lasting));
+        assert_eq!(Connectivity::lasting(None), Connectivity::None);
+        let recent = |_| Connectivity::Recent;
         let of = |kind, id| check_as_asked(&cluster(3, &[]), OWN, &change(kind, id), recent);
         assert_eq!(of("voter", 7), Err(ConfRefusal::Unhealthy));
         assert_eq!(of("removal", 2), Err(ConfRefusal::Unhealthy));

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     members::Membership,
     request::MAX_KEY_BYTES,
-    storage::{Builder, Incoming, StoreError},
+    storage::{IncomingBuilder, IncomingDatabase, StoreError},
 };
 use crate::{
     wire::raftpb::Snapshot,
@@ -49,11 +49,11 @@ const TRAILER_BYTES: u64 = 4 + 8 + 8 + 16;
 const MAX_HEADER_BYTES: u32 = 32 << 20;
 
 /// A key and its value.
-type Record = (Bytes, Bytes);
+type KeyValue = (Bytes, Bytes);
 
 /// Why a received snapshot is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SnapshotError {
+pub(super) enum InstallError {
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
     #[error("it is not whole: {0}")]
@@ -67,7 +67,7 @@ pub(super) enum SnapshotError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Header {
+struct SnapshotHeader {
     cluster: u64,
     index: u64,
     term: u64,
@@ -81,7 +81,7 @@ pub(super) struct Received {
     pub(super) index: u64,
     pub(super) term: u64,
     pub(super) membership: Membership,
-    pub(super) incoming: Incoming,
+    pub(super) incoming: IncomingDatabase,
 }
 
 impl Received {
@@ -92,9 +92,9 @@ impl Received {
         path: &Path,
         cluster: u64,
         snapshot: &Snapshot,
-        builder: &Builder,
+        builder: &IncomingBuilder,
         is_wanted: impl Fn() -> bool,
-    ) -> Result<Self, SnapshotError> {
+    ) -> Result<Self, InstallError> {
         let file = files.open(path)?;
         // A file that cannot be removed is overwritten by the next one of its index.
         if let Err(error) = files.remove(path) {
@@ -102,109 +102,109 @@ impl Received {
         }
         let (mut reader, membership) = Self::check(file, cluster, snapshot)?;
         let (index, term, bytes) = (reader.header.index, reader.header.term, reader.size);
-        let record = || if is_wanted() { reader.record() } else { Err(SnapshotError::Unwanted) };
+        let record = || if is_wanted() { reader.record() } else { Err(InstallError::Unwanted) };
         let incoming = builder.build(bytes, record)?;
         Ok(Self { index, term, membership, incoming })
     }
 
     /// Checks the fields before the records.
-    fn check(file: File, cluster: u64, snapshot: &Snapshot) -> Result<(Reader, Membership), SnapshotError> {
-        let metadata = snapshot.metadata.as_ref().ok_or(SnapshotError::Contradicts("no metadata"))?;
-        let reader = Reader::open(file)?;
+    fn check(file: File, cluster: u64, snapshot: &Snapshot) -> Result<(SnapshotReader, Membership), InstallError> {
+        let metadata = snapshot.metadata.as_ref().ok_or(InstallError::Contradicts("no metadata"))?;
+        let reader = SnapshotReader::open(file)?;
         if reader.header.cluster != cluster {
-            return Err(SnapshotError::Contradicts("the cluster differs"));
+            return Err(InstallError::Contradicts("the cluster differs"));
         }
         if (reader.header.index, reader.header.term) != (metadata.index, metadata.term) {
-            return Err(SnapshotError::Contradicts("index or term differ"));
+            return Err(InstallError::Contradicts("index or term differ"));
         }
         let membership = Membership::parse(reader.header.membership.to_string().as_bytes());
-        let membership = membership.map_err(|_| SnapshotError::Torn("membership"))?;
+        let membership = membership.map_err(|_| InstallError::Torn("membership"))?;
         if !metadata.conf_state.as_ref().is_some_and(|state| membership.agrees_with(state)) {
-            return Err(SnapshotError::Contradicts("the membership differs"));
+            return Err(InstallError::Contradicts("the membership differs"));
         }
         Ok((reader, membership))
     }
 }
 
 /// Reads a body, and counts and hashes its bytes.
-struct Reader {
+struct SnapshotReader {
     input: BufReader<File>,
-    header: Header,
+    header: SnapshotHeader,
     hash: Box<Xxh3>,
     records: u64,
     length: u64,
     size: u64,
 }
 
-impl Reader {
-    fn open(file: File) -> Result<Self, SnapshotError> {
+impl SnapshotReader {
+    fn open(file: File) -> Result<Self, InstallError> {
         let size = file.length()?;
-        let header = Header { cluster: 0, index: 0, term: 0, membership: serde_json::Value::Null };
+        let header = SnapshotHeader { cluster: 0, index: 0, term: 0, membership: serde_json::Value::Null };
         let input = BufReader::with_capacity(PIECE_BYTES, file);
         let mut reader = Self { input, header, hash: Box::new(Xxh3::new()), records: 0, length: 0, size };
         if reader.array()? != *MAGIC {
-            return Err(SnapshotError::Torn("no snapshot of ours"));
+            return Err(InstallError::Torn("no snapshot of ours"));
         }
         if reader.array()? != [VERSION] {
-            return Err(SnapshotError::Torn("a version that we do not know"));
+            return Err(InstallError::Torn("a version that we do not know"));
         }
         let length = u32::from_be_bytes(reader.array()?);
         if length > MAX_HEADER_BYTES {
-            return Err(SnapshotError::Torn("header too long"));
+            return Err(InstallError::Torn("header too long"));
         }
         let header = reader.bytes(length)?;
-        reader.header = serde_json::from_slice(&header).map_err(|_| SnapshotError::Torn("header"))?;
+        reader.header = serde_json::from_slice(&header).map_err(|_| InstallError::Torn("header"))?;
         Ok(reader)
     }
 
     /// The next record. `None` once the end was reached and verified.
-    fn record(&mut self) -> Result<Option<Record>, SnapshotError> {
+    fn record(&mut self) -> Result<Option<KeyValue>, InstallError> {
         let key = u32::from_be_bytes(self.array()?);
         if key == END {
             return self.end().map(|()| None);
         }
         let value = u32::from_be_bytes(self.array()?);
         if key == 0 || key as usize > MAX_KEY_BYTES {
-            return Err(SnapshotError::Torn("a key without length, or too long"));
+            return Err(InstallError::Torn("a key without length, or too long"));
         }
         self.records += 1;
         Ok(Some((self.bytes(key)?, self.bytes(value)?)))
     }
 
-    fn end(&mut self) -> Result<(), SnapshotError> {
+    fn end(&mut self) -> Result<(), InstallError> {
         if u64::from_be_bytes(self.array()?) != self.records {
-            return Err(SnapshotError::Torn("number of records"));
+            return Err(InstallError::Torn("number of records"));
         }
         if u64::from_be_bytes(self.array()?) != self.length {
-            return Err(SnapshotError::Torn("length"));
+            return Err(InstallError::Torn("length"));
         }
         let expected = self.hash.digest128();
         if u128::from_be_bytes(self.array()?) != expected {
-            return Err(SnapshotError::Torn("checksum"));
+            return Err(InstallError::Torn("checksum"));
         }
-        if self.length == self.size { Ok(()) } else { Err(SnapshotError::Torn("something after its end")) }
+        if self.length == self.size { Ok(()) } else { Err(InstallError::Torn("something after its end")) }
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], InstallError> {
         let mut bytes = [0; N];
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
 
     /// Reads at most what the file still has: an announced length is believed only as far as there are bytes.
-    fn bytes(&mut self, length: u32) -> Result<Bytes, SnapshotError> {
+    fn bytes(&mut self, length: u32) -> Result<Bytes, InstallError> {
         if u64::from(length) > self.size.saturating_sub(self.length) {
-            return Err(SnapshotError::Torn("cut off"));
+            return Err(InstallError::Torn("cut off"));
         }
         let mut bytes = BytesMut::zeroed(length as usize);
         self.fill(&mut bytes)?;
         Ok(bytes.freeze())
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SnapshotError> {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), InstallError> {
         self.input.read_exact(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => SnapshotError::Torn("cut off"),
-            _ => SnapshotError::Io(error),
+            io::ErrorKind::UnexpectedEof => InstallError::Torn("cut off"),
+            _ => InstallError::Io(error),
         })?;
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
@@ -217,7 +217,7 @@ impl Reader {
 pub(super) fn made(cluster: u64, index: u64, term: u64, membership: &Membership) -> Vec<u8> {
     use bytes::BufMut as _;
     let membership = serde_json::from_slice(&membership.to_json()).expect("JSON");
-    let header = serde_json::to_vec(&Header { cluster, index, term, membership }).expect("JSON");
+    let header = serde_json::to_vec(&SnapshotHeader { cluster, index, term, membership }).expect("JSON");
     let mut body = Vec::new();
     body.put_slice(MAGIC);
     body.put_u8(VERSION);
@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        node::storage::{Effect, Identity, Store, Write},
+        node::storage::{Effect, Store, StoredIdentity, Write},
         wire::raftpb::{ConfState, SnapshotMetadata},
         world::World,
     };
@@ -247,7 +247,7 @@ mod tests {
 
     fn store(directory: &Path, keys: usize) -> Store {
         let identity =
-            Identity { member: 1, cluster: CLUSTER, name: "a".into(), token: "t".into(), joined: Vec::new() };
+            StoredIdentity { member: 1, cluster: CLUSTER, name: "a".into(), token: "t".into(), joined: Vec::new() };
         let json = br#"{"members":[{"id":1,"peerURLs":["http://h:1"]}],"removed":[9]}"#;
         let membership = Membership::parse(json).expect("valid");
         let mut store = Store::open(&Files::default(), directory, 2).expect("a new store");
@@ -291,7 +291,7 @@ mod tests {
     }
 
     /// Reads a body completely.
-    fn check(directory: &Path, body: &[u8], snapshot: &Snapshot) -> Result<(), SnapshotError> {
+    fn check(directory: &Path, body: &[u8], snapshot: &Snapshot) -> Result<(), InstallError> {
         let path = directory.join("received");
         std::fs::write(&path, body).expect("room");
         let (mut reader, _) = Received::check(Files::default().open(&path)?, CLUSTER, snapshot)?;
@@ -300,7 +300,7 @@ mod tests {
     }
 
     /// Prepares it for installation.
-    fn take(directory: &Path, body: &[u8], to: &Store) -> Result<Received, SnapshotError> {
+    fn take(directory: &Path, body: &[u8], to: &Store) -> Result<Received, InstallError> {
         let path = directory.join("received");
         std::fs::write(&path, body).expect("room");
         Received::take(&Files::default(), &path, CLUSTER, &message(2, 3, conf_state()), &to.builder(0), || true)
@@ -369,7 +369,7 @@ mod tests {
         *body.last_mut().expect("it has a checksum") ^= 1;
         let to = store(&directory.path().join("to"), 3);
         let error = take(directory.path(), &body, &to).expect_err("torn");
-        assert!(matches!(error, SnapshotError::Torn("checksum")), "{error}");
+        assert!(matches!(error, InstallError::Torn("checksum")), "{error}");
         let left = std::fs::read_dir(directory.path().join("to")).expect("a directory").count();
         assert_eq!(left, 2, "log and data");
         assert!(!directory.path().join("received").exists());
@@ -386,7 +386,7 @@ mod tests {
         let is_wanted = || asked.replace(asked.get() + 1) < 10;
         let snapshot = message(2, 3, conf_state());
         let taken = Received::take(&Files::default(), &path, CLUSTER, &snapshot, &to.builder(0), is_wanted);
-        assert!(matches!(taken, Err(SnapshotError::Unwanted)), "{taken:?}");
+        assert!(matches!(taken, Err(InstallError::Unwanted)), "{taken:?}");
         assert_eq!(asked.get(), 11);
         let left = std::fs::read_dir(directory.path().join("to")).expect("a directory").count();
         assert_eq!(left, 2, "log and data");
@@ -420,7 +420,7 @@ mod tests {
             [message(3, 3, conf_state()), message(2, 4, conf_state()), message(2, 3, other), Snapshot::default()]
         {
             let error = check(directory.path(), &body, &message).expect_err("it contradicts");
-            assert!(matches!(error, SnapshotError::Contradicts(_)), "{error}");
+            assert!(matches!(error, InstallError::Contradicts(_)), "{error}");
         }
         let path = directory.path().join("received");
         std::fs::write(&path, &body).expect("room");
@@ -428,6 +428,6 @@ mod tests {
         let Err(error) = Received::check(file, CLUSTER + 1, &message(2, 3, conf_state())) else {
             panic!("it is another cluster's");
         };
-        assert!(matches!(error, SnapshotError::Contradicts(_)), "{error}");
+        assert!(matches!(error, InstallError::Contradicts(_)), "{error}");
     }
 }

@@ -6,19 +6,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     birth,
-    client::{self, Client},
+    client::{self, ClientHandler},
     config::{Config, InitialClusterState},
     error::Error,
     force,
     hearsay::Hearsay,
     inlet::Inlet,
-    listeners::{Bound, Listeners},
+    listeners::{BoundPort, Listeners},
     members::{Membership, PeerChange},
-    ready::{CAUSES, Core, CoreError, Outbox, Outgoing, Retention, Settings},
+    ready::{CAUSES, Core, CoreError, CoreSettings, OutputSink, Retention, TurnOutput},
     request::RequestIds,
-    status::{RaftStatus, Shared},
-    storage::{self, Identity, Store},
-    task::{End, Reports, Stopped, Task},
+    status::{NodeState, RaftStatus},
+    storage::{self, Store, StoredIdentity},
+    task::{MemberEnd, Reports, Stopped, Task},
     vouching::Vouching,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     metrics,
     server::{ConnectionLimits, ConnectionMetrics},
     telemetry::Events,
-    transport::{Transport, TransportError, snapshot::store::SnapshotStore, standing::Refused, status::PeerStatus},
+    transport::{Transport, TransportError, incarnation::Refused, snapshot::store::SnapshotStore, status::PeerStatus},
     world::World,
 };
 
@@ -45,8 +45,8 @@ pub struct Node {
 
 struct Inner {
     transport: Transport,
-    shared: Arc<Shared>,
-    end: End,
+    shared: Arc<NodeState>,
+    end: MemberEnd,
     stop_clients: CancellationToken,
     stop_raft: CancellationToken,
     stop_peers: CancellationToken,
@@ -86,7 +86,7 @@ impl Node {
         force::if_asked(&config, &mut store, &identity).await?;
         let snapshots = SnapshotStore::open_in(world, directory.join("snap"))
             .map_err(|error| Error::Snapshots { directory: config.data_dir.display().to_string(), error })?;
-        Parts { config, identity, store, snapshots }.run(listeners)
+        MemberParts { config, identity, store, snapshots }.run(listeners)
     }
 
     /// Its transport.
@@ -155,14 +155,14 @@ impl Node {
 }
 
 /// The parts of a member before it runs.
-struct Parts {
+struct MemberParts {
     config: Config,
-    identity: Identity,
+    identity: StoredIdentity,
     store: Store,
     snapshots: SnapshotStore,
 }
 
-impl Parts {
+impl MemberParts {
     fn run(self, listeners: Listeners) -> Result<Node, Error> {
         let Self { config, identity, store, snapshots } = self;
         let (member, cluster) = (MemberId(identity.member), ClusterId(identity.cluster));
@@ -173,10 +173,10 @@ impl Parts {
         let status = RaftStatus { id: member, cluster, name: config.name.clone(), ..RaftStatus::default() };
         let events = Events::default();
         events.speak_as(member, &config.world);
-        let shared = Shared::new(status, membership.clone(), events.clone());
+        let shared = NodeState::new(status, membership.clone(), events.clone());
         shared.met.store(Arc::new(store.met().clone()));
         let (inbox, queue) = Task::queue();
-        let (end, reports) = (End::default(), Arc::<Reports>::default());
+        let (end, reports) = (MemberEnd::default(), Arc::<Reports>::default());
         let hearsay = Hearsay::default();
         let (doubted, vouching) = Vouching::new(&config, cluster, shared.clone(), &hearsay);
         let disk = TaskTracker::new();
@@ -194,7 +194,7 @@ impl Parts {
             doubted,
         };
         let transport = transport(&config, &identity, &membership, inlet, incarnation, &events, &hearsay)?;
-        let client = Client::new(&config, ids.clone(), store.reader(), shared.clone(), inbox, transport.clone());
+        let client = ClientHandler::new(&config, ids.clone(), store.reader(), shared.clone(), inbox, transport.clone());
         let settings = settings(&config, member, cluster, hearsay);
         let core = Core::new(settings, store, ids, shared.clone(), outbox(transport.clone(), &config.world, &disk));
         let core = core.map_err(|error: CoreError| Error::Raft(error.to_string()))?;
@@ -219,8 +219,14 @@ impl Parts {
 
 impl Inner {
     /// A member that does not run yet.
-    fn new(transport: Transport, shared: Arc<Shared>, end: End, disk: TaskTracker, listeners: &Listeners) -> Self {
-        let addresses = |bound: &[Bound]| bound.iter().filter_map(Bound::address).collect();
+    fn new(
+        transport: Transport,
+        shared: Arc<NodeState>,
+        end: MemberEnd,
+        disk: TaskTracker,
+        listeners: &Listeners,
+    ) -> Self {
+        let addresses = |bound: &[BoundPort]| bound.iter().filter_map(BoundPort::address).collect();
         Self {
             transport,
             shared,
@@ -237,7 +243,7 @@ impl Inner {
         }
     }
 
-    fn serve_peers(&self, listeners: Vec<Bound>, config: &Config) -> Result<(), Error> {
+    fn serve_peers(&self, listeners: Vec<BoundPort>, config: &Config) -> Result<(), Error> {
         let router = crate::server::router(&self.transport);
         let connections = ConnectionMetrics::register(&config.registry)?;
         for listener in listeners {
@@ -248,7 +254,7 @@ impl Inner {
         Ok(())
     }
 
-    fn serve_clients(&self, listeners: Vec<Bound>, client: Client, config: &Config) -> Result<(), Error> {
+    fn serve_clients(&self, listeners: Vec<BoundPort>, client: ClientHandler, config: &Config) -> Result<(), Error> {
         let router = client::router(client);
         // Clients are not identified by their address, so one of them may hold all connections. A program that starts
         // may open as many connections at once as it likes. But a client that only begins handshakes cannot occupy the
@@ -267,7 +273,7 @@ impl Inner {
     /// Tells the cluster this member's name, client URLs and data directory, until the cluster knows them (etcd's
     /// `EtcdServer.publish`). A member that found its cluster by itself also asks to be promoted, while it is a
     /// learner.
-    fn introduce(&self, client: Client, config: &Config, directory: DirectoryId) {
+    fn introduce(&self, client: ClientHandler, config: &Config, directory: DirectoryId) {
         let (name, urls) = (config.name.clone(), config.advertise_client_urls.clone());
         let (pause, auto) = (config.election_timeout, config.initial_cluster_state == InitialClusterState::Auto);
         let introduction = async move {
@@ -301,7 +307,7 @@ async fn until<F: Future<Output = bool>>(pause: Duration, attempt: impl Fn() -> 
 /// Makes a transport with the peers that this member knows at its start.
 fn transport(
     config: &Config,
-    identity: &Identity,
+    identity: &StoredIdentity,
     membership: &Membership,
     inlet: Inlet,
     incarnation: Incarnation,
@@ -334,8 +340,8 @@ fn transport(
     Ok(transport)
 }
 
-fn settings(config: &Config, member: MemberId, cluster: ClusterId, hearsay: Hearsay) -> Settings {
-    Settings {
+fn settings(config: &Config, member: MemberId, cluster: ClusterId, hearsay: Hearsay) -> CoreSettings {
+    CoreSettings {
         member,
         cluster,
         election_ticks: config.election_ticks(),
@@ -351,7 +357,7 @@ fn settings(config: &Config, member: MemberId, cluster: ClusterId, hearsay: Hear
 }
 
 /// Registers the member's own metrics.
-fn register(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
+fn register(config: &Config, shared: &Arc<NodeState>) -> Result<(), Error> {
     if let Some(tls) = &config.client_tls {
         config.registry.register(metrics::client_tls_collector(tls))?;
     }
@@ -376,20 +382,20 @@ fn retention(config: &Config) -> Retention {
 }
 
 /// Sends raft's messages on their way, and runs its work for the disk elsewhere.
-fn outbox(transport: Transport, world: &World, disk: &TaskTracker) -> Outbox {
+fn outbox(transport: Transport, world: &World, disk: &TaskTracker) -> OutputSink {
     let (world, disk) = (world.clone(), disk.clone());
     Box::new(move |outgoing| match outgoing {
-        Outgoing::Messages(messages) => transport.send(messages),
-        Outgoing::Snapshot(message, body) => transport.send_snapshot(*message, body),
-        Outgoing::Peer(change) => change_peer(&transport, change),
-        Outgoing::Spool(spooling) => drop(world.spawn_blocking(disk.track_future(async move { spooling.run() }))),
-        Outgoing::Discard(what) => drop(world.spawn_blocking(disk.track_future(async move { drop(what) }))),
+        TurnOutput::Messages(messages) => transport.send(messages),
+        TurnOutput::Snapshot(message, body) => transport.send_snapshot(*message, body),
+        TurnOutput::Peer(change) => change_peer(&transport, change),
+        TurnOutput::Spool(spooling) => drop(world.spawn_blocking(disk.track_future(async move { spooling.run() }))),
+        TurnOutput::Discard(what) => drop(world.spawn_blocking(disk.track_future(async move { drop(what) }))),
     })
 }
 
 /// The peers to dial before anything more is applied: those of the membership, or, for a member that has just joined,
 /// those that it was told.
-fn peers_at_start(membership: &Membership, identity: &Identity) -> Vec<PeerChange> {
+fn peers_at_start(membership: &Membership, identity: &StoredIdentity) -> Vec<PeerChange> {
     let known = membership.peer_changes(&Membership::default(), MemberId(identity.member));
     if membership.members().is_some() {
         return known;

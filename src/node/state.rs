@@ -2,7 +2,7 @@
 
 use super::{
     members::{ConfRefusal, Membership, PeerChange},
-    proposals::{Key, Outcome},
+    proposals::{ProposalKey, ProposalOutcome},
     request::{Command, Request},
     storage::Write,
 };
@@ -20,7 +20,7 @@ pub(super) struct Applied {
     pub(super) index: u64,
     pub(super) writes: Vec<Write>,
     /// Outcomes by proposal. For a write, it is the index in `writes`, because the write shows whether its key existed.
-    pub(super) outcomes: Vec<(Key, Done)>,
+    pub(super) outcomes: Vec<(ProposalKey, Done)>,
     pub(super) peers: Vec<PeerChange>,
     /// Whether the membership or raft's configuration changed.
     pub(super) membership_changed: bool,
@@ -32,7 +32,7 @@ pub(super) struct Applied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
     Write(usize),
-    Other(Outcome),
+    Other(ProposalOutcome),
 }
 
 impl Applied {
@@ -65,19 +65,19 @@ impl Applied {
             Command::Attributes { member } => {
                 let known = membership.apply_attributes(&member);
                 self.membership_changed |= known;
-                let refused = Outcome::Refused(ConfRefusal::NotFound);
-                Done::Other(if known { Outcome::Membership } else { refused })
+                let refused = ProposalOutcome::Refused(ConfRefusal::NotFound);
+                Done::Other(if known { ProposalOutcome::Membership } else { refused })
             }
             Command::Space { member, over } => {
                 self.membership_changed |= membership.apply_space(MemberId(member), over);
-                Done::Other(Outcome::Membership)
+                Done::Other(ProposalOutcome::Membership)
             }
             Command::Refusal { conf_change, why } => {
-                self.outcomes.push((Key::ConfChange(conf_change), Done::Other(Outcome::Refused(why))));
+                self.outcomes.push((ProposalKey::ConfChange(conf_change), Done::Other(ProposalOutcome::Refused(why))));
                 return;
             }
         };
-        self.outcomes.push((Key::Request(request.id), done));
+        self.outcomes.push((ProposalKey::Request(request.id), done));
     }
 
     fn write(&mut self, write: Write) -> Done {
@@ -105,14 +105,14 @@ impl Applied {
                     |peer: &PeerChange| matches!(peer, PeerChange::Set(id, _) | PeerChange::Remove(id) if *id == local);
                 self.peers.extend(peer.filter(|peer| !own(peer)));
                 tracing::info!(member = %MemberId(change.node_id), change = change_name(&change), "membership changed");
-                Outcome::Membership
+                ProposalOutcome::Membership
             }
             Err(why) => {
                 tracing::info!(member = %MemberId(change.node_id), change = change_name(&change), %why, "membership not changed");
-                Outcome::Refused(why)
+                ProposalOutcome::Refused(why)
             }
         };
-        self.outcomes.push((Key::ConfChange(change.id), Done::Other(outcome)));
+        self.outcomes.push((ProposalKey::ConfChange(change.id), Done::Other(outcome)));
     }
 }
 
@@ -185,8 +185,8 @@ mod tests {
         let entry = conf_change(1, ConfChangeType::ConfChangeAddNode, 2);
         applied.add(entry, LOCAL, &mut membership, |_| Err(ConfRefusal::Raft));
         assert_eq!(membership, Membership::default());
-        let refused = Done::Other(Outcome::Refused(ConfRefusal::Raft));
-        assert_eq!(applied.outcomes, [(Key::ConfChange(1), refused)]);
+        let refused = Done::Other(ProposalOutcome::Refused(ConfRefusal::Raft));
+        assert_eq!(applied.outcomes, [(ProposalKey::ConfChange(1), refused)]);
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
     fn a_refusal_in_the_log_is_the_outcome_of_its_conf_change() {
         let refusal = Command::Refusal { conf_change: 99, why: ConfRefusal::NotReady };
         let applied = apply(vec![request(1, refusal)], &mut Membership::default());
-        let refused = Done::Other(Outcome::Refused(ConfRefusal::NotReady));
-        assert_eq!(applied.outcomes, [(Key::ConfChange(99), refused)]);
+        let refused = Done::Other(ProposalOutcome::Refused(ConfRefusal::NotReady));
+        assert_eq!(applied.outcomes, [(ProposalKey::ConfChange(99), refused)]);
     }
 }

@@ -13,14 +13,14 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{incarnations::Known, members::Membership};
+use super::{incarnations::KnownIncarnation, members::Membership};
 use crate::{
     admin::{self, About, Check, RaftView},
     id::{ClusterId, Incarnation, MemberId},
     ledger::{Histogram, Tally},
     metrics,
     telemetry::Events,
-    transport::times::{Following, Times},
+    transport::signal::{Signal, Subscription},
 };
 
 /// The role of a member in its term.
@@ -182,12 +182,12 @@ impl RaftStatus {
 
 /// The state that the raft task shares with all others.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct NodeState {
     status: Mutex<RaftStatus>,
     pub(super) membership: ArcSwap<Membership>,
     /// The newest incarnation that was met of each member, as stored on the disk.
     pub(super) met: ArcSwap<BTreeMap<MemberId, Incarnation>>,
-    leader: Times,
+    leader: Signal,
     events: Events,
     nobody_vouches: AtomicBool,
     /// Messages that were not given to raft, by cause.
@@ -196,14 +196,14 @@ pub(super) struct Shared {
     ticks: Mutex<Histogram>,
 }
 
-impl Shared {
+impl NodeState {
     pub(super) fn new(status: RaftStatus, membership: Membership, events: Events) -> Arc<Self> {
         let membership = ArcSwap::from_pointee(membership);
         Arc::new(Self {
             status: Mutex::new(status),
             membership,
             met: ArcSwap::default(),
-            leader: Times::default(),
+            leader: Signal::default(),
             events,
             nobody_vouches: AtomicBool::new(false),
             refused: Mutex::default(),
@@ -228,7 +228,7 @@ impl Shared {
             self.events.role_changed(role.label(), term);
         }
         if leader != before.0 {
-            self.leader.again();
+            self.leader.notify();
         }
     }
 
@@ -277,8 +277,8 @@ impl Shared {
     }
 
     /// What is known of a member's incarnations.
-    pub(super) fn known(&self, id: MemberId) -> Known {
-        Known { met: self.met.load().get(&id).copied(), directory: self.membership.load().directory(id) }
+    pub(super) fn known(&self, id: MemberId) -> KnownIncarnation {
+        KnownIncarnation { met: self.met.load().get(&id).copied(), directory: self.membership.load().directory(id) }
     }
 
     /// A message was not given to raft, for this cause.
@@ -322,8 +322,8 @@ impl Shared {
     }
 
     /// Follows the changes of the leader.
-    pub(super) fn leader_changes(&self) -> Following {
-        self.leader.follow()
+    pub(super) fn leader_changes(&self) -> Subscription {
+        self.leader.subscribe()
     }
 }
 
@@ -378,7 +378,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_follows_the_leader_hears_of_each_change_once() {
-        let shared = Shared::new(RaftStatus::default(), Membership::default(), Events::default());
+        let shared = NodeState::new(RaftStatus::default(), Membership::default(), Events::default());
         let mut leader = shared.leader_changes();
         shared.update(|status| status.leader = MemberId(3));
         shared.update(|status| status.term = 9);

@@ -38,14 +38,14 @@ mod spool;
 mod tables;
 mod wal;
 
-pub(super) use data::{Reader, Write};
+pub(super) use data::{StoreReader, Write};
 pub(super) use database::file_bytes;
-pub(super) use identity::Identity;
-pub(super) use incoming::{Builder, Incoming};
-pub(super) use spool::{Moment, Outgoing, Spooled};
+pub(super) use identity::StoredIdentity;
+pub(super) use incoming::{IncomingBuilder, IncomingDatabase};
+pub(super) use spool::{HandedOut, Spooled, StoreView};
 pub(super) use tables::DATA;
 
-use database::Place;
+use database::OpenDatabase;
 use log::Log;
 use recovery::Recovery;
 use spool::Spool;
@@ -102,7 +102,7 @@ pub(super) struct Effect {
 
 /// The store, as the raft task uses it.
 pub(super) struct Store {
-    place: Arc<Place>,
+    open: Arc<OpenDatabase>,
     wal: Wal,
     log: Log,
     hard_state: HardState,
@@ -112,12 +112,12 @@ pub(super) struct Store {
     unsynced_since: Option<Instant>,
     /// Bytes of all keys and values.
     data_bytes: u64,
-    identity: Option<Identity>,
+    identity: Option<StoredIdentity>,
     met: BTreeMap<MemberId, Incarnation>,
     /// The snapshot that followers are sent.
     spool: RefCell<Spool>,
     /// Snapshots that raft asked for, and that messages of the same `Ready` carry.
-    outgoing: RefCell<Vec<Outgoing>>,
+    outgoing: RefCell<Vec<HandedOut>>,
     /// Limits how many snapshots may be on their way.
     permits: Arc<Semaphore>,
     /// Limits the lines about entries for an append that could not be read.
@@ -128,20 +128,20 @@ impl Store {
     /// Opens the store in `directory`, which is created if it does not exist. At most `snapshots` may be on their way
     /// at a time.
     pub(super) fn open(files: &Files, directory: &Path, snapshots: usize) -> Result<Self, StoreError> {
-        Self::read(Place::open(files, directory)?, Arc::new(Semaphore::new(snapshots)))
+        Self::read(OpenDatabase::open(files, directory)?, Arc::new(Semaphore::new(snapshots)))
     }
 
     /// Opens the same store again as it is on the disk, after [`StoreError::is_of_the_disk`]: this one may have more or
     /// less in memory. It fails while there is no room, and may then be tried again.
     pub(super) fn reopen(&self) -> Result<Self, StoreError> {
-        self.place.reopen()?;
-        Self::read(self.place.clone(), self.permits.clone())
+        self.open.reopen()?;
+        Self::read(self.open.clone(), self.permits.clone())
     }
 
-    fn read(place: Arc<Place>, permits: Arc<Semaphore>) -> Result<Self, StoreError> {
-        let database = place.database()?;
+    fn read(open: Arc<OpenDatabase>, permits: Arc<Semaphore>) -> Result<Self, StoreError> {
+        let database = open.database()?;
         prepare(&database)?;
-        let (files, directory) = place.log();
+        let (files, directory) = open.log();
         earlier::move_log(&database, files, &directory)?;
         let read = database.begin_read().map_err(redb::Error::from)?;
         let identity = match meta(&read, "identity")? {
@@ -165,7 +165,7 @@ impl Store {
             outgoing: RefCell::default(),
             permits,
             unreadable: Repeats::default(),
-            place: place.clone(),
+            open: open.clone(),
         };
         store.recover(recovery, truncated)?;
         Ok(store)
@@ -173,7 +173,7 @@ impl Store {
 
     /// Starts a transaction that reads the present state.
     fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
-        let begin = || Ok(self.place.database()?.begin_read()?);
+        let begin = || Ok(self.open.database()?.begin_read()?);
         begin().map_err(StoreError::Disk)
     }
 
@@ -206,7 +206,7 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn identity(&self) -> Option<&Identity> {
+    pub(super) fn identity(&self) -> Option<&StoredIdentity> {
         self.identity.as_ref()
     }
 
@@ -235,8 +235,8 @@ impl Store {
     }
 
     /// For reading the data while the raft task writes.
-    pub(super) fn reader(&self) -> Reader {
-        Reader::new(self.place.clone())
+    pub(super) fn reader(&self) -> StoreReader {
+        StoreReader::new(self.open.clone())
     }
 
     pub(super) fn membership(&self) -> Result<Membership, StoreError> {
@@ -337,7 +337,7 @@ impl Store {
         durability: Durability,
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let database = self.place.database().map_err(StoreError::Disk)?;
+        let database = self.open.database().map_err(StoreError::Disk)?;
         transact(&database, durability, change)
     }
 }

@@ -78,13 +78,13 @@ pub(super) enum Input {
 /// Reports to raft from tasks that must not wait. The newest one of each member counts, and each member is there once.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    told: Mutex<BTreeMap<MemberId, Report>>,
+    told: Mutex<BTreeMap<MemberId, PeerReport>>,
     refused: OnceLock<Impostor>,
     news: Notify,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Report {
+struct PeerReport {
     unreachable: bool,
     snapshot: Option<SnapshotStatus>,
 }
@@ -105,24 +105,24 @@ impl Reports {
         self.news.notify_one();
     }
 
-    fn change(&self, id: MemberId, change: impl FnOnce(&mut Report)) {
+    fn change(&self, id: MemberId, change: impl FnOnce(&mut PeerReport)) {
         change(self.told.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
         self.news.notify_one();
     }
 
-    fn take(&self) -> BTreeMap<MemberId, Report> {
+    fn take(&self) -> BTreeMap<MemberId, PeerReport> {
         std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Why a member stopped, once it has. The first reason counts.
 #[derive(Clone, Debug, Default)]
-pub(super) struct End {
+pub(super) struct MemberEnd {
     reason: Arc<Mutex<Option<Stopped>>>,
     ended: CancellationToken,
 }
 
-impl End {
+impl MemberEnd {
     pub(super) fn set(&self, reason: Stopped) {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.ended.cancel();
@@ -140,7 +140,7 @@ impl End {
 }
 
 /// Sets the reason when a thread ends without one, because then it has panicked.
-struct Panicked(End);
+struct Panicked(MemberEnd);
 
 impl Drop for Panicked {
     fn drop(&mut self) {
@@ -177,7 +177,7 @@ impl Task {
     }
 
     /// Runs the task on a thread of its own. `end` gets the reason for its end, and the token is cancelled at its end.
-    pub(super) fn spawn(self, end: End, world: &World) -> std::io::Result<CancellationToken> {
+    pub(super) fn spawn(self, end: MemberEnd, world: &World) -> std::io::Result<CancellationToken> {
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         world.dedicate("raft", async move {

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::{sync::mpsc, time::sleep};
 
-use super::{config::Config, hearsay::Hearsay, join::Asker, members::MemberRecord, status::Shared};
+use super::{config::Config, hearsay::Hearsay, join::MembersClient, members::MemberRecord, status::NodeState};
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
@@ -37,15 +37,23 @@ impl Doubted {
 pub(super) struct Vouching {
     doubted: mpsc::Receiver<MemberId>,
     cluster: ClusterId,
-    shared: Arc<Shared>,
-    asker: Asker,
+    shared: Arc<NodeState>,
+    asker: MembersClient,
     hearsay: Hearsay,
 }
 
 impl Vouching {
-    pub(super) fn new(config: &Config, cluster: ClusterId, shared: Arc<Shared>, hearsay: &Hearsay) -> (Doubted, Self) {
+    pub(super) fn new(
+        config: &Config,
+        cluster: ClusterId,
+        shared: Arc<NodeState>,
+        hearsay: &Hearsay,
+    ) -> (Doubted, Self) {
         let (sender, doubted) = mpsc::channel(1);
-        (Doubted(sender), Self { doubted, cluster, shared, asker: Asker::new(config), hearsay: hearsay.clone() })
+        (
+            Doubted(sender),
+            Self { doubted, cluster, shared, asker: MembersClient::new(config), hearsay: hearsay.clone() },
+        )
     }
 
     /// Asks whenever a sender is doubted, at most once a second, for ever.

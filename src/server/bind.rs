@@ -33,7 +33,7 @@ pub struct BindError {
 pub fn bind(urls: &[PeerUrl]) -> Result<Vec<Bound>, BindError> {
     let wanted: Vec<_> = urls.iter().map(|url| (url.host(), url.port())).collect();
     let taken = world::take(&wanted).map_err(|(place, error)| BindError { url: urls[place].clone(), error })?;
-    let bound = |taken: world::Taken| Bound {
+    let bound = |taken: world::TakenSocket| Bound {
         listener: taken.listener,
         urls: taken.of.into_iter().map(|place| urls[place].clone()).collect(),
     };

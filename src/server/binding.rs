@@ -6,21 +6,21 @@ use axum::http::Extensions;
 use crate::{
     dial::urls::PeerUrl,
     id::MemberId,
-    server::connections::Connection,
+    server::connections::AcceptedConnection,
     tls::{Tls, is_for},
     transport::Transport,
 };
 
 /// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RequestKind {
     Stream,
     Pipeline,
     Snapshot,
     Probing,
 }
 
-impl Kind {
+impl RequestKind {
     /// The label `request`.
     const fn label(self) -> &'static str {
         match self {
@@ -50,13 +50,13 @@ pub(super) fn check(
     extensions: &Extensions,
     from: Option<MemberId>,
     told: Option<&str>,
-    kind: Kind,
+    kind: RequestKind,
 ) -> Result<(), NotItsCertificate> {
     let Some(tls) = transport.tls() else { return Ok(()) };
     let Some(claimed) = from else {
         return if kind.may_be_nobodys() || !tls.binds_members() { Ok(()) } else { refuse(tls, kind) };
     };
-    let Some(certificate) = Connection::certificate(extensions) else {
+    let Some(certificate) = AcceptedConnection::certificate(extensions) else {
         // Without client certificates, there is nothing to check against.
         return if tls.binds_members() { refuse(tls, kind) } else { Ok(()) };
     };
@@ -66,14 +66,14 @@ pub(super) fn check(
         return Ok(());
     }
     if tls.mismatched(kind.label(), claimed, certificate) {
-        let address = Connection::address(extensions);
+        let address = AcceptedConnection::address(extensions);
         transport.mismatched(claimed, &urls, certificate, address, tls.binds_members());
     }
     if tls.binds_members() { Err(NotItsCertificate) } else { Ok(()) }
 }
 
 /// The request names no sender, or nothing confirms the sender.
-fn refuse(tls: &Tls, kind: Kind) -> Result<(), NotItsCertificate> {
+fn refuse(tls: &Tls, kind: RequestKind) -> Result<(), NotItsCertificate> {
     tls.note_mismatch(kind.label());
     Err(NotItsCertificate)
 }

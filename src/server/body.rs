@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     transport::{
         pace::deadline::{Deadline, WINDOW},
-        sender::Standing,
+        sender::SenderKind,
     },
     wire::{
         gather::make_room,
@@ -217,11 +217,11 @@ impl Budget {
     }
 
     /// A share for one body, which holds nothing yet.
-    pub(super) fn share(&self, sender: Standing) -> Share {
+    pub(super) fn share(&self, sender: SenderKind) -> Share {
         let pool = match sender {
-            Standing::Peer => &self.peers,
-            Standing::Remote => &self.remotes,
-            Standing::Stranger => &self.strangers,
+            SenderKind::Peer => &self.peers,
+            SenderKind::Remote => &self.remotes,
+            SenderKind::Stranger => &self.strangers,
         };
         Share { pool: Arc::clone(pool), held: None, spare: 0 }
     }
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     fn budget() -> Share {
-        Budget::new(1 << 20).share(Standing::Peer)
+        Budget::new(1 << 20).share(SenderKind::Peer)
     }
 
     /// A body that sends `piece` every `interval`, and ends after `pieces` pieces.
@@ -330,13 +330,13 @@ mod tests {
     #[test]
     fn bodies_share_a_budget_and_give_it_back() {
         let budget = Budget::new(10 * UNIT * STRANGERS_PART);
-        let (mut first, mut second) = (budget.share(Standing::Stranger), budget.share(Standing::Stranger));
+        let (mut first, mut second) = (budget.share(SenderKind::Stranger), budget.share(SenderKind::Stranger));
         for _ in 0..10 {
             first.take(1000).unwrap();
         }
         assert!(matches!(second.take(2 * 1024), Err(ReadError::Busy)), "ten of eleven units are held");
-        budget.share(Standing::Remote).take(80 << 10).unwrap();
-        budget.share(Standing::Peer).take(160 << 10).unwrap();
+        budget.share(SenderKind::Remote).take(80 << 10).unwrap();
+        budget.share(SenderKind::Peer).take(160 << 10).unwrap();
         drop(first);
         second.take(11 << 10).unwrap();
     }
@@ -345,7 +345,7 @@ mod tests {
     fn a_message_is_paid_for_by_what_it_takes_in_memory() {
         let budget = Budget::new(1 << 20);
         let empty = Message { entries: vec![Entry::default(); 30_000], ..Message::default() };
-        budget.share(Standing::Peer).take_decoded(&empty).unwrap();
-        assert!(matches!(budget.share(Standing::Remote).take_decoded(&empty), Err(ReadError::Busy)));
+        budget.share(SenderKind::Peer).take_decoded(&empty).unwrap();
+        assert!(matches!(budget.share(SenderKind::Remote).take_decoded(&empty), Err(ReadError::Busy)));
     }
 }

@@ -84,7 +84,7 @@ struct State {
     next: u64,
     /// Connections that were told to close and have not ended yet.
     leaving: usize,
-    open: BTreeMap<u64, Entry>,
+    open: BTreeMap<u64, ConnectionEntry>,
     /// Connections that may be closed to make room: the anonymous ones, and those of a peer beyond the kept ones.
     shared: BTreeSet<u64>,
     /// The anonymous connections, by address.
@@ -120,7 +120,7 @@ impl ByAddress {
     }
 }
 
-struct Entry {
+struct ConnectionEntry {
     address: IpAddr,
     peer: Option<MemberId>,
     evict: CancellationToken,
@@ -158,7 +158,7 @@ impl Connections {
         let number = state.next;
         state.next += 1;
         let evicted = CancellationToken::new();
-        state.open.insert(number, Entry { address, peer: None, evict: evicted.clone() });
+        state.open.insert(number, ConnectionEntry { address, peer: None, evict: evicted.clone() });
         state.shared.insert(number);
         state.anonymous.insert(address, number);
         state.greeting.insert(number);
@@ -218,7 +218,7 @@ impl Connections {
 }
 
 impl State {
-    fn remove(&mut self, number: u64) -> Option<Entry> {
+    fn remove(&mut self, number: u64) -> Option<ConnectionEntry> {
         let entry = self.open.remove(&number)?;
         self.shared.remove(&number);
         self.greeting.remove(&number);
@@ -262,7 +262,7 @@ impl Drop for Seat {
 
 /// The connection that a request came on, as handlers see it.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(super) struct AcceptedConnection {
     connections: Connections,
     number: u64,
     status: Arc<IoStatus>,
@@ -270,7 +270,7 @@ pub(super) struct Connection {
     certificate: Option<Arc<CertificateDer<'static>>>,
 }
 
-impl Connection {
+impl AcceptedConnection {
     pub(super) fn new(
         seat: &Seat,
         status: Arc<IoStatus>,

@@ -12,14 +12,14 @@ use crate::{
     dial::identity::Identity,
     id::{Impostor, Incarnation, MemberId},
     server::{
-        binding::{self, Kind},
-        connections::Connection,
+        binding::{self, RequestKind},
+        connections::AcceptedConnection,
     },
     telemetry::{Origin, TraceContext},
     transport::{
         Transport,
         raft::Unheard,
-        sender::{Sender, Told},
+        sender::{Sender, SenderClaim},
     },
     wire::{
         headers::{
@@ -37,7 +37,7 @@ use crate::{
 
 /// A refused request. Status and text are etcd's, except where etcd has no limit or no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum RequestRefusal {
     #[error("{METHOD_NOT_ALLOWED}")]
     MethodNotAllowed { allow: &'static str },
     #[error("{PAGE_NOT_FOUND}")]
@@ -105,7 +105,7 @@ pub(super) enum Refusal {
     ChecksumMismatch(String),
 }
 
-impl Refusal {
+impl RequestRefusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -173,7 +173,7 @@ impl Refusal {
 }
 
 /// As Go's `http.Error`: the text, a newline, and two headers.
-impl IntoResponse for Refusal {
+impl IntoResponse for RequestRefusal {
     fn into_response(self) -> Response {
         let mut response = (self.status(), format!("{self}\n")).into_response();
         let headers = response.headers_mut();
@@ -201,13 +201,13 @@ pub(super) fn check(
     transport: &Transport,
     request: &Request,
     allow: &'static Method,
-    kind: Kind,
-) -> Result<Option<MemberId>, Refusal> {
+    kind: RequestKind,
+) -> Result<Option<MemberId>, RequestRefusal> {
     check_method(request, allow)?;
     let (identity, headers) = (transport.identity(), request.headers());
     check_versions(identity, headers)?;
     if !is_same_cluster(transport, headers) {
-        return Err(Refusal::ClusterIdMismatch);
+        return Err(RequestRefusal::ClusterIdMismatch);
     }
     bind(transport, request, server_from(request.headers()), kind)?;
     Ok(identify(transport, request))
@@ -218,10 +218,10 @@ pub(super) fn bind(
     transport: &Transport,
     request: &Request,
     from: Option<MemberId>,
-    kind: Kind,
-) -> Result<(), Refusal> {
+    kind: RequestKind,
+) -> Result<(), RequestRefusal> {
     let bound = binding::check(transport, request.extensions(), from, peer_urls(request.headers()), kind);
-    bound.map_err(|_| Refusal::NotItsCertificate)
+    bound.map_err(|_| RequestRefusal::NotItsCertificate)
 }
 
 /// As [`check`], for a request that brings something. The sender is recorded, and looked up once for everything that
@@ -229,19 +229,19 @@ pub(super) fn bind(
 pub(super) fn admit(
     transport: &Transport,
     request: &Request,
-    kind: Kind,
-) -> Result<(Sender, Option<Incarnation>), Refusal> {
+    kind: RequestKind,
+) -> Result<(Sender, Option<Incarnation>), RequestRefusal> {
     let from = check(transport, request, &Method::POST, kind)?;
     let incarnation = incarnation(request)?;
     Ok((transport.admit(from, told(request)), incarnation))
 }
 
 /// The incarnation that a request sends, if any.
-pub(super) fn incarnation(request: &Request) -> Result<Option<Incarnation>, Refusal> {
-    headers::incarnation(request.headers()).map_err(|_| Refusal::InvalidIncarnation)
+pub(super) fn incarnation(request: &Request) -> Result<Option<Incarnation>, RequestRefusal> {
+    headers::incarnation(request.headers()).map_err(|_| RequestRefusal::InvalidIncarnation)
 }
 
-impl From<Unheard> for Refusal {
+impl From<Unheard> for RequestRefusal {
     fn from(unheard: Unheard) -> Self {
         match unheard {
             Unheard::Refused(why) => Self::IncarnationRefused(why),
@@ -264,27 +264,30 @@ pub(super) fn is_same_cluster(transport: &Transport, headers: &HeaderMap) -> boo
 pub(super) fn identify(transport: &Transport, request: &Request) -> Option<MemberId> {
     let id = server_from(request.headers());
     if let Some(peer) = id.filter(|id| transport.is_peer(*id)) {
-        Connection::identify(request.extensions(), peer);
+        AcceptedConnection::identify(request.extensions(), peer);
     }
     id
 }
 
 /// The origin of a request: its connection, and the span that it names.
 pub(super) fn origin(request: &Request) -> Origin {
-    Origin { address: Connection::address(request.extensions()), span: TraceContext::of_request(request.headers()) }
+    Origin {
+        address: AcceptedConnection::address(request.extensions()),
+        span: TraceContext::of_request(request.headers()),
+    }
 }
 
 /// The first check of every path except `/raft/probing`.
-pub(super) fn check_method(request: &Request, allow: &'static Method) -> Result<(), Refusal> {
-    if request.method() == allow { Ok(()) } else { Err(Refusal::MethodNotAllowed { allow: allow.as_str() }) }
+pub(super) fn check_method(request: &Request, allow: &'static Method) -> Result<(), RequestRefusal> {
+    if request.method() == allow { Ok(()) } else { Err(RequestRefusal::MethodNotAllowed { allow: allow.as_str() }) }
 }
 
-fn check_versions(identity: &Identity, headers: &HeaderMap) -> Result<(), Refusal> {
-    let version = |name| Version::from_header(text(headers, name)).map_err(|_| Refusal::IncompatibleVersion);
+fn check_versions(identity: &Identity, headers: &HeaderMap) -> Result<(), RequestRefusal> {
+    let version = |name| Version::from_header(text(headers, name)).map_err(|_| RequestRefusal::IncompatibleVersion);
     let (server, min_cluster) = (version(&X_SERVER_VERSION)?, version(&X_MIN_CLUSTER_VERSION)?);
     compatible(identity.server_version, MIN_CLUSTER, server, min_cluster).map_err(|error| {
         tracing::debug!(%error, "the versions are not compatible");
-        Refusal::IncompatibleVersion
+        RequestRefusal::IncompatibleVersion
     })
 }
 
@@ -299,12 +302,12 @@ pub(super) fn peer_urls(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// What a request says about its sender's URLs, and the address that it came from.
-pub(super) fn told(request: &Request) -> Told<'_> {
+pub(super) fn told(request: &Request) -> SenderClaim<'_> {
     let extensions = request.extensions();
-    Told {
+    SenderClaim {
         urls: peer_urls(request.headers()),
-        address: Connection::address(extensions).map(|address| address.ip()),
-        authenticated: Connection::certificate(extensions).is_some(),
+        address: AcceptedConnection::address(extensions).map(|address| address.ip()),
+        authenticated: AcceptedConnection::certificate(extensions).is_some(),
     }
 }
 
@@ -315,26 +318,26 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
 }
 
 /// The client of a request, as far as the request says.
-pub(super) struct Asker {
+pub(super) struct Requester {
     from: Option<MemberId>,
     address: Option<SocketAddr>,
 }
 
-impl Asker {
+impl Requester {
     pub(super) fn of(request: &Request) -> Self {
-        Self { from: server_from(request.headers()), address: Connection::address(request.extensions()) }
+        Self { from: server_from(request.headers()), address: AcceptedConnection::address(request.extensions()) }
     }
 }
 
 /// Turns a result into an answer, and adds the cluster's ID, which all answers except a 405 have. Refusals are summed
 /// up in the log.
-pub(super) fn answer(transport: &Transport, asker: &Asker, result: Result<Response, Refusal>) -> Response {
+pub(super) fn answer(transport: &Transport, asker: &Requester, result: Result<Response, RequestRefusal>) -> Response {
     let identity = transport.identity();
     if let Err(refusal) = &result {
         tracing::debug!(%refusal, "request refused");
         transport.refused(refusal.label(), asker.from, asker.address);
     }
-    let before_checks = matches!(result, Err(Refusal::MethodNotAllowed { .. }));
+    let before_checks = matches!(result, Err(RequestRefusal::MethodNotAllowed { .. }));
     let mut response = result.unwrap_or_else(IntoResponse::into_response);
     if !before_checks {
         response.headers_mut().insert(X_ETCD_CLUSTER_ID, printed(identity.cluster));

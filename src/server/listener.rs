@@ -27,12 +27,12 @@ use crate::{
     },
     ledger::Direction,
     server::{
-        connections::{Connection, ConnectionLimits, Connections, Seat},
+        connections::{AcceptedConnection, ConnectionLimits, Connections, Seat},
         head,
         linger::Lingering,
         metrics::{ConnectionMetrics, Shed},
         names::ClientNames,
-        plain::{self, Opening},
+        plain::{self, FirstBytes},
     },
     telemetry::Repeats,
     tls::{HandshakeReason, Tls},
@@ -55,7 +55,7 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) 
 pub struct Server {
     app: Router,
     tls: Option<Tls>,
-    plain: Plain,
+    plain: PlainRequests,
     limits: ConnectionLimits,
     metrics: ConnectionMetrics,
     world: World,
@@ -63,7 +63,7 @@ pub struct Server {
 
 /// How plain HTTP on a TLS port is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plain {
+enum PlainRequests {
     /// The connection is closed, as etcd's listener does.
     Closed,
     /// The request is answered, as Go's server does.
@@ -76,7 +76,7 @@ impl Server {
         Self {
             app,
             tls: None,
-            plain: Plain::Closed,
+            plain: PlainRequests::Closed,
             limits: ConnectionLimits::default(),
             metrics: ConnectionMetrics::new(),
             world: World::default(),
@@ -92,7 +92,7 @@ impl Server {
     /// Answers plain HTTP on a TLS port with 400 and `Client sent an HTTP request to an HTTPS server.`, as Go's server
     /// does, for people who forgot the `s`. Default: the connection is closed, as on etcd's peer port.
     pub fn answer_plain(mut self) -> Self {
-        self.plain = Plain::Answered;
+        self.plain = PlainRequests::Answered;
         self
     }
 
@@ -129,7 +129,7 @@ impl Server {
         let connections = Connections::new(self.limits.clone(), self.metrics.clone());
         let checks_names = self.tls.as_ref().is_some_and(Tls::checks_client_names);
         let names = checks_names.then(|| ClientNames::new(Resolver::new(&self.world)));
-        let port = Arc::new(Port { http: http(&self.limits), names, server: self });
+        let port = Arc::new(PortServer { http: http(&self.limits), names, server: self });
         let tasks = TaskTracker::new();
         if let Some(tls) = port.server.tls.clone() {
             tasks.spawn(stop.clone().run_until_cancelled_owned(tls.watch()));
@@ -160,14 +160,14 @@ impl Server {
 }
 
 /// A server on one port.
-struct Port {
+struct PortServer {
     server: Server,
     http: http1::Builder,
     /// `None`: clients may come from any address.
     names: Option<ClientNames>,
 }
 
-impl Port {
+impl PortServer {
     /// Serves one connection, from its first byte to its end.
     async fn keep(&self, socket: Socket, address: SocketAddr, seat: Seat, stop: CancellationToken) {
         let serving = async {
@@ -176,7 +176,7 @@ impl Port {
             let Some(io) = stop.run_until_cancelled(opening).await else { return Ok(()) };
             let io = io?;
             seat.greeted();
-            let connection = Connection::new(&seat, status, address, io.certificate());
+            let connection = AcceptedConnection::new(&seat, status, address, io.certificate());
             self.requests(io, connection, &stop).await
         };
         tokio::select! {
@@ -197,10 +197,10 @@ impl Port {
         let mut io = DeadlineIo::new(socket, status);
         let Some(tls) = &self.server.tls else { return Ok(PeerIo::Plain(io)) };
         let mut left = self.server.limits.handshake_timeout;
-        if self.server.plain == Plain::Answered {
+        if self.server.plain == PlainRequests::Answered {
             left = match plain::opening(&mut io, left).await? {
-                Opening::Left(left) => left,
-                Opening::Plain => {
+                FirstBytes::Left(left) => left,
+                FirstBytes::Plain => {
                     tls.note_failure(Direction::In, HandshakeReason::Protocol);
                     plain::refuse(io).await?;
                     return Err(ConnectionError::Plain);
@@ -218,7 +218,7 @@ impl Port {
     async fn requests(
         &self,
         io: PeerIo,
-        connection: Connection,
+        connection: AcceptedConnection,
         stop: &CancellationToken,
     ) -> Result<(), ConnectionError> {
         let service = service_fn(|request: hyper::Request<Incoming>| {

@@ -10,7 +10,7 @@ use crate::{
     dial::urls::PeerUrl,
     server::{
         Endpoint,
-        guard::{self, Asker, Refusal},
+        guard::{self, RequestRefusal, Requester},
     },
     transport::{
         Transport,
@@ -21,7 +21,7 @@ use crate::{
 
 /// etcd's `membership.Member` as JSON: the ID is decimal, and empty fields are left out.
 #[derive(serde::Serialize)]
-struct MemberJson<'a> {
+struct PeerMemberJson<'a> {
     id: u64,
     #[serde(rename = "peerURLs")]
     peer_urls: &'a [PeerUrl],
@@ -33,7 +33,7 @@ struct MemberJson<'a> {
     client_urls: &'a [String],
 }
 
-impl<'a> From<&'a Member> for MemberJson<'a> {
+impl<'a> From<&'a Member> for PeerMemberJson<'a> {
     fn from(member: &'a Member) -> Self {
         let Member { id, name, peer_urls, client_urls, is_learner } = member;
         Self { id: id.0, peer_urls, is_learner: *is_learner, name, client_urls }
@@ -42,12 +42,12 @@ impl<'a> From<&'a Member> for MemberJson<'a> {
 
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
     let transport = &endpoint.transport;
-    guard::answer(transport, &Asker::of(&request), list(transport, &request))
+    guard::answer(transport, &Requester::of(&request), list(transport, &request))
 }
 
-fn list(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
+fn list(transport: &Transport, request: &Request) -> Result<Response, RequestRefusal> {
     guard::check_method(request, &Method::GET)?;
-    let members = transport.raft().members().ok_or(Refusal::PageNotFound)?;
+    let members = transport.raft().members().ok_or(RequestRefusal::PageNotFound)?;
     let mut response = ([(header::CONTENT_TYPE, APPLICATION_JSON)], body(&members)).into_response();
     let met = members.0.iter().map(|member| member.id).filter(|id| transport.raft().has_met(*id));
     let met: Vec<String> = met.map(|id| id.to_string()).collect();
@@ -59,7 +59,7 @@ fn list(transport: &Transport, request: &Request) -> Result<Response, Refusal> {
 
 /// The list, sorted by ID, with the newline that Go's JSON encoder adds.
 fn body(members: &Members) -> String {
-    let mut list: Vec<MemberJson<'_>> = members.0.iter().map(MemberJson::from).collect();
+    let mut list: Vec<PeerMemberJson<'_>> = members.0.iter().map(PeerMemberJson::from).collect();
     list.sort_unstable_by_key(|member| member.id);
     let mut json = serde_json::to_string(&list).expect("numbers and texts alone are always JSON");
     json.push('\n');

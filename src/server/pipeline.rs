@@ -10,26 +10,26 @@ use crate::{
     ledger::Channel,
     server::{
         Endpoint,
-        binding::Kind,
+        binding::RequestKind,
         body::{BodyReader, ReadError},
-        guard::{self, Asker, Refusal},
+        guard::{self, RequestRefusal, Requester},
     },
     wire::message::decode_message,
 };
 
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
-    let asker = Asker::of(&request);
+    let asker = Requester::of(&request);
     let result = receive(&endpoint, request).await;
     guard::answer(&endpoint.transport, &asker, result)
 }
 
-async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
+async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, RequestRefusal> {
     let transport = &endpoint.transport;
-    let (sender, told) = guard::admit(transport, &request, Kind::Pipeline)?;
+    let (sender, told) = guard::admit(transport, &request, RequestKind::Pipeline)?;
     transport.may_speak(&sender, told).await?;
     let origin = guard::origin(&request);
     let limits = transport.limits();
-    let mut share = endpoint.budget.share(sender.standing());
+    let mut share = endpoint.budget.share(sender.kind());
     let unreadable = |kind, refusal| {
         transport.undecodable(&sender, Channel::Pipeline, kind);
         refusal
@@ -38,20 +38,20 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     let body = body.map_err(|error| unreadable(error.label(), refusal_of(&error)))?;
     let bytes = body.len() as u64;
     let message = decode_message(body, &limits.frames())
-        .map_err(|error| unreadable(error.kind.label(), Refusal::UnmarshallingMessage))?;
+        .map_err(|error| unreadable(error.kind.label(), RequestRefusal::UnmarshallingMessage))?;
     share.take_decoded(&message).map_err(|error| unreadable(error.label(), refusal_of(&error)))?;
-    transport.receive(&sender, message, bytes, origin).await.map_err(|_| Refusal::ProcessingMessage)?;
+    transport.receive(&sender, message, bytes, origin).await.map_err(|_| RequestRefusal::ProcessingMessage)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn refusal_of(error: &ReadError) -> Refusal {
+fn refusal_of(error: &ReadError) -> RequestRefusal {
     match error {
-        ReadError::TooLarge => Refusal::MessageTooLarge,
-        ReadError::Busy => Refusal::Busy,
+        ReadError::TooLarge => RequestRefusal::MessageTooLarge,
+        ReadError::Busy => RequestRefusal::Busy,
         ReadError::Broken(_)
         | ReadError::Stalled
         | ReadError::Slow
         | ReadError::BehindDeadline(_)
-        | ReadError::Truncated => Refusal::ReadingMessage,
+        | ReadError::Truncated => RequestRefusal::ReadingMessage,
     }
 }

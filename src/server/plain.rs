@@ -20,7 +20,7 @@ const BEGINNINGS: [&[u8; FIRST_BYTES]; 8] =
 
 /// The beginning of a connection to a TLS port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(super) enum FirstBytes {
     /// A plain request.
     Plain,
     /// Anything else, with the time that is left for a handshake.
@@ -28,16 +28,16 @@ pub(super) enum Opening {
 }
 
 /// Looks at the first bytes of a connection, for at most `within`.
-pub(super) async fn opening<T: AsyncRead + Unpin>(io: &mut DeadlineIo<T>, within: Duration) -> io::Result<Opening> {
+pub(super) async fn opening<T: AsyncRead + Unpin>(io: &mut DeadlineIo<T>, within: Duration) -> io::Result<FirstBytes> {
     let begin = Instant::now();
     let first = match timeout(within, io.first_bytes()).await {
         Ok(first) => first?,
         // A client that sends nothing is too late for a handshake, too.
-        Err(_) => return Ok(Opening::Left(Duration::ZERO)),
+        Err(_) => return Ok(FirstBytes::Left(Duration::ZERO)),
     };
     match BEGINNINGS.iter().any(|beginning| first == *beginning) {
-        true => Ok(Opening::Plain),
-        false => Ok(Opening::Left(within.saturating_sub(begin.elapsed()))),
+        true => Ok(FirstBytes::Plain),
+        false => Ok(FirstBytes::Left(within.saturating_sub(begin.elapsed()))),
     }
 }
 
@@ -55,15 +55,15 @@ mod tests {
     use super::*;
     use crate::dial::io::{IoStatus, WRITE_DEADLINE};
 
-    async fn opened(sent: &'static [u8]) -> (Opening, Vec<u8>, Vec<u8>) {
+    async fn opened(sent: &'static [u8]) -> (FirstBytes, Vec<u8>, Vec<u8>) {
         let (near, mut far) = duplex(1024);
         let serving = async {
             let mut io = DeadlineIo::new(near, IoStatus::new(WRITE_DEADLINE));
             let opening = opening(&mut io, Duration::from_secs(10)).await.expect("it is open");
             let mut read = Vec::new();
             match opening {
-                Opening::Plain => refuse(io).await.expect("it is open"),
-                Opening::Left(_) => drop(io.read_to_end(&mut read).await.expect("it is open")),
+                FirstBytes::Plain => refuse(io).await.expect("it is open"),
+                FirstBytes::Left(_) => drop(io.read_to_end(&mut read).await.expect("it is open")),
             }
             (opening, read)
         };
@@ -87,7 +87,7 @@ mod tests {
             [&b"GET /kv/a HTTP/1.1\r\n\r\n"[..], b"PUT /kv/a HTTP/1.1\r\n\r\nsecret", b"DELETE /kv/a HTTP/1.1\r\n"]
         {
             let (opening, _, answer) = opened(request).await;
-            assert_eq!(opening, Opening::Plain);
+            assert_eq!(opening, FirstBytes::Plain);
             assert_eq!(answer, ANSWER);
         }
     }
@@ -96,7 +96,7 @@ mod tests {
     async fn what_is_no_request_is_left_to_tls_byte_for_byte() {
         for bytes in [&b"\x16\x03\x01\x02\x00\x01rest"[..], b"", b"\x16", b"SSH-2.0-x"] {
             let (opening, read, answer) = opened(bytes).await;
-            assert!(matches!(opening, Opening::Left(_)));
+            assert!(matches!(opening, FirstBytes::Left(_)));
             assert_eq!((read.as_slice(), answer.as_slice()), (bytes, &b""[..]));
         }
     }
@@ -106,6 +106,6 @@ mod tests {
         let (near, _far) = duplex(16);
         let mut io = DeadlineIo::new(near, IoStatus::new(WRITE_DEADLINE));
         let opening = opening(&mut io, Duration::from_secs(10)).await.expect("it is open");
-        assert_eq!(opening, Opening::Left(Duration::ZERO));
+        assert_eq!(opening, FirstBytes::Left(Duration::ZERO));
     }
 }

@@ -8,10 +8,10 @@ use axum::{
 };
 
 use crate::{
-    server::{Endpoint, binding::Kind, guard},
+    server::{Endpoint, binding::RequestKind, guard},
     telemetry,
-    transport::sender::Told,
-    wire::{headers::TEXT_PLAIN, probing::Answer},
+    transport::sender::SenderClaim,
+    wire::{headers::TEXT_PLAIN, probing::ProbeAnswer},
 };
 
 /// Accepts any method, without checks, so that a prober that is wrong about everything else still learns that somebody
@@ -21,14 +21,14 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     let same_cluster = guard::is_same_cluster(transport, request.headers());
     let from = guard::server_from(request.headers());
     // A client that is not the member that it claims to be gets the answer for a stranger.
-    let is_itself = same_cluster && guard::bind(transport, &request, from, Kind::Probing).is_ok();
+    let is_itself = same_cluster && guard::bind(transport, &request, from, RequestKind::Probing).is_ok();
     let asker = is_itself.then(|| guard::identify(transport, &request)).flatten();
     if let Some(peer) = asker.filter(|id| transport.is_peer(*id)) {
-        transport.admit(Some(peer), Told::default());
+        transport.admit(Some(peer), SenderClaim::default());
         telemetry::probed(transport.world(), peer, &guard::origin(&request));
     }
     let report = asker.and_then(|asker| transport.report(asker));
-    let answer = Answer { now: transport.world().now().into(), report };
+    let answer = ProbeAnswer { now: transport.world().now().into(), report };
     let mut response = ([(header::CONTENT_TYPE, TEXT_PLAIN)], answer.encode()).into_response();
     guard::tell_incarnation(transport, &mut response);
     response

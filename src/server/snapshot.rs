@@ -20,11 +20,11 @@ use crate::{
     ledger::Channel,
     server::{
         Endpoint,
-        binding::Kind,
+        binding::RequestKind,
         body::{BodyReader, ReadError, Share},
-        guard::{self, Asker, Refusal},
+        guard::{self, RequestRefusal, Requester},
     },
-    transport::{intake::Arrival, sender::Standing, snapshot::receiver::SnapshotError},
+    transport::{intake::ArrivingSnapshot, sender::SenderKind, snapshot::receiver::ReceiveError},
     wire::{
         FrameError, FrameLimits,
         headers::{X_RAFTHTTP_LENGTH, X_RAFTHTTP_OFFSET},
@@ -35,29 +35,29 @@ use crate::{
 };
 
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
-    let asker = Asker::of(&request);
+    let asker = Requester::of(&request);
     let result = receive(&endpoint, request).await;
     guard::answer(&endpoint.transport, &asker, result)
 }
 
-async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refusal> {
+async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, RequestRefusal> {
     let transport = &endpoint.transport;
-    let (sender, told) = guard::admit(transport, &request, Kind::Snapshot)?;
+    let (sender, told) = guard::admit(transport, &request, RequestKind::Snapshot)?;
     transport.may_speak(&sender, told).await?;
     let origin = guard::origin(&request);
     // It is only a hint for the progress: a sender with a wrong one falsifies only its own.
     let length = guard::text(request.headers(), &X_RAFTHTTP_LENGTH).and_then(|length| length.parse().ok());
-    let rest = Rest::from_headers(request.headers()).map_err(Refusal::InvalidResumption)?;
+    let rest = Rest::from_headers(request.headers()).map_err(RequestRefusal::InvalidResumption)?;
     if let Some(rest) = rest
         && request.body().is_end_stream()
     {
-        if sender.standing() != Standing::Peer {
-            return Err(Refusal::SenderNotFound);
+        if sender.kind() != SenderKind::Peer {
+            return Err(RequestRefusal::SenderNotFound);
         }
         let there = transport.has_of_snapshot(&sender, &rest.of).await?;
         return Ok((StatusCode::NO_CONTENT, [(X_RAFTHTTP_OFFSET, HeaderValue::from(there))]).into_response());
     }
-    let mut share = endpoint.budget.share(sender.standing());
+    let mut share = endpoint.budget.share(sender.kind());
     let limits = transport.limits();
     let reader = BodyReader::of_snapshot(request.into_body(), limits.snapshot_rate);
     let mut data = SnapshotData { rest: Bytes::new(), reader };
@@ -69,27 +69,28 @@ async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, Refu
     let envelope = data.envelope(limits, &mut share).await;
     let (message, envelope_bytes) = envelope.map_err(|error| unreadable(error.label(), refusal_of(&error)))?;
     let Some(message) = message.filter(|message| message.r#type == MessageType::MsgSnap as i32) else {
-        return Err(unreadable(NOT_A_SNAPSHOT, Refusal::WrongMessageType));
+        return Err(unreadable(NOT_A_SNAPSHOT, RequestRefusal::WrongMessageType));
     };
     if message.snapshot.is_none() {
         // etcd 3.6 and 3.7 panic here, and a panic sends no answer.
         let why = "a MsgSnap without a snapshot".to_owned();
-        return Err(unreadable(NOT_A_SNAPSHOT, Refusal::DecodingEnvelope(why)));
+        return Err(unreadable(NOT_A_SNAPSHOT, RequestRefusal::DecodingEnvelope(why)));
     }
-    let arrival = Arrival { message, envelope_bytes, body: data.boxed(), length, rest, origin, paid: Box::new(share) };
+    let arrival =
+        ArrivingSnapshot { message, envelope_bytes, body: data.boxed(), length, rest, origin, paid: Box::new(share) };
     transport.receive_snapshot(&sender, arrival).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-impl From<SnapshotError> for Refusal {
-    fn from(error: SnapshotError) -> Self {
+impl From<ReceiveError> for RequestRefusal {
+    fn from(error: ReceiveError) -> Self {
         match error {
-            SnapshotError::Process(why) => Self::ProcessingSnapshot(why),
-            SnapshotError::OtherOffset(there) => Self::OtherOffset(there),
-            SnapshotError::Checksum(why) => Self::ChecksumMismatch(why),
-            SnapshotError::Busy(why) => Self::BusyWithSnapshots(why),
-            SnapshotError::Stopped => Self::Stopped,
-            SnapshotError::Save(_) | SnapshotError::BrokeOff { .. } => Self::SavingSnapshot(error.to_string()),
+            ReceiveError::Process(why) => Self::ProcessingSnapshot(why),
+            ReceiveError::OtherOffset(there) => Self::OtherOffset(there),
+            ReceiveError::Checksum(why) => Self::ChecksumMismatch(why),
+            ReceiveError::Busy(why) => Self::BusyWithSnapshots(why),
+            ReceiveError::Stopped => Self::Stopped,
+            ReceiveError::Save(_) | ReceiveError::BrokeOff { .. } => Self::SavingSnapshot(error.to_string()),
         }
     }
 }
@@ -97,10 +98,10 @@ impl From<SnapshotError> for Refusal {
 /// The label `kind` of an envelope whose message is no snapshot.
 const NOT_A_SNAPSHOT: &str = "not_a_snapshot";
 
-fn refusal_of(error: &EnvelopeError) -> Refusal {
+fn refusal_of(error: &EnvelopeError) -> RequestRefusal {
     match error {
-        EnvelopeError::Read(ReadError::Busy) => Refusal::Busy,
-        error => Refusal::DecodingEnvelope(error.to_string()),
+        EnvelopeError::Read(ReadError::Busy) => RequestRefusal::Busy,
+        error => RequestRefusal::DecodingEnvelope(error.to_string()),
     }
 }
 

@@ -15,15 +15,15 @@ use crate::{
     id::{Incarnation, MemberId},
     server::{
         Endpoint,
-        binding::Kind,
-        connections::Connection,
-        guard::{self, Asker, Refusal},
+        binding::RequestKind,
+        connections::AcceptedConnection,
+        guard::{self, RequestRefusal, Requester},
         path,
     },
     telemetry::Origin,
     transport::{
         Transport,
-        sender::{Sender, Standing},
+        sender::{Sender, SenderKind},
     },
     wire::{
         headers::{
@@ -41,7 +41,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
         Some(response) => response,
         None => {
             let (asker, asked, is_for_us) =
-                (Asker::of(&request), read(transport, &request), is_for_us(transport, &request));
+                (Requester::of(&request), read(transport, &request), is_for_us(transport, &request));
             // The request is dropped before the wait, because its body may be of any size.
             drop(request);
             let mut answer = guard::answer(transport, &asker, open(transport, asked).await);
@@ -57,7 +57,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
 }
 
 /// The stream that a member asks for.
-struct Asked {
+struct StreamRequest {
     kind: StreamKind,
     sender: Sender,
     incarnation: Option<Incarnation>,
@@ -66,13 +66,13 @@ struct Asked {
     origin: Origin,
 }
 
-async fn open(transport: &Transport, asked: Result<Asked, Refusal>) -> Result<Response, Refusal> {
-    let Asked { kind, sender, incarnation, id, connection, origin } = asked?;
+async fn open(transport: &Transport, asked: Result<StreamRequest, RequestRefusal>) -> Result<Response, RequestRefusal> {
+    let StreamRequest { kind, sender, incarnation, id, connection, origin } = asked?;
     let is_ours = id.is_some();
     transport.may_listen(&sender, incarnation).await?;
     // There is no body if the transport stopped, or if the peer was removed since the check.
     let body = transport.open_stream(kind, &sender, id, connection, &origin);
-    let mut response = Response::new(Body::new(body.ok_or(Refusal::Stopped)?));
+    let mut response = Response::new(Body::new(body.ok_or(RequestRefusal::Stopped)?));
     // The answer to a member of etcd has no header that etcd does not send.
     if is_ours && transport.resumes_snapshots() {
         response.headers_mut().insert(X_RAFTHTTP_RESUMES, RESUMES);
@@ -80,29 +80,29 @@ async fn open(transport: &Transport, asked: Result<Asked, Refusal>) -> Result<Re
     Ok(response)
 }
 
-fn read(transport: &Transport, request: &Request) -> Result<Asked, Refusal> {
-    let named = guard::check(transport, request, &Method::GET, Kind::Stream)?;
+fn read(transport: &Transport, request: &Request) -> Result<StreamRequest, RequestRefusal> {
+    let named = guard::check(transport, request, &Method::GET, RequestKind::Stream)?;
     let (kind, from) = parse(request.uri().path())?;
     if named != Some(from) {
-        guard::bind(transport, request, Some(from), Kind::Stream)?;
+        guard::bind(transport, request, Some(from), RequestKind::Stream)?;
     }
     if transport.raft().is_removed(from) {
-        return Err(Refusal::RemovedMember);
+        return Err(RequestRefusal::RemovedMember);
     }
     let sender = transport.admit(Some(from), guard::told(request));
-    if sender.standing() != Standing::Peer {
-        return Err(Refusal::SenderNotFound);
+    if sender.kind() != SenderKind::Peer {
+        return Err(RequestRefusal::SenderNotFound);
     }
     if !is_for_us(transport, request) {
-        return Err(Refusal::ToFieldMismatch);
+        return Err(RequestRefusal::ToFieldMismatch);
     }
     let id = guard::text(request.headers(), &X_RAFTHTTP_STREAM).and_then(|id| id.parse().ok());
-    Ok(Asked {
+    Ok(StreamRequest {
         kind,
         sender,
         incarnation: guard::incarnation(request)?,
         id,
-        connection: Connection::status(request.extensions()),
+        connection: AcceptedConnection::status(request.extensions()),
         origin: guard::origin(request),
     })
 }
@@ -113,9 +113,10 @@ fn is_for_us(transport: &Transport, request: &Request) -> bool {
 }
 
 /// The kind and the sender, split as in etcd by `path.Dir` and `path.Base`.
-fn parse(path: &str) -> Result<(StreamKind, MemberId), Refusal> {
-    let rest = path.strip_prefix(RAFT_STREAM).and_then(|rest| rest.strip_prefix('/')).ok_or(Refusal::InvalidPath)?;
-    let (kind, from) = rest.rsplit_once('/').ok_or(Refusal::InvalidPath)?;
-    let kind = StreamKind::from_segment(kind).ok_or(Refusal::InvalidPath)?;
-    Ok((kind, from.parse().map_err(|_| Refusal::InvalidFrom)?))
+fn parse(path: &str) -> Result<(StreamKind, MemberId), RequestRefusal> {
+    let rest =
+        path.strip_prefix(RAFT_STREAM).and_then(|rest| rest.strip_prefix('/')).ok_or(RequestRefusal::InvalidPath)?;
+    let (kind, from) = rest.rsplit_once('/').ok_or(RequestRefusal::InvalidPath)?;
+    let kind = StreamKind::from_segment(kind).ok_or(RequestRefusal::InvalidPath)?;
+    Ok((kind, from.parse().map_err(|_| RequestRefusal::InvalidFrom)?))
 }

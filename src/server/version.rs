@@ -10,7 +10,7 @@ use axum::{
 use crate::{
     server::{
         Endpoint,
-        guard::{self, Refusal},
+        guard::{self, RequestRefusal},
     },
     wire::{headers::APPLICATION_JSON, version::Version},
 };
@@ -19,7 +19,7 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     let version = endpoint.transport.identity().server_version;
     match guard::check_method(&request, &Method::GET) {
         Ok(()) => ([(header::CONTENT_TYPE, APPLICATION_JSON)], body(version)).into_response(),
-        Err(refusal) => Refusal::into_response(refusal),
+        Err(refusal) => RequestRefusal::into_response(refusal),
     }
 }
 

@@ -28,7 +28,7 @@ struct Inner {
 /// up. `size` is the message's encoded length in bytes.
 pub fn send_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan {
     let context = TraceContext { trace, span: trace.send_span_id() };
-    open("raft.send", "producer", "send", Place { context, parent: None, link: None }, message, size)
+    open("raft.send", "producer", "send", SpanPosition { context, parent: None, link: None }, message, size)
 }
 
 /// The span of receiving a message (`raft.receive`). It is made when the message is decoded, and dropped when the
@@ -37,7 +37,7 @@ pub fn send_span(trace: TraceId, message: &Message, size: usize) -> MessageSpan 
 /// ends agree on the derived one only.
 pub fn receive_span(world: &World, trace: TraceId, message: &Message, size: usize, origin: &Origin) -> MessageSpan {
     let sender = TraceContext { trace, span: trace.send_span_id() };
-    let place = Place {
+    let place = SpanPosition {
         context: TraceContext { trace, span: SpanId::random(world) },
         parent: Some(sender.span),
         link: origin.span.filter(|span| *span != sender),
@@ -80,7 +80,7 @@ impl MessageSpan {
 }
 
 /// The place of a message's span.
-struct Place {
+struct SpanPosition {
     context: TraceContext,
     parent: Option<SpanId>,
     link: Option<TraceContext>,
@@ -90,7 +90,7 @@ fn open(
     name: &'static str,
     kind: &'static str,
     operation: &'static str,
-    Place { context, parent, link }: Place,
+    SpanPosition { context, parent, link }: SpanPosition,
     message: &Message,
     size: usize,
 ) -> MessageSpan {

@@ -41,7 +41,7 @@ use account::Account;
 use placed::{PlacedIds, PlacedTracer};
 use processor::{BoundedProcessor, CountedExporter};
 pub use settings::BadVariable;
-use settings::{Queue, Settings, VariableReader};
+use settings::{ExportSettings, SpanQueue, VariableReader};
 
 /// Extra room in the processor's own queue for its messages that are not spans.
 const QUEUE_SPARE: usize = 16;
@@ -80,7 +80,7 @@ impl Export {
         settings?.map(|settings| Self::of(&settings)).transpose()
     }
 
-    fn of(settings: &Settings) -> Result<Self, ExportError> {
+    fn of(settings: &ExportSettings) -> Result<Self, ExportError> {
         // The endpoint as it is shown to others: without credentials.
         let (scheme, path) = (settings.endpoint.scheme(), settings.endpoint.path());
         let host = &settings.endpoint[url::Position::BeforeHost..url::Position::AfterPort];
@@ -88,7 +88,7 @@ impl Export {
         Ok(Self { to, ..Self::new(exporter::of(settings)?, settings.queue) })
     }
 
-    fn new(exporter: impl SpanExporter + 'static, queue: Queue) -> Self {
+    fn new(exporter: impl SpanExporter + 'static, queue: SpanQueue) -> Self {
         let account = Arc::new(Account::new(queue.spans));
         let exporter = CountedExporter { exporter, account: account.clone() };
         let config = BatchConfigBuilder::default()

@@ -16,18 +16,18 @@ const RAREST: Duration = Duration::from_secs(60);
 /// Decides when the next line about a continuing thing may come: after one second, two, four, and so on, up to a
 /// minute. It starts again at one second after a pause of that length.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct RepeatPace {
     next: Option<Instant>,
     interval: Duration,
 }
 
-impl Default for Pace {
+impl Default for RepeatPace {
     fn default() -> Self {
         Self { next: None, interval: SOONEST }
     }
 }
 
-impl Pace {
+impl RepeatPace {
     /// Whether it is time for a line. `news` says whether there is anything to report.
     pub(crate) fn is_due(&mut self, news: bool, now: Instant) -> bool {
         if self.next.is_some_and(|next| now < next) {
@@ -49,7 +49,7 @@ pub(crate) struct Repeats(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    pace: Pace,
+    pace: RepeatPace,
     untold: u64,
 }
 
@@ -93,13 +93,13 @@ mod tests {
     use super::*;
 
     /// How many lines come out of `seconds` of repetitions.
-    fn lines(pace: &mut Pace, from: Instant, seconds: u64) -> usize {
+    fn lines(pace: &mut RepeatPace, from: Instant, seconds: u64) -> usize {
         (0..seconds).filter(|second| pace.is_due(true, from + Duration::from_secs(*second))).count()
     }
 
     #[test]
     fn what_goes_on_is_told_more_and_more_rarely() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut pace, start) = (RepeatPace::default(), Instant::now());
         assert_eq!(lines(&mut pace, start, 1), 1, "the first within a second");
         // Lines come after 1, 3, 7, 15, 31 and 63 s, and then each minute.
         assert_eq!(lines(&mut pace, start, 60), 5);
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_ended_and_begins_again_is_told_at_once() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut pace, start) = (RepeatPace::default(), Instant::now());
         lines(&mut pace, start, 10);
         let later = start + Duration::from_secs(100);
         assert!(!pace.is_due(false, later));

@@ -29,7 +29,7 @@ fn stamp(path: &Path) -> io::Result<(SystemTime, u64, u64)> {
 }
 
 /// Files that are only usable together. With no files, the part is not configured.
-pub(super) struct Part<T> {
+pub(super) struct TlsPart<T> {
     name: &'static str,
     pub(super) files: Vec<PathBuf>,
     read: fn(&[PathBuf]) -> Result<T, TlsError>,
@@ -39,7 +39,7 @@ pub(super) struct Part<T> {
 }
 
 /// A part whose files changed.
-pub(super) struct Change {
+pub(super) struct PartChange {
     pub(super) part: &'static str,
     /// The first file of the part.
     pub(super) file: PathBuf,
@@ -47,13 +47,13 @@ pub(super) struct Change {
     pub(super) outcome: Result<(), TlsError>,
 }
 
-impl<T> fmt::Debug for Part<T> {
+impl<T> fmt::Debug for TlsPart<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Part").field("name", &self.name).field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-impl<T> Part<T> {
+impl<T> TlsPart<T> {
     /// Reads the files for the first time.
     pub(super) fn load<'a>(
         name: &'static str,
@@ -68,7 +68,7 @@ impl<T> Part<T> {
     }
 
     /// Reads the files again if one of them was replaced since the last time.
-    pub(super) fn look(&mut self) -> Option<Change> {
+    pub(super) fn look(&mut self) -> Option<PartChange> {
         let stamps = Stamps::of(&self.files);
         if stamps == self.stamps {
             return None;
@@ -76,6 +76,6 @@ impl<T> Part<T> {
         self.stamps = stamps;
         let outcome = (self.read)(&self.files).map(|value| self.value = Some(value));
         let file = self.files.first().cloned().unwrap_or_default();
-        Some(Change { part: self.name, file, outcome })
+        Some(PartChange { part: self.name, file, outcome })
     }
 }

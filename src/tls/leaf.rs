@@ -23,7 +23,7 @@ pub(super) struct Leaf<'a> {
 
 /// The signed part of a certificate, rewritten and original.
 #[derive(Clone, Copy, Debug)]
-struct Part<'a> {
+struct DerPart<'a> {
     read: &'a [u8],
     signed: &'a [u8],
 }
@@ -53,7 +53,7 @@ impl<'a> Leaf<'a> {
         &'b self,
         all: &'b [&'static dyn SignatureVerificationAlgorithm],
     ) -> impl Iterator<Item = AsSigned<'b>> {
-        let part = self.rewritten.as_ref().map(|Rewritten { read, signed }| Part { read, signed });
+        let part = self.rewritten.as_ref().map(|Rewritten { read, signed }| DerPart { read, signed });
         all.iter().map(move |algorithm| AsSigned { algorithm: *algorithm, part })
     }
 }
@@ -62,7 +62,7 @@ impl<'a> Leaf<'a> {
 #[derive(Debug)]
 pub(super) struct AsSigned<'a> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
-    part: Option<Part<'a>>,
+    part: Option<DerPart<'a>>,
 }
 
 impl SignatureVerificationAlgorithm for AsSigned<'_> {

@@ -24,13 +24,13 @@ pub(super) enum VerifiedAs {
 
 /// The certificates that a peer presented.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Seen {
+pub(super) struct PeerChain {
     /// The chain, the leaf first. Never empty.
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) verified_as: VerifiedAs,
 }
 
-impl Seen {
+impl PeerChain {
     pub(super) fn direction(&self) -> Direction {
         match self.verified_as {
             VerifiedAs::Server(_) => Direction::Out,
@@ -42,7 +42,7 @@ impl Seen {
 /// The permission of a connection to go on. The connection ends when its lease is over.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pub(super) seen: Seen,
+    pub(super) seen: PeerChain,
     /// When the chain has to be verified again, even if nothing else changes.
     due: Mutex<Option<SystemTime>>,
     over: OnceLock<Arc<str>>,
@@ -80,7 +80,7 @@ impl Lease {
 
 /// The leases of all open connections.
 #[derive(Debug, Default)]
-pub(super) struct Open(Mutex<Leases>);
+pub(super) struct OpenConnections(Mutex<Leases>);
 
 #[derive(Debug, Default)]
 struct Leases {
@@ -89,9 +89,9 @@ struct Leases {
     clear_at: usize,
 }
 
-impl Open {
+impl OpenConnections {
     /// A connection was opened. Its chain has to be verified again at `due`.
-    pub(super) fn add(&self, seen: Seen, due: Option<SystemTime>) -> Arc<Lease> {
+    pub(super) fn add(&self, seen: PeerChain, due: Option<SystemTime>) -> Arc<Lease> {
         let lease = Arc::new(Lease { seen, due: Mutex::new(due), over: OnceLock::new(), waker: AtomicWaker::new() });
         let mut leases = self.lock();
         if leases.all.len() >= leases.clear_at {
@@ -103,9 +103,9 @@ impl Open {
     }
 
     /// The connections, grouped by the certificates of their peers: all of them, or those that are due.
-    pub(super) fn to_verify(&self, all: bool) -> HashMap<Seen, Vec<Arc<Lease>>> {
+    pub(super) fn to_verify(&self, all: bool) -> HashMap<PeerChain, Vec<Arc<Lease>>> {
         let now = SystemTime::now();
-        let mut found: HashMap<Seen, Vec<Arc<Lease>>> = HashMap::new();
+        let mut found: HashMap<PeerChain, Vec<Arc<Lease>>> = HashMap::new();
         for lease in self.lock().all.iter().filter_map(Weak::upgrade) {
             let is_due = lease.due().is_some_and(|due| due <= now);
             if lease.over().is_none() && (all || is_due) {
@@ -124,13 +124,13 @@ impl Open {
 mod tests {
     use super::*;
 
-    fn seen(byte: u8) -> Seen {
-        Seen { chain: vec![CertificateDer::from(vec![byte])], verified_as: VerifiedAs::Client }
+    fn seen(byte: u8) -> PeerChain {
+        PeerChain { chain: vec![CertificateDer::from(vec![byte])], verified_as: VerifiedAs::Client }
     }
 
     #[test]
     fn those_who_have_shown_the_same_are_found_together() {
-        let open = Open::default();
+        let open = OpenConnections::default();
         let leases = [open.add(seen(1), None), open.add(seen(1), None), open.add(seen(2), None)];
         let found = open.to_verify(true);
         assert_eq!(found.get(&seen(1)).map(Vec::len), Some(2));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn connections_that_closed_take_no_memory_for_long() {
-        let open = Open::default();
+        let open = OpenConnections::default();
         let kept: Vec<_> = (0..10).map(|_| open.add(seen(1), None)).collect();
         for _ in 0..10_000 {
             drop(open.add(seen(2), None));

@@ -21,12 +21,12 @@ use super::{
     authorities::Authorities,
     certificate::{Certificate, Purpose},
     crl::RevocationList,
-    files::{Change, Part},
+    files::{PartChange, TlsPart},
     key::TAKEN,
-    open::{Seen, VerifiedAs},
+    open::{PeerChain, VerifiedAs},
     pem, refusal,
-    shown::Shown,
-    verifier::{Allowed, Anyone, Clients, Rules, Servers},
+    shown::ShownCertificate,
+    verifier::{Allowed, Anyone, Clients, Rules, ServerVerifier},
 };
 
 /// TLS 1.2 and 1.3, as in etcd by default.
@@ -36,7 +36,7 @@ const SESSIONS: usize = 256;
 
 /// The kind of process that the files belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum ProcessTls {
     /// A member, which dials and accepts.
     Member(TlsConfig),
     /// A process that only accepts.
@@ -47,14 +47,14 @@ pub(super) enum Source {
 
 /// The files as they were read, each part as it is in use.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct TlsParts {
     /// The certificate presented when accepting. It is also presented when dialling, unless there is another one for
     /// that.
-    certificate: Part<Keyed>,
+    certificate: TlsPart<Keyed>,
     /// The certificate presented when dialling.
-    client_certificate: Part<Keyed>,
-    authorities: Part<Arc<Authorities>>,
-    revoked: Part<Arc<RevocationList>>,
+    client_certificate: TlsPart<Keyed>,
+    authorities: TlsPart<Arc<Authorities>>,
+    revoked: TlsPart<Arc<RevocationList>>,
 }
 
 /// A chain with the key of its leaf.
@@ -64,9 +64,9 @@ struct Keyed {
     key: Arc<SingleCertAndKey>,
 }
 
-impl Source {
+impl ProcessTls {
     /// Reads all files. Fails at the first file that cannot be used.
-    pub(super) fn load(&self) -> Result<Parts, TlsError> {
+    pub(super) fn load(&self) -> Result<TlsParts, TlsError> {
         let (shown, dialling, authorities, revoked) = match self {
             Self::Member(config) | Self::Server(config) => {
                 check_together(&config.client_cert_file, &config.client_key_file)?;
@@ -90,17 +90,17 @@ impl Source {
         if revoked.is_some() && authorities.is_none() {
             return Err(TlsError::Config("revoked certificates can only be refused with a trusted CA file"));
         }
-        Ok(Parts {
-            certificate: Part::load("certificate", shown, Keyed::load)?,
-            client_certificate: Part::load("client certificate", dialling, Keyed::load)?,
-            authorities: Part::load("trusted CAs", [authorities], |files| read_authorities(&files[0]))?,
-            revoked: Part::load("revoked certificates", [revoked], |files| read_revoked(&files[0]))?,
+        Ok(TlsParts {
+            certificate: TlsPart::load("certificate", shown, Keyed::load)?,
+            client_certificate: TlsPart::load("client certificate", dialling, Keyed::load)?,
+            authorities: TlsPart::load("trusted CAs", [authorities], |files| read_authorities(&files[0]))?,
+            revoked: TlsPart::load("revoked certificates", [revoked], |files| read_revoked(&files[0]))?,
         })
     }
 
     /// Makes the rustls configurations from the parts. New configurations have new session caches, so no session
     /// outlives the files that it began with.
-    pub(super) fn build(&self, parts: &Parts) -> Result<InUse, TlsError> {
+    pub(super) fn build(&self, parts: &TlsParts) -> Result<InUse, TlsError> {
         match self {
             Self::Member(config) => InUse::of_member(config, parts),
             Self::Server(config) => InUse::of_server(config, parts),
@@ -126,14 +126,14 @@ impl Keyed {
         Ok(Self { file: file.clone(), chain, key: Arc::new(SingleCertAndKey::from(key)) })
     }
 
-    fn shown(&self, authorities: Option<&Authorities>, purposes: &[Purpose]) -> Result<Shown, TlsError> {
-        Shown::of(&self.file, &self.chain, authorities, purposes)
+    fn shown(&self, authorities: Option<&Authorities>, purposes: &[Purpose]) -> Result<ShownCertificate, TlsError> {
+        ShownCertificate::of(&self.file, &self.chain, authorities, purposes)
     }
 }
 
-impl Parts {
+impl TlsParts {
     /// Reads the files that changed.
-    pub(super) fn look(&mut self) -> Vec<Change> {
+    pub(super) fn look(&mut self) -> Vec<PartChange> {
         let changes =
             [self.certificate.look(), self.client_certificate.look(), self.authorities.look(), self.revoked.look()];
         changes.into_iter().flatten().collect()
@@ -163,7 +163,7 @@ pub(super) struct InUse {
     /// `None` for a process that only dials.
     pub(super) server: Option<Arc<ServerConfig>>,
     /// The certificates that are presented, by purpose.
-    shown: Vec<(Purpose, Arc<Shown>)>,
+    shown: Vec<(Purpose, Arc<ShownCertificate>)>,
     servers: Option<Arc<dyn ServerCertVerifier>>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
     /// When each of the trusted CAs ends.
@@ -171,11 +171,11 @@ pub(super) struct InUse {
 }
 
 impl InUse {
-    fn of_client(config: &TlsClientConfig, parts: &Parts) -> Result<Self, TlsError> {
+    fn of_client(config: &TlsClientConfig, parts: &TlsParts) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match &parts.authorities.value {
             _ if config.insecure_skip_verify => Arc::new(Anyone(provider.signature_verification_algorithms)),
-            Some(authorities) => Arc::new(Servers(parts.rules(authorities, Allowed::default()))),
+            Some(authorities) => Arc::new(ServerVerifier(parts.rules(authorities, Allowed::default()))),
             None => return Err(TlsError::Config("a trusted CA file is needed to verify the members that are dialled")),
         };
         let client = Some(client(&provider, verifier.clone(), parts)?);
@@ -186,7 +186,7 @@ impl InUse {
         Ok(Self { client, server: None, shown, servers: Some(verifier), clients: None, authorities_end })
     }
 
-    fn of_member(config: &TlsConfig, parts: &Parts) -> Result<Self, TlsError> {
+    fn of_member(config: &TlsConfig, parts: &TlsParts) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let allowed = allowed(config)?;
         let keyed =
@@ -196,7 +196,7 @@ impl InUse {
         let (mut server, client, servers, clients) = match &parts.authorities.value {
             Some(authorities) => {
                 let clients = Arc::new(Clients::new(parts.rules(authorities, allowed.clone())));
-                let servers = Arc::new(Servers(parts.rules(authorities, allowed)));
+                let servers = Arc::new(ServerVerifier(parts.rules(authorities, allowed)));
                 let client = client(&provider, servers.clone(), parts)?;
                 let server = builder.with_client_cert_verifier(clients.clone()).with_cert_resolver(keyed.key.clone());
                 (server, Some(client), Some(servers as _), Some(clients as _))
@@ -211,7 +211,7 @@ impl InUse {
         Ok(Self { client, server, shown, servers, clients, authorities_end: ends(parts) })
     }
 
-    fn of_server(config: &TlsConfig, parts: &Parts) -> Result<Self, TlsError> {
+    fn of_server(config: &TlsConfig, parts: &TlsParts) -> Result<Self, TlsError> {
         let mut in_use = Self::of_member(config, parts)?;
         in_use.client = None;
         // The CA that verifies clients need not be the CA that clients trust.
@@ -226,18 +226,18 @@ impl InUse {
     }
 
     /// The certificate that is presented for this purpose.
-    pub(super) fn shown(&self, purpose: Purpose) -> Option<&Shown> {
+    pub(super) fn shown(&self, purpose: Purpose) -> Option<&ShownCertificate> {
         self.shown.iter().find(|(of, _)| *of == purpose).map(|(_, shown)| shown.as_ref())
     }
 
     /// The presented certificate that ends first.
-    pub(super) fn first_to_end(&self) -> Option<&Shown> {
+    pub(super) fn first_to_end(&self) -> Option<&ShownCertificate> {
         self.shown.iter().map(|(_, shown)| shown.as_ref()).min_by_key(|shown| shown.ends.earliest())
     }
 
     /// Warns of certificates that others will refuse.
     pub(super) fn warn(&self) {
-        let mut told: Option<&Arc<Shown>> = None;
+        let mut told: Option<&Arc<ShownCertificate>> = None;
         for (_, shown) in &self.shown {
             if !told.is_some_and(|told| Arc::ptr_eq(told, shown)) {
                 shown.warn();
@@ -247,7 +247,7 @@ impl InUse {
     }
 
     /// Whether the chain that a peer presented would be accepted now.
-    pub(super) fn verify(&self, seen: &Seen) -> Result<(), HandshakeError> {
+    pub(super) fn verify(&self, seen: &PeerChain) -> Result<(), HandshakeError> {
         let Some((end_entity, intermediates)) = seen.chain.split_first() else { return Ok(()) };
         let now = UnixTime::now();
         let (outcome, words) = refusal::heard_now(|| match (&seen.verified_as, &self.servers, &self.clients) {
@@ -264,7 +264,7 @@ impl InUse {
 
     /// When the next certificate ends that matters for the chain that a peer presented: one of its own, or a CA. A
     /// certificate is still valid in the second of its `notAfter`.
-    pub(super) fn next_end(&self, seen: &Seen) -> Option<SystemTime> {
+    pub(super) fn next_end(&self, seen: &PeerChain) -> Option<SystemTime> {
         let now = SystemTime::now();
         let own = seen.chain.iter().filter_map(|der| Some(Certificate::read(der)?.not_after));
         let ended = own.chain(self.authorities_end.iter().copied()).map(|end| end + Duration::from_secs(1));
@@ -273,7 +273,7 @@ impl InUse {
 }
 
 /// The certificates that a member presents: one for both purposes, or one for each.
-fn shown_by_members(keyed: &Keyed, parts: &Parts) -> Result<Vec<(Purpose, Arc<Shown>)>, TlsError> {
+fn shown_by_members(keyed: &Keyed, parts: &TlsParts) -> Result<Vec<(Purpose, Arc<ShownCertificate>)>, TlsError> {
     let Some(authorities) = parts.authorities.value.as_deref() else {
         // Without a CA, this member dials nobody.
         return Ok(vec![(Purpose::Server, Arc::new(keyed.shown(None, &[Purpose::Server])?))]);
@@ -288,7 +288,7 @@ fn shown_by_members(keyed: &Keyed, parts: &Parts) -> Result<Vec<(Purpose, Arc<Sh
     shown.collect()
 }
 
-fn ends(parts: &Parts) -> Vec<SystemTime> {
+fn ends(parts: &TlsParts) -> Vec<SystemTime> {
     let authorities = parts.authorities.value.iter().flat_map(|authorities| authorities.certificates());
     authorities.map(|authority| authority.not_after).collect()
 }
@@ -296,7 +296,7 @@ fn ends(parts: &Parts) -> Vec<SystemTime> {
 fn client(
     provider: &Arc<CryptoProvider>,
     servers: Arc<dyn ServerCertVerifier>,
-    parts: &Parts,
+    parts: &TlsParts,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let client = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS);
     let client = client.map_err(|error| TlsError::Rustls(error.to_string()))?;

@@ -110,15 +110,15 @@ fn key(path: &Path, provider: &CryptoProvider) -> Result<(Arc<dyn SigningKey>, S
     }
 }
 
-struct Kind {
+struct NamedKeyKind {
     name: String,
     is_taken: bool,
 }
 
 /// Classifies the key by its content, whatever its label says. Go ignores the label too.
-fn classified(key: PrivateKeyDer<'static>) -> (PrivateKeyDer<'static>, Option<Kind>) {
+fn classified(key: PrivateKeyDer<'static>) -> (PrivateKeyDer<'static>, Option<NamedKeyKind>) {
     let der = key.secret_der().to_vec();
-    let of = |kind: KeyKind<'_>| Kind { name: kind.to_string(), is_taken: kind.is_taken() };
+    let of = |kind: KeyKind<'_>| NamedKeyKind { name: kind.to_string(), is_taken: kind.is_taken() };
     if let Some(kind) = KeyKind::pkcs8(&der).map(of) {
         (PrivateKeyDer::Pkcs8(der.into()), Some(kind))
     } else if let Some(kind) = KeyKind::pkcs1(&der).map(of) {

@@ -72,7 +72,7 @@ fn as_rustls(error: webpki::Error) -> Error {
 /// Says what is wrong, and with which certificate.
 pub(super) fn words(error: &webpki::Error, chain: Chain<'_>, authorities: &Authorities, purpose: Purpose) -> String {
     let Some(leaf) = Certificate::read(chain.leaf) else { return "the certificate cannot be read".to_owned() };
-    Refused { leaf, chain, authorities, purpose }.words(error)
+    RefusedChain { leaf, chain, authorities, purpose }.words(error)
 }
 
 /// The words for a certificate that is valid for other hosts.
@@ -94,14 +94,14 @@ fn lacking(which: &str, found: &Certificate<'_>, purpose: Purpose) -> String {
     format!("{which} lacks the extended key usage {}: it has {}", purpose.label(), found.usages())
 }
 
-struct Refused<'a> {
+struct RefusedChain<'a> {
     leaf: Certificate<'a>,
     chain: Chain<'a>,
     authorities: &'a Authorities,
     purpose: Purpose,
 }
 
-impl Refused<'_> {
+impl RefusedChain<'_> {
     fn words(&self, error: &webpki::Error) -> String {
         use webpki::Error as E;
         match error {

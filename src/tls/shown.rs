@@ -16,7 +16,7 @@ use super::{
 
 /// A certificate that this process presents.
 #[derive(Clone, Debug)]
-pub(super) struct Shown {
+pub(super) struct ShownCertificate {
     /// Its file.
     pub(super) file: PathBuf,
     /// When its chain ends.
@@ -28,7 +28,7 @@ pub(super) struct Shown {
     pub(super) refused: Vec<(Purpose, String)>,
 }
 
-impl Shown {
+impl ShownCertificate {
     /// Checks a chain as others will who trust the same CAs. Without a CA, checks only what the certificate says about
     /// itself.
     pub(super) fn of(

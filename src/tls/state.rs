@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use super::{
     Reloads, TlsError,
-    files::Change,
-    parts::{InUse, Parts, Source},
+    files::PartChange,
+    parts::{InUse, ProcessTls, TlsParts},
 };
 use crate::telemetry::{self, WeakEvents};
 
 /// The certificates in use.
 #[derive(Debug)]
-pub(super) struct State {
-    parts: Parts,
+pub(super) struct TlsState {
+    parts: TlsParts,
     pub(super) in_use: Arc<InUse>,
     /// How often [`Self::in_use`] was replaced.
     pub(super) generation: u64,
@@ -27,9 +27,9 @@ pub(super) struct State {
     told_stale: Option<SystemTime>,
 }
 
-impl State {
+impl TlsState {
     /// Reads all files. Fails at the first file that cannot be used.
-    pub(super) fn load(config: &Source) -> Result<Self, TlsError> {
+    pub(super) fn load(config: &ProcessTls) -> Result<Self, TlsError> {
         let parts = config.load()?;
         let in_use = Arc::new(config.build(&parts)?);
         in_use.warn();
@@ -47,7 +47,7 @@ impl State {
 
     /// Reads the files that changed. Logs one line for each change. A file that is broken and has not changed since
     /// gets no line.
-    pub(super) fn look(&mut self, config: &Source, told: &[WeakEvents]) {
+    pub(super) fn look(&mut self, config: &ProcessTls, told: &[WeakEvents]) {
         self.looked = Instant::now();
         let mut changes = self.parts.look();
         if changes.iter().any(|change| change.outcome.is_ok()) {
@@ -71,7 +71,7 @@ impl State {
             tracing::info!(parts, file = %taken[0].file.display(), "TLS files changed and are in use");
             tell_reloaded(told, None);
         }
-        for Change { part, file, outcome } in kept {
+        for PartChange { part, file, outcome } in kept {
             let Err(error) = outcome else { continue };
             self.reloads.failed += 1;
             tracing::error!(part, file = %file.display(), %error,

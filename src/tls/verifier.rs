@@ -105,15 +105,15 @@ impl Rules {
 }
 
 /// Verifies the members that are dialled.
-pub(crate) struct Servers(pub(super) Rules);
+pub(crate) struct ServerVerifier(pub(super) Rules);
 
-impl fmt::Debug for Servers {
+impl fmt::Debug for ServerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Servers").field("allowed", &self.0.allowed).finish_non_exhaustive()
     }
 }
 
-impl ServerCertVerifier for Servers {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

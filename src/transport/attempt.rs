@@ -3,9 +3,9 @@
 
 use http::{HeaderMap, StatusCode};
 
-use super::{peer::Peer, probe::Outcome};
+use super::{peer::Peer, probe::ProbeOutcome};
 use crate::{
-    dial::{post::Answer, urls::PeerUrl},
+    dial::{post::PostAnswer, urls::PeerUrl},
     ledger::DropReason,
     wire::headers,
 };
@@ -61,8 +61,8 @@ impl Peer {
     }
 
     /// A POST to this path was answered: it was taken or refused.
-    pub(super) fn post_answered(&self, attempt: &Attempt, path: &str, answer: &Answer) -> Result<(), Undelivered> {
-        let Answer { status, headers, text } = answer;
+    pub(super) fn post_answered(&self, attempt: &Attempt, path: &str, answer: &PostAnswer) -> Result<(), Undelivered> {
+        let PostAnswer { status, headers, text } = answer;
         if *status == StatusCode::NO_CONTENT {
             return self.post_taken(attempt, path, headers);
         }
@@ -74,7 +74,7 @@ impl Peer {
 
     /// A POST was taken. This counts once the incarnation in the answer is accepted.
     fn post_taken(&self, attempt: &Attempt, path: &str, answer: &HeaderMap) -> Result<(), Undelivered> {
-        match self.standing.judge(headers::incarnation(answer).ok().flatten()) {
+        match self.incarnation.judge(headers::incarnation(answer).ok().flatten()) {
             Ok(()) => {
                 self.answered();
                 Ok(())
@@ -95,7 +95,7 @@ impl Peer {
 
     /// A probe has ended. It does not decide whether the peer is active: streams and POSTs do (etcd's `peerStatus`).
     /// Nor does it decide that the peer is down: dials do.
-    pub(super) fn probed(&self, Outcome { url, result, .. }: &Outcome) {
+    pub(super) fn probed(&self, ProbeOutcome { url, result, .. }: &ProbeOutcome) {
         if result.is_err() {
             self.urls.unreachable(url);
         }
@@ -127,8 +127,8 @@ mod tests {
         transport::{Transport, raft::Taker},
     };
 
-    fn answer(status: StatusCode) -> Answer {
-        Answer { status, headers: HeaderMap::new(), text: "why".to_owned() }
+    fn answer(status: StatusCode) -> PostAnswer {
+        PostAnswer { status, headers: HeaderMap::new(), text: "why".to_owned() }
     }
 
     #[tokio::test]

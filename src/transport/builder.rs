@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Inner, Transport, TransportError, inbox::Inbox, limits::Limits, pace::Pace, peer::Shared, probe::ProbeConfig,
+    Inner, Transport, TransportError, inbox::Inbox, limits::Limits, pace::Pace, peer::PeerContext, probe::ProbeConfig,
     raft::Raft, refusals::Untold, roster, snapshot::store::SnapshotStore, status::TransportStatus, summary,
 };
 use crate::{
@@ -24,11 +24,11 @@ use crate::{
 };
 
 /// Reads the status of a transport. `None` once the transport is gone.
-pub(crate) type Source = Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>;
+pub(crate) type ReadStatus = Box<dyn Fn() -> Option<TransportStatus> + Send + Sync>;
 
 /// Registers a transport's metrics in a registry, with or without etcd's own names. `metrics` provides it, because that
 /// module is above the transport, which does not know it.
-pub(crate) type Registration = Box<dyn FnOnce(Source, bool) -> Result<(), prometheus::Error> + Send + Sync>;
+pub(crate) type Registration = Box<dyn FnOnce(ReadStatus, bool) -> Result<(), prometheus::Error> + Send + Sync>;
 
 /// Builds a [`Transport`]. Only the member, its cluster and its raft must be given.
 ///
@@ -201,7 +201,7 @@ impl Builder {
         let tasks = TaskTracker::new();
         let identity = Arc::new(self.identity);
         let stop = CancellationToken::new();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PeerContext {
             client: Client::new(&identity, self.tls.clone(), self.dial_timeout, &self.world),
             sampler: Sampler::new(self.trace_ratio, identity.cluster).heartbeats(self.trace_heartbeats),
             incarnation: identity.incarnation.and_then(|own| HeaderValue::try_from(own.to_string()).ok()),

@@ -8,7 +8,7 @@ use crate::{
     ledger::{Channel, MessageKind, RejectReason},
     telemetry::{MessageSpan, Origin},
     transport::{
-        inbox::{Batch, QueueKind},
+        inbox::{InboxBatch, QueueKind},
         peer::Peer,
         raft::{Rejected, Source},
     },
@@ -27,7 +27,7 @@ pub(super) fn received(peer: &Arc<Peer>, channel: Channel, source: Source, decod
 async fn process(peer: Arc<Peer>, queue: QueueKind) {
     while let Some(batch) = peer.inbox.next(queue) {
         let source = batch.source();
-        let Batch { messages, kinds, spans, .. } = batch;
+        let InboxBatch { messages, kinds, spans, .. } = batch;
         let mut abandoned = Abandoned { peer: &peer, queue, kinds: &kinds, spans: &spans, armed: true };
         let since = Instant::now();
         let outcome = tokio::select! {

@@ -44,7 +44,7 @@ impl Transport {
             return self.may_listen(sender, told).await;
         };
         let deadline = Instant::now() + UNTIL_MET;
-        let mut news = peer.standing.news();
+        let mut news = peer.incarnation.news();
         loop {
             match self.ask(sender, told).await {
                 Err(Unheard::NotMet) => peer.look_again(),

@@ -39,7 +39,7 @@ pub(crate) struct Inbox {
 #[derive(Default)]
 struct State {
     ledger: Live<Incoming>,
-    queues: PerQueue<Queue>,
+    queues: PerQueue<InboxQueue>,
     /// Messages of POSTs and snapshots whose senders wait for the answer.
     answering: u64,
     last_read: Option<Instant>,
@@ -48,12 +48,12 @@ struct State {
     paused: bool,
     closed: bool,
     /// A buffer that [`State::push`] reuses.
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<QueueVerdict>,
 }
 
 /// What happens to a message of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum QueueVerdict {
     Queued(QueueKind),
     Full,
     Unwanted,
@@ -86,8 +86,8 @@ impl Key for QueueKind {
 }
 
 #[derive(Default)]
-struct Queue {
-    batch: Batch,
+struct InboxQueue {
+    batch: InboxBatch,
     /// The size of the batch that the application is processing.
     processing: usize,
     processing_bytes: usize,
@@ -112,7 +112,7 @@ impl Tracer<'_> {
 
 /// The messages that the application gets at once, with what is needed to count them afterwards.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct InboxBatch {
     pub(super) messages: Vec<Message>,
     /// The kind of each message, for the ledger.
     pub(super) kinds: Vec<MessageKind>,
@@ -124,14 +124,14 @@ pub(super) struct Batch {
 }
 
 /// The result of putting messages of a stream into the queues.
-pub(super) struct Arrival {
+pub(super) struct Admission {
     /// How many messages found no room.
     pub(super) full: u64,
     /// Which queues have messages but no task that empties them.
     idle: PerQueue<bool>,
 }
 
-impl Arrival {
+impl Admission {
     /// The queues that need a task to empty them.
     pub(super) fn idle(&self) -> impl Iterator<Item = QueueKind> + use<> {
         let idle = self.idle;
@@ -158,7 +158,7 @@ impl Inbox {
         decoded: &mut Decoded,
         limits: &Limits,
         tracer: &Tracer<'_>,
-    ) -> Arrival {
+    ) -> Admission {
         let mut state = self.lock();
         if let Some(kind) = channel.stream() {
             state.readings[kind].read(decoded.messages.len() as u64);
@@ -176,7 +176,7 @@ impl Inbox {
             queue.running |= idle;
             idle
         });
-        Arrival { full, idle }
+        Admission { full, idle }
     }
 
     /// Counts the bytes of frames that were read from a stream, and the link heartbeats among them.
@@ -285,7 +285,7 @@ impl Inbox {
     }
 
     /// The next batch of a queue. `None` if the queue is empty, and its task ends.
-    pub(super) fn next(&self, queue: QueueKind) -> Option<Batch> {
+    pub(super) fn next(&self, queue: QueueKind) -> Option<InboxBatch> {
         let mut state = self.lock();
         let queue = &mut state.queues[queue];
         if queue.batch.messages.is_empty() {
@@ -362,11 +362,11 @@ impl State {
         let mut verdicts = mem::take(&mut self.verdicts);
         let sized = messages.iter().zip(sizes.drain(..));
         verdicts.extend(sized.map(|(message, size)| self.admit(channel, message, size, limits, tracer)));
-        let full = verdicts.iter().filter(|verdict| **verdict == Verdict::Full).count();
+        let full = verdicts.iter().filter(|verdict| **verdict == QueueVerdict::Full).count();
         let regular = &mut self.queues[QueueKind::Regular].batch.messages;
-        if verdicts.iter().any(|verdict| *verdict != Verdict::Queued(QueueKind::Regular)) {
+        if verdicts.iter().any(|verdict| *verdict != QueueVerdict::Queued(QueueKind::Regular)) {
             for (message, verdict) in messages.drain(..).zip(&verdicts) {
-                if let Verdict::Queued(queue) = verdict {
+                if let QueueVerdict::Queued(queue) = verdict {
                     self.queues[*queue].batch.messages.push(message);
                 }
             }
@@ -389,7 +389,7 @@ impl State {
         size: usize,
         limits: &Limits,
         tracer: &Tracer<'_>,
-    ) -> Verdict {
+    ) -> QueueVerdict {
         let kind = MessageKind::of(message.r#type);
         let span = tracer.receive_span(message, channel, size);
         let failed = |reason: RejectReason| {
@@ -401,7 +401,7 @@ impl State {
         if let Some(reason) = self.refusal() {
             self.ledger.rejected(kind, reason);
             failed(reason);
-            return Verdict::Unwanted;
+            return QueueVerdict::Unwanted;
         }
         let to = if kind == MessageType::MsgProp { QueueKind::Proposals } else { QueueKind::Regular };
         let queue = &mut self.queues[to];
@@ -411,7 +411,7 @@ impl State {
         if waiting >= limits.receive_queue || (waiting > 0 && bytes + memory > limits.queue_bytes) {
             self.ledger.rejected(kind, RejectReason::QueueFull);
             failed(RejectReason::QueueFull);
-            return Verdict::Full;
+            return QueueVerdict::Full;
         }
         let batch = &mut queue.batch;
         if let Some(span) = span {
@@ -419,17 +419,17 @@ impl State {
         }
         batch.bytes += memory;
         batch.kinds.push(kind);
-        Verdict::Queued(to)
+        QueueVerdict::Queued(to)
     }
 }
 
-impl Queue {
+impl InboxQueue {
     fn waiting(&self) -> usize {
         self.batch.kinds.len() + self.processing
     }
 }
 
-impl Batch {
+impl InboxBatch {
     pub(super) fn source(&self) -> Source {
         if self.unconfirmed { Source::Anyone } else { Source::Member }
     }

@@ -14,12 +14,12 @@ use super::{
     Transport, inbox,
     limits::Limits,
     raft::{Judgement, Members, Raft, Rejected, Source},
-    roster::Known,
-    sender::{Sender, Standing, Told},
+    roster::KnownMember,
+    sender::{Sender, SenderClaim, SenderKind},
     snapshot::{
-        part::{Handing, State},
+        part::{Handing, PartState},
         place::{Placed, Room},
-        receiver::{Receiving, SnapshotError},
+        receiver::{ReceiveError, Receiving},
     },
     writer::StreamBody,
 };
@@ -31,7 +31,7 @@ use crate::{
     tls::{Tls, name_of},
     wire::{
         message::message_size,
-        probing::{Report, Sight},
+        probing::{ProbeReport, Sight},
         raftpb::Message,
         resumption::{Named, Rest},
         stream::{StreamId, StreamKind},
@@ -44,7 +44,7 @@ mod places;
 use places::Granted;
 
 /// A snapshot that a request brings.
-pub(crate) struct Arrival {
+pub(crate) struct ArrivingSnapshot {
     /// Its message for raft.
     pub(crate) message: Message,
     /// The length of the message, in bytes.
@@ -62,13 +62,13 @@ pub(crate) struct Arrival {
 }
 
 /// The result of receiving a body.
-enum Taken {
+enum ReceivedBody {
     /// It is in its final place.
     Placed(Placed, Option<Handing>),
     /// It was read and discarded.
     Discarded,
     /// Another connection brought the whole snapshot, and raft has answered.
-    Answered(Result<(), SnapshotError>),
+    Answered(Result<(), ReceiveError>),
 }
 
 impl Transport {
@@ -123,12 +123,12 @@ impl Transport {
 
     /// Records that a member sent a request, and what it said about itself. An unknown member is added as a remote, if
     /// its URLs are legal and may be dialled (etcd's `addRemoteFromRequest`). Returns the sender.
-    pub(crate) fn admit(&self, from: Option<MemberId>, told: Told<'_>) -> Sender {
+    pub(crate) fn admit(&self, from: Option<MemberId>, told: SenderClaim<'_>) -> Sender {
         let Some(id) = from else { return Sender::new(None, None) };
         if let Some(known) = self.known(id) {
             match &known {
-                Known::Peer(peer) => peer.heard(),
-                Known::Remote(remote) => remote.heard(),
+                KnownMember::Peer(peer) => peer.heard(),
+                KnownMember::Remote(remote) => remote.heard(),
             }
             return Sender::new(from, Some(known));
         }
@@ -147,7 +147,7 @@ impl Transport {
     /// who can reach the port can send any URL, and must not make us connect to a host that they cannot reach
     /// themselves. So an address must be the one that the request came from, and a name must resolve to it, which is
     /// checked at the dial.
-    fn may_be_dialled(&self, urls: Vec<PeerUrl>, told: Told<'_>) -> (Vec<PeerUrl>, Option<IpAddr>) {
+    fn may_be_dialled(&self, urls: Vec<PeerUrl>, told: SenderClaim<'_>) -> (Vec<PeerUrl>, Option<IpAddr>) {
         if told.authenticated || self.inner.shared.skips_url_verification {
             return (urls, None);
         }
@@ -170,11 +170,11 @@ impl Transport {
 
     /// The report to a peer that probes us: how far we read the streams that it writes, and how we reach our peers.
     /// `None` for a stranger.
-    pub(crate) fn report(&self, asker: MemberId) -> Option<Report> {
+    pub(crate) fn report(&self, asker: MemberId) -> Option<ProbeReport> {
         let member = self.inner.shared.identity.member;
         if asker == member {
             // We have dialled ourselves by a peer's URL. The report says so by our own ID.
-            return Some(Report { member, streams: Vec::new(), peers: Vec::new() });
+            return Some(ProbeReport { member, streams: Vec::new(), peers: Vec::new() });
         }
         let peers = &self.inner.known.load().peers;
         let streams = peers.get(&asker)?.inbox.readings();
@@ -183,7 +183,7 @@ impl Transport {
             peers.values().map(|peer| peer.link(|link| link.read().sight(peer.id, now))).collect();
         // If there are more peers than an answer can hold, the asking peer's own entry comes first.
         sights.sort_unstable_by_key(|sight| (sight.id != asker, sight.id));
-        Some(Report { member, streams, peers: sights })
+        Some(ProbeReport { member, streams, peers: sights })
     }
 
     /// Takes the message of one `POST /raft`, and waits for the application.
@@ -225,7 +225,7 @@ impl Transport {
     }
 
     /// How many bytes of a peer's snapshot have arrived.
-    pub(crate) async fn has_of_snapshot(&self, sender: &Sender, of: &Named) -> Result<u64, SnapshotError> {
+    pub(crate) async fn has_of_snapshot(&self, sender: &Sender, of: &Named) -> Result<u64, ReceiveError> {
         match &self.inner.snapshots {
             Some(store) => store.spool().has(sender.id(), of).await,
             None => Ok(0),
@@ -233,11 +233,15 @@ impl Transport {
     }
 
     /// Saves the body of one `POST /raft/snapshot`, passes its message on, and waits for the application.
-    pub(crate) async fn receive_snapshot(&self, sender: &Sender, mut arrival: Arrival) -> Result<(), SnapshotError> {
-        if arrival.rest.is_none() || sender.standing() != Standing::Peer {
+    pub(crate) async fn receive_snapshot(
+        &self,
+        sender: &Sender,
+        mut arrival: ArrivingSnapshot,
+    ) -> Result<(), ReceiveError> {
+        if arrival.rest.is_none() || sender.kind() != SenderKind::Peer {
             if let Some(Rest { offset: 1.., .. }) = arrival.rest {
                 // No part is kept for a sender that is no peer.
-                return Err(SnapshotError::OtherOffset(0));
+                return Err(ReceiveError::OtherOffset(0));
             }
             return self.take_in(sender, arrival).await;
         }
@@ -246,11 +250,11 @@ impl Transport {
         let (transport, sender) = (self.clone(), sender.clone());
         let taking = self.inner.shared.tasks.spawn(async move { transport.take_in(&sender, arrival).await });
         // Without a verdict, the sender may bring the rest again.
-        taking.await.unwrap_or(Err(SnapshotError::Stopped))
+        taking.await.unwrap_or(Err(ReceiveError::Stopped))
     }
 
-    async fn take_in(&self, sender: &Sender, arrival: Arrival) -> Result<(), SnapshotError> {
-        let Arrival { message, length, origin, .. } = &arrival;
+    async fn take_in(&self, sender: &Sender, arrival: ArrivingSnapshot) -> Result<(), ReceiveError> {
+        let ArrivingSnapshot { message, length, origin, .. } = &arrival;
         let mut receiving = Receiving::begin(sender.peer().cloned(), message, *length, origin, self.events());
         let outcome = self.save_and_process(sender, arrival, &mut receiving).await;
         receiving.end(&outcome);
@@ -260,10 +264,10 @@ impl Transport {
     async fn save_and_process(
         &self,
         sender: &Sender,
-        arrival: Arrival,
+        arrival: ArrivingSnapshot,
         receiving: &mut Receiving,
-    ) -> Result<(), SnapshotError> {
-        let Arrival { message, envelope_bytes, body, rest, origin, length: _, paid: _paid } = arrival;
+    ) -> Result<(), ReceiveError> {
+        let ArrivingSnapshot { message, envelope_bytes, body, rest, origin, length: _, paid: _paid } = arrival;
         // The span that the request names belongs to the snapshot, not to its message.
         let origin = Origin { span: None, ..origin };
         let inbox = sender.inbox(&self.inner.strangers);
@@ -271,8 +275,8 @@ impl Transport {
             Ok(answering) => answering,
             // Unlike a message, a snapshot is not swallowed silently, because an answer of success would say that raft
             // has it.
-            Err(RejectReason::Stopped) => return Err(SnapshotError::Stopped),
-            Err(reason) => return Err(SnapshotError::Process(reason.label().to_owned())),
+            Err(RejectReason::Stopped) => return Err(ReceiveError::Stopped),
+            Err(reason) => return Err(ReceiveError::Process(reason.label().to_owned())),
         };
         let judgement = self.judge(sender, &message, rest, &mut answering).await?;
         let taking = async {
@@ -281,22 +285,22 @@ impl Transport {
                 Judgement::PassedOver => self.discard(sender, body, receiving).await,
             }
         };
-        match self.until_stopped(taking).await.unwrap_or(Err(SnapshotError::Stopped)) {
-            Ok(Taken::Placed(_placed, handing)) => {
+        match self.until_stopped(taking).await.unwrap_or(Err(ReceiveError::Stopped)) {
+            Ok(ReceivedBody::Placed(_placed, handing)) => {
                 let outcome = self.answer(sender, message, answering, origin).await;
                 // Without an answer, it can be handed over again: nobody remembers one.
-                let outcome = outcome.ok_or(SnapshotError::Stopped)?;
-                let outcome = outcome.map_err(|rejected| SnapshotError::Process(rejected.to_string()));
+                let outcome = outcome.ok_or(ReceiveError::Stopped)?;
+                let outcome = outcome.map_err(|rejected| ReceiveError::Process(rejected.to_string()));
                 if let (Some(handing), Some(store)) = (handing, &self.inner.snapshots) {
                     store.handed_over(handing, &outcome).await;
                 }
                 outcome
             }
-            Ok(Taken::Discarded) => {
+            Ok(ReceivedBody::Discarded) => {
                 answering.processed(None);
                 Ok(())
             }
-            Ok(Taken::Answered(outcome)) => {
+            Ok(ReceivedBody::Answered(outcome)) => {
                 receiving.was_counted();
                 match &outcome {
                     Ok(()) => answering.processed(None),
@@ -305,7 +309,7 @@ impl Transport {
                 outcome
             }
             Err(error) => {
-                let is_stopped = error == SnapshotError::Stopped;
+                let is_stopped = error == ReceiveError::Stopped;
                 answering.rejected(if is_stopped { RejectReason::Stopped } else { RejectReason::Failed });
                 Err(error)
             }
@@ -319,8 +323,8 @@ impl Transport {
         body: BoxStream<'static, std::io::Result<Bytes>>,
         rest: Option<Rest>,
         receiving: &mut Receiving,
-    ) -> Result<Taken, SnapshotError> {
-        let failed = |why: String| SnapshotError::Save(why);
+    ) -> Result<ReceivedBody, ReceiveError> {
+        let failed = |why: String| ReceiveError::Save(why);
         let store = self.inner.snapshots.as_ref().ok_or_else(|| failed("this member takes no snapshots".into()))?;
         let (shared, inbox) = (&self.inner.shared, sender.inbox(&self.inner.strangers));
         let Limits { snapshot_bytes: most, snapshot_headroom: headroom, .. } = shared.limits;
@@ -330,7 +334,7 @@ impl Transport {
         }
         let (claim, _place) = match self.grant(store, sender, rest, receiving).await? {
             Granted::Place(place, claim) => (claim, place),
-            Granted::Whole(state) => return Ok(Taken::Answered(answered(state).await)),
+            Granted::Whole(state) => return Ok(ReceivedBody::Answered(answered(state).await)),
         };
         let (index, term, told) = (receiving.index(), receiving.term(), receiving.length());
         let progress = |bytes| {
@@ -350,7 +354,7 @@ impl Transport {
             }
         };
         inbox.saved(placed.length);
-        Ok(Taken::Placed(placed, handing))
+        Ok(ReceivedBody::Placed(placed, handing))
     }
 
     /// Raft's judgement of a snapshot. The part of an unwanted one is dropped.
@@ -360,25 +364,25 @@ impl Transport {
         message: &Message,
         rest: Option<Rest>,
         answering: &mut inbox::Answering<'_>,
-    ) -> Result<Judgement, SnapshotError> {
+    ) -> Result<Judgement, ReceiveError> {
         let judged = self.until_stopped(self.raft().judge_snapshot(sender.id(), message)).await;
         let Some(judgement) = judged else {
             answering.rejected(RejectReason::Stopped);
-            return Err(SnapshotError::Stopped);
+            return Err(ReceiveError::Stopped);
         };
         if !matches!(judgement, Ok(Judgement::Wanted)) {
             self.forget_part(sender, rest).await;
         }
         judgement.map_err(|rejected| {
             answering.rejected(rejected.0.first().map_or(RejectReason::Refused, |first| first.kind.into()));
-            SnapshotError::Process(rejected.to_string())
+            ReceiveError::Process(rejected.to_string())
         })
     }
 
     /// Drops the part of an unwanted snapshot.
     async fn forget_part(&self, sender: &Sender, rest: Option<Rest>) {
         if let (Some(rest), Some(store)) = (rest, &self.inner.snapshots)
-            && sender.standing() == Standing::Peer
+            && sender.kind() == SenderKind::Peer
         {
             store.spool().forget(sender.id(), &rest.of).await;
         }
@@ -391,19 +395,19 @@ impl Transport {
         sender: &Sender,
         mut body: BoxStream<'static, std::io::Result<Bytes>>,
         receiving: &mut Receiving,
-    ) -> Result<Taken, SnapshotError> {
+    ) -> Result<ReceivedBody, ReceiveError> {
         let most = self.inner.shared.limits.snapshot_bytes;
         let mut length = 0;
         while let Some(piece) = body.next().await {
-            let bytes = piece.map_err(|error| SnapshotError::Save(error.to_string()))?.len() as u64;
+            let bytes = piece.map_err(|error| ReceiveError::Save(error.to_string()))?.len() as u64;
             length += bytes;
             if length > most {
-                return Err(SnapshotError::Save(format!("the snapshot has more than {most} bytes")));
+                return Err(ReceiveError::Save(format!("the snapshot has more than {most} bytes")));
             }
             sender.inbox(&self.inner.strangers).body(bytes);
             receiving.progressed(bytes);
         }
-        Ok(Taken::Discarded)
+        Ok(ReceivedBody::Discarded)
     }
 
     /// Passes on one message, whose sender waits. `None` if this transport stopped before the application answered.
@@ -439,11 +443,11 @@ impl Transport {
 }
 
 /// Raft's answer to a snapshot that another connection has brought.
-async fn answered(mut state: watch::Receiver<State>) -> Result<(), SnapshotError> {
-    let ended = state.wait_for(|state| !matches!(state, State::Handing { .. })).await;
+async fn answered(mut state: watch::Receiver<PartState>) -> Result<(), ReceiveError> {
+    let ended = state.wait_for(|state| !matches!(state, PartState::Handing { .. })).await;
     match ended.map(|state| state.clone()) {
-        Ok(State::Done { outcome, .. }) => outcome,
-        _ => Err(SnapshotError::UNANSWERED),
+        Ok(PartState::Done { outcome, .. }) => outcome,
+        _ => Err(ReceiveError::UNANSWERED),
     }
 }
 
@@ -476,7 +480,7 @@ mod tests {
         let urls = PeerUrl::list(urls).expect("URLs");
         let ports = |transport: &Transport, address: Option<&str>, authenticated| {
             let address = address.map(|address| address.parse().expect("an address"));
-            let told = Told { address, authenticated, ..Told::default() };
+            let told = SenderClaim { address, authenticated, ..SenderClaim::default() };
             let (urls, only) = transport.may_be_dialled(urls.clone(), told);
             (urls.iter().map(PeerUrl::port).collect::<Vec<_>>(), only.map(|only| only.to_string()))
         };
@@ -500,14 +504,14 @@ mod tests {
         let builder = Transport::builder(MemberId(1), ClusterId(1), Arc::new(Taker)).snapshots(store);
         let transport = builder.build().expect("a transport");
         transport.add_peer(SENDER, PeerUrl::list("http://127.0.0.1:1").expect("a URL")).expect("a peer");
-        let sender = transport.admit(Some(SENDER), Told::default());
-        assert_eq!(sender.standing(), Standing::Peer);
+        let sender = transport.admit(Some(SENDER), SenderClaim::default());
+        assert_eq!(sender.kind(), SenderKind::Peer);
         let removes = transport.clone();
         let body = stream::once(async move {
             removes.remove_peer(SENDER);
             Ok(Bytes::from_static(b"data"))
         });
-        let arrival = Arrival {
+        let arrival = ArrivingSnapshot {
             message: message(MessageType::MsgSnap),
             envelope_bytes: 10,
             body: body.boxed(),

@@ -3,9 +3,9 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
-    peer::{Peer, Shared},
+    peer::{Peer, PeerContext},
     raft::{Critical, Source, Unheard},
-    times::Following,
+    signal::Subscription,
 };
 use crate::{
     id::{Impostor, Incarnation, MemberId},
@@ -17,7 +17,7 @@ use http::HeaderMap;
 /// Link heartbeats are more frequent, so a stream that was silent for this long may belong to a machine that is gone.
 const SILENCE: Duration = Duration::from_secs(2);
 
-impl Shared {
+impl PeerContext {
     /// A peer refuses this start of the member. The application is told once.
     pub(super) fn refused(&self, by: MemberId, why: Impostor) {
         // As with a removal, the first of these reports ends the member.
@@ -31,7 +31,7 @@ impl Shared {
 impl Peer {
     /// Decides whether the start that answered the dial of a stream may be heard. Returns a channel that says when the
     /// stream has to be dialled again.
-    pub(super) async fn meet(&self, answer: &HeaderMap, source: Source) -> Result<Following, Unheard> {
+    pub(super) async fn meet(&self, answer: &HeaderMap, source: Source) -> Result<Subscription, Unheard> {
         let told = headers::incarnation(answer).map_err(|error| Unheard::Failed(error.to_string()))?;
         if let Some(told) = told {
             let outcome = self.shared.raft.meet(self.id, told, source).await;
@@ -43,24 +43,24 @@ impl Peer {
         Ok(self.met(told))
     }
 
-    fn met(&self, told: Option<Incarnation>) -> Following {
-        self.standing.meet(told, |meeting| {
+    fn met(&self, told: Option<Incarnation>) -> Subscription {
+        self.incarnation.meet(told, |meeting| {
             if meeting.was_refused {
                 self.shared.events.incarnation_heard(self.id);
             }
             if meeting.is_another {
-                self.reset.again();
+                self.reset.notify();
                 self.inbox.forget();
             }
             // The subscription must come after the streams of the older start were told to end, and before a newer
             // start can be met.
-            self.reset.follow()
+            self.reset.subscribe()
         })
     }
 
     /// Refuses the start with this incarnation.
     pub(super) fn refuse(&self, told: Incarnation, why: Impostor) {
-        if self.standing.refuse(told, why, self.shared.world.now()) {
+        if self.incarnation.refuse(told, why, self.shared.world.now()) {
             self.shared.events.incarnation_refused(self.id, told, why);
         } else {
             tracing::debug!(peer = %self.id, %told, %why, "not heard");
@@ -72,7 +72,7 @@ impl Peer {
     pub(super) fn look_again(&self) {
         let is_open = self.link(|link| StreamKind::ALL.iter().any(|kind| link.read().stream_up[*kind][Direction::In]));
         if is_open && self.inbox.last_read().is_none_or(|read| read.elapsed() > SILENCE) {
-            self.reset.again();
+            self.reset.notify();
         }
     }
 }

@@ -26,13 +26,13 @@ pub(super) struct Others(Mutex<State>);
 struct State {
     ledger: Live<Outgoing>,
     /// The queues by number. A remote that comes again gets a new queue, while the last requests of the old one end.
-    queues: HashMap<u64, Queue>,
+    queues: HashMap<u64, RemoteQueue>,
     opened: u64,
     paused: bool,
 }
 
 #[derive(Default)]
-struct Queue {
+struct RemoteQueue {
     pipeline: Pipeline,
     closed: Option<DropReason>,
 }
@@ -48,7 +48,7 @@ impl Others {
         let mut state = self.lock();
         state.opened += 1;
         let number = state.opened;
-        state.queues.insert(number, Queue::default());
+        state.queues.insert(number, RemoteQueue::default());
         number
     }
 
@@ -148,7 +148,7 @@ impl State {
     }
 
     fn admit(&self, queue: u64, message: &Message, size: usize, limits: &Limits) -> Result<(), DropReason> {
-        let Some(Queue { pipeline, closed: None }) = self.queues.get(&queue) else {
+        let Some(RemoteQueue { pipeline, closed: None }) = self.queues.get(&queue) else {
             let closed = self.queues.get(&queue).and_then(|queue| queue.closed);
             return Err(closed.unwrap_or(DropReason::PeerRemoved));
         };

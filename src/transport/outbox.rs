@@ -22,12 +22,12 @@ use crate::{
         appends::{Acknowledgement, Append, Appends},
         limits::Limits,
         pace::Pace,
-        summary::Dropped,
+        summary::DroppedByReason,
         unread::Unread,
     },
     wire::{
         message::message_size,
-        msgappv2::Plan,
+        msgappv2::WritePlan,
         probing::ReadStream,
         raftpb::{Message, MessageType},
         stream::{StreamEncoder, StreamId, StreamKind},
@@ -41,7 +41,7 @@ mod writer;
 
 pub(crate) use notices::{Handover, Notices};
 pub(crate) use pipeline::{Pipeline, Posting};
-use writer::{Heartbeats, Writer};
+use writer::{Heartbeats, StreamWriter};
 
 /// The queues to one peer and their ledger.
 pub(crate) struct Outbox {
@@ -51,7 +51,7 @@ pub(crate) struct Outbox {
 
 struct State {
     ledger: Live<Outgoing>,
-    streams: PerStream<Option<Writer>>,
+    streams: PerStream<Option<StreamWriter>>,
     /// Numbers the attachments, so that a body knows whether it is still the current one.
     attachments: u64,
     pipeline: Pipeline,
@@ -140,7 +140,7 @@ impl Outbox {
         let replaced = state.detach(kind, DropReason::StreamLost, &mut notices);
         state.attachments += 1;
         let encoder = StreamEncoder::new(kind, local, remote);
-        state.streams[kind] = Some(Writer::new(state.attachments, encoder, address, id));
+        state.streams[kind] = Some(StreamWriter::new(state.attachments, encoder, address, id));
         (Some((state.attachments, replaced)), notices)
     }
 
@@ -268,7 +268,7 @@ impl Outbox {
     }
 
     /// How many messages were dropped, by reason.
-    pub(super) fn dropped(&self) -> Dropped {
+    pub(super) fn dropped(&self) -> DroppedByReason {
         self.lock().ledger.drops()
     }
 
@@ -390,7 +390,7 @@ impl State {
         let channel = self.channel(kind);
         let plan = match channel.stream().and_then(|kind| self.streams[kind].as_ref()) {
             Some(writer) => writer.encoder.plan(message),
-            None => Plan::whole(message),
+            None => WritePlan::whole(message),
         };
         let size = plan.size;
         let span = send_span(sampler, message, channel, size);

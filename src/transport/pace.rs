@@ -54,7 +54,7 @@ pub(crate) struct Pace {
     /// The configured rate, in bytes per second. `None`: as fast as possible.
     set: Option<NonZeroU64>,
     /// If the configured rate is too low for several snapshots at a time, they go one after the other.
-    places: Option<Semaphore>,
+    slots: Option<Semaphore>,
     under_way: AtomicU64,
     /// Whether a heartbeat was late since the last turn.
     late: AtomicBool,
@@ -77,7 +77,7 @@ struct Bucket {
 
 /// A snapshot that may be sent. Others get its share when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Slot<'a> {
     pace: &'a Pace,
     _permit: Option<SemaphorePermit<'a>>,
 }
@@ -85,13 +85,13 @@ pub(crate) struct Place<'a> {
 impl Pace {
     /// A pace with a configured rate in bytes per second, for all snapshots together.
     pub(crate) fn new(set: Option<NonZeroU64>) -> Self {
-        let places = set.map(|set| usize::try_from(set.get() / EACH).unwrap_or(usize::MAX));
+        let slots = set.map(|set| usize::try_from(set.get() / EACH).unwrap_or(usize::MAX));
         let now = Instant::now();
         let bucket =
             Bucket { rate: set.map(|set| set.get() as f64), full: None, lasts_until: now, turn_began: now, passed: 0 };
         Self {
             set,
-            places: places.map(|places| Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
+            slots: slots.map(|slots| Semaphore::new(slots.clamp(1, Semaphore::MAX_PERMITS))),
             under_way: AtomicU64::new(0),
             late: AtomicBool::new(false),
             yields: AtomicU64::new(0),
@@ -105,31 +105,31 @@ impl Pace {
     }
 
     /// Waits until one more snapshot may go out.
-    pub(crate) async fn place(&self) -> Place<'_> {
+    pub(crate) async fn slot(&self) -> Slot<'_> {
         // The semaphore is never closed.
-        let permit = match &self.places {
-            Some(places) => places.acquire().await.ok(),
+        let permit = match &self.slots {
+            Some(slots) => slots.acquire().await.ok(),
             None => None,
         };
         self.begin(permit)
     }
 
-    /// A place, if one more snapshot may go out now.
-    pub(crate) fn try_place(&self) -> Option<Place<'_>> {
-        let permit = match &self.places {
-            Some(places) => Some(places.try_acquire().ok()?),
+    /// A slot, if one more snapshot may go out now.
+    pub(crate) fn try_slot(&self) -> Option<Slot<'_>> {
+        let permit = match &self.slots {
+            Some(slots) => Some(slots.try_acquire().ok()?),
             None => None,
         };
         Some(self.begin(permit))
     }
 
-    fn begin<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> Place<'a> {
+    fn begin<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> Slot<'a> {
         if self.under_way.fetch_add(1, Relaxed) == 0 {
             // Earlier late heartbeats have nothing to do with this snapshot.
             self.late.store(false, Relaxed);
             self.bucket().begin(self.set);
         }
-        Place { pace: self, _permit: permit }
+        Slot { pace: self, _permit: permit }
     }
 
     /// A heartbeat has left its queue after `waited`. `usual` is how long heartbeats to its peer are queued while no
@@ -162,7 +162,7 @@ impl Pace {
             }
             Some((Ok(slice), (pace, pieces, rest)))
         });
-        Watched { pieces: slices.boxed(), ours }
+        TimedBody { pieces: slices.boxed(), ours }
     }
 
     /// The rate in bytes per second. `None`: no limit.
@@ -233,7 +233,7 @@ impl Bucket {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.pace.under_way.fetch_sub(1, Relaxed);
     }
@@ -272,12 +272,12 @@ impl Ours {
     }
 }
 
-struct Watched {
+struct TimedBody {
     pieces: BoxStream<'static, io::Result<Bytes>>,
     ours: Arc<Ours>,
 }
 
-impl Stream for Watched {
+impl Stream for TimedBody {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -302,7 +302,7 @@ mod tests {
     /// Sends a snapshot of this many pieces. Returns how many bytes it had, and how long it took.
     async fn send(pace: &Arc<Pace>, pieces: usize, size: usize) -> (usize, Duration) {
         let begun = Instant::now();
-        let _place = pace.place().await;
+        let _slot = pace.slot().await;
         let slices = pace.clone().paced(body(pieces, size), Arc::default());
         let bytes = slices.fold(0, async |bytes, slice| bytes + slice.expect("a slice").len());
         (bytes.await, begun.elapsed())
@@ -380,7 +380,7 @@ mod tests {
         });
         // A hundred megabytes a second.
         let mut slices = pace.clone().paced(passing.boxed(), Arc::default());
-        let _place = pace.place().await;
+        let _slot = pace.slot().await;
         let mut late = Duration::ZERO;
         let mut passed = async |time: Duration, waited| {
             let (begun, mut bytes) = (Instant::now(), 0);
@@ -406,7 +406,7 @@ mod tests {
         for _ in 0..100 {
             pace.heartbeat_left(LATE * 3, &mut usual);
         }
-        let _place = pace.place().await;
+        let _slot = pace.slot().await;
         pace.heartbeat_left(LATE * 6, &mut usual);
         assert!(!pace.late.load(Relaxed));
         pace.heartbeat_left(LATE * 13, &mut usual);

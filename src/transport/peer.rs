@@ -21,15 +21,15 @@ use crate::{
     transport::{
         appends::Acknowledgement,
         inbox::{Inbox, QueueKind, Tracer},
+        incarnation::IncarnationState,
         limits::Limits,
         outbox::{Handover, Notices, Outbox},
         pace::Pace,
         probe::ProbeConfig,
         raft::{Critical, Raft, SnapshotStatus, Source},
         redial::Redial,
-        standing::Standing,
+        signal::Signal,
         status::{PeerRole, PeerStatus},
-        times::Times,
     },
     wire::{
         headers,
@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// The parts that all peers of a transport share.
-pub(crate) struct Shared {
+pub(crate) struct PeerContext {
     pub(crate) identity: Arc<Identity>,
     /// Our incarnation, in the form of a header of answers.
     pub(super) incarnation: Option<HeaderValue>,
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) world: World,
 }
 
-impl Shared {
+impl PeerContext {
     /// Whether an answer appears to come from a member of our cluster. etcd's members send their version with a
     /// stream's answer, and their cluster with every answer. Another process at a peer's old address may answer
     /// anything, and must not be able to end this member for good.
@@ -95,35 +95,40 @@ pub(crate) struct Peer {
     pub(crate) urls: UrlPicker,
     pub(crate) redial: Redial,
     /// Which incarnation of it is heard.
-    pub(super) standing: Standing,
+    pub(super) incarnation: IncarnationState,
     /// Ends this peer's tasks.
     pub(crate) stop: CancellationToken,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<PeerContext>,
     link: Mutex<Live<Link>>,
     /// The place in the traces where each open stream was attached, by kind and direction.
     attached: Mutex<PerStream<PerDirection<Option<TraceContext>>>>,
     /// Whether the peer keeps the received part of a snapshot, as it said when it last opened a stream to us.
     resumes: AtomicBool,
     /// Counts how often its streams have to be dialled again.
-    pub(super) reset: Times,
+    pub(super) reset: Signal,
 }
 
 impl Peer {
     /// Makes a peer. Its tasks are not started yet.
-    pub(crate) fn new(id: MemberId, urls: Vec<PeerUrl>, stop: CancellationToken, shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(
+        id: MemberId,
+        urls: Vec<PeerUrl>,
+        stop: CancellationToken,
+        shared: Arc<PeerContext>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             outbox: Outbox::new(&shared.world, &shared.pace),
             inbox: Inbox::new(&shared.world),
             urls: UrlPicker::new(urls),
             redial: Redial::new(shared.probe.is_on(), &shared.world),
-            standing: Standing::default(),
+            incarnation: IncarnationState::default(),
             stop,
             shared,
             link: Mutex::default(),
             attached: Mutex::default(),
             resumes: AtomicBool::new(false),
-            reset: Times::default(),
+            reset: Signal::default(),
         })
     }
 
@@ -266,7 +271,7 @@ impl Peer {
         for (kind, _) in open.iter().filter(|(_, open)| **open) {
             self.stream_lost(kind, Direction::Out, LossReason::Stopped, None);
         }
-        self.reset.again();
+        self.reset.notify();
     }
 
     /// The peer sent a request, so it is reachable, and no wait before a dial is needed.
@@ -333,7 +338,7 @@ impl Peer {
             outgoing: self.outbox.ledger(),
             incoming: self.inbox.ledger(),
             link,
-            incarnation: self.standing.status(),
+            incarnation: self.incarnation.status(),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 pub(super) async fn work(peer: Arc<Peer>) {
     while let Some(posting) = peer.outbox.next_posting() {
         let body = Bytes::from(posting.message.encode_to_vec());
-        let mut underway = Underway { peer: &peer, posting: Some(posting) };
+        let mut underway = PeerPost { peer: &peer, posting: Some(posting) };
         let span = underway.posting.as_ref().and_then(|posting| posting.span.as_ref());
         let outcome = tokio::select! {
             biased;
@@ -50,12 +50,12 @@ async fn post(peer: &Arc<Peer>, body: Bytes, span: Option<&MessageSpan>) -> Resu
 }
 
 /// A message that a worker holds. It ends in the ledger exactly once, even if the worker is dropped.
-struct Underway<'a> {
+struct PeerPost<'a> {
     peer: &'a Arc<Peer>,
     posting: Option<Posting>,
 }
 
-impl Underway<'_> {
+impl PeerPost<'_> {
     fn end(&mut self, outcome: Result<(), Undelivered>) {
         let Some(posting) = self.posting.take() else { return };
         let peer = self.peer;
@@ -76,7 +76,7 @@ impl Underway<'_> {
     }
 }
 
-impl Drop for Underway<'_> {
+impl Drop for PeerPost<'_> {
     fn drop(&mut self) {
         self.end(Err(Undelivered::stopped()));
     }

@@ -24,7 +24,7 @@ use crate::{
     telemetry::ProbeTrace,
     wire::{
         headers,
-        probing::Answer,
+        probing::ProbeAnswer,
         reply::{Reply, ReplyError},
     },
 };
@@ -79,7 +79,7 @@ struct Warm {
 }
 
 /// The outcome of a probe.
-pub(crate) struct Outcome {
+pub(crate) struct ProbeOutcome {
     /// The URL that was probed.
     pub(crate) url: PeerUrl,
     /// How long the dial took. `None` on a kept connection, or if the dial failed.
@@ -95,7 +95,7 @@ pub(crate) struct Measured {
     /// Our clock when the request went out.
     asked: OffsetDateTime,
     /// The member's answer.
-    pub(crate) answer: Answer,
+    pub(crate) answer: ProbeAnswer,
 }
 
 /// Why a probe failed.
@@ -126,7 +126,7 @@ enum NoReply {
 }
 
 /// A request and its limits.
-struct Question<'a> {
+struct ProbeRequest<'a> {
     path: &'a str,
     traceparent: Option<HeaderValue>,
     /// The longest body of an answer.
@@ -142,16 +142,16 @@ impl Probe {
         urls: &UrlPicker,
         timeout: Duration,
         trace: Option<&ProbeTrace>,
-    ) -> Outcome {
+    ) -> ProbeOutcome {
         let traceparent = trace.map(ProbeTrace::traceparent);
-        let question = Question { path: headers::RAFT_PROBING, traceparent, bytes: ANSWER_BYTES };
+        let question = ProbeRequest { path: headers::RAFT_PROBING, traceparent, bytes: ANSWER_BYTES };
         let (url, dial, reply) = self.request(client, urls, timeout, question).await;
         let result = reply.and_then(Measured::read);
         if result.is_err() {
             // After any error on this connection, the next probe begins with a new one.
             self.warm = None;
         }
-        Outcome { url, dial, result }
+        ProbeOutcome { url, dial, result }
     }
 
     /// Sends another request in the same way. Its answer has at most `bytes` bytes, and may have any status.
@@ -163,7 +163,7 @@ impl Probe {
         path: &str,
         bytes: usize,
     ) -> Result<Reply, ProbeFailure> {
-        let question = Question { path, traceparent: None, bytes };
+        let question = ProbeRequest { path, traceparent: None, bytes };
         Ok(self.request(client, urls, timeout, question).await.2?.reply)
     }
 
@@ -172,7 +172,7 @@ impl Probe {
         client: &Client,
         urls: &UrlPicker,
         timeout: Duration,
-        question: Question<'_>,
+        question: ProbeRequest<'_>,
     ) -> (PeerUrl, Option<DialPhases>, Result<Timed, ProbeFailure>) {
         let deadline = Instant::now() + timeout;
         let kept = self.warm.take().filter(|warm| urls.has(&warm.url)).and_then(Warm::usable);
@@ -188,7 +188,7 @@ impl Probe {
         kept: Option<Box<Warm>>,
         url: &PeerUrl,
         client: &Client,
-        question: &Question<'_>,
+        question: &ProbeRequest<'_>,
         dial: &mut Option<DialPhases>,
     ) -> Result<Timed, ProbeFailure> {
         if let Some(warm) = kept {
@@ -219,7 +219,11 @@ impl Warm {
     }
 
     /// Sends a request and returns the answer. After a failure, the connection is gone.
-    async fn get(mut self: Box<Self>, client: &Client, question: &Question<'_>) -> Result<(Box<Self>, Timed), NoReply> {
+    async fn get(
+        mut self: Box<Self>,
+        client: &Client,
+        question: &ProbeRequest<'_>,
+    ) -> Result<(Box<Self>, Timed), NoReply> {
         let request = client.get(&self.url, question.path, question.traceparent.as_ref());
         let (asked, start) = (client.world().now().into(), Instant::now());
         match self.exchange.ask(request, question.bytes).await {
@@ -256,7 +260,7 @@ impl Measured {
         if reply.status != StatusCode::OK {
             return Err(answered(ProbeResult::Status, format!("probe answered {}", reply.status)));
         }
-        let answer = Answer::parse(&reply.body);
+        let answer = ProbeAnswer::parse(&reply.body);
         let answer = answer.ok_or_else(|| answered(ProbeResult::Body, "probe's answer is not one".to_owned()))?;
         Ok(Self { round_trip, asked, answer })
     }
@@ -307,7 +311,7 @@ impl NoReply {
     }
 }
 
-impl Outcome {
+impl ProbeOutcome {
     /// The member that answered, if it said so.
     pub(crate) fn answered_by(&self) -> Option<MemberId> {
         self.result.as_ref().ok()?.answer.report.as_ref().map(|report| report.member)

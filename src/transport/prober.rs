@@ -9,7 +9,7 @@ use crate::{
     telemetry::ProbeTrace,
     transport::{
         peer::Peer,
-        probe::{Probe, ProbeConfig, ProbeFailure, clock::Clock},
+        probe::{Probe, ProbeConfig, ProbeFailure, clock::PeerClock},
     },
 };
 
@@ -22,12 +22,12 @@ pub(crate) struct Prober {
     probe: Probe,
     /// When the last failed probes in a row started, at most [`FAILURES_TO_RESET`].
     failures: VecDeque<Instant>,
-    clock: Clock,
+    clock: PeerClock,
 }
 
 impl Prober {
     pub(crate) fn new(peer: Arc<Peer>) -> Self {
-        Self { peer, probe: Probe::default(), failures: VecDeque::new(), clock: Clock::default() }
+        Self { peer, probe: Probe::default(), failures: VecDeque::new(), clock: PeerClock::default() }
     }
 
     pub(crate) async fn run(mut self) {

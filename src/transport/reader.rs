@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     dial::{
-        connection::{Connection, NoAnswer, drive, drive_to_head, empty},
+        connection::{DialledConnection, NoAnswer, drive, drive_to_head, empty},
         failure::{DialError, innermost},
-        io::{End, IoStatus},
+        io::{ConnectionEnd, IoStatus},
         urls::PeerUrl,
     },
     id::Impostor,
@@ -30,7 +30,7 @@ use crate::{
         drain,
         peer::Peer,
         raft::{Source, Unheard},
-        times::Following,
+        signal::Subscription,
     },
     wire::{
         FrameError, headers,
@@ -49,7 +49,7 @@ const BATCH_EXPECTED: usize = 512;
 const REFUSAL_BYTES: usize = 4096;
 
 /// Keeps one of a peer's streams open.
-pub(crate) struct Reader {
+pub(crate) struct StreamReader {
     peer: Arc<Peer>,
     kind: StreamKind,
     /// How many answers in a row gave no stream, although the peer is reachable.
@@ -59,9 +59,9 @@ pub(crate) struct Reader {
 }
 
 /// An open stream. It owns its connection: dropping it ends both.
-struct Stream {
+struct OpenStream {
     body: Incoming,
-    driver: Driver,
+    driver: StreamDriver,
     remote: SocketAddr,
     io: Arc<IoStatus>,
     /// The dial that opened it.
@@ -69,19 +69,19 @@ struct Stream {
     decoder: StreamDecoder,
     source: Source,
     /// Changes when the stream has to be dialled again, or when another start of the peer has taken its place.
-    resets: Following,
+    resets: Subscription,
 }
 
 /// The connection under a stream. It is fused: once it has ended, it is never ready again.
-type Driver = Pin<Box<dyn FusedFuture<Output = ()> + Send>>;
+type StreamDriver = Pin<Box<dyn FusedFuture<Output = ()> + Send>>;
 
 /// Why a dial gave no stream.
-struct Refusal {
+struct StreamRefusal {
     result: AttemptResult,
     why: String,
 }
 
-impl Reader {
+impl StreamReader {
     pub(crate) fn new(peer: Arc<Peer>, kind: StreamKind) -> Self {
         Self { peer, kind, refusals: 0, told: None }
     }
@@ -109,7 +109,7 @@ impl Reader {
     }
 
     /// Makes one attempt to open the stream.
-    async fn dial(&mut self) -> Option<Box<Stream>> {
+    async fn dial(&mut self) -> Option<Box<OpenStream>> {
         let permit = self.peer.redial.permit().await;
         let attempt = self.peer.attempt();
         let span =
@@ -125,7 +125,7 @@ impl Reader {
                 self.told = None;
                 Some(stream)
             }
-            Err(Refusal { result, why }) => {
+            Err(StreamRefusal { result, why }) => {
                 self.peer.inbox.stream_ended(self.kind);
                 span.failed(result.label(), &why);
                 self.refused(&attempt, result, &why);
@@ -165,9 +165,14 @@ impl Reader {
         }
     }
 
-    async fn ask(&self, url: &PeerUrl, id: StreamId, span: &telemetry::EventSpan) -> Result<Box<Stream>, Refusal> {
+    async fn ask(
+        &self,
+        url: &PeerUrl,
+        id: StreamId,
+        span: &telemetry::EventSpan,
+    ) -> Result<Box<OpenStream>, StreamRefusal> {
         let shared = &self.peer.shared;
-        let Connection { mut sender, driver, remote, io } = shared.client.dial(url).await?;
+        let DialledConnection { mut sender, driver, remote, io } = shared.client.dial(url).await?;
         span.address(remote);
         let path = format!("{}/{}/{}", headers::RAFT_STREAM, self.kind.segment(), shared.identity.member);
         let request = shared.client.request(Method::GET, url, &path);
@@ -179,13 +184,13 @@ impl Reader {
         }
         let request = request
             .body(empty())
-            .map_err(|error| Refusal { result: AttemptResult::Unreachable, why: error.to_string() })?;
+            .map_err(|error| StreamRefusal { result: AttemptResult::Unreachable, why: error.to_string() })?;
         let driver = async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "stream connection ended");
             }
         };
-        let mut driver: Driver = Box::pin(driver.fuse());
+        let mut driver: StreamDriver = Box::pin(driver.fuse());
         let answer = {
             let answer = pin!(sender.send_request(request));
             timeout(READ_DEADLINE, drive_to_head(&mut driver, &io, answer)).await
@@ -194,14 +199,14 @@ impl Reader {
             Ok(Ok(answer)) => answer,
             Ok(Err(NoAnswer::Broken(error))) => {
                 let (result, why) = shared.client.first_request_failed(&error);
-                return Err(Refusal { result, why });
+                return Err(StreamRefusal { result, why });
             }
             Ok(Err(error @ NoAnswer::Head)) => {
-                return Err(Refusal { result: AttemptResult::Refused, why: error.to_string() });
+                return Err(StreamRefusal { result: AttemptResult::Refused, why: error.to_string() });
             }
             Err(_) => {
                 let why = format!("no answer within {READ_DEADLINE:?}");
-                return Err(Refusal { result: AttemptResult::Timeout, why });
+                return Err(StreamRefusal { result: AttemptResult::Timeout, why });
             }
         };
         let (head, mut body) = answer.into_parts();
@@ -213,11 +218,11 @@ impl Reader {
         let (resets, source) = self.meet(&head.headers).await?;
         self.peer.set_resumes_snapshots(resumption::resumes(&head.headers));
         let (dialled, decoder) = (span.context(), self.peer.decoder(self.kind));
-        Ok(Box::new(Stream { body, driver, remote, io, dialled, decoder, source, resets }))
+        Ok(Box::new(OpenStream { body, driver, remote, io, dialled, decoder, source, resets }))
     }
 
     /// Checks whether the start of the peer that has answered is heard, and how far it can be believed.
-    async fn meet(&self, answer: &HeaderMap) -> Result<(Following, Source), Refusal> {
+    async fn meet(&self, answer: &HeaderMap) -> Result<(Subscription, Source), StreamRefusal> {
         let source = if self.peer.shared.names_our_cluster(answer) { Source::Member } else { Source::Anyone };
         match self.peer.meet(answer, source).await {
             Ok(resets) => Ok((resets, source)),
@@ -225,7 +230,7 @@ impl Reader {
                 let why = format!("its incarnation is not heard: {unheard}");
                 let is_impostor = matches!(unheard, Unheard::Refused(_));
                 let result = if is_impostor { AttemptResult::Impostor } else { AttemptResult::Refused };
-                Err(Refusal { result, why })
+                Err(StreamRefusal { result, why })
             }
         }
     }
@@ -236,11 +241,11 @@ impl Reader {
         head: &response::Parts,
         version: Result<Version, VersionError>,
         body: &mut Incoming,
-        driver: &mut Driver,
-    ) -> Refusal {
+        driver: &mut StreamDriver,
+    ) -> StreamRefusal {
         if let Err(error) = version {
             let why = format!("answered with {error}");
-            return Refusal { result: AttemptResult::IncompatibleVersion, why };
+            return StreamRefusal { result: AttemptResult::IncompatibleVersion, why };
         }
         let text = {
             let text = pin!(text(body));
@@ -253,19 +258,19 @@ impl Reader {
             AttemptResult::IncarnationRefused
                 if shared.incarnation.is_none() || !shared.names_our_cluster(&head.headers) =>
             {
-                Refusal { result: AttemptResult::Refused, why }
+                StreamRefusal { result: AttemptResult::Refused, why }
             }
             // The peer does not know us, but we know it: its requests are heard from now on.
             AttemptResult::NotFound => match self.meet(&head.headers).await {
-                Ok(_) => Refusal { result: AttemptResult::NotFound, why },
+                Ok(_) => StreamRefusal { result: AttemptResult::NotFound, why },
                 Err(unheard) => unheard,
             },
-            result => Refusal { result, why },
+            result => StreamRefusal { result, why },
         }
     }
 
     /// Reads a stream to its end. Returns whether it ended cleanly, or brought something.
-    async fn read(&mut self, mut stream: Box<Stream>) -> bool {
+    async fn read(&mut self, mut stream: Box<OpenStream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
         peer.link(|link| link.stream_opened(kind));
         peer.shared.events.stream_opened(peer.id, kind.channel(), Direction::In, Some(stream.remote), false);
@@ -284,7 +289,7 @@ impl Reader {
     }
 }
 
-impl Stream {
+impl OpenStream {
     async fn read_all(&mut self, peer: &Arc<Peer>, kind: StreamKind) -> (LossReason, Option<String>) {
         let origin = Origin { address: Some(self.remote), span: None };
         let mut decoded = Decoded::default();
@@ -322,7 +327,7 @@ impl Stream {
 
     fn broken(&self, error: &io::Error) -> (LossReason, Option<String>) {
         match self.io.end() {
-            Some(End::Unverified) => (LossReason::Certificate, Some(innermost(error))),
+            Some(ConnectionEnd::Unverified) => (LossReason::Certificate, Some(innermost(error))),
             _ => (LossReason::Error, Some(error.to_string())),
         }
     }
@@ -393,7 +398,7 @@ fn classify(status: StatusCode, text: &str, of_a_member: bool) -> AttemptResult 
     }
 }
 
-impl From<DialError> for Refusal {
+impl From<DialError> for StreamRefusal {
     fn from(error: DialError) -> Self {
         Self { result: error.attempt_result(), why: error.to_string() }
     }

@@ -16,13 +16,13 @@ const ENDED: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     /// The stream that is being read, or asked for.
-    current: Option<Count>,
+    current: Option<StreamCount>,
     /// The last ended streams, of those on which something was read.
-    ended: VecDeque<Count>,
+    ended: VecDeque<StreamCount>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Count {
+struct StreamCount {
     id: StreamId,
     read: u64,
 }
@@ -32,7 +32,7 @@ impl Reading {
     /// write, every answer to a probe must mention the stream, or the peer would take its messages for lost.
     pub(crate) fn asked_for(&mut self, id: StreamId) {
         self.end();
-        self.current = Some(Count { id, read: 0 });
+        self.current = Some(StreamCount { id, read: 0 });
     }
 
     /// Messages were read on the current stream.
@@ -54,7 +54,7 @@ impl Reading {
 
     /// The report: the current stream first, then the ended ones, the newest first.
     pub(crate) fn report(&self, kind: StreamKind) -> impl Iterator<Item = ReadStream> + '_ {
-        let of = move |Count { id, read }: Count, open| ReadStream { kind, id, read, open };
+        let of = move |StreamCount { id, read }: StreamCount, open| ReadStream { kind, id, read, open };
         let current = self.current.into_iter().map(move |count| of(count, true));
         current.chain(self.ended.iter().rev().map(move |count| of(*count, false)))
     }

@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    incarnation::PeerIncarnation,
     others::Others,
     outbox::{Notices, Posting},
-    peer::Shared,
+    peer::PeerContext,
     raft::SnapshotStatus,
-    standing::PeerIncarnation,
     status::{PeerRole, PeerStatus},
 };
 use crate::{
@@ -34,18 +34,18 @@ use crate::{
 /// those of all others that are no peers.
 pub(super) struct Remote {
     pub(super) id: MemberId,
-    place: Place,
+    place: RemoteUrls,
     others: Arc<Others>,
     /// The number of its queue.
     queue: u64,
     stop: CancellationToken,
-    shared: Arc<Shared>,
+    shared: Arc<PeerContext>,
     /// When its last request came.
     heard: Mutex<Instant>,
 }
 
 /// Where it can be reached.
-pub(super) struct Place {
+pub(super) struct RemoteUrls {
     pub(super) urls: UrlPicker,
     /// The only address that its URLs may lead to: the one that its request came from. `None` means any address.
     pub(super) only: Option<IpAddr>,
@@ -54,10 +54,10 @@ pub(super) struct Place {
 impl Remote {
     pub(super) fn new(
         id: MemberId,
-        place: Place,
+        place: RemoteUrls,
         others: Arc<Others>,
         stop: CancellationToken,
-        shared: Arc<Shared>,
+        shared: Arc<PeerContext>,
     ) -> Arc<Self> {
         let queue = others.open();
         let heard = Mutex::new(Instant::now());
@@ -126,7 +126,7 @@ impl Remote {
 async fn work(remote: Arc<Remote>) {
     while let Some(posting) = remote.others.next(remote.queue) {
         let body = Bytes::from(posting.message.encode_to_vec());
-        let mut underway = Underway { remote: &remote, posting: Some(posting) };
+        let mut underway = RemotePost { remote: &remote, posting: Some(posting) };
         let outcome = tokio::select! {
             biased;
             () = remote.stop.cancelled() => Err(DropReason::Stopped),
@@ -138,7 +138,7 @@ async fn work(remote: Arc<Remote>) {
 
 /// Posts one message. The answer comes from a stranger, so what it says about this member is ignored.
 async fn post(remote: &Remote, body: Bytes) -> Result<(), DropReason> {
-    let Place { urls, only } = &remote.place;
+    let RemoteUrls { urls, only } = &remote.place;
     let (url, client) = (urls.pick(), &remote.shared.client);
     let answer = client.post(&url, *only, headers::RAFT, headers::APPLICATION_PROTOBUF, body, None).await;
     let reason = match answer {
@@ -154,12 +154,12 @@ async fn post(remote: &Remote, body: Bytes) -> Result<(), DropReason> {
 }
 
 /// A message that a worker holds. It ends in the ledger exactly once, even if the worker is dropped.
-struct Underway<'a> {
+struct RemotePost<'a> {
     remote: &'a Remote,
     posting: Option<Posting>,
 }
 
-impl Underway<'_> {
+impl RemotePost<'_> {
     fn end(&mut self, outcome: Result<(), DropReason>) {
         let Some(posting) = self.posting.take() else { return };
         let remote = self.remote;
@@ -174,7 +174,7 @@ impl Underway<'_> {
     }
 }
 
-impl Drop for Underway<'_> {
+impl Drop for RemotePost<'_> {
     fn drop(&mut self) {
         self.end(Err(DropReason::Stopped));
     }

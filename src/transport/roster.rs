@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Inner, Transport, TransportError,
     peer::Peer,
-    remote::{Place, Remote},
+    remote::{Remote, RemoteUrls},
     tasks,
 };
 use crate::{
@@ -31,14 +31,14 @@ pub(super) struct Roster {
 
 /// A known member.
 #[derive(Clone)]
-pub(super) enum Known {
+pub(super) enum KnownMember {
     /// A configured peer.
     Peer(Arc<Peer>),
     /// A member known only from its requests.
     Remote(Arc<Remote>),
 }
 
-impl Known {
+impl KnownMember {
     pub(super) fn close(&self, reason: DropReason) {
         match self {
             Self::Peer(peer) => peer.close(reason),
@@ -48,14 +48,14 @@ impl Known {
 }
 
 impl Roster {
-    pub(super) fn get(&self, id: MemberId) -> Option<Known> {
-        let remote = || self.remotes.get(&id).cloned().map(Known::Remote);
-        self.peers.get(&id).cloned().map(Known::Peer).or_else(remote)
+    pub(super) fn get(&self, id: MemberId) -> Option<KnownMember> {
+        let remote = || self.remotes.get(&id).cloned().map(KnownMember::Remote);
+        self.peers.get(&id).cloned().map(KnownMember::Peer).or_else(remote)
     }
 
-    pub(super) fn all(&self) -> Vec<Known> {
-        let remotes = self.remotes.values().cloned().map(Known::Remote);
-        self.peers.values().cloned().map(Known::Peer).chain(remotes).collect()
+    pub(super) fn all(&self) -> Vec<KnownMember> {
+        let remotes = self.remotes.values().cloned().map(KnownMember::Remote);
+        self.peers.values().cloned().map(KnownMember::Peer).chain(remotes).collect()
     }
 }
 
@@ -133,7 +133,7 @@ impl Transport {
         }
         self.events().remote_added(id, &urls);
         let (inner, shared) = (&self.inner, self.inner.shared.clone());
-        let place = Place { urls: UrlPicker::new(urls), only };
+        let place = RemoteUrls { urls: UrlPicker::new(urls), only };
         let remote = Remote::new(id, place, inner.others.clone(), inner.stop.child_token(), shared);
         self.change(&changes, |roster| {
             roster.remotes.retain(|id, _| !remotes.iter().any(|gone| gone.id == *id));
@@ -171,15 +171,15 @@ impl Transport {
         known.close(DropReason::PeerRemoved);
     }
 
-    fn removed(&self, known: &Known) {
+    fn removed(&self, known: &KnownMember) {
         match known {
-            Known::Peer(peer) => {
+            KnownMember::Peer(peer) => {
                 self.events().peer_removed(peer.id);
                 if let Some(store) = &self.inner.snapshots {
                     store.spool().forsake(peer.id);
                 }
             }
-            Known::Remote(remote) => self.events().remote_removed(remote.id, "it was removed"),
+            KnownMember::Remote(remote) => self.events().remote_removed(remote.id, "it was removed"),
         }
     }
 
@@ -233,7 +233,7 @@ impl Transport {
     }
 }
 
-pub(super) fn close_all(known: &[Known], reason: DropReason) {
+pub(super) fn close_all(known: &[KnownMember], reason: DropReason) {
     for one in known {
         one.close(reason);
     }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{inbox::Inbox, peer::Peer, roster::Known};
+use super::{inbox::Inbox, peer::Peer, roster::KnownMember};
 use crate::{id::MemberId, ledger::Channel};
 
 /// The sender of a request. It is looked up once, when the request has passed its checks, so that everything in the
@@ -12,12 +12,12 @@ pub(crate) struct Sender {
     /// The ID in the request. `None` if it has none.
     id: Option<MemberId>,
     /// The peer or remote. `None` for a stranger.
-    known: Option<Known>,
+    known: Option<KnownMember>,
 }
 
 /// What a sender is to this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum SenderKind {
     /// A configured peer.
     Peer,
     /// A member known only from its requests.
@@ -28,7 +28,7 @@ pub(crate) enum Standing {
 
 /// What a request says about its sender's URLs, and what is known about its origin.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Told<'a> {
+pub(crate) struct SenderClaim<'a> {
     /// The text of `X-PeerURLs`, if it is present and not empty.
     pub(crate) urls: Option<&'a str>,
     /// The address that the request came from. `None` on a listener that does not provide it.
@@ -38,16 +38,16 @@ pub(crate) struct Told<'a> {
 }
 
 impl Sender {
-    pub(super) fn new(id: Option<MemberId>, known: Option<Known>) -> Self {
+    pub(super) fn new(id: Option<MemberId>, known: Option<KnownMember>) -> Self {
         Self { id, known }
     }
 
     /// What the sender was to this member when its request came.
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn kind(&self) -> SenderKind {
         match &self.known {
-            Some(Known::Peer(_)) => Standing::Peer,
-            Some(Known::Remote(_)) => Standing::Remote,
-            None => Standing::Stranger,
+            Some(KnownMember::Peer(_)) => SenderKind::Peer,
+            Some(KnownMember::Remote(_)) => SenderKind::Remote,
+            None => SenderKind::Stranger,
         }
     }
 
@@ -59,8 +59,8 @@ impl Sender {
     /// The peer, if it is one.
     pub(super) fn peer(&self) -> Option<&Arc<Peer>> {
         match &self.known {
-            Some(Known::Peer(peer)) => Some(peer),
-            Some(Known::Remote(_)) | None => None,
+            Some(KnownMember::Peer(peer)) => Some(peer),
+            Some(KnownMember::Remote(_)) | None => None,
         }
     }
 

@@ -16,11 +16,11 @@ use crate::world::World;
 
 mod keeping;
 pub(super) mod part;
+pub(crate) mod parts;
 pub(crate) mod place;
 pub(crate) mod receiver;
 mod record;
 pub(crate) mod sender;
-pub(crate) mod spool;
 pub(crate) mod store;
 
 /// How much of a file is read at once, in bytes.
@@ -34,7 +34,7 @@ const BLOCKS_AHEAD: usize = 4;
 /// a member of this crate breaks, that member is then sent only the bytes that it does not have yet. By a checksum, it
 /// verifies that the bytes that it has are those that were sent.
 pub struct SnapshotBody {
-    source: Source,
+    source: BodySource,
     /// The length of the data, in bytes, if known.
     pub(crate) length: Option<u64>,
     /// The xxh3-128 of all bytes, if known.
@@ -46,14 +46,14 @@ pub struct SnapshotBody {
 }
 
 /// The source of a body. An error cuts the connection, so that the receiver cannot mistake a part for the whole.
-enum Source {
+enum BodySource {
     Once(Bytestream),
     /// Can be opened at any offset, any number of times.
-    Again(Open),
+    Again(OpenAt),
 }
 
 /// Returns the bytes from an offset on.
-type Open = Arc<dyn Fn(u64) -> Bytestream + Send + Sync>;
+type OpenAt = Arc<dyn Fn(u64) -> Bytestream + Send + Sync>;
 
 /// A sequence of bytes.
 enum Bytestream {
@@ -64,7 +64,7 @@ enum Bytestream {
 impl SnapshotBody {
     /// Bytes that come in pieces, once.
     pub fn from_stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static, length: Option<u64>) -> Self {
-        Self::new(Source::Once(Bytestream::Pieces(stream.boxed())), length)
+        Self::new(BodySource::Once(Bytestream::Pieces(stream.boxed())), length)
     }
 
     /// Bytes that come in pieces, from any offset: `open` returns the bytes from there to the end. The bytes must be
@@ -74,13 +74,13 @@ impl SnapshotBody {
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
         let open = move |offset| Bytestream::Pieces(open(offset).boxed());
-        Self::new(Source::Again(Arc::new(open)), Some(length))
+        Self::new(BodySource::Again(Arc::new(open)), Some(length))
     }
 
     /// The bytes of a blocking reader, once. It is read on a thread of its own. A transport that stops waits for the
     /// current read to return.
     pub fn from_reader(reader: impl Read + Send + 'static, length: Option<u64>) -> Self {
-        Self::new(Source::Once(Bytestream::Reader(Box::new(reader))), length)
+        Self::new(BodySource::Once(Bytestream::Reader(Box::new(reader))), length)
     }
 
     /// The bytes of a file, from its current position to its end. They can be read more than once. The file must not
@@ -104,10 +104,10 @@ impl SnapshotBody {
             let place = from.saturating_add(offset).min(end);
             Bytestream::Reader(Box::new(Places { read: read.clone(), place, end }))
         };
-        Self::new(Source::Again(Arc::new(open)), Some(end - from))
+        Self::new(BodySource::Again(Arc::new(open)), Some(end - from))
     }
 
-    fn new(source: Source, length: Option<u64>) -> Self {
+    fn new(source: BodySource, length: Option<u64>) -> Self {
         Self { source, length, checksum: None, name: None, reading: TaskTracker::new() }
     }
 
@@ -131,7 +131,7 @@ impl SnapshotBody {
 
     /// The body, if it can be read more than once.
     pub(crate) fn repeatable(&self) -> Option<Repeatable> {
-        let Source::Again(open) = &self.source else { return None };
+        let BodySource::Again(open) = &self.source else { return None };
         let Self { length, checksum, name, reading, .. } = self;
         Some(Repeatable {
             open: open.clone(),
@@ -145,8 +145,8 @@ impl SnapshotBody {
     /// The bytes, in pieces.
     pub(crate) fn into_stream(self, world: &World) -> BoxStream<'static, io::Result<Bytes>> {
         let bytes = match self.source {
-            Source::Once(bytes) => bytes,
-            Source::Again(open) => open(0),
+            BodySource::Once(bytes) => bytes,
+            BodySource::Again(open) => open(0),
         };
         bytes.pieces(self.reading, world)
     }
@@ -154,7 +154,7 @@ impl SnapshotBody {
 
 /// A body that can be read more than once.
 pub(crate) struct Repeatable {
-    open: Open,
+    open: OpenAt,
     /// Its length, in bytes.
     pub(crate) length: u64,
     /// As [`SnapshotBody::checksum`].
@@ -299,7 +299,7 @@ mod tests {
         for (body, from) in bodies {
             let whole = data.get(from..).expect("it is longer");
             assert_eq!(body.length, Some(whole.len() as u64));
-            let Source::Again(open) = &body.source else { panic!("it can be read once only") };
+            let BodySource::Again(open) = &body.source else { panic!("it can be read once only") };
             for offset in [0, 1, BLOCK, whole.len() - 1, whole.len(), whole.len() + 1] {
                 let pieces = open(offset as u64).pieces(TaskTracker::new(), &world);
                 let read: Vec<Bytes> = pieces.map(|block| block.expect("a block")).collect().await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::standing::{PeerIncarnation, Refused};
+use super::incarnation::{PeerIncarnation, Refused};
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},

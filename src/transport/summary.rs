@@ -9,11 +9,11 @@ use super::{Inner, Transport, refusals::Refusals};
 use crate::{
     id::MemberId,
     ledger::{DropReason, Key, Per, PerDropReason, PerRejectReason, RejectReason},
-    telemetry::{Pace, SOONEST},
+    telemetry::{RepeatPace, SOONEST},
 };
 
 /// Messages by the reason why they were dropped.
-pub(super) type Dropped = PerDropReason<u64>;
+pub(super) type DroppedByReason = PerDropReason<u64>;
 /// Messages by the reason why they were rejected.
 pub(super) type Rejections = PerRejectReason<u64>;
 
@@ -32,22 +32,22 @@ pub(super) async fn sum_up(inner: Weak<Inner>) {
 /// What was reported so far.
 #[derive(Default)]
 struct Summary {
-    peers: HashMap<MemberId, Told>,
-    requests: Pace,
+    peers: HashMap<MemberId, PeerSummary>,
+    requests: RepeatPace,
     strangers_withheld: u64,
 }
 
 /// What was reported about one peer.
 #[derive(Default)]
-struct Told {
-    pace: Pace,
-    counts: Counts,
+struct PeerSummary {
+    pace: RepeatPace,
+    counts: PeerCounts,
 }
 
 /// The counts of one peer that are summed up.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
-    dropped: Dropped,
+struct PeerCounts {
+    dropped: DroppedByReason,
     rejected: Rejections,
     /// Log lines that were withheld.
     withheld: u64,
@@ -60,7 +60,7 @@ impl Summary {
         self.peers.retain(|id, _| known.peers.contains_key(id));
         for (id, peer) in &known.peers {
             let told = self.peers.entry(*id).or_default();
-            let counts = Counts {
+            let counts = PeerCounts {
                 dropped: peer.outbox.dropped(),
                 rejected: peer.inbox.rejected(),
                 withheld: transport.events().withheld(Some(*id)),
@@ -76,8 +76,8 @@ impl Summary {
     }
 }
 
-impl Told {
-    fn look(&mut self, member: MemberId, peer: MemberId, counts: Counts, now: Instant) {
+impl PeerSummary {
+    fn look(&mut self, member: MemberId, peer: MemberId, counts: PeerCounts, now: Instant) {
         if !self.pace.is_due(counts != self.counts, now) {
             return;
         }
@@ -101,7 +101,7 @@ fn each_since<K: Key, const N: usize>(now: &Per<K, u64, N>, before: &Per<K, u64,
     Per::new(|reason| since(now[reason], before[reason]))
 }
 
-fn tell_dropped(member: MemberId, peer: MemberId, dropped: &Dropped) {
+fn tell_dropped(member: MemberId, peer: MemberId, dropped: &DroppedByReason) {
     let messages: u64 = dropped.total();
     let of = |reason: DropReason| Some(dropped[reason]).filter(|count| *count > 0);
     if messages > 0 {

@@ -12,7 +12,7 @@ use super::{
     peer::Peer,
     pipeline,
     prober::Prober,
-    reader::Reader,
+    reader::StreamReader,
     snapshot::{self, SnapshotBody},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 /// Starts the tasks that keep a peer connected: its readers and its prober.
 pub(super) fn connect(peer: &Arc<Peer>) {
     for kind in StreamKind::ALL {
-        peer.spawn(Reader::new(peer.clone(), kind).run());
+        peer.spawn(StreamReader::new(peer.clone(), kind).run());
     }
     if peer.shared.probe.is_on() {
         peer.spawn(Prober::new(peer.clone()).run());

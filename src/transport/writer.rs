@@ -16,7 +16,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
-    dial::io::{End, IoStatus},
+    dial::io::{ConnectionEnd, IoStatus},
     ledger::LossReason,
     telemetry::Origin,
     transport::{outbox::Turn, peer::Peer},
@@ -75,10 +75,10 @@ impl Body for StreamBody {
 impl Drop for StreamBody {
     fn drop(&mut self) {
         let reason = match self.connection.as_ref().and_then(|status| status.end()) {
-            Some(End::Stalled) => LossReason::Stalled,
-            Some(End::Eof) => LossReason::Eof,
-            Some(End::Unverified) => LossReason::Certificate,
-            Some(End::Broken) | None => LossReason::Error,
+            Some(ConnectionEnd::Stalled) => LossReason::Stalled,
+            Some(ConnectionEnd::Eof) => LossReason::Eof,
+            Some(ConnectionEnd::Unverified) => LossReason::Certificate,
+            Some(ConnectionEnd::Broken) | None => LossReason::Error,
         };
         self.peer.detach(self.kind, self.attachment, reason);
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::members::List;
+use super::members::MemberList;
 use crate::id::{ClusterId, MemberId};
 
 /// The lists, and the members that answered with them.
@@ -13,14 +13,14 @@ use crate::id::{ClusterId, MemberId};
 pub(super) struct Book {
     /// The watched cluster: the cluster of the first answer.
     pub(super) cluster: Option<ClusterId>,
-    believed: Option<Arc<List>>,
+    believed: Option<Arc<MemberList>>,
     votes: HashMap<MemberId, Vote>,
 }
 
 #[derive(Debug)]
 struct Vote {
     at: Instant,
-    list: Arc<List>,
+    list: Arc<MemberList>,
 }
 
 impl Book {
@@ -28,10 +28,10 @@ impl Book {
     pub(super) fn vote(
         &mut self,
         voter: MemberId,
-        list: Arc<List>,
+        list: Arc<MemberList>,
         now: Instant,
         fresh: Duration,
-    ) -> Option<Arc<List>> {
+    ) -> Option<Arc<MemberList>> {
         self.expire(now, fresh);
         self.votes.insert(voter, Vote { at: now, list });
         self.elect()
@@ -39,7 +39,7 @@ impl Book {
 
     /// A voter does not answer any more, or answers for another cluster. Returns the newly believed list, if that
     /// changed.
-    pub(super) fn withdraw(&mut self, voter: MemberId) -> Option<Arc<List>> {
+    pub(super) fn withdraw(&mut self, voter: MemberId) -> Option<Arc<MemberList>> {
         self.votes.remove(&voter)?;
         self.elect()
     }
@@ -61,8 +61,8 @@ impl Book {
 
     /// The list with the most votes, if it differs from the believed one. In a tie, the believed list wins; if it is
     /// not among the tied ones, the list with the lowest digest wins, so that the result is always the same.
-    fn elect(&mut self) -> Option<Arc<List>> {
-        let mut counts: HashMap<u64, (usize, &Arc<List>)> = HashMap::new();
+    fn elect(&mut self) -> Option<Arc<MemberList>> {
+        let mut counts: HashMap<u64, (usize, &Arc<MemberList>)> = HashMap::new();
         for Vote { list, .. } in self.votes.values() {
             counts.entry(list.digest).or_insert((0, list)).0 += 1;
         }
@@ -85,13 +85,13 @@ mod tests {
 
     const FRESH: Duration = Duration::from_secs(3);
 
-    fn list(ids: &[u64]) -> Arc<List> {
+    fn list(ids: &[u64]) -> Arc<MemberList> {
         let members: Vec<String> =
             ids.iter().map(|id| format!(r#"{{"id":{id},"peerURLs":["http://h:{id}"]}}"#)).collect();
-        List::parse(format!("[{}]", members.join(",")).as_bytes()).expect("a list")
+        MemberList::parse(format!("[{}]", members.join(",")).as_bytes()).expect("a list")
     }
 
-    fn ids(list: Option<Arc<List>>) -> Option<Vec<u64>> {
+    fn ids(list: Option<Arc<MemberList>>) -> Option<Vec<u64>> {
         list.map(|list| list.members.iter().map(|member| member.id.0).collect())
     }
 

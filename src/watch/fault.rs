@@ -6,7 +6,7 @@ use crate::id::{ClusterId, MemberId};
 
 /// An error in an answer, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum WatchFault {
     /// There was no answer.
     #[error("{path}: {why}")]
     NoAnswer { path: &'static str, why: String },
@@ -41,7 +41,7 @@ pub(super) enum Fault {
     NoVersion,
 }
 
-impl Fault {
+impl WatchFault {
     /// The error in the words for a seed. A seed is asked only for its members, so the path is left out.
     pub(super) fn of_a_seed(self) -> String {
         match self {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{WatchConfig, book::Book, fault::Fault, members::List, question::Wanted, target::Target};
+use super::{WatchConfig, book::Book, fault::WatchFault, members::MemberList, question::Wanted, target::Target};
 use crate::{
     dial::{client::Client, urls::PeerUrl},
     id::{ClusterId, MemberId},
@@ -53,7 +53,7 @@ struct State {
     targets: BTreeMap<MemberId, Arc<Target>>,
     stopped: bool,
     /// The lists that were parsed last, by the hash of their text.
-    read: VecDeque<(u128, Arc<List>)>,
+    read: VecDeque<(u128, Arc<MemberList>)>,
 }
 
 impl Hub {
@@ -135,7 +135,7 @@ impl Hub {
     }
 
     /// A member of the cluster answered who its members are. Returns the new targets, which are not watched yet.
-    pub(super) fn told(&self, by: MemberId, cluster: ClusterId, body: &Bytes) -> Result<Vec<Arc<Target>>, Fault> {
+    pub(super) fn told(&self, by: MemberId, cluster: ClusterId, body: &Bytes) -> Result<Vec<Arc<Target>>, WatchFault> {
         let list = self.read(body)?;
         let mut state = self.state();
         if by != SEED && !state.targets.contains_key(&by) {
@@ -148,13 +148,13 @@ impl Hub {
     }
 
     /// The list in a body. A list that was parsed recently is not parsed again.
-    fn read(&self, body: &Bytes) -> Result<Arc<List>, Fault> {
+    fn read(&self, body: &Bytes) -> Result<Arc<MemberList>, WatchFault> {
         let hash = xxhash_rust::xxh3::xxh3_128(body);
         let known = self.state().read.iter().find(|(known, _)| *known == hash).map(|(_, list)| list.clone());
         if let Some(list) = known {
             return Ok(list);
         }
-        let list = List::parse(body)?;
+        let list = MemberList::parse(body)?;
         let mut state = self.state();
         if state.read.len() >= READ_LISTS {
             state.read.pop_front();
@@ -189,7 +189,7 @@ impl Hub {
     }
 
     /// Makes the targets those of the list, and returns the new ones.
-    fn adopt(&self, state: &mut State, list: &List) -> Vec<Arc<Target>> {
+    fn adopt(&self, state: &mut State, list: &MemberList) -> Vec<Arc<Target>> {
         if state.stopped {
             return Vec::new();
         }

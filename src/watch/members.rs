@@ -6,7 +6,7 @@ use std::{collections::HashSet, hash::Hasher, sync::Arc};
 use serde::Deserialize;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::fault::Fault;
+use super::fault::WatchFault;
 use crate::{dial::urls::PeerUrl, id::MemberId};
 
 /// The most members in an answer: a hundred times more than any etcd cluster can have.
@@ -18,7 +18,7 @@ const NAME_BYTES: usize = 256;
 
 /// A member in such a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(super) struct ListedMember {
     pub(super) id: MemberId,
     /// Empty until the member was first started.
     pub(super) name: String,
@@ -29,15 +29,15 @@ pub(super) struct Listed {
 
 /// Members, sorted by ID.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct List {
+pub(super) struct MemberList {
     /// Equal for equal members, whichever member answered.
     pub(super) digest: u64,
-    pub(super) members: Vec<Listed>,
+    pub(super) members: Vec<ListedMember>,
 }
 
-impl List {
+impl MemberList {
     /// Parses etcd's list: decimal IDs, and `peerURLs`, `name` and `isLearner` if they are set.
-    pub(super) fn parse(body: &[u8]) -> Result<Arc<Self>, Fault> {
+    pub(super) fn parse(body: &[u8]) -> Result<Arc<Self>, WatchFault> {
         #[derive(Deserialize)]
         struct Entry {
             id: u64,
@@ -48,32 +48,33 @@ impl List {
             #[serde(rename = "peerURLs", default)]
             urls: Option<Vec<String>>,
         }
-        let members: Vec<Entry> = serde_json::from_slice(body).map_err(|error| Fault::NoList(error.to_string()))?;
+        let members: Vec<Entry> =
+            serde_json::from_slice(body).map_err(|error| WatchFault::NoList(error.to_string()))?;
         if members.is_empty() || members.len() > MEMBERS {
-            return Err(Fault::Members { told: members.len(), most: MEMBERS });
+            return Err(WatchFault::Members { told: members.len(), most: MEMBERS });
         }
         let mut seen = HashSet::new();
         let mut listed = Vec::with_capacity(members.len());
         for Entry { id, name, is_learner, urls } in members {
             let (id, urls) = (MemberId(id), urls.unwrap_or_default());
             if id.0 == 0 || !seen.insert(id) {
-                return Err(Fault::Twice(id));
+                return Err(WatchFault::Twice(id));
             }
             if name.len() > NAME_BYTES || urls.len() > URLS {
-                return Err(Fault::TooMuch { member: id, urls: URLS, name: NAME_BYTES });
+                return Err(WatchFault::TooMuch { member: id, urls: URLS, name: NAME_BYTES });
             }
             // A Unix socket is a legal peer URL, but is useless from another machine.
             let urls = urls.iter().filter_map(|url| url.parse().ok()).collect();
-            listed.push(Listed { id, name, is_learner, urls });
+            listed.push(ListedMember { id, name, is_learner, urls });
         }
         listed.sort_unstable_by_key(|member| member.id);
         Ok(Arc::new(Self { digest: digest(&listed), members: listed }))
     }
 }
 
-fn digest(members: &[Listed]) -> u64 {
+fn digest(members: &[ListedMember]) -> u64 {
     let mut hash = Xxh3::new();
-    for Listed { id, name, is_learner, urls } in members {
+    for ListedMember { id, name, is_learner, urls } in members {
         hash.write_u64(id.0);
         hash.write_u8(u8::from(*is_learner));
         for text in urls.iter().map(PeerUrl::as_str).chain([name.as_str()]) {
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_list_is_read_as_etcd_writes_it() {
-        let list = List::parse(
+        let list = MemberList::parse(
             br#"[{"id":10276657743932975437,"peerURLs":["http://b:2380"],"isLearner":true},
                  {"id":10,"peerURLs":["unix://a:1","http://a:2380"],"name":"a","clientURLs":["http://a:2379"]}]"#,
         )
@@ -104,13 +105,14 @@ mod tests {
 
     #[test]
     fn the_same_members_have_the_same_digest_however_they_are_written() {
-        let one = List::parse(br#"[{"id":1,"peerURLs":["http://a:1"],"name":"a"},{"id":2,"peerURLs":["http://b:1"]}]"#);
-        let two = List::parse(
+        let one =
+            MemberList::parse(br#"[{"id":1,"peerURLs":["http://a:1"],"name":"a"},{"id":2,"peerURLs":["http://b:1"]}]"#);
+        let two = MemberList::parse(
             br#"[{"id":2,"peerURLs":["http://b:1"],"name":""},{"id":1,"name":"a","peerURLs":["http://a:1"],"isLearner":false}]"#,
         );
         let other =
-            List::parse(br#"[{"id":1,"peerURLs":["http://a:2"],"name":"a"},{"id":2,"peerURLs":["http://b:1"]}]"#);
-        let digest = |list: Result<Arc<List>, Fault>| list.expect("a list").digest;
+            MemberList::parse(br#"[{"id":1,"peerURLs":["http://a:2"],"name":"a"},{"id":2,"peerURLs":["http://b:1"]}]"#);
+        let digest = |list: Result<Arc<MemberList>, WatchFault>| list.expect("a list").digest;
         let one = digest(one);
         assert_eq!(one, digest(two));
         assert_ne!(one, digest(other));
@@ -130,7 +132,7 @@ mod tests {
             (format!(r#"[{{"id":1,"peerURLs":[{urls}]}}]"#), "more than 16 URLs"),
             (format!(r#"[{{"id":1,"name":"{}"}}]"#, "x".repeat(257)), "256 bytes"),
         ] {
-            let fault = List::parse(body.as_bytes()).expect_err(word).to_string();
+            let fault = MemberList::parse(body.as_bytes()).expect_err(word).to_string();
             assert!(fault.contains(word) && fault.lines().count() == 1, "{fault}");
         }
     }

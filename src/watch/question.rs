@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::fault::Fault;
+use super::fault::WatchFault;
 use crate::{
     dial::{
         client::Client,
@@ -24,7 +24,7 @@ const MEMBERS_BYTES: usize = 4 << 20;
 const VERSION_BYTES: usize = 4096;
 
 /// A question: the member, the connection, and the time limit.
-pub(super) struct Question<'a> {
+pub(super) struct MemberQuestion<'a> {
     pub(super) probe: &'a mut Probe,
     pub(super) client: &'a Client,
     pub(super) urls: &'a UrlPicker,
@@ -33,7 +33,7 @@ pub(super) struct Question<'a> {
 
 /// A list of members, and the cluster that they belong to.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
+pub(super) struct ToldMembers {
     pub(super) cluster: ClusterId,
     /// The list, not parsed yet.
     pub(super) body: Bytes,
@@ -56,26 +56,26 @@ pub(super) struct Versions {
 }
 
 /// Asks a seed `GET /members`, over a separate connection.
-pub(super) async fn ask_seed(client: &Client, seed: &PeerUrl, timeout: Duration) -> Result<Told, Fault> {
+pub(super) async fn ask_seed(client: &Client, seed: &PeerUrl, timeout: Duration) -> Result<ToldMembers, WatchFault> {
     let (mut probe, urls) = (Probe::default(), UrlPicker::new(vec![seed.clone()]));
-    Question { probe: &mut probe, client, urls: &urls, timeout }.members().await
+    MemberQuestion { probe: &mut probe, client, urls: &urls, timeout }.members().await
 }
 
-impl Question<'_> {
+impl MemberQuestion<'_> {
     /// Asks `GET /members`.
-    pub(super) async fn members(self) -> Result<Told, Fault> {
+    pub(super) async fn members(self) -> Result<ToldMembers, WatchFault> {
         let reply = self.get(headers::MEMBERS, MEMBERS_BYTES).await?;
         match reply.status {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Err(Fault::ClientUrl),
-            status => return Err(Fault::Status { path: "/members", status }),
+            StatusCode::NOT_FOUND => return Err(WatchFault::ClientUrl),
+            status => return Err(WatchFault::Status { path: "/members", status }),
         }
-        let cluster = reply.cluster.ok_or(Fault::NoCluster)?;
-        Ok(Told { cluster, body: reply.body })
+        let cluster = reply.cluster.ok_or(WatchFault::NoCluster)?;
+        Ok(ToldMembers { cluster, body: reply.body })
     }
 
     /// Asks `GET /version`.
-    pub(super) async fn versions(self) -> Result<Versions, Fault> {
+    pub(super) async fn versions(self) -> Result<Versions, WatchFault> {
         #[derive(Deserialize)]
         struct Text {
             etcdserver: String,
@@ -84,26 +84,27 @@ impl Question<'_> {
         }
         let reply = self.get(headers::VERSION, VERSION_BYTES).await?;
         if reply.status != StatusCode::OK {
-            return Err(Fault::Status { path: "/version", status: reply.status });
+            return Err(WatchFault::Status { path: "/version", status: reply.status });
         }
-        let Text { etcdserver, etcdcluster } = serde_json::from_slice(&reply.body).map_err(|_| Fault::NoVersion)?;
+        let Text { etcdserver, etcdcluster } =
+            serde_json::from_slice(&reply.body).map_err(|_| WatchFault::NoVersion)?;
         let read = |text: &str| Version::from_header(Some(text).filter(|text| !text.is_empty())).ok();
-        let server = read(&etcdserver).filter(|_| !etcdserver.is_empty()).ok_or(Fault::NoVersion)?;
+        let server = read(&etcdserver).filter(|_| !etcdserver.is_empty()).ok_or(WatchFault::NoVersion)?;
         Ok(Versions { server, cluster: read(&etcdcluster).filter(|_| !etcdcluster.is_empty()) })
     }
 
-    async fn get(self, path: &'static str, bytes: usize) -> Result<Reply, Fault> {
+    async fn get(self, path: &'static str, bytes: usize) -> Result<Reply, WatchFault> {
         let Self { probe, client, urls, timeout } = self;
         let reply = probe.get(client, urls, timeout, path, bytes).await;
-        reply.map_err(|failure| Fault::NoAnswer { path, why: failure.why })
+        reply.map_err(|failure| WatchFault::NoAnswer { path, why: failure.why })
     }
 }
 
 impl Wanted {
     /// Checks that an answer is from the wanted cluster.
-    pub(super) fn check(self, cluster: ClusterId) -> Result<(), Fault> {
+    pub(super) fn check(self, cluster: ClusterId) -> Result<(), WatchFault> {
         match self.cluster {
-            Some(wanted) if wanted != cluster => Err(Fault::Foreign { cluster, wanted, role: self.role }),
+            Some(wanted) if wanted != cluster => Err(WatchFault::Foreign { cluster, wanted, role: self.role }),
             _ => Ok(()),
         }
     }

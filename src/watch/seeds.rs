@@ -10,9 +10,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    fault::Fault,
+    fault::WatchFault,
     hub::{Hub, SEED},
-    question::{Told, ask_seed},
+    question::{ToldMembers, ask_seed},
     watcher::Watcher,
 };
 use crate::{dial::urls::PeerUrl, telemetry::Repeats};
@@ -40,19 +40,19 @@ pub(super) async fn follow(hub: Weak<Hub>, stop: CancellationToken) {
 
 /// What was logged about a seed.
 #[derive(Default)]
-struct Said {
-    fault: Option<Fault>,
+struct SeedFault {
+    fault: Option<WatchFault>,
     /// Limits the lines when two faults alternate. A withheld fault is logged later if it still holds.
     changes: Repeats,
 }
 
 /// Asks all seeds at once. The first one, in the given order, that answers for the cluster is believed. A fault of a
 /// seed is logged when it changes.
-async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, Said>) {
+async fn ask_seeds(hub: &Arc<Hub>, said: &mut BTreeMap<PeerUrl, SeedFault>) {
     let answers = join_all(hub.seeds.iter().map(|seed| ask_seed(&hub.client, seed, hub.timeout))).await;
     let mut found = false;
     for (seed, answer) in hub.seeds.iter().zip(answers) {
-        let checked = answer.and_then(|Told { cluster, body }| {
+        let checked = answer.and_then(|ToldMembers { cluster, body }| {
             hub.wanted().check(cluster)?;
             if std::mem::replace(&mut found, true) { Ok(Vec::new()) } else { hub.told(SEED, cluster, &body) }
         });

@@ -6,9 +6,9 @@ use futures_util::{StreamExt, future::join_all, stream};
 
 use super::{
     WatchConfig,
-    fault::Fault,
-    members::{List, Listed},
-    question::{Question, Wanted, ask_seed},
+    fault::WatchFault,
+    members::{ListedMember, MemberList},
+    question::{MemberQuestion, Wanted, ask_seed},
 };
 use crate::{
     dial::{
@@ -16,7 +16,7 @@ use crate::{
         urls::{PeerUrl, UrlPicker},
     },
     id::{ClusterId, MemberId},
-    transport::probe::{Outcome, Probe},
+    transport::probe::{Probe, ProbeOutcome},
     wire::version::Version,
 };
 
@@ -104,7 +104,7 @@ impl Surveyor {
     async fn survey(&self, seeds: &[PeerUrl]) -> Survey {
         let answers = join_all(seeds.iter().map(|seed| self.members(seed))).await;
         let mut survey = Survey::default();
-        let mut members: Option<Arc<List>> = None;
+        let mut members: Option<Arc<MemberList>> = None;
         let mut others = Vec::new();
         for (seed, answer) in seeds.iter().zip(answers) {
             match answer {
@@ -130,9 +130,9 @@ impl Surveyor {
         survey
     }
 
-    async fn members(&self, seed: &PeerUrl) -> Result<(ClusterId, Arc<List>), Fault> {
+    async fn members(&self, seed: &PeerUrl) -> Result<(ClusterId, Arc<MemberList>), WatchFault> {
         let told = ask_seed(&self.client, seed, self.timeout).await?;
-        Ok((told.cluster, List::parse(&told.body)?))
+        Ok((told.cluster, MemberList::parse(&told.body)?))
     }
 
     /// Asks one URL everything. The first probe tells whether it is reachable. The last one, on the connection that is
@@ -162,18 +162,18 @@ impl Surveyor {
         row
     }
 
-    fn question<'a>(&'a self, probe: &'a mut Probe, urls: &'a UrlPicker) -> Question<'a> {
-        Question { probe, client: &self.client, urls, timeout: self.timeout }
+    fn question<'a>(&'a self, probe: &'a mut Probe, urls: &'a UrlPicker) -> MemberQuestion<'a> {
+        MemberQuestion { probe, client: &self.client, urls, timeout: self.timeout }
     }
 
-    async fn probe(&self, probe: &mut Probe, urls: &UrlPicker) -> Outcome {
+    async fn probe(&self, probe: &mut Probe, urls: &UrlPicker) -> ProbeOutcome {
         probe.ask(&self.client, urls, self.timeout, None).await
     }
 }
 
 impl SurveyRow {
     /// Notes the result of a probe, and returns whether it succeeded.
-    fn note(&mut self, outcome: Outcome) -> bool {
+    fn note(&mut self, outcome: ProbeOutcome) -> bool {
         match outcome.result {
             Ok(measured) => {
                 self.is_reachable = true;
@@ -193,7 +193,7 @@ fn wanted(cluster: Option<ClusterId>) -> Wanted {
     Wanted { cluster, role: "asked about" }
 }
 
-fn rows(listed: &Listed) -> Vec<SurveyRow> {
+fn rows(listed: &ListedMember) -> Vec<SurveyRow> {
     let row = |url| SurveyRow {
         member: Some(listed.id),
         name: listed.name.clone(),

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::{members::Listed, question::Versions};
+use super::{members::ListedMember, question::Versions};
 use crate::{
     dial::urls::UrlPicker,
     id::{ClusterId, MemberId},
@@ -20,7 +20,7 @@ pub(super) struct Target {
     pub(super) id: MemberId,
     pub(super) urls: UrlPicker,
     watching: Mutex<Watching>,
-    known: Mutex<Known>,
+    known: Mutex<TargetState>,
 }
 
 /// Whether a task watches it.
@@ -35,14 +35,14 @@ enum Watching {
 
 /// What is known about a member.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct TargetState {
     name: String,
     pub(super) link: Live<Link>,
     pub(super) told: Watched,
 }
 
 impl Target {
-    pub(super) fn new(listed: &Listed) -> Self {
+    pub(super) fn new(listed: &ListedMember) -> Self {
         let target = Self {
             id: listed.id,
             urls: UrlPicker::new(listed.urls.clone()),
@@ -72,7 +72,7 @@ impl Target {
     }
 
     /// Takes over the member's entry in the list. Returns whether its URLs changed.
-    pub(super) fn update(&self, listed: &Listed) -> bool {
+    pub(super) fn update(&self, listed: &ListedMember) -> bool {
         self.describe(listed);
         let moved = self.urls.all() != listed.urls;
         if moved {
@@ -81,7 +81,7 @@ impl Target {
         moved
     }
 
-    fn describe(&self, listed: &Listed) {
+    fn describe(&self, listed: &ListedMember) {
         self.known(|known| {
             known.name.clone_from(&listed.name);
             known.told.is_learner = listed.is_learner;
@@ -90,7 +90,7 @@ impl Target {
     }
 
     /// Reads or changes what is known.
-    pub(super) fn known<T>(&self, with: impl FnOnce(&mut Known) -> T) -> T {
+    pub(super) fn known<T>(&self, with: impl FnOnce(&mut TargetState) -> T) -> T {
         with(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -111,7 +111,7 @@ impl Target {
     }
 }
 
-impl Known {
+impl TargetState {
     /// The member answered for this cluster. `is_foreign` says whether it is another than the watched one.
     pub(super) fn note_cluster(&mut self, cluster: ClusterId, is_foreign: bool) {
         (self.told.cluster, self.told.is_foreign) = (Some(cluster), Some(is_foreign));
@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_watcher_that_begins_after_the_end_is_ended() {
-        let listed = Listed { id: MemberId(1), name: String::new(), is_learner: false, urls: Vec::new() };
+        let listed = ListedMember { id: MemberId(1), name: String::new(), is_learner: false, urls: Vec::new() };
         for stopped_first in [true, false] {
             let (target, task) = (Target::new(&listed), tokio::spawn(std::future::pending::<()>()));
             if stopped_first {

@@ -5,15 +5,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    fault::Fault,
+    fault::WatchFault,
     hub::Hub,
-    question::{Question, Told},
-    target::{Known, Target},
+    question::{MemberQuestion, ToldMembers},
+    target::{Target, TargetState},
 };
 use crate::{
     id::ClusterId,
     telemetry::{ProbeTrace, Repeats},
-    transport::probe::{Probe, clock::Clock},
+    transport::probe::{Probe, clock::PeerClock},
 };
 
 /// How often the version is asked for. A version changes with a restart, which breaks the connection and leads to a
@@ -25,7 +25,7 @@ pub(super) struct Watcher {
     hub: Arc<Hub>,
     target: Arc<Target>,
     probe: Probe,
-    clock: Clock,
+    clock: PeerClock,
     begun: Instant,
     /// Its place, from 0 to 1, in the order in which members are asked for their members.
     place: f64,
@@ -50,7 +50,7 @@ impl Watcher {
             hub,
             target,
             probe: Probe::default(),
-            clock: Clock::default(),
+            clock: PeerClock::default(),
             begun: Instant::now(),
             place,
             members_asked: None,
@@ -138,14 +138,14 @@ impl Watcher {
     async fn ask_members(&mut self, next: Instant) {
         self.members_asked = Some(Instant::now());
         let told = self.question(next).members().await;
-        let outcome = told.and_then(|Told { cluster, body }| {
+        let outcome = told.and_then(|ToldMembers { cluster, body }| {
             if !self.is_of_the_cluster(cluster) {
                 return Ok(self.hub.silent(self.target.id));
             }
             self.hub.told(self.target.id, cluster, &body)
         });
         let new = outcome.unwrap_or_else(|fault| {
-            self.target.known(Known::forget_cluster);
+            self.target.known(TargetState::forget_cluster);
             self.fault(&fault);
             self.hub.silent(self.target.id)
         });
@@ -174,13 +174,13 @@ impl Watcher {
     }
 
     /// A question beside the probe, within the time that is left until the next probe.
-    fn question(&mut self, next: Instant) -> Question<'_> {
+    fn question(&mut self, next: Instant) -> MemberQuestion<'_> {
         let timeout = self.hub.timeout.min(next.saturating_duration_since(Instant::now()));
         let Self { hub, target, probe, .. } = self;
-        Question { probe, client: &hub.client, urls: &target.urls, timeout }
+        MemberQuestion { probe, client: &hub.client, urls: &target.urls, timeout }
     }
 
-    fn fault(&self, fault: &Fault) {
+    fn fault(&self, fault: &WatchFault) {
         let now = self.hub.world().now();
         self.target.known(|known| known.link.noted(fault.to_string(), now));
     }

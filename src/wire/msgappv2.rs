@@ -36,12 +36,12 @@ const ENTRIES_AHEAD: usize = 1024;
 
 /// The end of the log as the stream has it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Running {
+struct StreamPosition {
     term: u64,
     index: u64,
 }
 
-impl Running {
+impl StreamPosition {
     fn after(message: &Message) -> Self {
         Self { term: message.term, index: last_index(message) }
     }
@@ -58,24 +58,24 @@ impl Running {
 pub struct MsgAppV2Encoder {
     local: MemberId,
     remote: MemberId,
-    running: Running,
-    /// The [`Running::head_size`] of `running`.
+    running: StreamPosition,
+    /// The [`StreamPosition::head_size`] of `running`.
     head_size: usize,
 }
 
 /// How a message is written at the current position of the stream.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct WritePlan {
     /// Its protobuf size.
     pub(crate) size: usize,
-    /// Whether it is written as type 1, which continues from [`Running`].
+    /// Whether it is written as type 1, which continues from [`StreamPosition`].
     on_running: bool,
     /// For type 1, the protobuf size of the first entry. Nearly always there is no other, and its size need not be
     /// computed again.
     first_entry: usize,
 }
 
-impl Plan {
+impl WritePlan {
     /// Writes the whole message.
     pub(crate) fn whole(message: &Message) -> Self {
         Self { size: message.encoded_len(), on_running: false, first_entry: 0 }
@@ -85,7 +85,7 @@ impl Plan {
 impl MsgAppV2Encoder {
     /// An encoder at the start of a stream from `local` to `remote`.
     pub fn new(local: MemberId, remote: MemberId) -> Self {
-        Self { local, remote, running: Running::default(), head_size: 0 }
+        Self { local, remote, running: StreamPosition::default(), head_size: 0 }
     }
 
     /// Appends one message.
@@ -95,9 +95,9 @@ impl MsgAppV2Encoder {
 
     /// Plans how a message is written if it comes next.
     #[inline]
-    pub(crate) fn plan(&self, message: &Message) -> Plan {
+    pub(crate) fn plan(&self, message: &Message) -> WritePlan {
         if !self.stands_on_running(message) {
-            return Plan::whole(message);
+            return WritePlan::whole(message);
         }
         let mut size = self.head_size + field_size(message.index) + field_size(message.commit);
         let mut first_entry = 0;
@@ -105,11 +105,11 @@ impl MsgAppV2Encoder {
             first_entry = entry.encoded_len();
             size += delimited_size(first_entry);
         }
-        Plan { size, on_running: true, first_entry }
+        WritePlan { size, on_running: true, first_entry }
     }
 
     /// Appends one message by its plan. Nothing may have been written since it was planned.
-    pub(crate) fn write(&mut self, message: &Message, plan: Plan, out: &mut FrameBuffer) {
+    pub(crate) fn write(&mut self, message: &Message, plan: WritePlan, out: &mut FrameBuffer) {
         if plan.on_running {
             put_entries(message, plan.first_entry, out);
             self.running.index = last_index(message);
@@ -121,7 +121,7 @@ impl MsgAppV2Encoder {
         out.put_u8(APP);
         out.put_u64(plan.size as u64);
         encode::put_message(message, out);
-        self.running = Running::after(message);
+        self.running = StreamPosition::after(message);
         self.head_size = self.running.head_size(self.local, self.remote);
     }
 
@@ -133,7 +133,7 @@ impl MsgAppV2Encoder {
     /// Whether the reader can rebuild the message from its entries and commit index. etcd checks less, and if other
     /// fields are set, its reader gets another message than was sent.
     fn stands_on_running(&self, message: &Message) -> bool {
-        let Running { term, index } = self.running;
+        let StreamPosition { term, index } = self.running;
         message.r#type == MessageType::MsgApp as i32
             && term != 0
             && (message.term, message.log_term, message.index) == (term, term, index)
@@ -176,7 +176,7 @@ pub struct MsgAppV2Decoder {
     local: MemberId,
     remote: MemberId,
     limits: FrameLimits,
-    running: Running,
+    running: StreamPosition,
     gather: Gather,
     expect: Expect,
     /// The entries of the type 1 frame that is being read.
@@ -210,7 +210,7 @@ impl MsgAppV2Decoder {
             local,
             remote,
             limits,
-            running: Running::default(),
+            running: StreamPosition::default(),
             gather: Gather::default(),
             expect: Expect::Type,
             entries: Vec::new(),
@@ -274,7 +274,7 @@ impl MsgAppV2Decoder {
                         self.gather.part(input, length, |frame, payloads| decode::message(frame, payloads, limits))?;
                     let Some(message) = read else { return Ok(None) };
                     self.expect = Expect::Type;
-                    self.running = Running::after(&message);
+                    self.running = StreamPosition::after(&message);
                     return Ok(Some(Item::new(message)));
                 }
             }
@@ -398,7 +398,7 @@ impl MsgAppV2Decoder {
 
     /// Rebuilds the message that a type 1 frame stands for.
     fn rebuild(&mut self, commit: u64) -> Message {
-        let Running { term, index } = self.running;
+        let StreamPosition { term, index } = self.running;
         let entries = std::mem::take(&mut self.entries);
         // `entries_counted` or `whole_entries` has checked that this does not overflow.
         self.running.index = index.saturating_add(entries.len() as u64);

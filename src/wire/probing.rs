@@ -37,16 +37,16 @@ const ENTRIES: usize = 64;
 
 /// A probe's answer in which the member says that all is well.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct ProbeAnswer {
     /// The member's clock when it answered.
     pub now: OffsetDateTime,
     /// What it says to a member that it knows. `None` from etcd, and from a member that does not know this one.
-    pub report: Option<Report>,
+    pub report: Option<ProbeReport>,
 }
 
 /// What a member says to another one that it knows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub struct ProbeReport {
     /// The member that answers.
     pub member: MemberId,
     /// The streams that it reads from the member that asks.
@@ -84,7 +84,7 @@ pub struct Sight {
 
 /// etcd's two fields.
 #[derive(Serialize, Deserialize)]
-struct Health<'a> {
+struct HealthJson<'a> {
     #[serde(rename = "OK")]
     ok: bool,
     #[serde(rename = "Now", borrow)]
@@ -92,9 +92,9 @@ struct Health<'a> {
 }
 
 #[derive(Serialize)]
-struct Whole<'a> {
+struct AnswerJson<'a> {
     #[serde(flatten)]
-    health: Health<'a>,
+    health: HealthJson<'a>,
     #[serde(flatten)]
     more: Option<More>,
 }
@@ -124,25 +124,25 @@ struct PeerEntry {
     age_seconds: Option<f64>,
 }
 
-impl Answer {
+impl ProbeAnswer {
     /// Parses an answer. `None` if it is not one. The fields beyond etcd's two are taken as a whole or not at all;
     /// errors in them never make the answer invalid.
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let health: Health<'_> = serde_json::from_slice(body).ok().filter(|health: &Health<'_>| health.ok)?;
+        let health: HealthJson<'_> = serde_json::from_slice(body).ok().filter(|health: &HealthJson<'_>| health.ok)?;
         let now = OffsetDateTime::parse(&health.now, &Rfc3339).ok()?;
-        Some(Self { now, report: serde_json::from_slice(body).ok().and_then(Report::read) })
+        Some(Self { now, report: serde_json::from_slice(body).ok().and_then(ProbeReport::read) })
     }
 
     /// The answer as it is sent, with the newline that etcd adds at the end.
     pub fn encode(&self) -> String {
         let now = self.now.format(&Rfc3339).unwrap_or_default();
-        let health = Health { ok: true, now: now.into() };
-        let whole = Whole { health, more: self.report.as_ref().map(More::of) };
+        let health = HealthJson { ok: true, now: now.into() };
+        let whole = AnswerJson { health, more: self.report.as_ref().map(More::of) };
         serde_json::to_string(&whole).expect("our own types, with text for keys, always serialize") + "\n"
     }
 }
 
-impl Report {
+impl ProbeReport {
     fn read(more: More) -> Option<Self> {
         let streams = more.streams.into_iter().take(ENTRIES).map(|StreamEntry { channel, name, read, open }| {
             let kind = StreamKind::from_segment(&channel)?;
@@ -163,7 +163,7 @@ impl Report {
 }
 
 impl More {
-    fn of(report: &Report) -> Self {
+    fn of(report: &ProbeReport) -> Self {
         let streams = report.streams.iter().take(ENTRIES).map(|stream| StreamEntry {
             channel: stream.kind.segment().to_owned(),
             name: stream.id.to_string(),
@@ -188,26 +188,26 @@ mod tests {
         Sight { id: MemberId(id), reachable: Some(true), round_trip: Some(0.000_25), age: Some(0.5) }
     }
 
-    fn report() -> Report {
+    fn report() -> ProbeReport {
         let unknown = Sight { reachable: None, round_trip: None, age: None, ..sight(3) };
         let stream = |kind, id, open| ReadStream { kind, id: StreamId(id), read: 7, open };
         let streams = vec![stream(StreamKind::MsgApp, u64::MAX, true), stream(StreamKind::Message, 0, false)];
-        Report { member: MemberId(0x91bc), streams, peers: vec![sight(2), unknown] }
+        ProbeReport { member: MemberId(0x91bc), streams, peers: vec![sight(2), unknown] }
     }
 
     #[test]
     fn an_answer_is_read_as_go_writes_it() {
-        let answer = Answer::parse(br#"{"OK":true,"Now":"2026-11-23T22:48:01.123456789+02:00"}"#).expect("one");
+        let answer = ProbeAnswer::parse(br#"{"OK":true,"Now":"2026-11-23T22:48:01.123456789+02:00"}"#).expect("one");
         assert_eq!(answer.now.unix_timestamp_nanos(), 1_795_466_881_123_456_789);
         assert_eq!(answer.report, None);
-        assert!(Answer::parse(br#"{"OK":true,"Now":"2026-11-23T20:48:01Z","More":{"a":[1]}}"#).is_some());
+        assert!(ProbeAnswer::parse(br#"{"OK":true,"Now":"2026-11-23T20:48:01Z","More":{"a":[1]}}"#).is_some());
     }
 
     #[test]
     fn what_is_no_answer_is_refused() {
         for body in ["", "OK", "{}", r#"{"OK":false,"Now":"2026-11-23T20:48:01Z"}"#, r#"{"OK":true,"Now":"yesterday"}"#]
         {
-            assert!(Answer::parse(body.as_bytes()).is_none(), "{body:?}");
+            assert!(ProbeAnswer::parse(body.as_bytes()).is_none(), "{body:?}");
         }
     }
 
@@ -215,17 +215,17 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         let now = OffsetDateTime::UNIX_EPOCH;
         for report in [None, Some(report())] {
-            let answer = Answer { now, report };
-            assert_eq!(Answer::parse(answer.encode().as_bytes()), Some(answer));
+            let answer = ProbeAnswer { now, report };
+            assert_eq!(ProbeAnswer::parse(answer.encode().as_bytes()), Some(answer));
         }
-        let plain = Answer { now, report: None };
+        let plain = ProbeAnswer { now, report: None };
         assert_eq!(plain.encode(), "{\"OK\":true,\"Now\":\"1970-01-01T00:00:00Z\"}\n", "as etcd's, to the letter");
     }
 
     #[test]
     fn no_field_is_one_that_go_would_take_for_its_own() {
         // Go's decoder does not distinguish `ok` from `OK`.
-        let answer = Answer { now: OffsetDateTime::UNIX_EPOCH, report: Some(report()) };
+        let answer = ProbeAnswer { now: OffsetDateTime::UNIX_EPOCH, report: Some(report()) };
         let document: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(&answer.encode()).expect("an object");
         let mut names: Vec<String> = document.keys().map(|name| name.to_lowercase()).collect();
@@ -246,10 +246,10 @@ mod tests {
             r#""member":"1","peers":[{"id":""}]"#,
         ] {
             let body = format!(r#"{{"OK":true,"Now":"2026-11-23T20:48:01Z",{more}}}"#);
-            assert_eq!(Answer::parse(body.as_bytes()).map(|answer| answer.report), Some(None), "{more}");
+            assert_eq!(ProbeAnswer::parse(body.as_bytes()).map(|answer| answer.report), Some(None), "{more}");
         }
         let odd = r#"{"OK":true,"Now":"2026-11-23T20:48:01Z","member":"1","peers":[{"id":"2","age_seconds":-4}]}"#;
-        let sight = Answer::parse(odd.as_bytes()).and_then(|answer| answer.report).map(|report| report.peers[0]);
+        let sight = ProbeAnswer::parse(odd.as_bytes()).and_then(|answer| answer.report).map(|report| report.peers[0]);
         assert_eq!(sight.map(|sight| (sight.age, sight.reachable)), Some((None, None)));
     }
 
@@ -257,10 +257,10 @@ mod tests {
     fn an_answer_stays_small_whatever_the_cluster() {
         let long = Sight { round_trip: Some(0.123_456_789_012_345_67), age: Some(f64::MAX), ..sight(u64::MAX) };
         let stream = ReadStream { kind: StreamKind::Message, id: StreamId(u64::MAX), read: u64::MAX, open: false };
-        let report = Report { member: MemberId(1), streams: vec![stream; 1000], peers: vec![long; 1000] };
-        let text = Answer { now: OffsetDateTime::UNIX_EPOCH, report: Some(report) }.encode();
+        let report = ProbeReport { member: MemberId(1), streams: vec![stream; 1000], peers: vec![long; 1000] };
+        let text = ProbeAnswer { now: OffsetDateTime::UNIX_EPOCH, report: Some(report) }.encode();
         assert!(text.len() < 48 << 10, "{}", text.len());
-        let read = Answer::parse(text.as_bytes()).and_then(|answer| answer.report).expect("a report");
+        let read = ProbeAnswer::parse(text.as_bytes()).and_then(|answer| answer.report).expect("a report");
         assert_eq!((read.streams.len(), read.peers.len()), (ENTRIES, ENTRIES));
     }
 }

@@ -72,7 +72,7 @@ pub enum ReplyError {
 
 /// An answer that is arriving.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ReplyReader {
     /// While the head is being read: the head. After that: the body, and bytes that were not looked at yet.
     buffer: Vec<u8>,
     limit: usize,
@@ -86,13 +86,13 @@ enum State {
         at: usize,
     },
     Body {
-        head: Head,
+        head: ReplyHead,
         end: BodyEnd,
     },
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Head {
+struct ReplyHead {
     status: StatusCode,
     cluster: Option<ClusterId>,
     keep: bool,
@@ -106,7 +106,7 @@ enum BodyEnd {
     WithConnection,
 }
 
-impl Reading {
+impl ReplyReader {
     /// Reads an answer with a body of at most `limit` bytes. The content of `buffer` is discarded, and its memory is
     /// reused.
     pub fn new(mut buffer: Vec<u8>, limit: usize) -> Self {
@@ -160,14 +160,14 @@ impl Reading {
     pub fn closed(&mut self) -> Result<Reply, ReplyError> {
         match self.state {
             State::Body { head, end: BodyEnd::WithConnection } => {
-                Ok(self.reply(Head { keep: false, ..head }, self.buffer.len()))
+                Ok(self.reply(ReplyHead { keep: false, ..head }, self.buffer.len()))
             }
             _ => Err(ReplyError::Cut),
         }
     }
 
-    fn reply(&mut self, head: Head, length: usize) -> Reply {
-        let Head { status, cluster, keep } = head;
+    fn reply(&mut self, head: ReplyHead, length: usize) -> Reply {
+        let ReplyHead { status, cluster, keep } = head;
         // Nobody asked for the bytes after it.
         let keep = keep && self.buffer.len() == length;
         self.buffer.truncate(length);
@@ -176,7 +176,7 @@ impl Reading {
 }
 
 /// A head: its length, and its content, unless it is a head that is skipped. `None` if it is not complete.
-type Parsed = Option<(usize, Option<(Head, BodyEnd)>)>;
+type Parsed = Option<(usize, Option<(ReplyHead, BodyEnd)>)>;
 
 fn parse(bytes: &[u8], limit: usize) -> Result<Parsed, ReplyError> {
     let mut headers = [EMPTY_HEADER; HEADERS];
@@ -186,7 +186,7 @@ fn parse(bytes: &[u8], limit: usize) -> Result<Parsed, ReplyError> {
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Some((length, None)));
     }
-    let said = Said::of(response.headers)?;
+    let said = HeadFields::of(response.headers)?;
     let is_old = response.version != Some(1);
     let end = match (status.as_u16(), said.chunked, said.length) {
         (_, true, Some(_)) => return Err(ReplyError::Length),
@@ -200,19 +200,19 @@ fn parse(bytes: &[u8], limit: usize) -> Result<Parsed, ReplyError> {
         (_, false, None) => BodyEnd::WithConnection,
     };
     let keep = !(said.close || is_old || status == StatusCode::SWITCHING_PROTOCOLS);
-    Ok(Some((length, Some((Head { status, cluster: said.cluster, keep }, end)))))
+    Ok(Some((length, Some((ReplyHead { status, cluster: said.cluster, keep }, end)))))
 }
 
 /// The headers that matter here.
 #[derive(Default)]
-struct Said {
+struct HeadFields {
     length: Option<u64>,
     chunked: bool,
     close: bool,
     cluster: Option<ClusterId>,
 }
 
-impl Said {
+impl HeadFields {
     fn of(headers: &[Header<'_>]) -> Result<Self, ReplyError> {
         let mut said = Self::default();
         for Header { name, value } in headers {

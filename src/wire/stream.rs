@@ -11,7 +11,7 @@ use crate::{
         frames::FrameBuffer,
         limits::FrameLimits,
         message::{Decoded, Item, MessageDecoder, MessageEncoder},
-        msgappv2::{MsgAppV2Decoder, MsgAppV2Encoder, Plan},
+        msgappv2::{MsgAppV2Decoder, MsgAppV2Encoder, WritePlan},
         raftpb::Message,
     },
 };
@@ -90,15 +90,15 @@ impl StreamEncoder {
 
     /// Plans how a message is written if it comes next.
     #[inline]
-    pub(crate) fn plan(&self, message: &Message) -> Plan {
+    pub(crate) fn plan(&self, message: &Message) -> WritePlan {
         match self {
             Self::MsgApp(encoder) => encoder.plan(message),
-            Self::Message(_) => Plan::whole(message),
+            Self::Message(_) => WritePlan::whole(message),
         }
     }
 
     /// Appends one message by its plan. Nothing may have been written since it was planned.
-    pub(crate) fn write(&mut self, message: &Message, plan: Plan, out: &mut FrameBuffer) {
+    pub(crate) fn write(&mut self, message: &Message, plan: WritePlan, out: &mut FrameBuffer) {
         match self {
             Self::MsgApp(encoder) => encoder.write(message, plan, out),
             Self::Message(encoder) => encoder.write(message, plan.size, out),

@@ -41,19 +41,19 @@ impl Port {
         Ok(match self {
             Self::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
-                Listener(Kind::Tcp(TcpListener::from_std(listener)?))
+                Listener(ListenerKind::Tcp(TcpListener::from_std(listener)?))
             }
-            Self::Other(listener) => Listener(Kind::Other(listener)),
+            Self::Other(listener) => Listener(ListenerKind::Other(listener)),
         })
     }
 }
 
 /// A port that is served.
 #[derive(Debug)]
-pub struct Listener(Kind);
+pub struct Listener(ListenerKind);
 
 #[derive(Debug)]
-enum Kind {
+enum ListenerKind {
     Tcp(TcpListener),
     Other(Arc<dyn Listen>),
 }
@@ -62,8 +62,10 @@ impl Listener {
     /// The next connection, and the address of its client. An IPv4 client has an IPv4 address, whatever the socket.
     pub(crate) async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         let (socket, from) = match &self.0 {
-            Kind::Tcp(listener) => listener.accept().await.map(|(stream, from)| (Socket::Tcp(stream), from)),
-            Kind::Other(listener) => listener.accept().await.map(|(stream, from)| (Socket::Other(stream), from)),
+            ListenerKind::Tcp(listener) => listener.accept().await.map(|(stream, from)| (Socket::Tcp(stream), from)),
+            ListenerKind::Other(listener) => {
+                listener.accept().await.map(|(stream, from)| (Socket::Other(stream), from))
+            }
         }?;
         Ok((socket, canonical(from)))
     }
@@ -71,12 +73,12 @@ impl Listener {
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Self(Kind::Tcp(listener))
+        Self(ListenerKind::Tcp(listener))
     }
 }
 
 impl From<Arc<dyn Listen>> for Listener {
     fn from(listener: Arc<dyn Listen>) -> Self {
-        Self(Kind::Other(listener))
+        Self(ListenerKind::Other(listener))
     }
 }

@@ -12,7 +12,7 @@ const BACKLOG: i32 = 128;
 
 /// The meaning of a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum BindAddress {
     /// Every address of this machine, of both families: `0.0.0.0` and `[::]` mean the same (as in Go's `net.Listen`).
     Everywhere(u16),
     /// The first of these addresses that is available.
@@ -21,19 +21,20 @@ enum Place {
 
 /// A socket, and the indexes of the hosts that it serves.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct TakenSocket {
     pub(crate) listener: TcpListener,
     pub(crate) of: Vec<usize>,
 }
 
 /// Listens for each host and port. Hosts that mean the same share a socket. An address also shares the socket of "all
 /// addresses", if both are listed. An error comes with the index of its host.
-pub(crate) fn take(wanted: &[(&str, u16)]) -> Result<Vec<Taken>, (usize, io::Error)> {
-    let places = wanted.iter().enumerate().map(|(asked, (host, port))| Place::of(host, *port).map_err(|e| (asked, e)));
-    let places: Vec<Place> = places.collect::<Result<_, _>>()?;
-    let mut distinct: Vec<(Place, Vec<usize>)> = Vec::new();
+pub(crate) fn take(wanted: &[(&str, u16)]) -> Result<Vec<TakenSocket>, (usize, io::Error)> {
+    let places =
+        wanted.iter().enumerate().map(|(asked, (host, port))| BindAddress::of(host, *port).map_err(|e| (asked, e)));
+    let places: Vec<BindAddress> = places.collect::<Result<_, _>>()?;
+    let mut distinct: Vec<(BindAddress, Vec<usize>)> = Vec::new();
     for (asked, place) in places.iter().enumerate() {
-        let everywhere = Place::Everywhere(place.port());
+        let everywhere = BindAddress::Everywhere(place.port());
         let place = if places.contains(&everywhere) { everywhere } else { place.clone() };
         // Port 0 is another port each time.
         match distinct.iter_mut().find(|(known, _)| place.port() != 0 && known.is(&place)) {
@@ -41,14 +42,14 @@ pub(crate) fn take(wanted: &[(&str, u16)]) -> Result<Vec<Taken>, (usize, io::Err
             None => distinct.push((place, vec![asked])),
         }
     }
-    let bind = |(place, of): (Place, Vec<usize>)| match place.bind() {
-        Ok(listener) => Ok(Taken { listener, of }),
+    let bind = |(place, of): (BindAddress, Vec<usize>)| match place.bind() {
+        Ok(listener) => Ok(TakenSocket { listener, of }),
         Err(error) => Err((of[0], error)),
     };
     distinct.into_iter().map(bind).collect()
 }
 
-impl Place {
+impl BindAddress {
     fn of(host: &str, port: u16) -> io::Result<Self> {
         let mut addresses: Vec<SocketAddr> = match host.split_once('%') {
             Some(_) => vec![in_zone(host, port)?],
@@ -145,7 +146,7 @@ mod tests {
             let wanted: Vec<_> = hosts.iter().map(|host| (*host, port)).collect();
             let mut taken = take(&wanted).expect("one socket");
             assert_eq!(taken.len(), 1, "{hosts:?}");
-            let Taken { listener, of } = taken.remove(0);
+            let TakenSocket { listener, of } = taken.remove(0);
             assert_eq!(of, (0..hosts.len()).collect::<Vec<_>>());
             for client in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()] {
                 let mut stream = TcpStream::connect(client).expect("it listens for both families");

@@ -10,20 +10,20 @@ use crate::{
 };
 
 #[derive(Serialize)]
-pub(super) struct Head<'a> {
+pub(super) struct PeersHead<'a> {
     local: MemberId,
     name: &'a str,
     cluster: Option<ClusterId>,
     version: &'static str,
     time: Option<String>,
     started: Option<String>,
-    probe: Option<Probe>,
+    probe: Option<ProbeView>,
     raft: Option<RaftView>,
     checks: Vec<CheckState<'a>>,
 }
 
 #[derive(Serialize)]
-struct Probe {
+struct ProbeView {
     interval_seconds: f64,
     timeout_seconds: f64,
 }
@@ -34,16 +34,16 @@ struct CheckState<'a> {
     failure: Option<&'a str>,
 }
 
-pub(super) fn head<'a>(status: &TransportStatus, about: &'a About, checks: &'a [Check]) -> Head<'a> {
+pub(super) fn head<'a>(status: &TransportStatus, about: &'a About, checks: &'a [Check]) -> PeersHead<'a> {
     let check = |check: &'a Check| CheckState { name: check.name, failure: check.failure.as_deref() };
-    Head {
+    PeersHead {
         local: status.local,
         name: &about.name,
         cluster: status.cluster,
         version: env!("CARGO_PKG_VERSION"),
         time: status.time.map(rfc3339),
         started: status.started.map(rfc3339),
-        probe: status.probe.map(|(interval, timeout)| Probe {
+        probe: status.probe.map(|(interval, timeout)| ProbeView {
             interval_seconds: interval.as_secs_f64(),
             timeout_seconds: timeout.as_secs_f64(),
         }),

@@ -16,16 +16,16 @@ use crate::{
     },
     tls::TlsStatus,
     transport::{
-        standing::{PeerIncarnation, Refused},
+        incarnation::{PeerIncarnation, Refused},
         status::{self, PeerStatus},
     },
     wire::{probing::Sight, stream::StreamKind},
 };
 
-pub(super) type Counts = BTreeMap<&'static str, u64>;
+pub(super) type CountsByLabel = BTreeMap<&'static str, u64>;
 
 #[derive(Serialize)]
-pub(super) struct Peer<'a> {
+pub(super) struct PeerView<'a> {
     id: MemberId,
     name: &'a str,
     urls: Vec<&'a str>,
@@ -40,8 +40,8 @@ pub(super) struct Peer<'a> {
     last_probe: Option<String>,
     round_trip_history_seconds: Vec<Option<f32>>,
     clock_offset_seconds: Option<f64>,
-    probes: Counts,
-    streams: Vec<Stream>,
+    probes: CountsByLabel,
+    streams: Vec<StreamView>,
     attempts: Vec<Attempts>,
     losses: Vec<Losses>,
     frame_errors: Vec<FrameErrors>,
@@ -55,7 +55,7 @@ pub(super) struct Peer<'a> {
     view: Option<View>,
     incarnation: Option<IncarnationView>,
     last_error: Option<LastError<'a>>,
-    watched: Option<Watched>,
+    watched: Option<WatchedView>,
 }
 
 /// Which incarnation of a peer is heard. `told` is the incarnation that it sends, if any.
@@ -70,7 +70,7 @@ struct IncarnationView {
 }
 
 #[derive(Serialize)]
-struct Watched {
+struct WatchedView {
     cluster: Option<ClusterId>,
     foreign: Option<bool>,
     version: Option<String>,
@@ -80,7 +80,7 @@ struct Watched {
 }
 
 #[derive(Serialize)]
-struct Stream {
+struct StreamView {
     channel: &'static str,
     direction: &'static str,
     up: bool,
@@ -112,11 +112,11 @@ struct FrameErrors {
 #[derive(Serialize)]
 pub(super) struct OutgoingLedger {
     balanced: bool,
-    offered: Counts,
+    offered: CountsByLabel,
     sent: Vec<Passed>,
-    dropped: Vec<Dropped>,
-    queued: Counts,
-    bytes: Counts,
+    dropped: Vec<DroppedView>,
+    queued: CountsByLabel,
+    bytes: CountsByLabel,
 }
 
 #[derive(Serialize)]
@@ -124,9 +124,9 @@ pub(super) struct IncomingLedger {
     balanced: bool,
     received: Vec<Passed>,
     waiting: u64,
-    processed: Counts,
-    rejected: Vec<Rejected>,
-    bytes: Counts,
+    processed: CountsByLabel,
+    rejected: Vec<RejectedView>,
+    bytes: CountsByLabel,
 }
 
 #[derive(Serialize)]
@@ -137,7 +137,7 @@ struct Passed {
 }
 
 #[derive(Serialize)]
-struct Dropped {
+struct DroppedView {
     r#type: &'static str,
     channel: &'static str,
     reason: &'static str,
@@ -145,7 +145,7 @@ struct Dropped {
 }
 
 #[derive(Serialize)]
-struct Rejected {
+struct RejectedView {
     r#type: &'static str,
     reason: &'static str,
     count: u64,
@@ -154,11 +154,11 @@ struct Rejected {
 #[derive(Serialize)]
 struct View {
     time: String,
-    peers: Vec<Seen>,
+    peers: Vec<SeenView>,
 }
 
 #[derive(Serialize)]
-struct Seen {
+struct SeenView {
     id: MemberId,
     reachable: Option<bool>,
     round_trip_seconds: Option<f64>,
@@ -206,13 +206,13 @@ struct LastError<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct TlsState {
+pub(super) struct TlsView {
     certificate_expiry: Option<String>,
     reloads_ok: u64,
     reloads_failed: u64,
     handshake_failures: Vec<ByReason>,
     connections_closed: Vec<ByReason>,
-    identity_mismatches: Counts,
+    identity_mismatches: CountsByLabel,
 }
 
 #[derive(Serialize)]
@@ -222,9 +222,9 @@ struct ByReason {
     count: u64,
 }
 
-pub(super) fn peer(status: &PeerStatus) -> Peer<'_> {
+pub(super) fn peer(status: &PeerStatus) -> PeerView<'_> {
     let link = &status.link;
-    Peer {
+    PeerView {
         id: status.id,
         name: &status.name,
         urls: status.urls.iter().map(AsRef::as_ref).collect(),
@@ -282,9 +282,9 @@ fn incarnation(incarnation: &PeerIncarnation) -> IncarnationView {
     }
 }
 
-fn watched(watched: &status::Watched) -> Watched {
+fn watched(watched: &status::Watched) -> WatchedView {
     let status::Watched { cluster, is_foreign, version, cluster_version, is_learner, is_started } = watched;
-    Watched {
+    WatchedView {
         cluster: *cluster,
         foreign: *is_foreign,
         version: version.map(|version| version.to_string()),
@@ -299,7 +299,7 @@ fn by_stream<T: Copy>(values: &PerStream<T>) -> Streams<T> {
 }
 
 fn view(time: SystemTime, sights: &[Sight]) -> View {
-    let seen = |sight: &Sight| Seen {
+    let seen = |sight: &Sight| SeenView {
         id: sight.id,
         reachable: sight.reachable,
         round_trip_seconds: sight.round_trip,
@@ -308,7 +308,7 @@ fn view(time: SystemTime, sights: &[Sight]) -> View {
     View { time: rfc3339(time), peers: sights.iter().map(seen).collect() }
 }
 
-fn streams(status: &PeerStatus) -> Vec<Stream> {
+fn streams(status: &PeerStatus) -> Vec<StreamView> {
     let mut streams = Vec::new();
     for (kind, ways) in status.link.stream_up.iter().filter(|_| status.is_peer()) {
         for (direction, up) in ways.iter() {
@@ -316,7 +316,7 @@ fn streams(status: &PeerStatus) -> Vec<Stream> {
                 Direction::In => status.incoming.last_frame[kind],
                 Direction::Out => status.outgoing.last_frame[kind],
             };
-            streams.push(Stream {
+            streams.push(StreamView {
                 channel: kind.channel().label(),
                 direction: direction.label(),
                 up: *up,
@@ -355,7 +355,7 @@ fn frame_errors(incoming: &Incoming) -> Vec<FrameErrors> {
 }
 
 pub(super) fn outgoing(ledger: &Outgoing) -> OutgoingLedger {
-    let dropped = ledger.dropped.iter().map(|((kind, channel, reason), count)| Dropped {
+    let dropped = ledger.dropped.iter().map(|((kind, channel, reason), count)| DroppedView {
         r#type: kind.label(),
         channel: channel.label(),
         reason: reason.label(),
@@ -372,7 +372,7 @@ pub(super) fn outgoing(ledger: &Outgoing) -> OutgoingLedger {
 }
 
 pub(super) fn incoming(ledger: &Incoming) -> IncomingLedger {
-    let rejected = ledger.rejected.iter().map(|((kind, reason), count)| Rejected {
+    let rejected = ledger.rejected.iter().map(|((kind, reason), count)| RejectedView {
         r#type: kind.label(),
         reason: reason.label(),
         count,
@@ -405,8 +405,8 @@ fn snapshots(snapshots: &Snapshots) -> SnapshotCounts {
     }
 }
 
-pub(super) fn tls_state(tls: &TlsStatus) -> TlsState {
-    TlsState {
+pub(super) fn tls_state(tls: &TlsStatus) -> TlsView {
+    TlsView {
         certificate_expiry: tls.certificate_expiry.map(rfc3339),
         reloads_ok: tls.reloads_ok,
         reloads_failed: tls.reloads_failed,
@@ -425,11 +425,11 @@ fn by_reason(counts: &Tally<(Direction, &'static str)>) -> Vec<ByReason> {
     counts.iter().map(row).collect()
 }
 
-fn by_type(counts: &PerKind<u64>) -> Counts {
+fn by_type(counts: &PerKind<u64>) -> CountsByLabel {
     used(counts).collect()
 }
 
-fn by_channel(counts: &PerChannel<u64>) -> Counts {
+fn by_channel(counts: &PerChannel<u64>) -> CountsByLabel {
     counts.iter().map(|(channel, count)| (channel.label(), *count)).collect()
 }
 

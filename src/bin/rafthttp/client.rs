@@ -26,13 +26,13 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// The longest answer that is read, in bytes. Values and lists are short here.
 const ANSWER_BYTES: usize = 64 << 10;
 
-type Plain = legacy::Client<HttpConnector, Full<Bytes>>;
+type PlainClient = legacy::Client<HttpConnector, Full<Bytes>>;
 type Secure = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Sends requests to members over kept connections.
 #[derive(Clone, Debug)]
 pub(crate) struct MemberClient {
-    plain: Plain,
+    plain: PlainClient,
     secure: Option<Arc<SecureClient>>,
 }
 

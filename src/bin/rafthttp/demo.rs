@@ -11,10 +11,10 @@ mod keys;
 mod ledger;
 mod load;
 
-use cluster::Cluster;
+use cluster::DemoCluster;
 use keys::Keys;
 use ledger::Ledger;
-use load::Load;
+use load::WriteLoad;
 
 use crate::{client::MemberClient, serving::ServingError};
 
@@ -88,16 +88,16 @@ pub(crate) enum DemoError {
 impl Demo {
     /// Starts the members, writes until `stop` or the end of the time, and prints the result.
     pub(crate) async fn run(self, stop: &CancellationToken) -> Result<(), DemoError> {
-        let cluster = Cluster::start(self.members, &self.certificates).await?;
+        let cluster = DemoCluster::start(self.members, &self.certificates).await?;
         let outcome = self.show(&cluster, stop).await;
         cluster.stop().await;
         outcome
     }
 
-    async fn show(&self, cluster: &Cluster, stop: &CancellationToken) -> Result<(), DemoError> {
+    async fn show(&self, cluster: &DemoCluster, stop: &CancellationToken) -> Result<(), DemoError> {
         cluster.print(&self.certificates.curl);
         let keys = Keys::new(MemberClient::new(self.certificates.writer.clone()));
-        let mut load = Load::new(keys, cluster.client_urls(), self.rate);
+        let mut load = WriteLoad::new(keys, cluster.client_urls(), self.rate);
         let written = stop.run_until_cancelled(load.first_write(FIRST_WRITE)).await;
         match written {
             Some(true) => {}
@@ -114,7 +114,7 @@ impl Demo {
     }
 
     /// Waits for the writes under way, checks every member, and prints the result.
-    async fn conclude(&self, cluster: &Cluster, load: &mut Load) -> Result<(), DemoError> {
+    async fn conclude(&self, cluster: &DemoCluster, load: &mut WriteLoad) -> Result<(), DemoError> {
         load.finish().await;
         println!("\n{}", load.summary());
         for (name, url) in cluster.clients() {

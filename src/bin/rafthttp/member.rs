@@ -16,7 +16,7 @@ pub(crate) use shrink::shrink;
 /// A member, as in `GET /members`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Member {
+pub(crate) struct MemberEntry {
     pub(crate) id: MemberId,
     pub(crate) name: String,
     #[serde(rename = "peerURLs")]
@@ -28,8 +28,8 @@ pub(crate) struct Member {
 
 /// All members.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Members {
-    pub(crate) members: Vec<Member>,
+pub(crate) struct MembersAnswer {
+    pub(crate) members: Vec<MemberEntry>,
 }
 
 /// Why the membership could not be read or changed.
@@ -73,23 +73,23 @@ pub(crate) enum MemberError {
 }
 
 /// A client for the membership, which knows some client URLs.
-pub(crate) struct Membership {
+pub(crate) struct MembershipClient {
     client: MemberClient,
     endpoints: Vec<String>,
 }
 
-impl Membership {
+impl MembershipClient {
     pub(crate) fn new(client: MemberClient, endpoints: Vec<String>) -> Self {
         Self { client, endpoints }
     }
 
     /// The members of the cluster, linearizable.
-    pub(crate) async fn list(&self) -> Result<Members, MemberError> {
+    pub(crate) async fn list(&self) -> Result<MembersAnswer, MemberError> {
         let (url, body) = self.ask(Method::GET, "/members", Bytes::new()).await?;
         serde_json::from_slice(&body).map_err(|error| MemberError::Malformed { url, error })
     }
 
-    pub(crate) async fn add(&self, name: &str, urls: &[PeerUrl], learner: bool) -> Result<Member, MemberError> {
+    pub(crate) async fn add(&self, name: &str, urls: &[PeerUrl], learner: bool) -> Result<MemberEntry, MemberError> {
         let asked = serde_json::json!({ "name": name, "peerURLs": urls, "isLearner": learner });
         let (url, body) = self.ask(Method::POST, "/members", asked.to_string().into()).await?;
         serde_json::from_slice(&body).map_err(|error| MemberError::Malformed { url, error })
@@ -105,7 +105,7 @@ impl Membership {
 
     /// The member with this ID, or else with this name.
     pub(crate) async fn find(&self, text: &str) -> Result<MemberId, MemberError> {
-        let Members { members } = self.list().await?;
+        let MembersAnswer { members } = self.list().await?;
         let id = text.parse::<MemberId>().ok();
         let found = members.iter().find(|member| Some(member.id) == id);
         let found = found.or_else(|| members.iter().find(|member| member.name == text));
@@ -149,7 +149,7 @@ impl Membership {
     }
 }
 
-impl Members {
+impl MembersAnswer {
     /// A table for people.
     pub(crate) fn table(&self) -> String {
         let name = self.members.iter().map(|member| member.name.len()).chain([4]).max().unwrap_or_default();
@@ -157,7 +157,7 @@ impl Members {
         let peer = peer.unwrap_or_default();
         let mut text = format!("{:<16}  {:<name$}  {:<7}  {:<peer$}  CLIENT URLS\n", "ID", "NAME", "VOTE", "PEER URLS");
         for member in &self.members {
-            let Member { id, name: called, peer_urls, client_urls, is_learner } = member;
+            let MemberEntry { id, name: called, peer_urls, client_urls, is_learner } = member;
             let vote = if *is_learner { "learner" } else { "voter" };
             let (id, peers, clients) = (id.to_string(), peer_urls.join(","), client_urls.join(","));
             let clients = if clients.is_empty() { "not started yet" } else { &clients };

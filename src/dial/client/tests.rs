@@ -12,7 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    dial::{io::End, post::ANSWER_TEXT},
+    dial::{io::ConnectionEnd, post::ANSWER_TEXT},
     id::{ClusterId, MemberId},
     ledger::ProbeResult,
     tls::{HANDSHAKE_TIMEOUT, HandshakeReason, TlsConfig},
@@ -75,7 +75,7 @@ async fn echo(tls: Option<Tls>) -> (PeerUrl, Arc<AtomicUsize>) {
     (at, connections)
 }
 
-async fn post(client: &Client, url: &PeerUrl) -> Result<Answer, PostError> {
+async fn post(client: &Client, url: &PeerUrl) -> Result<PostAnswer, PostError> {
     client.post(url, None, "/raft", "application/protobuf", Bytes::from_static(b"body"), None).await
 }
 
@@ -292,7 +292,7 @@ async fn a_peer_that_stops_reading_is_found_after_the_write_deadline() {
     let begin = Instant::now();
     let error = exchange(&mut connection, request).await.expect_err("it does not read");
     assert!(matches!(error, PostError::Stalled), "{error}");
-    assert_eq!(connection.io.end(), Some(End::Stalled));
+    assert_eq!(connection.io.end(), Some(ConnectionEnd::Stalled));
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 

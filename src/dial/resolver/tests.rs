@@ -115,9 +115,10 @@ fn asking(server: SocketAddr, search: &[&str]) -> Resolver {
     let search = search.iter().map(|name| name.parse::<Name>().expect("a name")).collect();
     let mut options = ResolverOpts::default();
     options.ndots = 5;
-    let servers = Servers::new(&ResolverConfig::from_parts(None, search, servers), &options).expect("a resolver");
+    let servers = NameServers::new(&ResolverConfig::from_parts(None, search, servers), &options).expect("a resolver");
     let resolver = Resolver::with_files("/nonexistent".into(), "/nonexistent".into(), Duration::from_millis(500));
-    *resolver.system.dns.lock().expect("nobody panicked") = Dns::Open(Box::new(Open { text: Vec::new(), servers }));
+    *resolver.system.dns.lock().expect("nobody panicked") =
+        Dns::Open(Box::new(OpenServers { text: Vec::new(), servers }));
     resolver
 }
 
@@ -173,7 +174,7 @@ async fn who_asks_after_resolv_conf_has_changed_waits_for_no_old_server() {
     let path = files.path().join("resolv.conf");
     let text = std::fs::read(&path).expect("it was written");
     let now = |text, servers| {
-        *resolver.system.dns.lock().expect("nobody panicked") = Dns::Open(Box::new(Open { text, servers }));
+        *resolver.system.dns.lock().expect("nobody panicked") = Dns::Open(Box::new(OpenServers { text, servers }));
     };
     now(text, open(&old));
     let error = resolver.lookup("n1").await.expect_err("nobody answers");

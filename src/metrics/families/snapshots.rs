@@ -2,7 +2,7 @@
 
 use crate::{
     ledger::{Direction, Histogram, RestartReason, Snapshots},
-    metrics::family::{Family, Kind, LabelledMember, Of, Samples},
+    metrics::family::{Family, LabelledMember, MetricKind, Of, Samples},
 };
 
 /// The families of the results, the progress and the rate of snapshots.
@@ -10,7 +10,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_snapshots_total",
         help: "Snapshots by result.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "direction", "result"],
         of: Of::Peers(|member, samples| {
             for (direction, snapshots) in member.status.link.snapshots.iter() {
@@ -24,14 +24,14 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_snapshot_resumed_bytes_total",
         help: "Bytes of snapshots that were there already, each time that one went on where it had broken off.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| counts(member, samples, |snapshots| snapshots.resumed)),
     },
     Family {
         name: "rafthttp_snapshot_resent_bytes_total",
         help: "Bytes of snapshots that were sent, and had to be sent again after the snapshot broke off.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer"],
         of: Of::Peers(|member, samples| {
             samples.count(&[member.id], member.status.link.snapshots[Direction::Out].resent);
@@ -41,7 +41,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         name: "rafthttp_snapshot_restarts_total",
         help: "Snapshots that had broken off and started over, by reason: their sender sent another one, the checksum \
                was not the sender's, or their receiver had lost what was there.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "direction", "reason"],
         of: Of::Peers(|member, samples| {
             for (direction, snapshots) in member.status.link.snapshots.iter() {
@@ -55,7 +55,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_snapshot_seconds",
         help: "Duration of successful snapshots.",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| {
             for (direction, snapshots) in member.status.link.snapshots.iter() {
@@ -67,42 +67,42 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_snapshot_bytes_total",
         help: "Bytes of snapshot bodies.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| counts(member, samples, |snapshots| snapshots.bytes)),
     },
     Family {
         name: "rafthttp_snapshots_in_flight",
         help: "Snapshots in progress.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| gauges(member, samples, |snapshots| Some(snapshots.in_flight as f64))),
     },
     Family {
         name: "rafthttp_snapshot_progress_ratio",
         help: "Transferred share of the snapshots in progress, if their length is known.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| gauges(member, samples, Snapshots::progress)),
     },
     Family {
         name: "rafthttp_snapshot_left_bytes",
         help: "Bytes that the snapshots in progress still lack, if their length is known.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| gauges(member, samples, |snapshots| snapshots.left().map(|left| left as f64))),
     },
     Family {
         name: "rafthttp_snapshot_bytes_per_second",
         help: "Bytes per second of the snapshots in progress, over the last ten seconds.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["peer", "direction"],
         of: Of::Peers(|member, samples| gauges(member, samples, Snapshots::rate)),
     },
     Family {
         name: "rafthttp_snapshot_limit_bytes_per_second",
         help: "Bytes per second that all sent snapshots together may have, while there is a bound.",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         of: Of::Transport(|status, samples| {
             if let Some(limit) = status.pace.and_then(|pace| pace.limit) {
@@ -113,7 +113,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     Family {
         name: "rafthttp_snapshot_yields_total",
         help: "How often snapshots became slower because heartbeats were late.",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         of: Of::Transport(|status, samples| {
             if let Some(pace) = status.pace {

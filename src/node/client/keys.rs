@@ -8,9 +8,9 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Client, ClientRefusal, checked_key};
+use super::{ClientHandler, ClientRefusal, checked_key};
 use crate::node::{
-    proposals::{Outcome, ProposeError},
+    proposals::{ProposalOutcome, ProposeError},
     request::Command,
 };
 
@@ -32,7 +32,7 @@ impl Consistency {
 }
 
 pub(super) async fn read(
-    State(client): State<Client>,
+    State(client): State<ClientHandler>,
     Path(key): Path<String>,
     Query(consistency): Query<Consistency>,
 ) -> Result<Response, ClientRefusal> {
@@ -58,7 +58,7 @@ pub(super) async fn read(
 }
 
 pub(super) async fn write(
-    State(client): State<Client>,
+    State(client): State<ClientHandler>,
     Path(key): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -71,11 +71,16 @@ pub(super) async fn write(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn delete(State(client): State<Client>, Path(key): Path<String>) -> Result<StatusCode, ClientRefusal> {
+pub(super) async fn delete(
+    State(client): State<ClientHandler>,
+    Path(key): Path<String>,
+) -> Result<StatusCode, ClientRefusal> {
     let key = checked_key(key)?;
     let _permit = client.admit()?;
     match client.command(Command::Delete { key }).await? {
-        Outcome::Written { found: false } => Err(ClientRefusal::NotFound("no such key")),
-        Outcome::Written { found: true } | Outcome::Membership | Outcome::Refused(_) => Ok(StatusCode::NO_CONTENT),
+        ProposalOutcome::Written { found: false } => Err(ClientRefusal::NotFound("no such key")),
+        ProposalOutcome::Written { found: true } | ProposalOutcome::Membership | ProposalOutcome::Refused(_) => {
+            Ok(StatusCode::NO_CONTENT)
+        }
     }
 }

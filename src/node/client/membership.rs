@@ -9,14 +9,14 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Client, ClientRefusal, JSON_BYTES, keys::Consistency};
+use super::{ClientHandler, ClientRefusal, JSON_BYTES, keys::Consistency};
 use crate::{
     dial::urls::PeerUrl,
     id::MemberId,
     node::{
         members::{ConfRefusal, MemberRecord},
-        proposals::{Outcome, Payload},
-        reconfiguration::{self, Connection},
+        proposals::{Payload, ProposalOutcome},
+        reconfiguration::{self, Connectivity},
         status::RaftStatus,
     },
     transport::raft::Member,
@@ -54,7 +54,7 @@ pub(super) struct MembersJson {
 /// The URLs and settings of a member that is to be added or changed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Asked {
+struct MemberRequest {
     #[serde(rename = "peerURLs")]
     peer_urls: Vec<String>,
     #[serde(default)]
@@ -63,8 +63,8 @@ struct Asked {
     is_learner: bool,
 }
 
-impl Asked {
-    async fn read(client: &Client, headers: &HeaderMap, body: Body) -> Result<Self, ClientRefusal> {
+impl MemberRequest {
+    async fn read(client: &ClientHandler, headers: &HeaderMap, body: Body) -> Result<Self, ClientRefusal> {
         let (body, _room) = client.body(headers, body, JSON_BYTES).await?;
         let mut asked: Self = serde_json::from_slice(&body).map_err(|error| ClientRefusal::Bad(error.to_string()))?;
         for url in &mut asked.peer_urls {
@@ -78,12 +78,12 @@ impl Asked {
     }
 }
 
-pub(super) async fn status(State(client): State<Client>) -> Json<RaftStatus> {
+pub(super) async fn status(State(client): State<ClientHandler>) -> Json<RaftStatus> {
     Json(client.shared.status())
 }
 
 /// Names the cluster in an answer. A member without data asks at URLs that may lead to another cluster by now.
-pub(super) async fn with_cluster(State(client): State<Client>, mut response: Response) -> Response {
+pub(super) async fn with_cluster(State(client): State<ClientHandler>, mut response: Response) -> Response {
     let cluster = client.transport.identity().cluster.to_string();
     let cluster = HeaderValue::try_from(cluster).expect("hexadecimal digits are a header value");
     response.headers_mut().insert(X_ETCD_CLUSTER_ID, cluster);
@@ -91,7 +91,7 @@ pub(super) async fn with_cluster(State(client): State<Client>, mut response: Res
 }
 
 pub(super) async fn list(
-    State(client): State<Client>,
+    State(client): State<ClientHandler>,
     Query(consistency): Query<Consistency>,
 ) -> Result<Json<MembersJson>, ClientRefusal> {
     let _permit = client.admit()?;
@@ -103,12 +103,12 @@ pub(super) async fn list(
 }
 
 pub(super) async fn add(
-    State(client): State<Client>,
+    State(client): State<ClientHandler>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<MemberJson>), ClientRefusal> {
     let _permit = client.admit()?;
-    let asked = Asked::read(&client, &headers, body).await?;
+    let asked = MemberRequest::read(&client, &headers, body).await?;
     let id = MemberId::derive(&asked.peer_urls, &client.token, Some(client.world.now()));
     let kind = match asked.is_learner {
         true => ConfChangeType::ConfChangeAddLearnerNode,
@@ -126,20 +126,23 @@ pub(super) async fn add(
 }
 
 pub(super) async fn update(
-    State(client): State<Client>,
+    State(client): State<ClientHandler>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<MemberJson>, ClientRefusal> {
     let _permit = client.admit()?;
     let id = parse_id(&id)?;
-    let asked = Asked::read(&client, &headers, body).await?;
+    let asked = MemberRequest::read(&client, &headers, body).await?;
     let record = MemberRecord { id: id.0, peer_urls: asked.peer_urls, ..MemberRecord::default() };
     client.change(ConfChangeType::ConfChangeUpdateNode, &record).await?;
     Ok(Json(client.member(id)?))
 }
 
-pub(super) async fn remove(State(client): State<Client>, Path(id): Path<String>) -> Result<StatusCode, ClientRefusal> {
+pub(super) async fn remove(
+    State(client): State<ClientHandler>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ClientRefusal> {
     let _permit = client.admit()?;
     let record = MemberRecord { id: parse_id(&id)?.0, ..MemberRecord::default() };
     client.change(ConfChangeType::ConfChangeRemoveNode, &record).await?;
@@ -147,7 +150,7 @@ pub(super) async fn remove(State(client): State<Client>, Path(id): Path<String>)
 }
 
 pub(super) async fn promote(
-    State(client): State<Client>,
+    State(client): State<ClientHandler>,
     Path(id): Path<String>,
 ) -> Result<Json<MemberJson>, ClientRefusal> {
     let _permit = client.admit()?;
@@ -163,7 +166,7 @@ fn parse_id(text: &str) -> Result<MemberId, ClientRefusal> {
     if id == MemberId(0) { Err(ClientRefusal::NotFound("no such member")) } else { Ok(id) }
 }
 
-impl Client {
+impl ClientHandler {
     pub(in crate::node) async fn change(
         &self,
         kind: ConfChangeType,
@@ -175,15 +178,15 @@ impl Client {
             self.check_reconfiguration(&change)?;
         }
         match self.propose(Payload::ConfChange(change)).await? {
-            Outcome::Refused(why) => Err(why.into()),
-            Outcome::Membership | Outcome::Written { .. } => Ok(()),
+            ProposalOutcome::Refused(why) => Err(why.into()),
+            ProposalOutcome::Membership | ProposalOutcome::Written { .. } => Ok(()),
         }
     }
 
     /// As in etcd, checks the change by this member's membership, and by the members that it is connected to.
     fn check_reconfiguration(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
         let own = self.transport.identity().member;
-        let connection = |id| Connection::lasting(self.transport.active_for(id));
+        let connection = |id| Connectivity::lasting(self.transport.active_for(id));
         reconfiguration::check_as_asked(&self.shared.membership.load(), own, change, connection)
     }
 

@@ -27,7 +27,7 @@ use http::Method;
 
 use super::{
     Joined, Seeker, cluster_of, find, ours,
-    quorum::{Standing, client_urls, listed_as},
+    quorum::{MemberStatus, client_urls, listed_as},
     read_members, undecided,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(in crate::node) enum Found {
 
 /// Our identity in the cluster that the initial cluster makes.
 #[derive(Clone, Copy, Debug)]
-struct Birth {
+struct InitialIdentity {
     member: MemberId,
     cluster: ClusterId,
 }
@@ -69,7 +69,7 @@ enum Heard {
 }
 
 #[derive(Debug)]
-enum Verdict {
+enum AutoVerdict {
     Done(Found),
     /// We have to be added, at one of these client URLs.
     Add(Vec<PeerUrl>),
@@ -81,9 +81,9 @@ enum Verdict {
     Wait(String),
 }
 
-impl Verdict {
+impl AutoVerdict {
     /// The listed ID that we would take or remove.
-    fn claims(&self, birth: Birth) -> Option<MemberId> {
+    fn claims(&self, birth: InitialIdentity) -> Option<MemberId> {
         match self {
             Self::Done(Found::New) => Some(birth.member),
             Self::Done(Found::Existing(joined)) => Some(joined.member),
@@ -104,7 +104,7 @@ pub(in crate::node) async fn find_out(
     member: MemberId,
     cluster: ClusterId,
 ) -> Result<Found, Error> {
-    let birth = Birth { member, cluster };
+    let birth = InitialIdentity { member, cluster };
     let mut seeker = Seeker::new(config);
     let others = || members.iter().filter(|member| member.name != config.name);
     loop {
@@ -112,7 +112,7 @@ pub(in crate::node) async fn find_out(
             join_all(others().map(async |member| (member.name.as_str(), seeker.listen(&member.urls).await))).await;
         let running = cluster_heard(&heard).unwrap_or(cluster);
         let verdict = match judge(seeker.own, birth, &heard) {
-            Verdict::Disagree(through, why) => seeker.decide(running, &heard, &through, &why).await,
+            AutoVerdict::Disagree(through, why) => seeker.decide(running, &heard, &through, &why).await,
             verdict => verdict,
         };
         if let Some(id) = verdict.claims(birth)
@@ -122,11 +122,11 @@ pub(in crate::node) async fn find_out(
             return Err(Error::runs(config, id, url));
         }
         let done = match verdict {
-            Verdict::Done(found) => Ok(Some(found)),
-            Verdict::Add(through) => seeker.add(&config.name, running, &through).await.map(|()| None),
-            Verdict::Remove(id, through) => seeker.remove(id, running, &through).await.map(|()| None),
+            AutoVerdict::Done(found) => Ok(Some(found)),
+            AutoVerdict::Add(through) => seeker.add(&config.name, running, &through).await.map(|()| None),
+            AutoVerdict::Remove(id, through) => seeker.remove(id, running, &through).await.map(|()| None),
             // Whatever there is to decide has been decided.
-            Verdict::Disagree(_, why) | Verdict::Wait(why) => Err(why),
+            AutoVerdict::Disagree(_, why) | AutoVerdict::Wait(why) => Err(why),
         };
         match done {
             Ok(Some(found)) => {
@@ -171,20 +171,20 @@ impl Seeker<'_> {
     }
 
     /// What is left to do, as a quorum of the cluster knows it. A change is asked of the member that has said so.
-    async fn decide(&self, cluster: ClusterId, heard: &[(&str, Heard)], through: &[PeerUrl], why: &str) -> Verdict {
-        match self.standing(cluster, through).await {
-            Ok((Standing::Unknown, url)) => Verdict::Add(vec![url.clone()]),
-            Ok((Standing::Started(id), url)) => Verdict::Remove(id, vec![url.clone()]),
-            Ok((Standing::Added(id), url)) if is_met(heard, id) => Verdict::Remove(id, vec![url.clone()]),
-            Ok((Standing::Added(id), _)) => {
+    async fn decide(&self, cluster: ClusterId, heard: &[(&str, Heard)], through: &[PeerUrl], why: &str) -> AutoVerdict {
+        match self.status(cluster, through).await {
+            Ok((MemberStatus::Unknown, url)) => AutoVerdict::Add(vec![url.clone()]),
+            Ok((MemberStatus::Started(id), url)) => AutoVerdict::Remove(id, vec![url.clone()]),
+            Ok((MemberStatus::Added(id), url)) if is_met(heard, id) => AutoVerdict::Remove(id, vec![url.clone()]),
+            Ok((MemberStatus::Added(id), _)) => {
                 let lists =
                     clusters(heard).filter_map(|(_, cluster, members)| find(self.own, cluster, members.clone()).ok());
                 match listed_as(id, lists) {
-                    Ok(joined) => Verdict::Done(Found::Existing(joined)),
-                    Err(why) => Verdict::Wait(why),
+                    Ok(joined) => AutoVerdict::Done(Found::Existing(joined)),
+                    Err(why) => AutoVerdict::Wait(why),
                 }
             }
-            Err(error) => Verdict::Wait(format!("{why}: {error}")),
+            Err(error) => AutoVerdict::Wait(format!("{why}: {error}")),
         }
     }
 
@@ -223,7 +223,7 @@ fn is_met(heard: &[(&str, Heard)], id: MemberId) -> bool {
 }
 
 /// What is left to do, according to the table above.
-fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
+fn judge(own: &[PeerUrl], birth: InitialIdentity, heard: &[(&str, Heard)]) -> AutoVerdict {
     let silent = heard.iter().find_map(|(name, heard)| match heard {
         Heard::Nothing(why) => Some(format!("{name} may have a cluster, but does not answer: {why}")),
         Heard::Cluster(..) | Heard::Undecided(_) => None,
@@ -236,12 +236,12 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
     });
     let Some((first, cluster, members)) = clusters(heard).next() else {
         return match silent.or(stranger) {
-            Some(why) => Verdict::Wait(why),
-            None => Verdict::Done(Found::New),
+            Some(why) => AutoVerdict::Wait(why),
+            None => AutoVerdict::Done(Found::New),
         };
     };
     if let Some((name, other, _)) = clusters(heard).find(|(_, other, _)| *other != cluster) {
-        return Verdict::Wait(format!("{first} is in cluster {cluster}, {name} in {other}"));
+        return AutoVerdict::Wait(format!("{first} is in cluster {cluster}, {name} in {other}"));
     }
     let listed = || clusters(heard).map(|(_, _, members)| ours(own, members));
     let records = || listed().flatten();
@@ -254,27 +254,27 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
     };
     if listed().any(contradicts) {
         let why = "the others do not agree which member has our peer URLs, and no quorum says";
-        return Verdict::Disagree(through(), why.to_owned());
+        return AutoVerdict::Disagree(through(), why.to_owned());
     }
     if let Some(before) = before {
-        return Verdict::Remove(MemberId(before.id), client_urls(own, [members]));
+        return AutoVerdict::Remove(MemberId(before.id), client_urls(own, [members]));
     }
     match records().next() {
-        None => Verdict::Add(client_urls(own, [members])),
+        None => AutoVerdict::Add(client_urls(own, [members])),
         Some(record) if (MemberId(record.id), cluster) == (birth.member, birth.cluster) => match silent {
             // A silent member may know that we were started.
-            Some(why) => Verdict::Wait(why),
-            None => Verdict::Done(Found::New),
+            Some(why) => AutoVerdict::Wait(why),
+            None => AutoVerdict::Done(Found::New),
         },
         Some(_) => {
             let mut lists = clusters(heard).map(|(_, cluster, members)| find(own, cluster, members.clone()));
             match (lists.find_map(Result::ok), silent) {
                 (Some(_), Some(silent)) => {
                     let why = format!("{silent}; no quorum says whether this member was started");
-                    Verdict::Disagree(client_urls(own, [members]), why)
+                    AutoVerdict::Disagree(client_urls(own, [members]), why)
                 }
-                (Some(joined), None) => Verdict::Done(Found::Existing(joined)),
-                (None, _) => Verdict::Wait(format!("{first} tells an ID of 0")),
+                (Some(joined), None) => AutoVerdict::Done(Found::Existing(joined)),
+                (None, _) => AutoVerdict::Wait(format!("{first} tells an ID of 0")),
             }
         }
     }
@@ -284,7 +284,7 @@ fn judge(own: &[PeerUrl], birth: Birth, heard: &[(&str, Heard)]) -> Verdict {
 mod tests {
     use super::*;
 
-    const BIRTH: Birth = Birth { member: MemberId(3), cluster: ClusterId(9) };
+    const BIRTH: InitialIdentity = InitialIdentity { member: MemberId(3), cluster: ClusterId(9) };
 
     fn own() -> Vec<PeerUrl> {
         PeerUrl::list("http://n3:2380").expect("a URL")
@@ -309,7 +309,7 @@ mod tests {
         Heard::Cluster(ClusterId(id), members.to_vec(), vec![MemberId(met)])
     }
 
-    fn verdict(heard: &[Heard]) -> Verdict {
+    fn verdict(heard: &[Heard]) -> AutoVerdict {
         let named: Vec<(&str, Heard)> = ["n1", "n2"].into_iter().zip(heard.iter().cloned()).collect();
         judge(&own(), BIRTH, &named)
     }
@@ -321,26 +321,29 @@ mod tests {
     #[test]
     fn a_cluster_is_made_when_everybody_was_heard_and_nobody_has_one() {
         let undecided = Heard::Undecided(BIRTH.cluster);
-        assert!(matches!(verdict(&[undecided.clone(), undecided.clone()]), Verdict::Done(Found::New)));
-        assert!(matches!(verdict(&[]), Verdict::Done(Found::New)), "a member alone");
-        assert!(matches!(verdict(&[undecided.clone(), silent()]), Verdict::Wait(_)), "it may have one");
+        assert!(matches!(verdict(&[undecided.clone(), undecided.clone()]), AutoVerdict::Done(Found::New)));
+        assert!(matches!(verdict(&[]), AutoVerdict::Done(Found::New)), "a member alone");
+        assert!(matches!(verdict(&[undecided.clone(), silent()]), AutoVerdict::Wait(_)), "it may have one");
         let elsewhere = Heard::Undecided(ClusterId(8));
-        assert!(matches!(verdict(&[undecided, elsewhere]), Verdict::Wait(_)), "it would make another one");
+        assert!(matches!(verdict(&[undecided, elsewhere]), AutoVerdict::Wait(_)), "it would make another one");
     }
 
     #[test]
     fn who_is_late_for_the_birth_of_its_cluster_is_born_with_it() {
         let made = cluster(9, &[record(1, 1, true), record(2, 2, false), record(3, 3, false)]);
         let found = verdict(&[made.clone(), Heard::Undecided(BIRTH.cluster)]);
-        assert!(matches!(found, Verdict::Done(Found::New)), "{found:?}");
-        assert!(matches!(verdict(&[made, silent()]), Verdict::Wait(_)), "the other one may know that we were there");
+        assert!(matches!(found, AutoVerdict::Done(Found::New)), "{found:?}");
+        assert!(
+            matches!(verdict(&[made, silent()]), AutoVerdict::Wait(_)),
+            "the other one may know that we were there"
+        );
     }
 
     #[test]
     fn who_is_not_in_the_cluster_is_added_by_who_is_started() {
         let running = cluster(7, &[record(1, 1, true), record(2, 2, false)]);
         match verdict(&[running, silent()]) {
-            Verdict::Add(through) => assert_eq!(through, PeerUrl::list("http://n1:2379").expect("a URL")),
+            AutoVerdict::Add(through) => assert_eq!(through, PeerUrl::list("http://n1:2379").expect("a URL")),
             other => panic!("{other:?}"),
         }
     }
@@ -350,7 +353,7 @@ mod tests {
         let before = cluster(7, &[record(1, 1, true), record(2, 2, true)]);
         let after = cluster(7, &[record(1, 1, true), record(2, 2, true), record(33, 3, false)]);
         match verdict(&[before, after]) {
-            Verdict::Done(Found::Existing(joined)) => assert_eq!(joined.member, MemberId(33)),
+            AutoVerdict::Done(Found::Existing(joined)) => assert_eq!(joined.member, MemberId(33)),
             other => panic!("{other:?}"),
         }
     }
@@ -360,7 +363,7 @@ mod tests {
     fn who_was_added_asks_a_quorum_while_somebody_is_silent() {
         let running = cluster(7, &[record(1, 1, true), record(2, 2, true), record(33, 3, false)]);
         match verdict(&[running, silent()]) {
-            Verdict::Disagree(through, why) => {
+            AutoVerdict::Disagree(through, why) => {
                 assert_eq!(through.len(), 2);
                 assert!(why.contains("whether this member was started"), "{why}");
             }
@@ -374,7 +377,7 @@ mod tests {
         let knows = cluster(9, &[record(1, 1, true), record(2, 2, true), record(3, 3, true)]);
         for heard in [[behind, knows.clone()], [knows, silent()]] {
             match verdict(&heard) {
-                Verdict::Remove(id, through) => {
+                AutoVerdict::Remove(id, through) => {
                     assert_eq!((id, through.len()), (MemberId(3), 2), "{heard:?}");
                 }
                 other => panic!("{other:?}"),
@@ -390,12 +393,12 @@ mod tests {
             let stranger = cluster(cluster_id, &members);
             for other in [stranger.clone(), silent()] {
                 match verdict(&[knows(cluster_id, &members, id), other]) {
-                    Verdict::Remove(removed, through) => assert_eq!((removed.0, through.len()), (id, 2)),
+                    AutoVerdict::Remove(removed, through) => assert_eq!((removed.0, through.len()), (id, 2)),
                     other => panic!("{other:?}"),
                 }
             }
             let found = verdict(&[knows(cluster_id, &members, 2), stranger]);
-            assert!(matches!(found, Verdict::Done(_)), "another one was met: {found:?}");
+            assert!(matches!(found, AutoVerdict::Done(_)), "another one was met: {found:?}");
         }
     }
 
@@ -410,7 +413,7 @@ mod tests {
             [cluster(7, &others), with(33, true)],
         ] {
             match verdict(&heard) {
-                Verdict::Disagree(through, _) => assert_eq!(through.len(), 2, "{heard:?}"),
+                AutoVerdict::Disagree(through, _) => assert_eq!(through.len(), 2, "{heard:?}"),
                 other => panic!("{heard:?}: {other:?}"),
             }
         }
@@ -419,6 +422,6 @@ mod tests {
     #[test]
     fn two_clusters_are_nobodys_to_choose_from() {
         let (one, two) = (cluster(7, &[record(1, 1, true)]), cluster(8, &[record(2, 2, true)]));
-        assert!(matches!(verdict(&[one, two]), Verdict::Wait(_)));
+        assert!(matches!(verdict(&[one, two]), AutoVerdict::Wait(_)));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::Asker;
+use super::MembersClient;
 use crate::{
     dial::urls::PeerUrl,
     id::{ClusterId, MemberId},
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The identity of a member that makes its cluster with the others.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::node) struct Birth<'a> {
+pub(in crate::node) struct BootstrapIdentity<'a> {
     pub(in crate::node) member: MemberId,
     pub(in crate::node) cluster: ClusterId,
     pub(in crate::node) urls: &'a [PeerUrl],
@@ -36,9 +36,9 @@ pub(in crate::node) struct Birth<'a> {
 pub(in crate::node) async fn refuse_bootstrapped(
     config: &Config,
     members: &[InitialMember],
-    birth: Birth<'_>,
+    birth: BootstrapIdentity<'_>,
 ) -> Result<(), Error> {
-    let asker = Asker::new(config);
+    let asker = MembersClient::new(config);
     let urls = members.iter().filter(|member| member.name != config.name).flat_map(|member| &member.urls);
     let asked = urls.map(async |url| (url, timeout(PATIENCE, asker.members(url)).await));
     let told = join_all(asked).await;
@@ -54,7 +54,7 @@ pub(in crate::node) async fn refuse_bootstrapped(
 
 /// The started member of a list whose identity we would take. In another cluster, only the ID counts, as in etcd,
 /// because another cluster may have used our URLs before.
-fn started(birth: Birth<'_>, cluster: ClusterId, listed: &[MemberRecord]) -> Option<MemberId> {
+fn started(birth: BootstrapIdentity<'_>, cluster: ClusterId, listed: &[MemberRecord]) -> Option<MemberId> {
     let is_us = |record: &&MemberRecord| {
         record.id == birth.member.0 || cluster == birth.cluster && same_urls(&record.urls(), birth.urls)
     };
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn who_is_listed_with_client_urls_was_started() {
         let urls = PeerUrl::list("http://n3:2380").expect("a URL");
-        let birth = Birth { member: MemberId(3), cluster: ClusterId(9), urls: &urls };
+        let birth = BootstrapIdentity { member: MemberId(3), cluster: ClusterId(9), urls: &urls };
         let started = |cluster, record| started(birth, ClusterId(cluster), &[record]);
         let client = &["http://n3:2379"];
         assert_eq!(started(9, record(3, 3, client)), Some(MemberId(3)));

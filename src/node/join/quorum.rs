@@ -20,7 +20,7 @@ const NOBODY: &str = "no member has a client URL";
 
 /// What a quorum knows of the member with our peer URLs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum MemberStatus {
     /// There is none.
     Unknown,
     /// It was added, and has not told its client URLs yet.
@@ -32,7 +32,7 @@ pub(super) enum Standing {
 /// A member in the answer to a client.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct QuorumMember {
     id: MemberId,
     #[serde(rename = "peerURLs")]
     peer_urls: Vec<String>,
@@ -41,11 +41,11 @@ struct Listed {
 }
 
 #[derive(Deserialize)]
-struct List {
-    members: Vec<Listed>,
+struct QuorumMembers {
+    members: Vec<QuorumMember>,
 }
 
-impl Listed {
+impl QuorumMember {
     fn has_urls(&self, own: &[PeerUrl]) -> bool {
         let urls: Vec<PeerUrl> = self.peer_urls.iter().filter_map(|url| url.parse().ok()).collect();
         same_urls(&urls, own)
@@ -57,29 +57,29 @@ impl Seeker<'_> {
     ///
     /// # Errors
     /// None of the members of the cluster at these client URLs reaches a quorum.
-    pub(super) async fn standing<'a>(
+    pub(super) async fn status<'a>(
         &self,
         cluster: ClusterId,
         through: &'a [PeerUrl],
-    ) -> Result<(Standing, &'a PeerUrl), String> {
+    ) -> Result<(MemberStatus, &'a PeerUrl), String> {
         let mut why = NOBODY.to_owned();
         for url in through {
-            match self.standing_at(url, cluster).await {
-                Ok(standing) => return Ok((standing, url)),
+            match self.status_at(url, cluster).await {
+                Ok(status) => return Ok((status, url)),
                 Err(error) => why = error,
             }
         }
         Err(why)
     }
 
-    async fn standing_at(&self, url: &PeerUrl, cluster: ClusterId) -> Result<Standing, String> {
+    async fn status_at(&self, url: &PeerUrl, cluster: ClusterId) -> Result<MemberStatus, String> {
         let body = self.ask(Method::GET, url, MEMBERS, None, cluster).await?;
-        let List { members } = serde_json::from_slice(&body)
+        let QuorumMembers { members } = serde_json::from_slice(&body)
             .map_err(|error| format!("{url}: the answer is not a list of members: {error}"))?;
         Ok(match members.into_iter().find(|listed| listed.has_urls(self.own)) {
-            None => Standing::Unknown,
-            Some(us) if us.client_urls.is_empty() => Standing::Added(us.id),
-            Some(us) => Standing::Started(us.id),
+            None => MemberStatus::Unknown,
+            Some(us) if us.client_urls.is_empty() => MemberStatus::Added(us.id),
+            Some(us) => MemberStatus::Started(us.id),
         })
     }
 

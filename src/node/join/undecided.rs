@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     id::ClusterId,
-    node::{error::Error, listeners::Bound},
+    node::{error::Error, listeners::BoundPort},
     tls::Tls,
 };
 
@@ -25,7 +25,11 @@ pub(in crate::node) struct Undecided {
 
 impl Undecided {
     /// Serves on copies of the listeners, which keep the port when this stops.
-    pub(in crate::node) fn serve(listeners: &[Bound], tls: Option<&Tls>, cluster: ClusterId) -> Result<Self, Error> {
+    pub(in crate::node) fn serve(
+        listeners: &[BoundPort],
+        tls: Option<&Tls>,
+        cluster: ClusterId,
+    ) -> Result<Self, Error> {
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let told = HeaderValue::try_from(cluster.to_string()).expect("hexadecimal digits are a header value");
         let answer = move || {

@@ -24,7 +24,7 @@ const CAUGHT_UP: u64 = 5000;
 
 /// A read that was requested.
 #[derive(Debug)]
-struct Asked {
+struct RequestedRead {
     answer: oneshot::Receiver<()>,
     /// Whether there was no reason for doubt since.
     holds: bool,
@@ -39,7 +39,7 @@ pub(super) struct Following {
     last: Option<Instant>,
     /// Whether our log was found to be the leader's, without a reason for doubt since.
     confirmed: bool,
-    asked: Option<Asked>,
+    asked: Option<RequestedRead>,
     /// The snapshot that the leader has sent since.
     pub(super) needed: Option<Needed>,
     /// Whether an append was refused since the last one that was taken.
@@ -126,7 +126,7 @@ impl Following {
 
     fn ask(&mut self) -> Waiter {
         let (waiter, answer) = oneshot::channel();
-        self.asked = Some(Asked { answer, holds: true });
+        self.asked = Some(RequestedRead { answer, holds: true });
         waiter
     }
 

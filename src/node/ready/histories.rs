@@ -10,7 +10,7 @@ use super::Core;
 use crate::{
     id::MemberId,
     node::{
-        guard::Refusal,
+        guard::MessageRefusal,
         history::{self, TWO_HISTORIES},
     },
     wire::raftpb::Message,
@@ -18,7 +18,7 @@ use crate::{
 
 impl Core {
     /// An entry that our leader sent on a stream contradicts ours.
-    pub(super) fn contradicted(&mut self, by: MemberId, term: u64, refusal: &Refusal) {
+    pub(super) fn contradicted(&mut self, by: MemberId, term: u64, refusal: &MessageRefusal) {
         let words = format!("{TWO_HISTORIES}in what leader {by} sends in term {term}, {refusal}");
         self.shared.two_histories(by, &words);
         self.halt(&words);

@@ -4,7 +4,7 @@ use super::{Core, NotTaken};
 use crate::{
     id::MemberId,
     node::{
-        guard::{self, Refusal, Sender},
+        guard::{self, MessageRefusal, MessageSender},
         history,
         snapshot::Received,
     },
@@ -26,7 +26,7 @@ impl Core {
         if kind == MessageType::MsgSnap as i32 {
             return Err(NotTaken::refused("without_body", &"a snapshot comes with its body"));
         }
-        let sender = Sender { peer, source, nobody_vouches: self.shared.nobody_vouches() };
+        let sender = MessageSender { peer, source, nobody_vouches: self.shared.nobody_vouches() };
         self.check(sender, &message)?;
         guard::without_removals(sender, &mut message);
         let append = (kind == MessageType::MsgApp as i32).then(|| self.continues(&message));
@@ -93,10 +93,10 @@ impl Core {
 
     /// Checks a snapshot. A snapshot always comes by a request.
     fn check_snapshot(&mut self, peer: MemberId, message: &Message) -> Result<(), NotTaken> {
-        self.check(Sender { peer, source: Source::Anyone, nobody_vouches: false }, message)
+        self.check(MessageSender { peer, source: Source::Anyone, nobody_vouches: false }, message)
     }
 
-    fn check(&mut self, sender: Sender, message: &Message) -> Result<(), NotTaken> {
+    fn check(&mut self, sender: MessageSender, message: &Message) -> Result<(), NotTaken> {
         if self.suspended {
             return Err(NotTaken::failed("suspended", &"this member takes no part while its disk cannot be written"));
         }
@@ -107,7 +107,7 @@ impl Core {
         if let Some(removed) =
             [sender.peer, MemberId(message.from)].into_iter().find(|id| self.membership.is_removed(*id))
         {
-            return Err(NotTaken::from(&Refusal::Removed(removed)));
+            return Err(NotTaken::from(&MessageRefusal::Removed(removed)));
         }
         let checked = guard::check(&self.raw.raft, sender, message, self.settings.max_request_bytes);
         // Entries are compared with ours only for senders that are believed.
@@ -120,8 +120,8 @@ impl Core {
         }
         let Err(refusal) = checked else { return Ok(()) };
         match refusal {
-            Refusal::LostData { .. } => self.halt(&refusal.to_string()),
-            Refusal::Contradicts(_) | Refusal::Differs(_) if sender.source == Source::Member => {
+            MessageRefusal::LostData { .. } => self.halt(&refusal.to_string()),
+            MessageRefusal::Contradicts(_) | MessageRefusal::Differs(_) if sender.source == Source::Member => {
                 self.contradicted(sender.peer, message.term, &refusal);
             }
             _ => {}

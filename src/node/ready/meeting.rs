@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Core, CoreError};
 use crate::{
     id::{Incarnation, MemberId},
-    node::{incarnations::Verdict, members::MAX_MEMBERS},
+    node::{incarnations::IncarnationVerdict, members::MAX_MEMBERS},
     transport::raft::Unheard,
 };
 
@@ -14,10 +14,10 @@ impl Core {
     /// the disk when this returns.
     pub(in crate::node) fn meet(&mut self, id: MemberId, told: &Incarnation) -> Result<Result<(), Unheard>, CoreError> {
         Ok(match self.shared.known(id).judge(told) {
-            Verdict::Met => Ok(()),
-            Verdict::Refused(why) => Err(why.into()),
-            Verdict::New if self.suspended => Err(Unheard::Failed("the disk cannot be written".to_owned())),
-            Verdict::New => {
+            IncarnationVerdict::Met => Ok(()),
+            IncarnationVerdict::Refused(why) => Err(why.into()),
+            IncarnationVerdict::New if self.suspended => Err(Unheard::Failed("the disk cannot be written".to_owned())),
+            IncarnationVerdict::New => {
                 let gone = self.too_many();
                 self.raw.mut_store().meet(id, *told, &gone)?;
                 tracing::info!(peer = %id, incarnation = %told, "met a start of a member");

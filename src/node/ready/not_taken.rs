@@ -3,7 +3,7 @@
 use super::Core;
 use crate::{
     id::MemberId,
-    node::guard::Refusal,
+    node::guard::MessageRefusal,
     transport::raft::{RejectionKind, Source},
     wire::raftpb::MessageType,
 };
@@ -55,8 +55,8 @@ impl NotTaken {
     }
 }
 
-impl From<&Refusal> for NotTaken {
-    fn from(refusal: &Refusal) -> Self {
+impl From<&MessageRefusal> for NotTaken {
+    fn from(refusal: &MessageRefusal) -> Self {
         Self::refused(refusal.cause(), refusal)
     }
 }
@@ -100,8 +100,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), CAUSES.len());
-        for refusal in [Refusal::Removal, Refusal::Reads, Refusal::Differs(1), Refusal::LostData { commit: 2, last: 1 }]
-        {
+        for refusal in [
+            MessageRefusal::Removal,
+            MessageRefusal::Reads,
+            MessageRefusal::Differs(1),
+            MessageRefusal::LostData { commit: 2, last: 1 },
+        ] {
             assert!(CAUSES.contains(&NotTaken::from(&refusal).cause), "{refusal}");
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     id::MemberId,
     node::{
         members::ConfRefusal,
-        proposals::{Answer, Key, Outcome, Payload, ProposeError},
+        proposals::{Payload, ProposalKey, ProposalOutcome, ProposalResult, ProposeError},
         reconfiguration,
         request::{Command, Request},
     },
@@ -22,8 +22,8 @@ const PROPOSAL_ENTRIES: usize = 256;
 /// One entry of a proposal, and the client that waits for it.
 struct Proposed {
     entry: Entry,
-    key: Key,
-    reply: oneshot::Sender<Answer>,
+    key: ProposalKey,
+    reply: oneshot::Sender<ProposalResult>,
 }
 
 impl Core {
@@ -100,7 +100,7 @@ impl Core {
                     bytes = 0;
                     let refused = self.is_leader().then(|| self.check_conf_change(&change)).and_then(Result::err);
                     if let Some(why) = refused {
-                        let _ = proposal.reply.send(Ok(Outcome::Refused(why)));
+                        let _ = proposal.reply.send(Ok(ProposalOutcome::Refused(why)));
                         continue;
                     }
                     let data = prost::Message::encode_to_vec(&change).into();

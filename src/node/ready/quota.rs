@@ -15,7 +15,7 @@ use crate::{
     id::MemberId,
     node::{
         members::Membership,
-        proposals::{Answer, Payload, Proposal},
+        proposals::{Payload, Proposal, ProposalResult},
         request::{Command, Request},
     },
 };
@@ -25,7 +25,7 @@ use crate::{
 pub(in crate::node) const CLEARED_AT_PER_CENT: u64 = 90;
 
 /// A report about the quota whose outcome is not known yet.
-pub(super) type Asked = Option<oneshot::Receiver<Answer>>;
+pub(super) type PendingReport = Option<oneshot::Receiver<ProposalResult>>;
 
 impl Core {
     /// Reports in the log if the space of this member has changed, or that of a member that is away.

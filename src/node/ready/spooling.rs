@@ -3,8 +3,8 @@
 use raft::StateRole;
 use tokio::time::Instant;
 
-use super::{Core, CoreError, Outgoing};
-use crate::{node::snapshot::Spooling, telemetry::Pace};
+use super::{Core, CoreError, TurnOutput};
+use crate::{node::snapshot::Spooling, telemetry::RepeatPace};
 
 impl Core {
     /// Has a snapshot spooled if raft has asked for one, and drops those that nobody asks for any more.
@@ -13,7 +13,7 @@ impl Core {
         if self.raw.raft.state != StateRole::Leader {
             let outdated = store.give_up_spool();
             self.discard(outdated);
-            self.unspooled = Pace::default();
+            self.unspooled = RepeatPace::default();
             return Ok(());
         }
         let news = store.look_at_spool(now);
@@ -28,13 +28,13 @@ impl Core {
                 self.shared.events().snapshot_not_spooled(&why);
             }
         } else if news.is_whole {
-            self.unspooled = Pace::default();
+            self.unspooled = RepeatPace::default();
         }
         if let Some((moment, outdated)) = begun {
             self.discard(outdated);
             let (cluster, headroom, world) = (self.settings.cluster.0, self.settings.headroom, &self.settings.world);
             let name = u128::from(world.number()) << 64 | u128::from(world.number());
-            (self.outbox)(Outgoing::Spool(Box::new(Spooling { moment, cluster, name, headroom })));
+            (self.outbox)(TurnOutput::Spool(Box::new(Spooling { moment, cluster, name, headroom })));
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Core {
     /// Drops something on another thread, because dropping it takes long.
     pub(super) fn discard<T: Send + 'static>(&mut self, what: Option<T>) {
         if let Some(what) = what {
-            (self.outbox)(Outgoing::Discard(Box::new(what)));
+            (self.outbox)(TurnOutput::Discard(Box::new(what)));
         }
     }
 }

@@ -5,7 +5,7 @@
 //! was promised to anyone, because everything is written before it is promised. So raft is made anew from the store.
 //! Only waiting clients notice: the outcome of their proposals is unknown.
 
-use super::{Core, CoreError, Flow, Outgoing};
+use super::{Core, CoreError, Flow, TurnOutput};
 use crate::node::proposals::ProposeError;
 
 impl Core {
@@ -47,7 +47,7 @@ impl Core {
         self.raw = self.settings.raft(store)?;
         // The changes that were written, but not passed on because of the error.
         for change in membership.peer_changes(&self.shared.membership.load(), self.settings.member) {
-            (self.outbox)(Outgoing::Peer(change));
+            (self.outbox)(TurnOutput::Peer(change));
         }
         self.membership = membership;
         self.asked_of_space = None;

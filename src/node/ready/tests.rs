@@ -20,10 +20,10 @@ use crate::{
         force::Forced,
         guard,
         members::MemberRecord,
-        proposals::{Answer, Payload, ProposeError},
+        proposals::{Payload, ProposalResult, ProposeError},
         request::{Command, Request, RequestId},
         status::{RaftStatus, Role},
-        storage::{Builder, Identity},
+        storage::{IncomingBuilder, StoredIdentity},
     },
     telemetry::{EventKind, Events},
     transport::raft::Source,
@@ -34,13 +34,13 @@ use crate::{
 const CLUSTER: ClusterId = ClusterId(0xc);
 const TICK: Duration = Duration::from_millis(100);
 
-type Sent = Arc<Mutex<VecDeque<Outgoing>>>;
+type Sent = Arc<Mutex<VecDeque<TurnOutput>>>;
 
 struct Running {
     core: Core,
     sent: Sent,
     ids: RequestIds,
-    shared: Arc<Shared>,
+    shared: Arc<NodeState>,
 }
 
 /// A cluster and its network.
@@ -133,7 +133,7 @@ impl Cluster {
         }
         let state = raft_rs::conf_state_from_raftpb(ConfState { voters: (1..=size).collect(), ..Default::default() });
         let (cluster, joined) = (CLUSTER.0, Vec::new());
-        let identity = Identity { member: id, cluster, name: id.to_string(), token: "t".into(), joined };
+        let identity = StoredIdentity { member: id, cluster, name: id.to_string(), token: "t".into(), joined };
         store.bootstrap(&identity, &entries, &state, &membership).expect("room");
     }
 
@@ -141,7 +141,7 @@ impl Cluster {
     fn empty(&self, id: u64) {
         let mut store = Store::open(&Files::default(), &self.path(id), 2).expect("a new store");
         let (cluster, joined) = (CLUSTER.0, Vec::new());
-        let identity = Identity { member: id, cluster, name: id.to_string(), token: "t".into(), joined };
+        let identity = StoredIdentity { member: id, cluster, name: id.to_string(), token: "t".into(), joined };
         let nothing = raft_rs::conf_state_from_raftpb(ConfState::default());
         store.bootstrap(&identity, &[], &nothing, &Membership::default()).expect("room");
     }
@@ -154,8 +154,8 @@ impl Cluster {
         let store = Store::open(&Files::default(), &self.path(id), 2).expect("a store that opens");
         let ids = RequestIds::new(id, store.boot(&World::default()).expect("room").boot);
         let sent = Sent::default();
-        let shared = Shared::new(RaftStatus::default(), store.membership().expect("kept"), events.clone());
-        let settings = Settings {
+        let shared = NodeState::new(RaftStatus::default(), store.membership().expect("kept"), events.clone());
+        let settings = CoreSettings {
             member: MemberId(id),
             cluster: CLUSTER,
             election_ticks: 10,
@@ -169,7 +169,7 @@ impl Cluster {
             world: World::default().with_seed(self.seed << 8 | id),
         };
         let queue = sent.clone();
-        let outbox: Outbox = Box::new(move |outgoing| queue.lock().expect("one thread").push_back(outgoing));
+        let outbox: OutputSink = Box::new(move |outgoing| queue.lock().expect("one thread").push_back(outgoing));
         let core = Core::new(settings, store, ids.clone(), shared.clone(), outbox).expect("a store that raft takes");
         self.running.insert(id, Running { core, sent, ids, shared });
     }
@@ -234,13 +234,13 @@ impl Cluster {
         let sent: Vec<_> = member.sent.lock().expect("one thread").drain(..).collect();
         for outgoing in sent {
             match outgoing {
-                Outgoing::Messages(messages) => self.flying.extend(messages.into_iter().map(|message| (id, message))),
-                Outgoing::Snapshot(message, body) => self.carry_snapshot(id, &message, body),
-                Outgoing::Peer(PeerChange::Remove(peer)) => self.dropped.push((id, peer)),
-                Outgoing::Peer(PeerChange::Set(..)) => {}
-                Outgoing::Spool(spooling) if self.spool_ticks == 0 => spooling.run(),
-                Outgoing::Spool(spooling) => self.spooling.push((self.ticks + self.spool_ticks, id, spooling)),
-                Outgoing::Discard(what) => drop(what),
+                TurnOutput::Messages(messages) => self.flying.extend(messages.into_iter().map(|message| (id, message))),
+                TurnOutput::Snapshot(message, body) => self.carry_snapshot(id, &message, body),
+                TurnOutput::Peer(PeerChange::Remove(peer)) => self.dropped.push((id, peer)),
+                TurnOutput::Peer(PeerChange::Set(..)) => {}
+                TurnOutput::Spool(spooling) if self.spool_ticks == 0 => spooling.run(),
+                TurnOutput::Spool(spooling) => self.spooling.push((self.ticks + self.spool_ticks, id, spooling)),
+                TurnOutput::Discard(what) => drop(what),
             }
         }
         if self.stopped.contains(&id) {
@@ -310,7 +310,7 @@ impl Cluster {
         assert!(done(self), "{what} did not come to be: {states:#?}");
     }
 
-    fn propose(&mut self, id: u64, payload: impl FnOnce(RequestId) -> Payload) -> oneshot::Receiver<Answer> {
+    fn propose(&mut self, id: u64, payload: impl FnOnce(RequestId) -> Payload) -> oneshot::Receiver<ProposalResult> {
         let (reply, answer) = oneshot::channel();
         let now = self.now;
         let member = self.running.get_mut(&id).expect("it runs");
@@ -319,16 +319,16 @@ impl Cluster {
         answer
     }
 
-    fn put(&mut self, id: u64, key: &str, value: &str) -> oneshot::Receiver<Answer> {
+    fn put(&mut self, id: u64, key: &str, value: &str) -> oneshot::Receiver<ProposalResult> {
         let command = Command::Put { key: key.to_owned().into(), value: value.to_owned().into() };
         self.propose(id, |id| Payload::Request(id, Request { id, command }.encode()))
     }
 
-    fn change(&mut self, id: u64, kind: ConfChangeType, record: &MemberRecord) -> oneshot::Receiver<Answer> {
+    fn change(&mut self, id: u64, kind: ConfChangeType, record: &MemberRecord) -> oneshot::Receiver<ProposalResult> {
         self.propose(id, |request| Payload::ConfChange(conf_change(request.conf_change_id(), kind, record)))
     }
 
-    fn answer(&mut self, mut answer: oneshot::Receiver<Answer>) -> Answer {
+    fn answer(&mut self, mut answer: oneshot::Receiver<ProposalResult>) -> ProposalResult {
         for _ in 0..300 {
             match answer.try_recv() {
                 Ok(answer) => return answer,
@@ -357,9 +357,9 @@ impl Cluster {
 fn one_member_alone_writes_and_reads() {
     let mut cluster = Cluster::new(1, 1);
     let answer = cluster.put(1, "k", "v");
-    assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+    assert_eq!(cluster.answer(answer), Ok(ProposalOutcome::Written { found: false }));
     let again = cluster.put(1, "k", "w");
-    assert_eq!(cluster.answer(again), Ok(Outcome::Written { found: true }));
+    assert_eq!(cluster.answer(again), Ok(ProposalOutcome::Written { found: true }));
     let (waiter, mut read) = oneshot::channel();
     cluster.running.get_mut(&1).expect("it runs").core.read(waiter);
     cluster.tick();
@@ -372,7 +372,7 @@ fn a_write_through_any_member_reaches_all() {
     let mut cluster = Cluster::new(3, 2);
     for id in 1..=3 {
         let answer = cluster.put(id, &format!("k{id}"), "v");
-        assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+        assert_eq!(cluster.answer(answer), Ok(ProposalOutcome::Written { found: false }));
         assert!(cluster.value(id, &format!("k{id}")).is_some(), "applied where it was taken");
     }
     cluster.settle();
@@ -477,7 +477,7 @@ fn what_was_acknowledged_survives_losses_and_crashes() {
             for _ in 0..cluster.random.random_range(1..30) {
                 cluster.tick();
             }
-            if let Ok(Ok(Outcome::Written { .. })) = answer.try_recv() {
+            if let Ok(Ok(ProposalOutcome::Written { .. })) = answer.try_recv() {
                 acknowledged.insert(key, value);
             }
         }
@@ -544,7 +544,7 @@ fn snapshots_of_a_joiner_under_load(max_bytes: u64, change_of_leader: bool) -> u
     };
     (0..30).for_each(|_| write(&mut cluster));
     let added = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record(4));
-    assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(added), Ok(ProposalOutcome::Membership));
     cluster.empty(4);
     cluster.start(4);
     for round in 0..200 {
@@ -586,7 +586,7 @@ fn a_snapshot_that_is_overtaken_while_it_is_spooled_is_counted_and_not_made_agai
     };
     (0..30).for_each(|key| write(&mut cluster, key));
     let added = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record(2));
-    assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(added), Ok(ProposalOutcome::Membership));
     cluster.empty(2);
     cluster.start(2);
     let (begun, mut spooled) = (cluster.ticks, BTreeSet::new());
@@ -617,7 +617,7 @@ fn leader_of_a_joiner(seed: u64, spool_ticks: u64, headroom: u64) -> Cluster {
         cluster.answer(answer).expect("it writes alone");
     }
     let added = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record(2));
-    assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(added), Ok(ProposalOutcome::Membership));
     cluster.empty(2);
     cluster.start(2);
     cluster
@@ -711,20 +711,20 @@ fn a_learner_joins_is_promoted_votes_and_is_removed() {
     let mut cluster = Cluster::new(3, 6);
     let fourth = record(4);
     let added = cluster.change(2, ConfChangeType::ConfChangeAddLearnerNode, &fourth);
-    assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(added), Ok(ProposalOutcome::Membership));
     cluster.empty(4);
     cluster.start(4);
     cluster.settle();
     assert!(cluster.status(4).is_learner);
     let promote = MemberRecord { is_promote: true, ..fourth.clone() };
     let promoted = cluster.change(3, ConfChangeType::ConfChangeAddNode, &promote);
-    assert_eq!(cluster.answer(promoted), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(promoted), Ok(ProposalOutcome::Membership));
     cluster.settle();
     assert!(!cluster.status(4).is_learner);
     let answer = cluster.put(4, "k", "v");
-    assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+    assert_eq!(cluster.answer(answer), Ok(ProposalOutcome::Written { found: false }));
     let removed = cluster.change(1, ConfChangeType::ConfChangeRemoveNode, &fourth);
-    assert_eq!(cluster.answer(removed), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(removed), Ok(ProposalOutcome::Membership));
     for member in cluster.running.values() {
         assert!(member.shared.membership.load().is_removed(MemberId(4)));
     }
@@ -742,10 +742,10 @@ fn who_joins_drops_whom_it_was_told_of_and_who_is_no_member() {
         }
         for record in [record(4), record(5)] {
             let added = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record);
-            assert_eq!(cluster.answer(added), Ok(Outcome::Membership));
+            assert_eq!(cluster.answer(added), Ok(ProposalOutcome::Membership));
         }
         let removed = cluster.change(2, ConfChangeType::ConfChangeRemoveNode, &record(5));
-        assert_eq!(cluster.answer(removed), Ok(Outcome::Membership));
+        assert_eq!(cluster.answer(removed), Ok(ProposalOutcome::Membership));
         for round in 0..40 {
             let answer = cluster.put(1, &format!("k{round}"), "v");
             cluster.answer(answer).expect("all are there");
@@ -783,7 +783,7 @@ fn a_leader_that_is_removed_stops_and_the_others_go_on() {
     cluster.until("another leader", |cluster| cluster.leader().is_some());
     let other = cluster.leader().expect("there is one");
     let answer = cluster.put(other, "after", "v");
-    assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+    assert_eq!(cluster.answer(answer), Ok(ProposalOutcome::Written { found: false }));
 }
 
 #[test]
@@ -792,12 +792,12 @@ fn a_change_that_the_leader_refuses_is_told_to_the_follower_that_asked() {
     cluster.until("a leader", |cluster| cluster.leader().is_some());
     let follower = (1..=3).find(|id| Some(*id) != cluster.leader()).expect("two of them");
     let again = cluster.change(follower, ConfChangeType::ConfChangeAddNode, &record(2));
-    assert_eq!(cluster.answer(again), Ok(Outcome::Refused(ConfRefusal::Exists)));
+    assert_eq!(cluster.answer(again), Ok(ProposalOutcome::Refused(ConfRefusal::Exists)));
     let learner = cluster.change(follower, ConfChangeType::ConfChangeAddLearnerNode, &record(4));
-    assert_eq!(cluster.answer(learner), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(learner), Ok(ProposalOutcome::Membership));
     let promote = MemberRecord { is_promote: true, ..record(4) };
     let early = cluster.change(follower, ConfChangeType::ConfChangeAddNode, &promote);
-    assert_eq!(cluster.answer(early), Ok(Outcome::Refused(ConfRefusal::NotReady)));
+    assert_eq!(cluster.answer(early), Ok(ProposalOutcome::Refused(ConfRefusal::NotReady)));
 }
 
 /// Its streams stay open.
@@ -813,13 +813,13 @@ fn a_member_that_has_halted_does_not_count_where_the_membership_changes() {
         let told = MemberRecord { client_urls: vec![format!("http://c:{id}")], ..record(id) };
         let command = Command::Attributes { member: told.to_json() };
         let answer = cluster.propose(id, |id| Payload::Request(id, Request { id, command }.encode()));
-        assert_eq!(cluster.answer(answer), Ok(Outcome::Membership));
+        assert_eq!(cluster.answer(answer), Ok(ProposalOutcome::Membership));
     }
     cluster.settle();
     let leader = cluster.leader().expect("it is settled");
     let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
     let learner = cluster.change(others[0], ConfChangeType::ConfChangeAddLearnerNode, &record(8));
-    assert_eq!(cluster.answer(learner), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(learner), Ok(ProposalOutcome::Membership));
 
     cluster.running.get_mut(&others[1]).expect("it runs").core.halt("for this test");
     for _ in 0..40 {
@@ -828,12 +828,12 @@ fn a_member_that_has_halted_does_not_count_where_the_membership_changes() {
     assert_eq!(cluster.leader(), Some(leader), "two of three are there");
     for asked in [leader, others[0]] {
         let voter = cluster.change(asked, ConfChangeType::ConfChangeAddNode, &record(7));
-        assert_eq!(cluster.answer(voter), Ok(Outcome::Refused(ConfRefusal::Unhealthy)));
+        assert_eq!(cluster.answer(voter), Ok(ProposalOutcome::Refused(ConfRefusal::Unhealthy)));
     }
     let healthy = cluster.change(leader, ConfChangeType::ConfChangeRemoveNode, &record(others[0]));
-    assert_eq!(cluster.answer(healthy), Ok(Outcome::Refused(ConfRefusal::Unhealthy)));
+    assert_eq!(cluster.answer(healthy), Ok(ProposalOutcome::Refused(ConfRefusal::Unhealthy)));
     let halted = cluster.change(leader, ConfChangeType::ConfChangeRemoveNode, &record(others[1]));
-    assert_eq!(cluster.answer(halted), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(halted), Ok(ProposalOutcome::Membership));
 }
 
 #[test]
@@ -931,7 +931,7 @@ fn who_is_left_keeps_what_was_acknowledged_and_nobody_has_told_it_so() {
     cluster.turn(leader);
     cluster.deliver();
     cluster.deliver();
-    assert_eq!(answer.try_recv(), Ok(Ok(Outcome::Written { found: false })));
+    assert_eq!(answer.try_recv(), Ok(Ok(ProposalOutcome::Written { found: false })));
     assert!(cluster.status(left).commit < cluster.status(leader).commit, "it has not heard of it");
     (1..=3).for_each(|id| cluster.crash(id));
     cluster.flying.clear();
@@ -953,7 +953,7 @@ fn who_is_left_keeps_what_was_acknowledged_and_nobody_has_told_it_so() {
     }
     assert_eq!(cluster.running[&left].core.raw.store().met().len(), 0, "whom it had met is forgotten");
     let after = cluster.put(left, "after", "v");
-    assert_eq!(cluster.answer(after), Ok(Outcome::Written { found: false }));
+    assert_eq!(cluster.answer(after), Ok(ProposalOutcome::Written { found: false }));
 }
 
 /// A remaining learner is promoted; a halt ends; an entry that would remove the remaining member is not kept; and a
@@ -962,10 +962,10 @@ fn who_is_left_keeps_what_was_acknowledged_and_nobody_has_told_it_so() {
 fn a_new_cluster_is_forced_of_a_learner_that_has_halted_and_was_about_to_be_removed() {
     let mut cluster = Cluster::new(1, 15);
     let learner = cluster.change(1, ConfChangeType::ConfChangeAddLearnerNode, &record(2));
-    assert_eq!(cluster.answer(learner), Ok(Outcome::Membership));
+    assert_eq!(cluster.answer(learner), Ok(ProposalOutcome::Membership));
     let joined = vec![record(1), record(2)];
     let mut store = Store::open(&Files::default(), &cluster.path(2), 2).expect("a new store");
-    let identity = Identity { member: 2, cluster: CLUSTER.0, name: "2".into(), token: "t".into(), joined };
+    let identity = StoredIdentity { member: 2, cluster: CLUSTER.0, name: "2".into(), token: "t".into(), joined };
     store
         .bootstrap(&identity, &[], &raft_rs::conf_state_from_raftpb(ConfState::default()), &Membership::default())
         .expect("room");
@@ -1026,7 +1026,7 @@ fn two_histories(seed: u64, late: bool) -> (Cluster, u64, u64) {
     let wiped = (1..=3).find(|id| ![kept, away].contains(id)).expect("three");
     for round in 0..20 {
         let answer = cluster.put(kept, &format!("k{round}"), "acknowledged");
-        assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }));
+        assert_eq!(cluster.answer(answer), Ok(ProposalOutcome::Written { found: false }));
     }
     cluster.settle();
     cluster.crash(kept);
@@ -1038,7 +1038,7 @@ fn two_histories(seed: u64, late: bool) -> (Cluster, u64, u64) {
     cluster.until("a leader of the two", |cluster| cluster.leader().is_some());
     let leader = cluster.leader().expect("there is one");
     let answer = cluster.put(leader, "k0", "another");
-    assert_eq!(cluster.answer(answer), Ok(Outcome::Written { found: false }), "what was acknowledged is gone");
+    assert_eq!(cluster.answer(answer), Ok(ProposalOutcome::Written { found: false }), "what was acknowledged is gone");
     (cluster, kept, leader)
 }
 
@@ -1080,7 +1080,7 @@ fn two_histories_are_said_on_both_sides() {
         assert_eq!(cluster.status(kept).two_histories, Some(words));
         // Once it is removed, the others have one history.
         let removed = cluster.change(leader, ConfChangeType::ConfChangeRemoveNode, &record(kept));
-        assert_eq!(cluster.answer(removed), Ok(Outcome::Membership));
+        assert_eq!(cluster.answer(removed), Ok(ProposalOutcome::Membership));
         cluster.tick();
         assert_eq!(cluster.status(leader).two_histories, None);
         seen.push(cause);
@@ -1170,7 +1170,7 @@ fn no_message_from_the_network_ends_the_process() {
         let member = cluster.running.get_mut(&id).expect("it runs");
         // This is what raft would fail on in a snapshot's message. Its body has tests of its own.
         let taken_now = if message.r#type == MessageType::MsgSnap as i32 {
-            let sender = guard::Sender { peer: MemberId(from), source, nobody_vouches: false };
+            let sender = guard::MessageSender { peer: MemberId(from), source, nobody_vouches: false };
             let fits = guard::check(&member.core.raw.raft, sender, &message, 1 << 20).is_ok();
             let body = fits.then(|| body_of(&cluster.directory, &message, &member.core.raw.store().builder(0)));
             body.is_some_and(|body| member.core.step_snapshot(MemberId(from), message.clone(), body).is_ok())
@@ -1195,7 +1195,7 @@ fn no_message_from_the_network_ends_the_process() {
 }
 
 /// A body that matches its message.
-fn body_of(directory: &tempfile::TempDir, message: &Message, builder: &Builder) -> Received {
+fn body_of(directory: &tempfile::TempDir, message: &Message, builder: &IncomingBuilder) -> Received {
     let snapshot = message.snapshot.clone().expect("it is a MsgSnap");
     let metadata = snapshot.metadata.clone().expect("it was checked");
     let state = metadata.conf_state.clone().expect("it was checked");

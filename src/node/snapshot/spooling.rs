@@ -6,16 +6,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{END, Header, MAGIC, PIECE_BYTES, SnapshotError, TRAILER_BYTES, VERSION};
+use super::{END, InstallError, MAGIC, PIECE_BYTES, SnapshotHeader, TRAILER_BYTES, VERSION};
 use crate::{
-    node::storage::{DATA, Moment, Outgoing, Spooled, StoreError},
+    node::storage::{DATA, HandedOut, Spooled, StoreError, StoreView},
     transport::snapshot::SnapshotBody,
     world::UNSYNCED_BYTES,
 };
 
 /// A snapshot that has to be spooled, on a thread that may wait for the disk.
 pub(in crate::node) struct Spooling {
-    pub(in crate::node) moment: Moment,
+    pub(in crate::node) moment: StoreView,
     pub(in crate::node) cluster: u64,
     /// The name of the snapshot.
     pub(in crate::node) name: u128,
@@ -28,7 +28,7 @@ impl Spooling {
     pub(in crate::node) fn run(self) {
         let begun = Instant::now();
         let spooled = self.spool();
-        let Moment { index, term, outcome, .. } = self.moment;
+        let StoreView { index, term, outcome, .. } = self.moment;
         if let Ok(Spooled { length, .. }) = &spooled {
             let seconds = begun.elapsed().as_secs_f64();
             tracing::debug!(index, term, bytes = length, seconds, "a snapshot is spooled");
@@ -36,9 +36,9 @@ impl Spooling {
         let _ = outcome.send(spooled.map_err(|error| error.to_string()));
     }
 
-    fn spool(&self) -> Result<Spooled, SnapshotError> {
-        let Moment { index, term, conf_state, files, directory, outcome, .. } = &self.moment;
-        let mut pieces = Pieces::start(&self.moment, self.cluster)?;
+    fn spool(&self) -> Result<Spooled, InstallError> {
+        let StoreView { index, term, conf_state, files, directory, outcome, .. } = &self.moment;
+        let mut pieces = BodyPieces::start(&self.moment, self.cluster)?;
         files.leave_free(directory, self.headroom, pieces.promised)?;
         let path = directory.join(&self.moment.file_name);
         let file = files.open_kept(&path)?;
@@ -62,14 +62,14 @@ impl Spooling {
 }
 
 /// The body of a snapshot that raft has handed out.
-pub(in crate::node) fn body(outgoing: Outgoing) -> SnapshotBody {
+pub(in crate::node) fn body(outgoing: HandedOut) -> SnapshotBody {
     let Spooled { length, checksum, name, .. } = *outgoing.spooled;
     let read = move |place, into: &mut [u8]| outgoing.spooled.file.read_at(place, into);
     SnapshotBody::from_places(read, 0, length).with_checksum(checksum).with_name(name)
 }
 
 /// The pieces of a body, in order.
-struct Pieces {
+struct BodyPieces {
     range: redb::Range<'static, &'static [u8], &'static [u8]>,
     piece: BytesMut,
     /// The hash of the pieces so far. The trailer holds the hash of everything before it, and is hashed last.
@@ -81,11 +81,11 @@ struct Pieces {
     ended: bool,
 }
 
-impl Pieces {
-    fn start(moment: &Moment, cluster: u64) -> Result<Self, StoreError> {
+impl BodyPieces {
+    fn start(moment: &StoreView, cluster: u64) -> Result<Self, StoreError> {
         let membership = serde_json::from_slice(&moment.membership()?);
         let membership = membership.map_err(|_| StoreError::Damaged("membership".into()))?;
-        let header = Header { cluster, index: moment.index, term: moment.term, membership };
+        let header = SnapshotHeader { cluster, index: moment.index, term: moment.term, membership };
         let header = serde_json::to_vec(&header).expect("texts and numbers make JSON");
         let open = || moment.read.open_table(DATA)?.range::<&[u8]>(..).map_err(redb::Error::from);
         let range = open().map_err(StoreError::Disk)?;

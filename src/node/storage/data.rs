@@ -7,7 +7,7 @@ use redb::ReadableDatabase;
 
 use super::{
     StoreError,
-    database::Place,
+    database::OpenDatabase,
     tables::{DATA, length},
 };
 
@@ -41,11 +41,11 @@ impl Write {
 
 /// Reads the data as of the last applied entry, while the raft task goes on.
 #[derive(Clone)]
-pub(in crate::node) struct Reader(Arc<Place>);
+pub(in crate::node) struct StoreReader(Arc<OpenDatabase>);
 
-impl Reader {
-    pub(super) fn new(place: Arc<Place>) -> Self {
-        Self(place)
+impl StoreReader {
+    pub(super) fn new(open: Arc<OpenDatabase>) -> Self {
+        Self(open)
     }
 
     /// The value of a key.

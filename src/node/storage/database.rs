@@ -50,7 +50,7 @@ fn remove_leftovers(files: &Files, directory: &Path) -> Result<(), StoreError> {
 
 /// A database in its directory. The writer and the readers share it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct OpenDatabase {
     files: Files,
     directory: PathBuf,
     open: ArcSwapOption<Database>,
@@ -58,22 +58,22 @@ pub(super) struct Place {
     begun: AtomicU64,
 }
 
-impl Place {
+impl OpenDatabase {
     /// Opens the database in `directory`, which is created if it does not exist.
     pub(super) fn open(files: &Files, directory: &Path) -> Result<Arc<Self>, StoreError> {
         files.create_directory(directory)?;
         restrict(files, directory);
-        let place = Self {
+        let open = Self {
             files: files.clone(),
             directory: directory.to_owned(),
             open: ArcSwapOption::empty(),
             begun: AtomicU64::default(),
         };
-        let database = place.open_first()?;
-        place.take_up(database, |database, bytes| {
+        let database = open.open_first()?;
+        open.take_up(database, |database, bytes| {
             compaction::compact(database, bytes, compaction::LEAST_GAIN_BYTES).map(drop)
         })?;
-        Ok(Arc::new(place))
+        Ok(Arc::new(open))
     }
 
     /// Opens the file, and removes what an earlier process has left beside it. Whoever has the file open needs what is

@@ -17,7 +17,7 @@ use crate::{
 
 /// The identity of a member: written once, when it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::node) struct Identity {
+pub(in crate::node) struct StoredIdentity {
     pub(in crate::node) member: u64,
     pub(in crate::node) cluster: u64,
     pub(in crate::node) name: String,
@@ -30,7 +30,7 @@ impl Store {
     /// Writes the identity of this member and, for a new cluster, the first entries: committed and applied.
     pub(in crate::node) fn bootstrap(
         &mut self,
-        identity: &Identity,
+        identity: &StoredIdentity,
         entries: &[Entry],
         conf_state: &ConfState,
         membership: &Membership,

@@ -13,7 +13,7 @@ use redb::{Database, Durability};
 use super::{
     Store, StoreError, backend,
     data::Write,
-    database::{INCOMING, Place, restrict},
+    database::{INCOMING, OpenDatabase, restrict},
     tables::DATA,
     transact,
 };
@@ -21,18 +21,18 @@ use crate::world::UNSYNCED_BYTES;
 
 /// Makes such databases. All clones make them in the same directory.
 #[derive(Clone, Debug)]
-pub(in crate::node) struct Builder {
+pub(in crate::node) struct IncomingBuilder {
     /// Where the store is, while it is open.
-    place: Weak<Place>,
+    open: Weak<OpenDatabase>,
     /// The bytes that must stay free on the file system.
     headroom: u64,
 }
 
 /// A database that is complete and synced, and not in use yet. It is deleted when this is dropped, which takes a while.
 #[derive(Debug)]
-pub(in crate::node) struct Incoming {
+pub(in crate::node) struct IncomingDatabase {
     /// Held so that the directory stays in use until the file is gone: the next store there begins with the same names.
-    place: Arc<Place>,
+    open: Arc<OpenDatabase>,
     path: PathBuf,
     /// `None` once it was installed.
     database: Option<Arc<Database>>,
@@ -41,12 +41,12 @@ pub(in crate::node) struct Incoming {
 
 impl Store {
     /// A builder of databases for [`Store::install`]. They leave this many bytes of the file system free.
-    pub(in crate::node) fn builder(&self, headroom: u64) -> Builder {
-        Builder { place: Arc::downgrade(&self.place), headroom }
+    pub(in crate::node) fn builder(&self, headroom: u64) -> IncomingBuilder {
+        IncomingBuilder { open: Arc::downgrade(&self.open), headroom }
     }
 }
 
-impl Builder {
+impl IncomingBuilder {
     /// Makes a database of these records, which have about this many bytes. It has all of them, or is not made.
     ///
     /// # Errors
@@ -55,32 +55,32 @@ impl Builder {
         &self,
         bytes: u64,
         mut records: impl FnMut() -> Result<Option<(Bytes, Bytes)>, E>,
-    ) -> Result<Incoming, E> {
+    ) -> Result<IncomingDatabase, E> {
         let mut incoming = self.begin(bytes)?;
         while incoming.add(&mut records)? {
-            self.leave_free(&incoming.place, 0)?;
+            self.leave_free(&incoming.open, 0)?;
         }
         Ok(incoming)
     }
 
-    fn begin(&self, bytes: u64) -> Result<Incoming, StoreError> {
-        let place = self.place.upgrade().ok_or(StoreError::Disk(redb::Error::DatabaseClosed))?;
-        self.leave_free(&place, bytes)?;
-        let (files, path) = (place.files(), place.directory().join(place.new_name(INCOMING)));
+    fn begin(&self, bytes: u64) -> Result<IncomingDatabase, StoreError> {
+        let open = self.open.upgrade().ok_or(StoreError::Disk(redb::Error::DatabaseClosed))?;
+        self.leave_free(&open, bytes)?;
+        let (files, path) = (open.files(), open.directory().join(open.new_name(INCOMING)));
         let database = backend::open_file(files, &path).inspect_err(|_| {
             // On a full disk, a part of it may be there.
             let _ = files.remove(&path);
         })?;
         restrict(files, &path);
-        Ok(Incoming { place, path, database: Some(Arc::new(database)), data_bytes: 0 })
+        Ok(IncomingDatabase { open, path, database: Some(Arc::new(database)), data_bytes: 0 })
     }
 
-    fn leave_free(&self, place: &Place, bytes: u64) -> Result<(), StoreError> {
-        Ok(place.files().leave_free(place.directory(), self.headroom, bytes)?)
+    fn leave_free(&self, open: &OpenDatabase, bytes: u64) -> Result<(), StoreError> {
+        Ok(open.files().leave_free(open.directory(), self.headroom, bytes)?)
     }
 }
 
-impl Incoming {
+impl IncomingDatabase {
     /// Adds a batch. Returns whether there are more.
     fn add<E: From<StoreError>>(
         &mut self,
@@ -119,20 +119,20 @@ impl Incoming {
     }
 
     /// Replaces the store's database, and returns the old one.
-    pub(super) fn take_place(mut self, place: &Place) -> Result<Option<Arc<Database>>, StoreError> {
+    pub(super) fn take_place(mut self, open: &OpenDatabase) -> Result<Option<Arc<Database>>, StoreError> {
         let database = self.database.take().ok_or(StoreError::Disk(redb::Error::DatabaseClosed))?;
-        place.replace(&self.path, database).inspect_err(|_| {
+        open.replace(&self.path, database).inspect_err(|_| {
             // It may have its new name by now.
-            let _ = place.files().remove(&self.path);
+            let _ = open.files().remove(&self.path);
         })
     }
 }
 
-impl Drop for Incoming {
+impl Drop for IncomingDatabase {
     fn drop(&mut self) {
         if let Some(database) = self.database.take() {
             drop(database);
-            if let Err(error) = self.place.files().remove(&self.path) {
+            if let Err(error) = self.open.files().remove(&self.path) {
                 tracing::warn!(path = %self.path.display(), %error, "what was to be installed cannot be removed before the next start");
             }
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Store, StoreError, log,
-    spool::{Outgoing, knows},
+    spool::{HandedOut, knows},
     tables::damaged,
 };
 
@@ -30,7 +30,7 @@ impl raft::Storage for Store {
         if low < self.log.first_index() {
             return Err(RaftError::Store(StorageError::Compacted));
         }
-        let mut taken = Taken { entries: Vec::new(), room: max_size.into().unwrap_or(u64::MAX) };
+        let mut taken = TakenEntries { entries: Vec::new(), room: max_size.into().unwrap_or(u64::MAX) };
         let on_disk = high.min(self.log.tail_from());
         if low < on_disk {
             match self.read_entries(low, on_disk, &mut taken) {
@@ -80,14 +80,14 @@ impl raft::Storage for Store {
         let metadata = snapshot.mut_metadata();
         (metadata.index, metadata.term) = (spooled.index, spooled.term);
         metadata.set_conf_state(spooled.conf_state.clone());
-        self.outgoing.borrow_mut().push(Outgoing { to, spooled, _permit: permit });
+        self.outgoing.borrow_mut().push(HandedOut { to, spooled, _permit: permit });
         Ok(snapshot)
     }
 }
 
 impl Store {
     /// Whether all entries were taken.
-    fn read_entries(&self, low: u64, high: u64, taken: &mut Taken) -> Result<bool, StoreError> {
+    fn read_entries(&self, low: u64, high: u64, taken: &mut TakenEntries) -> Result<bool, StoreError> {
         let mut next = low;
         let mut has_room = true;
         self.wal.read(low, |entry| {
@@ -107,12 +107,12 @@ impl Store {
 }
 
 /// Collects entries up to a size; the first one is taken whatever its size.
-struct Taken {
+struct TakenEntries {
     entries: Vec<Entry>,
     room: u64,
 }
 
-impl Taken {
+impl TakenEntries {
     fn take(&mut self, entry: Entry) -> bool {
         let size = log::size(&entry);
         if size > self.room && !self.entries.is_empty() {

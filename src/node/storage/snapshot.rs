@@ -7,7 +7,7 @@ use redb::{Database, Durability, ReadableTable, WriteTransaction};
 
 use super::{
     Store, StoreError,
-    incoming::Incoming,
+    incoming::IncomingDatabase,
     log::Log,
     met,
     tables::{DATA_BYTES, MET, META, bytes, pair_bytes},
@@ -25,7 +25,7 @@ impl Store {
         &mut self,
         snapshot: &SnapshotMetadata,
         membership: &Membership,
-        incoming: Incoming,
+        incoming: IncomingDatabase,
         entries: Vec<Entry>,
         hard_state: Option<HardState>,
     ) -> Result<Option<Arc<Database>>, StoreError> {
@@ -45,7 +45,7 @@ impl Store {
             meta.insert("membership", membership.to_json().as_slice())?;
             Ok(meta.insert(DATA_BYTES, held.to_be_bytes().as_slice()).map(drop)?)
         })?;
-        let before = incoming.take_place(&self.place)?;
+        let before = incoming.take_place(&self.open)?;
         self.data_bytes = held;
         self.unsynced_since = None;
         self.wal.reset((index, term), &entries, &hard_state)?;
@@ -58,7 +58,7 @@ impl Store {
 
     /// Copies everything except the data to the database that replaces this one.
     fn hand_down(&self, write: &WriteTransaction) -> Result<(), redb::Error> {
-        let read = redb::ReadableDatabase::begin_read(&*self.place.database()?)?;
+        let read = redb::ReadableDatabase::begin_read(&*self.open.database()?)?;
         let mut meta = write.open_table(META)?;
         for item in read.open_table(META)?.iter()? {
             let (key, value) = item?;

@@ -41,10 +41,10 @@ pub(in crate::node) struct Spooled {
 }
 
 /// The result of spooling a snapshot. The spooling stops when nobody waits for it any more.
-pub(in crate::node) type Outcome = Result<Spooled, String>;
+pub(in crate::node) type SpoolOutcome = Result<Spooled, String>;
 
 /// The store as of one moment, for spooling. While this exists, no page that is freed can be reused.
-pub(in crate::node) struct Moment {
+pub(in crate::node) struct StoreView {
     pub(in crate::node) index: u64,
     pub(in crate::node) term: u64,
     pub(in crate::node) conf_state: ConfState,
@@ -53,10 +53,10 @@ pub(in crate::node) struct Moment {
     pub(in crate::node) files: Files,
     pub(in crate::node) directory: PathBuf,
     pub(in crate::node) file_name: String,
-    pub(in crate::node) outcome: oneshot::Sender<Outcome>,
+    pub(in crate::node) outcome: oneshot::Sender<SpoolOutcome>,
 }
 
-impl Moment {
+impl StoreView {
     /// The membership.
     pub(in crate::node) fn membership(&self) -> Result<Vec<u8>, StoreError> {
         meta(&self.read, "membership")?.ok_or_else(|| damaged("membership"))
@@ -70,7 +70,7 @@ impl Moment {
 }
 
 /// A snapshot for a `MsgSnap` of this `Ready`.
-pub(in crate::node) struct Outgoing {
+pub(in crate::node) struct HandedOut {
     pub(super) to: u64,
     pub(in crate::node) spooled: Arc<Spooled>,
     /// One of the few snapshots that may be on their way. It is given back when this ends, however it ends.
@@ -91,7 +91,7 @@ enum State {
     Empty,
     Writing {
         index: u64,
-        outcome: oneshot::Receiver<Outcome>,
+        outcome: oneshot::Receiver<SpoolOutcome>,
     },
     Whole {
         spooled: Arc<Spooled>,
@@ -140,7 +140,7 @@ pub(in crate::node) struct SpoolNews {
 
 impl Store {
     /// The moment to spool, if raft has asked for a snapshot that is not there, and the file that no longer serves.
-    pub(in crate::node) fn begin_spool(&self, now: Instant) -> Result<Option<(Moment, Outdated)>, StoreError> {
+    pub(in crate::node) fn begin_spool(&self, now: Instant) -> Result<Option<(StoreView, Outdated)>, StoreError> {
         let mut spool = self.spool.borrow_mut();
         let is_wanted = std::mem::take(&mut spool.is_wanted);
         let may_begin = match &spool.state {
@@ -157,9 +157,9 @@ impl Store {
         let (told, outcome) = oneshot::channel();
         let outdated = spool.give_up();
         spool.state = State::Writing { index, outcome };
-        let (files, directory) = (self.place.files().clone(), self.place.directory().to_owned());
-        let file_name = self.place.new_name(SPOOL);
-        let moment = Moment { index, term, conf_state, read, files, directory, file_name, outcome: told };
+        let (files, directory) = (self.open.files().clone(), self.open.directory().to_owned());
+        let file_name = self.open.new_name(SPOOL);
+        let moment = StoreView { index, term, conf_state, read, files, directory, file_name, outcome: told };
         Ok(Some((moment, outdated)))
     }
 
@@ -206,7 +206,7 @@ impl Store {
     }
 
     /// Drops the snapshots that raft was given and that no message carries any more, because this member takes no part.
-    pub(in crate::node) fn give_up_outgoing(&self) -> Vec<Outgoing> {
+    pub(in crate::node) fn give_up_outgoing(&self) -> Vec<HandedOut> {
         self.outgoing.take()
     }
 
@@ -221,7 +221,7 @@ impl Store {
     }
 
     /// The snapshot that raft was given for this member in this `Ready`.
-    pub(in crate::node) fn take_outgoing(&self, to: u64, index: u64) -> Option<Outgoing> {
+    pub(in crate::node) fn take_outgoing(&self, to: u64, index: u64) -> Option<HandedOut> {
         let mut outgoing = self.outgoing.borrow_mut();
         let place = outgoing.iter().position(|snapshot| snapshot.to == to && snapshot.spooled.index == index)?;
         Some(outgoing.swap_remove(place))

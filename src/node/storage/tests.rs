@@ -24,8 +24,8 @@ fn metadata(index: u64, term: u64, members: &[u64]) -> SnapshotMetadata {
     metadata
 }
 
-fn identity() -> Identity {
-    Identity { member: 1, cluster: 2, name: "a".into(), token: "t".into(), joined: Vec::new() }
+fn identity() -> StoredIdentity {
+    StoredIdentity { member: 1, cluster: 2, name: "a".into(), token: "t".into(), joined: Vec::new() }
 }
 
 fn membership() -> Membership {
@@ -62,7 +62,7 @@ fn terms(store: &Store) -> Vec<(u64, u64)> {
 }
 
 /// The data of a snapshot, ready to be installed.
-fn incoming(store: &Store, pairs: &'static [(&str, &str)]) -> Incoming {
+fn incoming(store: &Store, pairs: &'static [(&str, &str)]) -> IncomingDatabase {
     let mut left = pairs.iter();
     let records = || Ok::<_, StoreError>(left.next().map(|(key, value)| ((*key).into(), (*value).into())));
     store.builder(0).build(0, records).expect("room")

@@ -43,7 +43,7 @@ pub(super) struct Wal {
     directory: PathBuf,
     segments: VecDeque<Segment>,
     /// Ordered by index. The entries after a place may have been replaced since, which their term shows.
-    places: VecDeque<Place>,
+    places: VecDeque<RecordPosition>,
     buffer: Vec<u8>,
     /// Segments that exist but do not belong to the log.
     dropped: Vec<u64>,
@@ -63,7 +63,7 @@ struct Segment {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RecordPosition {
     /// The index of the first entry of the record.
     index: u64,
     sequence: u64,
@@ -312,9 +312,9 @@ impl Wal {
         while self.places.back().is_some_and(|place| place.index >= first.index) {
             self.places.pop_back();
         }
-        let is_far = |place: &Place| place.sequence != sequence || place.offset + PLACE_EVERY_BYTES <= offset;
+        let is_far = |place: &RecordPosition| place.sequence != sequence || place.offset + PLACE_EVERY_BYTES <= offset;
         if self.places.back().is_none_or(is_far) {
-            self.places.push_back(Place { index: first.index, sequence, offset });
+            self.places.push_back(RecordPosition { index: first.index, sequence, offset });
         }
         if let Some(segment) = self.segments.back_mut() {
             segment.highest = segment.highest.max(last.index);

@@ -13,11 +13,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
     ExportError,
-    settings::{BadVariable, File, Files, Protocol, Settings},
+    settings::{BadVariable, CollectorTls, ExportSettings, NamedFile, Protocol},
 };
 
 /// An exporter for these settings.
-pub(super) fn of(settings: &Settings) -> Result<SpanExporter, ExportError> {
+pub(super) fn of(settings: &ExportSettings) -> Result<SpanExporter, ExportError> {
     let builder = SpanExporter::builder();
     let (endpoint, secure) = (settings.endpoint.to_string(), settings.endpoint.scheme() == "https");
     Ok(match settings.protocol {
@@ -50,7 +50,7 @@ pub(super) fn of(settings: &Settings) -> Result<SpanExporter, ExportError> {
 
 /// The TLS configuration for a collector: the configured CAs, or else the system's, and a client certificate if one is
 /// configured.
-fn tls(settings: &Settings) -> Result<ClientConfig, BadVariable> {
+fn tls(settings: &ExportSettings) -> Result<ClientConfig, BadVariable> {
     let unusable = |why: String| BadVariable {
         variable: settings.endpoint_variable.to_owned(),
         value: settings.endpoint.to_string(),
@@ -81,7 +81,7 @@ fn tls(settings: &Settings) -> Result<ClientConfig, BadVariable> {
     }
 }
 
-fn certificates(file: &File) -> Result<Vec<CertificateDer<'static>>, BadVariable> {
+fn certificates(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, BadVariable> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.read()?).collect();
     match found.map_err(|error| file.bad(error))? {
         none if none.is_empty() => Err(file.bad("there is no certificate in it")),
@@ -90,7 +90,7 @@ fn certificates(file: &File) -> Result<Vec<CertificateDer<'static>>, BadVariable
 }
 
 /// The same configuration for tonic.
-fn tls_of_grpc(files: &Files) -> Result<ClientTlsConfig, BadVariable> {
+fn tls_of_grpc(files: &CollectorTls) -> Result<ClientTlsConfig, BadVariable> {
     let tls = match &files.authority {
         Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(file.read()?)),
         None => ClientTlsConfig::new().with_native_roots(),

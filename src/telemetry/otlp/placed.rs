@@ -21,7 +21,7 @@ impl Tracer for PlacedTracer {
     type Span = Span;
 
     fn build_with_context(&self, mut builder: SpanBuilder, context: &Context) -> Span {
-        let place = Place::take(&mut builder);
+        let place = SpanFields::take(&mut builder);
         if place.start.is_some() {
             builder.start_time = place.start;
         }
@@ -41,7 +41,7 @@ impl Tracer for PlacedTracer {
 
 /// The place of a span.
 #[derive(Default)]
-struct Place {
+struct SpanFields {
     trace: Option<TraceId>,
     span: Option<SpanId>,
     parent: Option<SpanId>,
@@ -54,7 +54,7 @@ pub(super) fn elsewhere(trace: TraceId, span: SpanId) -> SpanContext {
     SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default())
 }
 
-impl Place {
+impl SpanFields {
     /// Removes the fields that name the place from the span's attributes, and returns the place.
     fn take(builder: &mut SpanBuilder) -> Self {
         let mut place = Self::default();

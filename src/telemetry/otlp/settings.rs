@@ -7,7 +7,7 @@ use url::Url;
 mod queue;
 mod reader;
 
-pub(super) use queue::Queue;
+pub(super) use queue::SpanQueue;
 pub(super) use reader::VariableReader;
 
 /// A variable whose value makes an export impossible.
@@ -41,34 +41,34 @@ impl Protocol {
 
 /// Where spans are exported to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(super) struct ExportSettings {
     pub(super) endpoint: Url,
     /// The variable that named the endpoint, for messages about it.
     pub(super) endpoint_variable: &'static str,
     pub(super) protocol: Protocol,
     pub(super) gzip: bool,
     pub(super) timeout: Duration,
-    pub(super) files: Files,
-    pub(super) queue: Queue,
+    pub(super) files: CollectorTls,
+    pub(super) queue: SpanQueue,
 }
 
 /// The files for a collector that speaks TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Files {
+pub(super) struct CollectorTls {
     /// The CAs that the collector is verified against. `None`: the system's.
-    pub(super) authority: Option<File>,
+    pub(super) authority: Option<NamedFile>,
     /// The certificate that is presented to the collector, and its key.
-    pub(super) client: Option<(File, File)>,
+    pub(super) client: Option<(NamedFile, NamedFile)>,
 }
 
 /// A file, and the variable that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct File {
+pub(super) struct NamedFile {
     pub(super) variable: &'static str,
     pub(super) path: PathBuf,
 }
 
-impl File {
+impl NamedFile {
     /// An error about this file.
     pub(super) fn bad(&self, why: impl fmt::Display) -> BadVariable {
         let value = self.path.display().to_string();

@@ -59,7 +59,7 @@ impl SpanExporter for Bad {
 /// Runs `spans`, and returns the exported spans.
 async fn exported(spans: impl FnOnce()) -> Vec<SpanData> {
     let kept = Kept::default();
-    let export = Export::new(kept.clone(), Queue::default());
+    let export = Export::new(kept.clone(), SpanQueue::default());
     let subscriber = tracing_subscriber::registry().with(export.layer());
     tracing::subscriber::with_default(subscriber, spans);
     export.shutdown(LONG).await;
@@ -275,7 +275,7 @@ fn where_nobody_looks_at_spans_a_request_names_no_trace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_collector_refuses_is_counted() {
-    let export = Export::new(Bad(Some("no thanks")), Queue::default());
+    let export = Export::new(Bad(Some("no thanks")), SpanQueue::default());
     let status = export.status();
     let subscriber = tracing_subscriber::registry().with(export.layer());
     tracing::subscriber::with_default(subscriber, || {
@@ -291,7 +291,7 @@ async fn what_a_collector_refuses_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_never_answers_holds_a_bounded_queue_and_not_the_end() {
     const QUEUE: usize = 1000;
-    let export = Export::new(Bad(None), Queue { spans: QUEUE, ..Queue::default() });
+    let export = Export::new(Bad(None), SpanQueue { spans: QUEUE, ..SpanQueue::default() });
     let status = export.status();
     let subscriber = tracing_subscriber::registry().with(export.layer());
     let started = Instant::now();
@@ -319,7 +319,7 @@ async fn spans_reach_a_collector_over_grpc() {
         .with_endpoint(collector.endpoint())
         .build()
         .expect("a plain endpoint");
-    let export = Export::new(exporter, Queue::default());
+    let export = Export::new(exporter, SpanQueue::default());
     let status = export.status();
     let subscriber = tracing_subscriber::registry().with(export.layer());
     let message = append(41);
@@ -352,7 +352,7 @@ async fn spans_reach_a_collector_over_http() {
         .with_endpoint(endpoint)
         .build()
         .expect("a plain endpoint");
-    let export = Export::new(exporter, Queue::default());
+    let export = Export::new(exporter, SpanQueue::default());
     let status = export.status();
     let subscriber = tracing_subscriber::registry().with(export.layer());
     let message = append(41);

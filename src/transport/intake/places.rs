@@ -10,11 +10,11 @@ use tokio::{
 use crate::{
     transport::{
         Inner, Transport,
-        sender::{Sender, Standing},
+        sender::{Sender, SenderKind},
         snapshot::{
-            part::{Claim, State},
-            receiver::{Receiving, SnapshotError},
-            spool::Begun,
+            part::{Claim, PartState},
+            parts::Begun,
+            receiver::{ReceiveError, Receiving},
             store::SnapshotStore,
         },
     },
@@ -29,7 +29,7 @@ pub(super) enum Granted<'a> {
     /// The snapshot may be received. If it may be resumed, with the right to write it.
     Place(SemaphorePermit<'a>, Option<Claim>),
     /// It was received whole. This tells the result.
-    Whole(watch::Receiver<State>),
+    Whole(watch::Receiver<PartState>),
 }
 
 impl Transport {
@@ -41,10 +41,10 @@ impl Transport {
         sender: &Sender,
         rest: Option<Rest>,
         receiving: &mut Receiving,
-    ) -> Result<Granted<'_>, SnapshotError> {
+    ) -> Result<Granted<'_>, ReceiveError> {
         let Inner { receiving: places, receiving_others: others, shared, .. } = &*self.inner;
-        if sender.standing() != Standing::Peer {
-            let place = others.try_acquire().map_err(|_| SnapshotError::TOO_MANY)?;
+        if sender.kind() != SenderKind::Peer {
+            let place = others.try_acquire().map_err(|_| ReceiveError::TOO_MANY)?;
             return Ok(Granted::Place(place, None));
         }
         let (spool, index, term) = (store.spool(), receiving.index(), receiving.term());
@@ -61,7 +61,7 @@ impl Transport {
             if let Some(claim) = claim {
                 spool.give_back(claim).await;
             }
-            return Err(SnapshotError::TOO_MANY);
+            return Err(ReceiveError::TOO_MANY);
         };
         // After the place was given, because others may lose their parts for it.
         let (claim, instead_of) = match (claim, rest) {

@@ -20,14 +20,14 @@ use crate::{
     },
     wire::{
         frames::FrameBuffer,
-        msgappv2::Plan,
+        msgappv2::WritePlan,
         raftpb::{Message, MessageType},
         stream::{StreamEncoder, StreamId},
     },
 };
 
 /// The sending side of one open stream.
-pub(super) struct Writer {
+pub(super) struct StreamWriter {
     pub(super) attachment: u64,
     /// The other end of its connection, if known.
     pub(super) address: Option<SocketAddr>,
@@ -89,7 +89,7 @@ impl Heartbeats {
     }
 }
 
-impl Writer {
+impl StreamWriter {
     pub(super) fn new(
         attachment: u64,
         encoder: StreamEncoder,
@@ -114,7 +114,7 @@ impl Writer {
     pub(super) fn push(
         &mut self,
         message: &Message,
-        plan: Plan,
+        plan: WritePlan,
         kind: MessageKind,
         since: Instant,
         span: Option<MessageSpan>,

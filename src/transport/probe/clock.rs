@@ -8,11 +8,11 @@ const AGREE: f64 = 0.9;
 
 /// The state of a member's clock when it was last measured: whether it agrees with ours.
 #[derive(Debug, Default)]
-pub(crate) struct Clock {
+pub(crate) struct PeerClock {
     differs: bool,
 }
 
-impl Clock {
+impl PeerClock {
     /// Takes an offset that a probe measured, in seconds. Returns whether the clocks differ if that has changed, and
     /// `None` otherwise.
     pub(crate) fn news(&mut self, offset: f64) -> Option<bool> {
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_hovers_about_the_edge_is_news_once() {
-        let mut clock = Clock::default();
+        let mut clock = PeerClock::default();
         let news = [0.5, 1.1, 0.95, -1.05, 0.5, -2.0].map(|offset| clock.news(offset));
         assert_eq!(news, [None, Some(true), None, None, Some(false), Some(true)]);
     }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::wire::reply::{Reading, Reply, ReplyError};
+use crate::wire::reply::{Reply, ReplyError, ReplyReader};
 
 /// A connection that carries nothing else.
 pub(super) struct Exchange<T>(T);
@@ -43,7 +43,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Exchange<T> {
     pub(super) async fn ask(&mut self, request: Vec<u8>, limit: usize) -> Result<Reply, Broken> {
         self.0.write_all(&request).await.map_err(Broken::Unanswered)?;
         self.0.flush().await.map_err(Broken::Unanswered)?;
-        let mut reading = Reading::new(request, limit);
+        let mut reading = ReplyReader::new(request, limit);
         loop {
             let read = self.0.read_buf(reading.room()).await;
             let read = match read {

@@ -14,9 +14,9 @@ use tokio::{
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    part::{Claim, Handing, State},
-    place::{Batch, LOOK_EACH, Placed},
-    receiver::SnapshotError,
+    part::{Claim, Handing, PartState},
+    place::{BodyBatch, LOOK_EACH, Placed},
+    receiver::ReceiveError,
     record::{HEAD_BYTES, MARK_BYTES, Mark},
 };
 use crate::world::{DiskFile, UNSYNCED_BYTES, World};
@@ -46,22 +46,22 @@ pub(super) struct Keeping {
 }
 
 /// Why a part did not become complete.
-enum Fault {
+enum IncompleteError {
     /// No more bytes came. Those that are there are kept.
     BrokeOff(String),
     /// The bytes that are there are useless, or cannot be kept.
-    Lost(SnapshotError),
+    Lost(ReceiveError),
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for IncompleteError {
     fn from(error: io::Error) -> Self {
-        Self::Lost(SnapshotError::Save(error.to_string()))
+        Self::Lost(ReceiveError::Save(error.to_string()))
     }
 }
 
 impl Keeping {
     /// Appends the arriving bytes, and moves the complete snapshot to its place.
-    pub(super) async fn write(mut self, batches: mpsc::Receiver<Batch>) -> Result<(Placed, Handing), SnapshotError> {
+    pub(super) async fn write(mut self, batches: mpsc::Receiver<BodyBatch>) -> Result<(Placed, Handing), ReceiveError> {
         let outcome = match self.gather(batches).await {
             Ok(()) => self.finish().await,
             Err(fault) => Err(fault),
@@ -71,24 +71,24 @@ impl Keeping {
                 let length = self.claim.part.head.of.length;
                 // This comes before the right to write is given back.
                 let (part, term) = (self.claim.part.clone(), self.term);
-                part.set_state(State::Handing { term });
+                part.set_state(PartState::Handing { term });
                 return Ok((Placed { length, _turn: turn }, Handing { part, term }));
             }
             Err(fault) => fault,
         };
         let error = match fault {
-            Fault::BrokeOff(why) if self.claim.kept.offset > 0 => match self.sync() {
-                Ok(()) => return Err(SnapshotError::BrokeOff { kept: self.claim.kept.offset, why }),
-                Err(error) => SnapshotError::Save(error.to_string()),
+            IncompleteError::BrokeOff(why) if self.claim.kept.offset > 0 => match self.sync() {
+                Ok(()) => return Err(ReceiveError::BrokeOff { kept: self.claim.kept.offset, why }),
+                Err(error) => ReceiveError::Save(error.to_string()),
             },
-            Fault::BrokeOff(why) => SnapshotError::Save(why),
-            Fault::Lost(error) => error,
+            IncompleteError::BrokeOff(why) => ReceiveError::Save(why),
+            IncompleteError::Lost(error) => error,
         };
         self.claim.drop_files(self.world.files(), &self.directory);
         Err(error)
     }
 
-    async fn gather(&mut self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Fault> {
+    async fn gather(&mut self, mut batches: mpsc::Receiver<BodyBatch>) -> Result<(), IncompleteError> {
         let length = self.claim.part.head.of.length;
         // A snapshot in its place needs no file. A new one gets a file, even if it has no bytes.
         if !self.claim.kept.is_placed {
@@ -102,7 +102,7 @@ impl Keeping {
             let batch = tokio::select! {
                 biased;
                 () = self.claim.stop.cancelled() => {
-                    return Err(Fault::BrokeOff("its sender comes on another connection".to_owned()));
+                    return Err(IncompleteError::BrokeOff("its sender comes on another connection".to_owned()));
                 }
                 batch = batches.recv() => batch,
             };
@@ -110,8 +110,10 @@ impl Keeping {
             match batch {
                 Some(Some(batch)) => self.append(&batch)?,
                 Some(None) if offset == length => return Ok(()),
-                Some(None) => return Err(Fault::BrokeOff(format!("the body ended at {offset} of {length} bytes"))),
-                None => return Err(Fault::BrokeOff("the body ended before it was whole".to_owned())),
+                Some(None) => {
+                    return Err(IncompleteError::BrokeOff(format!("the body ended at {offset} of {length} bytes")));
+                }
+                None => return Err(IncompleteError::BrokeOff("the body ended before it was whole".to_owned())),
             }
             if self.claim.kept.offset - looked >= LOOK_EACH {
                 looked = self.claim.kept.offset;
@@ -129,14 +131,14 @@ impl Keeping {
         }
     }
 
-    fn append(&mut self, batch: &[bytes::Bytes]) -> Result<(), Fault> {
+    fn append(&mut self, batch: &[bytes::Bytes]) -> Result<(), IncompleteError> {
         let length = self.claim.part.head.of.length;
         let kept = &mut *self.claim.kept;
         for piece in batch {
             let end = kept.offset.saturating_add(piece.len() as u64);
             let Some(data) = self.data.as_ref().filter(|_| end <= length) else {
                 let why = format!("the snapshot has more than the {length} bytes that it was to have");
-                return Err(Fault::Lost(SnapshotError::Save(why)));
+                return Err(IncompleteError::Lost(ReceiveError::Save(why)));
             };
             data.write_at(kept.offset, piece)?;
             if let Some(hash) = &mut kept.hash {
@@ -172,7 +174,7 @@ impl Keeping {
     }
 
     /// Verifies the snapshot, and moves it to its place.
-    async fn finish(&mut self) -> Result<OwnedMutexGuard<()>, Fault> {
+    async fn finish(&mut self) -> Result<OwnedMutexGuard<()>, IncompleteError> {
         let files = self.world.files().clone();
         let Some(data) = self.data.clone() else {
             // Another snapshot of the same index may have come to the place. It is checked while nobody else may change
@@ -181,7 +183,7 @@ impl Keeping {
             let mut file = files.open(&self.place)?;
             return self.verify(&mut file).map(|()| turn);
         };
-        self.verify(&mut Whole { file: data.clone(), at: 0 })?;
+        self.verify(&mut WholeFile { file: data.clone(), at: 0 })?;
         if self.claim.kept.marks > 0 {
             // After this, a complete snapshot need not be sent again if the process is killed before it is handed over.
             self.sync()?;
@@ -198,7 +200,7 @@ impl Keeping {
     }
 
     /// Checks that the bytes are the sender's. `file` is read only if they were not hashed as they came.
-    fn verify(&self, file: &mut dyn Read) -> Result<(), Fault> {
+    fn verify(&self, file: &mut dyn Read) -> Result<(), IncompleteError> {
         let told = self.claim.part.head.of;
         let sum = match &self.claim.kept.hash {
             Some(hash) => hash.digest128(),
@@ -209,17 +211,17 @@ impl Keeping {
         }
         let why =
             format!("its {} bytes have the checksum {sum:032x}, its sender's have {:032x}", told.length, told.checksum);
-        Err(Fault::Lost(SnapshotError::Checksum(why)))
+        Err(IncompleteError::Lost(ReceiveError::Checksum(why)))
     }
 }
 
 /// Reads a file from its beginning to its end.
-struct Whole {
+struct WholeFile {
     file: Arc<dyn DiskFile>,
     at: u64,
 }
 
-impl Read for Whole {
+impl Read for WholeFile {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(self.at, into)?;
         self.at += read as u64;

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{receiver::SnapshotError, record::Head};
+use super::{receiver::ReceiveError, record::RecordHead};
 use crate::world::Files;
 
 /// The prefix of the names of both files.
@@ -27,18 +27,18 @@ pub(super) const RECORD: &str = ".record";
 const TAKEOVER: Duration = Duration::from_secs(5);
 
 /// One snapshot of one sender.
-pub(crate) struct Part {
-    pub(super) head: Head,
+pub(crate) struct PartialSnapshot {
+    pub(super) head: RecordHead,
     /// Held by the task that writes it.
-    kept: Arc<tokio::sync::Mutex<Kept>>,
-    state: watch::Sender<State>,
+    kept: Arc<tokio::sync::Mutex<KeptBytes>>,
+    state: watch::Sender<PartState>,
     /// Ends the current writing.
     writing: Mutex<CancellationToken>,
 }
 
 /// The state of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum PartState {
     /// It is incomplete, or nobody has handed it over.
     Arriving,
     /// It is complete and in its place, and raft is being asked.
@@ -51,7 +51,7 @@ pub(crate) enum State {
         /// The term of the message that it has answered.
         term: u64,
         /// Its answer.
-        outcome: Result<(), SnapshotError>,
+        outcome: Result<(), ReceiveError>,
     },
     /// Its files are being removed.
     Leaving,
@@ -60,7 +60,7 @@ pub(crate) enum State {
 }
 
 /// What is there of a part.
-pub(super) struct Kept {
+pub(super) struct KeptBytes {
     /// The number of bytes.
     pub(super) offset: u64,
     /// How many of them are synced, and how many marks of the record say so.
@@ -75,7 +75,7 @@ pub(super) struct Kept {
     pub(super) is_placed: bool,
 }
 
-impl Kept {
+impl KeptBytes {
     /// Nothing yet.
     pub(super) fn nothing(now: SystemTime) -> Self {
         let hash = Some(Box::new(Xxh3::new()));
@@ -85,8 +85,8 @@ impl Kept {
 
 /// The right to write a part.
 pub(crate) struct Claim {
-    pub(super) part: Arc<Part>,
-    pub(super) kept: OwnedMutexGuard<Kept>,
+    pub(super) part: Arc<PartialSnapshot>,
+    pub(super) kept: OwnedMutexGuard<KeptBytes>,
     /// Cancelled when a newer connection comes.
     pub(super) stop: CancellationToken,
 }
@@ -96,17 +96,17 @@ pub(super) enum Claimed {
     /// The caller may write.
     Claim(Claim),
     /// It is complete. This tells the result.
-    Whole(watch::Receiver<State>),
+    Whole(watch::Receiver<PartState>),
     /// It is gone.
     Gone,
 }
 
-impl Part {
-    pub(super) fn new(head: Head, kept: Kept) -> Arc<Self> {
+impl PartialSnapshot {
+    pub(super) fn new(head: RecordHead, kept: KeptBytes) -> Arc<Self> {
         Arc::new(Self {
             head,
             kept: Arc::new(tokio::sync::Mutex::new(kept)),
-            state: watch::Sender::new(State::Arriving),
+            state: watch::Sender::new(PartState::Arriving),
             writing: Mutex::default(),
         })
     }
@@ -115,46 +115,46 @@ impl Part {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> PartState {
         self.state.borrow().clone()
     }
 
     /// Whether raft is being asked, or has answered, about a message of this term.
     pub(super) fn is_of_term(&self, of: u64) -> bool {
-        matches!(&*self.state.borrow(), State::Handing { term } | State::Done { term, .. } if *term == of)
+        matches!(&*self.state.borrow(), PartState::Handing { term } | PartState::Done { term, .. } if *term == of)
     }
 
     /// Whether it counts as one of the parts that are kept.
     pub(super) fn is_kept(&self) -> bool {
-        !matches!(*self.state.borrow(), State::Leaving | State::Gone)
+        !matches!(*self.state.borrow(), PartState::Leaving | PartState::Gone)
     }
 
-    pub(super) fn set_state(&self, state: State) {
+    pub(super) fn set_state(&self, state: PartState) {
         self.state.send_replace(state);
     }
 
     /// Waits for the right to write it. The task that has the right is told to end, because its connection is older.
-    pub(super) async fn claim(self: &Arc<Self>) -> Result<Claimed, SnapshotError> {
+    pub(super) async fn claim(self: &Arc<Self>) -> Result<Claimed, ReceiveError> {
         let stop = CancellationToken::new();
         std::mem::replace(&mut *self.writing(), stop.clone()).cancel();
         let kept = match self.state() {
-            State::Arriving | State::Leaving => timeout(TAKEOVER, self.kept.clone().lock_owned()).await,
-            State::Handing { .. } | State::Done { .. } => return Ok(Claimed::Whole(self.state.subscribe())),
-            State::Gone => return Ok(Claimed::Gone),
+            PartState::Arriving | PartState::Leaving => timeout(TAKEOVER, self.kept.clone().lock_owned()).await,
+            PartState::Handing { .. } | PartState::Done { .. } => return Ok(Claimed::Whole(self.state.subscribe())),
+            PartState::Gone => return Ok(Claimed::Gone),
         };
-        let kept = kept.map_err(|_| SnapshotError::BEING_WRITTEN)?;
+        let kept = kept.map_err(|_| ReceiveError::BEING_WRITTEN)?;
         Ok(match self.state() {
-            State::Arriving => Claimed::Claim(Claim { part: self.clone(), kept, stop }),
-            State::Handing { .. } | State::Done { .. } => Claimed::Whole(self.state.subscribe()),
-            State::Leaving => return Err(SnapshotError::BEING_WRITTEN),
-            State::Gone => Claimed::Gone,
+            PartState::Arriving => Claimed::Claim(Claim { part: self.clone(), kept, stop }),
+            PartState::Handing { .. } | PartState::Done { .. } => Claimed::Whole(self.state.subscribe()),
+            PartState::Leaving => return Err(ReceiveError::BEING_WRITTEN),
+            PartState::Gone => Claimed::Gone,
         })
     }
 
     /// The right to write it, if nobody else has it.
     pub(super) fn claim_idle(self: &Arc<Self>) -> Option<Claim> {
         let kept = self.kept.clone().try_lock_owned().ok()?;
-        let is_idle = matches!(self.state(), State::Arriving | State::Done { .. });
+        let is_idle = matches!(self.state(), PartState::Arriving | PartState::Done { .. });
         is_idle.then(|| Claim { part: self.clone(), kept, stop: self.writing().clone() })
     }
 
@@ -169,7 +169,7 @@ impl Part {
     }
 
     fn stem(&self) -> String {
-        let Head { sender, of, .. } = self.head;
+        let RecordHead { sender, of, .. } = self.head;
         format!("{PREFIX}{:016x}-{:032x}", sender.0, of.name)
     }
 }
@@ -187,7 +187,7 @@ impl Claim {
 
     /// Announces [`Self::drop_files`]: from now on, the part does not count as kept.
     pub(super) fn leave(&self) {
-        self.part.set_state(State::Leaving);
+        self.part.set_state(PartState::Leaving);
     }
 
     /// Forgets it and removes its files, except for one that is in its final place.
@@ -200,7 +200,7 @@ impl Claim {
             }
         }
         // This comes last, and before the right to write is given back: a new part may use the same files from now on.
-        self.part.set_state(State::Gone);
+        self.part.set_state(PartState::Gone);
     }
 }
 
@@ -215,24 +215,24 @@ pub(super) fn remove(files: &Files, path: &Path) -> io::Result<()> {
 /// A snapshot that raft is being asked about. If this is dropped without an answer, the snapshot can be handed over
 /// again.
 pub(crate) struct Handing {
-    pub(super) part: Arc<Part>,
+    pub(super) part: Arc<PartialSnapshot>,
     /// The term of its message.
     pub(super) term: u64,
 }
 
 impl Handing {
     /// Raft has answered. Every connection that brings the snapshot gets the same answer.
-    pub(super) fn done(&self, outcome: &Result<(), SnapshotError>) {
-        self.part.set_state(State::Done { term: self.term, outcome: outcome.clone() });
+    pub(super) fn done(&self, outcome: &Result<(), ReceiveError>) {
+        self.part.set_state(PartState::Done { term: self.term, outcome: outcome.clone() });
     }
 }
 
 impl Drop for Handing {
     fn drop(&mut self) {
         self.part.state.send_if_modified(|state| {
-            let is_open = matches!(state, State::Handing { .. });
+            let is_open = matches!(state, PartState::Handing { .. });
             if is_open {
-                *state = State::Arriving;
+                *state = PartState::Arriving;
             }
             is_open
         });

@@ -20,7 +20,7 @@ pub(super) const BATCH_PIECES: usize = 64;
 pub(super) const LOOK_EACH: u64 = 16 << 20;
 
 /// A part of a body, in order. `None` says that the body is complete.
-pub(super) type Batch = Option<Vec<Bytes>>;
+pub(super) type BodyBatch = Option<Vec<Bytes>>;
 
 /// A snapshot in its final place. While this exists, no other snapshot comes to the place: two with the same index may
 /// be under way, one of them from a stranger.
@@ -50,7 +50,7 @@ pub(crate) struct Room {
 pub(super) async fn batch<S>(
     mut body: S,
     most: u64,
-    batches: mpsc::Sender<Batch>,
+    batches: mpsc::Sender<BodyBatch>,
     mut progress: impl FnMut(u64),
 ) -> io::Result<()>
 where

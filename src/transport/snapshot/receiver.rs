@@ -13,7 +13,7 @@ use crate::{
 
 /// Why a snapshot was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SnapshotError {
+pub(crate) enum ReceiveError {
     /// Its body could not be read or saved.
     #[error("{0}")]
     Save(String),
@@ -42,7 +42,7 @@ pub(crate) enum SnapshotError {
     Stopped,
 }
 
-impl SnapshotError {
+impl ReceiveError {
     /// An older connection's bytes of it are still being written.
     pub(super) const BEING_WRITTEN: Self = Self::Busy("it is still being written");
     /// Raft was asked about it by another connection, and has given no answer.
@@ -147,13 +147,13 @@ impl Receiving {
     }
 
     /// It was taken or refused.
-    pub(crate) fn end(&mut self, outcome: &Result<(), SnapshotError>) {
+    pub(crate) fn end(&mut self, outcome: &Result<(), ReceiveError>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         let took = self.since.elapsed();
         let there = self.resumed + self.bytes;
-        if let (Some(peer), Err(SnapshotError::BrokeOff { kept, why })) = (&self.peer, outcome) {
+        if let (Some(peer), Err(ReceiveError::BrokeOff { kept, why })) = (&self.peer, outcome) {
             peer.link(|link| link.snapshot_broke_off(self.length, there));
             if let Some(span) = &self.span {
                 span.failed("broken_off", why);
@@ -164,7 +164,7 @@ impl Receiving {
             peer.link(|link| link.snapshot_left(self.length, there));
         } else if let Some(peer) = &self.peer {
             let took = outcome.is_ok().then_some(took);
-            if let Err(SnapshotError::Checksum(_)) = outcome {
+            if let Err(ReceiveError::Checksum(_)) = outcome {
                 peer.link(|link| link.snapshot_restarted(Direction::In, RestartReason::Checksum));
                 self.events.snapshot_restarted(peer.id, Direction::In, RestartReason::Checksum, there);
             }
@@ -184,6 +184,6 @@ impl Receiving {
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        self.end(&Err(SnapshotError::Save("the connection broke".to_owned())));
+        self.end(&Err(ReceiveError::Save("the connection broke".to_owned())));
     }
 }

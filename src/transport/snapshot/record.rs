@@ -34,7 +34,7 @@ pub(super) const MAX_BYTES: u64 = 256 << 20;
 
 /// The identity of the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct RecordHead {
     /// The member that sends it.
     pub(super) sender: MemberId,
     /// Its name, its length, and the checksum of its bytes.
@@ -52,7 +52,7 @@ pub(super) struct Mark {
     pub(super) at: SystemTime,
 }
 
-impl Head {
+impl RecordHead {
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let Self { sender, of: Named { name, length, checksum }, index } = self;
         let mut bytes = Vec::with_capacity(HEAD_BYTES);
@@ -112,7 +112,8 @@ impl Head {
 mod tests {
     use super::*;
 
-    const HEAD: Head = Head { sender: MemberId(7), of: Named { name: 1 << 100, length: 1000, checksum: 5 }, index: 9 };
+    const HEAD: RecordHead =
+        RecordHead { sender: MemberId(7), of: Named { name: 1 << 100, length: 1000, checksum: 5 }, index: 9 };
 
     fn at(synced: u64) -> Mark {
         Mark { synced, at: UNIX_EPOCH + Duration::from_secs(synced) }
@@ -125,28 +126,28 @@ mod tests {
         for synced in [0, 400, 1000] {
             whole.extend(HEAD.mark(at(synced)));
         }
-        assert_eq!(Head::read(&whole), Some((HEAD, at(1000), 3)));
+        assert_eq!(RecordHead::read(&whole), Some((HEAD, at(1000), 3)));
         let found = |marks: usize| match marks {
             0 => None,
             _ => Some((HEAD, at([0, 400, 1000][marks - 1]), marks as u64)),
         };
         for length in 0..whole.len() {
             let marks = length.saturating_sub(HEAD_BYTES) / MARK_BYTES;
-            assert_eq!(Head::read(&whole[..length]), found(marks), "cut at {length}");
+            assert_eq!(RecordHead::read(&whole[..length]), found(marks), "cut at {length}");
         }
         for place in 0..whole.len() {
             let mut changed = whole.clone();
             changed[place] ^= 1;
             let marks = place.checked_sub(HEAD_BYTES).map_or(0, |behind| behind / MARK_BYTES);
-            assert_eq!(Head::read(&changed), found(marks), "changed at {place}");
+            assert_eq!(RecordHead::read(&changed), found(marks), "changed at {place}");
         }
     }
 
     #[test]
     fn a_mark_of_another_snapshot_or_beyond_its_end_is_none() {
-        let other = Head { index: 8, ..HEAD };
-        assert_eq!(Head::read(&[HEAD.to_bytes(), other.mark(at(1))].concat()), None);
+        let other = RecordHead { index: 8, ..HEAD };
+        assert_eq!(RecordHead::read(&[HEAD.to_bytes(), other.mark(at(1))].concat()), None);
         let beyond = [HEAD.to_bytes(), HEAD.mark(at(1)), HEAD.mark(at(1001))].concat();
-        assert_eq!(Head::read(&beyond), Some((HEAD, at(1), 1)));
+        assert_eq!(RecordHead::read(&beyond), Some((HEAD, at(1), 1)));
     }
 }

@@ -22,9 +22,9 @@ use tokio::time::{Instant, interval};
 use super::SnapshotBody;
 use crate::{
     dial::{
-        connection::{Body, Connection, NoAnswer},
+        connection::{Body, DialledConnection, NoAnswer},
         io::IoStatus,
-        post::Answer,
+        post::PostAnswer,
         urls::PeerUrl,
     },
     ledger::{Direction, MessageKind},
@@ -58,7 +58,7 @@ const ANSWER_BYTES: usize = 4096;
 
 /// The progress of a body.
 #[derive(Default)]
-struct Progress {
+struct SendProgress {
     /// Bytes of the envelope that were passed on.
     envelope: AtomicU64,
     /// Bytes of the snapshot itself, including those that the receiver had before.
@@ -73,14 +73,14 @@ struct Progress {
 }
 
 /// A snapshot under way. It ends in the ledger, and is reported to raft, exactly once, even if the task is dropped.
-struct Underway {
+struct SendingSnapshot {
     peer: Arc<Peer>,
     kind: MessageKind,
     envelope: u64,
     /// The length of the body, in bytes, if known.
     length: Option<u64>,
     since: Instant,
-    progress: Arc<Progress>,
+    progress: Arc<SendProgress>,
     span: EventSpan,
     /// The span of its message, if that is traced.
     sent: Option<MessageSpan>,
@@ -93,7 +93,7 @@ pub(crate) async fn send(peer: Arc<Peer>, message: Message, body: SnapshotBody, 
     let (length, reading) = (body.length, body.reading.clone());
     peer.link(|link| link.snapshot_started(Direction::Out, length));
     peer.shared.events.snapshot_started(Some(peer.id), Direction::Out, point);
-    let mut underway = Underway {
+    let mut underway = SendingSnapshot {
         kind: MessageKind::of(message.r#type),
         envelope: message_size(&message) as u64,
         since: Instant::now(),
@@ -128,7 +128,7 @@ async fn deliver(
     peer: &Arc<Peer>,
     message: Message,
     body: SnapshotBody,
-    underway: &Underway,
+    underway: &SendingSnapshot,
 ) -> Result<(), Undelivered> {
     if let Some(repeatable) = body.repeatable().filter(|_| peer.resumes_snapshots()) {
         let delivered = resumption::deliver(peer, &message, &repeatable, underway).await;
@@ -136,11 +136,16 @@ async fn deliver(
             return outcome;
         }
     }
-    let _place = peer.shared.pace.place().await;
+    let _slot = peer.shared.pace.slot().await;
     post(peer, message, body, underway).await
 }
 
-async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: &Underway) -> Result<(), Undelivered> {
+async fn post(
+    peer: &Arc<Peer>,
+    message: Message,
+    body: SnapshotBody,
+    underway: &SendingSnapshot,
+) -> Result<(), Undelivered> {
     let attempt = peer.attempt();
     let dialled = peer.shared.client.dial(&attempt.url).await;
     let connection = dialled.map_err(|error| peer.post_failed(&attempt, Reached::Nobody, error.to_string()))?;
@@ -163,7 +168,7 @@ async fn post(peer: &Arc<Peer>, message: Message, body: SnapshotBody, underway: 
 }
 
 /// The head of a request that brings a snapshot of this length.
-fn request(peer: &Peer, url: &PeerUrl, length: Option<u64>, underway: &Underway) -> http::request::Builder {
+fn request(peer: &Peer, url: &PeerUrl, length: Option<u64>, underway: &SendingSnapshot) -> http::request::Builder {
     let mut request = peer
         .shared
         .client
@@ -181,13 +186,13 @@ fn request(peer: &Peer, url: &PeerUrl, length: Option<u64>, underway: &Underway)
 /// Sends the request, and waits for its answer for as long as there is hope.
 async fn exchange(
     peer: &Arc<Peer>,
-    connection: Connection,
+    connection: DialledConnection,
     request: Request<Body>,
-    progress: &Progress,
+    progress: &SendProgress,
     write_patience: Duration,
     deadline: &mut Deadline,
-) -> Result<Answer, String> {
-    let Connection { mut sender, driver, io, .. } = connection;
+) -> Result<PostAnswer, String> {
+    let DialledConnection { mut sender, driver, io, .. } = connection;
     io.set_write_deadline(write_patience);
     io.await_head();
     let answer = async {
@@ -196,7 +201,7 @@ async fn exchange(
         let (head, body) = answer.into_parts();
         let text = Limited::new(body, ANSWER_BYTES).collect().await;
         let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).trim().to_owned()).unwrap_or_default();
-        Ok(Answer { status: head.status, headers: head.headers, text })
+        Ok(PostAnswer { status: head.status, headers: head.headers, text })
     };
     let mut answer = pin!(answer);
     let mut driver = pin!(driver);
@@ -233,7 +238,7 @@ fn whole(
     message: &Message,
     pieces: BoxStream<'static, io::Result<Bytes>>,
     promised: Option<u64>,
-    progress: &Arc<Progress>,
+    progress: &Arc<SendProgress>,
 ) -> Body {
     let mut frames = FrameBuffer::new();
     MessageEncoder.encode(message, &mut frames);
@@ -270,7 +275,7 @@ fn whole(
 /// request first. `waited` says how long the connection has waited for the receiver.
 async fn abandoned_by_its_receiver(
     peer: &Peer,
-    progress: &Progress,
+    progress: &SendProgress,
     io: &IoStatus,
     deadline: &mut Deadline,
     waited: impl Fn() -> Duration,
@@ -309,7 +314,7 @@ fn patience_for_an_answer(bytes: u64) -> Duration {
     PATIENCE_UNPROBED + Duration::from_secs(bytes / LEAST)
 }
 
-impl Underway {
+impl SendingSnapshot {
     fn end(&mut self, outcome: Result<(), Undelivered>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -337,7 +342,7 @@ impl Underway {
     }
 }
 
-impl Drop for Underway {
+impl Drop for SendingSnapshot {
     fn drop(&mut self) {
         self.end(Err(Undelivered::stopped()));
     }

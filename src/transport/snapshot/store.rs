@@ -18,9 +18,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     keeping::Keeping,
     part::{Claim, Handing, remove},
+    parts::PartialSnapshots,
     place::{BATCHES_AHEAD, LOOK_EACH, Placed, Room, batch},
-    receiver::SnapshotError,
-    spool::Spool,
+    receiver::ReceiveError,
 };
 use crate::world::{Files, UNSYNCED_BYTES, World};
 
@@ -51,7 +51,7 @@ pub struct SnapshotStore {
     /// Held while a snapshot is in its final place and nobody has taken it yet.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// The parts of snapshots that may be resumed.
-    spool: Arc<Spool>,
+    spool: Arc<PartialSnapshots>,
 }
 
 const UNFINISHED: &str = "tmp";
@@ -79,7 +79,7 @@ impl SnapshotStore {
                 files.remove(&directory.join(name))?;
             }
         }
-        let spool = Arc::new(Spool::open(&world, &directory, |index| place(&directory, index))?);
+        let spool = Arc::new(PartialSnapshots::open(&world, &directory, |index| place(&directory, index))?);
         Ok(Self { directory, unfinished: Arc::default(), world, turn: Arc::default(), spool })
     }
 
@@ -90,7 +90,7 @@ impl SnapshotStore {
     }
 
     /// The parts of snapshots that may be resumed.
-    pub(crate) fn spool(&self) -> &Arc<Spool> {
+    pub(crate) fn spool(&self) -> &Arc<PartialSnapshots> {
         &self.spool
     }
 
@@ -137,7 +137,7 @@ impl SnapshotStore {
         headroom: u64,
         tasks: &TaskTracker,
         progress: impl FnMut(u64),
-    ) -> Result<(Placed, Handing), SnapshotError>
+    ) -> Result<(Placed, Handing), ReceiveError>
     where
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
@@ -155,10 +155,10 @@ impl SnapshotStore {
         let writing = self.world.spawn_blocking(tasks.track_future(keeping.write(receiver)));
         // The writer knows the limit of the length, and this side knows why the body broke off.
         let read = batch(body, u64::MAX, sender, progress).await;
-        let written = writing.await.map_err(|error| SnapshotError::Save(error.to_string()))?;
+        let written = writing.await.map_err(|error| ReceiveError::Save(error.to_string()))?;
         written.map_err(|error| match (error, read) {
-            (SnapshotError::BrokeOff { kept, .. }, Err(error)) => {
-                SnapshotError::BrokeOff { kept, why: error.to_string() }
+            (ReceiveError::BrokeOff { kept, .. }, Err(error)) => {
+                ReceiveError::BrokeOff { kept, why: error.to_string() }
             }
             (error, _) => error,
         })
@@ -167,7 +167,7 @@ impl SnapshotStore {
     /// Raft has answered for a snapshot that was handed over. Every connection that waits for the answer gets it. A
     /// success is remembered for those that bring the snapshot again. After a failure they start anew, because their
     /// next try may succeed.
-    pub(crate) async fn handed_over(&self, handing: Handing, outcome: &Result<(), SnapshotError>) {
+    pub(crate) async fn handed_over(&self, handing: Handing, outcome: &Result<(), ReceiveError>) {
         // Before the answer is known: then another part may have this file.
         let (files, record) = (self.world.files().clone(), handing.part.record(&self.directory));
         let removed = self.world.blocking(move || remove(&files, &record)).await;
@@ -312,8 +312,8 @@ mod tests {
 
     use super::{
         super::{
+            parts::Begun,
             place::{BATCH_BYTES, BATCH_PIECES},
-            spool::Begun,
         },
         *,
     };
@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(keep(5, &[]).await, Ok(()));
         fs::write(store.path(1), "abcdx").expect("it is there");
         let changed = keep(5, &[]).await;
-        assert!(matches!(changed, Err(SnapshotError::Checksum(_))), "{changed:?}");
+        assert!(matches!(changed, Err(ReceiveError::Checksum(_))), "{changed:?}");
     }
 
     #[test]

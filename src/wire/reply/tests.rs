@@ -6,7 +6,7 @@ const LIMIT: usize = 64;
 
 /// Reads an answer that comes in these pieces, after which the connection ends.
 fn read(pieces: &[&[u8]], limit: usize) -> Result<Reply, ReplyError> {
-    let mut reading = Reading::new(b"GET / HTTP/1.1\r\n\r\n".to_vec(), limit);
+    let mut reading = ReplyReader::new(b"GET / HTTP/1.1\r\n\r\n".to_vec(), limit);
     for piece in pieces {
         reading.room().extend_from_slice(piece);
         if let Some(reply) = reading.advance()? {
@@ -170,7 +170,7 @@ fn a_head_is_bounded_and_so_are_trailers_and_what_is_passed_over() {
 
 #[test]
 fn no_more_room_is_made_than_has_come() {
-    let mut reading = Reading::new(Vec::new(), 4 << 20);
+    let mut reading = ReplyReader::new(Vec::new(), 4 << 20);
     reading.room().extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 4194304\r\n\r\n");
     assert_eq!(reading.advance(), Ok(None));
     assert!(reading.room().capacity() <= ROOM);

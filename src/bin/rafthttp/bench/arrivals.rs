@@ -27,13 +27,13 @@ pub(super) struct Arrivals {
     /// Sends the acknowledgements. Set once the transport is built, because the transport needs this application first.
     transport: OnceLock<Transport>,
     store: SnapshotStore,
-    count: Mutex<Count>,
+    count: Mutex<RunCount>,
     changed: Notify,
 }
 
 /// A run as the sink has seen it so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Count {
+pub(super) struct RunCount {
     /// What the source announced, and when.
     pub(super) began: Option<(Outline, Moment)>,
     /// Messages of the load. For a snapshot, pieces of the announced size.
@@ -59,7 +59,7 @@ impl Moment {
 
 /// The answer to a batch.
 #[derive(Debug, Default)]
-struct Answer {
+struct BatchAnswer {
     appends: bool,
     heartbeats: bool,
     notices: Vec<Bytes>,
@@ -76,7 +76,7 @@ impl Arrivals {
     }
 
     /// The counts so far.
-    pub(super) fn count(&self) -> Count {
+    pub(super) fn count(&self) -> RunCount {
         *self.lock()
     }
 
@@ -85,13 +85,13 @@ impl Arrivals {
         self.changed.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Count> {
+    fn lock(&self) -> MutexGuard<'_, RunCount> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a batch of one stream, and returns the answer to it.
-    fn take(&self, batch: &[Message]) -> Answer {
-        let mut answer = Answer::default();
+    fn take(&self, batch: &[Message]) -> BatchAnswer {
+        let mut answer = BatchAnswer::default();
         let mut count = self.lock();
         let before = count.messages;
         for message in batch {
@@ -131,7 +131,7 @@ impl Arrivals {
         Ok(())
     }
 
-    fn acknowledge(&self, to: MemberId, answer: Answer) {
+    fn acknowledge(&self, to: MemberId, answer: BatchAnswer) {
         let Some(transport) = self.transport.get() else { return };
         let taken = self.lock().messages;
         let reply = |kind: MessageType| Message {
@@ -156,7 +156,7 @@ impl Arrivals {
     }
 }
 
-impl Count {
+impl RunCount {
     fn note(&mut self, notice: Notice) {
         match notice {
             Notice::Begin(outline) => {

@@ -35,7 +35,7 @@ pub(crate) struct EndpointConfig {
 }
 
 /// A transport with its listener.
-pub(super) struct Endpoint {
+pub(super) struct BenchEndpoint {
     pub(super) transport: Transport,
     scheme: &'static str,
     stop: CancellationToken,
@@ -54,7 +54,7 @@ async fn scrape(registry: prometheus::Registry) {
     }
 }
 
-impl Endpoint {
+impl BenchEndpoint {
     /// Listens, and builds the transport of `member`.
     pub(super) async fn start(
         config: EndpointConfig,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BenchError, SOURCE,
-    endpoint::{Endpoint, EndpointConfig},
+    endpoint::{BenchEndpoint, EndpointConfig},
     usage,
 };
 use crate::config::HostPort;
@@ -45,7 +45,7 @@ pub(crate) async fn idle(
     idle: Idle,
     stop: &CancellationToken,
 ) -> Result<(), BenchError> {
-    let endpoint = Endpoint::start(config, SOURCE, Arc::new(Nobody), None).await?;
+    let endpoint = BenchEndpoint::start(config, SOURCE, Arc::new(Nobody), None).await?;
     let url = endpoint.url_of(to)?;
     for id in (FIRST_PEER..).take(usize::try_from(idle.peers).unwrap_or(usize::MAX)) {
         endpoint.transport.add_peer(MemberId(id), vec![url.clone()])?;

@@ -19,7 +19,7 @@ pub(super) enum Side {
 
 /// What a side has measured, of all sinks together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct RunMeasure {
     /// The number of sinks.
     pub(super) peers: usize,
     pub(super) messages: u64,
@@ -44,18 +44,18 @@ pub(super) struct Report {
     cpu_seconds: f64,
     peak_rss_bytes: Option<u64>,
     #[serde(flatten)]
-    round_trips: Option<RoundTrips>,
+    round_trips: Option<RoundTripQuantiles>,
 }
 
 /// Percentiles of round trips, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct RoundTrips {
+pub(super) struct RoundTripQuantiles {
     p50_us: f64,
     p99_us: f64,
 }
 
 impl Report {
-    pub(super) fn new(role: Side, outline: Outline, seen: Seen, round_trips: Option<RoundTrips>) -> Self {
+    pub(super) fn new(role: Side, outline: Outline, seen: RunMeasure, round_trips: Option<RoundTripQuantiles>) -> Self {
         let Outline { work, size, window } = outline;
         let seconds = seen.elapsed.as_secs_f64();
         let rate = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
@@ -82,7 +82,7 @@ impl Report {
     }
 }
 
-impl RoundTrips {
+impl RoundTripQuantiles {
     /// The percentiles of these times, by nearest rank. `None` if there are no times.
     pub(super) fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
@@ -102,7 +102,7 @@ mod tests {
     fn percentiles_are_the_nearest_rank() {
         let times = |count| (1..=count).rev().map(Duration::from_micros).collect();
         let round_trips =
-            |count| RoundTrips::of(times(count)).map(|trips| (trips.p50_us.round(), trips.p99_us.round()));
+            |count| RoundTripQuantiles::of(times(count)).map(|trips| (trips.p50_us.round(), trips.p99_us.round()));
         assert_eq!(round_trips(100), Some((50.0, 99.0)));
         assert_eq!(round_trips(1), Some((1.0, 1.0)));
         assert_eq!(round_trips(1000), Some((500.0, 990.0)));
@@ -113,8 +113,9 @@ mod tests {
     fn a_line_has_the_names_that_scripts_read() {
         let outline = Outline { work: Work::Ping, size: 10, window: 1 };
         let second = Duration::from_secs(2);
-        let seen = Seen { peers: 1, messages: 100, lost: 0, elapsed: second, processor: Duration::from_millis(500) };
-        let report = Report::new(Side::Source, outline, seen, RoundTrips::of(vec![Duration::from_micros(90)]));
+        let seen =
+            RunMeasure { peers: 1, messages: 100, lost: 0, elapsed: second, processor: Duration::from_millis(500) };
+        let report = Report::new(Side::Source, outline, seen, RoundTripQuantiles::of(vec![Duration::from_micros(90)]));
         let value = serde_json::to_value(&report).unwrap();
         let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BenchError,
-    arrivals::{Arrivals, Count},
-    endpoint::{Endpoint, EndpointConfig, LOOK_EVERY, are_gone},
-    report::{Report, Seen, Side},
+    arrivals::{Arrivals, RunCount},
+    endpoint::{BenchEndpoint, EndpointConfig, LOOK_EVERY, are_gone},
+    report::{Report, RunMeasure, Side},
     sink_ids,
 };
 use crate::config::HostPort;
@@ -28,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// One of the members that receive.
 struct Sink {
-    endpoint: Endpoint,
+    endpoint: BenchEndpoint,
     arrivals: Arc<Arrivals>,
 }
 
@@ -54,12 +54,12 @@ impl Sink {
     async fn start(id: MemberId, config: EndpointConfig, directory: &TempDir) -> Result<Self, BenchError> {
         let store = SnapshotStore::open(directory.path().join(id.to_string())).map_err(BenchError::Store)?;
         let arrivals = Arrivals::new(id, store.clone());
-        let endpoint = Endpoint::start(config, id, arrivals.clone(), Some(store)).await?;
+        let endpoint = BenchEndpoint::start(config, id, arrivals.clone(), Some(store)).await?;
         arrivals.acknowledge_by(endpoint.transport.clone());
         Ok(Self { endpoint, arrivals })
     }
 
-    async fn serve(&self) -> Result<Count, BenchError> {
+    async fn serve(&self) -> Result<RunCount, BenchError> {
         self.take_first_asker().await?;
         while self.arrivals.count().sent.is_none() {
             tokio::select! {
@@ -97,7 +97,7 @@ impl Sink {
 }
 
 /// Prints what all members together have received: from the first beginning to the last message.
-fn report(counts: &[Count]) -> Result<(), BenchError> {
+fn report(counts: &[RunCount]) -> Result<(), BenchError> {
     let began = counts.iter().map(|count| count.began).collect::<Option<Vec<_>>>().ok_or(BenchError::Abandoned)?;
     let sent = counts.iter().map(|count| count.sent).sum::<Option<u64>>().ok_or(BenchError::Abandoned)?;
     let (outline, first) = began.iter().copied().min_by_key(|(_, began)| began.at).ok_or(BenchError::Abandoned)?;
@@ -106,7 +106,7 @@ fn report(counts: &[Count]) -> Result<(), BenchError> {
         .fold((first.at, first.processor), |(last, processor), end| (last.max(end.at), processor.max(end.processor)));
     let messages = counts.iter().map(|count| count.messages).sum();
     let lost = counts.iter().map(|count| count.sent.unwrap_or(0).saturating_sub(count.messages)).sum();
-    let seen = Seen {
+    let seen = RunMeasure {
         peers: counts.len(),
         messages,
         lost,

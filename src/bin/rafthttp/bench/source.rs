@@ -24,9 +24,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     BenchError, SOURCE, TERM,
     arrivals::Moment,
-    endpoint::{Endpoint, EndpointConfig, LOOK_EVERY, is_connected},
+    endpoint::{BenchEndpoint, EndpointConfig, LOOK_EVERY, is_connected},
     plan::{Extent, Notice, Plan, Work},
-    report::{Report, RoundTrips, Seen, Side},
+    report::{Report, RoundTripQuantiles, RunMeasure, Side},
     sink_ids,
     window::Window,
 };
@@ -57,9 +57,9 @@ pub(crate) async fn source(
 ) -> Result<(), BenchError> {
     let windows: BTreeMap<MemberId, Arc<Window>> = sink_ids().take(to.len()).map(|id| (id, Arc::default())).collect();
     let raft = Arc::new(Acknowledgements(windows.clone()));
-    let endpoint = Endpoint::start(config, SOURCE, raft, None).await?;
-    let load = |(to, window)| Load { to, transport: endpoint.transport.clone(), window, plan };
-    let loads: Vec<Load> = windows.into_iter().map(load).collect();
+    let endpoint = BenchEndpoint::start(config, SOURCE, raft, None).await?;
+    let load = |(to, window)| RunLoad { to, transport: endpoint.transport.clone(), window, plan };
+    let loads: Vec<RunLoad> = windows.into_iter().map(load).collect();
     let ran = stop.run_until_cancelled(run(&endpoint, to, &loads)).await;
     let ended = match ran {
         None => Err(BenchError::Stopped),
@@ -72,12 +72,12 @@ pub(crate) async fn source(
 
 /// What was sent to all sinks, in the order of the loads, and what it took.
 struct Ran {
-    sent: Vec<Sent>,
+    sent: Vec<RunResult>,
     elapsed: Duration,
     processor: Duration,
 }
 
-async fn run(endpoint: &Endpoint, to: &[HostPort], loads: &[Load]) -> Result<Ran, BenchError> {
+async fn run(endpoint: &BenchEndpoint, to: &[HostPort], loads: &[RunLoad]) -> Result<Ran, BenchError> {
     for (load, address) in loads.iter().zip(to) {
         endpoint.transport.add_peer(load.to, vec![endpoint.url_of(address)?])?;
     }
@@ -87,31 +87,31 @@ async fn run(endpoint: &Endpoint, to: &[HostPort], loads: &[Load]) -> Result<Ran
     }
     // They are made before the measurement starts, because an application computes the checksum when it makes a
     // snapshot.
-    let bodies: Vec<_> = loads.iter().map(Load::snapshot_body).collect();
+    let bodies: Vec<_> = loads.iter().map(RunLoad::snapshot_body).collect();
     if !join_all(loads.iter().map(|load| load.tell(Notice::Begin(load.plan.outline)))).await.iter().all(|heard| *heard)
     {
         return Err(no_streams(&endpoint.transport, PATIENCE));
     }
     let start = Moment::now();
     let under_way: FuturesOrdered<_> = loads.iter().zip(bodies).map(|(load, body)| load.send(body)).collect();
-    let sent: Vec<Sent> = under_way.collect().await;
+    let sent: Vec<RunResult> = under_way.collect().await;
     let end = Moment::now();
     Ok(Ran { sent, elapsed: end.at - start.at, processor: end.processor.saturating_sub(start.processor) })
 }
 
 /// Prints the report, and tells the sinks that it is over: at once, or when the time of `hold` ends.
 async fn end(
-    endpoint: &Endpoint,
-    loads: &[Load],
+    endpoint: &BenchEndpoint,
+    loads: &[RunLoad],
     ran: Ran,
     hold: Option<HostPort>,
     stop: &CancellationToken,
 ) -> Result<(), BenchError> {
     let Ran { sent, elapsed, processor } = ran;
     let (messages, lost) = (sent.iter().map(|to| to.messages).sum(), sent.iter().map(|to| to.lost).sum());
-    let seen = Seen { peers: loads.len(), messages, lost, elapsed, processor };
+    let seen = RunMeasure { peers: loads.len(), messages, lost, elapsed, processor };
     let outline = loads.first().map(|load| load.plan.outline).ok_or(BenchError::Stopped)?;
-    let round_trips = RoundTrips::of(sent.iter().flat_map(|to| to.times.iter().copied()).collect());
+    let round_trips = RoundTripQuantiles::of(sent.iter().flat_map(|to| to.times.iter().copied()).collect());
     let tell = || join_all(loads.iter().zip(&sent).map(|(load, sent)| load.tell(Notice::End(sent.messages))));
     if hold.is_none() {
         tell().await;
@@ -135,7 +135,7 @@ fn no_streams(transport: &Transport, waited: Duration) -> BenchError {
 }
 
 /// The load of one run, to one sink.
-struct Load {
+struct RunLoad {
     to: MemberId,
     transport: Transport,
     window: Arc<Window>,
@@ -144,16 +144,16 @@ struct Load {
 
 /// The result of a run, of one sink.
 #[derive(Default)]
-struct Sent {
+struct RunResult {
     messages: u64,
     lost: u64,
     /// The round trips of a ping.
     times: Vec<Duration>,
 }
 
-impl Load {
+impl RunLoad {
     /// Sends everything. A snapshot has this body.
-    async fn send(&self, body: Option<SnapshotBody>) -> Sent {
+    async fn send(&self, body: Option<SnapshotBody>) -> RunResult {
         match body {
             Some(body) => self.snapshot(body).await,
             None if self.plan.outline.work == Work::Ping => self.ping().await,
@@ -179,7 +179,7 @@ impl Load {
     }
 
     /// Keeps the window full until everything is sent, then waits for the rest of the acknowledgements.
-    async fn stream(&self) -> Sent {
+    async fn stream(&self) -> RunResult {
         let payload = self.payload();
         let start = Instant::now();
         let mut sent = 0;
@@ -191,7 +191,7 @@ impl Load {
             };
             let acknowledged = self.window.acknowledged();
             if left == 0 && acknowledged >= sent {
-                return Sent { messages: sent, ..Sent::default() };
+                return RunResult { messages: sent, ..RunResult::default() };
             }
             let free = (acknowledged + self.plan.outline.window).saturating_sub(sent);
             let count = free.min(left).min(SEND_BATCH);
@@ -203,13 +203,13 @@ impl Load {
                 tokio::task::yield_now().await;
             } else if timeout(PATIENCE, self.window.changed()).await.is_err() {
                 let lost = sent.saturating_sub(self.window.acknowledged());
-                return Sent { messages: sent, lost, ..Sent::default() };
+                return RunResult { messages: sent, lost, ..RunResult::default() };
             }
         }
     }
 
     /// Sends one message at a time, waits for the answer, and notes the time of each.
-    async fn ping(&self) -> Sent {
+    async fn ping(&self) -> RunResult {
         let payload = self.payload();
         let start = Instant::now();
         let (mut sent, mut times) = (0, Vec::new());
@@ -226,15 +226,15 @@ impl Load {
                 }
             };
             if timeout(PATIENCE, answered).await.is_err() {
-                return Sent { messages: sent, lost: 1, times };
+                return RunResult { messages: sent, lost: 1, times };
             }
             times.push(sent_at.elapsed());
         }
-        Sent { messages: sent, lost: 0, times }
+        RunResult { messages: sent, lost: 0, times }
     }
 
     /// Sends one snapshot with a body of zeros. The transport's own deadlines decide when it is lost.
-    async fn snapshot(&self, body: SnapshotBody) -> Sent {
+    async fn snapshot(&self, body: SnapshotBody) -> RunResult {
         let length = self.plan.snapshot_bytes();
         let messages = length / self.plan.outline.size;
         let metadata = SnapshotMetadata { index: SNAPSHOT_INDEX, term: TERM, ..SnapshotMetadata::default() };
@@ -243,8 +243,8 @@ impl Load {
         self.transport.send_snapshot(message, body);
         loop {
             match self.window.snapshot() {
-                Some(SnapshotStatus::Finish) => return Sent { messages, ..Sent::default() },
-                Some(SnapshotStatus::Failure) => return Sent { messages, lost: messages, ..Sent::default() },
+                Some(SnapshotStatus::Finish) => return RunResult { messages, ..RunResult::default() },
+                Some(SnapshotStatus::Failure) => return RunResult { messages, lost: messages, ..RunResult::default() },
                 None => self.window.changed().await,
             }
         }

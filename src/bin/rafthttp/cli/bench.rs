@@ -20,11 +20,11 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
     #[command(subcommand)]
-    side: Side,
+    side: BenchSide,
 }
 
 #[derive(Debug, Subcommand)]
-enum Side {
+enum BenchSide {
     /// Receive messages from one source, count and acknowledge them, and end when the source has finished.
     Sink(SinkFlags),
     /// Send messages to a sink.
@@ -139,16 +139,16 @@ impl Flags {
     pub(crate) async fn run(self, stop: &Stop) -> Result<(), Failure> {
         let stop = stop.token();
         match self.side {
-            Side::Sink(flags) => {
+            BenchSide::Sink(flags) => {
                 let endpoint = flags.common.endpoint(&HostPort::any_port_on_loopback(), 1)?;
                 bench::sink(endpoint, &flags.listen, flags.data_dir, stop).await.map_err(Failure::failed)
             }
-            Side::Source(flags) => {
+            BenchSide::Source(flags) => {
                 let plan = flags.plan()?;
                 let endpoint = flags.common.endpoint(&flags.listen, flags.to.len())?;
                 bench::source(endpoint, &flags.to, plan, flags.hold, stop).await.map_err(Failure::failed)
             }
-            Side::Idle(flags) => {
+            BenchSide::Idle(flags) => {
                 let endpoint = flags.common.endpoint(&HostPort::any_port_on_loopback(), 1)?;
                 let idle = bench::Idle { peers: flags.peers, settle: flags.settle, measure: flags.r#for };
                 bench::idle(endpoint, &flags.to, idle, stop).await.map_err(Failure::failed)

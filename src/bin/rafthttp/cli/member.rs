@@ -9,7 +9,7 @@ use super::{BadFlag, Failure, Stop, client_tls::ClientTls};
 use crate::{
     client::MemberClient,
     config::{self, ListenUrl},
-    member::{Membership, shrink},
+    member::{MembershipClient, shrink},
 };
 
 /// List, add, remove and promote the members of a cluster of nodes; the commands have etcdctl's names.
@@ -23,16 +23,16 @@ pub(crate) struct Flags {
     tls: ClientTls,
 
     #[command(subcommand)]
-    command: Command,
+    command: MemberCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum MemberCommand {
     /// List the members of the cluster.
     List {
         /// The format of the list.
         #[arg(long, short, value_enum, default_value_t)]
-        output: Output,
+        output: MemberOutput,
     },
     /// Add a member; do this before you start it with --initial-cluster-state existing.
     Add {
@@ -70,7 +70,7 @@ enum Command {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Output {
+enum MemberOutput {
     #[default]
     Table,
     Json,
@@ -81,20 +81,20 @@ impl Flags {
         let https = self.endpoints.iter().find(|url| url.is_tls());
         let tls = self.tls.load(https, |url, expected| BadFlag::new("endpoints", url, expected))?;
         let membership =
-            Membership::new(MemberClient::new(tls), self.endpoints.iter().map(ListenUrl::to_string).collect());
+            MembershipClient::new(MemberClient::new(tls), self.endpoints.iter().map(ListenUrl::to_string).collect());
         let done = stop.token().run_until_cancelled(self.command.run(&membership)).await;
         done.unwrap_or_else(|| Err(Failure::failed("stopped before it was done")))
     }
 }
 
-impl Command {
-    async fn run(self, membership: &Membership) -> Result<(), Failure> {
+impl MemberCommand {
+    async fn run(self, membership: &MembershipClient) -> Result<(), Failure> {
         match self {
             Self::List { output } => {
                 let members = membership.list().await.map_err(Failure::failed)?;
                 match output {
-                    Output::Table => print!("{}", members.table()),
-                    Output::Json => println!("{}", members.json()),
+                    MemberOutput::Table => print!("{}", members.table()),
+                    MemberOutput::Json => println!("{}", members.json()),
                 }
             }
             Self::Add { name, peer_urls, learner } => {

@@ -47,7 +47,7 @@ pub(crate) struct Flags {
 
     /// The format of the output of --once [default: table]
     #[arg(long, short, value_name = "FORMAT", value_enum, requires = "once")]
-    output: Option<Output>,
+    output: Option<ProbeOutput>,
 
     #[command(flatten)]
     tls: ClientTls,
@@ -70,7 +70,7 @@ pub(crate) struct Flags {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum ProbeOutput {
     #[default]
     Table,
     Json,
@@ -94,7 +94,8 @@ impl Flags {
         if self.once {
             let survey = stop.token().run_until_cancelled(rafthttp::survey(config)).await;
             let survey = survey.ok_or_else(|| Failure::failed("stopped before it was done"))?;
-            return probe::report(&survey, self.output.unwrap_or_default() == Output::Json).map_err(Failure::failed);
+            return probe::report(&survey, self.output.unwrap_or_default() == ProbeOutput::Json)
+                .map_err(Failure::failed);
         }
         let listeners = listen_for_metrics(&self.listen_metrics_urls, port)?;
         let registry = Registry::new();
@@ -180,6 +181,6 @@ mod tests {
     #[test]
     fn a_format_is_for_one_look() {
         assert!(flags("http://a:1 -o json").is_err());
-        assert_eq!(flags("http://a:1 --once -o json").unwrap().output, Some(Output::Json));
+        assert_eq!(flags("http://a:1 --once -o json").unwrap().output, Some(ProbeOutput::Json));
     }
 }

@@ -14,7 +14,7 @@ use super::{Certificates, DemoError};
 use crate::serving::{MetricsListener, Serving, node_admin};
 
 /// The members, which run in this process.
-pub(super) struct Cluster {
+pub(super) struct DemoCluster {
     members: Vec<DemoMember>,
     /// Their data, removed when this is dropped.
     _directory: TempDir,
@@ -62,7 +62,7 @@ impl Ports {
     }
 }
 
-impl Cluster {
+impl DemoCluster {
     /// Starts members that know each other.
     pub(super) async fn start(count: u64, certificates: &Certificates) -> Result<Self, DemoError> {
         let directory = tempfile::Builder::new().prefix("rafthttp-demo-").tempdir()?;

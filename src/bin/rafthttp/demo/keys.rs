@@ -7,7 +7,7 @@ use crate::client::MemberClient;
 
 /// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum WriteOutcome {
     /// The write is committed and applied.
     Committed,
     /// The write certainly did not happen: there is no leader, or there were too many requests.
@@ -26,11 +26,11 @@ impl Keys {
     }
 
     /// Writes a value through the member at `url`.
-    pub(super) async fn put(&self, url: &str, key: &str, value: String) -> Outcome {
+    pub(super) async fn put(&self, url: &str, key: &str, value: String) -> WriteOutcome {
         match self.0.ask(Method::PUT, format!("{url}/kv/{key}"), value.into()).await {
-            Ok((StatusCode::NO_CONTENT, _)) => Outcome::Committed,
-            Ok((StatusCode::SERVICE_UNAVAILABLE, _)) => Outcome::Refused,
-            Ok(_) | Err(_) => Outcome::Unknown,
+            Ok((StatusCode::NO_CONTENT, _)) => WriteOutcome::Committed,
+            Ok((StatusCode::SERVICE_UNAVAILABLE, _)) => WriteOutcome::Refused,
+            Ok(_) | Err(_) => WriteOutcome::Unknown,
         }
     }
 

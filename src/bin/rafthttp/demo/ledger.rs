@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use rafthttp::{PeerStatus, TransportStatus};
 
-use super::cluster::Cluster;
+use super::cluster::DemoCluster;
 
 /// The ledgers of all members, read one after the other, each in one go.
 pub(super) struct Ledger(Vec<(String, TransportStatus)>);
 
 impl Ledger {
-    pub(super) fn of(cluster: &Cluster) -> Self {
+    pub(super) fn of(cluster: &DemoCluster) -> Self {
         let read = cluster.members().iter().map(|member| (member.name.clone(), member.node.transport().status()));
         Self(read.collect())
     }

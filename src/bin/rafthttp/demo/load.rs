@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::keys::{Keys, Outcome};
+use super::keys::{Keys, WriteOutcome};
 
 /// How many keys are written in turn: enough that no key has two writes under way.
 const KEYS: usize = 1000;
@@ -21,23 +21,23 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A load of writes, and the state of each key.
-pub(super) struct Load {
+pub(super) struct WriteLoad {
     client: Keys,
     urls: Vec<String>,
     rate: u64,
     /// The keys, in turn.
-    keys: Vec<Key>,
+    keys: Vec<LoadKey>,
     /// Keys with a write of unknown outcome. They are not written again, because that write could still come through.
-    retired: Vec<Key>,
+    retired: Vec<LoadKey>,
     named: u64,
     issued: u64,
-    counts: Counts,
-    writes: JoinSet<Write>,
+    counts: WriteCounts,
+    writes: JoinSet<EndedWrite>,
 }
 
 /// A key, and the writes to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
+struct LoadKey {
     name: String,
     /// The last write that was committed.
     committed: Option<u64>,
@@ -46,15 +46,15 @@ struct Key {
 }
 
 /// A write that has ended.
-struct Write {
+struct EndedWrite {
     slot: usize,
     number: u64,
-    outcome: Outcome,
+    outcome: WriteOutcome,
     time: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+struct WriteCounts {
     committed: u64,
     refused: u64,
     unknown: u64,
@@ -68,7 +68,7 @@ pub(super) struct Progress {
     slowest: Option<(Duration, Duration)>,
 }
 
-impl Key {
+impl LoadKey {
     fn new(name: String) -> Self {
         Self { name, committed: None, unknown: None }
     }
@@ -79,7 +79,7 @@ impl Key {
     }
 }
 
-impl Load {
+impl WriteLoad {
     pub(super) fn new(client: Keys, urls: Vec<String>, rate: u64) -> Self {
         let mut load = Self {
             client,
@@ -89,7 +89,7 @@ impl Load {
             retired: Vec::new(),
             named: 0,
             issued: 0,
-            counts: Counts::default(),
+            counts: WriteCounts::default(),
             writes: JoinSet::new(),
         };
         for _ in 0..KEYS {
@@ -99,9 +99,9 @@ impl Load {
         load
     }
 
-    fn fresh_key(&mut self) -> Key {
+    fn fresh_key(&mut self) -> LoadKey {
         self.named += 1;
-        Key::new(format!("demo-{}", self.named))
+        LoadKey::new(format!("demo-{}", self.named))
     }
 
     /// Writes until one write was committed. Returns false if none was within this time.
@@ -173,21 +173,21 @@ impl Load {
         self.writes.spawn(async move {
             let start = Instant::now();
             let outcome = client.put(&url, &key, number.to_string()).await;
-            Write { slot, number, outcome, time: start.elapsed() }
+            EndedWrite { slot, number, outcome, time: start.elapsed() }
         });
     }
 
     /// Records the outcome of a write, and returns how long it took if it was committed.
-    fn ended(&mut self, write: Option<Write>) -> Option<Duration> {
-        let Write { slot, number, outcome, time } = write?;
+    fn ended(&mut self, write: Option<EndedWrite>) -> Option<Duration> {
+        let EndedWrite { slot, number, outcome, time } = write?;
         match outcome {
-            Outcome::Committed => {
+            WriteOutcome::Committed => {
                 self.counts.committed += 1;
                 self.keys[slot].committed = Some(number);
                 return Some(time);
             }
-            Outcome::Refused => self.counts.refused += 1,
-            Outcome::Unknown => {
+            WriteOutcome::Refused => self.counts.refused += 1,
+            WriteOutcome::Unknown => {
                 self.counts.unknown += 1;
                 let fresh = self.fresh_key();
                 let mut key = std::mem::replace(&mut self.keys[slot], fresh);
@@ -201,7 +201,7 @@ impl Load {
     /// How many keys of the member at `url` differ from what they must be, once the member has had time to catch up.
     pub(super) async fn differing(&self, url: &str, patience: Duration) -> usize {
         let end = Instant::now() + patience;
-        let mut keys: Vec<&Key> = self.written().collect();
+        let mut keys: Vec<&LoadKey> = self.written().collect();
         loop {
             let mut differing = Vec::new();
             for key in keys {
@@ -219,7 +219,7 @@ impl Load {
         }
     }
 
-    fn written(&self) -> impl Iterator<Item = &Key> {
+    fn written(&self) -> impl Iterator<Item = &LoadKey> {
         self.keys.iter().chain(&self.retired).filter(|key| key.committed.is_some())
     }
 
@@ -235,7 +235,7 @@ impl Load {
 
     /// A summary of the writes.
     pub(super) fn summary(&self) -> String {
-        let Counts { committed, refused, unknown } = self.counts;
+        let WriteCounts { committed, refused, unknown } = self.counts;
         format!("{committed} writes committed, {refused} refused, {unknown} with unknown outcome")
     }
 }
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_member_may_hold_what_was_committed_or_what_nobody_knows_of() {
-        let mut key = Key::new("k".to_owned());
+        let mut key = LoadKey::new("k".to_owned());
         key.committed = Some(7);
         assert!(key.allows(Some(7)));
         assert!(!key.allows(Some(6)) && !key.allows(Some(8)) && !key.allows(None));
@@ -291,13 +291,13 @@ mod tests {
 
     #[test]
     fn a_key_whose_write_has_an_unknown_outcome_is_not_written_again() {
-        let mut load = Load::new(Keys::new(MemberClient::new(None)), vec!["http://127.0.0.1:1".to_owned()], 1);
+        let mut load = WriteLoad::new(Keys::new(MemberClient::new(None)), vec!["http://127.0.0.1:1".to_owned()], 1);
         let name = load.keys[3].name.clone();
-        let ended = |outcome, number| Some(Write { slot: 3, number, outcome, time: Duration::ZERO });
-        load.ended(ended(Outcome::Committed, 3));
-        load.ended(ended(Outcome::Unknown, 1003));
+        let ended = |outcome, number| Some(EndedWrite { slot: 3, number, outcome, time: Duration::ZERO });
+        load.ended(ended(WriteOutcome::Committed, 3));
+        load.ended(ended(WriteOutcome::Unknown, 1003));
         assert_ne!(load.keys[3].name, name);
-        let key = Key { name, committed: Some(3), unknown: Some(1003) };
+        let key = LoadKey { name, committed: Some(3), unknown: Some(1003) };
         assert_eq!(load.retired, [key]);
         assert_eq!(load.keys(), 1);
     }

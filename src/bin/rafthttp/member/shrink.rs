@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::{Member, MemberError, Members, Membership};
+use super::{MemberEntry, MemberError, MembersAnswer, MembershipClient};
 
 /// The pause before looking for a quorum again, and between two removals.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Removes the members whose names are `prefix` and a number at or above `to`, and reports each. Waits up to `patience`
 /// for each to become removable. It also retries endpoints that cannot be reached for that long.
 pub(crate) async fn shrink(
-    membership: &Membership,
+    membership: &MembershipClient,
     prefix: &str,
     to: u64,
     patience: Duration,
@@ -40,13 +40,14 @@ pub(crate) async fn shrink(
 }
 
 /// Removes one member. `None` if no member is left to remove.
-async fn step(membership: &Membership, prefix: &str, to: u64) -> Result<Option<Member>, MemberError> {
-    let Members { members } = membership.list().await?;
+async fn step(membership: &MembershipClient, prefix: &str, to: u64) -> Result<Option<MemberEntry>, MemberError> {
+    let MembersAnswer { members } = membership.list().await?;
     let Some(going) = next(&members, prefix, to) else {
         println!("{} members, none numbered {to} or above", members.len());
         return Ok(None);
     };
-    let remaining: Vec<&Member> = members.iter().filter(|other| other.id != going.id && !other.is_learner).collect();
+    let remaining: Vec<&MemberEntry> =
+        members.iter().filter(|other| other.id != going.id && !other.is_learner).collect();
     let healthy = join_all(remaining.iter().map(|other| membership.is_healthy(&other.client_urls))).await;
     let healthy = healthy.into_iter().filter(|healthy| *healthy).count();
     if !going.is_learner && !is_quorum(healthy, remaining.len()) {
@@ -61,8 +62,8 @@ async fn step(membership: &Membership, prefix: &str, to: u64) -> Result<Option<M
 }
 
 /// The member with the highest number at or above `to`.
-fn next<'a>(members: &'a [Member], prefix: &str, to: u64) -> Option<&'a Member> {
-    let number = |member: &Member| number(&member.name, prefix);
+fn next<'a>(members: &'a [MemberEntry], prefix: &str, to: u64) -> Option<&'a MemberEntry> {
+    let number = |member: &MemberEntry| number(&member.name, prefix);
     members
         .iter()
         .filter(|member| number(member).is_some_and(|number| number >= to))
@@ -84,9 +85,9 @@ mod tests {
 
     use super::*;
 
-    fn member(name: &str) -> Member {
+    fn member(name: &str) -> MemberEntry {
         let (peer_urls, client_urls) = (Vec::new(), Vec::new());
-        Member { id: MemberId(1), name: name.to_owned(), peer_urls, client_urls, is_learner: false }
+        MemberEntry { id: MemberId(1), name: name.to_owned(), peer_urls, client_urls, is_learner: false }
     }
 
     #[test]

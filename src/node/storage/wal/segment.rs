@@ -64,7 +64,7 @@ pub(super) fn scan(bytes: &[u8], sequence: u64) -> Result<Scan, String> {
             return Ok(scan);
         };
         let body_start = start + RECORD_HEADER_BYTES;
-        let Some(header) = Header::parse(*head, seed(sequence, start as u64)) else {
+        let Some(header) = RecordHeader::parse(*head, seed(sequence, start as u64)) else {
             // A disk that tears within a sector leaves nothing after the tear.
             scan.is_torn = are_zeros(body_start);
             return if scan.is_torn { Ok(scan) } else { Err(format!("the record at {start} has no valid head")) };
@@ -89,7 +89,7 @@ pub(super) fn read_record(
 ) -> io::Result<Result<(Vec<u8>, u64), String>> {
     let mut head = [0; RECORD_HEADER_BYTES];
     fill(file, offset, &mut head)?;
-    let Some(header) = Header::parse(head, seed(sequence, offset)) else {
+    let Some(header) = RecordHeader::parse(head, seed(sequence, offset)) else {
         return Ok(Err(format!("the record at {offset} has no valid head")));
     };
     let mut body = vec![0; header.length as usize];
@@ -126,20 +126,20 @@ pub(super) fn put_record(
     let body = &buffer[start + RECORD_HEADER_BYTES..];
     let length = u32::try_from(body.len()).map_err(|_| io::Error::other("a record of more than 4 GiB"))?;
     let seed = seed(sequence, offset);
-    let header = Header { length, checksum: xxh3_64_with_seed(body, seed), seed };
+    let header = RecordHeader { length, checksum: xxh3_64_with_seed(body, seed), seed };
     buffer[start..start + RECORD_HEADER_BYTES].copy_from_slice(&header.to_bytes());
     buffer.resize(start + (buffer.len() - start).next_multiple_of(16), 0);
     Ok(())
 }
 
 /// The head of a record.
-struct Header {
+struct RecordHeader {
     length: u32,
     checksum: u64,
     seed: u64,
 }
 
-impl Header {
+impl RecordHeader {
     fn parse(bytes: [u8; RECORD_HEADER_BYTES], seed: u64) -> Option<Self> {
         let length = u32::from_le_bytes(*bytes.first_chunk()?);
         let checksum = u64::from_le_bytes(*bytes.last_chunk()?);

@@ -16,14 +16,14 @@ pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The size of the queue and of its batches, and their times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::telemetry::otlp) struct Queue {
+pub(in crate::telemetry::otlp) struct SpanQueue {
     pub(in crate::telemetry::otlp) spans: usize,
     pub(in crate::telemetry::otlp) batch: usize,
     pub(in crate::telemetry::otlp) delay: Duration,
     pub(in crate::telemetry::otlp) timeout: Duration,
 }
 
-impl Default for Queue {
+impl Default for SpanQueue {
     fn default() -> Self {
         Self { spans: QUEUE_SPANS, batch: BATCH_SPANS, delay: SCHEDULE_DELAY, timeout: EXPORT_TIMEOUT }
     }

@@ -8,8 +8,8 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use url::Url;
 
 use super::{
-    BadVariable, File, Files, Protocol, Settings,
-    queue::{BATCH_SPANS, EXPORT_TIMEOUT, MOST_QUEUE_SPANS, QUEUE_SPANS, Queue, SCHEDULE_DELAY},
+    BadVariable, CollectorTls, ExportSettings, NamedFile, Protocol,
+    queue::{BATCH_SPANS, EXPORT_TIMEOUT, MOST_QUEUE_SPANS, QUEUE_SPANS, SCHEDULE_DELAY, SpanQueue},
 };
 
 /// How long one request may take.
@@ -32,7 +32,7 @@ impl<F: Fn(&str) -> Option<String>> VariableReader<F> {
     }
 
     /// The settings of the export. `None` if nothing is to be exported.
-    pub(in crate::telemetry::otlp) fn read(&mut self) -> Result<Option<Settings>, BadVariable> {
+    pub(in crate::telemetry::otlp) fn read(&mut self) -> Result<Option<ExportSettings>, BadVariable> {
         let named = self.first(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]);
         let asked = self.is_asked_for();
         if self.is_true(["OTEL_SDK_DISABLED"]) || !asked.unwrap_or(named.is_some()) {
@@ -44,7 +44,7 @@ impl<F: Fn(&str) -> Option<String>> VariableReader<F> {
         let protocol = self.protocol();
         let (endpoint_variable, endpoint) = self.endpoint(named, protocol)?;
         self.check_headers();
-        Ok(Some(Settings {
+        Ok(Some(ExportSettings {
             endpoint,
             endpoint_variable,
             protocol,
@@ -155,8 +155,8 @@ impl<F: Fn(&str) -> Option<String>> VariableReader<F> {
         gzip
     }
 
-    fn files(&self) -> Result<Files, BadVariable> {
-        let file = |names| self.first(names).map(|(variable, path)| File { variable, path: PathBuf::from(path) });
+    fn files(&self) -> Result<CollectorTls, BadVariable> {
+        let file = |names| self.first(names).map(|(variable, path)| NamedFile { variable, path: PathBuf::from(path) });
         let authority = file(["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]);
         let certificate =
             file(["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"]);
@@ -168,12 +168,12 @@ impl<F: Fn(&str) -> Option<String>> VariableReader<F> {
                 return Err(alone.bad("a client's certificate and its key go together"));
             }
         };
-        Ok(Files { authority, client })
+        Ok(CollectorTls { authority, client })
     }
 
-    fn queue(&mut self) -> Queue {
+    fn queue(&mut self) -> SpanQueue {
         let spans = self.count("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SPANS, MOST_QUEUE_SPANS);
-        Queue {
+        SpanQueue {
             spans,
             batch: self.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SPANS.min(spans), spans),
             delay: self.millis(["OTEL_BSP_SCHEDULE_DELAY"], SCHEDULE_DELAY),
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     /// The result of reading variables given as `NAME=VALUE NAME=VALUE`, and the warnings.
-    fn read(variables: &str) -> (Result<Option<Settings>, BadVariable>, Vec<String>) {
+    fn read(variables: &str) -> (Result<Option<ExportSettings>, BadVariable>, Vec<String>) {
         let set: Vec<(String, String)> = variables
             .split(' ')
             .filter_map(|variable| variable.split_once('='))
@@ -222,7 +222,7 @@ mod tests {
         (settings, reader.warnings)
     }
 
-    fn settings(variables: &str) -> Settings {
+    fn settings(variables: &str) -> ExportSettings {
         let (settings, warnings) = read(variables);
         assert_eq!(warnings, Vec::<String>::new(), "{variables}");
         settings.expect(variables).expect(variables)
@@ -272,14 +272,14 @@ mod tests {
              BSP_MAX_EXPORT_BATCH_SIZE=10 BSP_SCHEDULE_DELAY=200 BSP_EXPORT_TIMEOUT=3000",
         );
         assert_eq!((found.protocol, found.gzip, found.timeout), (Protocol::Http, true, Duration::from_millis(1500)));
-        let path = |file: &File| file.path.display().to_string();
+        let path = |file: &NamedFile| file.path.display().to_string();
         let (certificate, key) = found.files.client.expect("both are named");
         assert_eq!(
             [path(&found.files.authority.expect("it is named")), path(&certificate), path(&key)],
             ["b", "c", "k"]
         );
         let (delay, timeout) = (Duration::from_millis(200), Duration::from_secs(3));
-        assert_eq!(found.queue, Queue { spans: 100, batch: 10, delay, timeout });
+        assert_eq!(found.queue, SpanQueue { spans: 100, batch: 10, delay, timeout });
     }
 
     #[test]

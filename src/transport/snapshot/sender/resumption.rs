@@ -11,16 +11,16 @@ use http::StatusCode;
 use tokio::time::{Instant, timeout_at};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Underway, exchange, request, whole};
+use super::{SendingSnapshot, exchange, request, whole};
 use crate::{
     dial::{
-        connection::{Connection, drive, empty},
-        post::{self, Answer},
+        connection::{DialledConnection, drive, empty},
+        post::{self, PostAnswer},
     },
     ledger::{Direction, RestartReason},
     transport::{
         attempt::{Attempt, Reached, Undelivered},
-        pace::{Place, deadline::Deadline},
+        pace::{Slot, deadline::Deadline},
         peer::Peer,
         redial::Permit,
         snapshot::Repeatable,
@@ -46,7 +46,7 @@ pub(super) async fn deliver(
     peer: &Arc<Peer>,
     message: &Message,
     body: &Repeatable,
-    underway: &Underway,
+    underway: &SendingSnapshot,
 ) -> Option<Result<(), Undelivered>> {
     let of = match named(peer, body).await {
         Ok(of) => of,
@@ -114,7 +114,7 @@ struct Sending<'a> {
     peer: &'a Arc<Peer>,
     message: &'a Message,
     body: &'a Repeatable,
-    underway: &'a Underway,
+    underway: &'a SendingSnapshot,
     of: Named,
     /// The most bytes that the peer has said that it has.
     reached: u64,
@@ -145,7 +145,7 @@ impl<'a> Sending<'a> {
     /// one that receives.
     async fn attempt(&mut self) -> Ended {
         let peer = self.peer;
-        let Some((permit, _place)) = self.may_dial().await else {
+        let Some((permit, _slot)) = self.may_dial().await else {
             return Ended::BrokeOff(Undelivered::failed("the peer is down".to_owned()));
         };
         let attempt = peer.attempt();
@@ -180,27 +180,27 @@ impl<'a> Sending<'a> {
 
     /// Waits until the peer may be dialled, and until one more snapshot may go out. `None` if there is no hope for the
     /// peer any more. No permit is needed to dial a peer that is up.
-    async fn may_dial(&mut self) -> Option<(Option<Permit<'a>>, Place<'a>)> {
+    async fn may_dial(&mut self) -> Option<(Option<Permit<'a>>, Slot<'a>)> {
         let Peer { redial, shared, .. } = &**self.peer;
         loop {
             let permit = timeout_at(self.hope, redial.permit()).await.ok()?;
-            if let Some(place) = shared.pace.try_place() {
-                return Some((Some(permit), place));
+            if let Some(slot) = shared.pace.try_slot() {
+                return Some((Some(permit), slot));
             }
-            // A place may be taken for long, and meanwhile others may dial the peer. The wait says nothing about the
+            // All slots may be taken for long, and meanwhile others may dial the peer. The wait says nothing about the
             // peer.
             drop(permit);
             let begun = Instant::now();
-            let place = shared.pace.place().await;
+            let slot = shared.pace.slot().await;
             self.hope += begun.elapsed();
             if !redial.is_down() {
-                return Some((None, place));
+                return Some((None, slot));
             }
         }
     }
 
     /// Asks how many bytes the peer has.
-    async fn ask(&self, connection: &mut Connection, attempt: &Attempt) -> Result<u64, Ended> {
+    async fn ask(&self, connection: &mut DialledConnection, attempt: &Attempt) -> Result<u64, Ended> {
         let peer = self.peer;
         let request = self.head(attempt, 0).body(empty());
         let request = request.map_err(|error| Ended::Hopeless(Undelivered::failed(error.to_string())))?;
@@ -214,7 +214,7 @@ impl<'a> Sending<'a> {
         if let Some(offset) = resumption::offset(&answer.headers, self.of.length)
             && answer.status == StatusCode::NO_CONTENT
         {
-            let Connection { sender, driver, .. } = connection;
+            let DialledConnection { sender, driver, .. } = connection;
             let is_ready = drive(driver, sender.ready()).await;
             return is_ready
                 .map(|()| offset)
@@ -229,7 +229,7 @@ impl<'a> Sending<'a> {
 
     /// Records the offset at which the snapshot goes on.
     fn goes_on(&mut self, offset: u64) {
-        let Underway { peer, progress, .. } = self.underway;
+        let SendingSnapshot { peer, progress, .. } = self.underway;
         let sent = progress.body.swap(offset, Ordering::Relaxed);
         progress.whole.store(false, Ordering::Relaxed);
         if sent > 0 || offset > 0 {
@@ -261,7 +261,12 @@ impl<'a> Sending<'a> {
         (self.reached, self.furthest) = (0, 0);
     }
 
-    async fn send_rest(&mut self, connection: Connection, attempt: &Attempt, offset: u64) -> Result<Answer, String> {
+    async fn send_rest(
+        &mut self,
+        connection: DialledConnection,
+        attempt: &Attempt,
+        offset: u64,
+    ) -> Result<PostAnswer, String> {
         let Self { peer, message, body, underway, of, .. } = self;
         let pieces = body.pieces(offset, &peer.shared.world);
         let body = whole(peer, message, pieces, Some(of.length), &underway.progress);
@@ -279,7 +284,7 @@ impl<'a> Sending<'a> {
         request
     }
 
-    fn answered(&mut self, attempt: &Attempt, answer: &Answer) -> Ended {
+    fn answered(&mut self, attempt: &Attempt, answer: &PostAnswer) -> Ended {
         match answer.status {
             StatusCode::NO_CONTENT => match self.peer.post_answered(attempt, headers::RAFT_SNAPSHOT, answer) {
                 Ok(()) => Ended::Taken,
@@ -296,7 +301,7 @@ impl<'a> Sending<'a> {
     }
 
     /// It was refused. The status says whether another attempt is useful.
-    fn refused(&self, attempt: &Attempt, answer: &Answer) -> Ended {
+    fn refused(&self, attempt: &Attempt, answer: &PostAnswer) -> Ended {
         let there = resumption::offset(&answer.headers, self.of.length);
         match answer.status {
             // A peer that has just started may not know its own peers yet: it did when it said that it resumes.
@@ -309,7 +314,7 @@ impl<'a> Sending<'a> {
         }
     }
 
-    fn refused_for_now(&self, attempt: &Attempt, answer: &Answer) -> Ended {
+    fn refused_for_now(&self, attempt: &Attempt, answer: &PostAnswer) -> Ended {
         match self.peer.post_answered(attempt, headers::RAFT_SNAPSHOT, answer) {
             Ok(()) => Ended::Taken,
             Err(why) => Ended::BrokeOff(why),

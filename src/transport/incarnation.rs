@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::times::{Following, Times};
+use super::signal::{Signal, Subscription};
 use crate::id::{Impostor, Incarnation, Succession};
 
 /// After a newer start was met, messages that the older start had under way may still arrive for this long. They are
@@ -43,10 +43,10 @@ pub struct Refused {
 
 /// Which start of one peer is heard.
 #[derive(Default)]
-pub(super) struct Standing {
+pub(super) struct IncarnationState {
     state: Mutex<State>,
     /// Counts how often another start was met.
-    news: Times,
+    news: Signal,
 }
 
 #[derive(Default)]
@@ -67,7 +67,7 @@ pub(super) struct Meeting {
     pub(super) was_refused: bool,
 }
 
-impl Standing {
+impl IncarnationState {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,7 +86,7 @@ impl Standing {
         state.untold = told.is_none();
         let outcome = then(Meeting { is_another: is_another && is_known, was_refused });
         if is_another {
-            self.news.again();
+            self.news.notify();
         }
         outcome
     }
@@ -114,8 +114,8 @@ impl Standing {
     }
 
     /// A channel that says when another start is met.
-    pub(super) fn news(&self) -> Following {
-        self.news.follow()
+    pub(super) fn news(&self) -> Subscription {
+        self.news.subscribe()
     }
 
     pub(super) fn status(&self) -> PeerIncarnation {
@@ -140,37 +140,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_remains_of_an_older_start_are_dropped_and_an_old_copy_is_told_of() {
-        let standing = Standing::default();
-        let meet = |told| standing.meet(told, |meeting| meeting.is_another);
+        let state = IncarnationState::default();
+        let meet = |told| state.meet(told, |meeting| meeting.is_another);
         assert!(!meet(Some(start(5))), "nothing was there before");
         assert!(!meet(Some(start(5))), "its other stream");
         assert!(meet(Some(start(6))), "what start 5 has sent does not count any more");
-        assert!(!standing.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH));
-        assert_eq!(standing.status(), PeerIncarnation::Met(start(6)));
+        assert!(!state.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH));
+        assert_eq!(state.status(), PeerIncarnation::Met(start(6)));
         tokio::time::advance(REMAINS).await;
-        assert!(standing.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH));
-        assert!(!standing.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH), "once");
-        assert!(matches!(standing.status(), PeerIncarnation::Refused(Refused { why: Impostor::Boot, .. })));
-        assert!(standing.meet(Some(start(6)), |meeting| meeting.was_refused));
-        assert_eq!(standing.status(), PeerIncarnation::Met(start(6)));
+        assert!(state.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH));
+        assert!(!state.refuse(start(5), Impostor::Boot, SystemTime::UNIX_EPOCH), "once");
+        assert!(matches!(state.status(), PeerIncarnation::Refused(Refused { why: Impostor::Boot, .. })));
+        assert!(state.meet(Some(start(6)), |meeting| meeting.was_refused));
+        assert_eq!(state.status(), PeerIncarnation::Met(start(6)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_answers_requests_is_held_against_what_answered_the_dials() {
-        let standing = Standing::default();
-        assert_eq!(standing.judge(Some(start(1))), Ok(()), "nobody was met");
-        standing.meet(Some(start(5)), drop);
-        assert_eq!(standing.judge(None), Ok(()));
-        assert_eq!(standing.judge(Some(start(6))), Ok(()), "it is met by the next dial");
-        assert_eq!(standing.judge(Some(start(4))), Err(Impostor::Boot));
+        let state = IncarnationState::default();
+        assert_eq!(state.judge(Some(start(1))), Ok(()), "nobody was met");
+        state.meet(Some(start(5)), drop);
+        assert_eq!(state.judge(None), Ok(()));
+        assert_eq!(state.judge(Some(start(6))), Ok(()), "it is met by the next dial");
+        assert_eq!(state.judge(Some(start(4))), Err(Impostor::Boot));
     }
 
     #[test]
     fn who_does_not_tell_cannot_be_checked() {
-        let standing = Standing::default();
-        assert_eq!(standing.status(), PeerIncarnation::Unknown);
-        standing.meet(None, drop);
-        assert_eq!(standing.status(), PeerIncarnation::Untold);
-        assert!(standing.meet(Some(start(1)), |meeting| meeting.is_another), "a newer binary");
+        let state = IncarnationState::default();
+        assert_eq!(state.status(), PeerIncarnation::Unknown);
+        state.meet(None, drop);
+        assert_eq!(state.status(), PeerIncarnation::Untold);
+        assert!(state.meet(Some(start(1)), |meeting| meeting.is_another), "a newer binary");
     }
 }

@@ -1,8 +1,9 @@
-//! How often something has happened, for tasks that wait for the next time.
+//! A signal that tasks wait for: something has happened again.
 //!
 //! It is a smaller `tokio::sync::watch`. `watch` wakes waiting tasks in a random order, and its random numbers do not
 //! come from [`World`](crate::world::World). This one wakes them in the order in which they began to wait, so that a
-//! simulated member does the same each time.
+//! simulated member does the same each time. It counts, so a task that was
+//! busy still learns that it was given.
 
 use std::{
     pin::pin,
@@ -14,33 +15,34 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Counts the times. Cheap to clone: all clones are one counter.
+/// The sending side. Cheap to clone: all clones are one signal.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Times(Arc<Counted>);
+pub(crate) struct Signal(Arc<Counter>);
 
 #[derive(Debug, Default)]
-struct Counted {
+struct Counter {
     count: AtomicU64,
-    again: Notify,
+    waiting: Notify,
 }
 
-/// Follows [`Times`], from the count that it has last seen.
+/// The receiving side of a [`Signal`].
 #[derive(Clone, Debug)]
-pub(crate) struct Following {
-    times: Times,
+pub(crate) struct Subscription {
+    signal: Signal,
+    /// The count that was seen last.
     seen: u64,
 }
 
-impl Times {
-    /// It has happened once more.
-    pub(crate) fn again(&self) {
+impl Signal {
+    /// It has happened once more: wakes everyone who waits.
+    pub(crate) fn notify(&self) {
         self.0.count.fetch_add(1, Ordering::Release);
-        self.0.again.notify_waiters();
+        self.0.waiting.notify_waiters();
     }
 
-    /// Follows it from now on.
-    pub(crate) fn follow(&self) -> Following {
-        Following { times: self.clone(), seen: self.count() }
+    /// Subscribes to it, from now on.
+    pub(crate) fn subscribe(&self) -> Subscription {
+        Subscription { signal: self.clone(), seen: self.count() }
     }
 
     fn count(&self) -> u64 {
@@ -48,21 +50,21 @@ impl Times {
     }
 }
 
-impl Following {
+impl Subscription {
     /// Whether it has happened since [`Self::changed`] last returned.
     pub(crate) fn has_changed(&self) -> bool {
-        self.times.count() != self.seen
+        self.signal.count() != self.seen
     }
 
     /// Waits until it has happened since this last returned.
     pub(crate) async fn changed(&mut self) {
         loop {
-            let times = self.times.clone();
-            let mut again = pin!(times.0.again.notified());
-            // From here on no time is missed.
+            let signal = self.signal.clone();
+            let mut again = pin!(signal.0.waiting.notified());
+            // From here on no signal is missed.
             again.as_mut().enable();
             if self.has_changed() {
-                self.seen = self.times.count();
+                self.seen = self.signal.count();
                 return;
             }
             again.await;
@@ -80,18 +82,18 @@ mod tests {
     async fn who_waits_is_woken_in_the_order_of_waiting() {
         // With a watch, one of these rounds would differ, but for a chance of 1 in 8 to the power of 28.
         for _ in 0..4 {
-            let (times, order) = (Times::default(), Arc::new(Mutex::new(Vec::new())));
+            let (signal, order) = (Signal::default(), Arc::new(Mutex::new(Vec::new())));
             let waiting: Vec<_> = (0..8)
                 .map(|number| {
-                    let (mut following, order) = (times.follow(), order.clone());
+                    let (mut subscription, order) = (signal.subscribe(), order.clone());
                     tokio::spawn(async move {
-                        following.changed().await;
+                        subscription.changed().await;
                         order.lock().expect("nobody panics").push(number);
                     })
                 })
                 .collect();
             tokio::task::yield_now().await;
-            times.again();
+            signal.notify();
             for task in waiting {
                 task.await.expect("it ends");
             }
@@ -101,14 +103,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_happened_before_the_wait_ends_it() {
-        let times = Times::default();
-        times.again();
-        let mut following = times.follow();
-        assert!(!following.has_changed());
-        times.again();
-        times.again();
-        assert!(following.has_changed());
-        following.changed().await;
-        assert!(!following.has_changed());
+        let signal = Signal::default();
+        signal.notify();
+        let mut subscription = signal.subscribe();
+        assert!(!subscription.has_changed());
+        signal.notify();
+        signal.notify();
+        assert!(subscription.has_changed());
+        subscription.changed().await;
+        assert!(!subscription.has_changed());
     }
 }

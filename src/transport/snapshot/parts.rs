@@ -15,9 +15,9 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    part::{Claim, Claimed, DATA, Kept, PREFIX, Part, RECORD, State, remove},
-    receiver::SnapshotError,
-    record::{HEAD_BYTES, Head, MARK_BYTES, MAX_BYTES},
+    part::{Claim, Claimed, DATA, KeptBytes, PREFIX, PartState, PartialSnapshot, RECORD, remove},
+    receiver::ReceiveError,
+    record::{HEAD_BYTES, MARK_BYTES, MAX_BYTES, RecordHead},
 };
 use crate::{
     id::MemberId,
@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// The parts of one store.
-pub(crate) struct Spool {
+pub(crate) struct PartialSnapshots {
     world: World,
     directory: PathBuf,
-    parts: Mutex<Vec<Arc<Part>>>,
+    parts: Mutex<Vec<Arc<PartialSnapshot>>>,
 }
 
 /// The result of beginning to receive the rest of a snapshot.
@@ -37,7 +37,7 @@ pub(crate) enum Begun {
     /// The caller may write it.
     Writing(Claim),
     /// It is complete. This tells the result.
-    Whole(watch::Receiver<State>),
+    Whole(watch::Receiver<PartState>),
 }
 
 /// A part that was added.
@@ -50,13 +50,13 @@ struct Admitted {
     instead_of: Option<u64>,
 }
 
-impl fmt::Debug for Spool {
+impl fmt::Debug for PartialSnapshots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spool").field("directory", &self.directory).field("parts", &self.parts().len()).finish()
     }
 }
 
-impl Spool {
+impl PartialSnapshots {
     /// Finds the parts that an earlier process left in a directory. `place` returns the final place of a snapshot.
     pub(super) fn open(world: &World, directory: &Path, place: impl Fn(u64) -> PathBuf) -> io::Result<Self> {
         let files = world.files();
@@ -77,17 +77,17 @@ impl Spool {
         Ok(Self { world: world.clone(), directory: directory.to_owned(), parts: Mutex::new(parts) })
     }
 
-    fn parts(&self) -> MutexGuard<'_, Vec<Arc<Part>>> {
+    fn parts(&self) -> MutexGuard<'_, Vec<Arc<PartialSnapshot>>> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, sender: MemberId, of: &Named) -> Option<Arc<Part>> {
+    fn find(&self, sender: MemberId, of: &Named) -> Option<Arc<PartialSnapshot>> {
         let parts = self.parts();
         parts.iter().find(|part| part.head.sender == sender && part.head.of == *of).cloned()
     }
 
     /// How many bytes of the named snapshot are there. The bytes of an older connection are written first.
-    pub(crate) async fn has(&self, sender: MemberId, of: &Named) -> Result<u64, SnapshotError> {
+    pub(crate) async fn has(&self, sender: MemberId, of: &Named) -> Result<u64, ReceiveError> {
         let Some(part) = self.find(sender, of) else { return Ok(0) };
         Ok(match part.claim().await? {
             Claimed::Claim(claim) => claim.offset(),
@@ -105,25 +105,25 @@ impl Spool {
         rest: Rest,
         index: u64,
         term: u64,
-    ) -> Result<Option<Begun>, SnapshotError> {
+    ) -> Result<Option<Begun>, ReceiveError> {
         if let Some(part) = self.find(sender, &rest.of) {
             if part.head.index != index {
                 let why = format!("it stood for index {}, and now for {index}", part.head.index);
-                return Err(SnapshotError::Save(why));
+                return Err(ReceiveError::Save(why));
             }
             match part.claim().await? {
                 Claimed::Claim(claim) if claim.offset() == rest.offset => return Ok(Some(Begun::Writing(claim))),
-                Claimed::Claim(claim) => return Err(SnapshotError::OtherOffset(claim.offset())),
+                Claimed::Claim(claim) => return Err(ReceiveError::OtherOffset(claim.offset())),
                 Claimed::Whole(_) if !part.is_of_term(term) => {
-                    let claim = part.claim_idle().ok_or(SnapshotError::BEING_WRITTEN)?;
+                    let claim = part.claim_idle().ok_or(ReceiveError::BEING_WRITTEN)?;
                     self.drop_files(vec![claim]).await;
                 }
                 Claimed::Whole(state) if rest.offset == rest.of.length => return Ok(Some(Begun::Whole(state))),
-                Claimed::Whole(_) => return Err(SnapshotError::OtherOffset(rest.of.length)),
+                Claimed::Whole(_) => return Err(ReceiveError::OtherOffset(rest.of.length)),
                 Claimed::Gone => {}
             }
         }
-        if rest.offset > 0 { Err(SnapshotError::OtherOffset(0)) } else { Ok(None) }
+        if rest.offset > 0 { Err(ReceiveError::OtherOffset(0)) } else { Ok(None) }
     }
 
     /// Begins to receive a snapshot of which nothing is there. A part of another snapshot of the same sender is dropped.
@@ -135,33 +135,33 @@ impl Spool {
         of: Named,
         index: u64,
         most: usize,
-    ) -> Result<(Claim, Option<u64>), SnapshotError> {
-        let Admitted { claim, dropped, instead_of } = self.admit(Head { sender, of, index }, most)?;
+    ) -> Result<(Claim, Option<u64>), ReceiveError> {
+        let Admitted { claim, dropped, instead_of } = self.admit(RecordHead { sender, of, index }, most)?;
         self.drop_files(dropped).await;
         Ok((claim, instead_of))
     }
 
     /// Adds a part. The caller removes the files of those that are dropped for it.
-    fn admit(&self, head: Head, most: usize) -> Result<Admitted, SnapshotError> {
-        let part = Part::new(head, Kept::nothing(self.world.now()));
-        let claim = part.claim_idle().ok_or(SnapshotError::BEING_WRITTEN)?;
+    fn admit(&self, head: RecordHead, most: usize) -> Result<Admitted, ReceiveError> {
+        let part = PartialSnapshot::new(head, KeptBytes::nothing(self.world.now()));
+        let claim = part.claim_idle().ok_or(ReceiveError::BEING_WRITTEN)?;
         let mut parts = self.parts();
-        parts.retain(|part| part.state() != State::Gone);
+        parts.retain(|part| part.state() != PartState::Gone);
         let (mut dropped, idle): (Vec<Claim>, Vec<Claim>) =
             idle(&parts).into_iter().partition(|old| old.part.head.sender == head.sender);
-        let is_same = |other: &Head| (other.sender, other.of.name) == (head.sender, head.of.name);
+        let is_same = |other: &RecordHead| (other.sender, other.of.name) == (head.sender, head.of.name);
         let same = parts.iter().filter(|part| is_same(&part.head)).count();
         if same > dropped.iter().filter(|old| is_same(&old.part.head)).count() {
-            return Err(SnapshotError::BEING_WRITTEN);
+            return Err(ReceiveError::BEING_WRITTEN);
         }
         // Those that are dropped do not count, and stay in the list until their files are gone: until then, nobody else
         // may have the same files.
         let kept = parts.iter().filter(|part| part.is_kept()).count() - dropped.len();
         let beyond = (kept + 1).saturating_sub(most);
         if beyond > idle.len() {
-            return Err(SnapshotError::TOO_MANY);
+            return Err(ReceiveError::TOO_MANY);
         }
-        let arriving = |old: &&Claim| old.part.state() == State::Arriving;
+        let arriving = |old: &&Claim| old.part.state() == PartState::Arriving;
         let instead_of = dropped.iter().filter(arriving).map(Claim::offset).max().filter(|bytes| *bytes > 0);
         dropped.extend(idle.into_iter().take(beyond));
         dropped.iter().for_each(Claim::leave);
@@ -195,7 +195,7 @@ impl Spool {
             }
         };
         let _ = self.world.blocking(drops).await;
-        self.parts().retain(|part| part.state() != State::Gone);
+        self.parts().retain(|part| part.state() != PartState::Gone);
     }
 
     /// Forgets the part of a snapshot, if nobody writes it.
@@ -205,7 +205,7 @@ impl Spool {
     }
 
     /// Forgets a snapshot that the application has not taken. Nothing of it is left but the answer.
-    pub(super) fn forget_failed(&self, failed: &Arc<Part>) {
+    pub(super) fn forget_failed(&self, failed: &Arc<PartialSnapshot>) {
         self.parts().retain(|part| !Arc::ptr_eq(part, failed));
     }
 
@@ -242,31 +242,36 @@ impl Spool {
         // If the runtime ends meanwhile, they are removed at the next start.
         let _ =
             self.world.blocking(move || claims.into_iter().for_each(|old| old.drop_files(&files, &directory))).await;
-        self.parts().retain(|part| part.state() != State::Gone);
+        self.parts().retain(|part| part.state() != PartState::Gone);
     }
 }
 
 /// The parts that nobody writes, in the order in which they are dropped: first those that raft has answered for, which are
 /// only remembered for senders that did not get the answer, and then the oldest.
-fn idle(parts: &[Arc<Part>]) -> Vec<Claim> {
-    let mut idle: Vec<Claim> = parts.iter().filter_map(Part::claim_idle).collect();
-    idle.sort_by_key(|old| (old.part.state() == State::Arriving, old.kept.touched));
+fn idle(parts: &[Arc<PartialSnapshot>]) -> Vec<Claim> {
+    let mut idle: Vec<Claim> = parts.iter().filter_map(PartialSnapshot::claim_idle).collect();
+    idle.sort_by_key(|old| (old.part.state() == PartState::Arriving, old.kept.touched));
     idle
 }
 
 /// The record of a part that an earlier process left, if it can be continued.
-fn found(files: &Files, directory: &Path, stem: &str, place: impl Fn(u64) -> PathBuf) -> io::Result<Option<Arc<Part>>> {
+fn found(
+    files: &Files,
+    directory: &Path,
+    stem: &str,
+    place: impl Fn(u64) -> PathBuf,
+) -> io::Result<Option<Arc<PartialSnapshot>>> {
     let record = files.open_kept(&directory.join(format!("{stem}{RECORD}")))?;
     let length = record.len()?.min(MAX_BYTES);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
     let read = record.read_at(0, &mut bytes)?;
-    let Some((head, mark, marks)) = Head::read(&bytes[..read]) else { return Ok(None) };
+    let Some((head, mark, marks)) = RecordHead::read(&bytes[..read]) else { return Ok(None) };
     let has =
         |path: &Path| -> io::Result<u64> { if files.exists(path) { files.open_kept(path)?.len() } else { Ok(0) } };
     let is_whole = mark.synced == head.of.length;
     let is_placed = is_whole && !files.exists(&directory.join(format!("{stem}{DATA}")));
-    let kept = Kept { offset: mark.synced, synced: mark.synced, marks, hash: None, touched: mark.at, is_placed };
-    let part = Part::new(head, kept);
+    let kept = KeptBytes { offset: mark.synced, synced: mark.synced, marks, hash: None, touched: mark.at, is_placed };
+    let part = PartialSnapshot::new(head, kept);
     let path = if is_placed { place(head.index) } else { part.data(directory) };
     if part.record(directory) != directory.join(format!("{stem}{RECORD}"))
         || has(&path)? < mark.synced
@@ -295,15 +300,15 @@ mod tests {
     async fn a_part_comes_back_only_when_the_files_of_the_older_one_are_gone() {
         let directory = tempfile::tempdir().expect("a directory");
         let world = World::default();
-        let spool = Spool::open(&world, directory.path(), |_| PathBuf::new()).expect("a spool");
-        let first = Head { sender: MemberId(2), of: named(1), index: 1 };
-        let second = Head { of: named(2), ..first };
+        let spool = PartialSnapshots::open(&world, directory.path(), |_| PathBuf::new()).expect("a spool");
+        let first = RecordHead { sender: MemberId(2), of: named(1), index: 1 };
+        let second = RecordHead { of: named(2), ..first };
         let data = spool.admit(first, 2).map(|admitted| admitted.claim.part.data(directory.path())).expect("room");
         std::fs::write(&data, "the older one's").expect("a file");
         let Admitted { dropped, .. } = spool.admit(second, 2).expect("room");
         assert_eq!(dropped.len(), 1);
-        assert!(matches!(spool.admit(first, 2), Err(SnapshotError::Busy(_))), "its files are still there");
-        let of_another = spool.admit(Head { sender: MemberId(3), ..first }, 2);
+        assert!(matches!(spool.admit(first, 2), Err(ReceiveError::Busy(_))), "its files are still there");
+        let of_another = spool.admit(RecordHead { sender: MemberId(3), ..first }, 2);
         assert!(of_another.is_ok_and(|admitted| admitted.dropped.is_empty()), "a part that leaves does not count");
         spool.drop_files(dropped).await;
         assert!(!data.exists());
