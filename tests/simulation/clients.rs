@@ -1,4 +1,4 @@
-//! Clients, which write and read, and what they saw.
+//! Clients that write and read, and the history of their operations.
 
 use std::{
     collections::BTreeSet,
@@ -28,12 +28,12 @@ use super::{
     porcupine::Operation,
 };
 
-/// What a value is padded with.
+/// The text that pads a value.
 const PADDING: &str = "-";
 
 pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// Operations of all clients, in the order in which they ended.
+/// The operations of all clients. All clones are one history.
 #[derive(Clone, Debug, Default)]
 pub struct History(Arc<Mutex<Vec<Operation>>>);
 
@@ -42,15 +42,16 @@ impl History {
         self.0.lock().expect("nobody panics while it holds this")
     }
 
-    /// Notes an operation that begins, of which nobody knows yet whether it ever takes effect. Returns its place.
+    /// Records an operation when it begins, because it may take effect even if its answer never comes. Returns its
+    /// index.
     fn begin(&self, operation: Operation) -> usize {
         let mut operations = self.lock();
         operations.push(operation);
         operations.len() - 1
     }
 
-    /// All that have taken effect, or may have. A write that has no known outcome and was never read is left out: no order
-    /// needs it, and the checker's time grows with each such.
+    /// All operations that have taken effect, or may have. A put of unknown outcome whose value was never read is left
+    /// out: it cannot break an order, and each such operation makes the checker slower.
     pub fn operations(&self) -> Vec<Operation> {
         let operations = self.lock();
         let of = |op: &'static str| operations.iter().filter(move |operation| operation.op == op);
@@ -63,25 +64,26 @@ impl History {
         operations.iter().filter(may_count).cloned().collect()
     }
 
-    /// How many ended with a known outcome.
+    /// The number of operations with a known outcome.
     pub fn known(&self) -> usize {
         self.operations().iter().filter(|operation| operation.end.is_some()).count()
     }
 }
 
-/// Who asks members over HTTP.
+/// Sends HTTP requests to members, from one machine.
 #[derive(Clone)]
 pub struct Asking {
     pub place: Arc<Place>,
     pub net: Net,
     pub events: Events,
     pub timeline: Timeline,
-    /// The last time that was told, in microseconds: within one millisecond, what comes later is told later.
+    /// The last time in the history, in microseconds. Each time is later than the one before, even within one
+    /// millisecond, so that the checker knows the order of operations of one client.
     pub last: Arc<AtomicU64>,
 }
 
 impl Asking {
-    /// Asks a machine's client URL over a connection of its own. None: no answer within the patience.
+    /// Sends a request to a machine's client port, on a new connection. `None` if no answer came within `patience`.
     pub async fn ask(
         &self,
         host: usize,
@@ -105,7 +107,7 @@ impl Asking {
             drop(sender);
             Some((head.status, String::from_utf8_lossy(&body).into_owned()))
         };
-        // Who gives up takes the connection along.
+        // Both are polled in this task, so a request that times out drops its connection, too.
         let mut asked = std::pin::pin!(asked);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -122,7 +124,7 @@ impl Asking {
     }
 }
 
-/// A client: one operation at a time, at one member after the other.
+/// A client. It does one operation at a time, each at a random member.
 pub struct Client {
     pub asking: Asking,
     pub history: History,
@@ -131,12 +133,12 @@ pub struct Client {
     pub hosts: Arc<Mutex<Vec<usize>>>,
     /// How long it waits for an answer.
     pub patience: Duration,
-    /// Between two operations, in milliseconds.
+    /// The mean pause between two operations, in milliseconds.
     pub pause: u64,
     pub seed: u64,
-    /// Whether it asks for what the member has, and takes it for what a quorum has.
+    /// Whether it sends local reads and takes them for linearizable ones ([`super::plan::Bug::LocalReads`]).
     pub reads_locally: bool,
-    /// How many bytes are added to each value.
+    /// The number of bytes that are added to each value.
     pub padding: usize,
 }
 
@@ -178,7 +180,7 @@ impl Client {
     fn ended(&self, begun: usize, status: Option<StatusCode>, done: &[StatusCode]) {
         let is_known = status.is_some_and(|status| done.contains(&status));
         let said = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-        // Certainly not proposed: it never happened.
+        // These answers promise that the write was not proposed, so it never takes effect.
         let never = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::INSUFFICIENT_STORAGE];
         let end = self.asking.now();
         let mut operations = self.history.lock();
@@ -191,7 +193,8 @@ impl Client {
         self.asking.events.say(&format!("a client: {op} {key} {} -> {said}", value.as_deref().unwrap_or("")));
     }
 
-    /// A read that a quorum has confirmed.
+    /// A linearizable read, unless the client reads locally. A read without an answer is not recorded: it changes
+    /// nothing.
     pub async fn read(&self, host: usize, key: &str) {
         let call = self.asking.now();
         let query = if self.reads_locally { "?consistency=local" } else { "" };

@@ -1,4 +1,4 @@
-//! How each kind of fault begins, and how it ends.
+//! The begin and the end of each kind of fault.
 
 use rafthttp::node::InitialClusterState;
 use rand::{RngExt as _, seq::IndexedRandom as _};
@@ -13,7 +13,7 @@ use super::{
     run::Simulation,
 };
 
-/// What ends a fault.
+/// The end of a fault, by what has to be done. The number is the member's index.
 #[derive(Debug)]
 pub enum Ending {
     Start(usize),
@@ -22,12 +22,12 @@ pub enum Ending {
     QuickenLinks,
     MakeRoom(usize),
     Resolve(usize),
-    /// A member that lost its disk has been refused by now: it is taken out, and added anew.
+    /// A member that lost its disk was refused by the others. The operator removes it and adds it again.
     TakeOut(usize),
 }
 
 impl Simulation {
-    /// Brings a fault of one of the kinds about.
+    /// Begins a fault of one of the plan's kinds.
     pub fn bring(&mut self) {
         let kind = *self.plan.kinds.choose(&mut self.random).expect("there are some");
         let victim = self.victim();
@@ -69,7 +69,7 @@ impl Simulation {
         }
     }
 
-    /// The leader half of the time.
+    /// Picks the member for a fault. Half of the time it is the leader, which a random pick would seldom be.
     fn victim(&mut self) -> usize {
         let leads = self.members.iter().position(|member| self.leads(member));
         match leads {
@@ -116,7 +116,7 @@ impl Simulation {
         }
     }
 
-    /// The power of a member's machine goes.
+    /// A member's machine loses its power.
     pub fn lose_power(&mut self, place: usize) {
         if self.members[place].running.is_none() {
             return;
@@ -189,7 +189,7 @@ impl Simulation {
         self.later(Ending::QuickenLinks);
     }
 
-    /// A member is killed, and comes back after a while over a line so slow that a snapshot takes seconds.
+    /// Kills a member. It comes back later over links so slow that a snapshot takes seconds.
     fn let_fall_behind(&mut self, victim: usize) {
         if self.members[victim].running.is_none() || self.members[victim].is_doubtful {
             return;
@@ -214,8 +214,8 @@ impl Simulation {
         }
     }
 
-    /// Whether nobody's disk is lost, no member is on its way in or out, and all serve: what follows is within what is
-    /// promised.
+    /// Whether no disk is lost, no member is joining or leaving, and all members serve. Only then may one more disk or
+    /// member be lost, because a cluster does not promise to survive several at once.
     fn is_whole(&self) -> bool {
         let is_well = |member: &Member| {
             member.is_leaving
@@ -224,10 +224,10 @@ impl Simulation {
         self.jobs.is_empty() && self.members.iter().all(is_well)
     }
 
-    /// A member comes back without its disk, or on a copy of before its last start. One at a time: a cluster that loses
-    /// more is beyond what is promised.
+    /// Restarts a member on an empty disk, or on a copy from before its last start. One member at a time, because a
+    /// cluster does not promise to survive more.
     fn lose_a_disk(&mut self, kind: Kind, victim: usize) {
-        // Of two, both are needed for what was acknowledged.
+        // In a cluster of two, every acknowledged write needs both disks.
         if !self.is_whole() || self.staying().count() < 3 {
             return;
         }
@@ -238,7 +238,7 @@ impl Simulation {
             _ => match self.copies.get(&victim) {
                 Some(copy) => copy.after_a_loss_of_power(),
                 None => {
-                    // It is started anew, so that what was kept is of an older start.
+                    // It is restarted after the copy was made, so that the copy belongs to an older start.
                     self.say(&format!("{name}'s disk is copied, and it is killed"));
                     self.members[victim].kill();
                     self.copies.insert(victim, self.members[victim].disk.torn(0));
@@ -307,7 +307,7 @@ impl Simulation {
         self.ask_for(place, Task::Replace);
     }
 
-    /// A member is added, or removed; one change at a time.
+    /// Adds or removes a member, unless another change is in progress.
     fn change_the_members(&mut self, kind: Kind, victim: usize) {
         if !self.is_whole() {
             return;
@@ -327,13 +327,13 @@ impl Simulation {
         let mut member = Member::new(&format!("m{place}"), place, &[]);
         self.say(&format!("{} is to be added, by itself: {is_auto}", member.name));
         member.state = if is_auto { InitialClusterState::Auto } else { InitialClusterState::Existing };
-        // Whoever must be added first is started when it was.
+        // Without `auto`, the operator has to add it before it can start.
         member.is_doubtful = !is_auto;
         self.members.push(member);
         if is_auto { self.start(place) } else { self.ask_for(place, Task::Add) }
     }
 
-    /// A machine has another address when its member starts again.
+    /// Kills a member and gives its machine another address, with which it restarts.
     fn move_to_another_address(&mut self, victim: usize) {
         if self.members[victim].is_doubtful || self.members[victim].running.is_none() {
             return;
@@ -354,7 +354,7 @@ impl Simulation {
         self.jobs.push(job);
     }
 
-    /// Does what follows from what the operator has done.
+    /// Takes the next step after each job that the operator has finished.
     pub fn follow_up(&mut self) {
         let (done, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.jobs).into_iter().partition(Job::is_done);
         self.jobs = rest;
@@ -368,14 +368,14 @@ impl Simulation {
                         self.ask_for(place, Task::Promote);
                     }
                 }
-                // Who has not heard of it is stopped.
+                // A removed member ends by itself only if it hears of its removal. The operator stops it in any case.
                 Task::Remove => self.members[place].kill(),
                 Task::Promote => {}
             }
         }
     }
 
-    /// Starts a member; one that joins is told who is there.
+    /// Starts a member. A member that joins gets the present members as its initial cluster.
     fn start(&mut self, place: usize) {
         if self.members[place].state != InitialClusterState::New {
             let stay = |member: &&Member| !member.is_doubtful || member.host == place;
@@ -394,7 +394,7 @@ impl Simulation {
         }
     }
 
-    /// Ends something after as long as a fault lasts.
+    /// Plans the end of a fault after a random time.
     fn later(&mut self, ending: Ending) {
         let at = self.now() + self.lasts();
         self.at(at, ending);

@@ -1,12 +1,20 @@
-//! Members on simulated machines: a seed decides what fails, and everything happens again as it happened. See
-//! `docs/simulation.md`.
+//! Deterministic simulation of whole clusters. A seed decides every fault, and the same seed gives the same run, byte
+//! for byte. See `docs/simulation.md`.
 //!
-//! It is a program of its own, with these flags: `--seeds N` runs the seeds from 1 to N, `--seeds N-M` those from N to M,
-//! `--seed N` one; `--threads N` at a time (default: as many as there are cores); `--trace` says in words what happens;
-//! `--sums` prints the hash of each seed's events; `--bug NAME` puts a bug in; `--find` ends at the first seed that fails, and
-//! its status is 1 if none does, 3 if the histories could not be judged. Without a flag it first runs a few seeds
-//! several times, here and in another process, then looks for each bug that can be put in, and then runs as many seeds as
-//! the tier of the tests asks for.
+//! This test has no harness: it is a program with these flags.
+//!
+//! | flag | does |
+//! |---|---|
+//! | `--seeds N`, `--seeds N-M` | runs the seeds from 1 to N, or from N to M |
+//! | `--seed N` | runs one seed |
+//! | `--threads N` | runs N seeds at a time; default: the number of cores |
+//! | `--trace` | prints each event in words |
+//! | `--sums` | prints the hash of each seed's events |
+//! | `--bug NAME` | plants a bug |
+//! | `--find` | ends at the first seed that fails; status 1: none fails, 3: the histories could not be judged |
+//!
+//! Without a flag, it first runs a few seeds several times, in this process and in another. Then it looks for each bug
+//! that can be planted. Then it runs as many seeds as the tier of the tests asks for.
 
 mod clients;
 mod clock;
@@ -39,14 +47,14 @@ use std::{ops::RangeInclusive, process::Command, thread::available_parallelism};
 use plan::{BUGS, Bug};
 use runner::{Search, simulate};
 
-/// The seeds that are run several times, and compared. The last one has seven members, which are killed: it was another run
-/// after another seed.
+/// The seeds that are run several times and compared. Seed 87 kills members of a cluster of seven. It once gave another
+/// run when another seed had run before it in the same process.
 const TWICE: [u64; 5] = [1, 2, 3, 4, 87];
 
-/// Within how many seeds a bug is found.
+/// A planted bug must be found within this many seeds.
 const FOUND_WITHIN: u64 = 200;
 
-/// What it is to do.
+/// The flags of the program.
 struct Flags {
     bug: Option<Bug>,
     seeds: Option<RangeInclusive<u64>>,
@@ -80,7 +88,7 @@ fn main() {
     std::process::exit(i32::from(!is_well));
 }
 
-/// How many seeds the tier asks for.
+/// The number of seeds that the tier of the tests asks for.
 fn by_tier() -> u64 {
     match std::env::var("RAFTHTTP_TEST_TIER").as_deref() {
         Ok("all") => 1000,
@@ -99,7 +107,8 @@ fn sum(seed: u64) -> String {
     format!("{seed} {:016x} of {} events", report.sum.0, report.sum.1)
 }
 
-/// Runs seeds twice here and once in a process of their own: each gives one sum, whatever ran before it.
+/// Runs each seed twice in this process and once in a process of its own. The hash must be the same: it must not depend
+/// on what the process ran before.
 fn repeated() -> (u64, u64) {
     let (mut passed, mut failed) = (0, 0);
     for seed in TWICE {
@@ -116,7 +125,7 @@ fn repeated() -> (u64, u64) {
     (passed, failed)
 }
 
-/// Looks for the first seed that fails; returns the status of the program.
+/// Looks for the first seed that fails. Returns the status of the program.
 fn find(seeds: RangeInclusive<u64>, flags: &Flags) -> i32 {
     match runner::find(flags.bug, seeds, flags.threads) {
         Search::Found(seed, said) => {
@@ -128,7 +137,7 @@ fn find(seeds: RangeInclusive<u64>, flags: &Flags) -> i32 {
     }
 }
 
-/// Looks for each bug that can be put in.
+/// Looks for each bug that can be planted.
 fn bugs(threads: usize) -> (u64, u64) {
     let (mut passed, mut failed) = (0, 0);
     for (name, bug) in BUGS {
@@ -162,7 +171,7 @@ impl Flags {
                 "--trace" => flags.is_traced = true,
                 "--sums" => flags.sums = true,
                 "--find" => flags.finds = true,
-                // What cargo's own harness understands.
+                // A flag of cargo's own harness. Cargo may pass it to every test.
                 "--nocapture" => {}
                 _ => {
                     return Err(format!(

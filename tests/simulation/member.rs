@@ -1,4 +1,4 @@
-//! A member: a machine, its disk, and the process on it.
+//! A member: its machine, its disk, and its process.
 
 use std::{
     path::Path,
@@ -21,27 +21,28 @@ use super::{
     plan::Bug,
 };
 
-/// Where members keep what they must not forget. The system has no such directory.
+/// The parent of all data directories. The real file system has no such directory, so an access that bypasses the
+/// simulated disk fails.
 pub const DIRECTORY: &str = "/rafthttp-in-memory";
-/// The ports for members and for clients.
+/// The ports for peers and for clients.
 pub const PEER_PORT: u16 = 2380;
 pub const CLIENT_PORT: u16 = 2379;
-/// The time of day at the beginning: in 2033.
+/// The time of day when a run begins, as time since 1970. It is in 2033.
 const MORNING: Duration = Duration::from_secs(2_000_000_000);
 
-/// How a process is doing.
+/// The state of a process.
 #[derive(Clone, Debug, Default)]
 pub enum Outcome {
     /// It has not started yet.
     #[default]
     Starting,
-    /// It could not.
+    /// It could not start.
     Failed(String),
     /// It has stopped by itself.
     Stopped(Stopped),
 }
 
-/// What a process has told so far.
+/// The results of a process so far. The simulation reads them between two windows.
 #[derive(Default)]
 struct Told {
     node: Option<Node>,
@@ -55,31 +56,31 @@ pub struct Running {
     net: Net,
     told: Arc<Mutex<Told>>,
     pub since: Time,
-    /// Whether the machine has seen it serve.
+    /// Whether the simulation has seen it serve.
     pub is_known: bool,
     pub frozen_until: Option<Time>,
 }
 
-/// A member, whether it runs or not.
+/// A member. It may run or not.
 pub struct Member {
     pub name: String,
     pub host: Host,
     pub disk: MemoryDisk,
     pub running: Option<Running>,
     pub state: InitialClusterState,
-    /// The members that its next start is told.
+    /// The names in the `--initial-cluster` of its next start.
     pub initial: Vec<String>,
-    /// How far its clock is ahead of ours, in milliseconds.
+    /// How far its clock is ahead of the simulation's, in milliseconds.
     pub clock: Arc<Mutex<i64>>,
-    /// Whether it lost its disk, and was not added anew yet.
+    /// Whether it lost its disk or has not joined yet, so that it is no full member.
     pub is_doubtful: bool,
-    /// Whether it was removed for good, or soon is.
+    /// Whether it was removed, or is being removed.
     pub is_leaving: bool,
-    /// How often it was started.
+    /// The number of its starts.
     pub starts: u64,
 }
 
-/// What members need of the run that they are in.
+/// The parts of a run that its members need.
 #[derive(Clone)]
 pub struct Surroundings {
     pub timeline: Timeline,
@@ -126,7 +127,7 @@ impl Member {
         }
     }
 
-    /// Starts its process, on what its disk has.
+    /// Starts its process on its disk.
     pub fn start(&mut self, around: &Surroundings) {
         self.starts += 1;
         around.events.say(&format!("{} starts ({:?})", self.name, self.state));
@@ -186,20 +187,20 @@ impl Member {
         }
     }
 
-    /// Its process ends at once, with all of its tasks. Its disk has what it wrote, synced or not.
+    /// Kills its process with all tasks. The disk keeps everything that was written, synced or not.
     pub fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             running.disk.end();
             running.net.end_process(self.host);
             let Running { process, told, .. } = running;
-            // The member is let go of where its clock is.
+            // The node is dropped within its process, because its tasks use that process's clock.
             let node = told.lock().expect("nobody panics while it holds this").node.take();
             process.within(|| drop(node));
             drop(process);
         }
     }
 
-    /// The power of its machine goes: what was not synced is there, or not, or in part, as `seed` has it.
+    /// Its machine loses its power. `seed` decides which of the unsynced bytes are on the disk afterwards.
     pub fn lose_power(&mut self, around: &Surroundings, seed: u64) {
         if let Some(running) = &self.running {
             self.disk = running.disk.left().unwrap_or_else(|| self.disk.torn(seed));

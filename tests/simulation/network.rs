@@ -1,10 +1,12 @@
-//! A network that a seed makes fail. It carries streams of bytes, as TCP does: in order, each piece at its time.
+//! A simulated network. It carries streams of bytes in order, as TCP does. A seed decides its faults.
 //!
-//! What a link does to a stream: latency and jitter; a bandwidth that its streams share; a cut, one way or both, in which
-//! nothing gets through, and after which what was sent meanwhile is sent again; a reset, in the middle of whatever is
-//! under way. What a machine does: a process that ends closes its connections, as a kernel does for it; a machine without
-//! power says nothing, so that its connections are half open until it is back and asked again. A process that stands still
-//! is dialled all the same, since its kernel answers.
+//! A link has latency, jitter, and a bandwidth that its streams share. It can be cut in one direction or both: nothing
+//! gets through, and after the cut the bytes of that time are retransmitted. A connection can be reset, with bytes
+//! still on their way.
+//!
+//! When a process ends, its connections are closed, as the kernel does. A machine without power sends nothing. So its
+//! connections stay half open until the machine is back and gets a packet of such a connection. A frozen process can
+//! still be dialled, because its kernel accepts connections.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,17 +28,17 @@ mod stream;
 pub use place::Place;
 use stream::Stream;
 
-/// By its place in the list of machines.
+/// A machine, as an index of the list of machines.
 pub type Host = usize;
 
 /// Later than every time.
 const NEVER: Time = Time::MAX;
-/// What may lie between the two ends of a connection, in bytes each way: what Linux begins with, about.
+/// The most bytes that a connection buffers in each direction: about the value that Linux begins with.
 const BUFFER: usize = 64 << 10;
-/// The longest that a sender waits after a cut until it sends again, in milliseconds.
+/// The longest time from the end of a cut until a sender retransmits, in milliseconds.
 const RETRANSMISSION: Time = 800;
 
-/// The network. Every clone is the same.
+/// The network. All clones are one network.
 #[derive(Clone, Debug)]
 pub struct Net(Arc<Mutex<State>>);
 
@@ -49,29 +51,29 @@ struct State {
     links: BTreeMap<(Host, Host), Link>,
     connections: Vec<Connection>,
     ports: BTreeMap<SocketAddr, Port>,
-    /// When connections between two machines were last broken.
+    /// When the connections between two machines were last reset.
     broken: BTreeMap<(Host, Host), Time>,
     names: BTreeMap<String, IpAddr>,
 }
 
-/// A machine's part of it.
+/// A machine on the network.
 #[derive(Clone, Debug)]
 struct Machine {
     name: String,
     address: IpAddr,
     is_on: bool,
     resolver: Resolver,
-    /// When the last look-up is answered that was asked while names were answered late.
+    /// Until when look-ups may be pending that began while the resolver was late.
     late_until: Time,
 }
 
-/// How names are answered to a machine.
+/// How a machine's resolver answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resolver {
-    /// At once, and rightly.
+    /// At once, with the right address.
     #[default]
     Well,
-    /// Rightly, after so many milliseconds.
+    /// With the right address, after this many milliseconds.
     Late(Time),
     /// Not at all.
     Broken,
@@ -79,17 +81,17 @@ pub enum Resolver {
     Wrong(Host),
 }
 
-/// One way between two machines.
+/// The link from one machine to another, in one direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     pub is_cut: bool,
-    /// In milliseconds; never below a window.
+    /// In milliseconds. It is at least one window, because the processes of a window run one after the other.
     pub latency: Time,
-    /// What is added at most.
+    /// The most that is added to the latency, in milliseconds.
     pub jitter: Time,
-    /// Bytes a millisecond; 0: without end.
+    /// In bytes per millisecond. 0 means no limit.
     pub bandwidth: u64,
-    /// When what was sent before has left.
+    /// When the bytes that were sent before have left.
     pub free_at: Time,
 }
 
@@ -114,7 +116,7 @@ struct Port {
 #[derive(Debug)]
 struct Connection {
     ends: [End; 2],
-    /// From the end of the same place to the other.
+    /// The pipe at index 0 leads from end 0 to end 1, the other one back.
     pipes: [Pipe; 2],
 }
 
@@ -124,14 +126,14 @@ struct End {
     state: Held,
 }
 
-/// Who has an end.
+/// The state of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
-    /// A process.
+    /// A process has it.
     Open,
-    /// Nobody, and whoever writes to it is told so by its kernel.
+    /// No process has it. Its kernel answers data with a reset.
     Closed,
-    /// Nobody, and nobody knows that: the power went.
+    /// The machine lost its power, and the other end does not know.
     Forgotten,
 }
 
@@ -140,11 +142,12 @@ struct Pipe {
     chunks: VecDeque<Chunk>,
     bytes: usize,
     last: Time,
-    /// When its end arrives.
+    /// When its end (FIN) arrives.
     end: Option<Time>,
-    /// When the news arrives that it is broken.
+    /// When the reset (RST) arrives.
     reset: Option<Time>,
-    /// A reset that a cut has swallowed, or that a machine without power did not send: told when the writer writes next.
+    /// A reset was lost in a cut, or never sent by a machine without power. The reader of this pipe learns of it when
+    /// it writes next.
     is_lost: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -158,7 +161,7 @@ struct Chunk {
 }
 
 impl Net {
-    /// A network of machines of these names, which a seed makes fail.
+    /// A network of machines with these names. The seed decides jitter, resets and retransmissions.
     pub fn new(names: &[String], seed: u64, timeline: &Timeline, events: &Events) -> Self {
         let address = |place: usize| Ipv4Addr::new(10, 0, 0, u8::try_from(place + 1).expect("few")).into();
         let machine = |(place, name): (usize, &String)| Machine {
@@ -187,7 +190,7 @@ impl Net {
         self.0.lock().expect("nobody panics while it holds this")
     }
 
-    /// What a process on a machine sees of it.
+    /// The network as the processes of a machine see it.
     pub fn place(&self, host: Host) -> Arc<Place> {
         Arc::new(Place { net: self.clone(), host })
     }
@@ -202,7 +205,7 @@ impl Net {
         self.state().hosts[host].address
     }
 
-    /// Gives a machine another address; its name leads there.
+    /// Gives a machine another address. Its name resolves to the new address.
     pub fn move_to(&self, host: Host, address: IpAddr) {
         let mut state = self.state();
         let machine = &mut state.hosts[host];
@@ -211,8 +214,8 @@ impl Net {
         state.names.insert(name, address);
     }
 
-    /// Changes one way between two machines. What a cut has held up is sent again when the cut ends. What waits for a
-    /// narrow link leaves when the link gets wider.
+    /// Changes the link from one machine to another. When a cut ends, the bytes that it held up are retransmitted. When
+    /// the bandwidth grows, waiting bytes leave at the new rate.
     pub fn change(&self, from: Host, to: Host, change: impl FnOnce(&mut Link)) {
         let mut state = self.state();
         let link = state.links.get_mut(&(from, to)).expect("both are there");
@@ -227,12 +230,13 @@ impl Net {
         }
     }
 
-    /// How one way between two machines is.
+    /// The link from one machine to another.
     pub fn link(&self, from: Host, to: Host) -> Link {
         self.state().links[&(from, to)]
     }
 
-    /// Breaks the connections between two machines, each with this chance, in the middle of what is under way.
+    /// Resets the connections between two machines, each with this probability. A part of the bytes on their way is
+    /// lost.
     pub fn reset(&self, one: Host, other: Host, chance: f64) {
         let mut state = self.state();
         let now = state.timeline.now();
@@ -250,12 +254,12 @@ impl Net {
         }
     }
 
-    /// When connections between two machines were last broken; 0: never.
+    /// When the connections between two machines were last reset. 0 means never.
     pub fn broken(&self, one: Host, other: Host) -> Time {
         self.state().broken.get(&(one, other)).copied().unwrap_or(0)
     }
 
-    /// How names are answered to a machine from now on.
+    /// Sets how a machine's resolver answers from now on.
     pub fn resolve(&self, host: Host, resolver: Resolver) {
         let mut state = self.state();
         let now = state.timeline.now();
@@ -265,15 +269,14 @@ impl Net {
         }
     }
 
-    /// Whether names are answered to a machine at once, and rightly: a look-up that was asked before is still answered
-    /// late.
+    /// Whether a machine's resolver answers at once, with the right address, and no earlier look-up is still pending.
     pub fn resolves_well(&self, host: Host) -> bool {
         let state = self.state();
         let host = &state.hosts[host];
         host.resolver == Resolver::Well && host.late_until <= state.timeline.now()
     }
 
-    /// The power of a machine goes, or comes back.
+    /// Switches the power of a machine off or on.
     pub fn power(&self, host: Host, is_on: bool) {
         let mut state = self.state();
         state.hosts[host].is_on = is_on;
@@ -291,8 +294,9 @@ impl Net {
         }
     }
 
-    /// The process on a machine ends: its kernel closes its connections, in the order in which they were made. Its tasks
-    /// would close them in the order in which tokio drops tasks, which depends on how many the whole program had before.
+    /// The process on a machine ends. Its connections are closed in the order in which they were made. If its tasks
+    /// closed them, the order would be tokio's order of dropping tasks, which depends on how many tasks the program had
+    /// before.
     pub fn end_process(&self, host: Host) {
         let mut state = self.state();
         for place in 0..state.connections.len() {
@@ -304,7 +308,7 @@ impl Net {
         }
     }
 
-    /// How many ends of connections a machine's processes have.
+    /// The number of open ends of connections on a machine.
     pub fn open(&self, host: Host) -> usize {
         let state = self.state();
         let ends = state.connections.iter().flat_map(|connection| connection.ends);
@@ -313,7 +317,7 @@ impl Net {
 }
 
 impl State {
-    /// When so many bytes that leave now arrive.
+    /// When `bytes` arrive that are sent now. Takes up the link's bandwidth for them.
     fn arrival(&mut self, from: Host, to: Host, bytes: usize) -> Time {
         let now = self.timeline.now();
         if !self.hosts[to].is_on || !self.hosts[from].is_on {
@@ -330,12 +334,12 @@ impl State {
         gone + link.latency + jitter
     }
 
-    /// When what has no size arrives.
+    /// When a packet without data arrives.
     fn news(&mut self, from: Host, to: Host) -> Time {
         self.arrival(from, to, 0)
     }
 
-    /// What is under way on a link is lost until it is sent again.
+    /// A cut begins: the bytes on their way do not arrive until they are retransmitted.
     fn hold(&mut self, from: Host, to: Host) {
         let now = self.timeline.now();
         for connection in &mut self.connections {
@@ -348,7 +352,7 @@ impl State {
                     chunk.arrives = NEVER;
                 }
                 pipe.end = pipe.end.map(|at| if at > now { NEVER } else { at });
-                // Nobody sends a reset again.
+                // TCP does not retransmit a reset.
                 if pipe.reset.is_some_and(|at| at > now) {
                     pipe.reset = None;
                     pipe.is_lost = true;
@@ -357,7 +361,7 @@ impl State {
         }
     }
 
-    /// What waits for a link leaves at the link's present rate.
+    /// Lets the bytes that wait for a link leave at its present rate.
     fn hasten(&mut self, from: Host, to: Host) {
         let now = self.timeline.now();
         self.links.get_mut(&(from, to)).expect("both are there").free_at = now;
@@ -386,7 +390,7 @@ impl State {
         }
     }
 
-    /// What was held up on a link is under way again.
+    /// Retransmits the bytes that a cut has held up on a link.
     fn send_again(&mut self, from: Host, to: Host) {
         for place in 0..self.connections.len() {
             for side in 0..2 {
@@ -423,7 +427,7 @@ impl State {
         wake(&mut pipe.reader);
     }
 
-    /// An end that nobody has was written to: its kernel says so.
+    /// Data came for an end that no process has: the kernel there answers with a reset.
     fn answer_for_nobody(&mut self, place: usize, nobody: usize) {
         let ends = self.connections[place].ends;
         let unread = self.connections[place].pipes[1 - nobody].bytes > 0;
@@ -439,7 +443,7 @@ impl State {
         self.tell_reset(place, nobody, there - now + back);
     }
 
-    /// The news that a connection is broken leaves one end.
+    /// One end sends a reset, which arrives at `arrives`.
     fn tell_reset(&mut self, place: usize, by: usize, arrives: Time) {
         let connection = &mut self.connections[place];
         let pipe = &mut connection.pipes[by];
@@ -452,7 +456,7 @@ impl State {
         wake(&mut connection.pipes[1 - by].writer);
     }
 
-    /// Breaks a connection where it is: both ends are told, and of what is under way a part arrives.
+    /// Resets a connection at both ends. A part of the bytes on their way arrives.
     fn break_off(&mut self, place: usize) {
         let now = self.timeline.now();
         for side in 0..2 {

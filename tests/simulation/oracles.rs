@@ -1,4 +1,4 @@
-//! What must hold, and is looked at all along.
+//! Invariants that are checked during the whole run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,30 +14,30 @@ mod streams;
 
 use streams::{OPENING, Streams};
 
-/// How long it may take until a peer is seen as it is, in milliseconds.
+/// The longest time until `peer_reachable` shows that a path has opened or closed, in milliseconds.
 const TRUTH: Time = 1800;
 
-/// What was seen so far.
+/// The observations so far.
 #[derive(Default)]
 pub struct Oracles {
-    /// Who led in each term.
+    /// The leader of each term.
     leaders: BTreeMap<u64, String>,
-    /// The last commit of each process, by member and start.
+    /// The last commit index of each process, by machine and start.
     commits: BTreeMap<(usize, Time), u64>,
     /// The highest term of each member, by machine and ID.
     terms: BTreeMap<(usize, u64), u64>,
-    /// How a member could reach another, and since when.
+    /// Whether a member can reach another, and since when.
     paths: BTreeMap<(usize, usize), (Reach, Time)>,
-    /// Pairs of which the second stands still, and could be reached long enough before.
+    /// Pairs whose second member is frozen, and was reachable for long enough before that.
     frozen: BTreeSet<(usize, usize)>,
-    /// What each member's peers are by ID.
+    /// The machine of each member ID.
     hosts: BTreeMap<u64, usize>,
-    /// Since when a process has had a peer of this ID.
+    /// When a process first had a peer with this ID, by machine, start and ID.
     peers: BTreeMap<(usize, Time, u64), Time>,
     streams: Streams,
 }
 
-/// A member that serves, and what it says of itself.
+/// A member that serves, and its own status.
 struct View<'a> {
     member: &'a Member,
     since: Time,
@@ -45,21 +45,22 @@ struct View<'a> {
     transport: TransportStatus,
 }
 
-/// A path between two processes, what closes it, and when they were started. What was asked before a process stood still
-/// is answered once it goes on: that it could not be reached then, and cannot be now for another reason, is not one spell.
+/// The state of a path between two processes, the reasons why it is closed, and the starts of both processes. A change
+/// of the reason begins a new spell, even if the path stays closed. A frozen process answers old probes when it goes
+/// on. So the peer may look reachable for a moment, although another reason closes the path by then.
 type Reach = (Path, [bool; 4], [Option<Time>; 2]);
 
-/// How one member's question comes to another and back.
+/// Whether a probe gets from one member to another and its answer back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     Open,
     Closed,
-    /// Whether it gets through in time is not said.
+    /// It may or may not get through in time.
     Unclear,
 }
 
 impl Oracles {
-    /// Looks at every member that runs.
+    /// Checks every member that serves.
     pub fn look(&mut self, now: Time, members: &[Member], net: &Net, lost_a_disk: bool) -> Result<(), String> {
         self.note_paths(now, members, net);
         let views = views(members);
@@ -86,7 +87,8 @@ impl Oracles {
         losses(&views).map(drop)
     }
 
-    /// Since when two members can reach each other and have each other as peers; none: they cannot now.
+    /// When the present time began in which two members can reach each other and have each other as peers. `None` if
+    /// they cannot, or have not.
     fn open_since(&self, view: &View<'_>, peer: &PeerStatus, views: &[View<'_>], net: &Net) -> Option<Time> {
         let (here, there) = (view.member.host, *self.hosts.get(&peer.id.0)?);
         let other = views.iter().find(|other| other.raft.id == peer.id && other.member.host == there)?;
@@ -104,7 +106,8 @@ impl Oracles {
         spells.into_iter().max().filter(|_| is_well(view) && is_well(other))
     }
 
-    /// Whether each writer knows what of its messages is not read yet, where both processes live since the beginning.
+    /// Checks the number of messages that each writer counts as sent and not yet read. Only for pairs whose processes
+    /// were never restarted, because a restart begins the counts anew.
     fn unconfirmed(&mut self, now: Time, views: &[View<'_>], members: &[Member], net: &Net) -> Result<(), String> {
         for writer in views.iter().filter(|view| view.member.starts == 1) {
             for reader in members.iter().filter(|other| other.starts == 1 && other.host != writer.member.host) {
@@ -122,7 +125,7 @@ impl Oracles {
         Ok(())
     }
 
-    /// One leader a term; what is committed stays, and no term is forgotten; nobody has halted.
+    /// Checks raft's own invariants. A term has one leader. Commit index and term never go back. No member halts.
     fn raft(&mut self, view: &View<'_>, lost_a_disk: bool) -> Result<(), String> {
         let View { member, raft: status, since, .. } = view;
         let name = &member.name;
@@ -140,7 +143,7 @@ impl Oracles {
         }
         if status.snapshots_overtaken > 0 {
             return Err(format!(
-                "{name} has sent {} snapshots that were of no use: its log no longer had what comes after them",
+                "{name} has sent {} useless snapshots: its log no longer had the entries after them",
                 status.snapshots_overtaken
             ));
         }
@@ -149,7 +152,7 @@ impl Oracles {
             return Err(format!("{name} has halted: {why}"));
         }
         let term = (member.host, status.id.0);
-        // Once its disk is well again, it begins with what that has, as after a start.
+        // When its disk works again, it begins with the state on the disk, as after a start.
         if status.suspended.is_some() {
             self.commits.remove(&(member.host, *since));
             self.terms.remove(&term);
@@ -168,7 +171,7 @@ impl Oracles {
         Ok(())
     }
 
-    /// Notes which questions of a prober get through.
+    /// Records which paths are open to a prober.
     fn note_paths(&mut self, now: Time, members: &[Member], net: &Net) {
         for from in members {
             for to in members.iter().filter(|to| to.host != from.host) {
@@ -189,13 +192,13 @@ impl Oracles {
         }
     }
 
-    /// Whether `peer_reachable` tells the truth.
+    /// Checks that `peer_reachable` is true.
     fn reachable(&self, now: Time, view: &View<'_>, views: &[View<'_>], net: &Net) -> Result<(), String> {
         let member = view.member;
         for peer in view.peers() {
             let Some(other) = self.hosts.get(&peer.id.0) else { continue };
             let Some(((path, ..), since)) = self.paths.get(&(member.host, *other)) else { continue };
-            // Who was removed and added anew is another member there.
+            // A member that was removed and added again has another ID.
             let is_there = views.iter().any(|view| view.member.host == *other && view.raft.id == peer.id);
             let is_wrong = match path {
                 Path::Open => is_there && peer.link.reachable != Some(true),
@@ -222,7 +225,7 @@ impl View<'_> {
         self.transport.peers.iter().filter(|peer| peer.is_peer())
     }
 
-    /// What it knows of another.
+    /// Its status of another member. `None` if it does not have that member as a peer.
     fn peer(&self, other: &View<'_>) -> Option<&PeerStatus> {
         self.peers().find(|peer| peer.id == other.raft.id)
     }
@@ -238,13 +241,15 @@ fn views(members: &[Member]) -> Vec<View<'_>> {
     members.iter().filter_map(view).collect()
 }
 
-/// Whether all that was sent on streams between processes that live since the beginning was read or is lost.
+/// Whether every message that was sent on a stream was read or is counted as lost, between processes that were never
+/// restarted.
 pub fn is_settled(members: &[Member]) -> Result<bool, String> {
     losses(&views(members))
 }
 
-/// What was sent, and what became of it, for each two processes that live since the beginning: what was read and what was
-/// lost are no more than what was sent, and no more was acknowledged than was read. Says whether they are just as much.
+/// Compares the counts of both ends, for each pair of processes that were never restarted. On a stream, messages that
+/// were read or lost cannot be more than were sent. On requests, messages that were acknowledged cannot be more than
+/// were read. Returns whether every message that was sent on a stream is accounted for.
 fn losses(views: &[View<'_>]) -> Result<bool, String> {
     let mut is_settled = true;
     let lives = |view: &&View<'_>| view.member.starts == 1;
@@ -258,7 +263,7 @@ fn losses(views: &[View<'_>]) -> Result<bool, String> {
                     (counts(channel), to.outgoing.lost[channel.stream().expect("one of a stream")]);
                 if read + lost > sent {
                     return Err(format!(
-                        "{one} has sent {two} {sent} messages on {channel:?}, of which {read} were read and {lost} lost"
+                        "{one} has sent {two} {sent} messages on {channel:?}, but {read} were read and {lost} lost"
                     ));
                 }
                 is_settled &= read + lost == sent;
@@ -280,7 +285,7 @@ fn is_frozen(member: &Member) -> bool {
     member.running.as_ref().is_some_and(|running| running.frozen_until.is_some())
 }
 
-/// What closes a path: there is no process, it stands still, nothing gets there, or nothing comes back.
+/// The reasons why a path is closed: the process is down, it is frozen, the link there is cut, the link back is cut.
 fn closed(from: &Member, to: &Member, net: &Net) -> [bool; 4] {
     let is_cut = |from: &Member, to: &Member| net.link(from.host, to.host).is_cut;
     [to.running.is_none(), is_frozen(to), is_cut(from, to), is_cut(to, from)]
@@ -291,7 +296,7 @@ fn path(from: &Member, to: &Member, net: &Net) -> Path {
     if !serves(from) || is_frozen(from) || from.is_doubtful || to.is_doubtful || !net.resolves_well(from.host) {
         return Path::Unclear;
     }
-    // A process that is about to start, or is half stopped, may answer or not.
+    // A process that starts or stops may answer or not, so its path is unclear below.
     if closed(from, to, net).contains(&true) {
         return Path::Closed;
     }

@@ -1,5 +1,5 @@
-//! What a seed decides: how many members, which kinds of fault and how many of them, how busy the clients are. Each seed
-//! picks a few kinds: whatever one kind hides from another comes out in another seed.
+//! The decisions of a seed: the number of members, the kinds of faults and how often they come, and the load of the
+//! clients. Each seed picks only a few kinds, because one kind of fault can hide a bug from another.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
@@ -8,27 +8,27 @@ use super::clock::Time;
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A process ends at once.
+    /// A process is killed.
     Kill,
-    /// The power of a machine goes while it does nothing.
+    /// A machine loses its power between two changes of its disk.
     PowerLoss,
-    /// The power goes at one of the next changes of the disk.
+    /// A machine loses its power at one of the next changes of its disk.
     PowerAtWrite,
-    /// The power of all machines goes.
+    /// All machines lose their power.
     Blackout,
-    /// A process stands still.
+    /// A process is frozen, as by SIGSTOP.
     Freeze,
-    /// Nothing goes between two members.
+    /// The link between two members is cut, in both directions.
     CutPair,
-    /// Nothing goes from one member to another.
+    /// The link from one member to another is cut, in one direction.
     CutOneWay,
-    /// Nothing goes to a member, from it, or either.
+    /// All links to a member are cut, all links from it, or both.
     Isolate,
-    /// The members are parted into two groups.
+    /// The network is partitioned: the members are in two groups.
     Part,
-    /// Connections break.
+    /// Connections are reset.
     Reset,
-    /// Links are slow, jitter, or have little bandwidth.
+    /// Links have latency, jitter, or little bandwidth.
     Slow,
     /// A clock jumps.
     ClockJump,
@@ -36,26 +36,26 @@ pub enum Kind {
     FullDisk,
     /// A sync of a disk fails.
     FailedSync,
-    /// Names are resolved late, wrong, or not at all.
+    /// Names resolve late, to a wrong address, or not at all.
     Names,
-    /// A member comes back without its disk.
+    /// A member restarts on an empty disk.
     Wiped,
-    /// A member comes back on an old copy of its disk.
+    /// A member restarts on an old copy of its disk.
     RolledBack,
-    /// A member is added, as a learner that asks to be promoted, or is.
+    /// A learner is added. It joins by itself and asks to be promoted, or the operator adds and promotes it.
     Added,
     /// A member is removed.
     Removed,
-    /// A machine has another address, after a start.
+    /// A member restarts, and its machine has another address.
     Moved,
-    /// Somebody who is no member posts messages.
+    /// A process that is no member posts messages.
     Stranger,
-    /// A member falls behind, and comes back over a slow line.
+    /// A member falls behind, and catches up over slow links.
     Behind,
 }
 
-/// The kinds that a seed picks from. Those that are missing were added later and are picked apart, so that what the seeds
-/// had decided before stays.
+/// The kinds that a seed picks from. Newer kinds are not in this list: they are picked from a second generator of
+/// random numbers, so that the older decisions of a seed stay the same.
 pub const KINDS: [Kind; 20] = [
     Kind::Kill,
     Kind::PowerLoss,
@@ -79,19 +79,19 @@ pub const KINDS: [Kind; 20] = [
     Kind::Moved,
 ];
 
-/// A bug that is put in on purpose, through a seam: the machine must find it.
+/// A bug that the simulation plants below or beside a member. The oracles must find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// What is written to files is acknowledged as synced, and is not.
+    /// The disk acknowledges a sync of a file, and does not sync it.
     UnsyncedFiles,
-    /// Names are acknowledged as lasting, and are not.
+    /// The disk acknowledges a sync of a directory, and does not sync it.
     UnsyncedNames,
-    /// Clients are answered from what a member has, not from what a quorum has.
+    /// Clients read one member's data, and take them for a linearizable read.
     LocalReads,
 }
 
 impl Bug {
-    /// Whether only the checker of linearizability sees it.
+    /// Whether only the checker of linearizability can find it.
     pub fn is_for_the_checker(self) -> bool {
         self == Self::LocalReads
     }
@@ -100,24 +100,25 @@ impl Bug {
 pub const BUGS: [(&str, Bug); 3] =
     [("unsynced-files", Bug::UnsyncedFiles), ("unsynced-names", Bug::UnsyncedNames), ("local-reads", Bug::LocalReads)];
 
-/// What a seed decides.
+/// The decisions of a seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub members: usize,
     pub kinds: Vec<Kind>,
-    /// Between the beginnings of two faults, in milliseconds: at most twice this.
+    /// The mean time from the begin of one fault to the begin of the next, in milliseconds. It is at most twice this.
     pub interval: Time,
-    /// How long a fault lasts at most, in milliseconds.
+    /// The longest duration of a fault, in milliseconds.
     pub longest: Time,
     pub clients: usize,
-    /// Between two operations of a client, in milliseconds: at most twice this.
+    /// The mean pause between two operations of a client, in milliseconds. It is at most twice this.
     pub pause: Time,
-    /// How long a client waits, in milliseconds.
+    /// How long a client waits for an answer, in milliseconds.
     pub patience: Time,
     pub snapshot_count: u64,
-    /// How many bytes are added to each value.
+    /// The bytes that are added to each value. Large values make snapshots and streams large.
     pub padding: usize,
-    /// Whether each message is traced, and the order of each stream looked at. It takes time.
+    /// Whether each message is traced, so that the order of each stream can be checked. Not in every seed, because it
+    /// takes time.
     pub traces: bool,
     pub bug: Option<Bug>,
 }
@@ -150,7 +151,7 @@ impl Plan {
         self.traces = random.random_bool(0.25);
         if random.random_bool(0.1) {
             self.kinds.push(Kind::Behind);
-            // Others are cut short while it catches up.
+            // The others must compact their logs while it is behind, or it would need no snapshot.
             self.snapshot_count = self.snapshot_count.min(20);
         }
     }

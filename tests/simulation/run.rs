@@ -1,4 +1,4 @@
-//! One seed's run, from the first start to the last task's end.
+//! The run of one seed, from the first start to the end of the last task.
 
 use std::{
     collections::BTreeMap,
@@ -31,21 +31,22 @@ use super::{
     porcupine::Operation,
 };
 
-/// When faults begin, when they end, and how long the cluster then has to be as if nothing had been, in milliseconds.
+/// When faults begin and end, and how long the cluster may take to recover after that, in milliseconds.
 const FAULTS_BEGIN: Time = 3_000;
 const FAULTS_END: Time = 50_000;
 const RECOVERY: Time = 40_000;
-/// How often the oracles look, in milliseconds.
+/// The interval between two checks of the oracles, in milliseconds.
 const LOOK: Time = 48;
-/// How often the logs are compared, in milliseconds.
+/// The interval between two comparisons of the logs, in milliseconds. It is longer, because a comparison reads whole
+/// logs.
 const COMPARE: Time = 4_000;
-/// How long a clean stop may take, in milliseconds.
+/// The longest time for a clean stop, in milliseconds.
 const STOPPING: Time = 20_000;
 
-/// Machines for members that are added.
+/// The number of machines for members that are added later.
 const SPARE: usize = 2;
 
-/// A run under way.
+/// A run in progress.
 pub struct Simulation {
     pub plan: Plan,
     pub random: StdRng,
@@ -53,11 +54,11 @@ pub struct Simulation {
     pub members: Vec<Member>,
     pub clients: Process,
     pub asking: Asking,
-    /// What the operator is at.
+    /// The jobs that the operator has begun.
     pub jobs: Vec<Job>,
     pub copies: BTreeMap<usize, MemoryDisk>,
     pub lost_a_disk: bool,
-    /// How many machines have another address by now.
+    /// How many times a machine got another address.
     pub moves: u8,
     pending: BTreeMap<(Time, u64), Ending>,
     endings: u64,
@@ -69,11 +70,11 @@ pub struct Simulation {
     serving: Arc<Mutex<Vec<usize>>>,
 }
 
-/// What came of a seed.
+/// The result of a seed.
 pub struct Report {
     pub seed: u64,
     pub plan: Plan,
-    /// Of all events, and how many they are.
+    /// The hash of all events, and their number.
     pub sum: (u64, u64),
     pub virtual_time: Time,
     pub failure: Option<String>,
@@ -84,7 +85,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of a run that has broken the machine itself.
+    /// The report of a run that ended with a panic.
     pub fn broken(seed: u64, plan: Plan, failure: String) -> Self {
         let (history, last) = (Vec::new(), Vec::new());
         Self { seed, plan, sum: (0, 0), virtual_time: 0, failure: Some(failure), history, known: 0, last }
@@ -131,7 +132,7 @@ impl Simulation {
         }
     }
 
-    /// Runs it to its end, or to the first thing that must not be.
+    /// Runs to the end, or to the first violation of an oracle.
     pub fn run(mut self) -> Report {
         let order = self.order.clone();
         let failure = if self.plan.traces {
@@ -180,7 +181,7 @@ impl Simulation {
         self.stop()
     }
 
-    /// Lets everybody run through the next window, and says when that ends.
+    /// Runs every process for one window. Returns the end of the window.
     fn step(&self) -> Time {
         let until = self.now() + WINDOW;
         for running in self.members.iter().filter_map(|member| member.running.as_ref()) {
@@ -191,7 +192,7 @@ impl Simulation {
         until
     }
 
-    /// Lets everybody run through the next window, and looks at what has come of it.
+    /// Runs every process for one window. Then ends the faults that are due, and checks the oracles.
     fn go_on(&mut self) -> Result<(), String> {
         let until = self.step();
         self.notice()?;
@@ -211,7 +212,8 @@ impl Simulation {
         super::panics::take().map_or(Ok(()), Err)
     }
 
-    /// Compares what the members have committed, unless a disk was lost: then a history of before may be there, too.
+    /// Compares the committed entries of all members. It does nothing once a disk was lost: a member on an old or empty
+    /// disk may then have entries of another history.
     fn compare_logs(&mut self) -> Result<(), String> {
         if self.lost_a_disk {
             return Ok(());
@@ -219,7 +221,7 @@ impl Simulation {
         self.members.iter().try_for_each(|member| self.logs.look(member))
     }
 
-    /// Sees which processes serve, have ended, or have lost their power.
+    /// Looks which processes serve, have ended, or have lost their power.
     fn notice(&mut self) -> Result<(), String> {
         for place in 0..self.members.len() {
             let member = &mut self.members[place];
@@ -239,14 +241,15 @@ impl Simulation {
         Ok(())
     }
 
-    /// A process has ended by itself: only who has lost its disk may, and who could not be told who it is.
+    /// A process has ended by itself. This is an error, unless the member lost its disk, is being removed, could not
+    /// join yet, or its disk failed.
     fn ended(&mut self, place: usize, why: String) -> Result<(), String> {
         let member = &mut self.members[place];
         member.kill();
         if member.is_doubtful || member.is_leaving {
             return Ok(());
         }
-        // A start on a disk that is full, or whose sync failed.
+        // A member cannot start on a disk that is full or cannot sync.
         let a_disk_fails = self.plan.kinds.iter().any(|kind| matches!(kind, Kind::FullDisk | Kind::FailedSync));
         let is_of_the_disk = a_disk_fails && (why.contains("sector") || why.contains("no storage space"));
         let is_joining = member.state != InitialClusterState::New
@@ -314,7 +317,7 @@ impl Simulation {
         }
     }
 
-    /// Every key is read through every member.
+    /// Reads every key through every member.
     fn last_look(&mut self) -> Result<(), String> {
         let left = Arc::new(AtomicU64::new(self.staying().count() as u64));
         for member in self.staying() {
@@ -343,7 +346,7 @@ impl Simulation {
         })
     }
 
-    /// Goes on until something holds, which says why it does not yet.
+    /// Runs on until `holds` returns no error. The last error says what was missing.
     fn until(&mut self, what: &str, patience: Time, holds: impl Fn(&Self) -> Result<(), String>) -> Result<(), String> {
         let end = self.now() + patience;
         loop {
@@ -364,7 +367,7 @@ impl Simulation {
         if leaders == 1 { Ok(()) } else { Err(format!("{leaders} leaders")) }
     }
 
-    /// One leader, everybody has applied the same, and all streams are open.
+    /// Whether there is one leader, all members have applied the same entries, and all streams are open.
     fn is_in_step(&self) -> Result<(), String> {
         self.has_one_leader()?;
         if let Some(job) = self.jobs.first() {
@@ -398,7 +401,7 @@ impl Simulation {
             }
         }
         let (least, most) = (applied.iter().min(), applied.iter().max());
-        // Clients may still be at work.
+        // While clients write, a follower applies an entry a little later than the leader.
         let slack = if self.stop_clients.load(Ordering::Relaxed) { 0 } else { 50 };
         if least.zip(most).is_some_and(|(least, most)| most - least <= slack) {
             Ok(())
@@ -407,7 +410,7 @@ impl Simulation {
         }
     }
 
-    /// Stops every member cleanly: nothing is left of any.
+    /// Stops every member cleanly. No task and no connection may be left.
     fn stop(&mut self) -> Result<(), String> {
         self.say("everybody is stopped");
         let left = Arc::new(AtomicU64::new(self.staying().count() as u64));
@@ -434,7 +437,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// What is left of members that were stopped.
+    /// Fails if a stopped member still has tasks or connections.
     fn remains(&self) -> Result<(), String> {
         for member in &self.members {
             let tasks = member.running.as_ref().map_or(0, |running| running.process.tasks());
@@ -454,13 +457,13 @@ impl Simulation {
         self.around.events.say(what);
     }
 
-    /// Ends something at a time.
+    /// Plans the end of a fault.
     pub fn at(&mut self, at: Time, ending: Ending) {
         self.endings += 1;
         self.pending.insert((at, self.endings), ending);
     }
 
-    /// The members that are not removed.
+    /// The members that are not being removed.
     pub fn staying(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| !member.is_leaving)
     }

@@ -1,4 +1,4 @@
-//! Many seeds, on all cores.
+//! Runs many seeds, on all cores.
 
 use std::{
     ops::RangeInclusive,
@@ -19,12 +19,12 @@ use super::{
     tier,
 };
 
-/// How many histories the checker of linearizability is given at once.
+/// The number of histories that the checker of linearizability gets at once, because each call starts a process.
 const BATCH: usize = 50;
-/// How often a line says how far it is.
+/// The interval between two lines that tell the progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// What came of many seeds.
+/// The results of all seeds so far.
 #[derive(Default)]
 struct Account {
     done: u64,
@@ -35,7 +35,7 @@ struct Account {
     is_judged: bool,
 }
 
-/// Runs a seed.
+/// Runs one seed. A panic counts as a failure of the seed.
 pub fn simulate(seed: u64, bug: Option<Bug>, is_traced: bool) -> Report {
     panics::take();
     let plan = Plan { bug, ..Plan::of(seed) };
@@ -46,16 +46,16 @@ pub fn simulate(seed: u64, bug: Option<Bug>, is_traced: bool) -> Report {
     })
 }
 
-/// What came of the search for a bug.
+/// The result of looking for a bug.
 pub enum Search {
-    /// The first seed that finds it, and what it says.
+    /// The first seed that fails, and its failure.
     Found(u64, String),
     NotFound,
-    /// Only the checker of linearizability would see it, and there is none on this machine.
+    /// Only the checker of linearizability can find it, and this machine has none.
     NoChecker,
 }
 
-/// Looks for the first of these seeds that finds something wrong, so many at a time.
+/// Looks for the first of these seeds that fails. Runs `threads` seeds at a time.
 pub fn find(bug: Option<Bug>, seeds: RangeInclusive<u64>, threads: usize) -> Search {
     let has_checker = porcupine::judge(&[]) != Judgement::NoChecker;
     if !has_checker && bug.is_some_and(Bug::is_for_the_checker) {
@@ -68,7 +68,7 @@ pub fn find(bug: Option<Bug>, seeds: RangeInclusive<u64>, threads: usize) -> Sea
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    // Smaller ones that are under way go on to their end.
+                    // Smaller seeds that other threads run go on: one of them may fail, and would be the first.
                     if seed > *seeds.end() || found().as_ref().is_some_and(|(first, _)| *first < seed) {
                         return;
                     }
@@ -83,13 +83,13 @@ pub fn find(bug: Option<Bug>, seeds: RangeInclusive<u64>, threads: usize) -> Sea
     });
     match first.into_inner().expect("nobody panicked while holding it") {
         Some((seed, said)) => Search::Found(seed, said),
-        // The checker might have seen it.
+        // The checker might have found it.
         None if !has_checker && bug.is_none() => Search::NoChecker,
         None => Search::NotFound,
     }
 }
 
-/// What a seed finds wrong, in one line.
+/// The failure of a seed, in one line. `None` if it passes.
 fn said(seed: u64, bug: Option<Bug>) -> Option<String> {
     let report = simulate(seed, bug, false);
     let violation = || match porcupine::judge(&report.history) {
@@ -100,7 +100,7 @@ fn said(seed: u64, bug: Option<Bug>) -> Option<String> {
     Some(said.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Runs seeds; says how many have passed and how many have not.
+/// Runs seeds. Returns how many have passed and how many have failed.
 pub fn run(seeds: RangeInclusive<u64>, bug: Option<Bug>, threads: usize, is_traced: bool) -> (u64, u64) {
     let (begun, count) = (Instant::now(), seeds.end() - seeds.start() + 1);
     let next = AtomicU64::new(*seeds.start());
@@ -152,13 +152,13 @@ impl Account {
         }
     }
 
-    /// Asks whether the histories that wait are linearizable.
+    /// Asks the checker whether the waiting histories are linearizable.
     fn judge(&mut self) {
         let mut waiting = std::mem::take(&mut self.waiting);
         while !waiting.is_empty() {
             let mut operations = Vec::new();
             for (seed, history) in &waiting {
-                // The histories of many seeds go to the checker at once.
+                // The seed becomes a part of each key, so that the checker takes no two histories for one.
                 let of_seed =
                     |operation: &Operation| Operation { key: format!("{seed}/{}", operation.key), ..operation.clone() };
                 operations.extend(history.iter().map(of_seed));
