@@ -6,7 +6,7 @@
     benches/cost.py --only callgrind  or: pairs
     benches/cost.py --binary PATH     another rafthttp than target/release/rafthttp
 
-Compared are metrics on (registered, and gathered each second as a scrape does) with metrics off, and one message in a
+Compared are metrics on (read and written out each second as a scrape does) with metrics off, and one message in a
 thousand traced with none. The ledger that metrics are read from is part of the transport and is kept in both: what there is
 to turn off is the reading. Needs valgrind for the instructions; Python's standard library alone.
 

@@ -131,7 +131,8 @@ impl Client {
             None => PeerIo::Plain(stream),
             Some(tls) => {
                 let begin = Instant::now();
-                let stream = secure(tls, url, remote, stream).await?;
+                // Boxed, so that a dial without TLS does not hold room for a handshake.
+                let stream = Box::pin(secure(tls, url, remote, stream)).await?;
                 phases.tls = Some(begin.elapsed());
                 PeerIo::Tls(Box::new(stream))
             }

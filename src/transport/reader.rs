@@ -30,6 +30,7 @@ use crate::{
         drain,
         peer::Peer,
         raft::{Source, Unheard},
+        redial::Permit,
         signal::Subscription,
     },
     wire::{
@@ -97,8 +98,10 @@ impl StreamReader {
 
     async fn keep_open(&mut self) {
         loop {
-            // Boxed, so that the task stays small while a peer is down and it waits.
-            let ended_well = match Box::pin(self.dial()).await {
+            let peer = self.peer.clone();
+            let permit = peer.redial.permit().await;
+            // Boxed, and only now, so that the task stays small while a peer is down and it waits.
+            let ended_well = match Box::pin(self.dial(permit)).await {
                 Some(stream) => Box::pin(self.read(stream)).await,
                 None => false,
             };
@@ -109,8 +112,7 @@ impl StreamReader {
     }
 
     /// Makes one attempt to open the stream.
-    async fn dial(&mut self) -> Option<Box<OpenStream>> {
-        let permit = self.peer.redial.permit().await;
+    async fn dial(&mut self, permit: Permit<'_>) -> Option<Box<OpenStream>> {
         let attempt = self.peer.attempt();
         let span =
             telemetry::dial_span(&self.peer.shared.world, self.peer.id, self.kind.channel(), attempt.url.as_str());

@@ -7,6 +7,8 @@
 //! application took: `MsgAppResp` with the last index, or `MsgHeartbeatResp` with the number of the last heartbeat in
 //! `index`.
 
+use std::time::Duration;
+
 use rafthttp::{ClusterId, MemberId, PeerUrlError, TransportError};
 
 use crate::serving::ServingError;
@@ -33,6 +35,8 @@ const SOURCE: MemberId = MemberId(1);
 const FIRST_SINK: u64 = 2;
 /// Their cluster.
 const CLUSTER: ClusterId = ClusterId(0x1000);
+/// How often the metrics are read, as by a scrape. Most scrapes are less frequent.
+pub(crate) const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 /// The one term of a bench. There is no election.
 const TERM: u64 = 1;
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rafthttp::{
     ConnectionLimits, MemberId, PeerStatus, PeerUrl, Raft, Server, SnapshotStore, Tls, Transport,
     admin::{About, Admin, Health},
-    metrics::{Channel, Direction, Options},
+    metrics::{Channel, Direction, Exposition, Options},
     router,
 };
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
@@ -26,8 +26,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) listen: HostPort,
     /// The certificates. With them, everything is https.
     pub(crate) tls: Option<Tls>,
-    /// Whether the metrics are in a registry and gathered each second.
-    pub(crate) metrics: bool,
+    /// How often the metrics are read, as by a scrape. `None` means never.
+    pub(crate) scrape_every: Option<Duration>,
     /// The share of messages that are traced.
     pub(crate) trace_ratio: f64,
     /// How many other members there are. They may all have one address, unlike those of a cluster.
@@ -39,18 +39,17 @@ pub(super) struct BenchEndpoint {
     pub(super) transport: Transport,
     scheme: &'static str,
     stop: CancellationToken,
-    /// The listener, and the task that gathers the metrics.
+    /// The listener, and the task that reads the metrics.
     tasks: JoinSet<()>,
 }
 
-/// How often the metrics are gathered, as by a scrape. Most scrapes are less frequent.
-const SCRAPE_EVERY: Duration = Duration::from_secs(1);
-
-/// Gathers what a scrape of a member would, and discards it.
-async fn scrape(registry: prometheus::Registry) {
+/// Writes what a scrape of a member would, and discards it.
+async fn scrape(transport: Transport, every: Duration) {
     loop {
-        sleep(SCRAPE_EVERY).await;
-        drop(std::hint::black_box(registry.gather()));
+        sleep(every).await;
+        for piece in Exposition::new(transport.status(), &Options::default()) {
+            drop(std::hint::black_box(piece));
+        }
     }
 }
 
@@ -66,7 +65,6 @@ impl BenchEndpoint {
         let listener = TcpListener::bind(config.listen.as_str()).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
-        let registry = config.metrics.then(prometheus::Registry::new);
 
         let own = format!("{scheme}://{}:{}", config.listen.host(), address.port()).parse::<PeerUrl>()?;
         let mut builder = Transport::builder(member, CLUSTER, raft).urls(vec![own]).trace_ratio(config.trace_ratio);
@@ -74,9 +72,6 @@ impl BenchEndpoint {
         builder = builder.skip_url_verification(true);
         if let Some(tls) = &config.tls {
             builder = builder.tls(tls.clone());
-        }
-        if let Some(registry) = &registry {
-            builder = builder.registry(registry);
         }
         if let Some(snapshots) = snapshots {
             builder = builder.snapshots(snapshots);
@@ -96,9 +91,9 @@ impl BenchEndpoint {
         let mut tasks = JoinSet::new();
         tasks.spawn(server.serve(listener, stop.clone()));
         tracing::info!(%address, member = %member, "bench listens");
-        if let Some(registry) = registry {
-            let stop = stop.clone();
-            tasks.spawn(async move { stop.run_until_cancelled(scrape(registry)).await.unwrap_or_default() });
+        if let Some(every) = config.scrape_every {
+            let (scraped, stop) = (transport.clone(), stop.clone());
+            tasks.spawn(async move { stop.run_until_cancelled(scrape(scraped, every)).await.unwrap_or_default() });
         }
         Ok(Self { transport, scheme, stop, tasks })
     }

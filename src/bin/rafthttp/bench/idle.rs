@@ -15,6 +15,9 @@ use super::{
 };
 use crate::config::HostPort;
 
+/// How often the metrics are read: once in the time that is measured by default. The text of a thousand peers is so long
+/// that reading it each second would be most of the cost.
+const SCRAPE_EVERY: Duration = Duration::from_secs(10);
 /// The ID of the first of these peers.
 const FIRST_PEER: u64 = 100;
 
@@ -45,7 +48,9 @@ pub(crate) async fn idle(
     idle: Idle,
     stop: &CancellationToken,
 ) -> Result<(), BenchError> {
-    let endpoint = BenchEndpoint::start(config, SOURCE, Arc::new(Nobody), None).await?;
+    let scrape_every = config.scrape_every.map(|_| SCRAPE_EVERY);
+    let endpoint =
+        BenchEndpoint::start(EndpointConfig { scrape_every, ..config }, SOURCE, Arc::new(Nobody), None).await?;
     let url = endpoint.url_of(to)?;
     for id in (FIRST_PEER..).take(usize::try_from(idle.peers).unwrap_or(usize::MAX)) {
         endpoint.transport.add_peer(MemberId(id), vec![url.clone()])?;

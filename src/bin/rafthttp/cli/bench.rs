@@ -38,7 +38,7 @@ struct Common {
     #[command(flatten)]
     tls: PeerTls,
 
-    /// Whether the transport's metrics are registered and gathered once a second, as a scrape would do.
+    /// Whether the transport's metrics are read and written out as a scrape does: once a second, and by `idle` every 10 s.
     #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
     metrics: Switch,
 
@@ -162,7 +162,7 @@ impl Common {
         Ok(EndpointConfig {
             listen: listen.clone(),
             tls: self.tls.load(PeerNames::default())?,
-            metrics: self.metrics == Switch::On,
+            scrape_every: (self.metrics == Switch::On).then_some(bench::SCRAPE_EVERY),
             trace_ratio: self.trace_ratio,
             peers,
         })
