@@ -9,6 +9,9 @@
 //! rafthttp = { version = "0.1", default-features = false, features = ["raft-rs"] }    # with raft-rs
 //! ```
 //!
+//! Version 0.1.0 is not published yet. Until it is, write `path = "…"` with the directory of a clone in place of
+//! `version = "0.1"`.
+//!
 //! Begin with [`Raft`], which you implement, and [`Transport::builder`]. `examples/cluster.rs` is a whole cluster on
 //! raft-rs in 200 lines; `docs/library.md` is the guide.
 //!
