@@ -60,6 +60,9 @@ use retention::Handed;
 
 /// The most bytes of entries in one append (etcd's `maxSizePerMsg`), and in one proposal of ours.
 const APPEND_BYTES: u64 = 1 << 20;
+/// The most appends to one follower that it has not answered yet (etcd's `maxInflightMsgs`: an eighth of a stream's queue,
+/// so that appends alone never overflow it).
+const INFLIGHT_APPENDS: usize = 512;
 /// The most bytes that are proposed and not committed yet. A proposal beyond them is refused, and was certainly not
 /// proposed.
 const UNCOMMITTED_BYTES: u64 = 64 << 20;
@@ -136,7 +139,7 @@ impl CoreSettings {
             heartbeat_tick: 1,
             applied: store.applied(),
             max_size_per_msg: APPEND_BYTES,
-            max_inflight_msgs: 256,
+            max_inflight_msgs: INFLIGHT_APPENDS,
             check_quorum: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
