@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use tokio::time::Instant;
 
-use self::{answers::Answers, following::Following, halt::Halt};
+use self::{answers::Answers, following::Following, halt::Halt, telling::Telling};
 use super::{
     hearsay::Hearsay,
     members::{ConfRefusal, Membership, PeerChange},
@@ -51,6 +51,7 @@ mod quota;
 mod retention;
 mod spooling;
 mod suspension;
+mod telling;
 
 pub(super) use not_taken::{CAUSES, NotTaken};
 pub(super) use quota::CLEARED_AT_PER_CENT;
@@ -172,6 +173,7 @@ pub(super) struct Core {
     leader_words: u64,
     answers: Answers,
     following: Following,
+    telling: Telling,
     /// Members that have more entries than this member, although it is their leader.
     contradicting: BTreeMap<MemberId, String>,
     /// Limits the lines about messages on members' streams that raft does not take.
@@ -214,6 +216,7 @@ impl Core {
             leader_words: 0,
             answers: Answers::default(),
             following: Following::default(),
+            telling: Telling::default(),
             contradicting: BTreeMap::new(),
             refusals: Repeats::default(),
             now: Instant::now(),
@@ -324,6 +327,8 @@ impl Core {
         }
         self.watch_quota(now);
         self.submit(now);
+        // After the proposals, whose appends tell it too.
+        self.tell_if_due(now);
         while self.raw.has_ready() {
             let flow = self.handle_ready()?;
             self.follow_leader();
@@ -334,6 +339,7 @@ impl Core {
             self.watch_quota(now);
             self.submit(now);
         }
+        self.time_telling(now);
         self.discard_received();
         self.reconcile_hearsay();
         self.tend_spool(now)?;
@@ -394,6 +400,7 @@ impl Core {
             self.send_snapshot(snapshot);
         }
         if !messages.is_empty() {
+            self.note_told(&messages);
             (self.outbox)(TurnOutput::Messages(messages));
         }
     }

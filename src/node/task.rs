@@ -260,6 +260,9 @@ impl Task {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut inputs = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut handing_over = None;
+        // One timer that is set again only after it has fired: a new one for each turn would wake the runtime.
+        let mut telling = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut is_telling = false;
         loop {
             let stopping = handing_over.is_some();
             tokio::select! {
@@ -273,6 +276,7 @@ impl Task {
                 }
                 due = clock.tick() => self.core.tick(Instant::now(), due),
                 () = self.reports.news.notified() => self.take_reports(),
+                () = &mut telling, if is_telling => is_telling = false,
                 count = self.inbox.recv_many(&mut inputs, TAKEN_AT_ONCE) => if count == 0 {
                     return Ok(Flow::Continue);
                 },
@@ -284,6 +288,10 @@ impl Task {
             }
             if self.core.turn(Instant::now())? == Flow::Removed {
                 return Ok(Flow::Removed);
+            }
+            if let (false, Some(at)) = (is_telling, self.core.tells_at()) {
+                telling.as_mut().reset(at);
+                is_telling = true;
             }
             if let Some(why) = self.reports.refused.get() {
                 return Ok(Flow::Refused(*why));

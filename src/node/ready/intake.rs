@@ -18,6 +18,7 @@ impl Core {
     pub(in crate::node) fn step(&mut self, peer: MemberId, source: Source, message: Message) -> Result<(), NotTaken> {
         let kind = message.r#type;
         let stepped = self.try_step(peer, source, message);
+        self.note_awaited(kind);
         self.counted(peer, source, kind, stepped)
     }
 

@@ -399,6 +399,85 @@ fn a_read_through_any_member_waits_for_what_was_written_before() {
     }
 }
 
+impl Cluster {
+    /// A cluster of three that has a leader and is quiet. Returns the leader, and a follower.
+    fn quiet(seed: u64) -> (Self, u64, u64) {
+        let mut cluster = Self::new(3, seed);
+        cluster.until("a leader", |cluster| cluster.leader().is_some());
+        cluster.settle();
+        let leader = cluster.leader().expect("a leader");
+        let follower = cluster.running.keys().copied().find(|id| *id != leader).expect("three members");
+        (cluster, leader, follower)
+    }
+
+    /// Takes turns and delivers messages, without a tick of any clock, until nothing flies. Returns how many appends
+    /// without entries flew.
+    fn hush(&mut self) -> usize {
+        let mut empty = 0;
+        for id in self.running.keys().copied().collect::<Vec<_>>() {
+            self.turn(id);
+        }
+        while !self.flying.is_empty() {
+            let is_empty =
+                |message: &Message| message.r#type == MessageType::MsgApp as i32 && message.entries.is_empty();
+            empty += self.flying.iter().filter(|(_, message)| is_empty(message)).count();
+            self.deliver();
+        }
+        empty
+    }
+}
+
+#[test]
+fn a_commit_is_told_by_the_next_append_and_alone_if_none_comes() {
+    let (mut cluster, leader, follower) = Cluster::quiet(11);
+    for key in ["a", "b", "c"] {
+        let mut answer = cluster.put(leader, key, "v");
+        assert_eq!(cluster.hush(), 0, "nothing but appends of entries, and their answers");
+        assert_eq!(answer.try_recv(), Ok(Ok(ProposalOutcome::Written { found: false })));
+    }
+    assert_eq!(cluster.value(follower, "b"), Some(b"v".to_vec()), "it was told with c");
+    assert_eq!(cluster.value(follower, "c"), None);
+    let due = cluster.running[&leader].core.tells_at().expect("there is something to tell");
+    assert!(due <= cluster.now + Duration::from_millis(10));
+    cluster.now = due;
+    assert_eq!(cluster.hush(), 2, "each follower is told once");
+    assert_eq!(cluster.value(follower, "c"), Some(b"v".to_vec()));
+    assert_eq!(cluster.running[&leader].core.tells_at(), None);
+}
+
+#[test]
+fn a_follower_that_waits_is_told_at_once() {
+    let (mut cluster, leader, follower) = Cluster::quiet(12);
+    let mut answer = cluster.put(follower, "k", "v");
+    cluster.hush();
+    assert_eq!(answer.try_recv(), Ok(Ok(ProposalOutcome::Written { found: false })));
+    // A follower whose acknowledgement is still on its way, when it asks for a read.
+    let mut answer = cluster.put(leader, "k", "w");
+    cluster.turn(leader);
+    let late: Vec<_> = cluster.flying.extract_if(.., |(_, message)| message.to == follower).collect();
+    cluster.hush();
+    assert_eq!(answer.try_recv(), Ok(Ok(ProposalOutcome::Written { found: true })));
+    let (waiter, mut read) = oneshot::channel();
+    cluster.running.get_mut(&follower).expect("it runs").core.read(waiter);
+    cluster.turn(follower);
+    cluster.flying.splice(..0, late);
+    cluster.hush();
+    assert!(read.try_recv().is_ok(), "the read is answered without a tick");
+    assert_eq!(cluster.value(follower, "k"), Some(b"w".to_vec()));
+}
+
+#[test]
+fn a_leader_that_halts_has_nothing_to_tell_and_sets_no_timer() {
+    let (mut cluster, leader, _) = Cluster::quiet(13);
+    let answer = cluster.put(leader, "k", "v");
+    cluster.hush();
+    drop(answer);
+    let core = &mut cluster.running.get_mut(&leader).expect("it runs").core;
+    assert!(core.tells_at().is_some());
+    core.halt("for a test");
+    assert_eq!(core.tells_at(), None);
+}
+
 #[test]
 fn without_a_leader_a_proposal_is_refused_in_time_and_was_never_proposed() {
     let mut cluster = Cluster::new(3, 4);
