@@ -15,9 +15,9 @@ and stops them. Members have the defaults of their program, with metrics on; etc
 
 The load (benches/writes/src) is one program for both. A writer has one put in flight and sends the next when the last is
 acknowledged. Keys and values are the same. It speaks HTTP/1.1 to ours and gRPC to etcd, by one library (hyper), on one
-thread; the table says how much of a core it took. It is no client of etcd's own making, because Go's takes several times
-the processor time for a put, and the members need the cores. Each writer has a connection of its own. HTTP/2 carries many
-calls on one connection, so that etcd is measured with few connections too (--few), and ours is compared with the faster.
+thread; the table says how much of a core it took. It is not etcd's own client, so that both sides pay the same for the
+load. Each writer has a connection of its own. HTTP/2 carries many calls on one connection, so that etcd is measured with
+few connections too (--few), and ours is compared with the faster.
 
 Every acknowledged put must be an entry that was applied, or the run fails. Each run is written down as it ends
 (target/compare/writes.jsonl), so an interrupted comparison goes on where it was; runs of another binary, or with other

@@ -21,12 +21,12 @@
 //! ```text
 //!                          this member                                              another member
 //!
-//!  raft ─ send ─▶ Outbox ─▶ StreamBody, the answer to a stream that it dialled ───▶ Reader
+//!  raft ─ send ─▶ Outbox ─▶ StreamBody, the answer to a stream that it dialled ───▶ StreamReader
 //!                   │                                                     msgapp, message
 //!                   └─────▶ pipeline: a task per request ────────── POST /raft ────▶ server::pipeline
 //!       ─ send_snapshot ──▶ snapshot::sender: a task each ── POST /raft/snapshot ──▶ server::snapshot
 //!
-//!  raft ◀─ process ─ Inbox ◀─ Reader: a task per stream, dials and dials again ◀─── StreamBody
+//!  raft ◀─ process ─ Inbox ◀─ StreamReader: a task per stream, dials again ◀─────── StreamBody
 //!                      ▲
 //!                      └──── server: POST /raft, POST /raft/snapshot ◀───────────── pipeline, snapshot::sender
 //!

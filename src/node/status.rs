@@ -85,8 +85,8 @@ pub struct RaftStatus {
     pub first_index: u64,
     /// The index of the last entry in its log.
     pub last_index: u64,
-    /// The term of the last entry. Of two members, the one with the higher term is ahead; with equal terms, the one
-    /// with the higher index.
+    /// The term of the last entry. The member with the higher term is ahead; if two have equal terms, the one with the
+    /// higher index is.
     pub last_term: u64,
     /// The commit index that its leader has announced last.
     #[serde(skip)]

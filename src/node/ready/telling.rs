@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::Core;
 use crate::wire::raftpb::{Message, MessageType};
 
-/// How long a commit waits for an append that tells it: longer than a write takes, and too short to notice in what a
-/// follower shows (`?consistency=local`).
+/// How long a commit waits for an append that tells it. This is longer than a write takes. What a follower shows with
+/// `?consistency=local` is older by as much.
 const TELL_AFTER: Duration = Duration::from_millis(10);
 
 /// What the followers were told.
@@ -106,7 +106,7 @@ impl Core {
 
     /// When a turn is needed to tell the followers what no append has told them, if there is something.
     pub(in crate::node) fn tells_at(&self) -> Option<Instant> {
-        // Who takes no part any more tells nothing.
+        // A member that takes no part any more tells nothing.
         self.telling.since.filter(|_| self.takes_part()).map(|since| since + TELL_AFTER)
     }
 }

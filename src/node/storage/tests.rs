@@ -214,7 +214,7 @@ fn a_snapshot_is_there_once_it_is_spooled_and_each_that_it_serves_gets_the_same(
     assert!(!spool(&store, now), "nobody needs another");
     assert_eq!(asked(&store, 9), Some((2, 1)), "their places are free");
     drop(store.take_outgoing(9, 2));
-    // Who came later than the snapshot would take it for one of another cluster.
+    // A member that joined after the snapshot would take it for one of another cluster.
     assert_eq!(asked(&store, 10), None);
     let conf_state = Some(voters(&[1, 7, 8, 9, 10]));
     store.apply(Effect { index: 4, conf_state, ..Effect::default() }).expect("room");
