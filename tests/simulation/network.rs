@@ -53,6 +53,8 @@ struct State {
     ports: BTreeMap<SocketAddr, Port>,
     /// When the connections between two machines were last reset.
     broken: BTreeMap<(Host, Host), Time>,
+    /// When a cut of a link last ended.
+    mended: BTreeMap<(Host, Host), Time>,
     names: BTreeMap<String, IpAddr>,
 }
 
@@ -183,6 +185,7 @@ impl Net {
             connections: Vec::new(),
             ports: BTreeMap::new(),
             broken: BTreeMap::new(),
+            mended: BTreeMap::new(),
         })))
     }
 
@@ -224,7 +227,11 @@ impl Net {
         let after = *link;
         match (before.is_cut, after.is_cut) {
             (false, true) => state.hold(from, to),
-            (true, false) => state.send_again(from, to),
+            (true, false) => {
+                let now = state.timeline.now();
+                state.mended.insert((from, to), now);
+                state.send_again(from, to);
+            }
             (false, false) if after.is_wider_than(&before) => state.hasten(from, to),
             _ => {}
         }
@@ -257,6 +264,12 @@ impl Net {
     /// When the connections between two machines were last reset. 0 means never.
     pub fn broken(&self, one: Host, other: Host) -> Time {
         self.state().broken.get(&(one, other)).copied().unwrap_or(0)
+    }
+
+    /// When a cut between two machines, one way or the other, last ended; 0: never.
+    pub fn mended(&self, one: Host, other: Host) -> Time {
+        let state = self.state();
+        [(one, other), (other, one)].iter().filter_map(|way| state.mended.get(way)).copied().max().unwrap_or(0)
     }
 
     /// Sets how a machine's resolver answers from now on.
@@ -385,6 +398,7 @@ impl State {
                 let pipe = &mut self.connections[place].pipes[side];
                 pipe.last = pipe.last.min(last);
                 pipe.end = pipe.end.map(|at| if (now + 1..NEVER).contains(&at) { at.min(news).max(last) } else { at });
+                pipe.reset = pipe.reset.map(|at| if at > now { at.min(news) } else { at });
                 wake(&mut pipe.reader);
             }
         }

@@ -206,7 +206,9 @@ impl Oracles {
                 Path::Unclear => false,
             };
             let known = self.peers.get(&(member.host, view.since, peer.id.0)).copied().unwrap_or(now);
-            let since = (*since).max(known).max(net.broken(member.host, *other));
+            // A cut may end and begin again between two looks, and a probe may succeed in between.
+            let changed = net.broken(member.host, *other).max(net.mended(member.host, *other));
+            let since = (*since).max(known).max(changed);
             if is_wrong && now - since > TRUTH {
                 let (name, other) = (&member.name, &peer.name);
                 let said = peer.link.reachable;
