@@ -61,8 +61,8 @@ use retention::Handed;
 
 /// The most bytes of entries in one append (etcd's `maxSizePerMsg`), and in one proposal of ours.
 const APPEND_BYTES: u64 = 1 << 20;
-/// The most appends to one follower that it has not answered yet (etcd's `maxInflightMsgs`: an eighth of a stream's queue,
-/// so that appends alone never overflow it).
+/// The most appends with entries to one follower that it has not answered yet (etcd's `maxInflightMsgs`). A stream's queue
+/// has room for eight times as many messages.
 const INFLIGHT_APPENDS: usize = 512;
 /// The most bytes that are proposed and not committed yet. A proposal beyond them is refused, and was certainly not
 /// proposed.

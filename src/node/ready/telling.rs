@@ -9,14 +9,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use raft::{Progress, ProgressState, StateRole};
+use raft::{Progress, ProgressState, StateRole, eraftpb};
 use tokio::time::Instant;
 
 use super::Core;
 use crate::wire::raftpb::{Message, MessageType};
 
-/// How long a commit waits for an append that tells it. This is longer than a write takes. What a follower shows with
-/// `?consistency=local` is older by as much.
+/// How long a commit waits for an append that tells it. A writer that has one write at a time sends the next one sooner.
+/// What a follower shows with `?consistency=local` is older by as much.
 const TELL_AFTER: Duration = Duration::from_millis(10);
 
 /// What the followers were told.
@@ -73,8 +73,8 @@ impl Core {
         self.telling.note(self.raw.raft.term, messages);
     }
 
-    /// The followers that were not told what is committed. Those that raft does not simply send to are told when they
-    /// have answered.
+    /// The followers that were not told what is committed. Those that raft does not simply send to are told by an append
+    /// after their answer, or by a heartbeat.
     fn untold(&self) -> Vec<u64> {
         let raft = &self.raw.raft;
         if raft.state != StateRole::Leader {
@@ -87,13 +87,25 @@ impl Core {
         others.filter(|(id, progress)| is_sent(progress) && !is_told(id)).map(|(id, _)| *id).collect()
     }
 
+    /// Whether a message that raft has made, and that is not sent yet, tells a follower what is committed.
+    fn is_about_to_be_told(&self, id: u64) -> bool {
+        let raft = &self.raw.raft;
+        raft.msgs.iter().any(|message| {
+            let tells =
+                matches!(message.get_msg_type(), eraftpb::MessageType::MsgAppend | eraftpb::MessageType::MsgHeartbeat);
+            tells && message.to == id && message.commit >= raft.raft_log.committed
+        })
+    }
+
     /// Tells the followers what no append has told them, if it is time.
     pub(super) fn tell_if_due(&mut self, now: Instant) {
         self.choose_telling();
-        let is_due = self.tells_at().is_some_and(|at| now >= at);
-        if is_due || std::mem::take(&mut self.telling.is_read) {
+        let is_read = std::mem::take(&mut self.telling.is_read);
+        if is_read || self.tells_at().is_some_and(|at| now >= at) {
             for id in self.untold() {
-                self.raw.raft.send_append(id);
+                if !self.is_about_to_be_told(id) {
+                    self.raw.raft.send_append(id);
+                }
             }
         }
     }

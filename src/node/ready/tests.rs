@@ -443,6 +443,12 @@ fn a_commit_is_told_by_the_next_append_and_alone_if_none_comes() {
     assert_eq!(cluster.hush(), 2, "each follower is told once");
     assert_eq!(cluster.value(follower, "c"), Some(b"v".to_vec()));
     assert_eq!(cluster.running[&leader].core.tells_at(), None);
+    let _first = cluster.put(leader, "d", "v");
+    cluster.hush();
+    cluster.now = cluster.running[&leader].core.tells_at().expect("there is something to tell");
+    let _second = cluster.put(leader, "e", "v");
+    assert_eq!(cluster.hush(), 0, "a write that comes when it is due tells it");
+    assert_eq!(cluster.value(follower, "d"), Some(b"v".to_vec()));
 }
 
 #[test]
