@@ -24,7 +24,8 @@ use crate::world::{DiskFile, UNSYNCED_BYTES, World};
 /// How long it may take until it is on record that written bytes are synced. A receiver that is killed is sent the bytes
 /// again that are not on record.
 const SYNC_EACH: Duration = Duration::from_millis(500);
-/// After a sync, no other one comes for this many times as long as the sync took, so that a slow disk can also write.
+/// After a record, no other one comes for this many times as long as the record and its sync took, so that a slow disk can
+/// also write.
 const SYNC_SHARE: u32 = 8;
 /// How much is read at once of the bytes that an earlier process has written.
 const BLOCK: usize = 256 << 10;
@@ -126,6 +127,7 @@ impl Keeping {
             if self.claim.kept.offset > self.claim.kept.synced && synced.elapsed() >= SYNC_EACH.max(took * SYNC_SHARE) {
                 let begin = Instant::now();
                 self.sync()?;
+                on_disk = self.claim.kept.offset;
                 (synced, took) = (Instant::now(), begin.elapsed());
             }
         }

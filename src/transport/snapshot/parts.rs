@@ -52,7 +52,10 @@ struct Admitted {
 
 impl fmt::Debug for PartialSnapshots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spool").field("directory", &self.directory).field("parts", &self.parts().len()).finish()
+        f.debug_struct("PartialSnapshots")
+            .field("directory", &self.directory)
+            .field("parts", &self.parts().len())
+            .finish()
     }
 }
 
