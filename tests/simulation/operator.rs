@@ -76,11 +76,23 @@ impl Operator {
         }
         if let Task::Replace | Task::Add = job.task {
             let body = format!(r#"{{"peerURLs":["{url}"],"isLearner":{}}}"#, job.task == Task::Add);
-            let is_there =
-                |status, said: &str| status == StatusCode::CREATED || said.contains("belongs to another member");
-            self.until(Method::POST, "/members", &body, is_there).await;
+            self.add(url.as_str(), &body).await;
         }
         job.is_done.store(true, Ordering::Relaxed);
+    }
+
+    /// Adds a member until it is listed. A request whose outcome was unknown may have added it, and then the next one is
+    /// refused: for the URL, or because the member that was added has not started yet.
+    async fn add(&self, url: &str, body: &str) {
+        let is_decided = |status, _: &str| [StatusCode::CREATED, StatusCode::CONFLICT].contains(&status);
+        loop {
+            self.until(Method::POST, "/members", body, is_decided).await;
+            let members = self.until(Method::GET, "/members", "", |status, _: &str| status == StatusCode::OK).await;
+            if members.contains(url) {
+                return;
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     /// Asks members in turn until one gives an answer for which `is_it` holds. Returns its text.
