@@ -379,7 +379,8 @@ impl Table<'_> {
         let stale = self.message(STRANGER, self.names.local).encode_to_vec();
         self.case("a stranger", self.request("GET", stream, &headers));
         self.case("a stranger's message", self.post("/raft", &headers, &stale));
-        self.case("a stranger and its URL", self.request("GET", stream, &told("http://127.0.0.1:1")));
+        // Before the others: etcd looks at the URLs of a sender only if it does not know it yet, and panics at bad ones.
+        self.case("a stranger and its URL", self.request("GET", stream, &told("http://127.0.0.1:1"))).alone();
         self.case("a stranger's message and its URL", self.post("/raft", &told("http://127.0.0.1:1"), &stale));
         for urls in ["127.0.0.1:1", "http://127.0.0.1", "http://127.0.0.1:1/path", "ftp://127.0.0.1:1", ","] {
             self.case(format!("a stranger and {urls}"), self.request("GET", stream, &told(urls)));
