@@ -9,16 +9,18 @@ from sides import MIB
 
 
 class Pairs:
-    """What is recorded in a file: by row and number of the pair, what each side did."""
+    """What is recorded in a file: by row and number of the pair, what each side did. Only runs with these settings count."""
 
-    def __init__(self, path):
-        self.path, self.runs = path, {}
+    def __init__(self, path, settings=None):
+        self.path, self.settings, self.runs = path, settings, {}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             for line in path.read_text().splitlines():
                 self.keep(json.loads(line))
 
     def keep(self, run):
+        if run.get("settings") != self.settings:
+            return
         self.runs.setdefault(run["row"], {}).setdefault(run["pair"], {})[run["who"]] = run
 
     def of(self, name):
@@ -32,7 +34,8 @@ class Pairs:
         for who, run in sides[turn:] + sides[:turn]:
             if who not in self.runs.get(name, {}).get(pair, {}):
                 print(f"{pair + 1}/{pairs} {name}: {who}", file=sys.stderr, flush=True)
-                result = {"row": name, "pair": pair, "who": who, **run()}
+                settings = {"settings": self.settings} if self.settings else {}
+                result = {"row": name, "pair": pair, "who": who, **settings, **run()}
                 with self.path.open("a") as file:
                     file.write(json.dumps(result) + "\n")
                 self.keep(result)

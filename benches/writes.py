@@ -39,17 +39,17 @@ import urllib.error
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(HERE.parent / "tests"))
 
 from lab import Cluster, Lab, NotHere, tool, until  # noqa: E402
 from lab.etcd import EtcdCluster  # noqa: E402
 from medians import interval  # noqa: E402
+from pairs import Pairs, markdown, median, ratio  # noqa: E402
+from sides import ETCD, MIB, ROOT  # noqa: E402
 
 WORK = ROOT / "target" / "compare"
 RESULTS = WORK / "writes.jsonl"
-ETCD = "3.6.16"
 WRITERS = (1, 64, 256)
 MEMBERS = 3
 # Not a disk: nothing is synced there.
@@ -168,7 +168,7 @@ def file_system(directory):
     return found[1]
 
 
-def sides(writers, few):
+def programs(writers, few):
     """Who is measured in a row: a name, the program, and how many connections."""
     found = [("ours", Ours, writers), ("etcd", Etcd, writers)]
     return found + [("etcd, few", Etcd, few)] if few < writers else found
@@ -179,38 +179,25 @@ def row_name(writers, to):
     return name + (", spread over the members" if to == "all" else "")
 
 
-def recorded(settings):
-    """By row and pair: what each side did. Without settings, those of the last run count."""
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    settings = settings or (lines[-1]["settings"] if lines else None)
-    runs = {}
-    for run in lines:
-        if run["settings"] == settings:
-            runs.setdefault(run["row"], {}).setdefault(run["pair"], {})[run["who"]] = run
-    return runs
+def last_settings():
+    """The settings of the run that was recorded last."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return json.loads(lines[-1])["settings"] if lines else None
 
 
-def measure(bench, wanted, settings):
+def measure(bench, results, wanted):
     flags = bench.flags
-    runs = recorded(settings)
     for pair in range(flags.pairs):
         for writers in wanted:
-            name, who = row_name(writers, flags.to), sides(writers, flags.few)
-            # Who goes first takes turns: what one run leaves behind must not favour one side.
-            turn = pair % len(who)
-            for label, side, connections in who[turn:] + who[:turn]:
-                if label in runs.get(name, {}).get(pair, {}):
-                    continue
-                print(f"{pair + 1}/{flags.pairs} {name}: {label}", file=sys.stderr, flush=True)
-                result = bench.run(side, writers, connections)
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps({"row": name, "pair": pair, "who": label, "settings": settings, **result}) + "\n")
+            runs = [(who, lambda side=side, connections=connections: bench.run(side, writers, connections))
+                    for who, side, connections in programs(writers, flags.few)]
+            results.measure(row_name(writers, flags.to), pair, flags.pairs, runs)
 
 
 def check(bench, wanted):
     """One pair of each row; whether what was measured can be true."""
     for writers in wanted:
-        for label, side, connections in sides(writers, bench.flags.few):
+        for label, side, connections in programs(writers, bench.flags.few):
             run = bench.run(side, writers, connections)
             print(f"{row_name(writers, bench.flags.to)}, {label}: {json.dumps(run)}")
             assert run["connections"] == connections and run["writers"] == writers, run
@@ -224,41 +211,34 @@ def rate(run):
     return run["writes"] / run["seconds"]
 
 
-def medians(runs, *values):
-    return [statistics.median(value(run) for run in runs) for value in values]
-
-
-def table(runs):
+def table(results):
     head = ["writers", "pairs", "etcd " + ETCD, "ours", "ours / etcd (95 %)", "p50 ms, ours / etcd", "p99 ms, ours / etcd",
             "members' CPU µs a write, ours / etcd", "peak MiB of a member, ours / etcd", "the load's share of a core, ours / etcd"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    syncs = []
-    for name, by_pair in runs.items():
-        pairs = [pair for pair in by_pair.values() if "ours" in pair and "etcd" in pair]
+    lines, syncs = [], []
+    for name in results.runs:
+        pairs = results.of(name)
         if not pairs:
             continue
         # etcd at its best.
-        of = lambda who: [pair[who] for pair in pairs if who in pair]
-        best = max((who for who in ("etcd", "etcd, few") if of(who)), key=lambda who: medians(of(who), rate)[0])
+        best = max((who for who in ("etcd", "etcd, few") if any(who in pair for pair in pairs)),
+                   key=lambda who: median(pairs, who, rate))
         pairs = [pair for pair in pairs if best in pair]
-        middle, low, high = interval([rate(pair["ours"]) / rate(pair[best]) for pair in pairs])
-        values = (rate, lambda run: run["p50_us"] / 1e3, lambda run: run["p99_us"] / 1e3,
-                  lambda run: run["members_cpu_seconds"] / run["writes"] * 1e6, lambda run: run["rss"] / (1 << 20),
-                  lambda run: run["load_cpu_seconds"] / run["seconds"])
-        ours, etcd = (medians(of(who), *values) for who in ("ours", best))
-        connections = of(best)[0]["connections"]
+        connections = pairs[0][best]["connections"]
         on = f"{connections} connection{'s' if connections > 1 else ''}"
-        beside = lambda place, form: f"{ours[place]:{form}} / {etcd[place]:{form}}"
-        lines.append("| " + " | ".join([
-            name, str(len(pairs)), f"{etcd[0]:.0f}/s ({on})", f"{ours[0]:.0f}/s", f"{middle:.2f} ({low:.2f} – {high:.2f})",
-            beside(1, ".2f"), beside(2, ".2f"), beside(3, ".0f"), beside(4, ".0f"), beside(5, ".2f"),
-        ]) + " |")
+        beside = lambda form, value: " / ".join(f"{median(pairs, who, value):{form}}" for who in ("ours", best))
+        lines.append([
+            name, str(len(pairs)), f"{median(pairs, best, rate):.0f}/s ({on})", f"{median(pairs, 'ours', rate):.0f}/s",
+            ratio(pairs, "ours", best, rate),
+            beside(".2f", lambda run: run["p50_us"] / 1e3), beside(".2f", lambda run: run["p99_us"] / 1e3),
+            beside(".0f", lambda run: run["members_cpu_seconds"] / run["writes"] * 1e6),
+            beside(".0f", lambda run: run["rss"] / MIB), beside(".2f", lambda run: run["load_cpu_seconds"] / run["seconds"]),
+        ])
         syncs += [run["sync_us"] for pair in pairs for run in pair.values()]
-    if syncs:
-        middle, low, high = interval(syncs)
-        lines += ["", f"An append of 4 KiB and its fdatasync, before each run: {middle:.0f} µs "
-                      f"({min(syncs):.0f} – {max(syncs):.0f})."]
-    return "\n".join(lines)
+    if not syncs:
+        return markdown(head, lines)
+    middle, _, _ = interval(syncs)
+    return (f"{markdown(head, lines)}\n\nAn append of 4 KiB and its fdatasync, before each run: {middle:.0f} µs "
+            f"({min(syncs):.0f} – {max(syncs):.0f}).")
 
 
 def build(ours):
@@ -293,7 +273,7 @@ def main():
     flags = arguments.parse_args()
     wanted = [writers for writers in WRITERS if flags.only in row_name(writers, flags.to)]
     if flags.table:
-        print(table(recorded(None)))
+        print(table(Pairs(RESULTS, last_settings())))
         return
     if not wanted:
         arguments.error(f"--only {flags.only!r}: expected a part of "
@@ -312,11 +292,11 @@ def main():
             return
         if flags.fresh:
             RESULTS.unlink(missing_ok=True)
-        WORK.mkdir(parents=True, exist_ok=True)
         settings = {"ours": hashlib.sha1(ours.read_bytes()).hexdigest()[:12], "etcd": ETCD, "seconds": flags.seconds,
                     "warm_up": flags.warm_up, "value_bytes": flags.value_bytes, "keys": flags.keys, "few": flags.few}
-        measure(bench, wanted, settings)
-        print(table(recorded(settings)))
+        results = Pairs(RESULTS, settings)
+        measure(bench, results, wanted)
+        print(table(results))
     except NotHere as why:
         sys.exit(f"not run: {why}")
     except (AssertionError, RuntimeError, subprocess.SubprocessError) as why:
