@@ -27,8 +27,8 @@ import tempfile
 import time
 
 from medians import interval
+from sides import ROOT, clean_environment, free_ports
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIZE, WINDOW = 128, 2048
 # Processor time of a run is some seconds; of callgrind's the difference of a long and a short one counts, so that starting
 # and stopping do not.
@@ -45,12 +45,6 @@ COMPARISONS = [
 ]
 
 
-def free_port():
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        return holder.getsockname()[1]
-
-
 def until_listening(port, process):
     """Under valgrind a process takes its time to start."""
     end = time.monotonic() + DEADLINE
@@ -63,8 +57,7 @@ def until_listening(port, process):
 
 def run(binary, setting, messages, directory, before=((), ())):
     """One run of a sink and a source; their closing lines. `before` is what stands before each command."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAFTHTTP_", "OTEL_"))}
-    port, flags = free_port(), ["--log", "error"]
+    (port,), flags = free_ports(1), ["--log", "error"]
     for name, value in setting.items():
         flags += [f"--{name}", value]
     sink = [*before[0], binary, "bench", "sink", "--listen", f"127.0.0.1:{port}", "--data-dir", directory, *flags]
@@ -76,7 +69,7 @@ def run(binary, setting, messages, directory, before=((), ())):
             if processes:
                 until_listening(port, processes[0])
             processes.append(subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE,
-                                              stderr=subprocess.PIPE, text=True, env=environment))
+                                              stderr=subprocess.PIPE, text=True, env=clean_environment()))
         for process in processes:
             outcomes.append(process.communicate(timeout=DEADLINE))
         if any(process.returncode for process in processes):

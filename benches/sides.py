@@ -39,7 +39,7 @@ def free_ports(count):
 
 def clean_environment():
     """Ours without the variables that would be flags."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAFTHTTP_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith(("RAFTHTTP_", "OTEL_"))}
 
 
 def start(command):

@@ -352,24 +352,27 @@ impl State {
         self.arrival(from, to, 0)
     }
 
+    /// The pipes of connections that carry bytes from one machine to another: the place of each connection, and the side.
+    fn pipes(&self, from: Host, to: Host) -> Vec<(usize, usize)> {
+        let all = self.connections.iter().enumerate().flat_map(|(place, connection)| {
+            [0, 1].map(|side| ((place, side), (connection.ends[side].host, connection.ends[1 - side].host)))
+        });
+        all.filter(|(_, way)| *way == (from, to)).map(|(pipe, _)| pipe).collect()
+    }
+
     /// A cut begins: the bytes on their way do not arrive until they are retransmitted.
     fn hold(&mut self, from: Host, to: Host) {
         let now = self.timeline.now();
-        for connection in &mut self.connections {
-            for side in 0..2 {
-                if (connection.ends[side].host, connection.ends[1 - side].host) != (from, to) {
-                    continue;
-                }
-                let pipe = &mut connection.pipes[side];
-                for chunk in pipe.chunks.iter_mut().filter(|chunk| chunk.arrives > now) {
-                    chunk.arrives = NEVER;
-                }
-                pipe.end = pipe.end.map(|at| if at > now { NEVER } else { at });
-                // TCP does not retransmit a reset.
-                if pipe.reset.is_some_and(|at| at > now) {
-                    pipe.reset = None;
-                    pipe.is_lost = true;
-                }
+        for (place, side) in self.pipes(from, to) {
+            let pipe = &mut self.connections[place].pipes[side];
+            for chunk in pipe.chunks.iter_mut().filter(|chunk| chunk.arrives > now) {
+                chunk.arrives = NEVER;
+            }
+            pipe.end = pipe.end.map(|at| if at > now { NEVER } else { at });
+            // TCP does not retransmit a reset.
+            if pipe.reset.is_some_and(|at| at > now) {
+                pipe.reset = None;
+                pipe.is_lost = true;
             }
         }
     }
@@ -377,42 +380,29 @@ impl State {
     /// Lets the bytes that wait for a link leave at its present rate.
     fn hasten(&mut self, from: Host, to: Host) {
         let now = self.timeline.now();
+        let is_on_its_way = |at: Time| (now + 1..NEVER).contains(&at);
         self.links.get_mut(&(from, to)).expect("both are there").free_at = now;
-        for place in 0..self.connections.len() {
-            for side in 0..2 {
-                let ends = &self.connections[place].ends;
-                if (ends[side].host, ends[1 - side].host) != (from, to) {
-                    continue;
-                }
-                let mut last = now;
-                for chunk in 0..self.connections[place].pipes[side].chunks.len() {
-                    let Chunk { arrives, ref bytes, .. } = self.connections[place].pipes[side].chunks[chunk];
-                    let bytes = bytes.len();
-                    if (now + 1..NEVER).contains(&arrives) {
-                        let arrives = arrives.min(self.arrival(from, to, bytes)).max(last);
-                        self.connections[place].pipes[side].chunks[chunk].arrives = arrives;
-                        last = arrives;
-                    }
-                }
-                let news = self.news(from, to);
-                let pipe = &mut self.connections[place].pipes[side];
-                pipe.last = pipe.last.min(last);
-                pipe.end = pipe.end.map(|at| if (now + 1..NEVER).contains(&at) { at.min(news).max(last) } else { at });
-                pipe.reset = pipe.reset.map(|at| if at > now { at.min(news) } else { at });
-                wake(&mut pipe.reader);
+        for (place, side) in self.pipes(from, to) {
+            let mut chunks = std::mem::take(&mut self.connections[place].pipes[side].chunks);
+            let mut last = now;
+            for chunk in chunks.iter_mut().filter(|chunk| is_on_its_way(chunk.arrives)) {
+                last = chunk.arrives.min(self.arrival(from, to, chunk.bytes.len())).max(last);
+                chunk.arrives = last;
             }
+            let news = self.news(from, to);
+            let pipe = &mut self.connections[place].pipes[side];
+            pipe.chunks = chunks;
+            pipe.last = pipe.last.min(last);
+            pipe.end = pipe.end.map(|at| if is_on_its_way(at) { at.min(news).max(last) } else { at });
+            pipe.reset = pipe.reset.map(|at| if at > now { at.min(news) } else { at });
+            wake(&mut pipe.reader);
         }
     }
 
     /// Retransmits the bytes that a cut has held up on a link.
     fn send_again(&mut self, from: Host, to: Host) {
-        for place in 0..self.connections.len() {
-            for side in 0..2 {
-                let ends = &self.connections[place].ends;
-                if (ends[side].host, ends[1 - side].host) == (from, to) {
-                    self.release(place, side);
-                }
-            }
+        for (place, side) in self.pipes(from, to) {
+            self.release(place, side);
         }
     }
 

@@ -59,9 +59,7 @@ pub struct Operator {
 impl Operator {
     pub async fn work(self, job: Job) {
         let url = peer_url(&self.name);
-        let is_ok = |status: StatusCode, _: &str| status == StatusCode::OK;
-        let members = self.until(Method::GET, "/members", "", is_ok).await;
-        let members: serde_json::Value = serde_json::from_str(&members).expect("JSON");
+        let members: serde_json::Value = serde_json::from_str(&self.members().await).expect("JSON");
         let members = members["members"].as_array().expect("a list");
         let known = members.iter().find(|member| member["peerURLs"][0] == url.as_str());
         let path = known.map(|known| format!("/members/{}", known["id"].as_str().expect("an ID")));
@@ -87,12 +85,16 @@ impl Operator {
         let is_decided = |status, _: &str| [StatusCode::CREATED, StatusCode::CONFLICT].contains(&status);
         loop {
             self.until(Method::POST, "/members", body, is_decided).await;
-            let members = self.until(Method::GET, "/members", "", |status, _: &str| status == StatusCode::OK).await;
-            if members.contains(url) {
+            if self.members().await.contains(url) {
                 return;
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// The members, as one of them answers.
+    async fn members(&self) -> String {
+        self.until(Method::GET, "/members", "", |status, _| status == StatusCode::OK).await
     }
 
     /// Asks members in turn until one gives an answer for which `is_it` holds. Returns its text.
