@@ -8,6 +8,9 @@ use rafthttp::{
     metrics::{Exposition, Options},
 };
 
+#[path = "support/memory.rs"]
+mod memory;
+
 const PEERS: u64 = 1000;
 
 fn idle_peer(id: u64) -> PeerStatus {
@@ -18,16 +21,10 @@ fn idle_peer(id: u64) -> PeerStatus {
     peer
 }
 
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("we have a status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it has a peak");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
-}
-
 /// A member with a thousand peers has 32 MiB for everything; a scrape may have a quarter of that.
 #[test]
 fn a_scrape_of_a_thousand_peers_takes_less_than_8_mib() {
-    let before = peak_memory();
+    let before = memory::peak();
     let mut status = TransportStatus::default();
     status.peers = (1..=PEERS).map(idle_peer).collect();
     let (mut bytes, mut longest) = (0, 0);
@@ -35,7 +32,7 @@ fn a_scrape_of_a_thousand_peers_takes_less_than_8_mib() {
         bytes += piece.len();
         longest = longest.max(piece.len());
     }
-    let taken = peak_memory() - before;
+    let taken = memory::peak() - before;
     println!("{bytes} bytes of text, pieces of up to {longest}, {taken} bytes of memory");
     assert!(bytes > 20 << 20, "{bytes}: so much could not be held as a whole");
     assert!(longest < 64 << 10, "{longest}");

@@ -14,6 +14,8 @@ use crate::{http_client::HttpClient, ports::free_url};
 
 #[path = "../support/binary.rs"]
 mod binary;
+#[path = "../support/memory.rs"]
+mod memory;
 pub(crate) use binary::rafthttp;
 
 /// A member: its place, its ports, and the process while it runs.
@@ -188,13 +190,7 @@ impl Cluster {
     /// Bytes of its memory that are resident, and the most that ever were.
     #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn resident(&self, member: usize) -> (u64, u64) {
-        let pid = self.members[member].child.as_ref().expect("it runs").id();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux");
-        let of = |field: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux says so");
-            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
-        };
-        (of("VmRSS"), of("VmHWM"))
+        memory::resident(&self.members[member].child.as_ref().expect("it runs").id().to_string())
     }
 
     /// The ID of its process.
