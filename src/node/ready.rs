@@ -183,7 +183,7 @@ pub(super) struct Core {
     halt: Halt,
     /// The disk cannot be written: see `suspension`.
     suspended: bool,
-    asked_of_space: quota::PendingReport,
+    asked_of_space: quota::PendingProposal,
     /// Limits the lines and events about snapshots that cannot be spooled, while that goes on.
     unspooled: RepeatPace,
 }

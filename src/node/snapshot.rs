@@ -276,8 +276,8 @@ mod tests {
     async fn sent(store: &Store) -> Vec<u8> {
         let now = tokio::time::Instant::now();
         store.snapshot(0, 1).expect_err("it is not spooled yet");
-        let (moment, _) = store.begin_spool(now).expect("readable").expect("it is wanted");
-        Spooling { moment, cluster: CLUSTER, name: 9, headroom: 0 }.run();
+        let (view, _) = store.begin_spool(now).expect("readable").expect("it is wanted");
+        Spooling { view, cluster: CLUSTER, name: 9, headroom: 0 }.run();
         store.look_at_spool(now);
         store.snapshot(0, 1).expect("available");
         let body = body(store.take_outgoing(1, 2).expect("raft was given it"));
@@ -400,8 +400,8 @@ mod tests {
         let begun = tokio::time::Instant::now();
         let spool = |headroom, now| {
             from.snapshot(0, 1).expect_err("it is not spooled");
-            let (moment, _) = from.begin_spool(now).expect("readable").expect("it is wanted");
-            Spooling { moment, cluster: CLUSTER, name: 9, headroom }.run();
+            let (view, _) = from.begin_spool(now).expect("readable").expect("it is wanted");
+            Spooling { view, cluster: CLUSTER, name: 9, headroom }.run();
             from.look_at_spool(now)
         };
         let why = spool(1 << 62, begun).failed.expect("there is no room");

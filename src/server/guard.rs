@@ -331,11 +331,15 @@ impl Requester {
 
 /// Turns a result into an answer, and adds the cluster's ID, which all answers except a 405 have. Refusals are summed
 /// up in the log.
-pub(super) fn answer(transport: &Transport, asker: &Requester, result: Result<Response, RequestRefusal>) -> Response {
+pub(super) fn answer(
+    transport: &Transport,
+    requester: &Requester,
+    result: Result<Response, RequestRefusal>,
+) -> Response {
     let identity = transport.identity();
     if let Err(refusal) = &result {
         tracing::debug!(%refusal, "request refused");
-        transport.refused(refusal.label(), asker.from, asker.address);
+        transport.refused(refusal.label(), requester.from, requester.address);
     }
     let before_checks = matches!(result, Err(RequestRefusal::MethodNotAllowed { .. }));
     let mut response = result.unwrap_or_else(IntoResponse::into_response);

@@ -83,9 +83,9 @@ impl ClientNames {
     async fn look_up(&self, address: IpAddr, names: &[String]) -> Result<(), Option<LookupError>> {
         let _place = self.places.acquire().await.map_err(|_| None)?;
         let mut asked = FuturesUnordered::new();
-        asked.push(LookUp::Reverse.ask(&self.resolver, address, names));
+        asked.push(DnsQuestion::Reverse.ask(&self.resolver, address, names));
         for name in names.iter().filter(|name| !name.starts_with("*.")).take(NAMES) {
-            asked.push(LookUp::Forward(name).ask(&self.resolver, address, names));
+            asked.push(DnsQuestion::Forward(name).ask(&self.resolver, address, names));
         }
         let mut last = None;
         while let Some(answer) = asked.next().await {
@@ -114,14 +114,14 @@ impl ClientNames {
 
 /// One look-up.
 #[derive(Clone, Copy)]
-enum LookUp<'a> {
+enum DnsQuestion<'a> {
     /// Reverse: the names of the address.
     Reverse,
     /// Forward: the addresses of this name.
     Forward(&'a str),
 }
 
-impl LookUp<'_> {
+impl DnsQuestion<'_> {
     /// Asks, and returns whether the answer connects the names with the address.
     async fn ask(self, resolver: &Resolver, address: IpAddr, names: &[String]) -> Result<bool, LookupError> {
         match self {

@@ -18,9 +18,9 @@ use crate::{
 };
 
 pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response {
-    let asker = Requester::of(&request);
+    let requester = Requester::of(&request);
     let result = receive(&endpoint, request).await;
-    guard::answer(&endpoint.transport, &asker, result)
+    guard::answer(&endpoint.transport, &requester, result)
 }
 
 async fn receive(endpoint: &Endpoint, request: Request) -> Result<Response, RequestRefusal> {

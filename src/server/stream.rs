@@ -40,11 +40,11 @@ pub(super) async fn answer(State(endpoint): State<Endpoint>, request: Request) -
     let mut response = match path::redirect(&request) {
         Some(response) => response,
         None => {
-            let (asker, asked, is_for_us) =
+            let (requester, asked, is_for_us) =
                 (Requester::of(&request), read(transport, &request), is_for_us(transport, &request));
             // The request is dropped before the wait, because its body may be of any size.
             drop(request);
-            let mut answer = guard::answer(transport, &asker, open(transport, asked).await);
+            let mut answer = guard::answer(transport, &requester, open(transport, asked).await);
             if !is_for_us {
                 // A client that dialled another member must not take our incarnation for that member's.
                 answer.headers_mut().remove(X_RAFTHTTP_INCARNATION);

@@ -227,7 +227,7 @@ impl Transport {
     /// How many bytes of a peer's snapshot have arrived.
     pub(crate) async fn has_of_snapshot(&self, sender: &Sender, of: &Named) -> Result<u64, ReceiveError> {
         match &self.inner.snapshots {
-            Some(store) => store.spool().has(sender.id(), of).await,
+            Some(store) => store.parts().has(sender.id(), of).await,
             None => Ok(0),
         }
     }
@@ -343,7 +343,7 @@ impl Transport {
         };
         let (placed, handing) = match claim {
             Some(claim) => {
-                store.spool().make_room(&claim, headroom).await;
+                store.parts().make_room(&claim, headroom).await;
                 let (placed, handing) = store.keep(claim, term, body, headroom, &shared.tasks, progress).await?;
                 (placed, Some(handing))
             }
@@ -384,7 +384,7 @@ impl Transport {
         if let (Some(rest), Some(store)) = (rest, &self.inner.snapshots)
             && sender.kind() == SenderKind::Peer
         {
-            store.spool().forget(sender.id(), &rest.of).await;
+            store.parts().forget(sender.id(), &rest.of).await;
         }
     }
 

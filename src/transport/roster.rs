@@ -176,7 +176,7 @@ impl Transport {
             KnownMember::Peer(peer) => {
                 self.events().peer_removed(peer.id);
                 if let Some(store) = &self.inner.snapshots {
-                    store.spool().forsake(peer.id);
+                    store.parts().forsake(peer.id);
                 }
             }
             KnownMember::Remote(remote) => self.events().remote_removed(remote.id, "it was removed"),
@@ -250,7 +250,7 @@ pub(super) async fn age_remotes(inner: Weak<Inner>, stop: CancellationToken) {
             let (parts, limits) = (inner.snapshots.clone(), inner.shared.limits.clone());
             Transport { inner }.forget_remotes();
             if let Some(store) = parts {
-                store.spool().age(limits.snapshot_part_age, limits.snapshot_parts).await;
+                store.parts().age(limits.snapshot_part_age, limits.snapshot_parts).await;
             }
         }
     };

@@ -25,7 +25,7 @@ use crate::{
 pub(in crate::node) const CLEARED_AT_PER_CENT: u64 = 90;
 
 /// A report about the quota whose outcome is not known yet.
-pub(super) type PendingReport = Option<oneshot::Receiver<ProposalResult>>;
+pub(super) type PendingProposal = Option<oneshot::Receiver<ProposalResult>>;
 
 impl Core {
     /// Reports in the log if the space of this member has changed, or that of a member that is away.

@@ -30,11 +30,11 @@ impl Core {
         } else if news.is_whole {
             self.unspooled = RepeatPace::default();
         }
-        if let Some((moment, outdated)) = begun {
+        if let Some((view, outdated)) = begun {
             self.discard(outdated);
             let (cluster, headroom, world) = (self.settings.cluster.0, self.settings.headroom, &self.settings.world);
             let name = u128::from(world.number()) << 64 | u128::from(world.number());
-            (self.outbox)(TurnOutput::Spool(Box::new(Spooling { moment, cluster, name, headroom })));
+            (self.outbox)(TurnOutput::Spool(Box::new(Spooling { view, cluster, name, headroom })));
         }
         Ok(())
     }

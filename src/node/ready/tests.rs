@@ -714,7 +714,7 @@ fn a_leader_that_halts_spools_no_more_and_hands_nothing_out() {
     let mut cluster = leader_of_a_joiner(34, 1000, 0);
     cluster.until("it is spooled", |cluster| !cluster.spooling.is_empty());
     halt(&mut cluster);
-    assert!(cluster.spooling[0].2.moment.outcome.is_closed(), "nobody waits for it");
+    assert!(cluster.spooling[0].2.view.outcome.is_closed(), "nobody waits for it");
 
     let mut cluster = leader_of_a_joiner(35, 0, 0);
     cluster.until("it is sent", |cluster| !cluster.travelling.is_empty());

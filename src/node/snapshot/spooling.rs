@@ -15,7 +15,7 @@ use crate::{
 
 /// A snapshot that has to be spooled, on a thread that may wait for the disk.
 pub(in crate::node) struct Spooling {
-    pub(in crate::node) moment: StoreView,
+    pub(in crate::node) view: StoreView,
     pub(in crate::node) cluster: u64,
     /// The name of the snapshot.
     pub(in crate::node) name: u128,
@@ -28,7 +28,7 @@ impl Spooling {
     pub(in crate::node) fn run(self) {
         let begun = Instant::now();
         let spooled = self.spool();
-        let StoreView { index, term, outcome, .. } = self.moment;
+        let StoreView { index, term, outcome, .. } = self.view;
         if let Ok(Spooled { length, .. }) = &spooled {
             let seconds = begun.elapsed().as_secs_f64();
             tracing::debug!(index, term, bytes = length, seconds, "a snapshot is spooled");
@@ -37,10 +37,10 @@ impl Spooling {
     }
 
     fn spool(&self) -> Result<Spooled, InstallError> {
-        let StoreView { index, term, conf_state, files, directory, outcome, .. } = &self.moment;
-        let mut pieces = BodyPieces::start(&self.moment, self.cluster)?;
+        let StoreView { index, term, conf_state, files, directory, outcome, .. } = &self.view;
+        let mut pieces = BodyPieces::start(&self.view, self.cluster)?;
         files.leave_free(directory, self.headroom, pieces.promised)?;
-        let path = directory.join(&self.moment.file_name);
+        let path = directory.join(&self.view.file_name);
         let file = files.open_kept(&path)?;
         files.remove(&path)?;
         let (mut length, mut synced) = (0, 0);
@@ -82,19 +82,19 @@ struct BodyPieces {
 }
 
 impl BodyPieces {
-    fn start(moment: &StoreView, cluster: u64) -> Result<Self, StoreError> {
-        let membership = serde_json::from_slice(&moment.membership()?);
+    fn start(view: &StoreView, cluster: u64) -> Result<Self, StoreError> {
+        let membership = serde_json::from_slice(&view.membership()?);
         let membership = membership.map_err(|_| StoreError::Damaged("membership".into()))?;
-        let header = SnapshotHeader { cluster, index: moment.index, term: moment.term, membership };
+        let header = SnapshotHeader { cluster, index: view.index, term: view.term, membership };
         let header = serde_json::to_vec(&header).expect("texts and numbers make JSON");
-        let open = || moment.read.open_table(DATA)?.range::<&[u8]>(..).map_err(redb::Error::from);
+        let open = || view.read.open_table(DATA)?.range::<&[u8]>(..).map_err(redb::Error::from);
         let range = open().map_err(StoreError::Disk)?;
         let mut piece = BytesMut::with_capacity(PIECE_BYTES);
         piece.put_slice(MAGIC);
         piece.put_u8(VERSION);
         piece.put_u32(u32::try_from(header.len()).unwrap_or(u32::MAX));
         piece.put_slice(&header);
-        let (records, bytes) = moment.size()?;
+        let (records, bytes) = view.size()?;
         let promised = piece.len() as u64 + 8 * records + bytes + TRAILER_BYTES;
         let hash = Box::new(Xxh3::new());
         Ok(Self { range, piece, hash, records: 0, length: 0, promised, ended: false })

@@ -159,8 +159,8 @@ impl Store {
         spool.state = State::Writing { index, outcome };
         let (files, directory) = (self.open.files().clone(), self.open.directory().to_owned());
         let file_name = self.open.new_name(SPOOL);
-        let moment = StoreView { index, term, conf_state, read, files, directory, file_name, outcome: told };
-        Ok(Some((moment, outdated)))
+        let view = StoreView { index, term, conf_state, read, files, directory, file_name, outcome: told };
+        Ok(Some((view, outdated)))
     }
 
     /// Checks the spool, and drops what nobody asks for any more or what no follower can go on from.

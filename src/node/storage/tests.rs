@@ -188,11 +188,11 @@ fn asked(store: &Store, to: u64) -> Option<(u64, u64)> {
 fn spool(store: &Store, now: Instant) -> bool {
     let begun = store.begin_spool(now).expect("readable");
     let is_begun = begun.is_some();
-    if let Some((moment, _)) = begun {
-        let (index, term, conf_state) = (moment.index, moment.term, moment.conf_state.clone());
-        let file = Files::default().open_kept(&moment.directory.join("spooled")).expect("room");
+    if let Some((view, _)) = begun {
+        let (index, term, conf_state) = (view.index, view.term, view.conf_state.clone());
+        let file = Files::default().open_kept(&view.directory.join("spooled")).expect("room");
         let spooled = Spooled { index, term, conf_state, file, length: 0, checksum: 0, name: u128::from(index) };
-        assert!(moment.outcome.send(Ok(spooled)).is_ok(), "it is waited for");
+        assert!(view.outcome.send(Ok(spooled)).is_ok(), "it is waited for");
     }
     store.look_at_spool(now);
     is_begun
@@ -253,15 +253,15 @@ fn what_cannot_be_spooled_is_tried_again_after_a_while_and_who_spools_hears_when
     let store = store(directory.path(), 3);
     let later = |seconds| begun + Duration::from_secs(seconds);
     assert_eq!(asked(&store, 1), None);
-    let (moment, _) = store.begin_spool(begun).expect("readable").expect("it is wanted");
-    assert!(moment.outcome.send(Err("no room".to_owned())).is_ok());
+    let (view, _) = store.begin_spool(begun).expect("readable").expect("it is wanted");
+    assert!(view.outcome.send(Err("no room".to_owned())).is_ok());
     assert_eq!(store.look_at_spool(begun).failed, Some("no room".to_owned()));
     assert_eq!((asked(&store, 1), spool(&store, later(1))), (None, false));
     assert_eq!(asked(&store, 1), None);
-    let (moment, _) = store.begin_spool(later(10)).expect("readable").expect("it is wanted");
-    assert!(!moment.outcome.is_closed());
+    let (view, _) = store.begin_spool(later(10)).expect("readable").expect("it is wanted");
+    assert!(!view.outcome.is_closed());
     assert!(store.give_up_spool().is_none());
-    assert!(moment.outcome.is_closed(), "nobody waits for it");
+    assert!(view.outcome.is_closed(), "nobody waits for it");
 }
 
 #[test]
@@ -270,12 +270,12 @@ fn a_snapshot_that_the_log_overtakes_before_anyone_is_sent_it_has_failed() {
     let mut store = store(directory.path(), 9);
     let later = |seconds| begun + Duration::from_secs(seconds);
     assert_eq!(asked(&store, 1), None);
-    let (moment, _) = store.begin_spool(begun).expect("readable").expect("it is wanted");
+    let (view, _) = store.begin_spool(begun).expect("readable").expect("it is wanted");
     store.apply(Effect { index: 5, ..Effect::default() }).expect("room");
     store.compact(4).expect("room");
     let news = store.look_at_spool(begun);
     assert!(news.is_overtaken && news.failed.is_some_and(|why| why.contains("--log-retention-max-bytes")));
-    assert!(moment.outcome.is_closed(), "nobody waits for it");
+    assert!(view.outcome.is_closed(), "nobody waits for it");
     assert_eq!((asked(&store, 1), spool(&store, later(1))), (None, false), "not at once");
     assert_eq!(asked(&store, 1), None);
     assert!(spool(&store, later(10)), "it is whole, and nobody has asked for it since");
@@ -293,8 +293,8 @@ fn a_snapshot_that_is_asked_for_while_it_is_spooled_is_not_spooled_again() {
     let (directory, now) = (tempfile::tempdir().expect("a directory"), Instant::now());
     let store = store(directory.path(), 3);
     assert_eq!(asked(&store, 1), None);
-    let (moment, _) = store.begin_spool(now).expect("readable").expect("it is wanted");
-    Spooling { moment, cluster: 2, name: 1, headroom: 0 }.run();
+    let (view, _) = store.begin_spool(now).expect("readable").expect("it is wanted");
+    Spooling { view, cluster: 2, name: 1, headroom: 0 }.run();
     assert_eq!(asked(&store, 1), None, "it was not looked at yet");
     assert!(store.look_at_spool(now).is_whole);
     assert!(store.begin_spool(now).expect("readable").is_none());

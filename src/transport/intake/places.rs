@@ -47,9 +47,9 @@ impl Transport {
             let place = others.try_acquire().map_err(|_| ReceiveError::TOO_MANY)?;
             return Ok(Granted::Place(place, None));
         }
-        let (spool, index, term) = (store.spool(), receiving.index(), receiving.term());
+        let (parts, index, term) = (store.parts(), receiving.index(), receiving.term());
         let there = match rest {
-            Some(rest) => spool.go_on(sender.id(), rest, index, term).await?,
+            Some(rest) => parts.go_on(sender.id(), rest, index, term).await?,
             None => None,
         };
         let claim = match there {
@@ -59,14 +59,14 @@ impl Transport {
         };
         let Ok(Ok(place)) = timeout(GIVING_BACK, places.acquire()).await else {
             if let Some(claim) = claim {
-                spool.give_back(claim).await;
+                parts.give_back(claim).await;
             }
             return Err(ReceiveError::TOO_MANY);
         };
         // After the place was given, because others may lose their parts for it.
         let (claim, instead_of) = match (claim, rest) {
             (Some(claim), _) => (claim, None),
-            (None, Some(Rest { of, .. })) => spool.add(sender.id(), of, index, shared.limits.snapshot_parts).await?,
+            (None, Some(Rest { of, .. })) => parts.add(sender.id(), of, index, shared.limits.snapshot_parts).await?,
             (None, None) => return Ok(Granted::Place(place, None)),
         };
         receiving.goes_on(claim.offset(), instead_of);

@@ -303,18 +303,18 @@ mod tests {
     async fn a_part_comes_back_only_when_the_files_of_the_older_one_are_gone() {
         let directory = tempfile::tempdir().expect("a directory");
         let world = World::default();
-        let spool = PartialSnapshots::open(&world, directory.path(), |_| PathBuf::new()).expect("a spool");
+        let parts = PartialSnapshots::open(&world, directory.path(), |_| PathBuf::new()).expect("a directory");
         let first = RecordHead { sender: MemberId(2), of: named(1), index: 1 };
         let second = RecordHead { of: named(2), ..first };
-        let data = spool.admit(first, 2).map(|admitted| admitted.claim.part.data(directory.path())).expect("room");
+        let data = parts.admit(first, 2).map(|admitted| admitted.claim.part.data(directory.path())).expect("room");
         std::fs::write(&data, "the older one's").expect("a file");
-        let Admitted { dropped, .. } = spool.admit(second, 2).expect("room");
+        let Admitted { dropped, .. } = parts.admit(second, 2).expect("room");
         assert_eq!(dropped.len(), 1);
-        assert!(matches!(spool.admit(first, 2), Err(ReceiveError::Busy(_))), "its files are still there");
-        let of_another = spool.admit(RecordHead { sender: MemberId(3), ..first }, 2);
+        assert!(matches!(parts.admit(first, 2), Err(ReceiveError::Busy(_))), "its files are still there");
+        let of_another = parts.admit(RecordHead { sender: MemberId(3), ..first }, 2);
         assert!(of_another.is_ok_and(|admitted| admitted.dropped.is_empty()), "a part that leaves does not count");
-        spool.drop_files(dropped).await;
+        parts.drop_files(dropped).await;
         assert!(!data.exists());
-        assert!(spool.admit(first, 2).is_ok());
+        assert!(parts.admit(first, 2).is_ok());
     }
 }

@@ -51,7 +51,7 @@ pub struct SnapshotStore {
     /// Held while a snapshot is in its final place and nobody has taken it yet.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// The parts of snapshots that may be resumed.
-    spool: Arc<PartialSnapshots>,
+    parts: Arc<PartialSnapshots>,
 }
 
 const UNFINISHED: &str = "tmp";
@@ -79,8 +79,8 @@ impl SnapshotStore {
                 files.remove(&directory.join(name))?;
             }
         }
-        let spool = Arc::new(PartialSnapshots::open(&world, &directory, |index| place(&directory, index))?);
-        Ok(Self { directory, unfinished: Arc::default(), world, turn: Arc::default(), spool })
+        let parts = Arc::new(PartialSnapshots::open(&world, &directory, |index| place(&directory, index))?);
+        Ok(Self { directory, unfinished: Arc::default(), world, turn: Arc::default(), parts })
     }
 
     /// The path of the snapshot at `index`. The file exists from before [`Raft::process`](crate::Raft::process) is
@@ -90,8 +90,8 @@ impl SnapshotStore {
     }
 
     /// The parts of snapshots that may be resumed.
-    pub(crate) fn spool(&self) -> &Arc<PartialSnapshots> {
-        &self.spool
+    pub(crate) fn parts(&self) -> &Arc<PartialSnapshots> {
+        &self.parts
     }
 
     /// Saves a body, synced, under its index, or nothing at all (etcd's `SaveDBFrom`). The file stays for the receiver
@@ -177,7 +177,7 @@ impl SnapshotStore {
         }
         handing.done(outcome);
         if outcome.is_err() {
-            self.spool.forget_failed(&handing.part);
+            self.parts.forget_failed(&handing.part);
         }
     }
 }
@@ -458,11 +458,11 @@ mod tests {
         let store = SnapshotStore::open(directory.path()).expect("a store");
         let of = Named { name: 1, length: 5, checksum: xxh3_128(b"abcde") };
         let keep = async |offset, pieces: &[&'static str]| {
-            let begun = store.spool().go_on(MemberId(2), Rest { of, offset }, 1, 1).await.expect("nobody writes it");
+            let begun = store.parts().go_on(MemberId(2), Rest { of, offset }, 1, 1).await.expect("nobody writes it");
             let claim = match begun {
                 Some(Begun::Writing(claim)) => claim,
                 Some(Begun::Whole(_)) => panic!("nobody has handed it over"),
-                None => store.spool().add(MemberId(2), of, 1, 2).await.expect("room").0,
+                None => store.parts().add(MemberId(2), of, 1, 2).await.expect("room").0,
             };
             store.keep(claim, 1, body(pieces), 0, &TaskTracker::new(), |_| ()).await.map(drop)
         };

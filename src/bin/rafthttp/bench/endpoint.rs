@@ -45,11 +45,13 @@ pub(super) struct BenchEndpoint {
 
 /// Writes what a scrape of a member would, and discards it.
 async fn scrape(transport: Transport, every: Duration) {
+    // Half an interval before and after each, so that a time of whole intervals has as many scrapes.
+    sleep(every / 2).await;
     loop {
-        sleep(every).await;
         for piece in Exposition::new(transport.status(), &Options::default()) {
             drop(std::hint::black_box(piece));
         }
+        sleep(every).await;
     }
 }
 

@@ -15,8 +15,9 @@ use crate::{
 
 /// Drive load between the transports of two processes: one is the sink, the other the source.
 ///
-/// The sink can be several members, each of which is sent the whole load: as many as it has addresses. Start it first. Each side prints one JSON line when the source has finished, and its exit status is 1 if a
-/// message was lost. Both sides listen, because the receiver dials: the source tells the sink its address.
+/// Start the sink first. It is one member for each address that it has, and each is sent the whole load. Each side prints
+/// one JSON line when the source has finished, and its exit status is 1 if a message was lost. Both sides listen, because
+/// the receiver dials: the source tells the sink its address.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
     #[command(subcommand)]
@@ -38,7 +39,8 @@ struct Common {
     #[command(flatten)]
     tls: PeerTls,
 
-    /// Whether the transport's metrics are read and written out as a scrape does: once a second, and by `idle` every 10 s.
+    /// Whether the transport's metrics are read and written out, as a scrape does: once a second, and by `idle` every
+    /// 10 s.
     #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
     metrics: Switch,
 
@@ -86,7 +88,8 @@ struct SourceFlags {
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = config::size)]
     size: u64,
 
-    /// The most messages that are sent to a member and not yet acknowledged [default: 2048; ping and snapshot have one at a time]
+    /// The most messages that are sent to a member and not yet acknowledged [default: 2048; ping and snapshot have one
+    /// at a time]
     #[arg(long, value_name = "N", value_parser = config::positive)]
     window: Option<u64>,
 

@@ -19,11 +19,11 @@ pub(crate) struct Flags {
     /// The format of the log on standard error: `auto` is human on a terminal and for commands that answer and end
     /// (`probe --once`, `member`), JSON otherwise.
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
-    log_format: LogFlag,
+    log_format: LogFormatFlag,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum LogFlag {
+enum LogFormatFlag {
     #[default]
     Auto,
     Human,
@@ -41,26 +41,26 @@ impl Flags {
     /// Starts logging, and the export of spans if the environment names a collector. Needs the runtime.
     pub(crate) fn start(&self) -> Result<Telemetry, Failure> {
         let format = match self.log_format {
-            LogFlag::Auto => LogFormat::Auto,
-            LogFlag::Human => LogFormat::Human,
-            LogFlag::Json => LogFormat::Json,
+            LogFormatFlag::Auto => LogFormat::Auto,
+            LogFormatFlag::Human => LogFormat::Human,
+            LogFormatFlag::Json => LogFormat::Json,
         };
         Ok(telemetry::init(format, self.log.as_deref())?)
     }
 
     /// Makes `auto` human, whatever standard error is.
     pub(super) fn human_unless_told(&mut self) {
-        if self.log_format == LogFlag::Auto {
-            self.log_format = LogFlag::Human;
+        if self.log_format == LogFormatFlag::Auto {
+            self.log_format = LogFormatFlag::Human;
         }
     }
 
     /// Whether log lines are JSON.
     pub(crate) fn is_json(&self) -> bool {
         match self.log_format {
-            LogFlag::Auto => !io::stderr().is_terminal(),
-            LogFlag::Human => false,
-            LogFlag::Json => true,
+            LogFormatFlag::Auto => !io::stderr().is_terminal(),
+            LogFormatFlag::Human => false,
+            LogFormatFlag::Json => true,
         }
     }
 }
