@@ -6,8 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rafthttp::{MemberId, Transport};
-use support::{CLUSTER, Recorder, memory};
+use support::{CLUSTER, Recorder};
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 
 const PEERS: u64 = 1000;

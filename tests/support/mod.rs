@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 pub mod certificates;
 pub mod etcd;
 mod laws;
-pub mod memory;
 pub mod ports;
 mod programs;
 mod tier;
