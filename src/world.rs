@@ -22,6 +22,7 @@ mod network;
 mod ports;
 mod random;
 mod socket;
+mod system_file;
 mod threads;
 
 use clock::Clock;

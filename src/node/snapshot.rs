@@ -95,7 +95,7 @@ impl Received {
         builder: &IncomingBuilder,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Self, InstallError> {
-        let file = files.open(path)?;
+        let file = files.open_to_remove(path)?;
         // A file that cannot be removed is overwritten by the next one of its index.
         if let Err(error) = files.remove(path) {
             tracing::warn!(path = %path.display(), %error, "a snapshot cannot be removed");

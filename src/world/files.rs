@@ -4,12 +4,15 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
 };
 
-use super::disk::{Disk, DiskFile, Opening};
+use super::{
+    disk::{Disk, DiskFile, Opening},
+    system_file::SystemFile,
+};
 
 /// The name of the file by which free space is tested.
 #[cfg(feature = "node")]
@@ -17,7 +20,7 @@ const ROOM: &str = "room.tmp";
 
 /// The most bytes of a large file that stay unsynced while it is written. The syncs of other files on the same disk have
 /// to wait for them, and raft waits for the syncs of its log.
-pub(crate) const UNSYNCED_BYTES: u64 = 8 << 20;
+pub(crate) const UNSYNCED_BYTES: u64 = 2 << 20;
 
 /// The mode of directories: only the owner may read, write and enter.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -31,11 +34,6 @@ pub(crate) struct Files(Option<Arc<dyn Disk>>);
 impl Files {
     pub(super) fn on(disk: Arc<dyn Disk>) -> Self {
         Self(Some(disk))
-    }
-
-    /// The disk, if it is not the system's.
-    pub(crate) fn disk(&self) -> Option<&Arc<dyn Disk>> {
-        self.0.as_ref()
     }
 
     /// Creates a directory and the missing ones above it, for their owner alone, and makes them durable.
@@ -95,7 +93,17 @@ impl Files {
     /// Opens an existing file for reading.
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
         match &self.0 {
-            None => fs::File::open(path).map(File::System),
+            None => fs::File::open(path).map(File::system),
+            Some(disk) => disk.open(path, Opening::Read).map(File::other),
+        }
+    }
+
+    /// Opens an existing file for reading, before its name is removed. Its space is given back in steps.
+    #[cfg(feature = "node")]
+    pub(crate) fn open_to_remove(&self, path: &Path) -> io::Result<File> {
+        match &self.0 {
+            // Only whoever may write to a file can shorten it.
+            None => fs::OpenOptions::new().read(true).write(true).open(path).map(File::system),
             Some(disk) => disk.open(path, Opening::Read).map(File::other),
         }
     }
@@ -104,7 +112,7 @@ impl Files {
     pub(crate) fn create_new(&self, path: &Path) -> io::Result<File> {
         match &self.0 {
             None => {
-                open_private(fs::OpenOptions::new().read(true).write(true).create_new(true), path).map(File::System)
+                open_private(fs::OpenOptions::new().read(true).write(true).create_new(true), path).map(File::system)
             }
             Some(disk) => disk.open(path, Opening::New).map(File::other),
         }
@@ -137,7 +145,7 @@ impl Files {
     #[cfg(feature = "node")]
     pub(crate) fn forget(&self, path: &Path) -> io::Result<()> {
         match &self.0 {
-            None => SystemFile(fs::File::open(path)?).forget(),
+            None => SystemFile::new(fs::File::open(path)?).forget(),
             Some(disk) => disk.open(path, Opening::Read)?.forget(),
         }
     }
@@ -148,7 +156,7 @@ impl Files {
             None => {
                 let mut options = fs::OpenOptions::new();
                 let file = open_private(options.read(true).write(true).create(true).truncate(false), path)?;
-                Ok(Arc::new(SystemFile(file)))
+                Ok(Arc::new(SystemFile::new(file)))
             }
             Some(disk) => disk.open(path, Opening::Kept),
         }
@@ -230,7 +238,7 @@ fn open_private(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::Fi
 #[derive(Debug)]
 pub(crate) enum File {
     /// A file of the system's disk.
-    System(fs::File),
+    System(SystemFile),
     /// A file of another disk.
     Other {
         /// The file.
@@ -241,6 +249,10 @@ pub(crate) enum File {
 }
 
 impl File {
+    fn system(file: fs::File) -> Self {
+        Self::System(SystemFile::new(file))
+    }
+
     fn other(file: Arc<dyn DiskFile>) -> Self {
         Self::Other { file, position: 0 }
     }
@@ -248,7 +260,7 @@ impl File {
     /// The length of the file, in bytes.
     pub(crate) fn length(&self) -> io::Result<u64> {
         match self {
-            Self::System(file) => file.metadata().map(|metadata| metadata.len()),
+            Self::System(file) => file.len(),
             Self::Other { file, .. } => file.len(),
         }
     }
@@ -256,60 +268,16 @@ impl File {
     /// Makes the content of the file durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         match self {
-            Self::System(file) => file.sync_all(),
+            Self::System(file) => file.file().sync_all(),
             Self::Other { file, .. } => file.sync(),
         }
-    }
-}
-
-/// A file of the system's disk.
-#[derive(Debug)]
-struct SystemFile(fs::File);
-
-impl DiskFile for SystemFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.metadata().map(|metadata| metadata.len())
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        FileExt::read_at(&self.0, into, offset)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        FileExt::write_all_at(&self.0, bytes, offset)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn forget(&self) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed)?;
-        Ok(())
-    }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
-            Ok(()) => Ok(true),
-            Err(fs::TryLockError::WouldBlock) => Ok(false),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
-    }
-
-    fn unlock(&self) -> io::Result<()> {
-        self.0.unlock()
     }
 }
 
 impl Read for File {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::System(file) => file.read(into),
+            Self::System(file) => file.file().read(into),
             Self::Other { file, position } => {
                 let read = file.read_at(*position, into)?;
                 *position += read as u64;
@@ -322,7 +290,7 @@ impl Read for File {
 impl Write for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::System(file) => file.write(bytes),
+            Self::System(file) => file.file().write(bytes),
             Self::Other { file, position } => {
                 file.write_at(*position, bytes)?;
                 *position += bytes.len() as u64;
@@ -333,7 +301,7 @@ impl Write for File {
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::System(file) => file.flush(),
+            Self::System(file) => file.file().flush(),
             Self::Other { .. } => Ok(()),
         }
     }

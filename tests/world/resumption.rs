@@ -463,8 +463,8 @@ fn few_bytes_of_a_received_snapshot_are_unsynced_at_any_time() {
             one.transport.send_snapshot(message(index), body);
             until("it was taken", || outcomes(&one).len() as u64 == index).await;
             assert!(read(&disk, &path(index)) == data);
-            // 8 MiB, and what comes in one batch.
-            assert!(disk.most_unsynced() <= 9 << 20, "{}", disk.most_unsynced());
+            // 2 MiB, and what comes in one batch.
+            assert!(disk.most_unsynced() <= 3 << 20, "{}", disk.most_unsynced());
         }
         assert_eq!(outcomes(&one), [SnapshotStatus::Finish; 2]);
         one.stop().await;

@@ -5,7 +5,7 @@ use std::{io, ops::Bound, path::Path, sync::Arc};
 use redb::{BackendError, Database, DatabaseError, StorageBackend};
 
 use super::StoreError;
-use crate::world::{DiskFile, Files, Opening};
+use crate::world::{DiskFile, Files};
 
 /// The memory for cached pages, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
@@ -29,21 +29,19 @@ fn make(files: &Files, path: &Path) -> Result<(), StoreError> {
     Ok(files.rename(&unfinished, path)?)
 }
 
-/// On the system's disk, redb locks the file for itself.
+/// Opens the database in this file, which nobody else may have open.
 pub(super) fn open_file(files: &Files, path: &Path) -> Result<Database, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    let database = match files.disk() {
-        None => builder.create(path),
-        Some(disk) => builder.create_with_backend(Backend(disk.open(path, Opening::Kept)?)),
-    };
+    // Not redb's own file: when a snapshot has replaced the database, this one gives its space back in steps.
+    let database = builder.create_with_backend(Backend(files.open_kept(path)?));
     database.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::Locked,
         other => StoreError::Disk(other.into()),
     })
 }
 
-/// A file of another disk, as redb uses it.
+/// A file, as redb uses it.
 #[derive(Debug)]
 struct Backend(Arc<dyn DiskFile>);
 

@@ -131,10 +131,11 @@ impl IncomingDatabase {
 impl Drop for IncomingDatabase {
     fn drop(&mut self) {
         if let Some(database) = self.database.take() {
-            drop(database);
+            // While it is open, so that its space is given back in steps.
             if let Err(error) = self.open.files().remove(&self.path) {
                 tracing::warn!(path = %self.path.display(), %error, "what was to be installed cannot be removed before the next start");
             }
+            drop(database);
         }
     }
 }
