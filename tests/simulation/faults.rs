@@ -275,6 +275,7 @@ impl Simulation {
                     && running.frozen_until.is_some_and(|until| until <= around.timeline.now())
                 {
                     running.frozen_until = None;
+                    running.thawed = Some(around.timeline.now());
                     running.process.thaw();
                     self.say(&format!("{} goes on", self.members[place].name));
                 }

@@ -59,6 +59,8 @@ pub struct Running {
     /// Whether the simulation has seen it serve.
     pub is_known: bool,
     pub frozen_until: Option<Time>,
+    /// When it last went on after it was frozen.
+    pub thawed: Option<Time>,
 }
 
 /// A member. It may run or not.
@@ -156,8 +158,16 @@ impl Member {
             }
         });
         let since = around.timeline.now();
-        self.running =
-            Some(Running { process, disk, net: around.net.clone(), told, since, is_known: false, frozen_until: None });
+        self.running = Some(Running {
+            process,
+            disk,
+            net: around.net.clone(),
+            told,
+            since,
+            is_known: false,
+            frozen_until: None,
+            thawed: None,
+        });
     }
 
     fn config(&self, around: &Surroundings, disk: &ProcessDisk) -> Config {

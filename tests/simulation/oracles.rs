@@ -45,10 +45,10 @@ struct View<'a> {
     transport: TransportStatus,
 }
 
-/// The state of a path between two processes, the reasons why it is closed, and the starts of both processes. A change
-/// of the reason begins a new spell, even if the path stays closed. A frozen process answers old probes when it goes
+/// The state of a path between two processes, the reasons why it is closed, and when each process started and last went on
+/// after it was frozen. A change of the reason begins a new spell, even if the path stays closed. A frozen process answers old probes when it goes
 /// on. So the peer may look reachable for a moment, although another reason closes the path by then.
-type Reach = (Path, [bool; 4], [Option<Time>; 2]);
+type Reach = (Path, [bool; 4], [Option<(Time, Option<Time>)>; 2]);
 
 /// Whether a probe gets from one member to another and its answer back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,9 @@ impl Oracles {
     fn note_paths(&mut self, now: Time, members: &[Member], net: &Net) {
         for from in members {
             for to in members.iter().filter(|to| to.host != from.host) {
-                let started = [from, to].map(|member| member.running.as_ref().map(|running| running.since));
+                // A process may go on and stand still again between two looks, and a probe may succeed in between.
+                let began = |member: &Member| member.running.as_ref().map(|running| (running.since, running.thawed));
+                let started = [from, to].map(began);
                 let path = (path(from, to, net), closed(from, to, net), started);
                 let noted = self.paths.entry((from.host, to.host)).or_insert((path, now));
                 if noted.0 != path {
