@@ -37,6 +37,9 @@ pub enum Mishap {
     /// The connection is closed when the second answer comes back. The first answer says how many bytes have arrived,
     /// the second that the snapshot was taken.
     LoseAnswer,
+    /// Nothing is carried from the second answer on, and the connection stays open, as if the power had gone at the other
+    /// end.
+    Silence,
 }
 
 type Dialled = (Box<dyn ByteStream>, SocketAddr);
@@ -147,7 +150,7 @@ impl Network for Place {
         }
         state.dialled += 1;
         let (memory, (left, out), (right, back)) = (self.memory.clone(), split(left), split(right));
-        let (tell, told) = tokio::sync::watch::channel(false);
+        let (tell, told) = tokio::sync::watch::channel(None);
         state.connections.spawn(async move {
             let _ = tokio::try_join!(forward(left, back, memory, tell), answer(right, out, told));
         });
@@ -172,7 +175,7 @@ async fn forward(
     mut from: ReadHalf<DuplexStream>,
     mut to: WriteHalf<DuplexStream>,
     memory: Memory,
-    tell: tokio::sync::watch::Sender<bool>,
+    tell: tokio::sync::watch::Sender<Option<Mishap>>,
 ) -> io::Result<()> {
     let (mut buffer, mut passed, mut pace) = (vec![0; PIECE], 0, None);
     let (mut cut, mut turned) = (u64::MAX, u64::MAX);
@@ -188,7 +191,7 @@ async fn forward(
             match mishap {
                 Some(Mishap::Cut(at)) => cut = at,
                 Some(Mishap::Turn(at)) => turned = at,
-                Some(Mishap::LoseAnswer) => drop(tell.send(true)),
+                Some(Mishap::LoseAnswer | Mishap::Silence) => drop(tell.send(mishap)),
                 None => {}
             }
         }
@@ -213,7 +216,7 @@ async fn forward(
 async fn answer(
     mut from: ReadHalf<DuplexStream>,
     mut to: WriteHalf<DuplexStream>,
-    loses: tokio::sync::watch::Receiver<bool>,
+    mishap: tokio::sync::watch::Receiver<Option<Mishap>>,
 ) -> io::Result<()> {
     let (mut buffer, mut answers) = (vec![0; PIECE], 0);
     loop {
@@ -222,8 +225,11 @@ async fn answer(
             return to.shutdown().await;
         }
         answers += u32::from(buffer[..read].starts_with(b"HTTP/1.1 "));
-        if *loses.borrow() && answers > 1 {
-            return Err(io::ErrorKind::ConnectionReset.into());
+        let mishap = *mishap.borrow();
+        match mishap.filter(|_| answers > 1) {
+            Some(Mishap::LoseAnswer) => return Err(io::ErrorKind::ConnectionReset.into()),
+            Some(Mishap::Silence) => std::future::pending().await,
+            _ => {}
         }
         to.write_all(&buffer[..read]).await?;
     }

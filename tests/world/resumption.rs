@@ -13,6 +13,7 @@ use futures_util::{Stream, stream};
 use prost::Message as _;
 use rafthttp::{
     Limits, MemberId, SnapshotBody, SnapshotStatus, SnapshotStore,
+    id::{DirectoryId, Incarnation},
     internals::world::{ByteStream, Disk, Opening, World},
     metrics::{Direction, RestartReason, Snapshots},
     telemetry::EventKind,
@@ -314,6 +315,33 @@ fn a_snapshot_is_handed_over_once_though_its_answer_is_lost() {
         assert_eq!(lock(&two.raft.taken).len(), 1);
         assert_eq!(told(&two, EventKind::SnapshotEnded), 1, "its outcome is counted once");
         assert_eq!(counts(&one, Direction::Out).bytes, data.len() as u64, "nothing is sent twice");
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+#[test]
+fn a_receiver_whose_power_went_before_its_answer_is_asked_again_as_soon_as_it_is_back() {
+    simulate(|| async {
+        let (memory, disk) = (Memory::default(), MemoryDisk::default());
+        let start = async |boot| {
+            let incarnation = Incarnation { directory: DirectoryId(1), boot, nonce: boot };
+            let limits = Limits { snapshot_headroom: 0, ..Limits::default() };
+            member_built(&memory, 2, &disk, limits, |builder| builder.incarnation(incarnation)).await
+        };
+        let (one, two) = (member(&memory, 1, &MemoryDisk::default()).await, start(1).await);
+        meet(&one, &two).await;
+        let data = data(300_000, 1);
+        memory.befall([Mishap::Silence]);
+        one.transport.send_snapshot(message(1), body(&data));
+        until("raft was asked about it", || lock(&two.raft.taken).len() == 1).await;
+        two.stop().await;
+        assert_eq!(outcomes(&one), [], "the connection says nothing");
+        let two = start(2).await;
+        two.add(&one);
+        let begun = Instant::now();
+        until("it was taken", || outcomes(&one) == [SnapshotStatus::Finish]).await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "after {:?}", begun.elapsed());
         one.stop().await;
         two.stop().await;
     });

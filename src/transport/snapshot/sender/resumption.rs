@@ -149,6 +149,7 @@ impl<'a> Sending<'a> {
             return Ended::BrokeOff(Undelivered::failed("the peer is down".to_owned()));
         };
         let attempt = peer.attempt();
+        let mut starts = peer.incarnation.news();
         let dialled = peer.shared.client.dial(&attempt.url).await;
         drop(permit);
         let mut connection = match dialled {
@@ -164,7 +165,13 @@ impl<'a> Sending<'a> {
             Err(ended) => return ended,
         };
         self.goes_on(offset);
-        match self.send_rest(connection, &attempt, offset).await {
+        // If its machine has lost power, the connection breaks only when TCP asks, after half a minute.
+        let answer = tokio::select! {
+            biased;
+            answer = self.send_rest(connection, &attempt, offset) => answer,
+            () = starts.changed() => Err("the peer was started again".to_owned()),
+        };
+        match answer {
             Ok(answer) => self.answered(&attempt, &answer),
             Err(why) => {
                 self.broke_off();
