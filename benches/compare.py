@@ -20,16 +20,19 @@ import tempfile
 
 import sides
 from pairs import Pairs, cost, highest, markdown, median, rate, ratio
-from sides import DEADLINE, ETCD, KIB, MIB, ROOT, Row, Sides, at, clean_environment, free_ports
+from sides import DEADLINE, ETCD, KIB, MIB, ROOT, Row, Sides, at, clean_environment, free_ports, pin
 
 WORK = ROOT / "target" / "compare"
 RESULTS = WORK / "results.jsonl"
+SMALL = 128
+# The bytes of a ping over a bare connection: about a frame with a message without entries.
+PING_BYTES = 64
 
 
 def rows():
     plain = [
-        Row("append 128 B, window 2048", "append", 128, 2048, 6_000_000, 1_200_000),
-        Row("append 128 B, window 32", "append", 128, 32, 700_000, 300_000),
+        Row("append 128 B, window 2048", "append", SMALL, 2048, 6_000_000, 1_200_000),
+        Row("append 128 B, window 32", "append", SMALL, 32, 700_000, 300_000),
         Row("append 64 KiB, window 256", "append", 64 * KIB, 256, 150_000, 40_000),
         Row("append 1 MiB, window 16", "append", MIB, 16, 8_000, 2_000),
         Row("ping", "ping", 0, 1, 15_000, 15_000),
@@ -54,15 +57,27 @@ def interop_rows(all_rows):
 
 
 class Bench(Sides):
-    def __init__(self, ours, gopeer, rawcopy, certificates, directory):
+    def __init__(self, ours, gopeer, rawtcp, certificates, directory):
         super().__init__(ours, gopeer, directory, certificates)
-        self.rawcopy = rawcopy
+        self.rawtcp = rawtcp
 
     def run_raw(self, row):
-        done = subprocess.run([self.rawcopy, self.directory, str(row.size * row.ours)], capture_output=True, text=True,
-                              timeout=DEADLINE, check=True)
-        seconds = json.loads(done.stdout)["seconds"]
-        return {"seconds": seconds, "messages": row.ours}
+        """The row's bytes over a bare TCP connection. A window of small messages goes there and back in one piece."""
+        if row.work == "snapshot":
+            copy = [self.rawtcp, "copy", self.directory, str(row.size * row.ours)]
+            done = subprocess.run(copy, capture_output=True, text=True, timeout=DEADLINE, check=True)
+            return {**json.loads(done.stdout), "messages": row.ours}
+        is_stream = row.size >= KIB
+        size = row.size if is_stream else max(row.size * row.window, PING_BYTES)
+        count = row.ours if is_stream else row.ours // row.window
+        with subprocess.Popen(pin(1, row.pinned) + [self.rawtcp, "serve"], stdout=subprocess.PIPE, text=True) as server:
+            try:
+                ask = [self.rawtcp, "stream" if is_stream else "ping", server.stdout.readline().strip(), str(size), str(count)]
+                done = subprocess.run(pin(0, row.pinned) + ask, capture_output=True, text=True, timeout=DEADLINE, check=True)
+            finally:
+                server.kill()
+        told = json.loads(done.stdout)
+        return {"seconds": told["seconds"], "messages": row.ours, "p50": told.get("p50_us"), "p99": told.get("p99_us")}
 
     def idle_ours(self, peers):
         done = subprocess.run([self.ours, "bench", "idle", "--peers", str(peers), "--to", "127.0.0.1:1", "--log", "off"],
@@ -104,17 +119,22 @@ def build():
     """Everything that is measured."""
     WORK.mkdir(parents=True, exist_ok=True)
     ours, gopeer = sides.build()
-    rawcopy, source = WORK / "rawcopy", pathlib.Path(__file__).parent / "compare" / "rawcopy.rs"
-    if not rawcopy.exists() or rawcopy.stat().st_mtime < source.stat().st_mtime:
-        subprocess.run(["rustc", "-O", "--edition", "2024", "-o", rawcopy, source], check=True)
-    return ours, gopeer, str(rawcopy)
+    rawtcp, source = WORK / "rawtcp", pathlib.Path(__file__).parent / "compare" / "rawtcp.rs"
+    if not rawtcp.exists() or rawtcp.stat().st_mtime < source.stat().st_mtime:
+        subprocess.run(["rustc", "-O", "--edition", "2024", "-o", rawtcp, source], check=True)
+    return ours, gopeer, str(rawtcp)
+
+
+def has_raw(row):
+    """With a large window of small messages, a bare connection would be asked how fast it copies, and ours encodes."""
+    return not row.tls and row.ends == "ours" and not (row.size == SMALL and row.window > 32)
 
 
 def measure(bench, results, wanted, pairs, idle_pairs, idle_peers):
     for pair in range(pairs):
         for row in wanted:
             runs = [("ours", lambda: bench.run_ours(row)), ("etcd", lambda: bench.run_etcd(row))]
-            if row.work == "snapshot" and not row.tls and row.ends == "ours":
+            if has_raw(row):
                 runs.append(("raw", lambda: bench.run_raw(row)))
             results.measure(row.name, pair, pairs, runs)
     for pair in range(idle_pairs):
@@ -134,21 +154,24 @@ def table(results, wanted, idle_peers):
                   f"{highest(pairs, 'etcd', 'rss_source')} + {highest(pairs, 'etcd', 'rss_sink')}"]
         processor = ratio(pairs, "ours", "etcd", cost)
         add = lambda name, etcd, ours, factor, cpu: lines.append([name, str(len(pairs)), etcd, ours, factor, cpu, *memory])
+        def add_raw(name, unit, value):
+            if any("raw" in pair for pair in pairs):
+                show = lambda who: f"{median(pairs, who, value):.0f} {unit}"
+                lines.append([f"{name} against bare TCP", str(len(pairs)), f"TCP {show('raw')}", show("ours"),
+                              ratio(pairs, "ours", "raw", value) + " of TCP", "–", *memory])
+
         if row.work == "ping":
             for percentile in ("p50", "p99"):
                 value = lambda run: run[percentile]
                 add(f"{row.name}, {percentile}", f"{median(pairs, 'etcd', value):.0f} µs",
                     f"{median(pairs, 'ours', value):.0f} µs", ratio(pairs, "ours", "etcd", value), processor)
-        elif row.work == "append" and row.size < KIB:
-            add(row.name, f"{median(pairs, 'etcd', rate) / 1e3:.0f} k/s", f"{median(pairs, 'ours', rate) / 1e3:.0f} k/s",
-                ratio(pairs, "ours", "etcd", rate), processor)
-        else:
-            speed = lambda run: rate(run) * row.size / 1e6
-            add(row.name, f"{median(pairs, 'etcd', speed):.0f} MB/s", f"{median(pairs, 'ours', speed):.0f} MB/s",
-                ratio(pairs, "ours", "etcd", speed), processor)
-            if any("raw" in pair for pair in pairs):
-                add(row.name + " against a raw TCP copy", f"raw {median(pairs, 'raw', speed):.0f} MB/s",
-                    f"{median(pairs, 'ours', speed):.0f} MB/s", ratio(pairs, "ours", "raw", speed) + " of raw", "–")
+                add_raw(f"{row.name}, {percentile}", "µs", value)
+            continue
+        unit, speed = ("k/s", lambda run: rate(run) / 1e3) if row.work == "append" and row.size < KIB else (
+            "MB/s", lambda run: rate(run) * row.size / 1e6)
+        add(row.name, f"{median(pairs, 'etcd', speed):.0f} {unit}", f"{median(pairs, 'ours', speed):.0f} {unit}",
+            ratio(pairs, "ours", "etcd", speed), processor)
+        add_raw(row.name, unit, speed)
     idle = results.of(f"idle {idle_peers}")
     if idle:
         show = lambda who: (f"{median(idle, who, lambda run: run['rss']) / MIB:.0f} MiB, "
@@ -173,9 +196,9 @@ def main():
     results = Pairs(RESULTS)
     if not flags.table:
         sides.need("cargo", "rustc", "go", "openssl", "taskset")
-        ours, gopeer, rawcopy = build()
+        ours, gopeer, rawtcp = build()
         with tempfile.TemporaryDirectory(prefix="compare-", dir=sides.memory_directory()) as directory:
-            bench = Bench(ours, gopeer, rawcopy, make_certificates(WORK / "certificates"), directory)
+            bench = Bench(ours, gopeer, rawtcp, make_certificates(WORK / "certificates"), directory)
             measure(bench, results, wanted, flags.pairs, flags.idle_pairs if flags.only in "idle" else 0, flags.idle_peers)
     print(table(results, wanted, flags.idle_peers))
 
