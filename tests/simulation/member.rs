@@ -174,8 +174,10 @@ impl Member {
         let (timeline, ahead) = (around.timeline.clone(), self.clock.clone());
         let now = move || {
             let ahead = *ahead.lock().expect("nobody panics while it holds this");
-            let since = i64::try_from(timeline.now()).expect("a short run") + ahead;
-            UNIX_EPOCH + MORNING + Duration::from_millis(u64::try_from(since).unwrap_or(0))
+            let (now, by) =
+                (MORNING + Duration::from_millis(timeline.now()), Duration::from_millis(ahead.unsigned_abs()));
+            // A clock that was set back goes on from there, also before that morning.
+            UNIX_EPOCH + if ahead < 0 { now - by } else { now + by }
         };
         let seed = around.seed.wrapping_mul(1_000_003) ^ ((self.host as u64) << 32) ^ (self.starts << 16);
         let world = World::default().with_seed(seed).with_clock(now).with_network(around.net.place(self.host));
