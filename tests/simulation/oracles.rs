@@ -37,7 +37,7 @@ pub struct Oracles {
     streams: Streams,
 }
 
-/// A member that serves, and its own status.
+/// A member that serves or stands still, and its own status.
 struct View<'a> {
     member: &'a Member,
     since: Time,
@@ -109,17 +109,18 @@ impl Oracles {
     /// Checks the number of messages that each writer counts as sent and not yet read. Only for pairs whose processes
     /// were never restarted, because a restart begins the counts anew.
     fn unconfirmed(&mut self, now: Time, views: &[View<'_>], members: &[Member], net: &Net) -> Result<(), String> {
+        let still: Vec<_> = members.iter().filter(|member| is_frozen(member)).filter_map(view).collect();
         for writer in views.iter().filter(|view| view.member.starts == 1) {
             for reader in members.iter().filter(|other| other.starts == 1 && other.host != writer.member.host) {
-                let view = views.iter().find(|view| view.member.host == reader.host);
+                // Between the last look and its standstill, it may have read more and told the writer.
+                let view = views.iter().chain(&still).find(|view| view.member.host == reader.host);
                 let id = self.hosts.iter().find(|(_, host)| **host == reader.host).map(|(id, _)| *id);
                 let Some(to) = writer.peers().find(|peer| Some(peer.id.0) == id) else { continue };
                 let from = view.and_then(|view| view.peer(writer));
                 let since = self.open_since(writer, to, views, net);
                 let is_open = from.is_some() && since.is_some_and(|since| now - since > OPENING);
                 let is_frozen = self.frozen.contains(&(writer.member.host, reader.host));
-                let is_known = is_open || is_frozen;
-                self.streams.written(now, (writer.member, reader), (to, from), is_known)?;
+                self.streams.written(now, (writer.member, reader), (to, from), [is_open, is_frozen])?;
             }
         }
         Ok(())
@@ -237,12 +238,15 @@ impl View<'_> {
 
 /// The members that serve now.
 fn views(members: &[Member]) -> Vec<View<'_>> {
-    let view = |member| {
-        let (node, running) = (Member::node(member)?, Option::as_ref(&member.running)?);
-        let (raft, transport) = running.process.within(|| (node.raft_status(), node.transport().status()));
-        Some(View { member, since: running.since, raft, transport })
-    };
-    members.iter().filter_map(view).collect()
+    members.iter().filter(|member| !is_frozen(member)).filter_map(view).collect()
+}
+
+/// A member as it is now, or as it was when it came to stand still. `None` if it does not run.
+fn view(member: &Member) -> Option<View<'_>> {
+    let running = member.running.as_ref()?;
+    let node = running.node()?;
+    let (raft, transport) = running.process.within(|| (node.raft_status(), node.transport().status()));
+    Some(View { member, since: running.since, raft, transport })
 }
 
 /// Whether every message that was sent on a stream was read or is counted as lost, between processes that were never

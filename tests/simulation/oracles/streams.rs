@@ -76,13 +76,13 @@ impl Streams {
     }
 
     /// Looks at what a writer knows of what its reader has read; a reader that stands still says nothing, and reads
-    /// nothing. `is_known`: a path that was open for long is so still, or the reader has stood still since.
+    /// nothing. `is_open`: a path that was open for long is so still; `is_frozen`: the reader has stood still since.
     pub fn written(
         &mut self,
         now: Time,
         (writer, reader): (&Member, &Member),
         (to, from): (&PeerStatus, Option<&PeerStatus>),
-        is_known: bool,
+        [is_open, is_frozen]: [bool; 2],
     ) -> Result<(), String> {
         for kind in StreamKind::ALL {
             let channel = kind.channel();
@@ -95,14 +95,14 @@ impl Streams {
                 marks.pop_front();
             }
             let before = marks[0];
-            if !is_known || now - before.at < PROBE {
+            if !(is_open || is_frozen) || now - before.at < PROBE {
                 continue;
             }
             // A probe began since: of what was written by then, no more was read than by now.
             let least = before.sent.saturating_sub(read + lost);
             let most = sent.saturating_sub(before.read + lost);
             // What the reader has told last may be older where it stands still.
-            let most = from.map_or(u64::MAX, |_| most);
+            let most = if is_frozen { u64::MAX } else { most };
             let said = to.outgoing.unconfirmed[kind];
             if said.unwrap_or(0) < least || said.is_some_and(|said| said > most) {
                 return Err(format!(
