@@ -165,20 +165,21 @@ type MembersResult = Result<(ClusterId, Vec<MemberRecord>), String>;
 #[derive(Debug)]
 enum JoinVerdict<'a> {
     Join(Joined),
-    /// We were started as this member, as the member at this URL says.
+    /// We were started as this member, as the member at this URL says. All others answer, and none contradicts it.
     Started(MemberId, &'a PeerUrl),
-    /// The lists of this cluster with us do not name one member, or not all know that it was started: some are old. A
-    /// quorum can be asked at these client URLs.
-    Disagree(ClusterId, Vec<Joined>, Vec<PeerUrl>),
+    /// The lists of this cluster with us do not name one member, or not all know that it was started: some are old. Or a
+    /// silent member may know that the started one was removed. A quorum can be asked at these client URLs. The reason
+    /// is what is said if none answers.
+    Disagree(ClusterId, Vec<Joined>, Vec<PeerUrl>, String),
     Wait(String),
 }
 
 /// Asks the members at the others' URLs again and again, until one answers with a membership that contains this member.
-/// If the answers name different members with our URLs, a quorum decides: whoever is behind may still list the one that
-/// was removed before this one was added.
+/// Whoever is behind may still list the member that was removed before this one was added. So a quorum decides if the
+/// answers name different members with our URLs, or if one says that we were started and somebody is silent.
 ///
 /// # Errors
-/// A member says that this one was started before. One such answer is enough if no other contradicts it, because a
+/// A quorum says that this member was started before, or one member does, all others answer, and none contradicts it: a
 /// member that is behind may not know.
 pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
     let mut seeker = Seeker::new(config);
@@ -189,16 +190,14 @@ pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
         let why = match judge(seeker.own, told) {
             JoinVerdict::Join(joined) => break Ok(joined),
             JoinVerdict::Started(member, url) => break Err(Error::bootstrapped(config, member, url)),
-            JoinVerdict::Disagree(cluster, found, through) => match seeker.status(cluster, &through).await {
+            JoinVerdict::Disagree(cluster, found, through, why) => match seeker.status(cluster, &through).await {
                 Ok((MemberStatus::Started(member), url)) => break Err(Error::bootstrapped(config, member, url)),
                 Ok((MemberStatus::Added(member), _)) => match listed_as(member, found) {
                     Ok(joined) => break Ok(joined),
                     Err(why) => why,
                 },
                 Ok((MemberStatus::Unknown, _)) => "no member has our peer URLs".to_owned(),
-                Err(why) => {
-                    format!("the others do not agree which member has our peer URLs, and no quorum says: {why}")
-                }
+                Err(error) => format!("{why}, and no quorum says who we are: {error}"),
             },
             JoinVerdict::Wait(why) => why,
         };
@@ -210,11 +209,14 @@ pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
 
 /// What follows from the answers of the others.
 fn judge<'a>(own: &[PeerUrl], told: Vec<(&'a PeerUrl, MembersResult)>) -> JoinVerdict<'a> {
-    let (mut found, mut why) = (Vec::new(), None);
+    let (mut found, mut why, mut silent) = (Vec::new(), None, None);
     let through = client_urls(own, told.iter().filter_map(|(_, answer)| answer.as_ref().ok()).map(|(_, list)| list));
     let mut is_missing = false;
     for (url, answer) in told {
-        is_missing |= answer.as_ref().is_ok_and(|(_, members)| ours(own, members).is_none());
+        match &answer {
+            Ok((_, members)) => is_missing |= ours(own, members).is_none(),
+            Err(_) => silent = Some(url),
+        }
         match answer.and_then(|(cluster, members)| find(own, cluster, members)) {
             Ok(joined) => found.push((url, joined)),
             Err(error) => why = Some(format!("{url}: {error}")),
@@ -230,11 +232,17 @@ fn judge<'a>(own: &[PeerUrl], told: Vec<(&'a PeerUrl, MembersResult)>) -> JoinVe
         ));
     }
     let (cluster, is_one) = (first.cluster, found.iter().all(|(_, joined)| joined.member == first.member));
-    match found.iter().find(|(_, joined)| joined.started) {
-        Some((url, joined)) if is_one && !is_missing => JoinVerdict::Started(joined.member, url),
-        None if is_one => JoinVerdict::Join(found.swap_remove(0).1),
-        _ => JoinVerdict::Disagree(cluster, found.into_iter().map(|(_, joined)| joined).collect(), through),
-    }
+    let why = match (found.iter().find(|(_, joined)| joined.started), silent) {
+        (Some((url, joined)), None) if is_one && !is_missing => return JoinVerdict::Started(joined.member, url),
+        (Some((url, joined)), Some(silent)) if is_one && !is_missing => format!(
+            "{url} says that this was started as member {}, {silent} may know that it was removed since and does not \
+             answer",
+            joined.member
+        ),
+        (None, _) if is_one => return JoinVerdict::Join(found.swap_remove(0).1),
+        _ => "the others do not agree which member has our peer URLs".to_owned(),
+    };
+    JoinVerdict::Disagree(cluster, found.into_iter().map(|(_, joined)| joined).collect(), through, why)
 }
 
 /// Finds our ID: that of the member with our URLs.
@@ -280,7 +288,7 @@ mod tests {
         match judge(&PeerUrl::list("http://h:1").expect("a URL"), told) {
             JoinVerdict::Join(joined) => format!("join as {}", joined.member.0),
             JoinVerdict::Started(member, url) => format!("started as {}, says {url}", member.0),
-            JoinVerdict::Disagree(_, found, through) => format!("{} disagree, ask {through:?}", found.len()),
+            JoinVerdict::Disagree(_, found, through, _) => format!("{} disagree, ask {through:?}", found.len()),
             JoinVerdict::Wait(why) => why,
         }
     }
@@ -297,6 +305,24 @@ mod tests {
         assert_eq!(judged(&[Some((7, false)), old]), "started as 7, says http://b:1", "it was started since");
         assert_eq!(judged(&[old]), "started as 7, says http://a:1", "nobody else answers");
         assert_eq!(judged(&[None, None]), "http://b:1: no member has our peer URLs");
+    }
+
+    /// The silent one may have added us anew since, and who answers may be cut off with us.
+    #[test]
+    fn who_alone_answers_that_we_were_started_is_not_believed_while_another_is_silent() {
+        let own = PeerUrl::list("http://h:1").expect("a URL");
+        let urls = PeerUrl::list("http://a:1,http://b:1").expect("URLs");
+        let us = MemberRecord { client_urls: vec!["http://h:2".to_owned()], ..record(7, &["http://h:1"]) };
+        let other = MemberRecord { client_urls: vec!["http://b:2".to_owned()], ..record(1, &["http://b:1"]) };
+        let told =
+            vec![(&urls[0], Ok((ClusterId(5), vec![us, other]))), (&urls[1], Err("no answer in time".to_owned()))];
+        match judge(&own, told) {
+            JoinVerdict::Disagree(_, _, through, why) => {
+                assert_eq!(through, PeerUrl::list("http://b:2").expect("a URL"));
+                assert!(why.contains("http://b:1 may know") && why.contains("does not answer"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
