@@ -31,6 +31,10 @@ use stream::Stream;
 /// A machine, as an index of the list of machines.
 pub type Host = usize;
 
+/// How long a member waits for the answer to a look-up, and how long it keeps one that came later, in milliseconds.
+const LOOKUP_TIMEOUT: Time = 1000;
+const LATE_KEPT: Time = 5000;
+
 /// Later than every time.
 const NEVER: Time = Time::MAX;
 /// The most bytes that a connection buffers in each direction: about the value that Linux begins with.
@@ -278,11 +282,14 @@ impl Net {
         let now = state.timeline.now();
         let host = &mut state.hosts[host];
         if let Resolver::Late(takes) = std::mem::replace(&mut host.resolver, resolver) {
-            host.late_until = host.late_until.max(now + takes);
+            // A member keeps what came too late for whoever asked, for the next to find (`dial::resolver`).
+            let kept = if takes >= LOOKUP_TIMEOUT { LATE_KEPT } else { 0 };
+            host.late_until = host.late_until.max(now + takes + kept);
         }
     }
 
-    /// Whether a machine's resolver answers at once, with the right address, and no earlier look-up is still pending.
+    /// Whether a machine's resolver answers at once, with the right address, and no earlier look-up is still pending, or
+    /// was answered late a short time ago.
     pub fn resolves_well(&self, host: Host) -> bool {
         let state = self.state();
         let host = &state.hosts[host];
