@@ -79,13 +79,34 @@ impl OpenDatabase {
     /// Opens the file, and removes what an earlier process has left beside it. Whoever has the file open needs what is
     /// beside it, so this is removed only by the one that has the file now.
     fn open_first(&self) -> Result<Database, StoreError> {
+        // A sync may have failed in the earlier process.
+        self.forget()?;
         let opened = backend::open(&self.files, &self.file());
         if matches!(opened, Err(StoreError::Locked)) {
             return opened;
         }
         remove_leftovers(&self.files, &self.directory)?;
         // On a full disk, it may be opened in the room that was given back.
-        opened.or_else(|_| backend::open(&self.files, &self.file()))
+        opened.or_else(|_| self.open_again())
+    }
+
+    /// Opens the file again after a failure.
+    fn open_again(&self) -> Result<Database, StoreError> {
+        self.forget()?;
+        backend::open(&self.files, &self.file())
+    }
+
+    /// Has the files read from the disk again. After a failed sync, the system goes on showing bytes that the disk never
+    /// got, to later processes too, until it needs their memory. What is built on such bytes is damaged.
+    fn forget(&self) -> Result<(), StoreError> {
+        let (files, log) = self.log();
+        if files.exists(&self.file()) {
+            files.forget(&self.file())?;
+        }
+        if files.exists(&log) {
+            files.names(&log)?.iter().try_for_each(|name| files.forget(&log.join(name)))?;
+        }
+        Ok(())
     }
 
     fn file(&self) -> PathBuf {
@@ -124,7 +145,7 @@ impl OpenDatabase {
             tracing::warn!(%error, "the data are not compacted");
             // After a failure of the disk, it accepts nothing any more.
             drop(database);
-            database = backend::open(&self.files, &self.file())?;
+            database = self.open_again()?;
         }
         restrict(&self.files, &self.file());
         // The database syncs the content of its file, but not the name of the file.
@@ -161,10 +182,7 @@ impl OpenDatabase {
         if let Some(database) = self.open.swap(None).and_then(Arc::into_inner) {
             let _ = database.close();
         }
-        self.files.forget(&self.file())?;
-        let (files, log) = self.log();
-        files.names(&log)?.iter().try_for_each(|name| files.forget(&log.join(name)))?;
         // The file is not compacted now, because the member is needed.
-        self.take_up(backend::open(&self.files, &self.file())?, |_, _| Ok(()))
+        self.take_up(self.open_again()?, |_, _| Ok(()))
     }
 }
