@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use redb::Database;
 
-use super::{StoreError, backend, compaction};
+use super::{StoreError, backend, compaction, wal};
 use crate::world::Files;
 
 /// The free space that a store needs before it is opened again after its disk was full, in bytes: a whole append, and
@@ -104,7 +104,7 @@ impl OpenDatabase {
             files.forget(&self.file())?;
         }
         if files.exists(&log) {
-            files.names(&log)?.iter().try_for_each(|name| files.forget(&log.join(name)))?;
+            wal::forget(files, &log)?;
         }
         Ok(())
     }
