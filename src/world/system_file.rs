@@ -44,8 +44,10 @@ impl Drop for SystemFile {
             let thread = thread::Builder::new().name("free-space".to_owned());
             thread.spawn(move || receiver.iter().for_each(|file| drop(free(&file)))).ok().map(|_| sender)
         });
-        // Without the thread, all of it is given back at once.
-        if let (Some(file), Some(freeing)) = (self.to_free(), &*FREEING) {
+        // The thread is begun by the first such file. Without it, all of the space is given back at once.
+        if let Some(file) = self.to_free()
+            && let Some(freeing) = &*FREEING
+        {
             let _ = freeing.send(file);
         }
     }
