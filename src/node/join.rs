@@ -168,9 +168,16 @@ enum JoinVerdict<'a> {
     /// We were started as this member, as the member at this URL says. All others answer, and none contradicts it.
     Started(MemberId, &'a PeerUrl),
     /// The lists of this cluster with us do not name one member, or not all know that it was started: some are old. Or a
-    /// silent member may know that the started one was removed. A quorum can be asked at these client URLs. The reason
-    /// is what is said if none answers.
-    Disagree(ClusterId, Vec<Joined>, Vec<PeerUrl>, String),
+    /// silent member may know that the started one was removed. A quorum decides.
+    AskQuorum {
+        cluster: ClusterId,
+        /// What the lists name.
+        found: Vec<Joined>,
+        /// The client URLs at which it can be asked.
+        through: Vec<PeerUrl>,
+        /// What is said if none answers.
+        why: String,
+    },
     Wait(String),
 }
 
@@ -190,7 +197,7 @@ pub(super) async fn join(config: &Config) -> Result<Joined, Error> {
         let why = match judge(seeker.own, told) {
             JoinVerdict::Join(joined) => break Ok(joined),
             JoinVerdict::Started(member, url) => break Err(Error::bootstrapped(config, member, url)),
-            JoinVerdict::Disagree(cluster, found, through, why) => match seeker.status(cluster, &through).await {
+            JoinVerdict::AskQuorum { cluster, found, through, why } => match seeker.status(cluster, &through).await {
                 Ok((MemberStatus::Started(member), url)) => break Err(Error::bootstrapped(config, member, url)),
                 Ok((MemberStatus::Added(member), _)) => match listed_as(member, found) {
                     Ok(joined) => break Ok(joined),
@@ -242,7 +249,8 @@ fn judge<'a>(own: &[PeerUrl], told: Vec<(&'a PeerUrl, MembersResult)>) -> JoinVe
         (None, _) if is_one => return JoinVerdict::Join(found.swap_remove(0).1),
         _ => "the others do not agree which member has our peer URLs".to_owned(),
     };
-    JoinVerdict::Disagree(cluster, found.into_iter().map(|(_, joined)| joined).collect(), through, why)
+    let found = found.into_iter().map(|(_, joined)| joined).collect();
+    JoinVerdict::AskQuorum { cluster, found, through, why }
 }
 
 /// Finds our ID: that of the member with our URLs.
@@ -288,7 +296,7 @@ mod tests {
         match judge(&PeerUrl::list("http://h:1").expect("a URL"), told) {
             JoinVerdict::Join(joined) => format!("join as {}", joined.member.0),
             JoinVerdict::Started(member, url) => format!("started as {}, says {url}", member.0),
-            JoinVerdict::Disagree(_, found, through, _) => format!("{} disagree, ask {through:?}", found.len()),
+            JoinVerdict::AskQuorum { found, through, .. } => format!("{} disagree, ask {through:?}", found.len()),
             JoinVerdict::Wait(why) => why,
         }
     }
@@ -317,7 +325,7 @@ mod tests {
         let told =
             vec![(&urls[0], Ok((ClusterId(5), vec![us, other]))), (&urls[1], Err("no answer in time".to_owned()))];
         match judge(&own, told) {
-            JoinVerdict::Disagree(_, _, through, why) => {
+            JoinVerdict::AskQuorum { through, why, .. } => {
                 assert_eq!(through, PeerUrl::list("http://b:2").expect("a URL"));
                 assert!(why.contains("http://b:1 may know") && why.contains("does not answer"), "{why}");
             }

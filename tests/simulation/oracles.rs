@@ -45,9 +45,10 @@ struct View<'a> {
     transport: TransportStatus,
 }
 
-/// The state of a path between two processes, the reasons why it is closed, and when each process started and last went on
-/// after it was frozen. A change of the reason begins a new spell, even if the path stays closed. A frozen process answers old probes when it goes
-/// on. So the peer may look reachable for a moment, although another reason closes the path by then.
+/// The state of a path between two processes, the reasons why it is closed, and when each process started and last went
+/// on after it was frozen. A change of the reason begins a new spell, even if the path stays closed. A frozen process
+/// answers old probes when it goes on. So the peer may look reachable for a moment, although another reason closes the
+/// path by then.
 type Reach = (Path, [bool; 4], [Option<(Time, Option<Time>)>; 2]);
 
 /// Whether a probe gets from one member to another and its answer back.

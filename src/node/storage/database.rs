@@ -103,10 +103,7 @@ impl OpenDatabase {
         if files.exists(&self.file()) {
             files.forget(&self.file())?;
         }
-        if files.exists(&log) {
-            wal::forget(files, &log)?;
-        }
-        Ok(())
+        Ok(wal::forget(files, &log)?)
     }
 
     fn file(&self) -> PathBuf {

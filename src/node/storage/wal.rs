@@ -27,13 +27,6 @@ mod segment;
 pub(super) use record::Record;
 use segment::{HEADER_BYTES, MAGIC, RECORD_HEADER_BYTES};
 
-/// Has the segments read from the disk again. Other files in the directory are not ours to open.
-pub(super) fn forget(files: &Files, directory: &Path) -> io::Result<()> {
-    let names = files.names(directory)?;
-    let mut segments = names.iter().filter(|name| segment::sequence(name).is_some());
-    segments.try_for_each(|name| files.forget(&directory.join(name)))
-}
-
 /// At this size, in bytes, a new segment begins. A compaction of the log removes only whole segments from the disk, so
 /// up to this much more than needed may stay.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -343,6 +336,16 @@ fn read_whole(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
+}
+
+/// Has the segments read from the disk again. Other files in the directory are not ours to open.
+pub(super) fn forget(files: &Files, directory: &Path) -> io::Result<()> {
+    if !files.exists(directory) {
+        return Ok(());
+    }
+    let names = files.names(directory)?;
+    let mut segments = names.iter().filter(|name| segment::sequence(name).is_some());
+    segments.try_for_each(|name| files.forget(&directory.join(name)))
 }
 
 #[cfg(test)]
