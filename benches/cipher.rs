@@ -9,7 +9,8 @@ use std::{
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rcgen::{CertificateParams, KeyPair};
 use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite,
+    ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig, ServerConnection, SideData,
+    SupportedCipherSuite,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::PrivateKeyDer,
     version::TLS13,
@@ -38,28 +39,29 @@ fn pair(suite: SupportedCipherSuite) -> (ClientConnection, ServerConnection) {
     let mut client = ClientConnection::new(Arc::new(client), name).expect("a client");
     let mut server = ServerConnection::new(Arc::new(server)).expect("a server");
     client.set_buffer_limit(None);
-    let mut bytes = Vec::new();
     while client.wants_write() || server.wants_write() {
-        while client.wants_write() {
-            client.write_tls(&mut bytes).expect("memory");
-        }
-        let mut read = &bytes[..];
-        while !read.is_empty() {
-            server.read_tls(&mut read).expect("memory");
-            server.process_new_packets().expect("a handshake");
-        }
-        bytes.clear();
-        while server.wants_write() {
-            server.write_tls(&mut bytes).expect("memory");
-        }
-        let mut read = &bytes[..];
-        while !read.is_empty() {
-            client.read_tls(&mut read).expect("memory");
-            client.process_new_packets().expect("a handshake");
-        }
-        bytes.clear();
+        hand_over(&mut client, &mut server);
+        hand_over(&mut server, &mut client);
     }
     (client, server)
+}
+
+/// Writes what an end has to send.
+fn send<Side: SideData>(end: &mut ConnectionCommon<Side>, records: &mut Vec<u8>) {
+    while end.wants_write() {
+        end.write_tls(records).expect("memory");
+    }
+}
+
+/// Has one end read what the other has to send.
+fn hand_over<One: SideData, Other: SideData>(from: &mut ConnectionCommon<One>, to: &mut ConnectionCommon<Other>) {
+    let mut records = Vec::new();
+    send(from, &mut records);
+    let mut records = &records[..];
+    while !records.is_empty() {
+        to.read_tls(&mut records).expect("memory");
+        to.process_new_packets().expect("a handshake");
+    }
 }
 
 /// Has an end read these records, and passes over what is in them.
@@ -87,9 +89,7 @@ fn speed(criterion: &mut Criterion) {
             let mut encrypt = |records: &mut Vec<u8>| {
                 client.writer().write_all(&plain).expect("memory");
                 records.clear();
-                while client.wants_write() {
-                    client.write_tls(records).expect("memory");
-                }
+                send(&mut client, records);
             };
             group.bench_function(BenchmarkId::new("decrypt", &name), |bencher| {
                 // Records can only be read once, and in order.

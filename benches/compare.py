@@ -154,6 +154,7 @@ def table(results, wanted, idle_peers):
                   f"{highest(pairs, 'etcd', 'rss_source')} + {highest(pairs, 'etcd', 'rss_sink')}"]
         processor = ratio(pairs, "ours", "etcd", cost)
         add = lambda name, etcd, ours, factor, cpu: lines.append([name, str(len(pairs)), etcd, ours, factor, cpu, *memory])
+
         def add_raw(name, unit, value):
             if any("raw" in pair for pair in pairs):
                 show = lambda who: f"{median(pairs, who, value):.0f} {unit}"
