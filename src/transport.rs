@@ -215,10 +215,13 @@ impl Transport {
         self.peer(id).and_then(|peer| peer.link(|link| link.read().active_since))
     }
 
-    /// How long the peer has been active; `None` while it is inactive. Unlike [`Self::active_since`], it does not depend on
-    /// the time of day, which can be set.
-    pub fn active_for(&self, id: MemberId) -> Option<Duration> {
-        self.peer(id).and_then(|peer| peer.link(|link| link.read().active_for()))
+    /// How long the peer has been connected: active, or with all streams open in both directions. `None` while it is not.
+    ///
+    /// It differs from [`Self::active_since`] in two ways. A POST that began before the streams were open, and failed
+    /// later, does not count: it leaves the peer inactive for as long as the streams stay open, as in etcd. And the time
+    /// of day, which can be set, does not matter.
+    pub fn connected_for(&self, id: MemberId) -> Option<Duration> {
+        self.peer(id).and_then(|peer| peer.link(|link| link.read().connected_for()))
     }
 
     /// How many peers are active (etcd's `ActivePeers`).

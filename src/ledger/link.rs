@@ -47,6 +47,8 @@ pub struct Link {
     pub active_since: Option<SystemTime>,
     /// The same time by the monotonic clock, which nobody can set.
     active_from: Option<Instant>,
+    /// Since when all streams are open in both directions.
+    streams_from: Option<Instant>,
     /// How often the peer went from active to inactive: etcd's `disconnected_peers_total`.
     pub disconnected: u64,
     /// etcd's `peer_sent_failures_total`.
@@ -60,9 +62,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// How long the peer has been active, even if the time of day was set meanwhile. `None` while it is inactive.
-    pub(crate) fn active_for(&self) -> Option<Duration> {
-        self.active_from.map(|from| from.elapsed())
+    /// How long the peer has been connected, even if the time of day was set meanwhile. `None` while it is not: while it
+    /// is inactive and a stream is missing.
+    pub(crate) fn connected_for(&self) -> Option<Duration> {
+        let from = [self.active_from, self.streams_from].into_iter().flatten().min();
+        from.map(|from| from.elapsed())
     }
 
     /// How this member reaches the peer, as it reports that to others. `now` is the time of day, as are the probes'
@@ -88,6 +92,7 @@ impl Live<Link> {
     /// An open stream ended.
     pub(crate) fn stream_lost(&mut self, stream: StreamKind, direction: Direction, reason: LossReason) {
         self.0.losses.add((stream.channel(), direction, reason), 1);
+        self.0.streams_from = None;
         match direction {
             Direction::In => self.0.stream_up[stream][Direction::In] = false,
             // A newer stream may have taken its place by now.
@@ -96,6 +101,12 @@ impl Live<Link> {
                 self.0.sent_failures += u64::from(failed);
             }
         }
+    }
+
+    /// A stream was opened or lost. `open` says which outgoing streams are open now.
+    pub(crate) fn streams_changed(&mut self, open: PerStream<bool>) {
+        let all = StreamKind::ALL.iter().all(|kind| open[*kind] && self.0.stream_up[*kind][Direction::In]);
+        self.0.streams_from = all.then(|| self.0.streams_from.unwrap_or_else(Instant::now));
     }
 
     /// This many messages were not sent. etcd counts them by peer alone.
@@ -244,14 +255,39 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn how_long_a_peer_is_active_does_not_depend_on_the_time_of_day() {
+    async fn how_long_a_peer_is_connected_does_not_depend_on_the_time_of_day() {
         let (mut link, noon) = (Live::<Link>::default(), UNIX_EPOCH + Duration::from_secs(12 * 3600));
         assert!(link.succeeded(noon));
         tokio::time::advance(Duration::from_secs(6)).await;
         // The clock was put back by an hour since.
         assert!(!link.succeeded(noon - Duration::from_secs(3600)));
-        assert_eq!(link.read().active_for(), Some(Duration::from_secs(6)));
+        assert_eq!(link.read().connected_for(), Some(Duration::from_secs(6)));
         assert!(link.failed("gone", noon));
-        assert_eq!(link.read().active_for(), None);
+        assert_eq!(link.read().connected_for(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_post_that_fails_late_does_not_disconnect_a_peer_whose_streams_are_all_open() {
+        let (mut link, now) = (Live::<Link>::default(), UNIX_EPOCH);
+        let mut open = PerStream::<bool>::default();
+        for kind in StreamKind::ALL {
+            assert_eq!(link.read().connected_for(), None);
+            open[kind] = true;
+            link.stream_opened(kind);
+            link.streams_changed(open);
+        }
+        link.succeeded(now);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(link.failed("a POST that began before the streams were open", now));
+        assert_eq!(link.read().active_since, None, "etcd's rule");
+        assert_eq!(link.read().connected_for(), Some(Duration::from_secs(6)));
+
+        // A stream that is lost and opened again begins anew.
+        link.stream_lost(StreamKind::Message, Direction::Out, LossReason::Replaced);
+        link.streams_changed(open);
+        assert_eq!(link.read().connected_for(), Some(Duration::ZERO));
+        link.stream_lost(StreamKind::Message, Direction::In, LossReason::Eof);
+        link.streams_changed(open);
+        assert_eq!(link.read().connected_for(), None);
     }
 }

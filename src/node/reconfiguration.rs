@@ -31,9 +31,9 @@ pub(super) enum Connectivity {
 }
 
 impl Connectivity {
-    /// The connection of a member that has been active for this long. `None`: it is not active.
-    pub(super) fn lasting(active: Option<Duration>) -> Self {
-        match active {
+    /// The connection of a member that has been connected for this long. `None`: it is not connected.
+    pub(super) fn lasting(connected: Option<Duration>) -> Self {
+        match connected {
             None => Self::None,
             Some(lasts) if lasts < HEALTH_INTERVAL => Self::Recent,
             Some(_) => Self::Lasting,

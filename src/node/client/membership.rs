@@ -186,7 +186,7 @@ impl ClientHandler {
     /// As in etcd, checks the change by this member's membership, and by the members that it is connected to.
     fn check_reconfiguration(&self, change: &ConfChange) -> Result<(), ConfRefusal> {
         let own = self.transport.identity().member;
-        let connection = |id| Connectivity::lasting(self.transport.active_for(id));
+        let connection = |id| Connectivity::lasting(self.transport.connected_for(id));
         reconfiguration::check_as_asked(&self.shared.membership.load(), own, change, connection)
     }
 
