@@ -35,7 +35,7 @@ test-cluster:
 SEEDS ?= 1000
 
 simulate:
-	$(CARGO) test --locked --profile simulation --test simulation -- \
+	$(CARGO) test --locked --profile simulation --no-default-features --features node --test simulation -- \
 		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(TRACE),--trace)
 
 bugs:
