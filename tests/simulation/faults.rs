@@ -224,11 +224,21 @@ impl Simulation {
         self.jobs.is_empty() && self.members.iter().all(is_well)
     }
 
+    /// Whether a member has a vote. One that was added begins as a learner, but its status does not say so before it has
+    /// applied its addition.
+    fn has_a_vote(&self, member: &Member) -> bool {
+        let status = |member: &Member| Some(member.running.as_ref()?.node()?.raft_status());
+        let committed = self.staying().filter_map(status).map(|status| status.commit).max();
+        member.host < self.plan.members
+            || status(member).is_some_and(|status| !status.is_learner && Some(status.applied) >= committed)
+    }
+
     /// Restarts a member on an empty disk, or on a copy from before its last start. One member at a time, because a
     /// cluster does not promise to survive more.
     fn lose_a_disk(&mut self, kind: Kind, victim: usize) {
-        // In a cluster of two, every acknowledged write needs both disks.
-        if !self.is_whole() || self.staying().count() < 3 {
+        // In a cluster of two, every acknowledged write needs both disks. A learner does not count: it has no vote.
+        let others = self.staying().filter(|member| member.host != victim && self.has_a_vote(member));
+        if !self.is_whole() || others.count() < 2 {
             return;
         }
         let member = &self.members[victim];
