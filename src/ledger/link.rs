@@ -84,15 +84,24 @@ impl Live<Link> {
         self.0.attempts.add((stream.channel(), result), 1);
     }
 
-    /// An incoming stream is open. The outbox knows of the outgoing streams: see [`Self::copy`].
-    pub(crate) fn stream_opened(&mut self, stream: StreamKind) {
-        self.0.stream_up[stream][Direction::In] = true;
+    /// A stream is open. `open` says which outgoing streams are open now. The caller asks the outbox for it while it has
+    /// the link, so that whoever comes last has seen the last change.
+    pub(crate) fn stream_opened(&mut self, stream: StreamKind, direction: Direction, open: PerStream<bool>) {
+        if direction == Direction::In {
+            self.0.stream_up[stream][Direction::In] = true;
+        }
+        self.streams_changed(open);
     }
 
-    /// An open stream ended.
-    pub(crate) fn stream_lost(&mut self, stream: StreamKind, direction: Direction, reason: LossReason) {
+    /// An open stream ended. `open` is as for [`Self::stream_opened`].
+    pub(crate) fn stream_lost(
+        &mut self,
+        stream: StreamKind,
+        direction: Direction,
+        reason: LossReason,
+        open: PerStream<bool>,
+    ) {
         self.0.losses.add((stream.channel(), direction, reason), 1);
-        self.0.streams_from = None;
         match direction {
             Direction::In => self.0.stream_up[stream][Direction::In] = false,
             // A newer stream may have taken its place by now.
@@ -101,10 +110,11 @@ impl Live<Link> {
                 self.0.sent_failures += u64::from(failed);
             }
         }
+        self.0.streams_from = None;
+        self.streams_changed(open);
     }
 
-    /// A stream was opened or lost. `open` says which outgoing streams are open now.
-    pub(crate) fn streams_changed(&mut self, open: PerStream<bool>) {
+    fn streams_changed(&mut self, open: PerStream<bool>) {
         let all = StreamKind::ALL.iter().all(|kind| open[*kind] && self.0.stream_up[*kind][Direction::In]);
         self.0.streams_from = all.then(|| self.0.streams_from.unwrap_or_else(Instant::now));
     }
@@ -273,8 +283,9 @@ mod tests {
         for kind in StreamKind::ALL {
             assert_eq!(link.read().connected_for(), None);
             open[kind] = true;
-            link.stream_opened(kind);
-            link.streams_changed(open);
+            link.stream_opened(kind, Direction::Out, open);
+            assert_eq!(link.read().connected_for(), None);
+            link.stream_opened(kind, Direction::In, open);
         }
         link.succeeded(now);
         tokio::time::advance(Duration::from_secs(6)).await;
@@ -283,11 +294,9 @@ mod tests {
         assert_eq!(link.read().connected_for(), Some(Duration::from_secs(6)));
 
         // A stream that is lost and opened again begins anew.
-        link.stream_lost(StreamKind::Message, Direction::Out, LossReason::Replaced);
-        link.streams_changed(open);
+        link.stream_lost(StreamKind::Message, Direction::Out, LossReason::Replaced, open);
         assert_eq!(link.read().connected_for(), Some(Duration::ZERO));
-        link.stream_lost(StreamKind::Message, Direction::In, LossReason::Eof);
-        link.streams_changed(open);
+        link.stream_lost(StreamKind::Message, Direction::In, LossReason::Eof, open);
         assert_eq!(link.read().connected_for(), None);
     }
 }

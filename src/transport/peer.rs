@@ -223,7 +223,7 @@ impl Peer {
         if replaced {
             self.stream_lost(kind, Direction::Out, LossReason::Replaced, None);
         }
-        self.streams_changed();
+        self.link(|link| link.stream_opened(kind, Direction::Out, self.outbox.open()));
         self.trace_attached(kind, Direction::Out, origin);
         self.shared.events.stream_opened(self.id, kind.channel(), Direction::Out, origin.address, replaced);
         self.active();
@@ -255,16 +255,9 @@ impl Peer {
         }
     }
 
-    /// A stream was opened or lost.
-    pub(super) fn streams_changed(&self) {
-        // Asked for under the lock, so that whoever comes last has seen the last change.
-        self.link(|link| link.streams_changed(self.outbox.open()));
-    }
-
     /// Counts and reports the end of an open stream.
     pub(crate) fn stream_lost(&self, kind: StreamKind, direction: Direction, reason: LossReason, why: Option<&str>) {
-        self.link(|link| link.stream_lost(kind, direction, reason));
-        self.streams_changed();
+        self.link(|link| link.stream_lost(kind, direction, reason, self.outbox.open()));
         self.trace_lost(kind, direction, reason);
         self.shared.events.stream_lost(self.id, kind.channel(), direction, reason, why);
         if reason.is_failure() {

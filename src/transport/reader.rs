@@ -274,8 +274,7 @@ impl StreamReader {
     /// Reads a stream to its end. Returns whether it ended cleanly, or brought something.
     async fn read(&mut self, mut stream: Box<OpenStream>) -> bool {
         let (peer, kind) = (self.peer.clone(), self.kind);
-        peer.link(|link| link.stream_opened(kind));
-        peer.streams_changed();
+        peer.link(|link| link.stream_opened(kind, Direction::In, peer.outbox.open()));
         peer.shared.events.stream_opened(peer.id, kind.channel(), Direction::In, Some(stream.remote), false);
         peer.trace_attached(kind, Direction::In, &Origin { address: Some(stream.remote), span: Some(stream.dialled) });
         peer.answered();
