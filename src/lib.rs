@@ -35,7 +35,7 @@
 //!
 //! A peer has three locks and shares nothing else: `Outbox` (its send queues and their ledger), `Inbox` (its receive
 //! queues and their ledger) and `Link` (the state of the link). Each ledger is behind the same lock as the queues that
-//! it counts, so the laws of the ledger hold at every moment.
+//! it counts, so the laws of the ledger hold at every moment. Where two are held, the link's is taken first.
 //!
 //! # Three walks
 //!
